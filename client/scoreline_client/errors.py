@@ -1,0 +1,165 @@
+"""Everything that the client raises.
+
+ScorelineError
+├── SettingsError            an environment variable or argument is unusable
+├── MissingDependency        a feature needs a package that is not installed
+├── ServerUnreachable        Redis does not answer
+├── QueueFull                the queue takes no more requests now
+├── NoAnswer                 no worker answered in time
+├── RequestRefused           the request as a whole cannot be scored
+│   ├── UnknownModel
+│   ├── PayloadTooLarge
+│   ├── EmptyRequest
+│   ├── RequestExpired
+│   └── JobCancelled
+├── RecordRejected           one record cannot be scored
+├── JobLost                  the server knows nothing (more) of a job
+└── FileRefused              a file cannot be scored as a whole
+"""
+
+from __future__ import annotations
+
+from scoreline_client.codes import Code
+
+
+class ScorelineError(Exception):
+    """The root of everything that Scoreline's client raises."""
+
+
+class SettingsError(ScorelineError):
+    """Raised when an environment variable or an argument has an unusable value."""
+
+    def __init__(self, name: str, value: object, expected: str) -> None:
+        super().__init__(f"{name} is {value!r}; expected {expected}")
+        self.name = name
+        self.value = value
+        self.expected = expected
+
+
+class MissingDependency(ScorelineError):
+    """Raised when a feature needs a package that is not installed."""
+
+    def __init__(self, feature: str, package: str, extra: str) -> None:
+        super().__init__(
+            f"{feature} needs {package}, which is not installed: pip install 'scoreline[{extra}]'"
+        )
+        self.feature = feature
+        self.package = package
+        self.extra = extra
+
+
+class ServerUnreachable(ScorelineError):
+    """Raised when the Redis server cannot be reached or stops answering."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(
+            f"cannot reach Redis at {url}: {reason}. "
+            "Is it running, and does SCORELINE_REDIS_URL point at it? "
+            "(`scoreline up` starts one for development.)"
+        )
+        self.url = url
+        self.reason = reason
+
+
+class QueueFull(ScorelineError):
+    """Raised when the queue takes no more requests; nothing of the request was accepted."""
+
+    def __init__(self, queue: str, reason: str, retry_after_s: float) -> None:
+        super().__init__(
+            f"queue {queue!r} takes no more requests: {reason}. "
+            f"Try again in {retry_after_s:g} s, or start more workers."
+        )
+        self.queue = queue
+        self.reason = reason
+        self.retry_after_s = retry_after_s
+
+
+class NoAnswer(ScorelineError, TimeoutError):
+    """Raised when no answer came in time; the request may still be scored until it expires."""
+
+    def __init__(self, request_id: str, timeout_s: float, diagnosis: str) -> None:
+        super().__init__(f"no answer to request {request_id} within {timeout_s:g} s: {diagnosis}")
+        self.request_id = request_id
+        self.timeout_s = timeout_s
+        self.diagnosis = diagnosis
+
+
+class RequestRefused(ScorelineError):
+    """Raised when a request as a whole cannot be scored."""
+
+    def __init__(self, code: Code | str, message: str, column: str | None = None) -> None:
+        super().__init__(message)
+        self.code = str(code)
+        self.message = message
+        self.column = column
+
+
+class UnknownModel(RequestRefused):
+    """Raised when no such model, alias or version is in the artifact store."""
+
+
+class PayloadTooLarge(RequestRefused):
+    """Raised when a request is larger than the limit."""
+
+
+class EmptyRequest(RequestRefused):
+    """Raised when a request holds no records."""
+
+
+class RequestExpired(RequestRefused):
+    """Raised when the request's time was up before a worker could score it."""
+
+
+class JobCancelled(RequestRefused):
+    """Raised when the result of a cancelled job is asked for."""
+
+
+class RecordRejected(ScorelineError):
+    """Raised when the one record that was asked about cannot be scored."""
+
+    def __init__(
+        self, code: Code | str, message: str, column: str | None = None, value: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.code = str(code)
+        self.message = message
+        self.column = column
+        self.value = value
+
+
+class JobLost(ScorelineError):
+    """Raised when the server knows nothing of a job: its time to live is over, or data was lost."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(
+            f"the server knows nothing of job {job_id}: its result's time to live is over, "
+            "it was submitted to another queue, or the server lost its data. Submit it again."
+        )
+        self.job_id = job_id
+
+
+class FileRefused(ScorelineError):
+    """Raised when a file cannot be scored as a whole; no output was written."""
+
+    def __init__(
+        self, code: Code | str, path: str, message: str, column: str | None = None
+    ) -> None:
+        super().__init__(f"{path}: {message}")
+        self.code = str(code)
+        self.path = path
+        self.message = message
+        self.column = column
+
+
+_BY_CODE: dict[str, type[RequestRefused]] = {
+    Code.UNKNOWN_MODEL: UnknownModel,
+    Code.TOO_LARGE: PayloadTooLarge,
+    Code.EMPTY_REQUEST: EmptyRequest,
+    Code.EXPIRED: RequestExpired,
+    Code.CANCELLED: JobCancelled,
+}
+
+
+def refusal(code: str, message: str, column: str | None = None) -> RequestRefused:
+    """Make the exception that stands for a request-level error of an answer."""
+    return _BY_CODE.get(code, RequestRefused)(code, message, column)

@@ -1,0 +1,164 @@
+"""What worker processes report of themselves, and how the news of a release travels.
+
+The artifact store is the truth about releases; Redis only carries the news. A report is a JSON
+string under its process's key that dies with the process a few seconds later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from scoreline_client.keys import GROUP, Keys, Lane
+from scoreline_client.wire import WireError
+
+REPORT_TTL_S = 15
+"""Seconds after which a process that reports no more counts as gone."""
+
+
+class _Redis(Protocol):
+    def __getattr__(self, name: str) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What one process serves under one alias."""
+
+    serving: int | None
+    """The version that answers requests, or None."""
+    wanted: int | None
+    """The version that the alias names."""
+    refused: str | None = None
+    """Why the wanted version is not the one that serves, or None while it loads or once it serves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessReport:
+    """What one worker process says of itself."""
+
+    name: str
+    """`<Celery node name>/<process id>`."""
+    host: str
+    pid: int
+    started_at: float
+    """Unix seconds."""
+    reported_at: float
+    """Unix seconds."""
+    models: dict[str, ServedModel] = field(default_factory=dict)
+    """By `<model>@<alias>`."""
+    requests: int = 0
+    """Requests answered since the process started."""
+    records: int = 0
+    """Records scored or rejected since the process started."""
+    batches: int = 0
+    """Calls of a pipeline since the process started."""
+    rss_bytes: int = 0
+
+    def encode(self) -> bytes:
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, data: bytes) -> ProcessReport:
+        """Read a report.
+
+        Raises:
+            WireError: the bytes are no report.
+        """
+        try:
+            values = orjson.loads(data)
+            models = {name: ServedModel(**one) for name, one in values.pop("models").items()}
+            return cls(**values, models=models)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetStatus:
+    """The queue and the processes that serve it, at one moment."""
+
+    waiting: dict[Lane, int]
+    """Requests queued or being scored, by lane."""
+    scoring: dict[Lane, int]
+    """Requests handed to a worker and not answered yet, by lane."""
+    dead: int
+    """Requests that were given up because they killed their worker."""
+    processes: list[ProcessReport]
+
+
+def send_report(redis: _Redis, keys: Keys, report: ProcessReport) -> None:
+    """Store a process's report for REPORT_TTL_S."""
+    pipeline = redis.pipeline(transaction=False)
+    pipeline.set(keys.process(report.name), report.encode(), ex=REPORT_TTL_S)
+    pipeline.zadd(keys.processes, {report.name: report.reported_at})
+    pipeline.execute()
+
+
+def withdraw_report(redis: _Redis, keys: Keys, name: str) -> None:
+    """Forget a process that ends in order."""
+    redis.delete(keys.process(name))
+    redis.zrem(keys.processes, name)
+
+
+def read_reports(redis: _Redis, keys: Keys) -> list[ProcessReport]:
+    """The reports of all processes that are alive, by name; names of dead ones are dropped."""
+    names = sorted(name.decode() for name in redis.zrange(keys.processes, 0, -1))
+    if not names:
+        return []
+    found = dict(zip(names, redis.mget([keys.process(name) for name in names]), strict=True))
+    gone = [name for name, data in found.items() if data is None]
+    if gone:
+        redis.zrem(keys.processes, *gone)
+    return [ProcessReport.decode(data) for data in found.values() if data is not None]
+
+
+def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
+    """Backlog, dead letters and processes of a queue."""
+    pipeline = redis.pipeline(transaction=False)
+    for lane in Lane:
+        pipeline.xlen(keys.lane(lane))
+        pipeline.xpending(keys.lane(lane), GROUP)
+    pipeline.xlen(keys.dead)
+    *counts, dead = pipeline.execute(raise_on_error=False)
+    waiting = dict(zip(Lane, counts[::2], strict=True))
+    # A group that does not exist yet is an error here, and means that nothing is being scored.
+    pending = [one["pending"] if isinstance(one, dict) else 0 for one in counts[1::2]]
+    return FleetStatus(
+        waiting=waiting,
+        scoring=dict(zip(Lane, pending, strict=True)),
+        dead=dead,
+        processes=read_reports(redis, keys),
+    )
+
+
+def announce_release(redis: _Redis, keys: Keys, model: str) -> int:
+    """Tell all workers to look at a model's releases now; returns how many heard it."""
+    return int(redis.publish(keys.releases, model))
+
+
+def convergence(
+    reports: list[ProcessReport], model: str, alias: str, version: int
+) -> tuple[list[str], dict[str, str], list[str]]:
+    """How far a fleet is on its way to a version.
+
+    Returns names of processes that serve it, reasons of those that refuse it by process name, and
+    names of those that still have to move.
+    """
+    serving: list[str] = []
+    refusing: dict[str, str] = {}
+    waiting: list[str] = []
+    for name, served in _served(reports, f"{model}@{alias}"):
+        if served is not None and served.serving == version:
+            serving.append(name)
+        elif served is not None and served.wanted == version and served.refused:
+            refusing[name] = served.refused
+        else:
+            waiting.append(name)
+    return serving, refusing, waiting
+
+
+def _served(reports: list[ProcessReport], model: str) -> Iterator[tuple[str, ServedModel | None]]:
+    for report in reports:
+        yield report.name, report.models.get(model)

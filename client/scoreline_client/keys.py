@@ -1,0 +1,81 @@
+"""Every key that Scoreline uses in Redis. No other module spells one out.
+
+All keys of a queue share the hash tag `{<queue>}`, so that a cluster keeps them on one node.
+Celery's own keys are Celery's; no caller needs rights on them.
+
+| key                          | type    | lifetime              | written by       | read by          |
+|------------------------------|---------|-----------------------|------------------|------------------|
+| scoreline:{q}:online         | stream  | entry until answered  | client           | worker           |
+| scoreline:{q}:bulk           | stream  | entry until answered  | client           | worker           |
+| scoreline:{q}:result:<id>    | string  | result_ttl_s          | worker, cancel   | client           |
+| scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
+| scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
+| scoreline:{q}:attempts       | hash    | field until answered  | worker           | worker           |
+| scoreline:{q}:dead           | stream  | newest 1,000          | worker           | operator         |
+| scoreline:{q}:help           | string  | one second            | worker           | worker           |
+| scoreline:{q}:processes      | zset    | score: expiry, unix s | worker           | client, operator |
+| scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
+| scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+GROUP = "workers"
+"""The consumer group, on both lanes, that all workers of a queue read with."""
+
+
+class Lane(StrEnum):
+    """Which stream a request waits in."""
+
+    ONLINE = "online"
+    """Small requests that want low latency; always read first."""
+    BULK = "bulk"
+    """Chunks of files and frames, read when no online request waits."""
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The keys of one queue."""
+
+    queue: str
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((f"scoreline:{{{self.queue}}}", *parts))
+
+    def lane(self, lane: Lane) -> str:
+        return self._key(lane.value)
+
+    def result(self, request_id: str) -> str:
+        return self._key("result", request_id)
+
+    def job(self, request_id: str) -> str:
+        return self._key("job", request_id)
+
+    def reply(self, client_id: str) -> str:
+        return self._key("reply", client_id)
+
+    @property
+    def attempts(self) -> str:
+        return self._key("attempts")
+
+    @property
+    def dead(self) -> str:
+        return self._key("dead")
+
+    @property
+    def help(self) -> str:
+        return self._key("help")
+
+    @property
+    def processes(self) -> str:
+        return self._key("processes")
+
+    def process(self, name: str) -> str:
+        return self._key("process", name)
+
+    @property
+    def releases(self) -> str:
+        return self._key("releases")

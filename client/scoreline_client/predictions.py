@@ -1,0 +1,38 @@
+"""What a caller gets back for a record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RecordError:
+    """Why one record has no prediction."""
+
+    code: str
+    """One of `scoreline_client.codes.Code`."""
+    message: str
+    """What was found and what was expected, for people."""
+    record: int | None = None
+    """The record's place in the request, from 0."""
+    column: str | None = None
+    """The column at fault, where there is one."""
+    value: str | None = None
+    """The value at fault, escaped and cut at 80 characters."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer for one record: a value and probabilities, or one error."""
+
+    value: Any
+    """What the pipeline's `predict` gives for the record; None when there is an error."""
+    probabilities: dict[Any, float] = field(default_factory=dict)
+    """Probability of each class, by class; empty when the pipeline gives none."""
+    model: str = ""
+    """The model's name."""
+    version: int = 0
+    """The version that made this prediction."""
+    error: RecordError | None = None
+    """Why there is no prediction, or None."""

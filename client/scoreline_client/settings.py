@@ -1,0 +1,80 @@
+"""The client's settings, and how any settings class of Scoreline reads the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Self, get_type_hints
+
+from scoreline_client.errors import SettingsError
+
+PREFIX = "SCORELINE_"
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnvironmentSettings:
+    """A frozen dataclass whose field `redis_url` is read from `SCORELINE_REDIS_URL`, and so on.
+
+    Fields are `str`, `int` or `float`; numbers must not be below the field's `minimum` metadata
+    (0 if none is given).
+    """
+
+    @classmethod
+    def from_environment(
+        cls, environment: Mapping[str, str] | None = None, **overrides: Any
+    ) -> Self:
+        """Read every field from its variable; arguments that are not None win.
+
+        Raises:
+            SettingsError: a variable holds an unusable value; the message names it.
+        """
+        source = os.environ if environment is None else environment
+        hints = get_type_hints(cls)
+        values = {name: value for name, value in overrides.items() if value is not None}
+        for one in fields(cls):
+            variable = PREFIX + one.name.upper()
+            if one.name not in values and source.get(variable):
+                values[one.name] = _convert(variable, source[variable], hints[one.name])
+            if one.name in values and isinstance(values[one.name], int | float):
+                minimum = one.metadata.get("minimum", 0)
+                if not values[one.name] >= minimum:
+                    raise SettingsError(variable, values[one.name], f"a number from {minimum} up")
+            elif one.name not in values and one.default is MISSING:
+                raise SettingsError(variable, None, "a value")
+        return cls(**values)
+
+
+def _convert(variable: str, text: str, kind: type) -> Any:
+    if kind is str:
+        return text
+    try:
+        return kind(text)
+    except ValueError as error:
+        expected = "a whole number" if kind is int else "a number"
+        raise SettingsError(variable, text, expected) from error
+
+
+def at_least(minimum: float, default: float) -> Any:
+    """Declare a numeric field with a lower bound."""
+    return field(default=default, metadata={"minimum": minimum})
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClientSettings(EnvironmentSettings):
+    """What a caller may set. Each field is read from `SCORELINE_<NAME>`."""
+
+    redis_url: str = "redis://127.0.0.1:6379/0"
+    """The Redis server that holds the queue."""
+    queue: str = "default"
+    """The queue's name; callers and workers of one queue find each other by it."""
+    result_ttl_s: int = at_least(1, 3600)
+    """Seconds that a result stays retrievable by its request's id."""
+    queue_limit: int = at_least(1, 2_000_000)
+    """Requests that may wait in a lane before new ones are refused with QueueFull."""
+    memory_limit_percent: int = at_least(1, 70)
+    """Percent of the server's maxmemory from which new requests are refused with QueueFull."""
+    max_request_bytes: int = at_least(1024, 16 * 1024 * 1024)
+    """Bytes that one request's body may have; workers refuse larger ones too."""
+    max_request_records: int = at_least(1, 100_000)
+    """Records that one request may hold; workers refuse larger ones too."""

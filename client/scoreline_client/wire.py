@@ -1,0 +1,324 @@
+"""The wire format, version 1: what travels between callers and workers, and nothing else.
+
+A request is one entry of a lane's stream, its fields as in `Request`. An answer is a JSON object on
+one line, followed, where its `codec` is not `json`, by a newline and the codec's bytes. The same
+framing is used for the bodies of requests in the `csv` codec. `docs/wire-format.md` describes it for
+people who write a caller in another language.
+
+To change the format: raise WIRE_VERSION, keep decoding what older callers send for as long as the
+changelog promises, and add the old form to the tests as bytes.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from scoreline_client.codes import Code
+
+WIRE_VERSION = 1
+INLINE_ANSWER_BYTES = 65_536
+"""A larger answer is not put on the caller's reply list, only a note that it is stored."""
+DEFAULT_EXPIRES_MS = 60_000
+
+_MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
+_ID = re.compile(rb"[0-9a-f]{32}")
+_NAME_RULE = "small letters, digits, '_', '.' and '-', starting with a letter or digit, at most 64"
+
+
+class WireError(Exception):
+    """Raised when bytes do not follow the wire format; `code` says in which way."""
+
+    def __init__(self, message: str, code: Code = Code.WIRE) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+class Operation(StrEnum):
+    """What a request asks for."""
+
+    SCORE = "score"
+    """Predictions for the records of the body."""
+    DESCRIBE = "describe"
+    """Which version an alias names now, its input columns and its outputs; no body."""
+
+
+class Codec(StrEnum):
+    """How a body is encoded."""
+
+    JSON = "json"
+    """A JSON array of objects, column name to value."""
+    ARROW = "arrow"
+    """An Arrow IPC stream, one row a record."""
+    CSV = "csv"
+    """A JSON line (see `CsvChunk`), then whole lines of a CSV file, byte for byte."""
+
+
+class Status(StrEnum):
+    """How a request ended."""
+
+    OK = "ok"
+    """Every record has a prediction or its own error."""
+    ERROR = "error"
+    """The request as a whole could not be scored."""
+
+
+def new_id() -> str:
+    """128 random bits: the id of a request, or of a client."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRef:
+    """`pima`, `pima@candidate` or `pima@3`: a model, and an alias or a version of it."""
+
+    name: str
+    alias: str | None = "production"
+    version: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> ModelRef:
+        """Read a reference.
+
+        Raises:
+            WireError: E_UNKNOWN_MODEL; the text is not a reference.
+        """
+        name, separator, rest = text.partition("@")
+        if not _MODEL.fullmatch(name):
+            raise WireError(f"{text!r} is not a model's name: {_NAME_RULE}", Code.UNKNOWN_MODEL)
+        if not separator:
+            return cls(name)
+        if rest.isascii() and rest.isdigit() and int(rest) > 0:
+            return cls(name, None, int(rest))
+        if _ALIAS.fullmatch(rest):
+            return cls(name, rest)
+        raise WireError(
+            f"{text!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')",
+            Code.UNKNOWN_MODEL,
+        )
+
+    def __str__(self) -> str:
+        if self.version is not None:
+            return f"{self.name}@{self.version}"
+        return self.name if self.alias == "production" else f"{self.name}@{self.alias}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request, as the fields of a stream entry."""
+
+    id: str
+    model: str
+    body: bytes = b""
+    operation: Operation = Operation.SCORE
+    codec: Codec = Codec.JSON
+    reply_to: str = ""
+    """The id of the client whose reply list gets the answer; empty: stored only."""
+    expires_ms: int = DEFAULT_EXPIRES_MS
+    """Milliseconds after it was queued, by the server's clock, from which it is not scored any more."""
+
+    def encode(self) -> list[bytes | str | int]:
+        """The entry's fields and values, alternating, as XADD takes them."""
+        return [
+            "wire", WIRE_VERSION,
+            "id", self.id,
+            "model", self.model,
+            "operation", self.operation.value,
+            "codec", self.codec.value,
+            "reply_to", self.reply_to,
+            "expires_ms", self.expires_ms,
+            "body", self.body,
+        ]  # fmt: skip
+
+    @classmethod
+    def decode(cls, fields: Mapping[bytes, bytes]) -> Request:
+        """Read an entry's fields; all but wire, id, model and body may be left out.
+
+        Raises:
+            WireError: a field is missing or unusable; the message names it.
+        """
+        try:
+            if fields[b"wire"] != b"1":
+                raise WireError(
+                    f"wire format {_show(fields[b'wire'])} is not spoken here, only {WIRE_VERSION}"
+                )
+            request_id = decode_id(fields)
+            reply_to = fields.get(b"reply_to", b"")
+            if reply_to and not _ID.fullmatch(reply_to):
+                raise WireError(f"reply_to {_show(reply_to)} is not 32 hexadecimal digits")
+            return cls(
+                id=request_id,
+                model=fields[b"model"].decode(),
+                body=fields.get(b"body", b""),
+                operation=_OPERATIONS[fields.get(b"operation", b"score")],
+                codec=_CODECS[fields.get(b"codec", b"json")],
+                reply_to=reply_to.decode(),
+                expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
+            )
+        except KeyError as error:
+            raise WireError(f"the field or its value is not known: {error.args[0]!r}") from error
+        except ValueError as error:
+            raise WireError(f"a field is unusable: {error}") from error
+
+
+def decode_id(fields: Mapping[bytes, bytes]) -> str:
+    """The request's id, which is needed to answer even a request that is otherwise unusable.
+
+    Raises:
+        WireError: there is none, or it is not 32 hexadecimal digits.
+    """
+    raw = fields.get(b"id", b"")
+    if not _ID.fullmatch(raw):
+        raise WireError(f"id {_show(raw)} is not 32 hexadecimal digits")
+    return raw.decode()
+
+
+_OPERATIONS = {one.value.encode(): one for one in Operation}
+_CODECS = {one.value.encode(): one for one in Codec}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CsvChunk:
+    """What a worker must know of a slice of a CSV file; the slice's bytes follow."""
+
+    columns: Sequence[str]
+    """The file's header, decoded, in order."""
+    first_row: int
+    """Number of the first row of the slice; the file's first data row is 1."""
+    first_line: int
+    """Physical line on which that row begins; the header's first line is 1."""
+    delimiter: str = ","
+
+    def encode(self, rows: bytes) -> bytes:
+        head = {
+            "columns": list(self.columns),
+            "first_row": self.first_row,
+            "first_line": self.first_line,
+            "delimiter": self.delimiter,
+        }
+        return join_frame(head, rows)
+
+    @classmethod
+    def decode(cls, body: bytes) -> tuple[CsvChunk, memoryview]:
+        """Split a body into its head and the rows' bytes.
+
+        Raises:
+            WireError: the head is not as above.
+        """
+        head, rows = split_frame(body)
+        try:
+            return cls(**head), rows
+        except TypeError as error:
+            raise WireError(f"the head of a csv body is unusable: {error}") from error
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One request's result. Lists run parallel to the request's records."""
+
+    id: str
+    status: Status = Status.OK
+    model: str = ""
+    version: int = 0
+    codec: Codec = Codec.JSON
+    records: int = 0
+    error: dict[str, Any] | None = None
+    """For status error: code, message and, where there is one, column."""
+    classes: list[Any] | None = None
+    values: list[Any] = field(default_factory=list)
+    probabilities: list[list[float] | None] | None = None
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Errors of records by their place ("0", "1", …): code, message, column, value."""
+    rejected: dict[str, int] = field(default_factory=dict)
+    """Codec csv and arrow: how many records were rejected, by code."""
+    description: dict[str, Any] | None = None
+    """For operation describe: `columns` (list of name, type, nullable) and `outputs`."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """queued_ms, scored_ms, batch_records."""
+    body: bytes | memoryview = b""
+    """Codec csv: the output lines. Codec arrow: an IPC stream of the outputs."""
+
+    def encode(self) -> bytes:
+        head = {name: value for name in _HEAD if (value := getattr(self, name)) or name in _ALWAYS}
+        head["wire"] = WIRE_VERSION
+        if self.codec is Codec.JSON:
+            return orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY)
+        return join_frame(head, self.body)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Answer:
+        """Read an answer.
+
+        Raises:
+            WireError: the bytes are no answer of this wire format.
+        """
+        head, body = split_frame(data)
+        if head.pop("wire", None) != WIRE_VERSION:
+            raise WireError(f"an answer of another wire format than {WIRE_VERSION}")
+        try:
+            head["status"] = Status(head["status"])
+            head["codec"] = Codec(head.get("codec", "json"))
+            return cls(**head, body=body)
+        except (KeyError, TypeError, ValueError) as error:
+            raise WireError(f"an answer is unusable: {error}") from error
+
+
+_ALWAYS = frozenset({"id", "status"})
+_HEAD = tuple(name for name in Answer.__dataclass_fields__ if name != "body")
+
+
+@dataclass(frozen=True, slots=True)
+class StoredNote:
+    """What the reply list gets for an answer over INLINE_ANSWER_BYTES: fetch it under its key."""
+
+    id: str
+
+    def encode(self) -> bytes:
+        return orjson.dumps({"wire": WIRE_VERSION, "id": self.id, "stored": True})
+
+
+def decode_reply(data: bytes) -> Answer | StoredNote:
+    """Read an item of a reply list.
+
+    Raises:
+        WireError: the bytes are neither an answer nor a note.
+    """
+    if data.endswith(b'"stored":true}') and len(data) < 120:
+        return StoredNote(split_frame(data)[0]["id"])
+    return Answer.decode(data)
+
+
+def join_frame(head: Mapping[str, Any], body: bytes | memoryview) -> bytes:
+    """A JSON line, a newline, and bytes."""
+    return b"\n".join((orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY), body))
+
+
+def split_frame(data: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The inverse of `join_frame`; data without a newline has an empty body.
+
+    Raises:
+        WireError: the first line is no JSON object.
+    """
+    end = data.find(b"\n")
+    if end < 0:
+        end = len(data)
+    view = memoryview(data)
+    try:
+        head = orjson.loads(view[:end])
+    except orjson.JSONDecodeError as error:
+        raise WireError(f"the first line is not JSON: {error}: {_show(data)}", Code.JSON) from error
+    if not isinstance(head, dict):
+        raise WireError(f"the first line is not a JSON object: {_show(data)}")
+    return head, view[end + 1 :]
+
+
+def _show(data: bytes) -> str:
+    return repr(data[:80])
