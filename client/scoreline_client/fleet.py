@@ -15,7 +15,7 @@ import orjson
 from scoreline_client.keys import GROUP, Keys, Lane
 from scoreline_client.wire import WireError
 
-REPORT_TTL_S = 15
+REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""
 
 

@@ -12,9 +12,10 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
 | scoreline:{q}:attempts       | hash    | field until answered  | worker           | worker           |
 | scoreline:{q}:dead           | stream  | newest 1,000          | worker           | operator         |
-| scoreline:{q}:help           | string  | one second            | worker           | worker           |
+| scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
 | scoreline:{q}:processes      | zset    | score: expiry, unix s | worker           | client, operator |
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
+| scoreline:celery:<q>:…       | Celery's | Celery's             | worker           | worker           |
 | scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |
 """
 
@@ -65,9 +66,8 @@ class Keys:
     def dead(self) -> str:
         return self._key("dead")
 
-    @property
-    def help(self) -> str:
-        return self._key("help")
+    def hint(self, name: str) -> str:
+        return self._key("hint", name)
 
     @property
     def processes(self) -> str:
@@ -75,6 +75,11 @@ class Keys:
 
     def process(self, name: str) -> str:
         return self._key("process", name)
+
+    @property
+    def celery_prefix(self) -> str:
+        """Before every key of Celery, so that other applications on the server are not met."""
+        return f"scoreline:celery:{self.queue}:"
 
     @property
     def releases(self) -> str:

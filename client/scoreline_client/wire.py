@@ -151,16 +151,13 @@ class Request:
                     f"wire format {_show(fields[b'wire'])} is not spoken here, only {WIRE_VERSION}"
                 )
             request_id = decode_id(fields)
-            reply_to = fields.get(b"reply_to", b"")
-            if reply_to and not _ID.fullmatch(reply_to):
-                raise WireError(f"reply_to {_show(reply_to)} is not 32 hexadecimal digits")
             return cls(
                 id=request_id,
                 model=fields[b"model"].decode(),
                 body=fields.get(b"body", b""),
                 operation=_OPERATIONS[fields.get(b"operation", b"score")],
                 codec=_CODECS[fields.get(b"codec", b"json")],
-                reply_to=reply_to.decode(),
+                reply_to=decode_reply_to(fields),
                 expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
             )
         except KeyError as error:
@@ -178,6 +175,20 @@ def decode_id(fields: Mapping[bytes, bytes]) -> str:
     raw = fields.get(b"id", b"")
     if not _ID.fullmatch(raw):
         raise WireError(f"id {_show(raw)} is not 32 hexadecimal digits")
+    return raw.decode()
+
+
+def decode_reply_to(fields: Mapping[bytes, bytes]) -> str:
+    """The id of the client whose reply list gets the answer, or "".
+
+    An id and not a key: who may queue requests must not choose what workers write to.
+
+    Raises:
+        WireError: it is not 32 hexadecimal digits.
+    """
+    raw = fields.get(b"reply_to", b"")
+    if raw and not _ID.fullmatch(raw):
+        raise WireError(f"reply_to {_show(raw)} is not 32 hexadecimal digits")
     return raw.decode()
 
 

@@ -1,0 +1,50 @@
+# Everything here needs Python 3.11 or newer, make and a package index; nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/ready
+SOURCES := client artifacts tasks training benchmarks tests
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test bench lint format clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(READY)  ## train, publish, serve, score and promote under load, in a minute
+	@$(BIN)/scoreline demo
+
+test: lint  ## format, lint, types, import rules, then all tests
+	@$(BIN)/pytest $(ARGS)
+
+bench: $(READY)  ## measure against Celery and pandas (ONLY=online or ONLY=bulk)
+	@$(BIN)/python -m benchmarks $(ONLY)
+
+lint: $(READY)  ## everything of `make test` but the tests
+	@$(BIN)/ruff format --check --quiet $(SOURCES) \
+	  || { echo 'files above are not formatted: make format'; exit 1; }
+	@$(BIN)/ruff check --quiet $(SOURCES)
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/mypy --no-error-summary --package benchmarks
+	@$(BIN)/lint-imports > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
+
+format: $(READY)  ## format the code and fix what can be fixed
+	@$(BIN)/ruff format --quiet $(SOURCES)
+	@$(BIN)/ruff check --quiet --fix $(SOURCES)
+
+clean:  ## remove what make and the tools have made; keeps the artifact store
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	  .import_linter_cache benchmarks/results
+	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# The stamp is younger than what it was made from, or the environment is brought up to date.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
+	@echo "setting up $(VENV) (about a minute) ..."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --constraint constraints.txt --upgrade pip
+	@$(PIP) install --constraint constraints.txt --build-constraint constraints.txt \
+	  --editable '.[all]' --group dev
+	@touch $@

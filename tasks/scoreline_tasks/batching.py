@@ -1,0 +1,229 @@
+"""Turns the entries of one read into batches by version, and batches into answers.
+
+Every entry gets an answer here, whatever is wrong with it, and none costs another one its answer.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from scoreline_artifacts import LoadedVersion
+from scoreline_client.codes import Code
+from scoreline_client.wire import (
+    Answer,
+    Codec,
+    ModelRef,
+    Operation,
+    Request,
+    Status,
+    WireError,
+    decode_id,
+    decode_reply_to,
+)
+from scoreline_tasks.codec_arrow import score_arrow
+from scoreline_tasks.codec_csv import score_csv_chunk
+from scoreline_tasks.codec_json import read_records, score_batch
+from scoreline_tasks.models import Models
+from scoreline_tasks.request_queue import Entry, Finished
+from scoreline_tasks.scoring import CodecResult, RequestProblem
+
+logger = logging.getLogger(__name__)
+
+NO_ID = "0" * 32
+"""Stands for the id of an entry that has none; nobody can ask for its answer."""
+
+_STREAM_CODECS: dict[Codec, Callable[[bytes, LoadedVersion], CodecResult]] = {
+    Codec.ARROW: score_arrow,
+    Codec.CSV: score_csv_chunk,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one request may ask for."""
+
+    max_request_bytes: int
+    max_request_records: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a process has done since it started."""
+
+    requests: int = 0
+    records: int = 0
+    batches: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A decoded request that waits for its answer."""
+
+    entry: Entry
+    request: Request
+    records: list[Any]
+
+
+class Batcher:
+    """Answers entries with the models of this process."""
+
+    def __init__(self, models: Models, limits: Limits) -> None:
+        self.tally = Tally()
+        self._models = models
+        self._limits = limits
+
+    def answer(self, entries: Sequence[Entry], now_ms: int) -> list[Finished]:
+        """Answer entries, those of one version in one call of its pipeline.
+
+        `now_ms` is the time by the server's clock, against which requests expire.
+        """
+        finished: list[Finished] = []
+        batches: dict[int, tuple[LoadedVersion, list[_Open]]] = {}
+        versions: dict[str, LoadedVersion] = {}
+        for entry in entries:
+            try:
+                request = self._accept(entry, now_ms)
+                loaded = versions.get(request.model)
+                if loaded is None:
+                    loaded = self._models.resolve(ModelRef.parse(request.model))
+                    versions[request.model] = loaded
+                if request.operation is Operation.SCORE and request.codec is Codec.JSON:
+                    records = read_records(request.body, self._limits.max_request_records)
+                    one = _Open(entry, request, records)
+                    batches.setdefault(id(loaded), (loaded, []))[1].append(one)
+                else:
+                    finished.append(self._answer_alone(entry, request, loaded, now_ms))
+            except (WireError, RequestProblem) as problem:
+                finished.append(refuse(entry, problem))
+            # The boundary of one request: whatever else happens is its own answer, and logged.
+            except Exception as error:
+                logger.exception("request_failed entry=%s: its caller gets E_INTERNAL", entry.id)
+                finished.append(refuse(entry, _internal(error)))
+        for loaded, batch in batches.values():
+            finished += self._answer_batch(loaded, batch, now_ms)
+        self.tally.requests += len(finished)
+        return finished
+
+    def _accept(self, entry: Entry, now_ms: int) -> Request:
+        request = Request.decode(entry.fields)
+        late_ms = now_ms - entry.queued_at_ms - request.expires_ms
+        if late_ms >= 0:
+            raise RequestProblem(
+                Code.EXPIRED,
+                f"the request waited {now_ms - entry.queued_at_ms} ms in the queue; it was to "
+                f"expire after {request.expires_ms} ms and was not scored",
+            )
+        if len(request.body) > self._limits.max_request_bytes:
+            raise RequestProblem(
+                Code.TOO_LARGE,
+                f"the body has {len(request.body)} bytes; this worker takes up to "
+                f"{self._limits.max_request_bytes} (SCORELINE_MAX_REQUEST_BYTES)",
+            )
+        return request
+
+    def _answer_alone(
+        self, entry: Entry, request: Request, loaded: LoadedVersion, now_ms: int
+    ) -> Finished:
+        if request.operation is Operation.DESCRIBE:
+            return _finish(entry, request, _describe(request, loaded))
+        started = time.perf_counter()
+        result = _STREAM_CODECS[request.codec](request.body, loaded)
+        self.tally.records += result.records
+        self.tally.batches += 1
+        answer = Answer(
+            id=request.id,
+            model=loaded.model,
+            version=loaded.version,
+            codec=request.codec,
+            records=result.records,
+            rejected=result.rejected,
+            classes=loaded.classes,
+            timings=_timings(entry, now_ms, started, result.records),
+            body=result.body,
+        )
+        return _finish(entry, request, answer)
+
+    def _answer_batch(
+        self, loaded: LoadedVersion, batch: list[_Open], now_ms: int
+    ) -> list[Finished]:
+        # Requests of a version whose answers depend on batch-mates never share a call.
+        groups = [batch] if loaded.batchable else [[one] for one in batch]
+        return [done for group in groups for done in self._answer_group(loaded, group, now_ms)]
+
+    def _answer_group(
+        self, loaded: LoadedVersion, group: list[_Open], now_ms: int
+    ) -> list[Finished]:
+        started = time.perf_counter()
+        try:
+            results = score_batch(loaded, [one.records for one in group])
+        # The boundary of one batch: its callers get an answer, and the others are not touched.
+        except Exception as error:
+            logger.exception("batch_failed model=%s@%s", loaded.model, loaded.version)
+            return [refuse(one.entry, _internal(error)) for one in group]
+        count = sum(len(one.records) for one in group)
+        self.tally.records += count
+        self.tally.batches += 1
+        finished: list[Finished] = []
+        for one, result in zip(group, results, strict=True):
+            answer = Answer(
+                id=one.request.id,
+                model=loaded.model,
+                version=loaded.version,
+                records=len(one.records),
+                classes=loaded.classes if result.probabilities else None,
+                values=result.values,
+                probabilities=result.probabilities,
+                errors=result.errors,
+                timings=_timings(one.entry, now_ms, started, count),
+            )
+            finished.append(_finish(one.entry, one.request, answer))
+        return finished
+
+
+def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:
+    """The answer to a request that cannot be scored as a whole."""
+    try:
+        request_id = decode_id(entry.fields)
+        reply_to = decode_reply_to(entry.fields)
+    except WireError:
+        request_id, reply_to = NO_ID, ""
+    error = {"code": str(problem.code), "message": problem.message}
+    column = getattr(problem, "column", None)
+    if column is not None:
+        error["column"] = column
+    answer = Answer(id=request_id, status=Status.ERROR, error=error)
+    return Finished(entry, request_id, reply_to, answer.encode())
+
+
+def _finish(entry: Entry, request: Request, answer: Answer) -> Finished:
+    return Finished(entry, request.id, request.reply_to, answer.encode())
+
+
+def _timings(entry: Entry, now_ms: int, started: float, count: int) -> dict[str, float]:
+    return {
+        "queued_ms": max(0, now_ms - entry.queued_at_ms),
+        "scored_ms": round((time.perf_counter() - started) * 1000, 3),
+        "batch_records": count,
+    }
+
+
+def _internal(error: Exception) -> RequestProblem:
+    return RequestProblem(Code.INTERNAL, f"the worker failed: {type(error).__name__}: {error}")
+
+
+def _describe(request: Request, loaded: LoadedVersion) -> Answer:
+    columns = [
+        {"name": column.name, "type": column.type.value, "nullable": column.nullable}
+        for column in (loaded.schema.columns if loaded.schema else ())
+    ]
+    outputs = {"classes": loaded.classes, "probabilities": loaded.has_probabilities}
+    return Answer(
+        id=request.id,
+        model=loaded.model,
+        version=loaded.version,
+        description={"columns": columns, "outputs": outputs},
+    )

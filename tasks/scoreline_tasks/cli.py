@@ -1,0 +1,168 @@
+"""The commands that act on workers: up, promote, rollback and demo.
+
+promote and rollback need no Celery: a training machine has them with the `training` extra alone.
+Their exit codes: 0 every worker process serves the version, or there is none to serve it; 1 it is
+released, but some process refuses it or has not moved in time; 2 nothing was released; 3 it is
+released, but Redis cannot be reached: workers find out by themselves within seconds.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+from scoreline_artifacts.errors import ArtifactError
+from scoreline_artifacts.store import Store
+
+from scoreline_artifacts import releases
+from scoreline_client.errors import ScorelineError
+from scoreline_client.settings import ClientSettings
+from scoreline_tasks import demo as story
+from scoreline_tasks.development import serve_here
+from scoreline_tasks.embedded import DATA
+from scoreline_tasks.processes import interruptible
+from scoreline_tasks.releasing import NOTHING_RELEASED, Announcement, roll_out
+
+INTERRUPTED = 130
+
+_alias = click.option(
+    "--alias", default="production", show_default=True, help="Which alias of the model."
+)
+_timeout = click.option(
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for the workers.",
+)
+_no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for the workers.")
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+
+
+class Failure(click.ClickException):
+    """Raised to end a command with a message and an exit code."""
+
+    def __init__(self, message: str, exit_code: int = 1) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+@contextmanager
+def _explained(exit_code: int = 1) -> Iterator[None]:
+    """Show an error of Scoreline as its message alone."""
+    try:
+        yield
+    except (ArtifactError, ScorelineError) as error:
+        raise Failure(str(error), exit_code) from error
+
+
+@click.command()
+@click.argument("model")
+@click.argument("version", type=click.IntRange(min=1))
+@_alias
+@_timeout
+@_no_wait
+@_json
+def promote(
+    model: str, version: int, alias: str, timeout_s: float, no_wait: bool, as_json: bool
+) -> None:
+    """Let MODEL answer with VERSION, and wait until every worker process does.
+
+    \b
+    Examples:
+      scoreline promote pima 2
+      scoreline promote pima 3 --alias candidate
+      scoreline promote pima 2 --json --timeout 60
+    """
+    with _explained(NOTHING_RELEASED):
+        store = Store.from_environment()
+        before = releases.current(store, model, alias)
+        release = releases.promote(store, model, version, alias)
+    _tell_workers(Announcement(release, release != before), timeout_s, no_wait, as_json)
+
+
+@click.command()
+@click.argument("model")
+@_alias
+@_timeout
+@_no_wait
+@_json
+def rollback(model: str, alias: str, timeout_s: float, no_wait: bool, as_json: bool) -> None:
+    """Let MODEL answer with the version that served before, and wait for the workers.
+
+    \b
+    Examples:
+      scoreline rollback pima
+      scoreline rollback pima --alias candidate
+    """
+    with _explained(NOTHING_RELEASED):
+        release = releases.rollback(Store.from_environment(), model, alias)
+    _tell_workers(Announcement(release, True), timeout_s, no_wait, as_json)
+
+
+def _tell_workers(
+    announcement: Announcement, timeout_s: float, no_wait: bool, as_json: bool
+) -> None:
+    with _explained():
+        settings = ClientSettings.from_environment()
+    sys.exit(roll_out(announcement, settings, None if no_wait else timeout_s, as_json))
+
+
+@click.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="Port of the embedded server.")
+@click.option("--concurrency", type=click.IntRange(min=1), help="Worker processes that score.")
+@click.option(
+    "--data",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=DATA,
+    show_default=True,
+    help="Where the embedded server keeps its data.",
+)
+def up(port: int | None, concurrency: int | None, data: Path) -> None:
+    """Run an embedded Redis server and a worker here, for development; Ctrl-C stops both.
+
+    \b
+    Examples:
+      scoreline up
+      scoreline up --port 6380 --concurrency 2
+    """
+    console = Console()
+    with _explained(), interruptible():
+        try:
+            serve_here(console, port, concurrency, data)
+        except KeyboardInterrupt:
+            console.print("stopped")
+
+
+@click.command()
+@click.option(
+    "--rows",
+    type=click.IntRange(min=1),
+    default=story.ROWS,
+    show_default=True,
+    help="Rows of the CSV file that is scored.",
+)
+@click.option("--keep", is_flag=True, help="Keep the files, and say where they are.")
+def demo(rows: int, keep: bool) -> None:
+    """Tell the whole story in a minute: train, serve, score, promote under load.
+
+    Everything happens in a temporary directory and on a server of its own, and is gone at the end.
+
+    \b
+    Examples:
+      scoreline demo
+      scoreline demo --rows 1000000 --keep
+    """
+    with _explained(), interruptible():
+        try:
+            sys.exit(story.tell(Console(), rows, keep))
+        except KeyboardInterrupt:
+            raise Failure(
+                "interrupted; everything that was started is stopped", INTERRUPTED
+            ) from None

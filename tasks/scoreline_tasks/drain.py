@@ -1,0 +1,120 @@
+"""The loop that takes what waits and answers it.
+
+While a batch is scored the next one gathers in the lane, so batches need no window and no tuning.
+An entry is the worker's from its read to its finish; whatever happens in between, another worker
+claims it after the lease, and the first to finish gives the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from scoreline_client.keys import Keys, Lane
+from scoreline_tasks.batching import Batcher
+from scoreline_tasks.hints import Hints
+from scoreline_tasks.lease import Lease
+from scoreline_tasks.request_queue import Entry, Finished, RequestQueue
+
+HELP, RESCUE = "help", "rescue"
+HINT_MS = 1000
+"""A hint that was sent is not sent again within this time, unless it was taken up."""
+LOOK_EVERY_MS = 1000
+"""Milliseconds between two looks for requests that dead processes left."""
+LINGER_MS = 200
+"""Milliseconds for which a helping drain waits for more before it gives its process back."""
+
+
+class Drain:
+    """Reads, scores and finishes, over one connection."""
+
+    def __init__(
+        self,
+        queue: RequestQueue,
+        batcher: Batcher,
+        lease: Lease,
+        keys: Keys,
+        hints: Hints,
+        *,
+        take: int,
+    ) -> None:
+        self._queue = queue
+        self._batcher = batcher
+        self._lease = lease
+        self._keys = keys
+        self._hints = hints
+        self._take = take
+        self._looked_at = 0.0
+        self._clock_offset_ms = 0
+
+    def park(self, slice_s: float) -> None:
+        """Serve for a slice of time, waiting for requests when there are none."""
+        self._run(slice_s, block_ms=None)
+
+    def help(self, slice_s: float) -> None:
+        """Serve until nothing waits any more, for a slice of time at the most."""
+        # Before the first read: from here on, what comes may ask for yet another one.
+        self._queue.release_claim(self._keys.hint(HELP))
+        self._run(slice_s, block_ms=LINGER_MS)
+
+    def step(self, block_ms: int = 0) -> int:
+        """Answer what waits now, once; returns how many requests that were."""
+        self._set_clock()
+        entries = self._queue.exchange([], self._take) or self._queue.wait(self._take, block_ms)
+        self._queue.finish(self._answer(entries))
+        return len(entries)
+
+    def _run(self, slice_s: float, block_ms: int | None) -> None:
+        """Without `block_ms`, wait until the slice ends; with it, end when nothing came so long."""
+        self._set_clock()
+        end = time.monotonic() + slice_s
+        finished: list[Finished] = []
+        while (left_ms := int((end - time.monotonic()) * 1000)) > 0:
+            entries = self._queue.exchange(finished, self._take)
+            finished = []
+            self._look_for_abandoned()
+            if not entries:
+                patience_ms = LOOK_EVERY_MS if block_ms is None else block_ms
+                entries = self._queue.wait(self._take, min(left_ms, patience_ms))
+                if not entries and block_ms is not None:
+                    return
+            finished = self._answer(entries)
+        self._queue.exchange(finished, take=0)
+
+    def _answer(self, entries: Sequence[Entry]) -> list[Finished]:
+        """Answer entries, online ones first, and finish all but the last batch."""
+        finished: list[Finished] = []
+        online = [entry for entry in entries if entry.lane is Lane.ONLINE]
+        batches = [online] if online else []
+        batches += [[entry] for entry in entries if entry.lane is Lane.BULK]
+        for batch in batches:
+            self._queue.finish(finished)
+            self._ask_for_help(batch)
+            with self._lease.hold(entries):
+                finished = self._batcher.answer(batch, self._now_ms())
+        return finished
+
+    def _ask_for_help(self, batch: Sequence[Entry]) -> None:
+        lane = batch[0].lane
+        full = len(batch) >= self._take or lane is Lane.BULK
+        if full and self._queue.waiting(lane) > len(batch):
+            self._hint(HELP, self._hints.help)
+
+    def _look_for_abandoned(self) -> None:
+        now = time.monotonic()
+        if now - self._looked_at < LOOK_EVERY_MS / 1000:
+            return
+        self._looked_at = now
+        if self._queue.abandoned(self._lease.lease_ms):
+            self._hint(RESCUE, self._hints.rescue)
+
+    def _hint(self, name: str, send: Callable[[], None]) -> None:
+        if self._queue.claim_once(self._keys.hint(name), HINT_MS):
+            send()
+
+    def _set_clock(self) -> None:
+        self._clock_offset_ms = self._queue.server_time_ms() - int(time.monotonic() * 1000)
+
+    def _now_ms(self) -> int:
+        """Now by the server's clock, which is asked once a slice."""
+        return int(time.monotonic() * 1000) + self._clock_offset_ms

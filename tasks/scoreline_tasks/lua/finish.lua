@@ -1,0 +1,37 @@
+#!lua flags=allow-oom
+-- Give requests their answers: the first to finish wins, everyone else changes nothing.
+--
+-- KEYS[1] the lane's stream, KEYS[2] the attempts hash, then for each request its result key and its
+--   caller's reply list (the result key once more for a request that wants no reply)
+-- ARGV[1] the group, ARGV[2] milliseconds that results stay, then for each request its entry id, its
+--   own id, the answer, and what goes on the reply list ('' for the answer itself)
+-- Returns how many of them were first.
+--
+-- XACK comes first: it returns 1 for just one of all those that hold the entry, and a request that
+-- was queued twice (a lost reply to XADD) finds its result in place. allow-oom: a full server refuses
+-- new requests, but it must still take the answers to those that it has.
+local won = 0
+local tracked = redis.call('EXISTS', KEYS[2]) == 1
+local replied = {}
+local arg = 3
+for key = 3, #KEYS, 2 do
+  local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
+  arg = arg + 4
+  if redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
+    redis.call('XDEL', KEYS[1], entry)
+    if tracked then redis.call('HDEL', KEYS[2], id) end
+    if redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then
+      won = won + 1
+      local reply = KEYS[key + 1]
+      if reply ~= KEYS[key] then
+        if note == '' then note = answer end
+        redis.call('RPUSH', reply, note)
+        replied[reply] = true
+      end
+    end
+  end
+end
+for reply, _ in pairs(replied) do
+  redis.call('PEXPIRE', reply, ARGV[2])
+end
+return won

@@ -1,0 +1,149 @@
+"""Sends the news of a release, waits for the fleet, and says how it went."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from redis import Redis, RedisError
+from rich.console import Console
+from rich.markup import escape
+from scoreline_artifacts.releases import Release
+
+from scoreline_client import fleet
+from scoreline_client.keys import Keys
+from scoreline_client.settings import ClientSettings
+from scoreline_tasks.rollout import Rollout, follow, look
+
+NOT_SERVED = 1
+NOTHING_RELEASED = 2
+UNREACHABLE = 3
+REDIS_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """A release, and whether it is a new one: what is current already can be promoted again."""
+
+    release: Release
+    changed: bool
+
+
+def roll_out(
+    announcement: Announcement, settings: ClientSettings, timeout_s: float | None, as_json: bool
+) -> int:
+    """Tell the workers, wait for them (not at all if `timeout_s` is None); gives the exit code."""
+    console = Console(quiet=as_json, highlight=False)
+    console.print(_headline(announcement))
+    rollout, error = None, None
+    try:
+        rollout = _follow(announcement.release, settings, timeout_s, console)
+    except RedisError as failure:
+        error = f"cannot reach Redis at {settings.redis_url}: {failure}"
+    if as_json:
+        _print_json(announcement, rollout, error)
+    if rollout is None:
+        console.print(
+            f"{escape(str(error))}. The release is made all the same: workers look for it every few "
+            "seconds. See `scoreline status` once Redis answers."
+        )
+        return UNREACHABLE
+    _explain(console, announcement.release, rollout, waited=timeout_s is not None)
+    return 0 if rollout.complete or timeout_s is None else NOT_SERVED
+
+
+def _headline(announcement: Announcement) -> str:
+    release = announcement.release
+    name = f"{release.model}@{release.alias}"
+    if not announcement.changed:
+        return f"{name} is version {release.version} already"
+    before = f" (was {release.previous})" if release.previous else ""
+    return f"{name} is now version {release.version}{before}"
+
+
+def _follow(
+    release: Release, settings: ClientSettings, timeout_s: float | None, console: Console
+) -> Rollout:
+    keys = Keys(settings.queue)
+    start = Rollout(model=release.model, alias=release.alias, version=release.version)
+    with Redis.from_url(
+        settings.redis_url,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+    ) as redis:
+        fleet.announce_release(redis, keys, release.model)
+        if timeout_s is None:
+            return look(redis, keys, start)
+        with (
+            console.status("waiting for the workers")
+            if console.is_terminal
+            else nullcontext() as live
+        ):
+            return follow(
+                redis,
+                keys,
+                start,
+                timeout_s,
+                lambda now: live.update(_progress(now)) if live else None,
+            )
+
+
+def _progress(rollout: Rollout) -> str:
+    return (
+        f"{len(rollout.serving)} of {rollout.processes} worker processes serve "
+        f"{rollout.model}@{rollout.version}"
+    )
+
+
+def _explain(console: Console, release: Release, rollout: Rollout, waited: bool) -> None:
+    target = f"{release.model}@{release.version}"
+    if not rollout.processes:
+        console.print(f"no worker is running; workers serve {target} when they start")
+    elif rollout.complete:
+        console.print(
+            f"all {rollout.processes} worker processes serve {target} ({rollout.seconds:.1f} s)"
+        )
+    elif not waited:
+        console.print(f"told {rollout.processes} worker processes; not waiting for them")
+    else:
+        _explain_failure(console, release, rollout, target)
+
+
+def _explain_failure(console: Console, release: Release, rollout: Rollout, target: str) -> None:
+    console.print(_progress(rollout))
+    for name, reason in rollout.refusing.items():
+        console.print(f"  {escape(name)} refuses it: {escape(reason)}")
+    for name in rollout.waiting:
+        console.print(f"  {escape(name)} has not moved within {rollout.seconds:.0f} s")
+    if rollout.refusing:
+        option = "" if release.alias == "production" else f" --alias {release.alias}"
+        console.print(
+            f"What served before {target} goes on serving there. "
+            f"To go back everywhere: scoreline rollback {release.model}{option}"
+        )
+    else:
+        console.print("They may still be loading it: see `scoreline status`.")
+
+
+def _print_json(announcement: Announcement, rollout: Rollout | None, error: str | None) -> None:
+    release = announcement.release
+    said: dict[str, Any] = {
+        "model": release.model,
+        "alias": release.alias,
+        "version": release.version,
+        "previous": release.previous,
+        "changed": announcement.changed,
+    }
+    if rollout is not None:
+        said |= {
+            "serving": rollout.serving,
+            "refusing": rollout.refusing,
+            "waiting": rollout.waiting,
+            "seconds": round(rollout.seconds, 3),
+        }
+    if error is not None:
+        said["error"] = error
+    sys.stdout.write(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode() + "\n")

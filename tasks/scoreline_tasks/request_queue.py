@@ -1,0 +1,239 @@
+"""The two lanes of a queue as a worker sees them: take, renew, claim, finish.
+
+An entry belongs to the consumer that read it until it is finished. A consumer that stops renewing
+its entries loses them, after a lease, to whoever claims them. `finish` is the only way in which an
+entry leaves a lane, and it gives each request one answer, whoever and how many try.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from importlib import resources
+from typing import Any, TypeVar
+
+from redis import Redis
+from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
+
+from scoreline_client.keys import GROUP, Keys, Lane
+from scoreline_client.wire import INLINE_ANSWER_BYTES, StoredNote
+
+_T = TypeVar("_T")
+
+FINISH_AT_ONCE = 256
+"""Requests that one call of the finish script answers, so that it does not block the server long."""
+CLAIM_AT_ONCE = {Lane.ONLINE: 256, Lane.BULK: 1}
+DEAD_LETTERS = 1000
+CONSUMER_FORGOTTEN_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a lane, as read: not decoded, not trusted."""
+
+    lane: Lane
+    id: bytes
+    fields: dict[bytes, bytes]
+
+    @property
+    def queued_at_ms(self) -> int:
+        """When it was queued, in Unix milliseconds by the server's clock."""
+        return int(self.id.partition(b"-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer to one entry."""
+
+    entry: Entry
+    request_id: str
+    reply_to: str
+    answer: bytes
+
+
+class RequestQueue:
+    """The lanes of one queue, read as one consumer of the group."""
+
+    def __init__(self, redis: Redis, keys: Keys, consumer: str, *, result_ttl_s: int) -> None:
+        self._redis = redis
+        self._keys = keys
+        self._consumer = consumer
+        self._ttl_ms = result_ttl_s * 1000
+        self._finish = _script("finish.lua")
+        self._finish_sha = sha1(self._finish.encode(), usedforsecurity=False).hexdigest()
+        self._forget = _script("forget_consumers.lua")
+
+    def prepare(self) -> None:
+        """Create the groups where they are missing, from the lanes' first entries on."""
+        for lane in Lane:
+            try:
+                # From 0: what callers queued before any worker started is not skipped.
+                self._redis.xgroup_create(self._keys.lane(lane), GROUP, id="0", mkstream=True)
+            except ResponseError as error:
+                if "BUSYGROUP" not in str(error):
+                    raise
+
+    def server_time_ms(self) -> int:
+        """Unix milliseconds by the server's clock, the only one that counts."""
+        seconds, microseconds = self._redis.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
+        """Finish a batch and take what waits in the online lane, in one round trip; never blocks."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for lane, part in _parts(finished):
+            pipeline.evalsha(self._finish_sha, *self._finish_arguments(lane, part))
+        if take:
+            self._read(pipeline, [Lane.ONLINE], take)
+        *won, entries = [*pipeline.execute(raise_on_error=False), *([] if take else [[]])]
+        if any(isinstance(one, NoScriptError) for one in won):
+            self.finish(finished)
+        else:
+            _raise_first(won)
+        return self._entries([entries])
+
+    def wait(self, take: int, block_ms: int) -> list[Entry]:
+        """Wait for an entry of either lane; brings up to `take` online ones and one bulk chunk.
+
+        COUNT counts for each stream of a read, so the blocking one asks for a single entry of each
+        lane, and a second read, sent along with it, brings what else came into the online lane.
+        """
+        pipeline = self._redis.pipeline(transaction=False)
+        self._read(pipeline, list(Lane), 1, block_ms)
+        self._read(pipeline, [Lane.ONLINE], take)
+        return self._entries(pipeline.execute(raise_on_error=False))
+
+    def finish(self, finished: Sequence[Finished]) -> int:
+        """Give requests their answers; returns for how many this was the first answer."""
+        return sum(
+            self._evalsha(self._finish_arguments(lane, part)) for lane, part in _parts(finished)
+        )
+
+    def waiting(self, lane: Lane) -> int:
+        """Entries of a lane that are not finished."""
+        return int(self._redis.xlen(self._keys.lane(lane)))
+
+    def renew(self, entries: Iterable[Entry]) -> None:
+        """Keep entries for another lease, without counting as a delivery."""
+        for lane in Lane:
+            ids = [entry.id for entry in entries if entry.lane is lane]
+            for part in _slices(ids):
+                self._redis.xclaim(
+                    self._keys.lane(lane), GROUP, self._consumer, 0, list(part), justid=True
+                )
+
+    def abandoned(self, lease_ms: int) -> bool:
+        """Whether some consumer holds an entry that it has not renewed for a lease."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for lane in Lane:
+            pipeline.xpending_range(self._keys.lane(lane), GROUP, "-", "+", 1, idle=lease_ms)
+        # A group that is missing is an error here; the next read makes it.
+        return any(isinstance(one, list) and one for one in pipeline.execute(raise_on_error=False))
+
+    def claim(self, lane: Lane, lease_ms: int) -> list[Entry]:
+        """Take over abandoned entries."""
+        _, claimed, _ = self._redis.xautoclaim(
+            self._keys.lane(lane), GROUP, self._consumer, lease_ms, count=CLAIM_AT_ONCE[lane]
+        )
+        return [Entry(lane, entry, fields) for entry, fields in claimed if fields]
+
+    def count_attempts(self, request_ids: Sequence[str]) -> list[int]:
+        """Note, just before they are scored, that requests that killed a worker are tried again."""
+        pipeline = self._redis.pipeline(transaction=False)
+        for request_id in request_ids:
+            pipeline.hincrby(self._keys.attempts, request_id, 1)
+        return [int(count) for count in pipeline.execute()]
+
+    def bury(self, entry: Entry, reason: str) -> None:
+        """Keep a copy of an entry that is given up, for people to look at."""
+        fields: dict[Any, Any] = {**entry.fields, b"lane": entry.lane.value, b"reason": reason}
+        self._redis.xadd(self._keys.dead, fields, maxlen=DEAD_LETTERS, approximate=True)
+
+    def claim_once(self, key: str, lifetime_ms: int) -> bool:
+        """Whether this is the first to ask within a lifetime; used so that hints do not pile up.
+
+        Never, when the server has no memory for it: it would have none for the hint either.
+        """
+        try:
+            return bool(self._redis.set(key, b"1", nx=True, px=lifetime_ms))
+        except OutOfMemoryError:
+            return False
+
+    def release_claim(self, key: str) -> None:
+        """Let the next one ask; to be called before the read that the hint was about."""
+        self._redis.delete(key)
+
+    def forget_dead_consumers(self) -> int:
+        """Remove consumers that have been gone for an hour and hold nothing."""
+        return sum(
+            int(
+                self._redis.eval(  # type: ignore[no-untyped-call]
+                    self._forget, 1, self._keys.lane(lane), GROUP, CONSUMER_FORGOTTEN_MS
+                )
+            )
+            for lane in Lane
+        )
+
+    def _read(self, pipeline: Any, lanes: list[Lane], count: int, block: int | None = None) -> None:
+        streams = {self._keys.lane(lane): ">" for lane in lanes}
+        pipeline.xreadgroup(GROUP, self._consumer, streams, count=count, block=block)
+
+    def _entries(self, replies: Iterable[Any]) -> list[Entry]:
+        lanes = {self._keys.lane(lane).encode(): lane for lane in Lane}
+        entries: list[Entry] = []
+        for reply in replies:
+            if isinstance(reply, ResponseError) and "NOGROUP" in str(reply):
+                # Somebody flushed the server or destroyed the group: serve those who come now.
+                self.prepare()
+                continue
+            _raise_first([reply])
+            for stream, read in _streams(reply):
+                entries += [Entry(lanes[stream], entry, fields) for entry, fields in read]
+        return entries
+
+    def _evalsha(self, arguments: tuple[Any, ...]) -> int:
+        try:
+            return int(self._redis.evalsha(self._finish_sha, *arguments))  # type: ignore[no-untyped-call]
+        except NoScriptError:
+            self._redis.script_load(self._finish)
+            return int(self._redis.evalsha(self._finish_sha, *arguments))  # type: ignore[no-untyped-call]
+
+    def _finish_arguments(self, lane: Lane, part: Sequence[Finished]) -> tuple[Any, ...]:
+        keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
+        arguments: list[Any] = [GROUP, self._ttl_ms]
+        for one in part:
+            result = self._keys.result(one.request_id)
+            keys += (result, self._keys.reply(one.reply_to) if one.reply_to else result)
+            large = len(one.answer) > INLINE_ANSWER_BYTES
+            note = StoredNote(one.request_id).encode() if large else b""
+            arguments += (one.entry.id, one.request_id, one.answer, note)
+        return (len(keys), *keys, *arguments)
+
+
+def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
+    for lane in Lane:
+        for part in _slices([one for one in finished if one.entry.lane is lane]):
+            yield lane, part
+
+
+def _slices(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
+    for start in range(0, len(items), FINISH_AT_ONCE):
+        yield items[start : start + FINISH_AT_ONCE]
+
+
+def _streams(reply: Any) -> Iterable[tuple[bytes, Any]]:
+    """RESP2 gives pairs, RESP3 a mapping of lists."""
+    if isinstance(reply, dict):
+        return [(stream, batch) for stream, lists in reply.items() for batch in lists]
+    return reply or ()
+
+
+def _raise_first(replies: Iterable[Any]) -> None:
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+
+
+def _script(name: str) -> str:
+    return resources.files("scoreline_tasks").joinpath("lua", name).read_text()

@@ -1,0 +1,25 @@
+"""The worker's settings: the client's, and what only a worker needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scoreline_client.settings import ClientSettings, at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings(ClientSettings):
+    """What an operator may set. Each field is read from `SCORELINE_<NAME>`."""
+
+    batch_records: int = at_least(1, 2048)
+    """Requests that a drain takes from the online lane in one read."""
+    slice_s: float = at_least(0.05, 2.0)
+    """Seconds that a drain stays in its Celery task before it sends its successor."""
+    lease_s: float = at_least(0.5, 5.0)
+    """Seconds after which requests of a worker that stopped renewing them go to another one."""
+    batch_limit_s: float = at_least(1, 300)
+    """Seconds that scoring one batch may take before its process is killed."""
+    poll_s: float = at_least(0.1, 2.0)
+    """Seconds between two looks at the release logs, in case the news of a release got lost."""
+    max_versions: int = at_least(1, 8)
+    """Versions that a process keeps in memory for requests that name one (`pima@3`)."""

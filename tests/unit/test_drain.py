@@ -1,0 +1,197 @@
+"""The drain on fakeredis: real streams and scripts, no processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import pytest
+from redis import Redis
+from scoreline_client.keys import Keys, Lane
+from scoreline_client.settings import ClientSettings
+from scoreline_client.testing import FakeRedisServer
+from scoreline_client.wire import Answer, Codec, Operation, Request, Status, new_id
+from scoreline_tasks.inprocess import InProcessWorker
+
+KEYS = Keys("default")
+
+
+class Doubler:
+    """Counts its calls, to tell batches apart."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        self.sizes.append(len(frame))
+        if (frame["x"] == 13).any():
+            raise ValueError("unlucky")
+        return np.asarray(frame["x"] * 2)
+
+
+@pytest.fixture
+def doubler() -> Doubler:
+    return Doubler()
+
+
+@pytest.fixture
+def redis() -> Iterator[Redis]:
+    with FakeRedisServer().client() as client:
+        yield client
+
+
+@pytest.fixture
+def worker(redis: Redis, doubler: Doubler) -> InProcessWorker:
+    return InProcessWorker(redis, ClientSettings(), models={"doubler": doubler, "other": Doubler()})
+
+
+def ask(redis: Redis, records: object, lane: Lane = Lane.ONLINE, **fields: Any) -> Request:
+    body = records if isinstance(records, bytes) else orjson.dumps(records)
+    request = Request(**{"id": new_id(), "model": "doubler", "body": body, **fields})
+    flat = request.encode()
+    redis.xadd(KEYS.lane(lane), dict(zip(flat[::2], flat[1::2], strict=True)))  # type: ignore[arg-type]
+    return request
+
+
+def result(redis: Redis, request: Request) -> Answer:
+    data = redis.get(KEYS.result(request.id))
+    assert isinstance(data, bytes), "there is no answer"
+    return Answer.decode(data)
+
+
+def test_requests_that_wait_together_are_scored_in_one_call(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler
+) -> None:
+    asked = [ask(redis, [{"x": number}, {"x": number + 100}]) for number in range(10)]
+    assert worker.step() == 10
+    assert doubler.sizes == [20]
+    assert [result(redis, one).values for one in asked] == [[2 * n, 2 * n + 200] for n in range(10)]
+
+
+def test_requests_of_different_models_do_not_mix(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler
+) -> None:
+    here, there = ask(redis, [{"x": 1}]), ask(redis, [{"x": 2}], model="other")
+    worker.step()
+    assert doubler.sizes == [1]
+    assert (result(redis, here).model, result(redis, there).model) == ("doubler", "other")
+
+
+def test_a_record_that_makes_the_pipeline_raise_does_not_fail_its_neighbours(
+    redis: Redis, worker: InProcessWorker
+) -> None:
+    good, bad = ask(redis, [{"x": 1}]), ask(redis, [{"x": 2}, {"x": 13}])
+    worker.step()
+    assert result(redis, good).values == [2]
+    answer = result(redis, bad)
+    assert answer.values == [4, None]
+    assert answer.errors["1"]["code"] == "E_PREDICT"
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"body": b"[{"}, "E_JSON"),
+        ({"body": b'{"x": 1}'}, "E_WIRE"),
+        ({"body": b"[]"}, "E_EMPTY_REQUEST"),
+        ({"model": "nobody"}, "E_UNKNOWN_MODEL"),
+        ({"model": "doubler@7"}, "E_UNKNOWN_MODEL"),
+        ({"model": "doubler@candidate"}, "E_UNKNOWN_MODEL"),
+        ({"model": "../etc"}, "E_UNKNOWN_MODEL"),
+        ({"body": b"[" + b" " * 20_000_000 + b"]"}, "E_TOO_LARGE"),
+        ({"body": b"[" + b"1," * 100_000 + b"1]"}, "E_TOO_LARGE"),
+        ({"expires_ms": 0}, "E_EXPIRED"),
+        ({"codec": Codec.ARROW, "body": b"no arrow"}, "E_ARROW_INVALID"),
+    ],
+)
+def test_a_request_that_cannot_be_scored_says_why_and_costs_nobody_an_answer(
+    redis: Redis, worker: InProcessWorker, fields: dict[str, Any], code: str
+) -> None:
+    good = ask(redis, [{"x": 1}])
+    bad = ask(redis, fields.pop("body", [{"x": 1}]), **fields)
+    worker.step()
+    assert result(redis, good).values == [2]
+    answer = result(redis, bad)
+    assert answer.status is Status.ERROR
+    assert answer.error is not None
+    assert answer.error["code"] == code
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {b"id": b"no id"},
+        {b"wire": b"2", b"id": b"0" * 32, b"model": b"doubler"},
+        {b"wire": b"1", b"id": b"a" * 32, b"model": b"doubler", b"reply_to": b"celery"},
+        {b"wire": b"1", b"id": b"a" * 32, b"model": b"doubler", b"expires_ms": b"soon"},
+        {b"wire": b"1", b"id": b"a" * 32, b"model": b"\xff"},
+        {b"noise": b"\xff"},
+    ],
+)
+def test_noise_in_the_lane_is_taken_out_and_harms_nobody(
+    redis: Redis, worker: InProcessWorker, fields: dict[Any, Any]
+) -> None:
+    redis.xadd(KEYS.lane(Lane.ONLINE), fields)
+    good = ask(redis, [{"x": 1}])
+    worker.step()
+    assert result(redis, good).values == [2]
+    assert redis.xlen(KEYS.lane(Lane.ONLINE)) == 0
+    assert redis.exists("celery") == 0
+
+
+def test_the_first_answer_to_an_id_stays(redis: Redis, worker: InProcessWorker) -> None:
+    first = ask(redis, [{"x": 1}])
+    again = ask(redis, [{"x": 2}], id=first.id, reply_to=new_id())
+    worker.step()
+    assert result(redis, first).values == [2]
+    assert redis.exists(KEYS.reply(again.reply_to)) == 0
+
+
+def test_an_answer_goes_to_the_reply_list_of_its_caller(
+    redis: Redis, worker: InProcessWorker
+) -> None:
+    request = ask(redis, [{"x": 1}], reply_to=new_id())
+    worker.step()
+    (reply,) = redis.lrange(KEYS.reply(request.reply_to), 0, -1)  # type: ignore[misc]
+    assert Answer.decode(reply) == result(redis, request)
+
+
+def test_online_requests_are_answered_before_a_bulk_chunk_that_came_first(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler
+) -> None:
+    ask(redis, [{"x": 1}] * 5, lane=Lane.BULK)
+    ask(redis, [{"x": 1}])
+    worker.step()
+    worker.step()
+    assert doubler.sizes == [1, 5]
+
+
+def test_nothing_stays_behind_in_the_lanes(redis: Redis, worker: InProcessWorker) -> None:
+    for lane in Lane:
+        ask(redis, [{"x": 1}], lane=lane)
+    while worker.step():
+        pass
+    assert [redis.xlen(KEYS.lane(lane)) for lane in Lane] == [0, 0]
+
+
+def test_describe_names_the_version(redis: Redis, worker: InProcessWorker) -> None:
+    request = ask(redis, b"", operation=Operation.DESCRIBE)
+    worker.step()
+    answer = result(redis, request)
+    assert (answer.model, answer.version) == ("doubler", 1)
+    assert answer.description == {
+        "columns": [],
+        "outputs": {"classes": None, "probabilities": False},
+    }
+
+
+def test_a_worker_without_a_store_serves_nothing_and_says_so(redis: Redis, tmp_path: Path) -> None:
+    worker = InProcessWorker(redis, ClientSettings(), store=tmp_path)
+    request = ask(redis, [{"x": 1}])
+    worker.step()
+    assert result(redis, request).error is not None
