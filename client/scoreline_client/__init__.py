@@ -1,0 +1,52 @@
+"""What a caller needs: `Client().predict("pima", {"preg": 6, …})`."""
+
+from scoreline_client.aio import AsyncClient
+from scoreline_client.codes import Code
+from scoreline_client.errors import (
+    EmptyRequest,
+    FileRefused,
+    JobCancelled,
+    JobLost,
+    MissingDependency,
+    NoAnswer,
+    PayloadTooLarge,
+    QueueFull,
+    RecordRejected,
+    RequestExpired,
+    RequestRefused,
+    ScorelineError,
+    ServerUnreachable,
+    SettingsError,
+    UnknownModel,
+)
+from scoreline_client.jobs import AsyncJob, Job, JobStatus
+from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.settings import ClientSettings
+from scoreline_client.sync import Client
+
+__all__ = [
+    "AsyncClient",
+    "AsyncJob",
+    "Client",
+    "ClientSettings",
+    "Code",
+    "EmptyRequest",
+    "FileRefused",
+    "Job",
+    "JobCancelled",
+    "JobLost",
+    "JobStatus",
+    "MissingDependency",
+    "NoAnswer",
+    "PayloadTooLarge",
+    "Prediction",
+    "QueueFull",
+    "RecordError",
+    "RecordRejected",
+    "RequestExpired",
+    "RequestRefused",
+    "ScorelineError",
+    "ServerUnreachable",
+    "SettingsError",
+    "UnknownModel",
+]

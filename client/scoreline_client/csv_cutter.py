@@ -70,9 +70,9 @@ class CsvCutter:
             FileRefused: a row is longer than the limit; the message says whether a quote is to blame.
         """
         data = self._rest + block
-        end, count = self._grammar.measure(data)
+        end = self._grammar.last_row_end(data)
         self._rest = data[end:]
-        chunk = self._advance(data[:end], count)
+        chunk = self._advance(data[:end])
         if len(self._rest) > self._max_row_bytes:
             raise self._too_long()
         return chunk
@@ -87,12 +87,13 @@ class CsvCutter:
         opened = self._grammar.unclosed(data)
         if opened is not None:
             raise self._unclosed(data, opened, "the file's end")
-        return self._advance(data, self._grammar.count(data))
+        return self._advance(data)
 
-    def _advance(self, rows: bytes, count: int) -> Chunk | None:
+    def _advance(self, rows: bytes) -> Chunk | None:
+        count, lines = self._grammar.count(rows)
         chunk = Chunk(rows, count, self._row, self._line, self._offset)
         self._row += count
-        self._line += count_lines(rows)
+        self._line += lines
         self._offset += len(rows)
         return chunk if count else None
 
@@ -133,31 +134,32 @@ class Grammar:
         comma = re.escape(delimiter.encode("ascii"))
         field = rb'(?:"(?:[^"]++|"")*+(?:"|(?P<unclosed%%s>\Z)))?+[^%s\r\n]*+' % comma
         row = field % b"" + rb"(?:%s" % comma + field % b"_later" + rb")*+(?P<end>\r\n|\r|\n|\Z)"
-        tidy = (
-            rb'(?:[^"]*+(?<![^%s\r\n])"[^"]*+"(?:"[^"]*+")*+(?=[%s\r\n]|\Z))*+[^"]*+'
-            % (comma, comma)
+        tidy = rb'(?:[^"]*+(?<![^%s\r\n])"[^"]*+"(?:"[^"]*+")*+(?=[%s\r\n]|\Z))*+[^"]*+' % (
+            comma,
+            comma,
         )
         return Grammar(re.compile(field % b""), re.compile(row), re.compile(tidy))
 
-    def measure(self, data: bytes) -> tuple[int, int]:
-        """Where the last whole row of `data` ends, and how many rows there are up to there.
+    def last_row_end(self, data: bytes) -> int:
+        """Where the last whole row of `data` ends; 0 if there is none.
 
         A row at the end of `data` without a line end, or with one that may be the first half of
         `\\r\\n`, is not whole.
         """
         if b'"' not in data:
-            end = _last_line_end(data)
-            return end, _count_runs(data if end == len(data) else data[:end])
+            return _last_line_end(data)
         end = _last_line_end_outside_pairs(data)
         if end and self.tidy.fullmatch(data, 0, end):
-            return end, _count_runs(_QUOTED.sub(b'"', data[:end]))
-        return self._measure_by_rows(data)
+            return end
+        return self._last_row_end_by_rows(data)
 
-    def count(self, data: bytes) -> int:
-        """How many rows there are; the last one needs no line end."""
+    def count(self, data: bytes) -> tuple[int, int]:
+        """How many rows `data` holds, and how many line ends; its last row needs no line end."""
         if b'"' not in data:
             return _count_runs(data)
-        return sum(1 for _ in self.rows(data))
+        if self.tidy.fullmatch(data):
+            return _count_runs(_QUOTED.sub(b'"', data))[0], count_lines(data)
+        return sum(1 for _ in self.rows(data)), count_lines(data)
 
     def rows(self, data: bytes) -> Iterator[re.Match[bytes]]:
         """Every row, one by one; blank lines are left out."""
@@ -182,15 +184,14 @@ class Grammar:
         assert match is not None  # noqa: S101 - a field may be empty: it matches everywhere
         return match
 
-    def _measure_by_rows(self, data: bytes) -> tuple[int, int]:
-        end = count = 0
+    def _last_row_end_by_rows(self, data: bytes) -> int:
+        end = 0
         for match in self.row.finditer(data):
             line_end = match["end"]
             if not line_end or (line_end == b"\r" and match.end() == len(data)):
                 break
             end = match.end()
-            count += match.start() < match.start("end")
-        return end, count
+        return end
 
 
 def count_lines(data: bytes) -> int:
@@ -201,13 +202,20 @@ def count_lines(data: bytes) -> int:
     return lines
 
 
-def _count_runs(data: bytes) -> int:
-    """How many lines are not blank, in bytes whose every line end ends a row."""
+def _count_runs(data: bytes) -> tuple[int, int]:
+    """How many lines are not blank, and how many line ends there are, each of which ends a row."""
     if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        data = _with_line_feeds(data)
+    ends = data.count(b"\n")
     if data.startswith(b"\n") or b"\n\n" in data:
-        return sum(1 for _ in _RUN.finditer(data))
-    return data.count(b"\n") + (data[-1:] not in (b"\n", b""))
+        return sum(1 for _ in _RUN.finditer(data)), ends
+    return ends + (data[-1:] not in (b"\n", b"")), ends
+
+
+def _with_line_feeds(data: bytes) -> bytes:
+    if data.count(b"\r\n") == data.count(b"\r"):
+        return data.translate(None, b"\r")  # three times as fast as to replace
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
 
 def _last_line_end(data: bytes) -> int:

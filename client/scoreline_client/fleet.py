@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -19,8 +19,8 @@ REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""
 
 
-class _Redis(Protocol):
-    def __getattr__(self, name: str) -> Any: ...
+_Redis = Any
+"""A blocking Redis client; redis-py's own types leave open whether its methods are to be awaited."""
 
 
 @dataclass(frozen=True, kw_only=True)

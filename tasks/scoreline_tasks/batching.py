@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoreline_artifacts import LoadedVersion
+from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_client.wire import (
     Answer,

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from scoreline_artifacts.errors import ArtifactError
-from scoreline_artifacts.store import Store
 
 from scoreline_artifacts import releases
+from scoreline_artifacts.errors import ArtifactError
+from scoreline_artifacts.store import Store
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks import demo as story
+from scoreline_tasks.children import interruptible
 from scoreline_tasks.development import serve_here
 from scoreline_tasks.embedded import DATA
-from scoreline_tasks.processes import interruptible
 from scoreline_tasks.releasing import NOTHING_RELEASED, Announcement, roll_out
 
 INTERRUPTED = 130
@@ -45,21 +45,14 @@ _no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for the wor
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-class Failure(click.ClickException):
-    """Raised to end a command with a message and an exit code."""
-
-    def __init__(self, message: str, exit_code: int = 1) -> None:
-        super().__init__(message)
-        self.exit_code = exit_code
-
-
 @contextmanager
 def _explained(exit_code: int = 1) -> Iterator[None]:
     """Show an error of Scoreline as its message alone."""
     try:
         yield
     except (ArtifactError, ScorelineError) as error:
-        raise Failure(str(error), exit_code) from error
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(exit_code)
 
 
 @click.command()

@@ -9,7 +9,8 @@ from typing import Any
 
 import orjson
 
-from scoreline_artifacts import Checked, LoadedVersion, Problem, frame_of_records
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.records import Checked, Problem, frame_of_records
 from scoreline_client.codes import Code
 from scoreline_tasks.scoring import RequestProblem, Scored, score_frame
 

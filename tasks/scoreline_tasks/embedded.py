@@ -21,7 +21,7 @@ from redis import Redis, RedisError
 
 from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.processes import guarded, interruptible
+from scoreline_tasks.children import guarded, interruptible
 
 HOST = "127.0.0.1"
 DATA = Path(".scoreline")

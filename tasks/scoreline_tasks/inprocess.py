@@ -11,7 +11,8 @@ from typing import Any
 
 import redis
 
-from scoreline_artifacts import LoadedVersion, Store
+from scoreline_artifacts import Store
+from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.batching import Batcher, Limits

@@ -17,7 +17,7 @@ from redis import Redis
 from scoreline_client import fleet
 from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_client.keys import Keys
-from scoreline_tasks.processes import running
+from scoreline_tasks.children import running
 
 START_S = 60.0
 """Seconds that a worker may take from its start to its first report."""

@@ -16,15 +16,14 @@ from dataclasses import dataclass
 from scoreline_artifacts import (
     ArtifactError,
     InvalidName,
-    LoadedVersion,
     Release,
     Store,
     UnknownAliasError,
     UnknownModelError,
     UnknownVersionError,
-    load,
     releases,
 )
+from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
 from scoreline_client.wire import ModelRef
@@ -160,7 +159,7 @@ class Models:
             loaded = self._in_memory(release.model, release.version)
             loaded = loaded or self._load(release.model, release.version)
         # Whatever a version does while it is loaded, the one that serves goes on serving.
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             reason = f"{type(error).__name__}: {error}"
             self._refused[release.model, release.version] = reason
             fallback = self._fallback(release, known)

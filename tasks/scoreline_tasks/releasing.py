@@ -11,8 +11,8 @@ import orjson
 from redis import Redis, RedisError
 from rich.console import Console
 from rich.markup import escape
-from scoreline_artifacts.releases import Release
 
+from scoreline_artifacts.releases import Release
 from scoreline_client import fleet
 from scoreline_client.keys import Keys
 from scoreline_client.settings import ClientSettings

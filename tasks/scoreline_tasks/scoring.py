@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scoreline_artifacts import LoadedVersion, Outputs, Problem
+from scoreline_artifacts.loading import LoadedVersion, Scores
+from scoreline_artifacts.records import Problem
 from scoreline_client.codes import Code
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _failed(error: Exception, first: int, count: int) -> Scored:
     return Scored(np.full(count, None, dtype=object), None, errors)
 
 
-def _unusable(outputs: Outputs, first: int) -> dict[int, Problem]:
+def _unusable(outputs: Scores, first: int) -> dict[int, Problem]:
     """NaN and infinity are no answers; a row that got one has an error instead."""
     bad = np.zeros(len(outputs.values), dtype=bool)
     for array in (outputs.values, outputs.probabilities):

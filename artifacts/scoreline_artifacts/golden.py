@@ -1,0 +1,89 @@
+"""Golden rows: raw records with the answers that training gave, checked before a version serves."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from scoreline_artifacts.errors import CorruptArtifact, GoldenMismatch
+
+if TYPE_CHECKING:
+    from scoreline_artifacts.loading import LoadedVersion, Scores
+
+GOLDEN_ROWS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GoldenRow:
+    """One raw record and its answer."""
+
+    record: dict[str, Any]
+    value: Any
+    probabilities: list[float] | None
+
+
+def encode(rows: Sequence[GoldenRow]) -> bytes:
+    """JSON Lines, one row each; NaN and infinity as JSON's usual extensions."""
+    return b"".join(
+        json.dumps(
+            {"record": row.record, "value": row.value, "probabilities": row.probabilities},
+            default=str,
+        ).encode()
+        + b"\n"
+        for row in rows
+    )
+
+
+def decode(data: bytes) -> list[GoldenRow]:
+    """The inverse of `encode`.
+
+    Raises:
+        CorruptArtifact: the bytes are no golden rows.
+    """
+    try:
+        return [GoldenRow(**json.loads(line)) for line in data.splitlines()]
+    except (ValueError, TypeError) as error:
+        raise CorruptArtifact("golden.jsonl", f"it cannot be read: {error}") from error
+
+
+def rows_of(records: Sequence[dict[str, Any]], scores: Scores) -> list[GoldenRow]:
+    """Records together with what a version answered."""
+    values = scores.values.tolist()
+    probabilities = None if scores.probabilities is None else scores.probabilities.tolist()
+    return [
+        GoldenRow(record, values[row], None if probabilities is None else probabilities[row])
+        for row, record in enumerate(records)
+    ]
+
+
+def check(loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float) -> None:
+    """Score golden rows and compare.
+
+    Raises:
+        GoldenMismatch: the first row that differs by more than the tolerance.
+        ArtifactError: the rows cannot be scored at all.
+    """
+    found = loaded.score_records([row.record for row in rows])
+    for place, (expected, answer) in enumerate(zip(rows, found, strict=True)):
+        for want, got in (
+            (expected.value, answer.value),
+            (expected.probabilities, answer.probabilities),
+        ):
+            if not equal(want, got, tolerance):
+                raise GoldenMismatch(loaded.model, loaded.version, place, want, got)
+
+
+def equal(want: Any, got: Any, tolerance: float) -> bool:
+    """Whether two answers are the same, numbers up to a tolerance, NaN like NaN."""
+    if isinstance(want, list) and isinstance(got, list):
+        return len(want) == len(got) and all(
+            equal(one, other, tolerance) for one, other in zip(want, got, strict=True)
+        )
+    if isinstance(want, float) and isinstance(got, float):
+        if math.isnan(want) or math.isnan(got):
+            return math.isnan(want) and math.isnan(got)
+        return math.isclose(want, got, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(want == got)

@@ -1,0 +1,146 @@
+"""From the store to a version that answers: open, verify, unpickle, check golden rows, serve."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scoreline_artifacts import golden, pickling
+from scoreline_artifacts.errors import ArtifactError, ModelOutputError
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Manifest, Outputs
+from scoreline_artifacts.records import frame_of_records
+from scoreline_artifacts.schema import Schema
+from scoreline_artifacts.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """What a pipeline answers for the rows of a frame."""
+
+    values: npt.NDArray[Any]
+    """(rows,) or (rows, outputs)."""
+    probabilities: npt.NDArray[np.float64] | None
+    """(rows, classes), or None."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadedVersion:
+    """A pipeline in memory, and how to ask it."""
+
+    pipeline: Any
+    model: str
+    version: int
+    outputs: Outputs
+    schema: Schema | None = None
+    """What records are held to; None takes any mapping."""
+    batchable: bool = True
+    manifest: Manifest | None = None
+
+    @classmethod
+    def of(
+        cls, pipeline: Any, model: str, version: int = 1, schema: Schema | None = None
+    ) -> LoadedVersion:
+        """A pipeline that comes from no artifact: for tests, and on its way into one."""
+        return cls(
+            pipeline=pipeline,
+            model=model,
+            version=version,
+            outputs=outputs_of(pipeline),
+            schema=schema,
+        )
+
+    @property
+    def classes(self) -> list[Any] | None:
+        """What the probabilities are about, in order; None when there are none."""
+        return self.outputs.classes
+
+    @property
+    def has_probabilities(self) -> bool:
+        return self.outputs.classes is not None
+
+    def score(self, frame: pd.DataFrame) -> Scores:
+        """Ask the pipeline about every row of a frame that has the columns and types of training.
+
+        Raises:
+            ModelOutputError: the answer does not have one row for each row.
+            Exception: whatever the pipeline raises.
+        """
+        count = len(frame)
+        probabilities = None
+        if self.outputs.classes is not None:
+            probabilities = _rows(self.pipeline.predict_proba(frame), count, "predict_proba")
+            if probabilities.shape[1:] != (len(self.outputs.classes),):
+                raise ModelOutputError(
+                    f"predict_proba gave {probabilities.shape[1:]} columns for "
+                    f"{len(self.outputs.classes)} classes"
+                )
+        if self.outputs.value_from == "probabilities" and probabilities is not None:
+            classes = np.asarray(self.outputs.classes)
+            return Scores(classes[probabilities.argmax(axis=1)], probabilities)
+        method = self.outputs.method
+        return Scores(_rows(getattr(self.pipeline, method)(frame), count, method), probabilities)
+
+    def score_records(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
+        """Score raw records that are all good.
+
+        Raises:
+            ArtifactError: one of them is not.
+        """
+        checked = frame_of_records(records, self.schema)
+        if checked.problems:
+            raise ArtifactError(f"a golden row is refused: {checked.problems[0].message}")
+        return golden.rows_of(records, self.score(checked.frame))
+
+
+def load(store: Store, model: str, version: int) -> LoadedVersion:
+    """Bring a version into memory, proven to answer as it did in training.
+
+    Raises:
+        UnknownModelError, UnknownVersionError: it is not in the store.
+        CorruptArtifact: its bytes are not those that were published; nothing was unpickled.
+        GoldenMismatch: it answers otherwise here than in training.
+    """
+    manifest = store.manifest(model, version)
+    rows = golden.decode(store.read(manifest, GOLDEN))
+    pipeline = pickling.restore(store.read(manifest, PIPELINE))
+    loaded = LoadedVersion(
+        pipeline=pipeline,
+        model=model,
+        version=version,
+        outputs=manifest.outputs,
+        schema=manifest.schema,
+        batchable=manifest.batchable,
+        manifest=manifest,
+    )
+    golden.check(loaded, rows, manifest.tolerance)
+    return loaded
+
+
+def outputs_of(pipeline: Any) -> Outputs:
+    """How a fitted pipeline is to be asked.
+
+    Raises:
+        ModelOutputError: it has neither predict nor transform.
+    """
+    if hasattr(pipeline, "predict"):
+        classes = getattr(pipeline, "classes_", None)
+        # Several outputs have a list of arrays here, and probabilities of another shape.
+        has_probabilities = isinstance(classes, np.ndarray) and hasattr(pipeline, "predict_proba")
+        return Outputs(method="predict", classes=classes.tolist() if has_probabilities else None)
+    if hasattr(pipeline, "transform"):
+        return Outputs(method="transform")
+    raise ModelOutputError(f"{type(pipeline).__name__} has neither predict nor transform")
+
+
+def _rows(answer: Any, count: int, method: str) -> npt.NDArray[Any]:
+    if hasattr(answer, "toarray"):
+        answer = answer.toarray()
+    array = np.asarray(answer)
+    if array.shape[:1] != (count,):
+        raise ModelOutputError(f"{method} gave an answer of shape {array.shape} for {count} rows")
+    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array

@@ -1,0 +1,112 @@
+"""The manifest: what is in an artifact, machine-readable.
+
+An artifact is a directory that never changes once it is published:
+
+    manifest.json    this, canonical: sorted keys, no white space
+    pipeline.dill    the fitted pipeline
+    golden.jsonl     golden rows: raw records and the answers that training gave
+    sources/         (reserved) modules of the training project that the pipeline refers to
+    signature.json   (reserved) an Ed25519 signature over the bytes of manifest.json
+
+The manifest binds model, version, and the size and sha256 of every file but itself and the
+signature. `sources` and `signature_key` have their place in it and are empty in format 1.
+
+To change the format: raise FORMAT_VERSION, keep `decode` reading every format that was ever
+released, and put an artifact written by the old one under `tests/artifacts/`. Adding a field with a
+default needs no new format; changing what a field means does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from scoreline_artifacts.errors import CorruptArtifact
+from scoreline_artifacts.schema import Schema
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PIPELINE = "pipeline.dill"
+GOLDEN = "golden.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class FileEntry:
+    """One file of an artifact."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outputs:
+    """How the pipeline is asked, and what it answers."""
+
+    method: str
+    """`predict` or, for a pipeline that only transforms, `transform`."""
+    classes: list[Any] | None = None
+    """What the probabilities are about, in order; None when there are none."""
+    value_from: str = "predict"
+    """`probabilities` when, on every training row, predict gave the class of the largest
+    probability: then one call of the pipeline serves for both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What one artifact holds and needs."""
+
+    model: str
+    version: int
+    created_at: str
+    """ISO 8601, UTC."""
+    files: dict[str, FileEntry]
+    schema: Schema
+    outputs: Outputs
+    batchable: bool = True
+    """Whether answers were the same one by one, together and shuffled."""
+    tolerance: float = 1e-9
+    """Relative and absolute difference from a golden row's numbers that still counts as equal."""
+    libraries: dict[str, str] = field(default_factory=dict)
+    """Versions of Python and of the libraries of training."""
+    metrics: dict[str, Any] = field(default_factory=dict)
+    training: dict[str, Any] = field(default_factory=dict)
+    """Rows, parameters and whatever else the training job wants to be remembered."""
+    sources: dict[str, str] = field(default_factory=dict)
+    """Reserved: module name to file."""
+    signature_key: str | None = None
+    """Reserved: fingerprint of the key that signs."""
+    format_version: int = FORMAT_VERSION
+
+    def encode(self) -> bytes:
+        """Canonical JSON."""
+        values = asdict(self) | {"schema": self.schema.to_json()}
+        return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, path: object = MANIFEST) -> Manifest:
+        """Read a manifest.
+
+        Raises:
+            CorruptArtifact: it is none, or of a format that this Scoreline does not know.
+        """
+        try:
+            values = json.loads(data)
+            found = values.get("format_version")
+            if found != FORMAT_VERSION:
+                raise CorruptArtifact(
+                    path, f"format {found} is not known here, only {FORMAT_VERSION}; update this"
+                )
+            values["files"] = {name: FileEntry(**one) for name, one in values["files"].items()}
+            values["schema"] = Schema.from_json(values["schema"])
+            values["outputs"] = Outputs(**values["outputs"])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise CorruptArtifact(path, f"the manifest cannot be read: {error}") from error
+
+
+def _plain(value: Any) -> Any:
+    """numpy scalars and arrays as Python values."""
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise TypeError(f"{value!r} cannot stand in a manifest")

@@ -1,0 +1,209 @@
+"""AsyncClient: ask for predictions with `await`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import redis.asyncio
+
+from scoreline_client.jobs import AsyncJob
+from scoreline_client.keys import Lane
+from scoreline_client.predictions import Prediction
+from scoreline_client.requests import (
+    Piece,
+    check_model,
+    check_records,
+    check_size,
+    encode_record,
+    encode_records,
+    pieces_of,
+    predictions_of,
+    single_prediction,
+)
+from scoreline_client.settings import ClientSettings
+from scoreline_client.transport import Transport
+from scoreline_client.wire import ModelRef, Request, new_id
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scoreline_client.csv_scoring import CsvProgress, ScoreSummary
+
+ONLINE_RECORDS = 1000
+"""More records than this in one call go into the bulk lane, behind everyone's single ones."""
+
+
+class AsyncClient:
+    """Asks for predictions, on the event loop that it is used on.
+
+    Arguments that are not given come from the environment: `SCORELINE_REDIS_URL`,
+    `SCORELINE_QUEUE` and so on, see ClientSettings.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        queue: str | None = None,
+        settings: ClientSettings | None = None,
+        connection: redis.asyncio.Redis | None = None,
+    ) -> None:
+        self.settings = settings or ClientSettings.from_environment(
+            redis_url=redis_url, queue=queue
+        )
+        self.transport = Transport(self.settings, connection)
+
+    async def predict(
+        self,
+        model: str,
+        record: Mapping[str, Any],
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109
+    ) -> Prediction:
+        """Predict one record.
+
+        Raises:
+            RecordRejected: the record cannot be scored; names column and value.
+            UnknownModel: no such model, alias or version.
+            NoAnswer: none within `timeout` seconds.
+            QueueFull, ServerUnreachable: the request was not accepted.
+        """
+        request = self.request(model, encode_record(record), timeout)
+        return single_prediction(await self.transport.ask(request, Lane.ONLINE, timeout))
+
+    async def predict_many(
+        self,
+        model: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109
+    ) -> list[Prediction]:
+        """Predict records, in their order; a bad one has an `.error` and costs no other one.
+
+        Many records travel as several requests, all scored by the version that answered the first.
+
+        Raises:
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+            EmptyRequest: there are no records.
+        """
+        pieces = pieces_of(check_records(records), self.settings)
+        count = sum(piece.count for piece in pieces)
+        lane = Lane.ONLINE if count <= ONLINE_RECORDS else Lane.BULK
+        async with asyncio.timeout(None) as limit:
+            limit.reschedule(asyncio.get_running_loop().time() + timeout + 1)
+            first = await self._predict_piece(model, pieces[0], lane, timeout, 0)
+            pinned = f"{ModelRef.parse(model).name}@{first[0].version}"
+            starts = [0]
+            for piece in pieces:
+                starts.append(starts[-1] + piece.count)
+            others = await asyncio.gather(
+                *(
+                    self._predict_piece(pinned, piece, lane, timeout, start)
+                    for piece, start in zip(pieces[1:], starts[1:], strict=False)
+                )
+            )
+        return [one for part in (first, *others) for one in part]
+
+    async def submit(
+        self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
+    ) -> AsyncJob:
+        """Queue records as one job and come back for the result later.
+
+        `expires` is how many seconds it may wait for a worker.
+
+        Raises:
+            PayloadTooLarge: more than one request may hold.
+            UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        piece = encode_records(check_records(records))
+        check_size(piece, self.settings, "predict_many and score_csv take any number of records.")
+        lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
+        request = Request(
+            id=new_id(), model=check_model(model), body=piece.body, expires_ms=int(expires * 1000)
+        )
+        await self.transport.send(request, lane, job=True)
+        return AsyncJob(self.transport, request.id)
+
+    def job(self, job_id: str) -> AsyncJob:
+        """Attach to a job by its id, from any process."""
+        return AsyncJob(self.transport, job_id)
+
+    async def predict_frame(
+        self,
+        model: str,
+        frame: pd.DataFrame,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109
+    ) -> pd.DataFrame:
+        """Predict the rows of a data frame.
+
+        Returns a frame with the same index and the columns `prediction`, `probability_<class>` for
+        each class, and `error` (missing where there is none).
+
+        Raises:
+            MissingDependency: pandas or pyarrow is not installed.
+            RequestRefused: a column is missing, there twice, or of a type that cannot be sent.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.frames import predict_frame
+
+        return await predict_frame(self, check_model(model), frame, timeout)
+
+    async def score_csv(
+        self,
+        model: str,
+        source: str | Path,
+        target: str | Path,
+        *,
+        progress: Callable[[CsvProgress], None] | None = None,
+    ) -> ScoreSummary:
+        """Score a CSV file into another one, of any size, in constant memory.
+
+        The output has the input's columns byte for byte, then `prediction`, `probability_<class>`
+        for each class, and `error`; one line for each input row, in order; all of one version. It
+        appears under its name when it is complete. `progress` is called now and then.
+
+        Raises:
+            FileRefused: the file as a whole cannot be scored; nothing was written.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.csv_scoring import score_csv
+
+        return await score_csv(
+            self.transport,
+            self.settings,
+            check_model(model),
+            Path(source),
+            Path(target),
+            progress=progress,
+        )
+
+    async def close(self) -> None:
+        """Close the connections; requests that still wait are forgotten."""
+        await self.transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def request(self, model: str, body: bytes, timeout_s: float, **fields: Any) -> Request:
+        """A request of this client, which expires when nobody waits for it any more."""
+        return Request(
+            id=new_id(),
+            model=check_model(model),
+            body=body,
+            reply_to=self.transport.client_id,
+            expires_ms=max(1, int(timeout_s * 1000)),
+            **fields,
+        )
+
+    async def _predict_piece(
+        self, model: str, piece: Piece, lane: Lane, timeout_s: float, first: int
+    ) -> list[Prediction]:
+        request = self.request(model, piece.body, timeout_s)
+        return predictions_of(await self.transport.ask(request, lane, timeout_s), piece, first)

@@ -1,0 +1,92 @@
+"""Data frames over the wire, as Arrow. pandas and pyarrow are imported when a frame is passed in."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import EmptyRequest, MissingDependency, RequestRefused
+from scoreline_client.keys import Lane
+from scoreline_client.requests import raise_refusal
+from scoreline_client.wire import Answer, Codec, ModelRef
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scoreline_client.aio import AsyncClient
+
+SLICE_ROWS = 50_000
+ONLINE_ROWS = 1000
+
+
+async def predict_frame(
+    client: AsyncClient, model: str, frame: pd.DataFrame, timeout_s: float
+) -> pd.DataFrame:
+    """Send a frame in slices, all to one version, and put the answers together."""
+    arrow = _arrow()
+    _check(frame)
+    lane = Lane.ONLINE if len(frame) <= ONLINE_ROWS else Lane.BULK
+
+    async def ask(ref: str, part: pd.DataFrame) -> Answer:
+        body = await asyncio.to_thread(_encode, arrow, part)
+        request = client.request(ref, body, timeout_s, codec=Codec.ARROW)
+        answer = await client.transport.ask(request, lane, timeout_s)
+        raise_refusal(answer)
+        return answer
+
+    parts = list(_slices(frame))
+    first = await ask(model, parts[0])
+    pinned = f"{ModelRef.parse(model).name}@{first.version}"
+    others = await asyncio.gather(*(ask(pinned, part) for part in parts[1:]))
+    tables = [arrow.ipc.open_stream(answer.body).read_all() for answer in (first, *others)]
+    result = arrow.concat_tables(tables).to_pandas()
+    result.index = frame.index
+    return result
+
+
+def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
+    # The first slice names the version for the others, so it is a small one.
+    first = min(len(frame), ONLINE_ROWS)
+    yield frame.iloc[:first]
+    rest = len(frame) - first
+    size = min(SLICE_ROWS, max(ONLINE_ROWS, -(-rest // 4)))
+    for start in range(first, len(frame), size):
+        yield frame.iloc[start : start + size]
+
+
+def _encode(arrow: ModuleType, frame: pd.DataFrame) -> Any:
+    try:
+        batch = arrow.Table.from_pandas(frame, preserve_index=False, nthreads=1)
+    except (arrow.ArrowInvalid, arrow.ArrowTypeError, arrow.ArrowNotImplementedError) as error:
+        raise RequestRefused(
+            Code.TYPE, f"the frame has a column of mixed or unsupported type: {error}"
+        ) from error
+    sink = arrow.BufferOutputStream()
+    with arrow.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_table(batch)
+    return sink.getvalue().to_pybytes()
+
+
+def _check(frame: pd.DataFrame) -> None:
+    names = list(frame.columns)
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        raise RequestRefused(
+            Code.DUPLICATE_COLUMN, f"the frame has columns more than once: {twice}", twice[0]
+        )
+    if len(frame) == 0:
+        raise EmptyRequest(Code.EMPTY_REQUEST, "the frame has no rows; give at least one")
+
+
+def _arrow() -> ModuleType:
+    for package in ("pandas", "pyarrow"):
+        try:
+            __import__(package)
+        except ImportError as error:
+            raise MissingDependency("predict_frame", package, "frames") from error
+    import pyarrow.ipc
+
+    return pyarrow  # type: ignore[no-any-return]

@@ -1,0 +1,138 @@
+"""Jobs: requests whose answer is fetched later, perhaps by another process."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import JobLost, NoAnswer
+from scoreline_client.keys import GROUP
+from scoreline_client.predictions import Prediction
+from scoreline_client.requests import Piece, predictions_of
+from scoreline_client.wire import Answer, Status
+
+if TYPE_CHECKING:
+    from scoreline_client.sync import Client
+    from scoreline_client.transport import Transport
+
+LOOK_EVERY_S = 0.02
+LOOK_AT_MOST_S = 0.5
+
+
+class JobStatus(StrEnum):
+    """Where a job is."""
+
+    QUEUED = "queued"
+    """No worker has taken it yet."""
+    RUNNING = "running"
+    """A worker has it."""
+    DONE = "done"
+    """Its result is there; single records may still have errors."""
+    FAILED = "failed"
+    """It could not be scored as a whole; `result()` raises why."""
+    CANCELLED = "cancelled"
+    """It was cancelled before it was answered."""
+    EXPIRED = "expired"
+    """Its time was up before a worker took it."""
+
+
+_ENDED = {Code.CANCELLED: JobStatus.CANCELLED, Code.EXPIRED: JobStatus.EXPIRED}
+
+
+class AsyncJob:
+    """One submitted request. Its id is all that another process needs to attach to it."""
+
+    def __init__(self, transport: Transport, job_id: str) -> None:
+        self.id = job_id
+        self._transport = transport
+
+    async def status(self) -> JobStatus:
+        """Where the job is now.
+
+        Raises:
+            JobLost: the server knows nothing of it.
+        """
+        answer = await self._transport.fetch(self.id)
+        if answer is not None:
+            return _status_of(answer)
+        stream, _, entry = (await self._record()).decode().rpartition(" ")
+        redis = self._transport.redis
+        # A group exists from the first worker on; without one nothing can be running.
+        if not await self._transport.guard(redis.exists(stream)):
+            raise JobLost(self.id)
+        try:
+            pending = await redis.xpending_range(stream, GROUP, entry, entry, 1)
+        except Exception as error:
+            if "NOGROUP" in str(error):
+                return JobStatus.QUEUED
+            raise
+        return JobStatus.RUNNING if pending else JobStatus.QUEUED
+
+    async def result(self, timeout: float = 60.0) -> list[Prediction]:  # noqa: ASYNC109
+        """Wait for the predictions, in the records' order; a bad record has an `.error`.
+
+        Raises:
+            NoAnswer: there is no result after `timeout` seconds.
+            JobLost: the server knows nothing of the job.
+            JobCancelled, RequestExpired, RequestRefused: it has ended without predictions.
+        """
+        deadline = time.monotonic() + timeout
+        pause_s = LOOK_EVERY_S
+        while True:
+            answer = await self._transport.fetch(self.id)
+            if answer is not None:
+                return predictions_of(answer, Piece(b"", answer.records))
+            await self._record()
+            if time.monotonic() + pause_s > deadline:
+                raise NoAnswer(self.id, timeout, await self._transport.diagnose())
+            await asyncio.sleep(pause_s)
+            pause_s = min(pause_s * 1.5, LOOK_AT_MOST_S)
+
+    async def cancel(self) -> bool:
+        """Cancel the job; False if it was answered before.
+
+        Raises:
+            JobLost: the server knows nothing of it.
+        """
+        error = {"code": Code.CANCELLED.value, "message": f"job {self.id} was cancelled"}
+        answer = Answer(id=self.id, status=Status.ERROR, error=error)
+        return await self._transport.cancel(self.id, answer, await self._record())
+
+    async def _record(self) -> bytes:
+        record = await self._transport.guard(
+            self._transport.redis.get(self._transport.keys.job(self.id))
+        )
+        if record is None:
+            raise JobLost(self.id)
+        return bytes(record)
+
+
+class Job:
+    """The same for callers without an event loop."""
+
+    def __init__(self, client: Client, job: AsyncJob) -> None:
+        self.id = job.id
+        self._client = client
+        self._job = job
+
+    def status(self) -> JobStatus:
+        """See AsyncJob.status."""
+        return self._client.run(self._job.status())
+
+    def result(self, timeout: float = 60.0) -> list[Prediction]:
+        """See AsyncJob.result."""
+        return self._client.run(self._job.result(timeout))
+
+    def cancel(self) -> bool:
+        """See AsyncJob.cancel."""
+        return self._client.run(self._job.cancel())
+
+
+def _status_of(answer: Answer) -> JobStatus:
+    if answer.status is Status.OK:
+        return JobStatus.DONE
+    code = (answer.error or {}).get("code", "")
+    return next((status for one, status in _ENDED.items() if one == code), JobStatus.FAILED)

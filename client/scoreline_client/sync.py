@@ -1,0 +1,200 @@
+"""Client: ask for predictions from ordinary code, from any number of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import redis.asyncio
+
+from scoreline_client.aio import AsyncClient
+from scoreline_client.errors import NoAnswer
+from scoreline_client.jobs import Job
+from scoreline_client.keys import Lane
+from scoreline_client.predictions import Prediction
+from scoreline_client.requests import encode_record, single_prediction
+from scoreline_client.settings import ClientSettings
+from scoreline_client.wire import Answer, Request
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scoreline_client.csv_scoring import CsvProgress, ScoreSummary
+
+_T = TypeVar("_T")
+_Future = concurrent.futures.Future
+
+
+class _Loop:
+    """An AsyncClient on an event loop in a daemon thread of its own."""
+
+    def __init__(
+        self, settings: ClientSettings, connection: Callable[[], redis.asyncio.Redis] | None
+    ) -> None:
+        self.pid = os.getpid()
+        self.loop = asyncio.new_event_loop()
+        self.client = AsyncClient(
+            settings=settings, connection=connection() if connection else None
+        )
+        self._calls: deque[tuple[Request, _Future[Answer]]] = deque()
+        self._woken = False
+        self._thread = threading.Thread(target=self._run, name="scoreline-client", daemon=True)
+        self._thread.start()
+
+    def ask(self, request: Request) -> _Future[Answer]:
+        """Send a request from any thread. All that come before the loop wakes up share one wake-up."""
+        future: _Future[Answer] = _Future()
+        self._calls.append((request, future))
+        if not self._woken:
+            self._woken = True
+            self.loop.call_soon_threadsafe(self._take_calls)
+        return future
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do asynchronous work on the loop and wait for it."""
+        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    def close(self) -> None:
+        """Close the client and end the thread."""
+        if not self.loop.is_closed():
+            self.run(self.client.close())
+            self.loop.call_soon_threadsafe(self.loop.stop)
+            self._thread.join()
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+        finally:
+            self.loop.close()
+
+    def _take_calls(self) -> None:
+        # Cleared before the calls are taken: one that comes now wakes us again.
+        self._woken = False
+        while self._calls:
+            request, future = self._calls.popleft()
+            inner = self.client.transport.send(request, Lane.ONLINE)
+            inner.add_done_callback(lambda done, future=future: _pass_on(done, future))
+
+
+def _pass_on(done: asyncio.Future[Answer], future: _Future[Answer]) -> None:
+    if done.cancelled():
+        future.cancel()
+    elif (error := done.exception()) is not None:
+        future.set_exception(error)
+    elif not future.done():
+        future.set_result(done.result())
+
+
+class Client:
+    """Asks for predictions; one for a whole program, from as many threads as it has.
+
+    Arguments that are not given come from the environment: `SCORELINE_REDIS_URL`,
+    `SCORELINE_QUEUE` and so on, see ClientSettings. After a fork, the child's client starts anew by
+    itself.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        queue: str | None = None,
+        settings: ClientSettings | None = None,
+        connection: Callable[[], redis.asyncio.Redis] | None = None,
+    ) -> None:
+        self.settings = settings or ClientSettings.from_environment(
+            redis_url=redis_url, queue=queue
+        )
+        self._connection = connection
+        self._lock = threading.Lock()
+        self._running: _Loop | None = None
+        self._closer: weakref.finalize[..., Client] | None = None
+
+    def predict(self, model: str, record: Mapping[str, Any], *, timeout: float = 5.0) -> Prediction:
+        """See AsyncClient.predict."""
+        background = self._background()
+        request = background.client.request(model, encode_record(record), timeout)
+        try:
+            answer = background.ask(request).result(timeout)
+        except concurrent.futures.TimeoutError:
+            raise NoAnswer(request.id, timeout, self.run(self._diagnose())) from None
+        return single_prediction(answer)
+
+    def predict_many(
+        self, model: str, records: Iterable[Mapping[str, Any]], *, timeout: float = 30.0
+    ) -> list[Prediction]:
+        """See AsyncClient.predict_many."""
+        return self.run(self._client.predict_many(model, records, timeout=timeout))
+
+    def submit(
+        self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
+    ) -> Job:
+        """See AsyncClient.submit."""
+        return Job(self, self.run(self._client.submit(model, records, expires=expires)))
+
+    def job(self, job_id: str) -> Job:
+        """See AsyncClient.job."""
+        return Job(self, self._client.job(job_id))
+
+    def predict_frame(
+        self, model: str, frame: pd.DataFrame, *, timeout: float = 60.0
+    ) -> pd.DataFrame:
+        """See AsyncClient.predict_frame."""
+        return self.run(self._client.predict_frame(model, frame, timeout=timeout))
+
+    def score_csv(
+        self,
+        model: str,
+        source: str | Path,
+        target: str | Path,
+        *,
+        progress: Callable[[CsvProgress], None] | None = None,
+    ) -> ScoreSummary:
+        """See AsyncClient.score_csv; `progress` is called from the client's own thread."""
+        return self.run(self._client.score_csv(model, source, target, progress=progress))
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Do asynchronous work of this client and wait for it."""
+        return self._background().run(work)
+
+    def close(self) -> None:
+        """Close the connections; a closed client opens them again when it is used."""
+        with self._lock:
+            running, self._running = self._running, None
+        if running is not None and running.pid == os.getpid():
+            running.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _client(self) -> AsyncClient:
+        return self._background().client
+
+    def _background(self) -> _Loop:
+        running = self._running
+        if running is not None and running.pid == os.getpid():
+            return running
+        with self._lock:
+            if self._running is None or self._running.pid != os.getpid():
+                self._running = _Loop(self.settings, self._connection)
+                self._closer = weakref.finalize(self, self._running.close)
+            return self._running
+
+    async def _diagnose(self) -> str:
+        return await self._client.transport.diagnose()

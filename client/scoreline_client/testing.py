@@ -1,0 +1,114 @@
+"""A Scoreline for your own unit tests: no server, no worker, the real code on both sides.
+
+    with FakeScoreline(models={"pima": fitted_pipeline}) as scoreline:
+        client = scoreline.client()
+        assert client.predict("pima", {"preg": 6, …}).value == 1
+
+Requests go through fakeredis and are scored in this process, by a pipeline that you pass in or by
+what an artifact store has released. Needs `pip install 'scoreline[worker,testing]'`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any, Self
+
+from scoreline_client.aio import AsyncClient
+from scoreline_client.errors import MissingDependency
+from scoreline_client.settings import ClientSettings
+from scoreline_client.sync import Client
+
+IDLE_S = 0.001
+
+
+class FakeRedisServer:
+    """An in-memory Redis that both blocking and asyncio clients can be bound to."""
+
+    def __init__(self) -> None:
+        try:
+            import fakeredis
+        except ImportError as error:
+            raise MissingDependency("scoreline_client.testing", "fakeredis", "testing") from error
+        self._fakeredis = fakeredis
+        self._server = fakeredis.FakeServer()
+
+    def client(self) -> Any:
+        """A blocking client."""
+        return _without_flags(self._fakeredis.FakeRedis(server=self._server))
+
+    def async_client(self) -> Any:
+        """An asyncio client."""
+        return _without_flags(self._fakeredis.FakeAsyncRedis(server=self._server))
+
+
+def _without_flags(client: Any) -> Any:
+    """fakeredis does not know the flags on the first line of a script, so it does not get them."""
+    load = client.script_load
+    client.script_load = lambda script: load(_body(script))
+    register = client.register_script
+    client.register_script = lambda script: register(_body(script))
+    return client
+
+
+def _body(script: str | bytes) -> str:
+    text = script.decode() if isinstance(script, bytes) else script
+    return text.partition("\n")[2] if text.startswith("#!") else text
+
+
+class FakeScoreline:
+    """Clients bound to fakeredis, and something that answers them."""
+
+    def __init__(
+        self, models: Mapping[str, Any] | None = None, *, store: str | Path | None = None
+    ) -> None:
+        """Serve fitted pipelines by name, each as version 1, or what a store has released."""
+        self.settings = ClientSettings()
+        self._server = FakeRedisServer()
+        self._worker = _worker_class()(
+            self._server.client(), self.settings, models, Path(store) if store else None
+        )
+        self._stopped = threading.Event()
+        self._clients: list[Client] = []
+        self._thread = threading.Thread(target=self._run, name="fake-scoreline", daemon=True)
+        self._thread.start()
+
+    def client(self) -> Client:
+        """A client whose requests are answered here."""
+        client = Client(settings=self.settings, connection=self._server.async_client)
+        self._clients.append(client)
+        return client
+
+    def async_client(self) -> AsyncClient:
+        """The same for asyncio; close it yourself, on its loop."""
+        return AsyncClient(settings=self.settings, connection=self._server.async_client())
+
+    def close(self) -> None:
+        """Close the clients and stop answering."""
+        for client in self._clients:
+            client.close()
+        self._stopped.set()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            if not self._worker.step():
+                time.sleep(IDLE_S)
+
+
+def _worker_class() -> Any:
+    (found,) = entry_points(group="scoreline.inprocess", name="worker")
+    try:
+        return found.load()
+    except ImportError as error:
+        package = error.name or "the worker"
+        raise MissingDependency("scoreline_client.testing", package, "worker") from error

@@ -1,0 +1,362 @@
+"""One caller's two connections: requests out, answers in.
+
+Everything runs on one asyncio event loop. All requests of one tick of the loop leave in one script
+call; one blocking read on the caller's reply list brings the answers of many. An answer may get lost
+on its way, with a connection, but not in Redis: overdue requests are looked up under their ids.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Coroutine, Iterable
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    OutOfMemoryError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
+from scoreline_client.keys import Keys, Lane
+from scoreline_client.settings import ClientSettings
+from scoreline_client.wire import Answer, Request, StoredNote, WireError, decode_reply, new_id
+
+REPLIES_AT_ONCE = 512
+REQUESTS_AT_ONCE = 256
+BYTES_AT_ONCE = 4 << 20
+READ_BLOCK_S = 5.0
+OVERDUE_S = 2.0
+"""Seconds after which a request's result is looked up, in case its reply was lost on the way."""
+MEMORY_LOOK_S = 1.0
+RETRY_PAUSE_S = 0.2
+RETRY_AFTER_S = 1.0
+
+_FIELDS = len(Request(id="", model="").encode())
+
+
+class _Waiting:
+    """A request whose answer is awaited."""
+
+    __slots__ = ("future", "job_ttl_ms", "lane", "request", "since")
+
+    def __init__(
+        self, request: Request, lane: Lane, future: asyncio.Future[Answer], job_ttl_ms: int
+    ) -> None:
+        self.request = request
+        self.lane = lane
+        self.future = future
+        self.job_ttl_ms = job_ttl_ms
+        self.since = time.monotonic()
+
+
+class Transport:
+    """Sends requests and resolves a future for each; belongs to the event loop it is first used on."""
+
+    def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None = None):
+        self.settings = settings
+        self.keys = Keys(settings.queue)
+        self.client_id = new_id()
+        self._given = connection
+        self._redis: Any = None
+        self._outbox: list[_Waiting] = []
+        self._waiting: dict[str, _Waiting] = {}
+        self._unacknowledged: list[str] = []
+        self._flush_planned = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._reader: asyncio.Task[None] | None = None
+        self._full_memory: str | None = None
+
+    @property
+    def url(self) -> str:
+        """The server's address, without a password."""
+        parts = urlsplit(self.settings.redis_url)
+        host = parts.hostname or parts.path
+        return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+
+    @property
+    def redis(self) -> Any:
+        """The connection for everything but the blocking read."""
+        if self._redis is None:
+            self._redis = self._given or redis.asyncio.Redis.from_url(
+                self.settings.redis_url,
+                socket_timeout=READ_BLOCK_S + 10,
+                socket_connect_timeout=5,
+                socket_keepalive=True,
+                # Retrying is ours to do: it must keep a request's id and its deadline.
+                retry=Retry(NoBackoff(), 1),
+            )
+            self._submit = self._redis.register_script(_script("submit.lua"))
+            self._cancel = self._redis.register_script(_script("cancel.lua"))
+        return self._redis
+
+    def send(self, request: Request, lane: Lane, *, job: bool = False) -> asyncio.Future[Answer]:
+        """Queue a request; the future gets its answer.
+
+        The future raises QueueFull or ServerUnreachable if the request was not accepted. Cancelling
+        it forgets the request. With `job`, the future of a request without reply_to is resolved as
+        soon as it is queued.
+        """
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
+        waiting = _Waiting(request, lane, future, ttl_ms)
+        if self._full_memory is not None:
+            future.set_exception(self._queue_full(self._full_memory))
+            return future
+        if request.reply_to:
+            # Before it is sent: its answer may be back before the send returns.
+            self._waiting[request.id] = waiting
+            future.add_done_callback(lambda _: self._waiting.pop(request.id, None))
+        self._outbox.append(waiting)
+        if not self._flush_planned:
+            self._flush_planned = True
+            asyncio.get_running_loop().call_soon(self._flush)
+        return future
+
+    async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
+        """Send a request and wait for its answer.
+
+        Raises:
+            NoAnswer: none came within `timeout_s`; the message says what is known of the workers.
+            QueueFull, ServerUnreachable: it was not accepted.
+        """
+        future = self.send(request, lane)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError:
+            raise NoAnswer(request.id, timeout_s, await self.diagnose()) from None
+
+    async def diagnose(self) -> str:
+        """Why no answer may have come: one sentence for people."""
+        try:
+            processes = await self.redis.zcount(self.keys.processes, time.time() - 60, float("inf"))
+            backlog = sum([await self.redis.xlen(self.keys.lane(lane)) for lane in Lane])
+        except RedisError as error:
+            return f"Redis at {self.url} cannot be asked either: {error}"
+        if not processes:
+            return (
+                f"no worker serves queue {self.settings.queue!r}. "
+                "Start one: celery -A scoreline_tasks worker"
+            )
+        return (
+            f"{processes} worker processes serve queue {self.settings.queue!r} and "
+            f"{backlog} requests wait; `scoreline status` says more"
+        )
+
+    async def fetch(self, request_id: str) -> Answer | None:
+        """The stored result of a request, or None."""
+        data = await self.guard(self.redis.get(self.keys.result(request_id)))
+        return None if data is None else Answer.decode(data)
+
+    async def cancel(self, request_id: str, answer: Answer, record: bytes) -> bool:
+        """Give a job the answer that it was cancelled, unless it has one."""
+        stream, _, entry = record.decode().rpartition(" ")
+        _ = self.redis
+        return bool(
+            await self.guard(
+                self._cancel(
+                    keys=[self.keys.result(request_id), stream],
+                    args=[answer.encode(), self.settings.result_ttl_s * 1000, entry],
+                )
+            )
+        )
+
+    async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
+        """Await a Redis operation; what goes wrong there becomes one of our errors."""
+        try:
+            return await operation
+        except RedisError as error:
+            raise self._explain(error) from error
+
+    async def close(self) -> None:
+        """Stop reading and close the connections; what still waits is cancelled."""
+        tasks = [*self._tasks, *([self._reader] if self._reader else [])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for waiting in list(self._waiting.values()):
+            waiting.future.cancel()
+        self._reader = None
+        if self._redis is not None:
+            with contextlib.suppress(RedisError):
+                await self._redis.unlink(self.keys.reply(self.client_id))
+            await self._redis.aclose()
+            self._redis = None
+
+    # Out
+
+    def _flush(self) -> None:
+        self._flush_planned = False
+        outbox, self._outbox = self._outbox, []
+        if self._reader is None and any(one.request.reply_to for one in outbox):
+            self._reader = asyncio.create_task(self._read_for_ever())
+            self._spawn(self._look_after())
+        for lane in Lane:
+            for part in _parts([one for one in outbox if one.lane is lane]):
+                self._spawn(self._submit_part(lane, part))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _submit_part(self, lane: Lane, part: list[_Waiting]) -> None:
+        stream = self.keys.lane(lane)
+        keys, args = [stream], [self.settings.queue_limit, _FIELDS]
+        for one in part:
+            keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
+            args.append(one.job_ttl_ms)
+            args += one.request.encode()
+        try:
+            queued = await self._submit_until_accepted(keys, args, part)
+        except RedisError as error:
+            self._fail(part, self._explain(error))
+            return
+        for one in part[:queued]:
+            if not one.request.reply_to and not one.future.done():
+                one.future.set_result(Answer(id=one.request.id))
+        if queued < len(part):
+            full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
+            self._fail(part[queued:], self._queue_full(full))
+
+    async def _submit_until_accepted(
+        self, keys: list[str], args: list[Any], part: list[_Waiting]
+    ) -> int:
+        """A lost reply is no reason to give up: the ids make it harmless to send once more."""
+        deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
+        _ = self.redis
+        tries = 0
+        while True:
+            try:
+                return int(await self._submit(keys=keys, args=args))
+            except AuthenticationError:
+                raise
+            except (RedisConnectionError, RedisTimeoutError):
+                tries += 1
+                if tries > 10 or time.monotonic() > deadline:
+                    raise
+                await asyncio.sleep(RETRY_PAUSE_S)
+
+    def _fail(self, part: Iterable[_Waiting], error: ScorelineError) -> None:
+        for one in part:
+            if not one.future.done():
+                one.future.set_exception(error)
+
+    # In
+
+    async def _read_for_ever(self) -> None:
+        reply = self.keys.reply(self.client_id)
+        lost = False
+        while True:
+            try:
+                if lost:
+                    await self._look_up(list(self._waiting.values()))
+                    lost = False
+                found = await self.redis.blmpop(
+                    READ_BLOCK_S, 1, reply, direction="LEFT", count=REPLIES_AT_ONCE
+                )
+                if found:
+                    await self._take(found[1])
+            except RedisError as error:
+                lost = True
+                if isinstance(error, AuthenticationError | ResponseError):
+                    self._fail(list(self._waiting.values()), self._explain(error))
+                await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def _take(self, replies: list[bytes]) -> None:
+        for data in replies:
+            try:
+                reply = decode_reply(data)
+            except WireError:
+                continue  # not for us to understand; its request is looked up when it is overdue
+            if isinstance(reply, StoredNote):
+                await self._fetch_stored(reply.id)
+            else:
+                self._resolve(reply)
+
+    async def _fetch_stored(self, request_id: str) -> None:
+        waiting = self._waiting.get(request_id)
+        if waiting is None:
+            return
+        key = self.keys.result(request_id)
+        # A chunk's answer is large and nobody else's: do not leave it behind.
+        take = self.redis.getdel if waiting.lane is Lane.BULK else self.redis.get
+        data = await take(key)
+        if data is not None:
+            self._resolve(Answer.decode(data))
+
+    def _resolve(self, answer: Answer) -> None:
+        waiting = self._waiting.get(answer.id)
+        if waiting is not None and not waiting.future.done():
+            waiting.future.set_result(answer)
+
+    async def _look_after(self) -> None:
+        """Once a second: overdue requests, and how full the server is."""
+        while True:
+            await asyncio.sleep(MEMORY_LOOK_S)
+            try:
+                await self._look_at_memory()
+                overdue = time.monotonic() - OVERDUE_S
+                await self._look_up([w for w in self._waiting.values() if w.since < overdue])
+            except (RedisError, WireError):
+                continue  # the reader and the senders notice too, and say so to callers
+
+    async def _look_up(self, waiting: list[_Waiting]) -> None:
+        for start in range(0, len(waiting), REPLIES_AT_ONCE):
+            part = waiting[start : start + REPLIES_AT_ONCE]
+            found = await self.redis.mget([self.keys.result(one.request.id) for one in part])
+            for data in found:
+                if data is not None:
+                    self._resolve(Answer.decode(data))
+
+    async def _look_at_memory(self) -> None:
+        try:
+            memory = await self.redis.info("memory")
+        except ResponseError:
+            return  # a server that does not tell; it refuses by itself when it is full
+        limit = int(memory.get("maxmemory") or 0)
+        percent = self.settings.memory_limit_percent
+        used = int(memory.get("used_memory") or 0)
+        self._full_memory = (
+            f"the server uses {used} of {limit} bytes, over {percent} % "
+            "(SCORELINE_MEMORY_LIMIT_PERCENT)"
+            if limit and used * 100 > limit * percent
+            else None
+        )
+
+    def _explain(self, error: RedisError) -> ScorelineError:
+        if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
+            return self._queue_full("the server is out of memory")
+        return ServerUnreachable(self.url, str(error) or type(error).__name__)
+
+    def _queue_full(self, reason: str) -> QueueFull:
+        return QueueFull(self.settings.queue, reason, RETRY_AFTER_S)
+
+
+def _parts(waiting: list[_Waiting]) -> Iterable[list[_Waiting]]:
+    """Slices that neither block the server for long nor fill its buffers."""
+    part: list[_Waiting] = []
+    size = 0
+    for one in waiting:
+        if part and (len(part) >= REQUESTS_AT_ONCE or size > BYTES_AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one.request.body)
+    if part:
+        yield part
+
+
+def _script(name: str) -> str:
+    return resources.files("scoreline_client").joinpath("lua", name).read_text()
