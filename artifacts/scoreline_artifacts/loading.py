@@ -128,10 +128,11 @@ def outputs_of(pipeline: Any) -> Outputs:
         ModelOutputError: it has neither predict nor transform.
     """
     if hasattr(pipeline, "predict"):
-        classes = getattr(pipeline, "classes_", None)
+        found = getattr(pipeline, "classes_", None)
         # Several outputs have a list of arrays here, and probabilities of another shape.
-        has_probabilities = isinstance(classes, np.ndarray) and hasattr(pipeline, "predict_proba")
-        return Outputs(method="predict", classes=classes.tolist() if has_probabilities else None)
+        if isinstance(found, np.ndarray) and hasattr(pipeline, "predict_proba"):
+            return Outputs(method="predict", classes=found.tolist())
+        return Outputs(method="predict")
     if hasattr(pipeline, "transform"):
         return Outputs(method="transform")
     raise ModelOutputError(f"{type(pipeline).__name__} has neither predict nor transform")

@@ -230,7 +230,7 @@ def _text(column: Column, values: Sequence[Any]) -> Any:
         array = np.empty(len(values), dtype=object)
         array[:] = values
         return array
-    return pd.array(values, dtype=column.dtype)  # type: ignore[call-overload]
+    return pd.array(values, dtype=column.dtype)
 
 
 # Value by value.
@@ -273,8 +273,8 @@ def _array(column: Column, values: list[Any]) -> Any:
         case ColumnType.CATEGORY:
             return pd.Categorical(values, categories=list(column.categories or ()))
         case ColumnType.DATETIME:
-            return pd.Series(pd.to_datetime(values, format="ISO8601")).astype(column.dtype).array  # type: ignore[call-overload]
-    return pd.array(values, dtype=column.dtype)  # type: ignore[call-overload]
+            return pd.Series(pd.to_datetime(values, format="ISO8601")).astype(column.dtype).array
+    return pd.array(values, dtype=column.dtype)
 
 
 def _number(column: Column, value: Any) -> float:

@@ -213,7 +213,8 @@ class Transport:
 
     async def _submit_part(self, lane: Lane, part: list[_Waiting]) -> None:
         stream = self.keys.lane(lane)
-        keys, args = [stream], [self.settings.queue_limit, _FIELDS]
+        keys: list[str] = [stream]
+        args: list[Any] = [self.settings.queue_limit, _FIELDS]
         for one in part:
             keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
             args.append(one.job_ttl_ms)

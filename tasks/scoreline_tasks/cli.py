@@ -156,6 +156,5 @@ def demo(rows: int, keep: bool) -> None:
         try:
             sys.exit(story.tell(Console(), rows, keep))
         except KeyboardInterrupt:
-            raise Failure(
-                "interrupted; everything that was started is stopped", INTERRUPTED
-            ) from None
+            click.echo("interrupted; everything that was started is stopped", err=True)
+            sys.exit(INTERRUPTED)

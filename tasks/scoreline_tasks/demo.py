@@ -171,15 +171,15 @@ def _release_under_load(scene: Scene) -> Load:
 
     scene.step(5, f"Train and release a second version with {IN_FLIGHT} requests in flight")
     load = Load(scene.redis_url, _QUEUE, "pima", IN_FLIGHT)
+    load.begin("before")
     with load.running(records(1000, seed=3)):
-        with load.phase("before", QUIET_S):
-            pass
-        with load.phase("training"):
-            scene.command("train", "pima")
-        with load.phase("release"):
-            scene.command("promote", "pima", "2")
-        with load.phase("after", QUIET_S):
-            pass
+        load.last(QUIET_S)
+        load.begin("training")
+        scene.command("train", "pima")
+        load.begin("release")
+        scene.command("promote", "pima", "2")
+        load.begin("after")
+        load.last(QUIET_S)
     return load
 
 

@@ -44,20 +44,29 @@ class Load:
         self._model = model
         self._in_flight = in_flight
         self._ended = threading.Event()
+        self._begun = 0.0
 
-    @contextmanager
-    def phase(self, name: str, at_least_s: float = 0.0) -> Iterator[None]:
-        """Count what ends within the block as this phase's; it lasts `at_least_s` seconds."""
-        now = Phase(name)
-        begun = time.monotonic()
-        self.phases.append(now)
-        yield
-        self._ended.wait(max(0.0, at_least_s - (time.monotonic() - begun)))
-        now.seconds = time.monotonic() - begun
+    def begin(self, name: str) -> None:
+        """From here on, what ends belongs to a new phase."""
+        self._close()
+        self.phases.append(Phase(name))
+
+    def last(self, seconds: float) -> None:
+        """Let the load run on for a while."""
+        self._ended.wait(seconds)
+
+    def _close(self) -> None:
+        now = time.monotonic()
+        if self.phases:
+            self.phases[-1].seconds = now - self._begun
+        self._begun = now
 
     @contextmanager
     def running(self, records: Sequence[dict[str, Any]]) -> Iterator[None]:
-        """Keep requests in flight for as long as the block lasts, and wait for the last answers."""
+        """Keep requests in flight for as long as the block lasts, and wait for the last answers.
+
+        A phase must have begun.
+        """
         thread = threading.Thread(target=lambda: asyncio.run(self._drive(records)), daemon=True)
         thread.start()
         try:
@@ -65,6 +74,7 @@ class Load:
         finally:
             self._ended.set()
             thread.join()
+            self._close()
 
     async def _drive(self, records: Sequence[dict[str, Any]]) -> None:
         supply = cycle(records)

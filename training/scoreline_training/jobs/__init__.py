@@ -1,0 +1,3 @@
+"""Training jobs that come with Scoreline."""
+
+__all__: list[str] = []

@@ -1,0 +1,3 @@
+"""The Pima Indians Diabetes job: data, features, training."""
+
+__all__: list[str] = []
