@@ -70,9 +70,9 @@ class CsvCutter:
             FileRefused: a row is longer than the limit; the message says whether a quote is to blame.
         """
         data = self._rest + block
-        end = self._grammar.last_row_end(data)
+        end, tidy = self._grammar.last_row_end(data)
         self._rest = data[end:]
-        chunk = self._advance(data[:end])
+        chunk = self._advance(data[:end], tidy)
         if len(self._rest) > self._max_row_bytes:
             raise self._too_long()
         return chunk
@@ -87,10 +87,10 @@ class CsvCutter:
         opened = self._grammar.unclosed(data)
         if opened is not None:
             raise self._unclosed(data, opened, "the file's end")
-        return self._advance(data)
+        return self._advance(data, tidy=False)
 
-    def _advance(self, rows: bytes) -> Chunk | None:
-        count, lines = self._grammar.count(rows)
+    def _advance(self, rows: bytes, tidy: bool) -> Chunk | None:
+        count, lines = self._grammar.count(rows, tidy)
         chunk = Chunk(rows, count, self._row, self._line, self._offset)
         self._row += count
         self._line += lines
@@ -140,24 +140,24 @@ class Grammar:
         )
         return Grammar(re.compile(field % b""), re.compile(row), re.compile(tidy))
 
-    def last_row_end(self, data: bytes) -> int:
-        """Where the last whole row of `data` ends; 0 if there is none.
+    def last_row_end(self, data: bytes) -> tuple[int, bool]:
+        """Where the last whole row of `data` ends (0 if there is none); is it tidy up to there?
 
         A row at the end of `data` without a line end, or with one that may be the first half of
         `\\r\\n`, is not whole.
         """
         if b'"' not in data:
-            return _last_line_end(data)
+            return _last_line_end(data), True
         end = _last_line_end_outside_pairs(data)
         if end and self.tidy.fullmatch(data, 0, end):
-            return end
-        return self._last_row_end_by_rows(data)
+            return end, True
+        return self._last_row_end_by_rows(data), False
 
-    def count(self, data: bytes) -> tuple[int, int]:
+    def count(self, data: bytes, tidy: bool) -> tuple[int, int]:
         """How many rows `data` holds, and how many line ends; its last row needs no line end."""
         if b'"' not in data:
             return _count_runs(data)
-        if self.tidy.fullmatch(data):
+        if tidy:
             return _count_runs(_QUOTED.sub(b'"', data))[0], count_lines(data)
         return sum(1 for _ in self.rows(data)), count_lines(data)
 

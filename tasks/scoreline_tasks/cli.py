@@ -77,7 +77,7 @@ def promote(
         store = Store.from_environment()
         before = releases.current(store, model, alias)
         release = releases.promote(store, model, version, alias)
-    _tell_workers(Announcement(release, release != before), timeout_s, no_wait, as_json)
+    _tell_workers(Announcement(release, before), timeout_s, no_wait, as_json)
 
 
 @click.command()
@@ -95,8 +95,10 @@ def rollback(model: str, alias: str, timeout_s: float, no_wait: bool, as_json: b
       scoreline rollback pima --alias candidate
     """
     with _explained(NOTHING_RELEASED):
-        release = releases.rollback(Store.from_environment(), model, alias)
-    _tell_workers(Announcement(release, True), timeout_s, no_wait, as_json)
+        store = Store.from_environment()
+        before = releases.current(store, model, alias)
+        release = releases.rollback(store, model, alias)
+    _tell_workers(Announcement(release, before), timeout_s, no_wait, as_json)
 
 
 def _tell_workers(

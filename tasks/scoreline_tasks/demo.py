@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -21,7 +20,7 @@ from scoreline_client.errors import RecordRejected, ScorelineError
 from scoreline_client.keys import Keys
 from scoreline_tasks.children import running
 from scoreline_tasks.embedded import embedded_server
-from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.local_worker import Surroundings, local_worker, scoreline, wait_until_reporting
 from scoreline_tasks.sample_rows import records, write_csv
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ PROCESSES = 2
 QUIET_S = 1.5
 """Seconds that the load runs before and after the release, to compare with."""
 _QUEUE = "demo"
-_SCORELINE = "import sys; from scoreline_client.cli import main; sys.exit(main())"
 _LOG_LINES = 25
 
 
@@ -72,8 +70,7 @@ class Scene:
         shown = "scoreline " + " ".join(arguments)
         self.console.print(f"[dim]$ {escape(shown)}[/dim]", soft_wrap=True)
         self.console.file.flush()
-        command = [sys.executable, "-c", _SCORELINE, *arguments]
-        with running(command, self.where.environment) as child:
+        with running(scoreline(*arguments), self.where.environment) as child:
             if child.wait() != 0:
                 raise StepFailed(shown, child.returncode)
 
@@ -175,7 +172,7 @@ def _release_under_load(scene: Scene) -> Load:
     with load.running(records(1000, seed=3)):
         load.last(QUIET_S)
         load.begin("training")
-        scene.command("train", "pima")
+        scene.command("train", "pima", "--strength", "0.05")
         load.begin("release")
         scene.command("promote", "pima", "2")
         load.begin("after")

@@ -40,7 +40,8 @@ class Load:
 
     def __init__(self, redis_url: str, queue: str, model: str, in_flight: int) -> None:
         self.phases: list[Phase] = []
-        self._where = {"redis_url": redis_url, "queue": queue}
+        self._redis_url = redis_url
+        self._queue = queue
         self._model = model
         self._in_flight = in_flight
         self._ended = threading.Event()
@@ -78,7 +79,7 @@ class Load:
 
     async def _drive(self, records: Sequence[dict[str, Any]]) -> None:
         supply = cycle(records)
-        async with AsyncClient(**self._where) as client:
+        async with AsyncClient(self._redis_url, queue=self._queue) as client:
             await asyncio.gather(*(self._call(client, supply) for _ in range(self._in_flight)))
 
     async def _call(self, client: AsyncClient, supply: Iterator[dict[str, Any]]) -> None:

@@ -60,6 +60,12 @@ class Surroundings:
         return {name: value for name, value in named.items() if value is not None}
 
 
+def scoreline(*arguments: str) -> list[str]:
+    """A `scoreline` command of this very installation, as a program and its arguments."""
+    code = "import sys; from scoreline_client.cli import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *arguments]
+
+
 @contextmanager
 def local_worker(
     where: Surroundings,

@@ -26,10 +26,20 @@ REDIS_TIMEOUT_S = 5.0
 
 @dataclass(frozen=True)
 class Announcement:
-    """A release, and whether it is a new one: what is current already can be promoted again."""
+    """A release, and the one that was in force before; the same one if nothing has changed."""
 
     release: Release
-    changed: bool
+    before: Release | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the alias names another version now."""
+        return self.release != self.before
+
+    @property
+    def previous(self) -> int | None:
+        """The version that the alias named before."""
+        return self.before.version if self.before else None
 
 
 def roll_out(
@@ -60,7 +70,7 @@ def _headline(announcement: Announcement) -> str:
     name = f"{release.model}@{release.alias}"
     if not announcement.changed:
         return f"{name} is version {release.version} already"
-    before = f" (was {release.previous})" if release.previous else ""
+    before = f" (was {announcement.previous})" if announcement.previous else ""
     return f"{name} is now version {release.version}{before}"
 
 
@@ -134,7 +144,7 @@ def _print_json(announcement: Announcement, rollout: Rollout | None, error: str 
         "model": release.model,
         "alias": release.alias,
         "version": release.version,
-        "previous": release.previous,
+        "previous": announcement.previous,
         "changed": announcement.changed,
     }
     if rollout is not None:

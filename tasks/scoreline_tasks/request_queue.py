@@ -196,7 +196,7 @@ class RequestQueue:
         try:
             return int(self._redis.evalsha(self._finish_sha, *arguments))  # type: ignore[no-untyped-call]
         except NoScriptError:
-            self._redis.script_load(self._finish)
+            self._finish_sha = self._redis.script_load(self._finish)
             return int(self._redis.evalsha(self._finish_sha, *arguments))  # type: ignore[no-untyped-call]
 
     def _finish_arguments(self, lane: Lane, part: Sequence[Finished]) -> tuple[Any, ...]:
