@@ -9,6 +9,7 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -86,10 +87,10 @@ class _Loop:
         while self._calls:
             request, future = self._calls.popleft()
             inner = self.client.transport.send(request, Lane.ONLINE)
-            inner.add_done_callback(lambda done, future=future: _pass_on(done, future))
+            inner.add_done_callback(partial(_pass_on, future))
 
 
-def _pass_on(done: asyncio.Future[Answer], future: _Future[Answer]) -> None:
+def _pass_on(future: _Future[Answer], done: asyncio.Future[Answer]) -> None:
     if done.cancelled():
         future.cancel()
     elif (error := done.exception()) is not None:

@@ -137,6 +137,11 @@ class Transport:
         except TimeoutError:
             raise NoAnswer(request.id, timeout_s, await self.diagnose()) from None
 
+    async def is_served(self) -> bool:
+        """Whether any worker process reports."""
+        reports = await self.guard(fleet_names(self.redis, self.keys))
+        return bool(reports)
+
     async def diagnose(self) -> str:
         """Why no answer may have come: one sentence for people."""
         try:
@@ -343,6 +348,15 @@ class Transport:
 
     def _queue_full(self, reason: str) -> QueueFull:
         return QueueFull(self.settings.queue, reason, RETRY_AFTER_S)
+
+
+async def fleet_names(connection: Any, keys: Keys) -> list[bytes]:
+    """Names of the worker processes that are alive."""
+    names = await connection.zrange(keys.processes, 0, -1)
+    if not names:
+        return []
+    found = await connection.mget([keys.process(name.decode()) for name in names])
+    return [name for name, data in zip(names, found, strict=True) if data is not None]
 
 
 def _parts(waiting: list[_Waiting]) -> Iterable[list[_Waiting]]:

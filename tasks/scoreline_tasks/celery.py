@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from celery import Celery, signals
-from kombu import Queue
+from kombu.entity import Queue
 
 from scoreline_client.keys import Keys
 from scoreline_tasks.hints import Hints

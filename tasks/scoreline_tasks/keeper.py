@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
 import redis
 from redis.exceptions import RedisError
@@ -40,7 +41,7 @@ class Keeper:
         name: str,
         poll_s: float,
     ) -> None:
-        self._redis = connect()
+        self._redis: Any = connect()
         self._keys = keys
         self._models = models
         self._tally = tally

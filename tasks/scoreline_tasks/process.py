@@ -80,7 +80,7 @@ class WorkerProcess:
 
     def is_in_charge(self, number: int) -> bool:
         """Whether the parked drain of this number is to go on."""
-        return number == self._in_charge.value
+        return bool(number == self._in_charge.value)
 
     def park(self, runtime: Runtime, number: int, send_successor: Callable[[], None]) -> None:
         """Serve one slice and hand over to a successor, unless another drain is in charge."""

@@ -86,7 +86,9 @@ class RequestQueue:
             pipeline.evalsha(self._finish_sha, *self._finish_arguments(lane, part))
         if take:
             self._read(pipeline, [Lane.ONLINE], take)
-        *won, entries = [*pipeline.execute(raise_on_error=False), *([] if take else [[]])]
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        entries = replies.pop() if take else []
+        won = replies
         if any(isinstance(one, NoScriptError) for one in won):
             self.finish(finished)
         else:
@@ -168,7 +170,7 @@ class RequestQueue:
         """Remove consumers that have been gone for an hour and hold nothing."""
         return sum(
             int(
-                self._redis.eval(  # type: ignore[no-untyped-call]
+                self._redis.eval(
                     self._forget, 1, self._keys.lane(lane), GROUP, CONSUMER_FORGOTTEN_MS
                 )
             )
@@ -194,10 +196,10 @@ class RequestQueue:
 
     def _evalsha(self, arguments: tuple[Any, ...]) -> int:
         try:
-            return int(self._redis.evalsha(self._finish_sha, *arguments))  # type: ignore[no-untyped-call]
+            return int(self._redis.evalsha(self._finish_sha, *arguments))
         except NoScriptError:
             self._finish_sha = self._redis.script_load(self._finish)
-            return int(self._redis.evalsha(self._finish_sha, *arguments))  # type: ignore[no-untyped-call]
+            return int(self._redis.evalsha(self._finish_sha, *arguments))
 
     def _finish_arguments(self, lane: Lane, part: Sequence[Finished]) -> tuple[Any, ...]:
         keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
