@@ -44,6 +44,22 @@ class Rate:
         return self.answers / self.seconds
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """The same figure of both sides."""
+
+    what: str
+    ours: Spread
+    theirs: Spread
+    more_is_better: bool
+
+    @property
+    def ratio(self) -> float:
+        """How many times better ours is, median to median."""
+        better, worse = self.ours.median, self.theirs.median
+        return better / worse if self.more_is_better else worse / better
+
+
 def _number(value: float) -> str:
     if value >= 100:
         return f"{value:,.0f}"

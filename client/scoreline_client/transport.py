@@ -39,6 +39,7 @@ READ_BLOCK_S = 5.0
 OVERDUE_S = 2.0
 """Seconds after which a request's result is looked up, in case its reply was lost on the way."""
 MEMORY_LOOK_S = 1.0
+CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
 RETRY_AFTER_S = 1.0
 
@@ -186,16 +187,19 @@ class Transport:
 
     async def close(self) -> None:
         """Stop reading and close the connections; what still waits is cancelled."""
-        tasks = [*self._tasks, *([self._reader] if self._reader else [])]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        running = {*self._tasks, *([self._reader] if self._reader else [])}
+        while running:
+            for task in running:
+                task.cancel()
+            # A cancellation that meets a reply just coming in gets lost now and then: once more.
+            _, running = await asyncio.wait(running, timeout=CLOSE_AGAIN_S)
         for waiting in list(self._waiting.values()):
             waiting.future.cancel()
         self._reader = None
         if self._redis is not None:
-            with contextlib.suppress(RedisError):
-                await self._redis.unlink(self.keys.reply(self.client_id))
+            with contextlib.suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(CLOSE_AGAIN_S):
+                    await self._redis.unlink(self.keys.reply(self.client_id))
             await self._redis.aclose()
             self._redis = None
 

@@ -12,6 +12,7 @@ import orjson
 import pandas as pd
 import pytest
 from redis import Redis
+
 from scoreline_client.keys import Keys, Lane
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer

@@ -5,11 +5,16 @@ import signal
 import time
 
 import pytest
+
 from scoreline_tasks.isolation import Died, run_apart
 
 
 def test_results_come_back_as_they_were() -> None:
-    assert run_apart(lambda: [b"", b"a" * 300_000, b"\x00\n"], 10) == [b"", b"a" * 300_000, b"\x00\n"]
+    assert run_apart(lambda: [b"", b"a" * 300_000, b"\x00\n"], 10) == [
+        b"",
+        b"a" * 300_000,
+        b"\x00\n",
+    ]
 
 
 def test_the_work_is_done_in_another_process() -> None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from hypothesis import given
 from hypothesis import strategies as st
+
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_tasks.scoring import score_frame
 

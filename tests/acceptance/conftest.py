@@ -1,0 +1,90 @@
+"""Real worker processes on a private server, and a model whose versions can be told apart."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import psutil
+import pytest
+from redis import Redis
+from sklearn.linear_model import LinearRegression
+
+from scoreline_artifacts import Store, releases
+from scoreline_client.keys import Keys
+from scoreline_client.settings import ClientSettings
+from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_training import publish
+
+MODEL = "shift"
+
+
+def publish_shift(store: Store, shift: float) -> int:
+    """Publish a model that answers x + shift, and is otherwise as real as any."""
+    frame = pd.DataFrame({"x": [float(one) for one in range(50)]})
+    fitted = LinearRegression().fit(frame, frame["x"] + shift)
+    return publish(fitted, MODEL, frame, store=store, promote=False).version
+
+
+@dataclass
+class Fleet:
+    """A private server, a store, and workers that come and go."""
+
+    url: str
+    redis: Redis
+    store: Store
+    log: Path
+    stack: ExitStack
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def keys(self) -> Keys:
+        return Keys("default")
+
+    @property
+    def settings(self) -> ClientSettings:
+        return ClientSettings(redis_url=self.url)
+
+    def start_worker(self, processes: int = 2) -> subprocess.Popen[bytes]:
+        """Start a worker and wait until that many new processes serve."""
+        where = Surroundings(redis_url=self.url, artifacts=self.store.root)
+        output = self.stack.enter_context(self.log.open("ab"))
+        worker = self.stack.enter_context(local_worker(where, concurrency=processes, output=output))
+        wait_until_reporting(worker, self.redis, self.keys, processes=processes, model=MODEL)
+        return worker
+
+
+@pytest.fixture
+def fleet(
+    redis_url: str, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Fleet]:
+    """A fleet without workers whose store has released version 1, which answers x + 1."""
+    monkeypatch.setenv("SCORELINE_REDIS_URL", redis_url)
+    store = Store(tmp_path / "store")
+    publish_shift(store, 1.0)
+    releases.promote(store, MODEL, 1)
+    with ExitStack() as stack:
+        yield Fleet(redis_url, redis_client, store, tmp_path / "worker.log", stack)
+
+
+def children_of(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
+    """The pool processes of a worker."""
+    return psutil.Process(worker.pid).children()
+
+
+def kill_group(worker: subprocess.Popen[bytes]) -> None:
+    """kill -9 for a worker and all of its children at once."""
+    os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+
+
+def answers(values: list[float], shift: float) -> Any:
+    """What version `shift` gives for each value."""
+    return pytest.approx([value + shift for value in values])

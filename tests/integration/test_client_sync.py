@@ -1,0 +1,164 @@
+"""Client, the blocking one: threads, forks, interrupts and ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from scoreline_client import Client, ClientSettings, NoAnswer, RecordRejected, ServerUnreachable
+from scoreline_client.keys import Lane
+from tests.stub_worker import StubWorker
+
+pytestmark = pytest.mark.integration
+
+
+def test_a_record_gets_its_prediction(sync_client: Client, worker: StubWorker) -> None:
+    with worker.serving():
+        found = sync_client.predict("pima", {"x": 21})
+    assert (found.value, found.model, found.version) == (42, "pima", 7)
+
+
+def test_threads_share_a_client_and_get_their_own_answers(
+    sync_client: Client, worker: StubWorker
+) -> None:
+    with worker.serving(), ThreadPoolExecutor(32) as pool:
+        found = pool.map(lambda n: sync_client.predict("pima", {"x": n}).value, range(640))
+        assert list(found) == [2 * n for n in range(640)]
+
+
+def test_many_records_keep_their_order_and_a_bad_one_its_place(
+    sync_client: Client, worker: StubWorker
+) -> None:
+    records: list[Any] = [{"x": 1}, {"y": 2}, {"x": {3}}, [4], {"x": 5}]
+    with worker.serving():
+        found = sync_client.predict_many("pima", records)
+    assert [one.value for one in found] == [2, None, None, None, 10]
+    assert [one.error and (one.error.record, one.error.code) for one in found] == [
+        None, (1, "E_MISSING_COLUMN"), (2, "E_TYPE"), (3, "E_TYPE"), None,
+    ]  # fmt: skip
+
+
+def test_very_many_records_go_in_bulk_and_to_one_version(
+    sync_client: Client, worker: StubWorker
+) -> None:
+    with worker.serving():
+        found = sync_client.predict_many("pima", [{"x": n} for n in range(2500)])
+    assert [one.value for one in found] == [2 * n for n in range(2500)]
+    assert {lane for lane, _ in worker.seen} == {Lane.BULK}
+    assert {request.model for _, request in worker.seen[1:]} == {"pima@7"}
+
+
+def test_a_thousand_records_are_an_online_request(sync_client: Client, worker: StubWorker) -> None:
+    with worker.serving():
+        sync_client.predict_many("pima", [{"x": n} for n in range(1000)])
+    assert [lane for lane, _ in worker.seen] == [Lane.ONLINE]
+
+
+def test_a_bad_record_is_refused_before_anything_is_sent(
+    sync_client: Client, redis_client: Redis
+) -> None:
+    with pytest.raises(RecordRejected):
+        sync_client.predict("pima", [1, 2])  # type: ignore[arg-type]
+    assert redis_client.dbsize() == 0
+
+
+def test_no_answer_in_time_is_an_error(sync_client: Client) -> None:
+    with pytest.raises(NoAnswer, match="no worker serves queue 'default'"):
+        sync_client.predict("pima", {"x": 1}, timeout=0.05)
+
+
+def test_an_unreachable_server_is_an_error() -> None:
+    with (
+        Client("redis://127.0.0.1:1/0") as client,
+        pytest.raises(ServerUnreachable, match="scoreline up"),
+    ):
+        client.predict("pima", {"x": 1}, timeout=1)
+
+
+def test_a_closed_client_opens_again_when_it_is_used(
+    sync_client: Client, worker: StubWorker
+) -> None:
+    with worker.serving():
+        sync_client.predict("pima", {"x": 1})
+        sync_client.close()
+        assert sync_client.predict("pima", {"x": 2}).value == 4
+
+
+def test_closing_twice_or_unused_is_fine(client_settings: ClientSettings) -> None:
+    client = Client(settings=client_settings)
+    client.close()
+    client.close()
+
+
+def test_closing_ends_thread_and_connections(
+    client_settings: ClientSettings, worker: StubWorker, redis_client: Redis
+) -> None:
+    threads = threading.active_count()
+    with Client(settings=client_settings) as client, worker.serving():
+        client.predict("pima", {"x": 1})
+    assert threading.active_count() == threads
+    assert len(redis_client.client_list()) == 1
+
+
+def test_a_forked_child_starts_anew(
+    sync_client: Client, worker: StubWorker, redis_client: Redis
+) -> None:
+    with worker.serving():
+        sync_client.predict("pima", {"x": 1})
+        child = os.fork()
+        if child == 0:
+            # Whatever happens here, the child must not go on with the tests.
+            try:
+                right = sync_client.predict("pima", {"x": 2}).value == 4
+                sync_client.close()
+            finally:
+                os._exit(0 if right else 1)
+        _, status = os.waitpid(child, 0)
+        assert os.waitstatus_to_exitcode(status) == 0
+        assert sync_client.predict("pima", {"x": 3}).value == 6
+
+
+def _python(code: str, url: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code, url],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_program_that_does_not_close_its_client_ends_quietly(
+    redis_url: str, worker: StubWorker
+) -> None:
+    code = (
+        "import sys; from scoreline_client import Client\n"
+        "client = Client(sys.argv[1])\n"
+        "print(client.predict('pima', {'x': 1}).value)\n"
+    )
+    with worker.serving(), _python(code, redis_url) as program:
+        out, err = program.communicate(timeout=30)
+    assert (program.returncode, out, err) == (0, "2\n", "")
+
+
+def test_ctrl_c_interrupts_a_waiting_call(
+    redis_url: str, worker: StubWorker, eventually: Callable[..., Any]
+) -> None:
+    code = (
+        "import sys; from scoreline_client import Client\n"
+        "try: Client(sys.argv[1]).predict('pima', {'x': 1}, timeout=60)\n"
+        "except KeyboardInterrupt: print('interrupted')\n"
+    )
+    with _python(code, redis_url) as program:
+        eventually(lambda: worker.redis.xlen(worker.keys.lane(Lane.ONLINE)))
+        program.send_signal(signal.SIGINT)
+        out, _ = program.communicate(timeout=30)
+    assert out == "interrupted\n"

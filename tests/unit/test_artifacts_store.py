@@ -1,0 +1,180 @@
+"""The store: versions appear whole or not at all, and only verified bytes leave it."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from scoreline_artifacts import (
+    CorruptArtifact,
+    InvalidName,
+    Manifest,
+    Outputs,
+    Schema,
+    Store,
+    UnknownModelError,
+    UnknownVersionError,
+)
+from scoreline_artifacts.store import describe_file
+
+FILES = {"pipeline.dill": b"pipeline", "golden.jsonl": b"golden"}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def _publish(store: Store, model: str = "pima") -> Manifest:
+    def make_manifest(version: int) -> Manifest:
+        return Manifest(
+            model=model,
+            version=version,
+            created_at="2026-01-31T12:00:00+00:00",
+            files={name: describe_file(data) for name, data in FILES.items()},
+            schema=Schema(()),
+            outputs=Outputs(method="predict"),
+        )
+
+    return store.publish(model, FILES, make_manifest)
+
+
+def test_versions_count_up_from_one(store: Store) -> None:
+    assert [_publish(store).version for _ in range(3)] == [1, 2, 3]
+    assert store.versions("pima") == [1, 2, 3]
+
+
+def test_models_are_listed_by_name(store: Store) -> None:
+    _publish(store, "zebra")
+    _publish(store, "ant")
+    assert store.models() == ["ant", "zebra"]
+
+
+def test_a_store_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
+    assert Store(tmp_path / "later").models() == []
+
+
+def test_what_was_published_is_read_back(store: Store) -> None:
+    manifest = _publish(store)
+    assert store.manifest("pima", 1) == manifest
+    assert store.read(manifest, "pipeline.dill") == b"pipeline"
+
+
+def test_concurrent_publishers_get_different_versions(store: Store) -> None:
+    found: list[int] = []
+    start = threading.Barrier(8)
+
+    def work() -> None:
+        start.wait()
+        found.extend(_publish(store).version for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(found) == list(range(1, 41))
+    assert store.versions("pima") == list(range(1, 41))
+
+
+def test_a_publisher_that_fails_leaves_nothing(store: Store) -> None:
+    def fail(version: int) -> Manifest:
+        raise RuntimeError(f"no version {version}")
+
+    with pytest.raises(RuntimeError, match="no version 1"):
+        store.publish("pima", FILES, fail)
+    assert store.versions("pima") == []
+    assert list((store.root / ".staging").iterdir()) == []
+
+
+def test_what_a_killed_publisher_left_is_no_version(store: Store) -> None:
+    left = store.root / ".staging" / "killed"
+    left.mkdir(parents=True)
+    (left / "pipeline.dill").write_bytes(b"half")
+    assert _publish(store).version == 1
+    assert store.models() == ["pima"]
+
+
+def test_an_unknown_model_is_refused_with_those_there_are(store: Store) -> None:
+    _publish(store)
+    with pytest.raises(UnknownModelError, match=r"no model 'pim'.*models there: pima"):
+        store.manifest("pim", 1)
+
+
+def test_an_unknown_version_is_refused_with_those_there_are(store: Store) -> None:
+    _publish(store)
+    with pytest.raises(UnknownVersionError, match="no version 2; versions there: 1"):
+        store.manifest("pima", 2)
+
+
+@pytest.mark.parametrize("name", ["", "..", ".hidden", "a/b", "Pima", "pima\n", "x" * 65])
+def test_a_name_that_could_leave_the_store_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidName):
+        store.path(name, 1)
+
+
+@pytest.mark.parametrize("data", [b"pipelinE", b"pipelin", b"pipeline!", b""])
+def test_changed_bytes_are_refused(store: Store, data: bytes) -> None:
+    manifest = _publish(store)
+    (store.path("pima", 1) / "pipeline.dill").write_bytes(data)
+    with pytest.raises(CorruptArtifact, match=r"pipeline\.dill"):
+        store.read(manifest, "pipeline.dill")
+
+
+def test_a_missing_file_is_refused(store: Store) -> None:
+    manifest = _publish(store)
+    (store.path("pima", 1) / "golden.jsonl").unlink()
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        store.read(manifest, "golden.jsonl")
+
+
+def test_a_link_is_not_followed_even_to_the_right_bytes(store: Store, tmp_path: Path) -> None:
+    manifest = _publish(store)
+    file = store.path("pima", 1) / "pipeline.dill"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
+        store.read(manifest, "pipeline.dill")
+
+
+def test_a_file_that_the_manifest_does_not_list_is_refused(store: Store) -> None:
+    manifest = _publish(store)
+    (store.path("pima", 1) / "extra").write_bytes(b"?")
+    with pytest.raises(CorruptArtifact, match="does not list"):
+        store.read(manifest, "extra")
+
+
+def test_another_versions_manifest_is_refused(store: Store) -> None:
+    _publish(store)
+    store.path("pima", 1).rename(store.root / "pima" / "versions" / "7")
+    with pytest.raises(CorruptArtifact, match="about pima@1"):
+        store.manifest("pima", 7)
+
+
+def test_another_models_artifact_is_refused(store: Store) -> None:
+    _publish(store)
+    (store.root / "pima").rename(store.root / "other")
+    with pytest.raises(CorruptArtifact, match="about pima@1"):
+        store.manifest("other", 1)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 1}'])
+def test_a_broken_manifest_is_refused(store: Store, text: str) -> None:
+    _publish(store)
+    (store.path("pima", 1) / "manifest.json").write_text(text)
+    with pytest.raises(CorruptArtifact, match=r"manifest\.json"):
+        store.manifest("pima", 1)
+
+
+def test_a_newer_format_is_refused_by_its_number(store: Store) -> None:
+    _publish(store)
+    (store.path("pima", 1) / "manifest.json").write_text('{"format_version": 99}')
+    with pytest.raises(CorruptArtifact, match="format 99 is not known"):
+        store.manifest("pima", 1)
+
+
+def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path / "there"))
+    assert Store.from_environment().root == tmp_path / "there"

@@ -1,0 +1,201 @@
+"""Records to bodies and answers to predictions: what a bad record costs, and what it does not."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Iterable
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from scoreline_client import (
+    Code,
+    EmptyRequest,
+    PayloadTooLarge,
+    RecordRejected,
+    RequestRefused,
+    UnknownModel,
+)
+from scoreline_client.requests import (
+    PIECE_RECORDS,
+    Piece,
+    check_model,
+    check_records,
+    check_size,
+    encode_record,
+    encode_records,
+    pieces_of,
+    predictions_of,
+    single_prediction,
+)
+from scoreline_client.settings import ClientSettings
+from scoreline_client.wire import Answer, Status
+
+SMALL = ClientSettings(max_request_bytes=1024)
+
+
+def sent(record: Any) -> Any:
+    """What a worker reads of a record."""
+    return orjson.loads(encode_record(record))[0]
+
+
+def test_a_record_arrives_as_it_was_given() -> None:
+    record = {"n": 6, "x": 33.6, "t": "żółw", "b": True, "missing": None}
+    assert sent(record) == record
+
+
+def test_numbers_of_numpy_arrive_as_numbers() -> None:
+    record = {"a": np.float64(1.5), "b": np.int32(3), "c": np.float32(0.5), "d": np.bool_(True)}
+    assert sent(record) == {"a": 1.5, "b": 3, "c": 0.5, "d": True}
+
+
+@pytest.mark.parametrize("nan", [math.nan, np.float64("nan"), np.float32("nan")])
+def test_nan_is_sent_as_missing(nan: float) -> None:
+    assert sent({"x": nan}) == {"x": None}
+
+
+@pytest.mark.parametrize("kind", [float, np.float64, np.float32])
+@pytest.mark.parametrize(
+    ("text", "name"), [("inf", "Infinity"), ("-inf", "-Infinity")], ids=["plus", "minus"]
+)
+def test_infinity_is_sent_by_name_and_not_as_missing(kind: Any, text: str, name: str) -> None:
+    assert sent({"x": kind(text), "y": None}) == {"x": name, "y": None}
+
+
+def test_text_that_holds_the_word_null_is_left_alone() -> None:
+    assert sent({"t": "null", "x": 1}) == {"t": "null", "x": 1}
+
+
+def test_any_mapping_is_a_record() -> None:
+    assert sent(MappingProxyType({"x": 1})) == {"x": 1}
+
+
+def test_a_date_is_sent_as_text() -> None:
+    assert sent({"d": datetime.date(2024, 2, 29)}) == {"d": "2024-02-29"}
+
+
+@pytest.mark.parametrize("record", [[1, 2], "x=1", 5, None, {1, 2}])
+def test_a_record_that_is_no_mapping_is_refused_at_once(record: Any) -> None:
+    with pytest.raises(RecordRejected, match="must be a mapping") as caught:
+        encode_record(record)
+    assert caught.value.code == Code.TYPE
+
+
+@pytest.mark.parametrize(
+    ("value", "code"),
+    [({1, 2}, Code.TYPE), (object(), Code.TYPE), (1 + 2j, Code.TYPE), (10**30, Code.RANGE)],
+    ids=["set", "object", "complex", "too large"],
+)
+def test_a_value_that_cannot_travel_is_refused_with_its_column(value: Any, code: Code) -> None:
+    with pytest.raises(RecordRejected, match="'age'") as caught:
+        encode_record({"x": 1, "age": value})
+    assert (caught.value.code, caught.value.column) == (code, "age")
+    assert caught.value.value
+
+
+def test_a_value_is_shown_cut() -> None:
+    with pytest.raises(RecordRejected) as caught:
+        encode_record({"x": set(range(1000))})
+    assert caught.value.value is not None
+    assert len(caught.value.value) <= 80
+
+
+def test_a_bad_record_does_not_keep_its_neighbours_from_travelling() -> None:
+    piece = encode_records([{"x": 1}, {"x": {2}}, {"x": 3}])
+    assert orjson.loads(piece.body) == [{"x": 1}, None, {"x": 3}]
+    assert list(piece.errors) == [1]
+
+
+@pytest.mark.parametrize("records", [{"x": 1}, "x", b"x", 5, None])
+def test_one_thing_where_many_are_expected_is_refused_with_advice(records: Any) -> None:
+    with pytest.raises(RequestRefused, match="put a single record into a list"):
+        check_records(records)
+
+
+@pytest.mark.parametrize("records", [[], (), iter([])], ids=["list", "tuple", "iterator"])
+def test_no_records_are_refused(records: Iterable[Any]) -> None:
+    with pytest.raises(EmptyRequest):
+        check_records(records)
+
+
+@pytest.mark.parametrize("model", ["", "Pima", "../etc", "pima@", "pima@-1", "pima@0", 5, None])
+def test_what_cannot_be_a_model_is_refused_at_once(model: Any) -> None:
+    with pytest.raises(UnknownModel):
+        check_model(model)
+
+
+@pytest.mark.parametrize("model", ["pima", "pima@3", "pima@candidate", "a.b-c_d"])
+def test_a_reference_passes_as_it_is(model: str) -> None:
+    assert check_model(model) == model
+
+
+def test_many_records_travel_in_pieces_that_lose_none() -> None:
+    records = [{"x": number} for number in range(2 * PIECE_RECORDS + 5)]
+    pieces = pieces_of(records, ClientSettings())
+    assert [one for piece in pieces for one in orjson.loads(piece.body)] == records
+    assert max(piece.count for piece in pieces) <= PIECE_RECORDS
+
+
+def test_a_piece_fits_into_a_request() -> None:
+    records = [{"text": "x" * 100} for _ in range(200)]
+    pieces = pieces_of(records, SMALL)
+    assert sum(piece.count for piece in pieces) == 200
+    assert all(len(piece.body) <= SMALL.max_request_bytes for piece in pieces)
+
+
+def test_a_record_over_the_limit_of_a_request_is_refused() -> None:
+    with pytest.raises(PayloadTooLarge, match="1024"):
+        pieces_of([{"text": "x" * 2000}], SMALL)
+
+
+def test_a_request_over_the_limit_says_what_to_use() -> None:
+    with pytest.raises(PayloadTooLarge, match="use score_csv"):
+        check_size(Piece(b"x" * 2000, 1), SMALL, "use score_csv")
+
+
+def test_an_answer_becomes_a_prediction() -> None:
+    answer = Answer(
+        id="i", model="pima", version=3, records=1,
+        classes=[0, 1], values=[1], probabilities=[[0.25, 0.75]],
+    )  # fmt: skip
+    found = single_prediction(answer)
+    assert (found.value, found.probabilities) == (1, {0: 0.25, 1: 0.75})
+    assert (found.model, found.version, found.error) == ("pima", 3, None)
+
+
+def test_a_pipeline_without_probabilities_gives_none() -> None:
+    answer = Answer(id="i", model="m", version=1, records=1, values=[2.5])
+    assert single_prediction(answer).probabilities == {}
+
+
+def test_a_rejected_record_is_raised_with_column_and_value() -> None:
+    error = {"code": "E_TYPE", "message": "column 'x': …", "column": "x", "value": "'a'"}
+    with pytest.raises(RecordRejected) as caught:
+        single_prediction(Answer(id="i", records=1, values=[None], errors={"0": error}))
+    assert (caught.value.code, caught.value.column, caught.value.value) == ("E_TYPE", "x", "'a'")
+
+
+def test_a_refused_request_is_raised_as_what_it_is() -> None:
+    error = {"code": "E_UNKNOWN_MODEL", "message": "no model 'pina'; did you mean 'pima'?"}
+    with pytest.raises(UnknownModel, match="did you mean"):
+        single_prediction(Answer(id="i", status=Status.ERROR, error=error))
+
+
+def test_errors_stand_at_their_records_places_wherever_they_come_from() -> None:
+    piece = encode_records([{"x": 1}, {"x": {2}}, {"y": 3}])
+    nulls = {"1": {"code": "E_TYPE", "message": "null is no record"}}
+    missing = {"2": {"code": "E_MISSING_COLUMN", "message": "column 'x' is missing"}}
+    answer = Answer(id="i", version=1, records=3, values=[2, None, None], errors=nulls | missing)
+    found = predictions_of(answer, piece, first=1000)
+    assert [one.value for one in found] == [2, None, None]
+    assert [one.error and (one.error.code, one.error.record) for one in found] == [
+        None,
+        ("E_TYPE", 1001),
+        ("E_MISSING_COLUMN", 1002),
+    ]
+    assert found[1].error is not None
+    assert "cannot be sent" in found[1].error.message

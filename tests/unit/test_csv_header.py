@@ -1,0 +1,124 @@
+"""A file that cannot be scored is refused before its first row, with a message that helps."""
+
+import pytest
+
+from scoreline_client.codes import Code
+from scoreline_client.csv_header import Header, check_header, nearest, quoted, read_header
+from scoreline_client.errors import FileRefused
+
+
+def _read(start: bytes, *, delimiter: str = ",", whole: bool = True) -> Header:
+    return read_header("in.csv", start, delimiter=delimiter, whole=whole)
+
+
+def _check(start: bytes, *needed: str, delimiter: str = ",") -> None:
+    header = _read(start, delimiter=delimiter)
+    check_header("in.csv", header, needed, ["prediction", "error"], delimiter)
+
+
+def test_names_are_decoded_and_quotes_resolved() -> None:
+    assert _read('größe,"a ""b"", c"\n1,2\n'.encode()).columns == ("größe", 'a "b", c')
+
+
+def test_data_begins_behind_a_header_of_several_lines() -> None:
+    header = _read(b'\n"a\nb",c\r\n1,2\r\n')
+    assert (header.columns, header.size, header.lines) == (("a\nb", "c"), 10, 3)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_name() -> None:
+    header = _read(b"\xef\xbb\xbfage,bmi\n")
+    assert header.columns == ("age", "bmi")
+    assert header.size == 11
+
+
+def test_the_output_has_the_header_byte_for_byte_and_its_line_end() -> None:
+    header = _read(b'\xef\xbb\xbf"age",bmi\r\n1,2\r\n')
+    line = header.with_columns(["prediction", "probability_a,b"], ",")
+    assert line == b'\xef\xbb\xbf"age",bmi,prediction,"probability_a,b"\r\n'
+
+
+def test_a_file_of_a_header_alone_may_lack_its_line_end() -> None:
+    assert _read(b"age,bmi").with_columns(["error"], ",") == b"age,bmi,error\n"
+
+
+@pytest.mark.parametrize("start", [b"", b"\n\r\n\n", b"\xef\xbb\xbf"])
+def test_an_empty_file_is_refused(start: bytes) -> None:
+    with pytest.raises(FileRefused, match="the file is empty") as caught:
+        _read(start)
+    assert caught.value.code == Code.EMPTY
+
+
+@pytest.mark.parametrize(
+    ("start", "code"),
+    [
+        ("age,bmi\n".encode("utf-16"), Code.ENCODING),
+        (b"gr\xf6\xdfe,b\n", Code.ENCODING),
+        (b"a\0,b\n", Code.CONTROL_CHAR),
+        (b'"a,b\n1,2\n', Code.QUOTE),
+        (b'"a"b,c\n', Code.QUOTE),
+    ],
+)
+def test_a_header_that_cannot_be_read_is_refused(start: bytes, code: Code) -> None:
+    with pytest.raises(FileRefused) as caught:
+        _read(start)
+    assert caught.value.code == code
+
+
+def test_a_header_that_does_not_end_is_refused() -> None:
+    with pytest.raises(FileRefused, match="longer than 200 bytes"):
+        _read(b"x" * 200, whole=False)
+
+
+def test_numbers_where_the_header_should_be_are_noticed() -> None:
+    with pytest.raises(FileRefused, match="got numbers: '6', '148', '33.6'") as caught:
+        _check(b"6,148,33.6\n", "age")
+    assert caught.value.code == Code.HEADER
+
+
+def test_a_column_that_is_there_twice_is_refused_with_its_places() -> None:
+    with pytest.raises(FileRefused, match="columns 1, 3") as caught:
+        _check(b"age,bmi,age\n", "age")
+    assert (caught.value.code, caught.value.column) == (Code.DUPLICATE_COLUMN, "age")
+
+
+def test_a_column_that_the_output_adds_must_not_be_there() -> None:
+    with pytest.raises(FileRefused, match="the output adds one"):
+        _check(b"age,prediction\n", "age")
+
+
+def test_columns_without_a_name_may_be_there_more_than_once() -> None:
+    _check(b"age,,\n", "age")
+
+
+def test_further_columns_and_another_order_are_fine() -> None:
+    _check(b"id,bmi,age\n", "age", "bmi")
+
+
+def test_a_missing_column_is_named_with_the_one_that_was_meant() -> None:
+    with pytest.raises(FileRefused, match="missing: 'age'; did you mean ' Age '") as caught:
+        _check(b"bmi, Age \n", "age", "bmi")
+    assert (caught.value.code, caught.value.column) == (Code.MISSING_COLUMN, "age")
+
+
+def test_a_missing_column_unlike_any_other_lists_what_is_there() -> None:
+    with pytest.raises(FileRefused, match="columns missing: 'age', 'bmi'; the file has 'x', 'y'"):
+        _check(b"x,y\n", "age", "bmi")
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "name"), [(";", "semicolon"), ("\t", "tab"), ("|", "vertical bar")]
+)
+def test_another_delimiter_is_detected(delimiter: str, name: str) -> None:
+    with pytest.raises(FileRefused, match=f"separated by a {name}"):
+        _check(delimiter.join(["age", '"bmi"']).encode() + b"\n", "age", "bmi")
+
+
+def test_the_nearest_name_ignores_case_and_blanks() -> None:
+    assert nearest("mass", ["pedi", " MASS "]) == " MASS "
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a b", "a b"), ("a,b", '"a,b"'), ('a"b', '"a""b"'), ("a\nb", '"a\nb"')]
+)
+def test_a_field_is_quoted_only_where_it_must_be(text: str, expected: str) -> None:
+    assert quoted(text, ",") == expected

@@ -1,0 +1,255 @@
+"""publish(): what is proven gets a version, what is not leaves nothing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from redis import Redis
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden, pickling, releases
+from scoreline_artifacts.errors import GoldenMismatch
+from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.manifest import GOLDEN
+from scoreline_client.keys import Keys
+from scoreline_training import PublishedVersion, publish
+from scoreline_training.publishing import promote_by_default
+
+FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 60), "n": np.arange(60)})
+LABELS = pd.Series(np.where(FRAME["x"] > 0, "high", "low"), name="side")
+NOBODY = "redis://127.0.0.1:1/0"
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store; no Redis answers."""
+    monkeypatch.setenv("SCORELINE_REDIS_URL", NOBODY)
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
+    return Store(tmp_path)
+
+
+class Follows:
+    """A pipeline that answers with what a function makes of the frame."""
+
+    def __init__(self, function: Any) -> None:
+        self._function = function
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.asarray(self._function(frame))
+
+
+def _classifier() -> Any:
+    return make_pipeline(FunctionTransformer(np.tanh), LogisticRegression(solver="liblinear")).fit(
+        FRAME, LABELS
+    )
+
+
+def _publish(pipeline: Any = None, frame: Any = FRAME, **options: Any) -> PublishedVersion:
+    return publish(pipeline or _classifier(), "sides", frame, LABELS[: len(frame)], **options)
+
+
+def test_a_published_version_is_loaded_and_answers_the_same(store: Store) -> None:
+    pipeline = _classifier()
+    published = _publish(pipeline)
+    assert published.path == store.path("sides", 1)
+    scores = load(store, published.name, published.version).score(FRAME)
+    np.testing.assert_array_equal(scores.probabilities, pipeline.predict_proba(FRAME))
+
+
+def test_the_manifest_says_what_it_was_made_of(store: Store) -> None:
+    manifest = _publish(metrics={"accuracy": 0.9}, training={"C": 1.0}).manifest
+    assert manifest.metrics == {"accuracy": 0.9}
+    assert manifest.training["C"] == 1.0
+    assert manifest.training["rows"] == 60
+    assert list(manifest.schema.names) == ["x", "n"]
+    assert manifest.outputs.classes == ["high", "low"]
+    assert {"python", "dill", "scikit-learn", "pandas", "numpy"} <= manifest.libraries.keys()
+
+
+def test_golden_rows_are_raw_records_with_the_answers_of_training(store: Store) -> None:
+    pipeline = _classifier()
+    manifest = _publish(pipeline).manifest
+    rows = golden.decode(store.read(manifest, GOLDEN))
+    assert len(rows) == golden.GOLDEN_ROWS
+    here = LoadedVersion.of(pipeline, "sides", schema=manifest.schema)
+    golden.check(here, rows, manifest.tolerance)
+
+
+def test_one_call_is_enough_when_the_likeliest_class_is_the_prediction(store: Store) -> None:
+    assert _publish().manifest.outputs.value_from == "probabilities"
+
+
+def test_both_calls_are_made_when_the_prediction_is_another(store: Store) -> None:
+    class Cautious(LogisticRegression):  # type: ignore[misc]
+        def predict(self, frame: Any) -> Any:
+            return np.where(self.predict_proba(frame)[:, 0] > 0.9, "high", "low")
+
+    published = _publish(Cautious(solver="liblinear").fit(FRAME, LABELS))
+    assert published.manifest.outputs.value_from == "predict"
+
+
+def test_a_pipeline_whose_rows_do_not_touch_is_batchable(store: Store) -> None:
+    assert _publish().manifest.batchable
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda frame: frame["x"] - frame["x"].mean(),
+        lambda frame: np.arange(len(frame)),
+        lambda frame: frame["x"].cumsum(),
+    ],
+    ids=["centred on its batch", "by place", "running sum"],
+)
+def test_a_pipeline_whose_answers_depend_on_the_batch_is_not_batchable(
+    store: Store, function: Any
+) -> None:
+    assert not _publish(Follows(function)).manifest.batchable
+
+
+def test_a_pipeline_that_cannot_score_one_row_alone_is_not_batchable(store: Store) -> None:
+    def needs_two(frame: pd.DataFrame) -> Any:
+        if len(frame) < 2:
+            raise ValueError("one row is not enough")
+        return frame["x"]
+
+    assert not _publish(Follows(needs_two)).manifest.batchable
+
+
+def test_a_lambda_that_uses_a_variable_travels(store: Store) -> None:
+    factor = 3.0
+    pipeline = make_pipeline(FunctionTransformer(lambda x: x * factor), LinearRegression())
+    published = _publish(pipeline.fit(FRAME, FRAME["x"]))
+    values = load(store, "sides", published.version).score(FRAME).values
+    np.testing.assert_allclose(values, FRAME["x"], atol=1e-9)
+
+
+def test_missing_values_text_and_dates_of_training_come_back(store: Store) -> None:
+    frame = pd.DataFrame(
+        {
+            "city": ["Bonn", None] * 30,
+            "mass": [1.5, np.nan] * 30,
+            "group": pd.Categorical(["a", "b"] * 30),
+            "seen": pd.date_range("2024-01-01", periods=60),
+        }
+    )
+    pipeline = Follows(
+        lambda frame: (
+            frame["city"].isna() + frame["mass"].fillna(2) + frame["seen"].dt.day
+            + frame["group"].cat.codes
+        )
+    )  # fmt: skip
+    assert _publish(pipeline, frame).manifest.batchable
+
+
+# Nothing of these appears in the store.
+
+
+@pytest.mark.parametrize("frame", [FRAME.to_numpy(), FRAME["x"], [[1, 2]], None])
+def test_anything_but_a_frame_is_refused(store: Store, frame: Any) -> None:
+    with pytest.raises(UnsuitableData, match="give the pandas DataFrame"):
+        publish(_classifier(), "sides", frame)
+    assert store.models() == []
+
+
+def test_a_frame_without_rows_is_refused(store: Store) -> None:
+    with pytest.raises(UnsuitableData, match="no rows"):
+        publish(_classifier(), "sides", FRAME.iloc[:0])
+    assert store.models() == []
+
+
+def test_a_frame_of_other_columns_is_refused(store: Store) -> None:
+    with pytest.raises(UnsuitableData, match="cannot score rows of X_train"):
+        _publish(frame=FRAME.rename(columns={"x": "z"}))
+    assert store.models() == []
+
+
+def test_a_pipeline_that_was_not_fitted_is_refused(store: Store) -> None:
+    with pytest.raises(UnsuitableData, match="fitted"):
+        _publish(LogisticRegression(solver="liblinear"))
+    assert store.models() == []
+
+
+def test_a_pipeline_that_cannot_be_pickled_is_refused(store: Store) -> None:
+    pipeline = Follows(lambda frame: frame["x"])
+    pipeline.open = (number for number in range(3))  # type: ignore[attr-defined]
+    with pytest.raises(UnsuitableData, match="cannot be serialised"):
+        _publish(pipeline)
+    assert store.models() == []
+
+
+def test_a_pipeline_that_answers_otherwise_once_unpickled_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Follows(lambda frame: frame["x"] + 1)
+    monkeypatch.setattr(pickling, "restore", lambda data: broken)
+    with pytest.raises(GoldenMismatch, match="row 0"):
+        _publish(Follows(lambda frame: frame["x"]))
+    assert store.models() == []
+
+
+@pytest.mark.parametrize("name", ["Sides", "../sides", ""])
+def test_a_name_that_cannot_be_one_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidName):
+        publish(_classifier(), name, FRAME)
+    assert store.models() == []
+
+
+# Releases
+
+
+def _production(store: Store) -> int | None:
+    release = releases.current(store, "sides")
+    return None if release is None else release.version
+
+
+def test_nothing_is_released_unasked(store: Store) -> None:
+    assert _publish().release is None
+    assert _production(store) is None
+
+
+def test_a_promoted_version_is_released_though_redis_is_away(store: Store) -> None:
+    published = _publish(promote=True)
+    assert published.release == releases.current(store, "sides")
+    assert not published.announced
+
+
+def test_another_alias_leaves_production_alone(store: Store) -> None:
+    _publish(promote=True)
+    _publish(promote=True, alias="candidate")
+    candidate = releases.current(store, "sides", "candidate")
+    assert candidate is not None
+    assert (_production(store), candidate.version) == (1, 2)
+
+
+@pytest.mark.parametrize(("said", "released"), [(None, 1), (False, None)])
+def test_the_command_line_decides_where_the_script_does_not(
+    store: Store, said: bool | None, released: int | None
+) -> None:
+    token = promote_by_default.set(True)
+    try:
+        _publish(promote=said)
+    finally:
+        promote_by_default.reset(token)
+    assert _production(store) == released
+
+
+@pytest.mark.integration
+def test_workers_are_told_of_a_release(
+    store: Store, redis_client: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_REDIS_URL", redis_url)
+    with redis_client.pubsub() as news:
+        news.subscribe(Keys("default").releases)
+        assert news.get_message(timeout=5) is not None
+        assert _publish(promote=True).announced
+        message = news.get_message(timeout=5)
+    assert message is not None
+    assert message["data"] == b"sides"
