@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -178,3 +181,44 @@ def test_a_newer_format_is_refused_by_its_number(store: Store) -> None:
 def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path / "there"))
     assert Store.from_environment().root == tmp_path / "there"
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from scoreline_artifacts import Store
+
+def make_manifest(version):
+    print("staged", flush=True)
+    time.sleep(600)
+
+Store(Path(sys.argv[1])).publish("pima", {"pipeline.dill": b"half"}, make_manifest)
+"""
+
+
+def test_a_publisher_killed_half_way_leaves_no_version(store: Store) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", KILLED, str(store.root)], stdout=subprocess.PIPE
+    ) as publisher:
+        assert publisher.stdout is not None
+        assert publisher.stdout.readline() == b"staged\n"
+        publisher.kill()
+    assert store.versions("pima") == []
+    assert _publish(store).version == 1
+
+
+def test_no_flipped_bit_and_no_truncation_gets_through(store: Store) -> None:
+    manifest = _publish(store)
+    file = store.path("pima", 1) / "pipeline.dill"
+    data = file.read_bytes()
+    flipped = [
+        data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+        for at in range(len(data))
+        for bit in range(8)
+    ]
+    got_through = []
+    for changed in [*flipped, *(data[:end] for end in range(len(data)))]:
+        file.write_bytes(changed)
+        with contextlib.suppress(CorruptArtifact):
+            got_through.append(store.read(manifest, "pipeline.dill"))
+    assert got_through == []

@@ -70,7 +70,7 @@ def test_a_header_that_does_not_end_is_refused() -> None:
 
 
 def test_numbers_where_the_header_should_be_are_noticed() -> None:
-    with pytest.raises(FileRefused, match="got numbers: '6', '148', '33.6'") as caught:
+    with pytest.raises(FileRefused, match=r"got numbers: '6', '148', '33\.6'") as caught:
         _check(b"6,148,33.6\n", "age")
     assert caught.value.code == Code.HEADER
 

@@ -1,0 +1,128 @@
+"""The fake for users' own unit tests: the real code on both sides, no server and no process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import EntryPoint
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from scoreline_client import (
+    EmptyRequest,
+    JobStatus,
+    MissingDependency,
+    RecordRejected,
+    RequestRefused,
+    UnknownModel,
+    testing,
+)
+from scoreline_client.testing import FakeScoreline
+
+
+class Threshold:
+    """A fitted classifier, as small as one can be."""
+
+    classes_ = np.array(["low", "high"])
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.where(frame["x"] > 10, "high", "low")
+
+    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
+        high = np.where(frame["x"] > 10, 0.75, 0.25)
+        return np.column_stack([1 - high, high])
+
+
+@pytest.fixture
+def scoreline() -> Iterator[FakeScoreline]:
+    with FakeScoreline(models={"size": Threshold()}) as scoreline:
+        yield scoreline
+
+
+def test_a_pipeline_that_was_passed_in_answers(scoreline: FakeScoreline) -> None:
+    found = scoreline.client().predict("size", {"x": 11})
+    assert (found.value, found.probabilities) == ("high", {"low": 0.25, "high": 0.75})
+    assert (found.model, found.version) == ("size", 1)
+
+
+def test_many_records_keep_their_order(scoreline: FakeScoreline) -> None:
+    found = scoreline.client().predict_many("size", [{"x": n} for n in (1, 20, 3)])
+    assert [one.value for one in found] == ["low", "high", "low"]
+
+
+def test_more_records_than_a_request_holds_keep_their_order(scoreline: FakeScoreline) -> None:
+    found = scoreline.client().predict_many("size", [{"x": n % 20} for n in range(2500)])
+    assert [one.value for one in found] == ["high" if n % 20 > 10 else "low" for n in range(2500)]
+
+
+def test_threads_share_a_client(scoreline: FakeScoreline) -> None:
+    client = scoreline.client()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda n: client.predict("size", {"x": n}).value, range(21)))
+    assert found == 11 * ["low"] + 10 * ["high"]
+
+
+async def test_it_serves_asyncio_too(scoreline: FakeScoreline) -> None:
+    async with scoreline.async_client() as client:
+        found = await asyncio.gather(*(client.predict("size", {"x": n}) for n in (1, 20)))
+    assert [one.value for one in found] == ["low", "high"]
+
+
+def test_an_unknown_model_is_an_error(scoreline: FakeScoreline) -> None:
+    with pytest.raises(UnknownModel, match="weight"):
+        scoreline.client().predict("weight", {"x": 1})
+
+
+def test_a_record_that_is_no_mapping_is_refused(scoreline: FakeScoreline) -> None:
+    with pytest.raises(RecordRejected):
+        scoreline.client().predict("size", ["x"])  # type: ignore[arg-type]
+
+
+def test_a_job_is_done_and_fetched(scoreline: FakeScoreline) -> None:
+    client = scoreline.client()
+    job = client.submit("size", [{"x": 1}, {"x": 20}])
+    assert [one.value for one in job.result(timeout=20)] == ["low", "high"]
+    assert client.job(job.id).status() is JobStatus.DONE
+
+
+def test_a_frame_comes_back_with_its_own_index(scoreline: FakeScoreline) -> None:
+    frame = pd.DataFrame({"x": [1, 20, 3]}, index=["a", "b", "a"])
+    found = scoreline.client().predict_frame("size", frame)
+    assert list(found.index) == ["a", "b", "a"]
+    assert list(found["prediction"]) == ["low", "high", "low"]
+    assert list(found["probability_high"]) == [0.25, 0.75, 0.25]
+    assert found["error"].isna().all()
+
+
+def test_a_large_frame_comes_back_whole_and_in_order(scoreline: FakeScoreline) -> None:
+    frame = pd.DataFrame({"x": np.arange(5000) % 20})
+    found = scoreline.client().predict_frame("size", frame)
+    assert (found["prediction"] == np.where(frame["x"] > 10, "high", "low")).all()
+
+
+@pytest.mark.parametrize(
+    ("frame", "error", "text"),
+    [
+        (pd.DataFrame({"x": []}), EmptyRequest, "no rows"),
+        (pd.DataFrame([[1, 2]], columns=["x", "x"]), RequestRefused, "'x'"),
+        (pd.DataFrame({"x": [1, "a", {2}]}), RequestRefused, "mixed"),
+    ],
+    ids=["empty", "column twice", "mixed column"],
+)
+def test_a_frame_that_cannot_be_sent_is_refused(
+    scoreline: FakeScoreline, frame: pd.DataFrame, error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        scoreline.client().predict_frame("size", frame)
+
+
+def test_without_the_worker_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = EntryPoint("worker", "package_that_is_not_there:Worker", "scoreline.inprocess")
+    monkeypatch.setattr(testing, "entry_points", lambda **_: [broken])
+    with pytest.raises(MissingDependency, match=r"scoreline\[worker\]"):
+        FakeScoreline()

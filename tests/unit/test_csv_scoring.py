@@ -1,0 +1,268 @@
+"""A file goes out in chunks and comes back in order, or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+
+from scoreline_artifacts import Schema
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_client import csv_scoring
+from scoreline_client.codes import Code
+from scoreline_client.csv_scoring import CsvProgress, ScoreSummary, score_csv
+from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
+from scoreline_client.keys import Lane
+from scoreline_client.settings import ClientSettings
+from scoreline_client.transport import Transport
+from scoreline_client.wire import Answer, Operation, Request, Status
+from scoreline_tasks.codec_csv import score_csv_chunk
+
+HEADER = "id,a\n"
+ADDED = ",prediction,probability_no,probability_yes,error"
+
+
+class Threshold:
+    classes_ = np.array(["no", "yes"])
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.where(frame["a"] > 5, "yes", "no")
+
+    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.tile([0.25, 0.75], (len(frame), 1))
+
+
+SCHEMA = Schema.infer(pd.DataFrame({"a": [1.5]}))
+LOADED = LoadedVersion.of(Threshold(), "threshold", 4, SCHEMA)
+
+
+def answer(request: Request) -> Answer:
+    """What a worker would answer."""
+    answered = {"id": request.id, "model": "threshold", "version": 4}
+    if request.operation is Operation.DESCRIBE:
+        columns = [{"name": "a", "type": "number", "nullable": False}]
+        outputs = {"classes": LOADED.classes, "probabilities": True}
+        return Answer(**answered, description={"columns": columns, "outputs": outputs})
+    result = score_csv_chunk(request.body, LOADED)
+    return Answer(
+        **answered,
+        codec=request.codec,
+        records=result.records,
+        rejected=result.rejected,
+        body=result.body,
+    )
+
+
+class StubTransport:
+    """Hands every request to a function, and answers the newest first."""
+
+    client_id = "0" * 32
+
+    def __init__(self, respond: Callable[[Request], Answer | None] = answer) -> None:
+        self.sent: list[tuple[Request, Lane]] = []
+        self.most_waiting = 0
+        self.served = True
+        self._respond = respond
+        self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
+
+    def send(self, request: Request, lane: Lane) -> asyncio.Future[Answer]:
+        self.sent.append((request, lane))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((request, future))
+        self.most_waiting = max(self.most_waiting, len(self._waiting))
+        loop.call_later(0.005, self._answer_newest)
+        return future
+
+    def _answer_newest(self) -> None:
+        request, future = self._waiting.pop()
+        try:
+            found = self._respond(request)
+        except QueueFull as full:
+            future.set_exception(full)
+            return
+        if found is not None and not future.done():
+            future.set_result(found)
+
+    async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
+        return await self.send(request, lane)
+
+    async def is_served(self) -> bool:
+        return self.served
+
+    async def diagnose(self) -> str:
+        return "no worker is alive"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    path.write_text(HEADER + "1,9\n2,x\n3,1\n")
+    return path
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Path:
+    return tmp_path / "out.csv"
+
+
+async def _run(
+    source: Path, target: Path, transport: StubTransport | None = None, **options: Any
+) -> ScoreSummary:
+    stub = cast("Transport", transport or StubTransport())
+    return await score_csv(stub, ClientSettings(), "threshold", source, target, **options)
+
+
+def _is_alone(source: Path) -> bool:
+    """Whether nothing but the input is left."""
+    return list(source.parent.iterdir()) == [source]
+
+
+async def test_every_row_comes_back_with_its_answer(source: Path, target: Path) -> None:
+    await _run(source, target)
+    assert target.read_text().splitlines() == [
+        f"id,a{ADDED}",
+        "1,9,yes,0.25,0.75,",
+        "2,x,,,,E_TYPE: column 'a': 'x' is text; expected a finite number",
+        "3,1,no,0.25,0.75,",
+    ]
+
+
+async def test_the_summary_accounts_for_every_row(source: Path, target: Path) -> None:
+    summary = await _run(source, target)
+    assert (summary.rows, summary.scored, summary.rejected) == (3, 2, 1)
+    assert (summary.rejected_by_code, summary.model, summary.version) == (
+        {"E_TYPE": 1},
+        "threshold",
+        4,
+    )
+
+
+async def test_many_chunks_are_written_in_the_files_order(source: Path, target: Path) -> None:
+    rows = [f"{row},{row % 11}.5" for row in range(60_000)]
+    source.write_text(HEADER + "\n".join(rows) + "\n")
+    transport = StubTransport()
+    await _run(source, target, transport)
+    written = target.read_text().splitlines()[1:]
+    assert len(transport.sent) > 5
+    assert [line.rsplit(",", 4)[0] for line in written] == rows
+
+
+async def test_only_a_few_chunks_are_on_their_way_at_a_time(source: Path, target: Path) -> None:
+    source.write_text(HEADER + "1,2.5\n" * 300_000)
+    transport = StubTransport()
+    await _run(source, target, transport)
+    assert transport.most_waiting <= csv_scoring.WINDOW
+
+
+async def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -> None:
+    transport = StubTransport()
+    await _run(source, target, transport)
+    (describe, first), *chunks = transport.sent
+    assert (describe.model, first) == ("threshold", Lane.ONLINE)
+    assert {(request.model, lane) for request, lane in chunks} == {("threshold@4", Lane.BULK)}
+
+
+async def test_progress_ends_with_the_whole_file(source: Path, target: Path) -> None:
+    seen: list[CsvProgress] = []
+    await _run(source, target, progress=seen.append)
+    last = seen[-1]
+    assert (last.rows, last.rejected, last.version) == (3, 1, 4)
+    assert last.bytes_done == last.bytes_total == source.stat().st_size
+
+
+async def test_a_file_with_a_header_alone_has_no_rows(source: Path, target: Path) -> None:
+    source.write_text(HEADER)
+    assert (await _run(source, target)).rows == 0
+    assert target.read_text() == f"id,a{ADDED}\n"
+
+
+async def test_a_missing_column_refuses_the_file_before_anything_is_sent(
+    source: Path, target: Path
+) -> None:
+    source.write_text("id,A\n1,2\n")
+    transport = StubTransport()
+    with pytest.raises(FileRefused, match="missing: 'a'; did you mean 'A'"):
+        await _run(source, target, transport)
+    assert len(transport.sent) == 1
+    assert _is_alone(source)
+
+
+async def test_an_unclosed_quote_leaves_no_output_behind(source: Path, target: Path) -> None:
+    source.write_text(HEADER + '1,2\n2,"3\n4,5\n')
+    with pytest.raises(FileRefused, match="on line 3"):
+        await _run(source, target)
+    assert _is_alone(source)
+
+
+async def test_input_and_output_must_differ(source: Path) -> None:
+    before = source.read_bytes()
+    with pytest.raises(FileRefused, match="the same file"):
+        await _run(source, source)
+    assert source.read_bytes() == before
+
+
+async def test_an_output_without_a_directory_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="there is no directory"):
+        await _run(source, tmp_path / "nowhere" / "out.csv")
+
+
+async def test_an_input_that_is_not_there_is_refused(tmp_path: Path, target: Path) -> None:
+    with pytest.raises(FileRefused, match="cannot be read") as caught:
+        await _run(tmp_path / "none.csv", target)
+    assert caught.value.code == Code.FILE
+
+
+async def test_an_unknown_model_is_an_error_of_its_own(source: Path, target: Path) -> None:
+    def unknown(request: Request) -> Answer:
+        error = {"code": Code.UNKNOWN_MODEL.value, "message": "no such model"}
+        return Answer(id=request.id, status=Status.ERROR, error=error)
+
+    with pytest.raises(UnknownModel, match="no such model"):
+        await _run(source, target, StubTransport(unknown))
+
+
+async def test_a_chunk_that_fails_leaves_an_earlier_output_alone(
+    source: Path, target: Path
+) -> None:
+    def broken(request: Request) -> Answer:
+        if request.operation is Operation.DESCRIBE:
+            return answer(request)
+        error = {"code": Code.INTERNAL.value, "message": "the worker failed"}
+        return Answer(id=request.id, status=Status.ERROR, error=error)
+
+    target.write_text("what was there\n")
+    with pytest.raises(RequestRefused, match="the worker failed"):
+        await _run(source, target, StubTransport(broken))
+    assert target.read_text() == "what was there\n"
+    assert sorted(path.name for path in target.parent.iterdir()) == ["in.csv", "out.csv"]
+
+
+async def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
+    refusals = iter([True, True])
+
+    def full_twice(request: Request) -> Answer:
+        if request.operation is not Operation.DESCRIBE and next(refusals, False):
+            raise QueueFull("default", "it is full", 0.001)
+        return answer(request)
+
+    assert (await _run(source, target, StubTransport(full_twice))).rows == 3
+
+
+async def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(csv_scoring, "PATIENCE_S", 0.01)
+    transport = StubTransport(
+        lambda request: answer(request) if request.operation is Operation.DESCRIBE else None
+    )
+    transport.served = False
+    with pytest.raises(NoAnswer, match="no worker is alive"):
+        await _run(source, target, transport)
+    assert _is_alone(source)
