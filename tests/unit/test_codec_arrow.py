@@ -121,6 +121,8 @@ def test_a_stream_that_was_cut_off_is_refused(share: float) -> None:
 def test_text_whose_offsets_lead_out_of_the_buffer_is_refused() -> None:
     body = _stream(pa.table({"a": [9.0], "b": [1], "note": ["abc"]}))
     offsets = np.array([0, 3], np.int32).tobytes()
-    assert body.count(offsets) == 1
-    damaged = body.replace(offsets, np.array([0, 1_000_000_000], np.int32).tobytes())
+    head, found, tail = body.rpartition(offsets)
+    assert found
+    assert tail.startswith(b"abc")
+    damaged = head + np.array([0, 1_000_000_000], np.int32).tobytes() + tail
     assert _refused(damaged).code == Code.ARROW_INVALID

@@ -41,14 +41,14 @@ class Same:
     """Answers with the one column that it gets."""
 
     def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return frame.iloc[:, 0].to_numpy()
+        return np.asarray(frame.iloc[:, 0])
 
 
 class IsMissing:
     """Tells where the one column has no value."""
 
     def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return frame.iloc[:, 0].isna().to_numpy()
+        return np.asarray(frame.iloc[:, 0].isna())
 
 
 def _chunk(columns: Sequence[str] = COLUMNS) -> CsvChunk:

@@ -44,7 +44,7 @@ LOADED = LoadedVersion.of(Threshold(), "threshold", 4, SCHEMA)
 
 def answer(request: Request) -> Answer:
     """What a worker would answer."""
-    answered = {"id": request.id, "model": "threshold", "version": 4}
+    answered: dict[str, Any] = {"id": request.id, "model": "threshold", "version": 4}
     if request.operation is Operation.DESCRIBE:
         columns = [{"name": "a", "type": "number", "nullable": False}]
         outputs = {"classes": LOADED.classes, "probabilities": True}
@@ -112,11 +112,11 @@ def target(tmp_path: Path) -> Path:
     return tmp_path / "out.csv"
 
 
-async def _run(
+def _run(
     source: Path, target: Path, transport: StubTransport | None = None, **options: Any
 ) -> ScoreSummary:
     stub = cast("Transport", transport or StubTransport())
-    return await score_csv(stub, ClientSettings(), "threshold", source, target, **options)
+    return asyncio.run(score_csv(stub, ClientSettings(), "threshold", source, target, **options))
 
 
 def _is_alone(source: Path) -> bool:
@@ -124,8 +124,8 @@ def _is_alone(source: Path) -> bool:
     return list(source.parent.iterdir()) == [source]
 
 
-async def test_every_row_comes_back_with_its_answer(source: Path, target: Path) -> None:
-    await _run(source, target)
+def test_every_row_comes_back_with_its_answer(source: Path, target: Path) -> None:
+    _run(source, target)
     assert target.read_text().splitlines() == [
         f"id,a{ADDED}",
         "1,9,yes,0.25,0.75,",
@@ -134,8 +134,8 @@ async def test_every_row_comes_back_with_its_answer(source: Path, target: Path) 
     ]
 
 
-async def test_the_summary_accounts_for_every_row(source: Path, target: Path) -> None:
-    summary = await _run(source, target)
+def test_the_summary_accounts_for_every_row(source: Path, target: Path) -> None:
+    summary = _run(source, target)
     assert (summary.rows, summary.scored, summary.rejected) == (3, 2, 1)
     assert (summary.rejected_by_code, summary.model, summary.version) == (
         {"E_TYPE": 1},
@@ -144,93 +144,91 @@ async def test_the_summary_accounts_for_every_row(source: Path, target: Path) ->
     )
 
 
-async def test_many_chunks_are_written_in_the_files_order(source: Path, target: Path) -> None:
+def test_many_chunks_are_written_in_the_files_order(source: Path, target: Path) -> None:
     rows = [f"{row},{row % 11}.5" for row in range(60_000)]
     source.write_text(HEADER + "\n".join(rows) + "\n")
     transport = StubTransport()
-    await _run(source, target, transport)
+    _run(source, target, transport)
     written = target.read_text().splitlines()[1:]
     assert len(transport.sent) > 5
     assert [line.rsplit(",", 4)[0] for line in written] == rows
 
 
-async def test_only_a_few_chunks_are_on_their_way_at_a_time(source: Path, target: Path) -> None:
+def test_only_a_few_chunks_are_on_their_way_at_a_time(source: Path, target: Path) -> None:
     source.write_text(HEADER + "1,2.5\n" * 300_000)
     transport = StubTransport()
-    await _run(source, target, transport)
+    _run(source, target, transport)
     assert transport.most_waiting <= csv_scoring.WINDOW
 
 
-async def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -> None:
+def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -> None:
     transport = StubTransport()
-    await _run(source, target, transport)
+    _run(source, target, transport)
     (describe, first), *chunks = transport.sent
     assert (describe.model, first) == ("threshold", Lane.ONLINE)
     assert {(request.model, lane) for request, lane in chunks} == {("threshold@4", Lane.BULK)}
 
 
-async def test_progress_ends_with_the_whole_file(source: Path, target: Path) -> None:
+def test_progress_ends_with_the_whole_file(source: Path, target: Path) -> None:
     seen: list[CsvProgress] = []
-    await _run(source, target, progress=seen.append)
+    _run(source, target, progress=seen.append)
     last = seen[-1]
     assert (last.rows, last.rejected, last.version) == (3, 1, 4)
     assert last.bytes_done == last.bytes_total == source.stat().st_size
 
 
-async def test_a_file_with_a_header_alone_has_no_rows(source: Path, target: Path) -> None:
+def test_a_file_with_a_header_alone_has_no_rows(source: Path, target: Path) -> None:
     source.write_text(HEADER)
-    assert (await _run(source, target)).rows == 0
+    assert _run(source, target).rows == 0
     assert target.read_text() == f"id,a{ADDED}\n"
 
 
-async def test_a_missing_column_refuses_the_file_before_anything_is_sent(
+def test_a_missing_column_refuses_the_file_before_anything_is_sent(
     source: Path, target: Path
 ) -> None:
     source.write_text("id,A\n1,2\n")
     transport = StubTransport()
     with pytest.raises(FileRefused, match="missing: 'a'; did you mean 'A'"):
-        await _run(source, target, transport)
+        _run(source, target, transport)
     assert len(transport.sent) == 1
     assert _is_alone(source)
 
 
-async def test_an_unclosed_quote_leaves_no_output_behind(source: Path, target: Path) -> None:
+def test_an_unclosed_quote_leaves_no_output_behind(source: Path, target: Path) -> None:
     source.write_text(HEADER + '1,2\n2,"3\n4,5\n')
     with pytest.raises(FileRefused, match="on line 3"):
-        await _run(source, target)
+        _run(source, target)
     assert _is_alone(source)
 
 
-async def test_input_and_output_must_differ(source: Path) -> None:
+def test_input_and_output_must_differ(source: Path) -> None:
     before = source.read_bytes()
     with pytest.raises(FileRefused, match="the same file"):
-        await _run(source, source)
+        _run(source, source)
     assert source.read_bytes() == before
 
 
-async def test_an_output_without_a_directory_is_refused(source: Path, tmp_path: Path) -> None:
+def test_an_output_without_a_directory_is_refused(source: Path, tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match="there is no directory"):
-        await _run(source, tmp_path / "nowhere" / "out.csv")
+        _run(source, tmp_path / "nowhere" / "out.csv")
 
 
-async def test_an_input_that_is_not_there_is_refused(tmp_path: Path, target: Path) -> None:
+def test_an_input_that_is_not_there_is_refused(tmp_path: Path, target: Path) -> None:
     with pytest.raises(FileRefused, match="cannot be read") as caught:
-        await _run(tmp_path / "none.csv", target)
+        _run(tmp_path / "none.csv", target)
     assert caught.value.code == Code.FILE
 
 
-async def test_an_unknown_model_is_an_error_of_its_own(source: Path, target: Path) -> None:
+def test_an_unknown_model_is_an_error_of_its_own(source: Path, target: Path) -> None:
     def unknown(request: Request) -> Answer:
         error = {"code": Code.UNKNOWN_MODEL.value, "message": "no such model"}
         return Answer(id=request.id, status=Status.ERROR, error=error)
 
     with pytest.raises(UnknownModel, match="no such model"):
-        await _run(source, target, StubTransport(unknown))
+        _run(source, target, StubTransport(unknown))
 
 
-async def test_a_chunk_that_fails_leaves_an_earlier_output_alone(
-    source: Path, target: Path
-) -> None:
+def test_a_chunk_that_fails_leaves_an_earlier_output_alone(source: Path, target: Path) -> None:
     def broken(request: Request) -> Answer:
         if request.operation is Operation.DESCRIBE:
             return answer(request)
@@ -239,12 +237,12 @@ async def test_a_chunk_that_fails_leaves_an_earlier_output_alone(
 
     target.write_text("what was there\n")
     with pytest.raises(RequestRefused, match="the worker failed"):
-        await _run(source, target, StubTransport(broken))
+        _run(source, target, StubTransport(broken))
     assert target.read_text() == "what was there\n"
     assert sorted(path.name for path in target.parent.iterdir()) == ["in.csv", "out.csv"]
 
 
-async def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
+def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
     refusals = iter([True, True])
 
     def full_twice(request: Request) -> Answer:
@@ -252,10 +250,10 @@ async def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> Non
             raise QueueFull("default", "it is full", 0.001)
         return answer(request)
 
-    assert (await _run(source, target, StubTransport(full_twice))).rows == 3
+    assert _run(source, target, StubTransport(full_twice)).rows == 3
 
 
-async def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
+def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(csv_scoring, "PATIENCE_S", 0.01)
@@ -264,5 +262,5 @@ async def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
     )
     transport.served = False
     with pytest.raises(NoAnswer, match="no worker is alive"):
-        await _run(source, target, transport)
+        _run(source, target, transport)
     assert _is_alone(source)
