@@ -21,7 +21,7 @@ def main() -> int:
     only = parser.parse_args().only
     # Before numpy is imported in this process: it is one of the sides.
     os.environ.update(ONE_THREAD)
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 100)
     for name in (only,) if only else NAMES:
         _run(console, name)
     return 0

@@ -68,13 +68,18 @@ def _score_by_script(stage: Stage, source: Path, target: Path) -> float:
 
 
 def _check_same(ours: Path, theirs: Path) -> None:
-    """Both have the same rows and predictions; only how a number is spelled may differ."""
+    """Both have the same rows and predictions; only how a number is spelled differs (32, 32.0)."""
     with ours.open() as one, theirs.open() as other:
         next(one)
         next(other)
         pairs = zip(one, other, strict=True)
         for number, (mine, yours) in enumerate(itertools.islice(pairs, COMPARED_ROWS), 1):
-            if mine.split(",")[:9] != yours.split(",")[:9]:
+            if _numbers(mine) != _numbers(yours):
                 raise AssertionError(f"row {number} differs: {mine!r} and {yours!r}")
         if sum(1 for _ in one) != sum(1 for _ in other):
             raise AssertionError("the outputs differ in length")
+
+
+def _numbers(line: str) -> list[float]:
+    """The eight columns and the prediction."""
+    return [float(field) for field in line.split(",")[:9]]

@@ -44,7 +44,7 @@ def measure(stage: Stage) -> list[Comparison]:
 
 def _compare(in_flight: int, rates: dict[tuple[int, str], list[Rate]]) -> Iterator[Comparison]:
     for what, figure, more_is_better in (
-        ("per second", attrgetter("per_second"), True),
+        ("a second", attrgetter("per_second"), True),
         ("p50, ms", attrgetter("p50_ms"), False),
         ("p99, ms", attrgetter("p99_ms"), False),
     ):

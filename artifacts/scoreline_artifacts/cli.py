@@ -99,10 +99,10 @@ def inspect(model: str, as_json: bool) -> None:
 
 
 def _resolve(store: Store, reference: str) -> tuple[str, int]:
-    name, _, rest = reference.partition("@")
+    name, at, rest = reference.partition("@")
     if rest.isdecimal():
         return name, int(rest)
-    alias = rest or releases.PRODUCTION
+    alias = rest if at else releases.PRODUCTION
     release = releases.current(store, name, alias)
     if release is None:
         if not store.versions(name):

@@ -8,10 +8,12 @@ a column in which something is odd is looked at value by value.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from difflib import get_close_matches
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +24,9 @@ from scoreline_artifacts.schema import Column, ColumnType, Schema
 
 NON_FINITE_TEXT = frozenset({"NaN", "Infinity", "-Infinity"})
 """How callers spell in JSON what JSON cannot say."""
-EXACT_IN_FLOAT = 2**53
-INT64 = range(-(2**63), 2**63)
+EXACT_IN_FLOAT = 2**53 - 1
+"""A float up to here that is whole is what was written; a larger one may have been rounded to it."""
+_NANOSECONDS = re.compile(r"[.,][0-9]{7}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +65,16 @@ class _Odd(Exception):
 
 def shown(value: object) -> str:
     """A value as it may stand in a message: escaped, at most 80 characters."""
-    text = ascii(value) if not isinstance(value, str) else ascii(value[:100])
+    text = ascii(value[:100]) if isinstance(value, str) else _written(value)
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _written(value: object) -> str:
+    try:
+        return ascii(value)
+    # A whole number of more digits, or lists nested deeper, than Python writes out.
+    except (ValueError, RecursionError):
+        return f"<{type(value).__name__}>"
 
 
 def frame_of_records(records: Sequence[object], schema: Schema | None) -> Checked:
@@ -89,10 +100,12 @@ def frame_of_records(records: Sequence[object], schema: Schema | None) -> Checke
 def frame_of_columns(
     columns: Mapping[str, Sequence[Any] | npt.NDArray[Any]], count: int, schema: Schema
 ) -> Checked:
-    """The same for values that come by column; every column of the schema must be there."""
+    """The same for values that come by column; a column that is not there fails every record."""
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
     for column in schema.columns:
+        if column.name not in columns:
+            return _without_column(column.name, columns, count, schema)
         values = columns[column.name]
         array = _at_once(column, values)
         if array is None:
@@ -106,8 +119,19 @@ def frame_of_columns(
     return Checked(frame, good, [problems[row] for row in sorted(problems)])
 
 
+def _without_column(
+    name: str, columns: Mapping[str, object], count: int, schema: Schema
+) -> Checked:
+    message = missing_column(name, list(columns))
+    problems = [Problem(row, "E_MISSING_COLUMN", message, name) for row in range(count)]
+    nothing: dict[str, list[Any]] = {column: [] for column in schema.names}
+    frame = frame_of_columns(nothing, 0, schema).frame
+    return Checked(frame, np.array([], dtype=np.intp) if problems else None, problems)
+
+
 def _take(array: Any, good: npt.NDArray[np.intp]) -> Any:
-    return array.take(good)
+    kept = array.take(good)
+    return kept.reset_index(drop=True) if isinstance(kept, pd.Series) else kept
 
 
 def _without_schema(records: Sequence[object]) -> Checked:
@@ -137,7 +161,7 @@ def _record_by_record(records: Sequence[object], schema: Schema) -> Checked:
         if missing is None:
             good.append(place)
         else:
-            message = missing_column(missing, [str(key) for key in record])
+            message = missing_column(missing, [key for key in record if isinstance(key, str)])
             problems.append(Problem(place, "E_MISSING_COLUMN", message, missing))
     columns = {name: [records[place][name] for place in good] for name in schema.names}  # type: ignore[index]
     checked = frame_of_columns(columns, len(good), schema)
@@ -171,10 +195,25 @@ def _at_once(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any | 
         case ColumnType.INTEGER if kinds <= {int}:
             return _integers_at_once(column, values)
         case ColumnType.BOOLEAN if kinds <= {bool}:
-            return np.array(values, dtype=column.dtype)
-        case ColumnType.STRING if kinds <= {str}:
-            return _text(column, values)
+            return _as_column(column, values)
+        case ColumnType.STRING if kinds <= {str} and _is_plain_text("".join(values)):
+            return _as_column(column, values)
     return None
+
+
+def _is_plain_text(text: str) -> bool:
+    if text.isascii():
+        return "\0" not in text
+    return "\0" not in text and not _has_surrogate(text)
+
+
+def _has_surrogate(text: str) -> bool:
+    """Whether text cannot be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _numbers_at_once(column: Column, values: Sequence[Any], *, has_int: bool) -> Any | None:
@@ -184,7 +223,7 @@ def _numbers_at_once(column: Column, values: Sequence[Any], *, has_int: bool) ->
         return None
     if not np.isfinite(array).all() or (has_int and (np.abs(array) > EXACT_IN_FLOAT).any()):
         return None
-    return array.astype(column.dtype, copy=False)
+    return _floats(column, array)
 
 
 def _integers_at_once(column: Column, values: Sequence[Any]) -> Any | None:
@@ -192,45 +231,87 @@ def _integers_at_once(column: Column, values: Sequence[Any]) -> Any | None:
         array = np.array(values, dtype=np.int64)
     except OverflowError:
         return None
-    return _narrowed(column, array)
+    return _integers(column, array)
 
 
-def _narrowed(column: Column, array: npt.NDArray[np.int64]) -> Any | None:
-    """To a smaller integer type of training, if all values fit."""
+def _floats(column: Column, array: npt.NDArray[np.float64]) -> Any | None:
+    """To the float type of training, if no value becomes infinite there."""
+    if column.dtype == "float64":
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(_type_beneath(column.dtype))
+    return None if np.isinf(narrow).any() else _as_column(column, narrow)
+
+
+def _integers(column: Column, array: npt.NDArray[np.int64]) -> Any | None:
+    """To the integer type of training, if all values fit."""
     if column.dtype == "int64":
         return array
-    if column.dtype[0] not in "iu":
-        return pd.array(array, dtype=column.dtype)
-    bounds = np.iinfo(column.dtype)
-    if len(array) and (array.min() < bounds.min or array.max() > bounds.max):
+    bounds = _bounds(column.dtype)
+    if len(array) and not (int(array.min()) in bounds and int(array.max()) in bounds):
         return None
-    return array.astype(column.dtype)
+    return _as_column(column, array.astype(_type_beneath(column.dtype)))
 
 
 def _array_at_once(column: Column, values: npt.NDArray[Any]) -> Any | None:
-    kind = values.dtype.kind
-    if column.type is ColumnType.NUMBER and kind == "f":
-        if not column.nullable and not np.isfinite(values).all():
-            return None
-        if column.nullable and np.isinf(values).any():
-            return None
-        return values.astype(column.dtype, copy=False)
-    if column.type is ColumnType.NUMBER and kind in "iu":
-        exact = not len(values) or (np.abs(values.astype(np.float64)) <= EXACT_IN_FLOAT).all()
-        return values.astype(column.dtype) if exact else None
-    if column.type is ColumnType.INTEGER and kind == "i":
-        return _narrowed(column, values.astype(np.int64, copy=False))
-    if column.type is ColumnType.BOOLEAN and kind == "b":
-        return values.astype(column.dtype)
+    match column.type, values.dtype.kind:
+        case ColumnType.NUMBER, "f":
+            refused = np.isinf if column.nullable else _is_non_finite
+            array = values.astype(np.float64, copy=False)
+            return None if refused(array).any() else _floats(column, array)
+        case ColumnType.NUMBER, "i" | "u":
+            array = values.astype(np.float64)
+            return None if (np.abs(array) > EXACT_IN_FLOAT).any() else _floats(column, array)
+        case ColumnType.INTEGER, "i":
+            return _integers(column, values.astype(np.int64, copy=False))
+        case ColumnType.BOOLEAN, "b":
+            return _as_column(column, values)
     return None
 
 
-def _text(column: Column, values: Sequence[Any]) -> Any:
+def _is_non_finite(array: npt.NDArray[np.float64]) -> npt.NDArray[np.bool_]:
+    return ~np.isfinite(array)
+
+
+def _as_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any:
+    """Values that fit as the array that pandas had in training, with a plain numpy type if it had."""
     if column.dtype == "object":
-        array = np.empty(len(values), dtype=object)
-        array[:] = values
-        return array
-    return pd.array(values, dtype=column.dtype)
+        # As an array, pandas 3 would take text in it for its own type of text.
+        return pd.Series(values, dtype=object)
+    kind = _pandas_type(column.dtype)
+    if isinstance(kind, np.dtype) and kind.kind != "M":
+        return np.asarray(values, dtype=kind)
+    return pd.array(values, dtype=kind)
+
+
+@lru_cache(maxsize=256)
+def _pandas_type(dtype: str) -> Any:
+    return pd.api.types.pandas_dtype(dtype)
+
+
+def _type_beneath(dtype: str) -> np.dtype[Any]:
+    """numpy's type for the values of a column, where pandas has wrapped it as well (Int8)."""
+    kind = _pandas_type(dtype)
+    beneath: np.dtype[Any] = kind if isinstance(kind, np.dtype) else kind.numpy_dtype
+    return beneath
+
+
+@lru_cache(maxsize=256)
+def _bounds(dtype: str) -> range:
+    """The whole numbers that a column of integers can hold."""
+    info = np.iinfo(_type_beneath(dtype))
+    return range(int(info.min), int(info.max) + 1)
+
+
+@lru_cache(maxsize=256)
+def _clock(dtype: str) -> tuple[str, tzinfo | str | None]:
+    """The unit and the time zone in which a column keeps points in time."""
+    kind = _pandas_type(dtype)
+    if isinstance(kind, pd.ArrowDtype):
+        return kind.pyarrow_dtype.unit, kind.pyarrow_dtype.tz
+    if isinstance(kind, np.dtype):
+        return np.datetime_data(kind)[0], None
+    return kind.unit, kind.tz
 
 
 # Value by value.
@@ -239,7 +320,7 @@ def _text(column: Column, values: Sequence[Any]) -> Any:
 def _one_by_one(
     column: Column, values: Sequence[Any] | npt.NDArray[Any], problems: dict[int, Problem]
 ) -> Any:
-    convert = _CONVERT[column.type]
+    convert = _converter(column)
     converted: list[Any] = []
     plain = values.tolist() if isinstance(values, np.ndarray) else values
     for row, value in enumerate(plain):
@@ -253,41 +334,54 @@ def _one_by_one(
 
 
 def _convert(column: Column, value: Any, convert: Callable[[Column, Any], Any]) -> Any:
-    if value is None:
+    if value is None or value is pd.NaT:
         if column.nullable:
             return None
         raise _Odd("E_NULL", f"the value is missing; expected {_expected(column)}")
     return convert(column, value)
 
 
+def _converter(column: Column) -> Callable[[Column, Any], Any]:
+    if column.type is ColumnType.CATEGORY:
+        return partial(_category, {_identity(one): one for one in column.categories or ()})
+    return _CONVERT[column.type]
+
+
+def _identity(value: Any) -> tuple[bool, Any]:
+    """What tells values apart: to Python, True and 1 are the same."""
+    return isinstance(value, bool), value
+
+
 def _array(column: Column, values: list[Any]) -> Any:
     """Values that are right or None as the array that pandas had in training."""
-    match column.type:
-        case ColumnType.INTEGER | ColumnType.BOOLEAN if column.dtype[0] in "iub":
-            # None stands for a row that has a problem and will not be kept.
-            return np.array([one or 0 for one in values], dtype=column.dtype)
-        case ColumnType.NUMBER if column.dtype.startswith("float"):
-            return np.array([np.nan if one is None else one for one in values], column.dtype)
-        case ColumnType.STRING:
-            return _text(column, values)
-        case ColumnType.CATEGORY:
-            return pd.Categorical(values, categories=list(column.categories or ()))
-        case ColumnType.DATETIME:
-            return pd.Series(pd.to_datetime(values, format="ISO8601")).astype(column.dtype).array
-    return pd.array(values, dtype=column.dtype)
+    if column.type is ColumnType.CATEGORY:
+        categories = list(column.categories or ())
+        return pd.Categorical(values, categories=categories, ordered=column.ordered)
+    kind = _pandas_type(column.dtype)
+    if isinstance(kind, np.dtype) and kind.kind in "fiub":
+        # In a column that cannot have it, None stands for a row with a problem: it is not kept.
+        nothing = np.nan if kind.kind == "f" else 0
+        values = [nothing if one is None else one for one in values]
+    return _as_column(column, values)
 
 
 def _number(column: Column, value: Any) -> float:
+    if isinstance(value, float) and math.isnan(value) and column.nullable:
+        return value
+    number = _finite(column, value)
+    with np.errstate(over="ignore"):
+        if np.isinf(_type_beneath(column.dtype).type(number)):
+            raise _out_of_range(column, value)
+    return number
+
+
+def _finite(column: Column, value: Any) -> float:
     if isinstance(value, str) and value in NON_FINITE_TEXT:
         raise _Odd("E_NON_FINITE", f"{value} is no finite number; expected {_expected(column)}")
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong_type(column, value)
     if isinstance(value, int):
-        if abs(value) > EXACT_IN_FLOAT and int(_float(column, value)) != value:
-            raise _out_of_range(column, value)
-        return float(value)
-    if math.isnan(value) and column.nullable:
-        return value
+        return _float(column, value)
     if not math.isfinite(value):
         raise _Odd("E_NON_FINITE", f"{value} is no finite number; expected {_expected(column)}")
     return value
@@ -295,24 +389,23 @@ def _number(column: Column, value: Any) -> float:
 
 def _float(column: Column, value: int) -> float:
     try:
-        return float(value)
+        number = float(value)
     except OverflowError:
         raise _out_of_range(column, value) from None
+    if int(number) != value:
+        raise _out_of_range(column, value)
+    return number
 
 
 def _integer(column: Column, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         whole = value
     else:
-        number = _number(column, value)
+        number = _finite(column, value)
         if not number.is_integer():
             raise _wrong_type(column, value)
         whole = int(number)
-    bounds = INT64
-    if column.dtype[0] in "iu":
-        info = np.iinfo(column.dtype)
-        bounds = range(int(info.min), int(info.max) + 1)
-    if whole not in bounds:
+    if whole not in _bounds(column.dtype):
         raise _out_of_range(column, value)
     return whole
 
@@ -326,27 +419,63 @@ def _boolean(column: Column, value: Any) -> bool:
 def _string(column: Column, value: Any) -> str:
     if not isinstance(value, str):
         raise _wrong_type(column, value)
+    if "\0" in value:
+        raise _Odd("E_CONTROL_CHAR", f"{shown(value)} holds a NUL byte; expected plain text")
+    if _has_surrogate(value):
+        raise _Odd("E_ENCODING", f"{shown(value)} cannot be written as UTF-8; expected plain text")
     return value
 
 
-def _category(column: Column, value: Any) -> Any:
-    if value not in (column.categories or ()):
-        known = [str(one) for one in column.categories or ()]
-        near = get_close_matches(str(value), known, n=1, cutoff=0.6)
-        hint = f"; the nearest is {near[0]!r}" if near else ""
-        raise _Odd("E_CATEGORY", f"{shown(value)} is none of its {len(known)} categories{hint}")
-    return value
+def _category(known: dict[tuple[bool, Any], Any], column: Column, value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise _wrong_type(column, value)
+    if _identity(value) in known:
+        return known[_identity(value)]
+    if isinstance(value, bool) and not any(is_boolean for is_boolean, _ in known):
+        raise _wrong_type(column, value)
+    names = [str(one) for one in column.categories or ()]
+    near = get_close_matches(value[:100], names, n=1, cutoff=0.6) if isinstance(value, str) else []
+    hint = f"; the nearest is {near[0]!r}" if near else ""
+    raise _Odd("E_CATEGORY", f"{shown(value)} is none of its {len(names)} categories{hint}")
 
 
 def _datetime(column: Column, value: Any) -> Any:
-    if isinstance(value, str):
-        try:
-            return datetime.fromisoformat(value)
-        except ValueError:
-            raise _wrong_type(column, value) from None
-    if isinstance(value, datetime):
-        return value
-    raise _wrong_type(column, value)
+    moment = _moment(column, value)
+    unit, zone = _clock(column.dtype)
+    if (moment.tzinfo is None) != (zone is None):
+        raise _other_clock(value, zone)
+    try:
+        moment = moment if zone is None else moment.tz_convert(zone)
+        return moment.as_unit(unit, round_ok=False)
+    # Before or after what the unit can count, or finer than it.
+    except (ValueError, OverflowError):
+        raise _out_of_range(column, value) from None
+
+
+def _moment(column: Column, value: Any) -> Any:
+    """A point in time as pandas has it; what pandas would guess from other text is refused."""
+    if not isinstance(value, str | datetime):
+        raise _wrong_type(column, value)
+    try:
+        exact = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if exact.tzinfo is not None:
+            exact.astimezone(UTC)  # fails outside the years 1 to 9999, where pandas does not
+        if isinstance(value, str) and _NANOSECONDS.search(value):
+            # Python reads six digits of a second's fraction and drops the rest; pandas reads nine.
+            return pd.Timestamp(value.replace(",", "."))
+        return pd.Timestamp(exact)
+    except (pd.errors.OutOfBoundsDatetime, OverflowError):
+        raise _out_of_range(column, value) from None
+    except ValueError:
+        raise _wrong_type(column, value) from None
+
+
+def _other_clock(value: object, zone: object) -> _Odd:
+    if zone is None:
+        rule = "has an offset from UTC; the times of training had none"
+    else:
+        rule = "has no offset from UTC; expected one, such as in 2026-01-31T12:00:00+00:00"
+    return _Odd("E_TYPE", f"{shown(value)} {rule}")
 
 
 _CONVERT: dict[ColumnType, Callable[[Column, Any], Any]] = {
@@ -354,7 +483,6 @@ _CONVERT: dict[ColumnType, Callable[[Column, Any], Any]] = {
     ColumnType.NUMBER: _number,
     ColumnType.BOOLEAN: _boolean,
     ColumnType.STRING: _string,
-    ColumnType.CATEGORY: _category,
     ColumnType.DATETIME: _datetime,
 }
 

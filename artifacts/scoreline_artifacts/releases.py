@@ -8,16 +8,23 @@ Nothing is ever changed or taken back: a rollback is a release as well.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from scoreline_artifacts.errors import CorruptArtifact, NothingToRollBack, UnknownAliasError
-from scoreline_artifacts.store import Store, check_name, write_new
+from scoreline_artifacts.errors import (
+    CorruptArtifact,
+    InvalidName,
+    NothingToRollBack,
+    UnknownAliasError,
+)
+from scoreline_artifacts.store import Store, check_name, is_name, write_new
 
 PRODUCTION = "production"
 PROMOTE, ROLLBACK = "promote", "rollback"
+_ENTRY = re.compile(r"([0-9]{8,})\.json")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,13 +58,26 @@ class Release:
             raise CorruptArtifact(path, f"the release cannot be read: {error}") from error
 
 
+def check_alias(name: str) -> str:
+    """Return a name that may be an alias's.
+
+    Raises:
+        InvalidName: it may not.
+    """
+    if check_name(name).isdecimal():
+        raise InvalidName(name, "an alias of digits only would be taken for a version's number")
+    return name
+
+
 def aliases(store: Store, model: str) -> list[str]:
     """Aliases that were ever released, sorted."""
     directory = store.root / check_name(model) / "releases"
     try:
-        return sorted(one.name for one in directory.iterdir())
+        names = [one.name for one in directory.iterdir() if one.is_dir()]
     except FileNotFoundError:
         return []
+    usable = (name for name in names if is_name(name) and not name.isdecimal())
+    return sorted(name for name in usable if _numbers(store, model, name))
 
 
 def current(store: Store, model: str, alias: str = PRODUCTION) -> Release | None:
@@ -122,7 +142,7 @@ def _append(store: Store, model: str, alias: str, **values: Any) -> Release | No
     """Add a release, or None if somebody else has just taken its number."""
     release = Release(
         model=model,
-        alias=check_name(alias),
+        alias=check_alias(alias),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         **values,
     )
@@ -134,7 +154,7 @@ def _append(store: Store, model: str, alias: str, **values: Any) -> Release | No
 
 
 def _directory(store: Store, model: str, alias: str) -> Path:
-    return store.root / check_name(model) / "releases" / check_name(alias)
+    return store.root / check_name(model) / "releases" / check_alias(alias)
 
 
 def _path(store: Store, model: str, alias: str, number: int) -> Path:
@@ -146,11 +166,13 @@ def _numbers(store: Store, model: str, alias: str) -> list[int]:
         names = [one.name for one in _directory(store, model, alias).iterdir()]
     except FileNotFoundError:
         return []
-    return sorted(
-        int(name[:8]) for name in names if name.endswith(".json") and name[:8].isdecimal()
-    )
+    return sorted(int(found[1]) for name in names if (found := _ENTRY.fullmatch(name)))
 
 
 def _read(store: Store, model: str, alias: str, number: int) -> Release:
     path = _path(store, model, alias, number)
-    return Release.decode(path.read_bytes(), path)
+    release = Release.decode(path.read_bytes(), path)
+    if (release.model, release.alias, release.sequence) != (model, alias, number):
+        about = f"{release.model}@{release.alias}, number {release.sequence}"
+        raise CorruptArtifact(path, f"the release is about {about}")
+    return release

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -48,6 +49,8 @@ class Column:
     """Largest training value of a number."""
     categories: tuple[Any, ...] | None = None
     """All values of a category column."""
+    ordered: bool = False
+    """Whether pandas had the categories in an order of size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,28 +103,68 @@ class Schema:
         )
 
 
+_OBJECTS = {
+    "string": ColumnType.STRING,
+    "boolean": ColumnType.BOOLEAN,
+    "empty": ColumnType.STRING,
+}
+"""What a column of Python objects is, by what pandas finds in it."""
+
+
 def _describe(series: pd.Series[Any]) -> Column:
     name = str(series.name)
     kind = _type_of(series)
     present = series.dropna()
-    numeric = kind in (ColumnType.INTEGER, ColumnType.NUMBER) and len(present) > 0
-    categories = None
-    if kind is ColumnType.CATEGORY:
-        categories = tuple(series.cat.categories.tolist())
-        if len(categories) > MAX_CATEGORIES:
-            raise UnsuitableData(
-                f"column {name!r} has {len(categories)} categories; at most {MAX_CATEGORIES} are "
-                "recorded. Pass it as text."
-            )
+    minimum, maximum = _range(present, kind)
+    is_category = kind is ColumnType.CATEGORY
     return Column(
         name=name,
         type=kind,
         dtype=str(series.dtype),
         nullable=len(present) < len(series),
-        minimum=float(present.min()) if numeric else None,
-        maximum=float(present.max()) if numeric else None,
-        categories=categories,
+        minimum=minimum,
+        maximum=maximum,
+        categories=_categories(series) if is_category else None,
+        ordered=is_category and bool(series.cat.ordered),
     )
+
+
+def _range(present: pd.Series[Any], kind: ColumnType) -> tuple[float | None, float | None]:
+    """The smallest and the largest finite number."""
+    if kind not in (ColumnType.INTEGER, ColumnType.NUMBER):
+        return None, None
+    finite = present[(present > -math.inf) & (present < math.inf)]
+    return (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+
+
+def _categories(series: pd.Series[Any]) -> tuple[Any, ...]:
+    found = tuple(series.cat.categories.tolist())
+    if len(found) > MAX_CATEGORIES:
+        raise UnsuitableData(
+            f"column {series.name!r} has {len(found)} categories; at most {MAX_CATEGORIES} are "
+            "recorded. Pass it as text."
+        )
+    odd = next((one for one in found if not isinstance(one, str | int | float)), None)
+    if odd is not None:
+        raise UnsuitableData(
+            f"column {series.name!r} has the category {odd!r}, a {type(odd).__name__}; records can "
+            "give text, numbers and booleans. Turn the categories into text."
+        )
+    return found
+
+
+def _is_datetime(dtype: Any) -> bool:
+    return str(dtype).startswith(("datetime64[", "timestamp["))
+
+
+def _has_name(dtype: Any) -> bool:
+    """Whether pandas makes the same type from its name, which is all that a manifest holds."""
+    import pandas as pd
+
+    try:
+        return bool(pd.api.types.pandas_dtype(str(dtype)) == dtype)
+    except TypeError:
+        return False
 
 
 def _type_of(series: pd.Series[Any]) -> ColumnType:
@@ -130,17 +173,33 @@ def _type_of(series: pd.Series[Any]) -> ColumnType:
     dtype = series.dtype
     if str(dtype) == "category":
         return ColumnType.CATEGORY
+    if str(dtype) == "object":
+        # The dtype says nothing here, so the values do.
+        kind = _OBJECTS.get(types.infer_dtype(series, skipna=True))
+    else:
+        kind = _type_of_dtype(dtype)
+    if kind is None:
+        raise UnsuitableData(
+            f"column {series.name!r} has the type {dtype}, or values in it that are neither all text "
+            "nor all booleans; give it one of: integers, floats, booleans, text, category, datetime"
+        )
+    return kind
+
+
+def _type_of_dtype(dtype: Any) -> ColumnType | None:
+    import pandas as pd
+    import pandas.api.types as types
+
+    if types.is_string_dtype(dtype):
+        return ColumnType.STRING
+    if isinstance(dtype, pd.SparseDtype) or not _has_name(dtype):
+        return None
     for matches, kind in (
         (types.is_bool_dtype, ColumnType.BOOLEAN),
         (types.is_integer_dtype, ColumnType.INTEGER),
         (types.is_float_dtype, ColumnType.NUMBER),
-        (types.is_datetime64_any_dtype, ColumnType.DATETIME),
+        (_is_datetime, ColumnType.DATETIME),
     ):
         if matches(dtype):
             return kind
-    if types.is_string_dtype(dtype) or all(isinstance(one, str) for one in series.dropna()):
-        return ColumnType.STRING
-    raise UnsuitableData(
-        f"column {series.name!r} has the type {dtype} with values that are not all text; "
-        "give it one of: integers, floats, booleans, text, category, datetime"
-    )
+    return None

@@ -11,6 +11,7 @@ that want the same number: the second one's rename fails, and it takes the next.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import re
@@ -30,6 +31,7 @@ from scoreline_artifacts.manifest import MANIFEST, FileEntry, Manifest
 
 DEFAULT_ROOT = "artifacts/store"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_NUMBER = re.compile(r"[1-9][0-9]*")
 _RULE = "small letters, digits, '_', '.' and '-', starting with a letter or digit, at most 64 characters"
 
 
@@ -39,9 +41,14 @@ def check_name(name: str) -> str:
     Raises:
         InvalidName: it may not.
     """
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         raise InvalidName(name, _RULE)
     return name
+
+
+def is_name(name: object) -> bool:
+    """Whether something may be a directory's name."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
 
 
 def describe_file(data: bytes) -> FileEntry:
@@ -61,8 +68,9 @@ class Store:
         return cls(Path(os.environ.get("SCORELINE_ARTIFACTS") or DEFAULT_ROOT))
 
     def models(self) -> list[str]:
-        """Names of all models, sorted."""
-        return sorted(one.parent.name for one in self.root.glob("*/versions") if one.is_dir())
+        """Names of all models that have a version, sorted."""
+        found = (one.parent.name for one in self.root.glob("*/versions") if one.is_dir())
+        return sorted(name for name in found if is_name(name) and self.versions(name))
 
     def versions(self, model: str) -> list[int]:
         """Numbers of a model's versions, ascending; empty for an unknown model.
@@ -75,15 +83,18 @@ class Store:
             names = [one.name for one in directory.iterdir()]
         except FileNotFoundError:
             return []
-        return sorted(int(name) for name in names if name.isdecimal())
+        return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
 
     def path(self, model: str, version: int) -> Path:
         """Where a version is.
 
         Raises:
             UnknownModelError, UnknownVersionError: it is not there.
+            CorruptArtifact: a link stands in its place.
         """
         path = self.root / check_name(model) / "versions" / str(version)
+        if path.is_symlink():
+            raise CorruptArtifact(path, "it is a link; a version is a directory of its own")
         if not path.is_dir():
             versions = self.versions(model)
             if not versions:
@@ -137,15 +148,23 @@ class Store:
                 manifest = make_manifest(max(self.versions(model), default=0) + 1)
                 _write(staged / MANIFEST, manifest.encode())
                 staged.chmod(0o755)
-                # Fails on a directory that is not empty, so a version is never replaced.
-                with contextlib.suppress(OSError):
-                    staged.rename(versions / str(manifest.version))
+                if _moved(staged, versions / str(manifest.version)):
                     _sync_directory(versions)
                     return manifest
-                if not (versions / str(manifest.version)).exists():
-                    staged.rename(versions / str(manifest.version))
         finally:
             shutil.rmtree(staged, ignore_errors=True)
+
+
+def _moved(staged: Path, place: Path) -> bool:
+    """Rename a directory; False if another publisher has just taken the place."""
+    try:
+        # Fails on a directory that is not empty, so a version is never replaced.
+        staged.rename(place)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            return False
+        raise
+    return True
 
 
 def _read(path: Path, size: int | None = None) -> bytes:
@@ -168,11 +187,13 @@ def _write(path: Path, data: bytes) -> None:
 
 
 def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    # By now everybody sees what is new in there: a failure must not be told as if it were not.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_new(path: Path, data: bytes) -> None:

@@ -20,7 +20,7 @@ from typing import IO, Any
 from scoreline_client.codes import Code
 from scoreline_client.csv_cutter import MAX_ROW_BYTES, Chunk, CsvCutter
 from scoreline_client.csv_header import Header, check_header, read_header
-from scoreline_client.errors import FileRefused, NoAnswer, QueueFull
+from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused
 from scoreline_client.keys import Lane
 from scoreline_client.requests import raise_refusal
 from scoreline_client.settings import ClientSettings
@@ -183,6 +183,12 @@ class _Job:
 
     async def _write(self, chunk: Chunk, task: asyncio.Task[Answer], out: IO[bytes]) -> None:
         answer = await task
+        if answer.records != chunk.count:
+            message = (
+                f"the worker answered {answer.records} rows for the {chunk.count} rows from row "
+                f"{chunk.first_row} (line {chunk.first_line}) on"
+            )
+            raise RequestRefused(Code.INTERNAL, message)
         await asyncio.to_thread(out.write, answer.body)
         self.tally.rows += answer.records
         self.tally.codes.update(answer.rejected)

@@ -10,9 +10,11 @@ what an artifact store has released. Needs `pip install 'scoreline[worker,testin
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Self
@@ -42,7 +44,19 @@ class FakeRedisServer:
 
     def async_client(self) -> Any:
         """An asyncio client."""
-        return _without_flags(self._fakeredis.FakeAsyncRedis(server=self._server))
+        client = _without_flags(self._fakeredis.FakeAsyncRedis(server=self._server))
+        client.blmpop = partial(_look_for_replies, client)
+        return client
+
+
+async def _look_for_replies(client: Any, block_s: float, *keys: Any, **options: Any) -> Any:
+    """BLMPOP by looking again and again: fakeredis leaves a task behind when a blocking read ends
+    with its client."""
+    for _ in range(int(block_s / IDLE_S)):
+        if (found := await client.lmpop(*keys, **options)) is not None:
+            return found
+        await asyncio.sleep(IDLE_S)
+    return None
 
 
 def _without_flags(client: Any) -> Any:

@@ -38,6 +38,7 @@ BYTES_AT_ONCE = 4 << 20
 READ_BLOCK_S = 5.0
 OVERDUE_S = 2.0
 """Seconds after which a request's result is looked up, in case its reply was lost on the way."""
+FORGET_AFTER_S = 0.05
 MEMORY_LOOK_S = 1.0
 CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
@@ -49,7 +50,7 @@ _FIELDS = len(Request(id="", model="").encode())
 class _Waiting:
     """A request whose answer is awaited."""
 
-    __slots__ = ("future", "job_ttl_ms", "lane", "request", "since")
+    __slots__ = ("future", "job_ttl_ms", "lane", "repeated", "request", "since")
 
     def __init__(
         self, request: Request, lane: Lane, future: asyncio.Future[Answer], job_ttl_ms: int
@@ -59,6 +60,8 @@ class _Waiting:
         self.future = future
         self.job_ttl_ms = job_ttl_ms
         self.since = time.monotonic()
+        self.repeated = False
+        """Whether it may be queued twice; then its result must stay, or there would be a second."""
 
 
 class Transport:
@@ -72,7 +75,7 @@ class Transport:
         self._redis: Any = None
         self._outbox: list[_Waiting] = []
         self._waiting: dict[str, _Waiting] = {}
-        self._unacknowledged: list[str] = []
+        self._received: list[str] = []
         self._flush_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
@@ -82,8 +85,8 @@ class Transport:
     def url(self) -> str:
         """The server's address, without a password."""
         parts = urlsplit(self.settings.redis_url)
-        host = parts.hostname or parts.path
-        return f"{parts.scheme}://{host}{f':{parts.port}' if parts.port else ''}{parts.path}"
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
     @property
     def redis(self) -> Any:
@@ -95,7 +98,7 @@ class Transport:
                 socket_connect_timeout=5,
                 socket_keepalive=True,
                 # Retrying is ours to do: it must keep a request's id and its deadline.
-                retry=Retry(NoBackoff(), 1),
+                retry=Retry(NoBackoff(), 0),
             )
             self._submit = self._redis.register_script(_script("submit.lua"))
             self._cancel = self._redis.register_script(_script("cancel.lua"))
@@ -144,12 +147,14 @@ class Transport:
         return bool(reports)
 
     async def diagnose(self) -> str:
-        """Why no answer may have come: one sentence for people."""
-        try:
-            processes = await self.redis.zcount(self.keys.processes, time.time() - 60, float("inf"))
-            backlog = sum([await self.redis.xlen(self.keys.lane(lane)) for lane in Lane])
-        except RedisError as error:
-            return f"Redis at {self.url} cannot be asked either: {error}"
+        """Why no answer may have come: one sentence for people.
+
+        Raises:
+            ServerUnreachable: Redis does not answer, which is why.
+        """
+        processes = len(await self.guard(fleet_names(self.redis, self.keys)))
+        lanes = [self.keys.lane(lane) for lane in Lane]
+        backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
         if not processes:
             return (
                 f"no worker serves queue {self.settings.queue!r}. "
@@ -199,7 +204,7 @@ class Transport:
         if self._redis is not None:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(CLOSE_AGAIN_S):
-                    await self._redis.unlink(self.keys.reply(self.client_id))
+                    await self._redis.unlink(self.keys.reply(self.client_id), *self._received)
             await self._redis.aclose()
             self._redis = None
 
@@ -233,6 +238,10 @@ class Transport:
         except RedisError as error:
             self._fail(part, self._explain(error))
             return
+        # Whatever else it is, callers must not wait for it until their time is up.
+        except Exception as error:  # noqa: BLE001
+            self._fail(part, error)
+            return
         for one in part[:queued]:
             if not one.request.reply_to and not one.future.done():
                 one.future.set_result(Answer(id=one.request.id))
@@ -254,11 +263,13 @@ class Transport:
                 raise
             except (RedisConnectionError, RedisTimeoutError):
                 tries += 1
+                for one in part:
+                    one.repeated = True
                 if tries > 10 or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
 
-    def _fail(self, part: Iterable[_Waiting], error: ScorelineError) -> None:
+    def _fail(self, part: Iterable[_Waiting], error: Exception) -> None:
         for one in part:
             if not one.future.done():
                 one.future.set_exception(error)
@@ -300,9 +311,7 @@ class Transport:
         if waiting is None:
             return
         key = self.keys.result(request_id)
-        # A chunk's answer is large and nobody else's: do not leave it behind.
-        take = self.redis.getdel if waiting.lane is Lane.BULK else self.redis.get
-        data = await take(key)
+        data = await self.redis.get(key)
         if data is not None:
             self._resolve(Answer.decode(data))
 
@@ -310,6 +319,23 @@ class Transport:
         waiting = self._waiting.get(answer.id)
         if waiting is not None and not waiting.future.done():
             waiting.future.set_result(answer)
+            if not waiting.repeated:
+                self._forget_soon(answer.id)
+
+    def _forget_soon(self, request_id: str) -> None:
+        """A result that was received need not be stored until its time to live ends."""
+        if not self._received:
+            asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._forget)
+        self._received.append(self.keys.result(request_id))
+
+    def _forget(self) -> None:
+        received, self._received = self._received, []
+        if received and self._redis is not None:
+            self._spawn(self._unlink(received))
+
+    async def _unlink(self, keys: list[str]) -> None:
+        with contextlib.suppress(RedisError):  # what stays expires by itself
+            await self.redis.unlink(*keys)
 
     async def _look_after(self) -> None:
         """Once a second: overdue requests, and how full the server is."""

@@ -53,10 +53,13 @@ def output_table(
 ) -> Any:
     """The columns `prediction`, `probability_<class>` and `error`, (count,) each; null is none."""
     columns = {"prediction": _spread(scored.values, count, checked, problems)}
-    if scored.probabilities is not None:
-        for place, label in enumerate(classes or ()):
-            shares = scored.probabilities[:, place]
-            columns[f"probability_{label}"] = _spread(shares, count, checked, problems)
+    for place, label in enumerate(classes or ()):
+        # Where no row could be scored there are no probabilities, but their columns must be there.
+        columns[f"probability_{label}"] = (
+            pa.nulls(count, pa.float64())
+            if scored.probabilities is None
+            else _spread(scored.probabilities[:, place], count, checked, problems)
+        )
     errors: list[str | None] = [None] * count
     for row, problem in problems.items():
         errors[row] = f"{problem.code}: {problem.message}"
@@ -81,7 +84,9 @@ def _read(body: bytes) -> Any:
         table = pa.ipc.open_stream(body).read_all()
         # Arrow reads buffers without looking; a corrupt one would end this process.
         table.validate(full=True)
-    except (pa.ArrowInvalid, OSError, pa.ArrowException) as error:
+        _ = table.column_names
+    # A damaged column name is a UnicodeDecodeError.
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         message = f"the body is no valid Arrow IPC stream: {error}"
         raise RequestProblem(Code.ARROW_INVALID, message[:500]) from error
     if table.num_rows == 0:

@@ -123,7 +123,7 @@ def _is_even(data: bytes) -> bool:
 
 def _is_exact(values: Any) -> bool:
     """Whole numbers this large are looked at one by one: they may not fit without rounding."""
-    return not len(values) or bool((np.abs(values) <= EXACT_IN_FLOAT).all())
+    return not len(values) or bool((np.abs(values) < EXACT_IN_FLOAT).all())
 
 
 def _read_options(columns: Sequence[str], size: int) -> Any:
@@ -179,8 +179,12 @@ def _fields(raw: bytes, chunk: CsvChunk, row: int) -> list[str] | Problem:
         return Problem(row, Code.ENCODING.value, message, None, shown(str(raw)))
     if "\0" in text:
         return Problem(row, Code.CONTROL_CHAR.value, "the line holds a NUL byte", None, shown(text))
+    # A process-wide limit of the csv module (131,072), in the way of rows that the client lets pass.
+    csv.field_size_limit(max(csv.field_size_limit(), len(raw)))
     try:
-        fields = next(csv.reader(io.StringIO(text, newline=""), delimiter=chunk.delimiter))
+        fields = next(
+            csv.reader(io.StringIO(text, newline=""), delimiter=chunk.delimiter, strict=True)
+        )
     except csv.Error as error:
         return Problem(
             row, Code.QUOTE.value, f"the line cannot be read: {error}", None, shown(text)

@@ -160,7 +160,9 @@ def _score_file(scene: Scene, rows: int) -> None:
     scene.command("score", "pima", str(source), str(target))
     with target.open() as file:
         for _ in range(3):
-            scene.console.print("  " + escape(file.readline().rstrip()), highlight=False)
+            scene.console.print(
+                "  " + escape(file.readline().rstrip()), highlight=False, soft_wrap=True
+            )
 
 
 def _release_under_load(scene: Scene) -> Load:

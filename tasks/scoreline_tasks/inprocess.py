@@ -39,6 +39,8 @@ class InProcessWorker:
             self._models.add(LoadedVersion.of(pipeline, name))
         keys = Keys(settings.queue)
         queue = RequestQueue(redis, keys, "in-process", result_ttl_s=settings.result_ttl_s)
+        # A fake server does not say that a group is missing in the words of a real one.
+        queue.prepare()
         limits = Limits(settings.max_request_bytes, settings.max_request_records)
         lease = Lease(queue, lease_s=3600, limit_s=3600)
         nobody = Hints(help=lambda: None, rescue=lambda: None)

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scoreline_artifacts import Column, ColumnType
+from scoreline_artifacts.records import EXACT_IN_FLOAT
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -27,10 +28,13 @@ def value_of(column: Column, text: str) -> Any:
     return _VALUE_OF[column.type](column, text)
 
 
-def _number(_: Column, text: str) -> Any:
+def _number(column: Column, text: str) -> Any:
     bare = text.strip(" ")
     if len(bare) <= _LONGEST_INTEGER and _INTEGER.fullmatch(bare):
-        return int(bare)
+        whole = int(bare)
+        # As a float where it is one exactly, so that -0 keeps its sign as it does in Arrow.
+        exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
+        return float(bare) if exact else whole
     if _NUMBER.fullmatch(bare):
         value = float(bare)
         # A number too large for a float is none, like infinity itself.

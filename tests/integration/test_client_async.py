@@ -212,6 +212,7 @@ async def test_an_answer_in_bulk_leaves_nothing_behind(
     with worker.serving():
         await client.predict_many("pima", [{"x": text} for _ in range(3000)])
     assert {lane for lane, _ in worker.seen} == {Lane.BULK}
+    await client.close()
     assert redis_client.keys(worker.keys.result("*")) == []
 
 

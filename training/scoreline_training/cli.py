@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,13 @@ import click
 from rich.console import Console
 
 from scoreline_artifacts import ArtifactError
-from scoreline_training.publishing import PublishedVersion, promote_by_default, publish
+from scoreline_client.errors import SettingsError
+from scoreline_training.publishing import (
+    PublishedVersion,
+    promote_by_default,
+    publish,
+    published_by_script,
+)
 
 
 @click.command()
@@ -24,7 +32,7 @@ from scoreline_training.publishing import PublishedVersion, promote_by_default, 
     multiple=True,
     help="pima only: value of C to try, instead of the usual four; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each version.")
 def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -> None:
     """Run JOB: `pima`, or the path of a Python script that calls publish().
 
@@ -37,9 +45,11 @@ def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -
     try:
         if job == "pima":
             _train_pima(promote, strength, as_json)
+        elif strength:
+            raise click.UsageError("--strength is for pima; a script chooses its own parameters")
         else:
-            _run_script(Path(job), promote)
-    except ArtifactError as error:
+            _train_by_script(Path(job), promote, as_json)
+    except (ArtifactError, SettingsError) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -56,27 +66,62 @@ def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> No
         metrics=trained.metrics.to_json(),
         training=trained.parameters,
     )
-    if as_json:
-        click.echo(json.dumps(_summary(published)))
-        return
-    console = Console()
-    console.print(trained.metrics)
-    console.print(_sentence(published), highlight=False)
+    if not as_json:
+        Console().print(trained.metrics)
+    _tell(published, as_json)
 
 
-def _run_script(path: Path, promote: bool) -> None:
+def _train_by_script(path: Path, promote: bool, as_json: bool) -> None:
     if not path.is_file():
         raise click.BadParameter(
             f"{str(path)!r} is neither a job that comes with Scoreline (pima) nor a file",
             param_hint="JOB",
         )
-    sys.path.insert(0, str(path.resolve().parent))
-    token = promote_by_default.set(promote)
+    published = _run_script(path, promote)
+    if not published:
+        raise click.ClickException(
+            f"{path} ran to its end and published nothing; let it call scoreline_training.publish()"
+        )
+    for one in published:
+        _tell(one, as_json)
+
+
+def _run_script(path: Path, promote: bool) -> list[PublishedVersion]:
+    """Run a script as Python would, and return what it published."""
+    published: list[PublishedVersion] = []
+    promoting = promote_by_default.set(promote)
+    noting = published_by_script.set(published)
     try:
-        runpy.run_path(str(path), run_name="__main__")
+        with _started_with(path):
+            runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        # A script may end with sys.exit(); only a status tells that it went wrong.
+        if end.code not in (None, 0):
+            raise
     finally:
-        promote_by_default.reset(token)
-        sys.path.pop(0)
+        published_by_script.reset(noting)
+        promote_by_default.reset(promoting)
+    return published
+
+
+@contextmanager
+def _started_with(path: Path) -> Iterator[None]:
+    """sys.argv and sys.path as `python script.py` has them."""
+    arguments, folders = sys.argv, list(sys.path)
+    sys.argv = [str(path)]
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        yield
+    finally:
+        sys.argv = arguments
+        sys.path[:] = folders
+
+
+def _tell(published: PublishedVersion, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(_summary(published)))
+    else:
+        Console().print(_sentence(published), highlight=False, markup=False, soft_wrap=True)
 
 
 def _summary(published: PublishedVersion) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 from collections.abc import Mapping
 from contextvars import ContextVar
@@ -15,7 +16,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from scoreline_artifacts import (
     Manifest,
@@ -30,7 +33,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
-from scoreline_artifacts.records import frame_of_records
+from scoreline_artifacts.records import frame_of_records, shown
 from scoreline_artifacts.store import check_name, describe_file
 from scoreline_client.fleet import announce_release
 from scoreline_client.keys import Keys
@@ -40,9 +43,16 @@ LIBRARIES = ("dill", "joblib", "numpy", "pandas", "scikit-learn", "scipy", "skle
 PROVEN_ROWS = 100_000
 """Training rows on which predict is compared with the largest probability."""
 TOLERANCE = 1e-9
+NEWS_TIMEOUT_S = 2
+"""How long Redis may take to hear of a release; workers find out by themselves anyway."""
 
 promote_by_default: ContextVar[bool] = ContextVar("promote_by_default", default=False)
 """Whether publish() promotes when its caller does not say; `scoreline train --promote` sets it."""
+
+published_by_script: ContextVar[list[PublishedVersion] | None] = ContextVar(
+    "published_by_script", default=None
+)
+"""Where publish() notes what it published, for `scoreline train SCRIPT` to tell."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,20 +84,28 @@ def publish(
     """Publish a fitted pipeline as the next version of a model, and release it if asked to.
 
     `X_train` is the frame of raw records that the pipeline was fitted on, (rows, columns): the schema
-    and the golden rows come from it. `y_train` is (rows,) and only its length is recorded. `metrics`
+    and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
+    recorded. `metrics`
     and `training` are kept in the manifest. Nothing appears in the store unless the pipeline, read
     back from its bytes, gives the same answers as it does here.
 
     Raises:
-        UnsuitableData: the frame cannot be described, or the pipeline does not survive pickling or
-            cannot score records that are given by name.
+        UnsuitableData: the frame cannot be described, the labels are not as many as its rows, or the
+            pipeline does not survive pickling, cannot score records that are given by name, or
+            answers with something that cannot be sent.
         GoldenMismatch: read back, the pipeline answers otherwise.
-        InvalidName: the name cannot be that of a model.
+        InvalidName: the name cannot be that of a model, or the alias's cannot be one.
+        SettingsError: a release is wanted, and a setting for Redis is unusable.
     """
     check_name(name)
+    releases.check_alias(alias)
+    wanted = promote_by_default.get() if promote is None else promote
+    # Read before anything is visible: a bad setting must not leave half of what was asked for.
+    settings = ClientSettings.from_environment() if wanted else None
     store = store or Store.from_environment()
     schema = Schema.infer(_checked_frame(X_train))
-    here = replace(LoadedVersion.of(pipeline, name, schema=schema))
+    labels = _count_labels(y_train, len(X_train))
+    here = LoadedVersion.of(pipeline, name, schema=schema)
     rows = _golden_rows(here, X_train)
     files = {PIPELINE: _pickled(pipeline), GOLDEN: golden.encode(rows)}
     proven = replace(
@@ -96,7 +114,7 @@ def publish(
         outputs=_outputs(here, X_train),
         batchable=_is_batchable(here, rows),
     )
-    golden.check(proven, rows, TOLERANCE)
+    golden.check(proven, golden.decode(files[GOLDEN]), TOLERANCE)
 
     def make_manifest(version: int) -> Manifest:
         return Manifest(
@@ -109,12 +127,12 @@ def publish(
             batchable=proven.batchable,
             tolerance=TOLERANCE,
             libraries=_libraries(),
-            metrics=dict(metrics or {}),
+            metrics=_remembered(metrics or {}),
             training={
                 "rows": len(X_train),
-                "labels": None if y_train is None else len(y_train),
+                "labels": labels,
                 "pipeline": type(pipeline).__name__,
-                **(training or {}),
+                **_remembered(training or {}),
             },
         )
 
@@ -125,23 +143,34 @@ def publish(
         path=store.path(name, manifest.version),
         manifest=manifest,
     )
-    wanted = promote_by_default.get() if promote is None else promote
-    return _release(store, published, alias) if wanted else published
+    if settings is not None:
+        published = _release(store, published, alias, settings)
+    if (told := published_by_script.get()) is not None:
+        told.append(published)
+    return published
 
 
-def _release(store: Store, published: PublishedVersion, alias: str) -> PublishedVersion:
+def _release(
+    store: Store, published: PublishedVersion, alias: str, settings: ClientSettings
+) -> PublishedVersion:
     load(store, published.name, published.version)
     release = releases.promote(store, published.name, published.version, alias)
-    return replace(published, release=release, announced=announce(published.name))
+    return replace(published, release=release, announced=announce(published.name, settings))
 
 
-def announce(model: str) -> bool:
+def announce(model: str, settings: ClientSettings | None = None) -> bool:
     """Tell the workers to look at a model's releases; False if Redis cannot be reached."""
-    settings = ClientSettings.from_environment()
+    settings = settings or ClientSettings.from_environment()
     try:
-        with redis.Redis.from_url(settings.redis_url, socket_connect_timeout=2) as connection:
+        with redis.Redis.from_url(
+            settings.redis_url,
+            socket_connect_timeout=NEWS_TIMEOUT_S,
+            socket_timeout=NEWS_TIMEOUT_S,
+            retry=Retry(NoBackoff(), 0),
+        ) as connection:
             announce_release(connection, Keys(settings.queue), model)
-    except RedisError:
+    # A ValueError is about the URL: there is no Redis under it either.
+    except (RedisError, ValueError):
         return False
     return True
 
@@ -155,6 +184,26 @@ def _checked_frame(frame: Any) -> pd.DataFrame:
     if len(frame) == 0:
         raise UnsuitableData("X_train has no rows")
     return frame
+
+
+def _count_labels(labels: Any, rows: int) -> int | None:
+    if labels is None:
+        return None
+    if not hasattr(labels, "__len__") or len(labels) != rows:
+        found = len(labels) if hasattr(labels, "__len__") else f"a {type(labels).__name__}"
+        raise UnsuitableData(f"y_train has {found} labels for the {rows} rows of X_train")
+    return rows
+
+
+def _remembered(value: Any) -> Any:
+    """A metric or parameter as JSON takes it: keys as text, numpy's values as Python's."""
+    if isinstance(value, Mapping):
+        return {str(key): _remembered(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_remembered(one) for one in value]
+    if hasattr(value, "tolist"):
+        return _remembered(value.tolist())
+    return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 def _pickled(pipeline: Any) -> bytes:
@@ -173,16 +222,45 @@ def _golden_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.Golden
     places = np.linspace(0, len(frame) - 1, min(golden.GOLDEN_ROWS, len(frame))).astype(int)
     records = [_raw(record) for record in frame.iloc[places].to_dict("records")]
     checked = frame_of_records(records, here.schema)
-    if checked.problems:
-        raise UnsuitableData(f"a training row is no valid record: {checked.problems[0].message}")
+    if len(checked.frame) == 0:
+        raise UnsuitableData(f"training rows are no valid records: {checked.problems[0].message}")
+    # A training row that a caller could not send, such as one with infinity, proves nothing.
+    if checked.good is not None:
+        records = [records[place] for place in checked.good]
+    rows = _answered(here, records, checked.frame)
+    for row in rows:
+        _check_answer(row)
+    return rows
+
+
+def _answered(
+    here: LoadedVersion, records: list[dict[str, Any]], frame: pd.DataFrame
+) -> list[golden.GoldenRow]:
     try:
-        return golden.rows_of(records, here.score(checked.frame))
+        return golden.rows_of(records, here.score(frame))
     # Whatever the pipeline raises: it cannot score what it was trained on.
     except Exception as error:
         raise UnsuitableData(
             f"the pipeline cannot score rows of X_train: {type(error).__name__}: {error}. Is it "
             "fitted, and is X_train the raw frame that it was fitted on?"
         ) from error
+
+
+def _check_answer(row: golden.GoldenRow) -> None:
+    answers = [row.value, row.probabilities or []]
+    if not _is_sendable(answers):
+        raise UnsuitableData(
+            f"for the training row {shown(row.record)} the pipeline answers {shown(answers)}; an "
+            "answer must be text, a boolean or a finite number, or several of these"
+        )
+
+
+def _is_sendable(answer: Any) -> bool:
+    if isinstance(answer, list):
+        return all(map(_is_sendable, answer))
+    if isinstance(answer, float):
+        return math.isfinite(answer)
+    return isinstance(answer, str | int)
 
 
 def _raw(record: dict[Any, Any]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from joblib.externals.loky import get_reusable_executor  # type: ignore[import-untyped]
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GridSearchCV, train_test_split
@@ -96,7 +97,11 @@ def train(strengths: tuple[float, ...] = STRENGTHS) -> Trained:
     search = GridSearchCV(
         make_pipeline(), {"model__C": list(strengths)}, scoring=ranking_score, cv=5, n_jobs=2
     )
-    search.fit(split.X_train, split.y_train)
+    try:
+        search.fit(split.X_train, split.y_train)
+    finally:
+        # Its processes would wait for more work for minutes, and outlive this one for a while.
+        get_reusable_executor().shutdown(wait=True)
     # The best pipeline, not the search: a worker has no use for the search's history.
     pipeline = search.best_estimator_
     metrics = BinaryMetrics.measure(pipeline, split.X_test, split.y_test)
