@@ -75,7 +75,7 @@ def test_help_lists_every_command(scripts: Path) -> None:
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [(("train", "pima"), "training"), (("up",), "all")],
+    [(("train", "pima"), "training"), (("up",), "embedded")],
     ids=["train", "up"],
 )
 def test_a_command_names_the_extra_that_it_lacks(

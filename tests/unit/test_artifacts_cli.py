@@ -108,7 +108,11 @@ def test_a_wrong_model_is_wrong_usage(
 
 @pytest.mark.parametrize(
     ("reference", "message"),
-    [("pima@9", "no version 9"), ("pima@nobody", "aliases there: candidate, production")],
+    [
+        ("pima@9", "no version 9"),
+        ("pima@", "not a usable name"),
+        ("pima@nobody", "aliases there: candidate, production"),
+    ],
 )
 def test_a_wrong_version_or_alias_is_wrong_usage(
     store: Store, reference: str, message: str

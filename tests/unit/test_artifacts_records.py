@@ -233,6 +233,127 @@ def test_an_array_with_a_nan_where_none_was_is_refused_in_that_row() -> None:
     assert [(one.record, one.code) for one in checked.problems] == [(1, Code.NON_FINITE.value)]
 
 
+# A value that a column cannot hold is its own record's problem: nothing is raised, nothing is altered.
+
+DATES = pd.to_datetime(["2024-01-01"])
+
+
+def _codes(training: Any, *cells: object) -> list[tuple[int, str]]:
+    checked = _check(*({"x": cell} for cell in cells), training=pd.DataFrame({"x": training}))
+    assert len(checked.problems) + len(checked.frame) == len(cells)
+    return [(one.record, one.code) for one in checked.problems]
+
+
+@pytest.mark.parametrize(
+    ("training", "cells", "code"),
+    [
+        (DATES, ("2024-01-01T00:00:00+02:00", "2024-01-01"), Code.TYPE),
+        (DATES.tz_localize("UTC"), ("2024-01-01", "2024-01-01T00:00:00Z"), Code.TYPE),
+        (DATES.as_unit("ns"), ("0001-01-01", "2024-01-01"), Code.RANGE),
+        (DATES.as_unit("s"), ("2024-01-01T00:00:00.5", "2024-01-01"), Code.RANGE),
+        (DATES.tz_localize("UTC"), ("0001-01-01T00:00:00+14:00",), Code.RANGE),
+        (DATES, ("now", "2024-01-01"), Code.TYPE),
+        (["a"], ("\ud800", "ok"), Code.ENCODING),
+        (["a"], ("a\0", "ok"), Code.CONTROL_CHAR),
+        ([1], (10**5000, 1), Code.RANGE),
+        ([1.5], (2**53 + 1, 1), Code.RANGE),
+        (np.array([1], dtype=np.float32), (1e300, 1.5), Code.RANGE),
+        (pd.array([1.5], dtype="Float32"), (1e300, 1.5), Code.RANGE),
+        (pd.array([1, 2], dtype="Int8"), (300, 1), Code.RANGE),
+        (pd.Categorical([0, 1]), (True, 1), Code.TYPE),
+        (pd.Categorical(["a"]), (["a"], "a"), Code.TYPE),
+        (pd.Categorical(["a"]), (10**5000, "a"), Code.CATEGORY),
+    ],
+    ids=[
+        "offset in a naive column",
+        "no offset in an aware column",
+        "before the first nanosecond",
+        "finer than the unit",
+        "year 0 in UTC",
+        "word that pandas would read",
+        "lone surrogate",
+        "NUL",
+        "number of many digits",
+        "number that a float rounds",
+        "number too large for float32",
+        "number too large for Float32",
+        "number too large for Int8",
+        "boolean for a number's category",
+        "list for a category",
+        "number of many digits for a category",
+    ],
+)
+def test_a_value_that_a_column_cannot_hold_costs_only_its_record(
+    training: Any, cells: tuple[object, ...], code: Code
+) -> None:
+    assert _codes(training, *cells) == [(0, code.value)]
+
+
+def test_a_number_that_arrives_as_an_array_must_fit_as_well() -> None:
+    schema = Schema.infer(pd.DataFrame({"x": np.array([1], dtype=np.float32)}))
+    checked = frame_of_columns({"x": np.array([1.0, 1e300])}, 2, schema)
+    assert [(one.record, one.code) for one in checked.problems] == [(1, Code.RANGE.value)]
+
+
+@pytest.mark.parametrize("dtype", ["Int8", "UInt64", "Int64", "Float32", "Float64"])
+def test_a_nullable_number_keeps_its_type(dtype: str) -> None:
+    training = pd.DataFrame({"x": pd.array([1, None], dtype=dtype)})
+    for cells in ([1, 2], [1, None], [1, "bad"]):
+        checked = _check(*({"x": cell} for cell in cells), training=training)
+        assert checked.frame["x"].dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", ["boolean", "object"])
+def test_booleans_that_may_be_missing_keep_their_type(dtype: str) -> None:
+    training = pd.DataFrame({"x": pd.Series([True, None], dtype=dtype)})
+    checked = _check({"x": False}, {"x": None}, training=training)
+    assert checked.problems == []
+    assert checked.frame["x"].dtype == dtype
+    assert checked.frame["x"].isna().tolist() == [False, True]
+
+
+def test_text_of_python_objects_stays_one_when_a_record_is_bad() -> None:
+    training = pd.DataFrame({"x": pd.Series(["a", "b"], dtype=object)})
+    checked = _check({"x": 1}, {"x": "a"}, {"x": "b"}, training=training)
+    assert checked.frame["x"].dtype == object
+    assert checked.frame["x"].tolist() == ["a", "b"]
+
+
+def test_nanoseconds_of_training_are_not_cut_off() -> None:
+    training = pd.DataFrame({"x": DATES.as_unit("ns")})
+    text = "2024-01-01T00:00:00.123456789"
+    assert _check({"x": text}, training=training).frame["x"][0] == pd.Timestamp(text)
+
+
+def test_a_time_with_an_offset_is_moved_to_the_zone_of_training() -> None:
+    training = pd.DataFrame({"x": DATES.tz_localize("Europe/Berlin")})
+    frame = _check({"x": "2024-01-01T00:00:00+00:00"}, training=training).frame
+    assert frame["x"].dtype == training["x"].dtype
+    assert frame["x"][0] == pd.Timestamp("2024-01-01T01:00:00+01:00")
+
+
+def test_ordered_categories_stay_ordered() -> None:
+    training = pd.DataFrame({"x": pd.Categorical(["a"], ["a", "b"], ordered=True)})
+    frame = _check({"x": "a"}, training=training).frame
+    assert frame["x"].dtype == training["x"].dtype
+
+
+def test_a_column_that_is_not_there_fails_every_record() -> None:
+    checked = frame_of_columns({"n": [1, 2]}, 2, Schema.infer(pd.DataFrame({"n": [1], "x": [1.5]})))
+    assert [(one.record, one.code, one.column) for one in checked.problems] == [
+        (0, Code.MISSING_COLUMN.value, "x"),
+        (1, Code.MISSING_COLUMN.value, "x"),
+    ]
+    assert list(checked.frame.columns) == ["n", "x"]
+
+
+def test_a_value_nested_too_deep_to_be_written_is_shown_by_its_type() -> None:
+    nested: list[Any] = []
+    for _ in range(5000):
+        nested = [nested]
+    assert shown(nested) == "<list>"
+
+
 _CELLS = st.one_of(
     st.none(),
     st.booleans(),

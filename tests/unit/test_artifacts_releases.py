@@ -149,6 +149,38 @@ def test_people_who_release_at_once_all_get_a_release(store: Store) -> None:
     assert {one.version for one in log} == {1, 2, 3, 4}
 
 
+def test_an_alias_of_digits_only_is_refused(store: Store) -> None:
+    with pytest.raises(InvalidName, match="version's number"):
+        releases.promote(store, "pima", 1, "2")
+
+
+def test_stray_files_are_no_aliases_and_no_releases(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    folder = store.root / "pima" / "releases"
+    (folder / ".DS_Store").touch()
+    (folder / "notes").touch()
+    (folder / "empty").mkdir()
+    (folder / "production" / "00000002 copy.json").touch()
+    assert releases.aliases(store, "pima") == ["production"]
+    assert _current(store) == 1
+
+
+def test_a_release_of_another_alias_is_refused(store: Store) -> None:
+    releases.promote(store, "pima", 1, "candidate")
+    folder = store.root / "pima" / "releases"
+    (folder / "candidate").rename(folder / "production")
+    with pytest.raises(CorruptArtifact, match="about pima@candidate"):
+        releases.current(store, "pima")
+
+
+def test_a_release_under_another_number_is_refused(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    folder = store.root / "pima" / "releases" / "production"
+    (folder / "00000001.json").rename(folder / "00000002.json")
+    with pytest.raises(CorruptArtifact, match="number 1"):
+        releases.current(store, "pima")
+
+
 def test_a_broken_release_is_refused(store: Store) -> None:
     releases.promote(store, "pima", 1)
     (store.root / "pima/releases/production/00000002.json").write_text("{")

@@ -73,6 +73,42 @@ def test_a_category_of_too_many_values_is_refused() -> None:
         _one(pd.Categorical([str(number) for number in range(1001)]))
 
 
+@pytest.mark.parametrize("values", [[1, "a"], [1, 2], [b"a"]], ids=str)
+def test_python_objects_that_are_not_all_text_are_refused(values: list[object]) -> None:
+    with pytest.raises(UnsuitableData, match="neither all text"):
+        _one(pd.Series(values, dtype=object))
+
+
+def test_booleans_among_missing_values_are_booleans() -> None:
+    assert _one(pd.Series([True, None], dtype=object)).type is ColumnType.BOOLEAN
+
+
+@pytest.mark.parametrize(
+    "values", [pd.to_datetime(["2024-01-01"]), pd.interval_range(0, 2)], ids=["times", "intervals"]
+)
+def test_categories_that_a_record_cannot_give_are_refused(values: object) -> None:
+    with pytest.raises(UnsuitableData, match="Turn the categories into text"):
+        _one(pd.Categorical(values))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pd.arrays.SparseArray([1.0, 0.0]),
+        pd.to_datetime(["2024-01-01"]).tz_localize("dateutil/Europe/Berlin"),
+    ],
+    ids=["sparse", "zone without a name"],
+)
+def test_a_type_that_cannot_be_made_from_its_name_is_refused(values: object) -> None:
+    with pytest.raises(UnsuitableData, match="has the type"):
+        _one(values)
+
+
+def test_the_range_of_training_is_finite() -> None:
+    column = _one([3.0, float("inf"), -1.5])
+    assert (column.minimum, column.maximum) == (-1.5, 3.0)
+
+
 def test_a_schema_is_the_same_after_its_json() -> None:
     schema = Schema.infer(
         pd.DataFrame({"n": [1, 2], "c": pd.Categorical(["a", None]), "s": ["x", "y"]})

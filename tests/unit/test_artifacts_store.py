@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -98,6 +100,53 @@ def test_what_a_killed_publisher_left_is_no_version(store: Store) -> None:
     (left / "pipeline.dill").write_bytes(b"half")
     assert _publish(store).version == 1
     assert store.models() == ["pima"]
+
+
+def test_a_model_without_a_version_is_no_model(store: Store) -> None:
+    (store.root / "pima" / "versions").mkdir(parents=True)
+    assert store.models() == []
+
+
+@pytest.mark.parametrize("stray", ["01", "1.bak", ".DS_Store", "٣"])
+def test_a_stray_file_is_no_version(store: Store, stray: str) -> None:
+    _publish(store)
+    (store.root / "pima" / "versions" / stray).touch()
+    assert store.versions("pima") == [1]
+
+
+def test_a_version_that_is_a_link_is_refused(store: Store, tmp_path: Path) -> None:
+    manifest = _publish(store)
+    place = store.path("pima", 1)
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(CorruptArtifact, match="it is a link"):
+        store.read(manifest, "pipeline.dill")
+
+
+def test_a_version_that_cannot_be_moved_into_place_is_none(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Path, target: Path) -> Path:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(OSError, match="no"):
+        _publish(store)
+    assert store.versions("pima") == []
+
+
+def test_a_version_is_published_though_its_directory_cannot_be_synced(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def fail(path: Path, flags: int, mode: int = 0o777) -> int:
+        if Path(path).name == "versions":
+            raise OSError(errno.EINVAL, "no")
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", fail)
+    assert _publish(store).version == 1
 
 
 def test_an_unknown_model_is_refused_with_those_there_are(store: Store) -> None:

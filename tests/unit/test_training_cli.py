@@ -118,6 +118,54 @@ def test_a_script_finds_the_modules_beside_it(store: Store, script: Path) -> Non
     assert sys.path == before
 
 
+def test_a_script_tells_what_it_published(store: Store, script: Path) -> None:
+    output = _run(str(script)).output
+    assert f"published lines@1 to {store.path('lines', 1)}" in output
+    assert "`scoreline promote lines 1` releases it" in output
+
+
+def test_a_script_tells_each_version_as_json(store: Store, script: Path) -> None:
+    script.write_text(SCRIPT + "publish(pipeline, 'lines', frame)\n")
+    said = [json.loads(line) for line in _run(str(script), "--json").output.splitlines()]
+    assert [one["version"] for one in said] == [1, 2]
+
+
+def test_a_script_that_publishes_nothing_fails(store: Store, script: Path) -> None:
+    script.write_text("")
+    result = _run(str(script))
+    assert result.exit_code == 1
+    assert "published nothing" in result.output
+
+
+def test_a_script_finds_only_its_own_path_among_the_arguments(store: Store, script: Path) -> None:
+    script.write_text(f"import sys; assert sys.argv == [{str(script)!r}]\n" + SCRIPT)
+    before = sys.argv
+    assert _run(str(script), "--promote").exit_code == 0
+    assert sys.argv is before
+
+
+@pytest.mark.parametrize(("status", "exit_code"), [("", 0), ("0", 0), ("3", 3)])
+def test_a_script_may_end_itself(store: Store, script: Path, status: str, exit_code: int) -> None:
+    script.write_text(SCRIPT + f"raise SystemExit({status})\n")
+    assert _run(str(script)).exit_code == exit_code
+
+
+def test_a_strength_is_wrong_usage_with_a_script(store: Store, script: Path) -> None:
+    result = _run(str(script), "--strength", "1")
+    assert result.exit_code == 2
+    assert "--strength is for pima" in result.output
+    assert store.models() == []
+
+
+def test_a_bad_setting_is_named(
+    store: Store, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_RESULT_TTL_S", "soon")
+    result = _run(str(script), "--promote")
+    assert result.exit_code == 1
+    assert "SCORELINE_RESULT_TTL_S" in result.output
+
+
 def test_a_script_whose_data_are_unfit_says_why(store: Store, script: Path) -> None:
     script.write_text(SCRIPT.replace('"lines", frame', '"lines", frame.to_numpy()'))
     result = _run(str(script))

@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from rich.console import Console
 from sklearn.linear_model import LogisticRegression
@@ -111,3 +112,9 @@ class _Known:
 
     def predict(self, frame: pd.DataFrame) -> np.ndarray:
         return (frame["p"] > 0.5).astype(int).to_numpy()
+
+
+def test_training_stops_the_processes_that_it_started() -> None:
+    train((1.0,))
+    children = psutil.Process().children(recursive=True)
+    assert [one for one in children if "LokyProcess" in " ".join(one.cmdline())] == []

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import socket
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,10 @@ from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden, pick
 from scoreline_artifacts.errors import GoldenMismatch
 from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN
+from scoreline_client.errors import SettingsError
 from scoreline_client.keys import Keys
 from scoreline_training import PublishedVersion, publish
-from scoreline_training.publishing import promote_by_default
+from scoreline_training.publishing import NEWS_TIMEOUT_S, announce, promote_by_default
 
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 60), "n": np.arange(60)})
 LABELS = pd.Series(np.where(FRAME["x"] > 0, "high", "low"), name="side")
@@ -149,6 +153,21 @@ def test_missing_values_text_and_dates_of_training_come_back(store: Store) -> No
     assert _publish(pipeline, frame).manifest.batchable
 
 
+def test_a_training_row_that_no_caller_could_send_is_no_golden_row(store: Store) -> None:
+    frame = pd.DataFrame({"x": [math.inf, *range(59)]})
+    manifest = _publish(Follows(lambda frame: frame["x"].clip(0, 1)), frame).manifest
+    rows = golden.decode(store.read(manifest, GOLDEN))
+    assert rows[0].record != {"x": math.inf}
+    assert len(rows) == golden.GOLDEN_ROWS - 1
+
+
+def test_metrics_and_parameters_are_kept_as_json_has_them(store: Store) -> None:
+    metrics = {"a": np.float64(1), 1: (2, np.array([3])), "model": LinearRegression()}
+    manifest = _publish(metrics=metrics).manifest
+    assert manifest.metrics == {"a": 1.0, "1": [2, [3]], "model": "LinearRegression()"}
+    assert store.manifest("sides", 1) == manifest
+
+
 # Nothing of these appears in the store.
 
 
@@ -202,6 +221,37 @@ def test_a_name_that_cannot_be_one_is_refused(store: Store, name: str) -> None:
     assert store.models() == []
 
 
+@pytest.mark.parametrize("answer", [math.nan, math.inf, None, pd.Timestamp("2024-01-01")], ids=str)
+def test_a_pipeline_whose_answers_cannot_be_sent_is_refused(store: Store, answer: Any) -> None:
+    pipeline = Follows(lambda frame: np.full(len(frame), answer))
+    with pytest.raises(UnsuitableData, match="an answer must be"):
+        _publish(pipeline)
+    assert store.models() == []
+
+
+@pytest.mark.parametrize("labels", [[1], iter([1])], ids=["too few", "not countable"])
+def test_labels_that_are_not_as_many_as_the_rows_are_refused(store: Store, labels: Any) -> None:
+    with pytest.raises(UnsuitableData, match="for the 60 rows of X_train"):
+        publish(_classifier(), "sides", FRAME, labels)
+    assert store.models() == []
+
+
+@pytest.mark.parametrize("alias", ["No/Alias", "7"])
+def test_an_alias_that_cannot_be_one_is_refused(store: Store, alias: str) -> None:
+    with pytest.raises(InvalidName):
+        _publish(promote=True, alias=alias)
+    assert store.models() == []
+
+
+def test_a_bad_setting_is_told_before_anything_is_published(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_RESULT_TTL_S", "soon")
+    with pytest.raises(SettingsError, match="SCORELINE_RESULT_TTL_S"):
+        _publish(promote=True)
+    assert store.models() == []
+
+
 # Releases
 
 
@@ -219,6 +269,26 @@ def test_a_promoted_version_is_released_though_redis_is_away(store: Store) -> No
     published = _publish(promote=True)
     assert published.release == releases.current(store, "sides")
     assert not published.announced
+
+
+def test_a_url_that_is_none_is_a_redis_that_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_REDIS_URL", "nonsense")
+    published = _publish(promote=True)
+    assert published.release is not None
+    assert not published.announced
+
+
+def test_a_server_that_says_nothing_does_not_hold_up_publishing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        monkeypatch.setenv("SCORELINE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
+        start = time.monotonic()
+        assert not announce("sides")
+    assert time.monotonic() - start < NEWS_TIMEOUT_S + 1
 
 
 def test_another_alias_leaves_production_alone(store: Store) -> None:
