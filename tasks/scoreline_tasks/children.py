@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -33,15 +34,18 @@ kill -KILL -- "-$1"
 @contextmanager
 def guarded(pid: int) -> Iterator[None]:
     """End process `pid` and its group if this process dies inside the block, even by `kill -9`."""
-    guard = subprocess.Popen(  # noqa: S603 - the script is the constant above
-        ["/bin/sh", "-c", _GUARD, "scoreline-guard", str(pid)],
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
+    guard = None
     try:
+        with undisturbed():
+            guard = subprocess.Popen(  # noqa: S603 - the script is the constant above
+                ["/bin/sh", "-c", _GUARD, "scoreline-guard", str(pid)],
+                stdin=subprocess.PIPE,
+                start_new_session=True,
+            )
         yield
     finally:
-        guard.communicate(b"the owner stops it by itself\n")
+        if guard is not None:
+            guard.communicate(b"the owner stops it by itself\n")
 
 
 @contextmanager
@@ -56,18 +60,21 @@ def running(
     where this process's output goes. At the end of the block the program is asked to stop, and
     killed with its whole group if it does not within WARM_STOP_S.
     """
-    child = subprocess.Popen(  # noqa: S603 - callers pass constants and their own settings
-        command,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT if output else None,
-        process_group=0,
-    )
-    with guarded(child.pid):
-        try:
+    child = None
+    try:
+        with undisturbed():
+            child = subprocess.Popen(  # noqa: S603 - callers pass constants and their own settings
+                command,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                process_group=0,
+            )
+        with guarded(child.pid):
             yield child
-        finally:
+    finally:
+        if child is not None:
             stop(child)
 
 
@@ -80,6 +87,30 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM to the end of the block.
+
+    A child must not get lost between its start and the moment when we know of it.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are delivered elsewhere
+        return
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in received:
+        signal.raise_signal(late)
 
 
 @contextmanager

@@ -49,7 +49,9 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
         with (
             embedded_server(port=number, data=data_of(number, data)) as url,
             Redis.from_url(url) as redis,
-            local_worker(Surroundings(redis_url=url), concurrency=concurrency) as worker,
+            local_worker(
+                Surroundings(redis_url=url), concurrency=concurrency, loglevel="WARNING"
+            ) as worker,
         ):
             console.print(f"an embedded Redis server listens on {url}; starting a worker")
             wait_until_reporting(worker, redis, Keys(settings.queue))

@@ -1,0 +1,82 @@
+"""The embedded server: durable, never evicting, its data nobody else's, and gone with its block."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+from pathlib import Path
+
+import psutil
+import pytest
+from redis import Redis
+
+from scoreline_tasks.embedded import (
+    EmbeddedServerError,
+    PortTaken,
+    data_of,
+    embedded_server,
+    port_of,
+)
+
+pytestmark = pytest.mark.integration
+
+
+def test_it_keeps_every_write_and_evicts_nothing() -> None:
+    with embedded_server() as url, Redis.from_url(url) as redis:
+        found = redis.config_get("appendonly", "appendfsync", "maxmemory-policy", "save")
+    assert found == {
+        "appendonly": "yes",
+        "appendfsync": "everysec",
+        "maxmemory-policy": "noeviction",
+        "save": "",
+    }
+
+
+def test_its_data_outlive_it_where_a_directory_was_named(tmp_path: Path) -> None:
+    for expected in (1, 2):
+        with embedded_server(data=tmp_path) as url, Redis.from_url(url) as redis:
+            assert redis.incr("kept") == expected
+
+
+def test_no_process_is_left() -> None:
+    with embedded_server() as url, Redis.from_url(url) as redis:
+        pid = redis.info("server")["process_id"]
+        assert psutil.pid_exists(pid)
+    assert not psutil.pid_exists(pid)
+
+
+def test_ctrl_c_in_a_terminal_does_not_stop_it_before_its_owner() -> None:
+    with embedded_server() as url, Redis.from_url(url) as redis:
+        os.kill(redis.info("server")["process_id"], signal.SIGINT)
+        assert redis.ping()
+
+
+def test_a_taken_port_is_refused_and_says_by_what() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        taken.settimeout(0)
+        port = taken.getsockname()[1]
+        with pytest.raises(PortTaken, match=f"port {port} .* another program"):
+            embedded_server(port=port).__enter__()
+
+
+def test_a_path_with_a_space_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="no spaces"):
+        embedded_server(data=tmp_path / "my data").__enter__()
+
+
+@pytest.mark.parametrize(
+    ("url", "port"), [("redis://localhost", 6379), ("redis://127.0.0.1:7000/3", 7000)]
+)
+def test_it_listens_where_the_settings_look(url: str, port: int) -> None:
+    assert port_of(url) == port
+
+
+@pytest.mark.parametrize("url", ["redis://queue.internal:6379/0", "unix:///run/redis.sock"])
+def test_it_does_not_stand_in_for_a_server_elsewhere(url: str) -> None:
+    with pytest.raises(EmbeddedServerError, match="this machine only"):
+        port_of(url)
+
+
+def test_two_servers_never_share_a_directory(tmp_path: Path) -> None:
+    assert data_of(6379, tmp_path) != data_of(6380, tmp_path)

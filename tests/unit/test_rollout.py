@@ -1,0 +1,154 @@
+"""Following a release through the fleet, and what promote and rollback say about it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fakeredis
+import orjson
+import pytest
+from click.testing import CliRunner, Result
+
+from scoreline_artifacts import Release
+from scoreline_client.fleet import ProcessReport, ServedModel, send_report
+from scoreline_client.keys import Keys
+from scoreline_tasks import cli, releasing
+from scoreline_tasks.rollout import Rollout, follow
+
+KEYS = Keys("default")
+TARGET = Rollout(model="pima", alias="production", version=2)
+RELEASED = Release(model="pima", alias="production", version=2, sequence=2)
+BEFORE = Release(model="pima", alias="production", version=1, sequence=1)
+
+
+@pytest.fixture
+def redis() -> Iterator[fakeredis.FakeRedis]:
+    with fakeredis.FakeRedis() as client:
+        yield client
+
+
+def _report(redis: Any, name: str, serving: int | None, refused: str | None = None) -> None:
+    served = ServedModel(serving=serving, wanted=2, refused=refused)
+    now = time.time()
+    send_report(
+        redis,
+        KEYS,
+        ProcessReport(
+            name=name,
+            host="h",
+            pid=1,
+            started_at=now,
+            reported_at=now,
+            models={"pima@production": served},
+        ),
+    )
+
+
+def _no_pause(_: float) -> None:
+    return None
+
+
+def test_following_ends_when_the_last_process_serves_the_version(redis: Any) -> None:
+    _report(redis, "a", 2)
+    _report(redis, "b", 1)
+    seen: list[int] = []
+
+    def progress(now: Rollout) -> None:
+        seen.append(len(now.serving))
+        _report(redis, "b", 2)
+
+    ended = follow(redis, KEYS, TARGET, 30, progress, pause=_no_pause)
+    assert (seen, ended.complete, ended.processes) == ([1, 2], True, 2)
+
+
+def test_following_ends_when_all_others_refuse(redis: Any) -> None:
+    _report(redis, "a", 2)
+    _report(redis, "b", 1, "golden row 3 differs")
+    ended = follow(redis, KEYS, TARGET, 30, pause=_no_pause)
+    assert ended.refusing == {"b": "golden row 3 differs"}
+    assert ended.settled
+    assert not ended.complete
+
+
+def test_following_ends_when_time_is_up(redis: Any) -> None:
+    _report(redis, "a", 1)
+    clock = iter([0.0, 0.0, 10.0, 31.0])
+    ended = follow(redis, KEYS, TARGET, 30, now=lambda: next(clock), pause=_no_pause)
+    assert (ended.waiting, ended.seconds) == (["a"], 31.0)
+
+
+def test_without_a_worker_there_is_nothing_to_wait_for(redis: Any) -> None:
+    ended = follow(redis, KEYS, TARGET, 30, pause=_no_pause)
+    assert ended.complete
+    assert ended.processes == 0
+
+
+@pytest.fixture
+def run(redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """Run a command on the fake server, with a store that does as it is told."""
+    monkeypatch.setattr(releasing.Redis, "from_url", lambda *_, **__: redis)
+    monkeypatch.setattr(cli.releases, "current", lambda *_: BEFORE)
+    monkeypatch.setattr(cli.releases, "promote", lambda *_: RELEASED)
+    monkeypatch.setattr(cli.releases, "rollback", lambda *_: RELEASED)
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
+
+    def invoke(command: Any, *arguments: str) -> Result:
+        return CliRunner().invoke(command, arguments)
+
+    return invoke
+
+
+def test_promote_says_that_all_processes_serve(redis: Any, run: Callable[..., Result]) -> None:
+    _report(redis, "a", 2)
+    _report(redis, "b", 2)
+    done = run(cli.promote, "pima", "2")
+    assert "all 2 worker processes serve pima@2" in done.output
+    assert done.exit_code == 0
+
+
+def test_promote_says_why_a_process_refuses_and_how_to_go_back(
+    redis: Any, run: Callable[..., Result]
+) -> None:
+    _report(redis, "a", 1, "golden row 3 differs")
+    done = run(cli.promote, "pima", "2")
+    said = " ".join(done.output.split())
+    assert "a refuses it: golden row 3 differs" in said
+    assert "goes on serving" in said
+    assert "scoreline rollback pima" in said
+    assert done.exit_code == 1
+
+
+def test_rollback_without_a_worker_succeeds_and_says_so(run: Callable[..., Result]) -> None:
+    done = run(cli.rollback, "pima")
+    assert "no worker is running" in done.output
+    assert done.exit_code == 0
+
+
+def test_promote_prints_one_json_object(redis: Any, run: Callable[..., Result]) -> None:
+    _report(redis, "a", 2)
+    said = orjson.loads(run(cli.promote, "pima", "2", "--json").output)
+    assert said["serving"] == ["a"]
+    assert (said["version"], said["previous"], said["changed"]) == (2, 1, True)
+
+
+def test_a_release_without_redis_is_made_and_says_so(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    monkeypatch.setattr(cli.releases, "current", lambda *_: BEFORE)
+    monkeypatch.setattr(cli.releases, "promote", lambda *_: RELEASED)
+    monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://127.0.0.1:1/0")
+    done = run(cli.promote, "pima", "2")
+    said = " ".join(done.output.split())
+    assert "cannot reach Redis at redis://127.0.0.1:1/0" in said
+    assert "The release is made all the same" in said
+    assert done.exit_code == 3
+
+
+def test_an_unknown_model_releases_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
+    done = CliRunner().invoke(cli.promote, ["pima", "2"])
+    assert done.exit_code == 2
