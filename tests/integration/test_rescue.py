@@ -1,0 +1,133 @@
+"""What a dead process leaves is answered by another one, which does not die of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import pytest
+from redis import Redis
+
+from scoreline_artifacts import Store
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_client.keys import GROUP, Keys, Lane
+from scoreline_client.wire import Answer, Request, Status, new_id
+from scoreline_tasks.batching import Batcher, Limits
+from scoreline_tasks.lease import Lease
+from scoreline_tasks.models import Models
+from scoreline_tasks.request_queue import RequestQueue
+from scoreline_tasks.rescue import ATTEMPTS, Rescue
+
+KEYS = Keys("default")
+LEASE_S = 0.05
+
+
+class Poisonable:
+    """Answers x, and takes its process with it when x is 13."""
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        if (frame["x"] == 13).any():
+            os._exit(1)
+        return np.asarray(frame["x"])
+
+
+@pytest.fixture
+def queue(redis_client: Redis) -> RequestQueue:
+    queue = RequestQueue(redis_client, KEYS, "rescuer", result_ttl_s=60)
+    queue.prepare()
+    return queue
+
+
+@pytest.fixture
+def rescue(queue: RequestQueue, tmp_path: Any) -> Rescue:
+    models = Models(Store(tmp_path), max_versions=2)
+    models.add(LoadedVersion.of(Poisonable(), "poisonable"))
+    batcher = Batcher(models, Limits(1 << 20, 1000))
+    return Rescue(queue, batcher, Lease(queue, lease_s=LEASE_S, limit_s=60), limit_s=20)
+
+
+def abandon(redis: Redis, numbers: list[int]) -> dict[int, str]:
+    """Queue requests and let a worker take them that is never heard of again."""
+    asked = {}
+    for number in numbers:
+        body = orjson.dumps([{"x": number}])
+        request = Request(id=new_id(), model="poisonable", body=body, reply_to="a" * 32)
+        flat: list[Any] = request.encode()
+        redis.xadd(KEYS.lane(Lane.ONLINE), dict(zip(flat[::2], flat[1::2], strict=True)))
+        asked[number] = request.id
+    redis.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.ONLINE): ">"}, count=len(numbers))
+    _wait_for_the_lease(redis, len(numbers))
+    return asked
+
+
+def _wait_for_the_lease(redis: Redis, count: int) -> None:
+    lane, idle_ms = KEYS.lane(Lane.ONLINE), int(LEASE_S * 1000)
+    deadline = time.monotonic() + 10
+    while len(redis.xpending_range(lane, GROUP, "-", "+", count, idle=idle_ms)) < count:  # type: ignore[arg-type]
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def answer_to(redis: Redis, request_id: str) -> Answer:
+    data = redis.get(KEYS.result(request_id))
+    assert isinstance(data, bytes), "there is no answer"
+    return Answer.decode(data)
+
+
+def test_requests_of_a_dead_process_are_answered(redis_client: Redis, rescue: Rescue) -> None:
+    asked = abandon(redis_client, list(range(10)))
+    assert rescue.run() == 10
+    assert {number: answer_to(redis_client, one).values for number, one in asked.items()} == {
+        number: [number] for number in range(10)
+    }
+    assert redis_client.xlen(KEYS.lane(Lane.ONLINE)) == 0
+
+
+def test_a_request_that_kills_its_process_is_given_up_and_its_neighbours_are_answered(
+    redis_client: Redis, rescue: Rescue
+) -> None:
+    asked = abandon(redis_client, [*range(10), 13, *range(20, 30)])
+    rescue.run()
+    poison = answer_to(redis_client, asked.pop(13))
+    assert poison.status is Status.ERROR
+    assert poison.error is not None
+    assert poison.error["code"] == "E_CRASHED"
+    assert all(answer_to(redis_client, one).values == [number] for number, one in asked.items())
+    assert redis_client.xlen(KEYS.dead) == 1
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
+def test_what_brings_down_its_rescuers_too_is_not_tried_for_ever(
+    redis_client: Redis, rescue: Rescue
+) -> None:
+    asked = abandon(redis_client, [1])
+    redis_client.hset(KEYS.attempts, asked[1], str(ATTEMPTS))
+    rescue.run()
+    error = answer_to(redis_client, asked[1]).error
+    assert error is not None
+    assert error["code"] == "E_CRASHED"
+
+
+def test_a_worker_that_wakes_up_late_changes_no_answer(
+    redis_client: Redis, rescue: Rescue, queue: RequestQueue
+) -> None:
+    asked = abandon(redis_client, [5])
+    (late,) = _pending(redis_client, queue)
+    rescue.run()
+    from scoreline_tasks.request_queue import Finished
+
+    other = Answer(id=asked[5], values=[999]).encode()
+    assert queue.finish([Finished(late, asked[5], "a" * 32, other)]) == 0
+    assert answer_to(redis_client, asked[5]).values == [5]
+    assert redis_client.llen(KEYS.reply("a" * 32)) == 1
+
+
+def _pending(redis: Redis, queue: RequestQueue) -> list[Any]:
+    entries = queue.claim(Lane.ONLINE, 0)
+    _wait_for_the_lease(redis, len(entries))
+    return entries
