@@ -115,8 +115,8 @@ def _missing(header: Header, missing: Sequence[str], needed: Sequence[str], deli
     other = _other_delimiter(header, needed, delimiter)
     if other is not None:
         return (
-            f"{message}; the columns are separated by {_DELIMITERS[other]}, it seems: "
-            f"give --delimiter {other!r}"
+            f"{message}; the columns are separated by {_DELIMITERS[other]}, it seems, and "
+            f"not by {_DELIMITERS[delimiter]}: convert the file"
         )
     near = nearest(missing[0], header.columns)
     if near is not None:
