@@ -26,6 +26,7 @@ FINISH_AT_ONCE = 256
 CLAIM_AT_ONCE = {Lane.ONLINE: 256, Lane.BULK: 1}
 DEAD_LETTERS = 1000
 CONSUMER_FORGOTTEN_MS = 3_600_000
+"""Processes come and go; the names of those that are gone for so long are removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +167,10 @@ class RequestQueue:
         """Let the next one ask; to be called before the read that the hint was about."""
         self._redis.delete(key)
 
-    def forget_dead_consumers(self) -> int:
-        """Remove consumers that have been gone for an hour and hold nothing."""
+    def forget_dead_consumers(self, idle_ms: int = CONSUMER_FORGOTTEN_MS) -> int:
+        """Remove consumers that were not heard of for `idle_ms` and hold nothing."""
         return sum(
-            int(
-                self._redis.eval(
-                    self._forget, 1, self._keys.lane(lane), GROUP, CONSUMER_FORGOTTEN_MS
-                )
-            )
+            int(self._redis.eval(self._forget, 1, self._keys.lane(lane), GROUP, idle_ms))
             for lane in Lane
         )
 

@@ -51,6 +51,7 @@ class Rescue:
                 with self._lease.hold(entries):
                     self._answer(entries)
                 count += len(entries)
+        self._queue.forget_dead_consumers()
         return count
 
     def _answer(self, entries: Sequence[Entry]) -> None:

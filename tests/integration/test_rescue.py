@@ -20,7 +20,7 @@ from scoreline_client.wire import Answer, Request, Status, new_id
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.lease import Lease
 from scoreline_tasks.models import Models
-from scoreline_tasks.request_queue import RequestQueue
+from scoreline_tasks.request_queue import Finished, RequestQueue
 from scoreline_tasks.rescue import ATTEMPTS, Rescue
 
 KEYS = Keys("default")
@@ -119,12 +119,31 @@ def test_a_worker_that_wakes_up_late_changes_no_answer(
     asked = abandon(redis_client, [5])
     (late,) = _pending(redis_client, queue)
     rescue.run()
-    from scoreline_tasks.request_queue import Finished
-
     other = Answer(id=asked[5], values=[999]).encode()
     assert queue.finish([Finished(late, asked[5], "a" * 32, other)]) == 0
     assert answer_to(redis_client, asked[5]).values == [5]
     assert redis_client.llen(KEYS.reply("a" * 32)) == 1
+
+
+def test_the_names_of_dead_processes_are_forgotten_unless_they_hold_requests(
+    redis_client: Redis, queue: RequestQueue
+) -> None:
+    abandon(redis_client, [1])
+    lane = KEYS.lane(Lane.ONLINE)
+    redis_client.xreadgroup(GROUP, "idle", {lane: ">"}, count=1)
+    _wait_until_idle(redis_client, "idle")
+    queue.forget_dead_consumers(idle_ms=1)
+    left = {one["name"] for one in redis_client.xinfo_consumers(lane, GROUP)}  # type: ignore[union-attr]
+    assert left == {b"dead"}
+
+
+def _wait_until_idle(redis: Redis, name: str) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        found: Any = redis.xinfo_consumers(KEYS.lane(Lane.ONLINE), GROUP)
+        if next(one["idle"] for one in found if one["name"] == name.encode()) > 1:
+            return
+        time.sleep(0.002)
 
 
 def _pending(redis: Redis, queue: RequestQueue) -> list[Any]:
