@@ -22,10 +22,11 @@ from scoreline_client.csv_cutter import MAX_ROW_BYTES, Chunk, CsvCutter
 from scoreline_client.csv_header import Header, check_header, read_header
 from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused
 from scoreline_client.keys import Lane
+from scoreline_client.options import CsvChunk
 from scoreline_client.requests import raise_refusal
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport import Transport
-from scoreline_client.wire import Answer, Codec, CsvChunk, Operation, Request, new_id
+from scoreline_client.wire import Answer, Codec, Operation, Request, new_id
 
 DELIMITER = ","
 CHUNK_BYTES = 1 << 20

@@ -30,7 +30,7 @@ from scoreline_artifacts.records import (
 )
 from scoreline_client.codes import Code
 from scoreline_client.csv_cutter import Grammar
-from scoreline_client.wire import CsvChunk
+from scoreline_client.options import CsvChunk
 from scoreline_tasks.codec_arrow import all_problems, output_table
 from scoreline_tasks.scoring import CodecResult, RequestProblem, count_codes, score_frame
 from scoreline_tasks.text_values import value_of
