@@ -14,9 +14,11 @@ import pytest
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client import csv_scoring
+from scoreline_client.bulk import lane as bulk_lane
+from scoreline_client.bulk.options import BulkOptions
+from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+from scoreline_client.bulk.scoring import score_file
 from scoreline_client.codes import Code
-from scoreline_client.csv_scoring import CsvProgress, ScoreSummary, score_csv
 from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
 from scoreline_client.keys import Lane
 from scoreline_client.settings import ClientSettings
@@ -67,7 +69,9 @@ class StubTransport:
     def __init__(self, respond: Callable[[Request], Answer | None] = answer) -> None:
         self.sent: list[tuple[Request, Lane]] = []
         self.most_waiting = 0
-        self.served = True
+        self.processes = 2
+        self.jobs = 1
+        self.ended: list[str] = []
         self._respond = respond
         self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
 
@@ -93,8 +97,14 @@ class StubTransport:
     async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
         return await self.send(request, lane)
 
-    async def is_served(self) -> bool:
-        return self.served
+    async def process_count(self) -> int:
+        return self.processes
+
+    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
+        return True, self.jobs
+
+    async def end_job(self, job: str) -> None:
+        self.ended.append(job)
 
     async def diagnose(self) -> str:
         return "no worker is alive"
@@ -116,7 +126,9 @@ def _run(
     source: Path, target: Path, transport: StubTransport | None = None, **options: Any
 ) -> ScoreSummary:
     stub = cast("Transport", transport or StubTransport())
-    return asyncio.run(score_csv(stub, ClientSettings(), "threshold", source, target, **options))
+    return asyncio.run(
+        score_file(stub, ClientSettings(), "threshold", str(source), str(target), **options)
+    )
 
 
 def _is_alone(source: Path) -> bool:
@@ -150,7 +162,7 @@ def test_many_chunks_are_written_in_the_files_order(source: Path, target: Path) 
     transport = StubTransport()
     _run(source, target, transport)
     written = target.read_text().splitlines()[1:]
-    assert len(transport.sent) > 5
+    assert len(transport.sent) > 4
     assert [line.rsplit(",", 4)[0] for line in written] == rows
 
 
@@ -158,7 +170,7 @@ def test_only_a_few_chunks_are_on_their_way_at_a_time(source: Path, target: Path
     source.write_text(HEADER + "1,2.5\n" * 300_000)
     transport = StubTransport()
     _run(source, target, transport)
-    assert transport.most_waiting <= csv_scoring.WINDOW
+    assert transport.most_waiting <= bulk_lane.CHUNKS_A_PROCESS * transport.processes
 
 
 def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -> None:
@@ -170,11 +182,11 @@ def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -
 
 
 def test_progress_ends_with_the_whole_file(source: Path, target: Path) -> None:
-    seen: list[CsvProgress] = []
+    seen: list[BulkProgress] = []
     _run(source, target, progress=seen.append)
     last = seen[-1]
     assert (last.rows, last.rejected, last.version) == (3, 1, 4)
-    assert last.bytes_done == last.bytes_total == source.stat().st_size
+    assert last.done == last.total == source.stat().st_size
 
 
 def test_a_file_with_a_header_alone_has_no_rows(source: Path, target: Path) -> None:
@@ -256,11 +268,11 @@ def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
 def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_scoring, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(bulk_lane, "PATIENCE_S", 0.01)
     transport = StubTransport(
         lambda request: answer(request) if request.operation is Operation.DESCRIBE else None
     )
-    transport.served = False
+    transport.processes = 0
     with pytest.raises(NoAnswer, match="no worker is alive"):
         _run(source, target, transport)
     assert _is_alone(source)
