@@ -2,112 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pytest
 
-from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.bulk import lane as bulk_lane
-from scoreline_client.bulk.options import BulkOptions
 from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
-from scoreline_client.bulk.scoring import score_file
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
 from scoreline_client.keys import Lane
-from scoreline_client.settings import ClientSettings
-from scoreline_client.transport import Transport
 from scoreline_client.wire import Answer, Operation, Request, Status
-from scoreline_tasks.codec_csv import score_csv_chunk
+from tests.bulk import StubTransport, answer, run
 
 HEADER = "id,a\n"
 ADDED = ",prediction,probability_no,probability_yes,error"
-
-
-class Threshold:
-    classes_ = np.array(["no", "yes"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["a"] > 5, "yes", "no")
-
-    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.tile([0.25, 0.75], (len(frame), 1))
-
-
-SCHEMA = Schema.infer(pd.DataFrame({"a": [1.5]}))
-LOADED = LoadedVersion.of(Threshold(), "threshold", 4, SCHEMA)
-
-
-def answer(request: Request) -> Answer:
-    """What a worker would answer."""
-    answered: dict[str, Any] = {"id": request.id, "model": "threshold", "version": 4}
-    if request.operation is Operation.DESCRIBE:
-        columns = [{"name": "a", "type": "number", "nullable": False}]
-        outputs = {"classes": LOADED.classes, "probabilities": True}
-        return Answer(**answered, description={"columns": columns, "outputs": outputs})
-    result = score_csv_chunk(request.body, LOADED)
-    return Answer(
-        **answered,
-        codec=request.codec,
-        records=result.records,
-        rejected=result.rejected,
-        body=result.body,
-    )
-
-
-class StubTransport:
-    """Hands every request to a function, and answers the newest first."""
-
-    client_id = "0" * 32
-
-    def __init__(self, respond: Callable[[Request], Answer | None] = answer) -> None:
-        self.sent: list[tuple[Request, Lane]] = []
-        self.most_waiting = 0
-        self.processes = 2
-        self.jobs = 1
-        self.ended: list[str] = []
-        self._respond = respond
-        self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
-
-    def send(self, request: Request, lane: Lane) -> asyncio.Future[Answer]:
-        self.sent.append((request, lane))
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((request, future))
-        self.most_waiting = max(self.most_waiting, len(self._waiting))
-        loop.call_later(0.005, self._answer_newest)
-        return future
-
-    def _answer_newest(self) -> None:
-        request, future = self._waiting.pop()
-        try:
-            found = self._respond(request)
-        except QueueFull as full:
-            future.set_exception(full)
-            return
-        if found is not None and not future.done():
-            future.set_result(found)
-
-    async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
-        return await self.send(request, lane)
-
-    async def process_count(self) -> int:
-        return self.processes
-
-    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
-        return True, self.jobs
-
-    async def end_job(self, job: str) -> None:
-        self.ended.append(job)
-
-    async def diagnose(self) -> str:
-        return "no worker is alive"
 
 
 @pytest.fixture
@@ -125,10 +34,7 @@ def target(tmp_path: Path) -> Path:
 def _run(
     source: Path, target: Path, transport: StubTransport | None = None, **options: Any
 ) -> ScoreSummary:
-    stub = cast("Transport", transport or StubTransport())
-    return asyncio.run(
-        score_file(stub, ClientSettings(), "threshold", str(source), str(target), **options)
-    )
+    return run(source, target, transport=transport, **options)
 
 
 def _is_alone(source: Path) -> bool:

@@ -43,7 +43,7 @@ def choose_columns(
         FileRefused: a column that is named is not there, or two would have the same name.
     """
     places = _places(path, columns, options)
-    answers = _answers(path, described, options)
+    answers = choose_answers(path, described, options)
     here = columns if places is None else [columns[place] for place in places]
     unknown = [name for name in options.rename if name not in (*here, *answers)]
     if unknown:
@@ -91,7 +91,12 @@ def _place(path: str, columns: Sequence[str], name: str, option: str) -> int:
         raise _not_there(path, name, columns, option) from None
 
 
-def _answers(path: str, described: Described, options: BulkOptions) -> tuple[str, ...]:
+def choose_answers(path: str, described: Described, options: BulkOptions) -> tuple[str, ...]:
+    """The names on the wire of the answers that are asked for, in order.
+
+    Raises:
+        FileRefused: the version has no such answer.
+    """
     shares = tuple(f"probability_{label}" for label in described.classes)
     known = ("prediction", *shares, "error", "warnings")
     found: list[str] = []

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from scoreline_client.bulk.compression import compression_by_name
 from scoreline_client.bulk.csv_file import CsvReader
 from scoreline_client.bulk.inputs import STANDARD, Source
 from scoreline_client.bulk.options import BulkOptions
 from scoreline_client.bulk.pieces import Reader
 from scoreline_client.codes import Code
-from scoreline_client.errors import FileRefused
+from scoreline_client.errors import FileRefused, SettingsError
 
+_TEXT_ONLY = ("delimiter", "decimal", "thousands", "nulls", "comment", "excel_safe")
 _PARQUET_MAGIC = b"PAR1"
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -30,6 +33,7 @@ def open_reader(
             "convert before or after"
         )
         raise FileRefused(Code.FILE, target, message)
+    _check_options(kind, options)
     if kind == "csv":
         return CsvReader(source, options, wants_problems=wants_problems)
     if kind == "jsonl":
@@ -39,6 +43,19 @@ def open_reader(
     from scoreline_client.bulk.parquet import ParquetReader
 
     return ParquetReader(source, target, options, wants_problems=wants_problems)
+
+
+def _check_options(kind: str, options: BulkOptions) -> None:
+    """Refuse options that say nothing of a format, rather than forget them silently.
+
+    Raises:
+        SettingsError: one is given.
+    """
+    without = _TEXT_ONLY if kind == "jsonl" else (*_TEXT_ONLY, "encoding")
+    for one in fields(options):
+        value = getattr(options, one.name)
+        if kind != "csv" and one.name in without and value != one.default:
+            raise SettingsError(one.name, value, f"none: the input is {kind}, not csv")
 
 
 def _input_format(source: Source, options: BulkOptions) -> str:
