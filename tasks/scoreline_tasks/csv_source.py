@@ -22,7 +22,7 @@ from scoreline_tasks.csv_text import (
     undecodable,
     with_careful,
 )
-from scoreline_tasks.text_columns import convert_texts
+from scoreline_tasks.text_columns import convert_block, convert_texts
 from scoreline_tasks.text_values import TextRules
 
 
@@ -51,7 +51,7 @@ class ChunkRows:
 
     def texts(self, column: int) -> Any:
         """A column's fields in the readable rows, as strings."""
-        texts = column_texts(self.text, self.index, column, self.chunk)
+        texts = column_texts(self.text, self.index, [column], self.chunk)
         good = [(row, one.fields[column]) for row, one in self.careful.items() if not one.problem]
         return with_careful(texts, self.index.regular, good)
 
@@ -116,15 +116,36 @@ def text_rules(chunk: CsvChunk) -> TextRules:
 
 def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> Checked:
     """Hold every row to a schema whose columns are all there."""
-    places = {name: place for place, name in enumerate(rows.chunk.columns)}
     problems: dict[int, Problem] = {}
-    arrays = {
-        column.name: convert_texts(
-            column, rows.texts(places[column.name]), text_rules(rows.chunk), problems
-        )
-        for column in schema.columns
-    }
+    arrays = convert_rows(rows, schema, problems)
     checked = frame_of_arrays(arrays, len(rows.readable), schema, problems, rules)
     if len(rows.readable) == len(rows.index):
         return checked
     return renumbered(checked, rows.readable, rows.problems())
+
+
+def convert_rows(rows: ChunkRows, schema: Schema, problems: dict[int, Problem]) -> dict[str, Any]:
+    """The readable rows as the arrays of training, by column; `problems` gets what does not fit."""
+    rules = text_rules(rows.chunk)
+    places = {name: place for place, name in enumerate(rows.chunk.columns)}
+    numbers = _numbers_at_once(rows, schema, rules)
+    return {
+        column.name: numbers[column.name]
+        if column.name in numbers
+        else convert_texts(column, rows.texts(places[column.name]), rules, problems)
+        for column in schema.columns
+    }
+
+
+def _numbers_at_once(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, Any]:
+    """All columns of usual numbers, if they are plain throughout; or none."""
+    places = {name: place for place, name in enumerate(rows.chunk.columns)}
+    found = [one for one in schema.columns if one.dtype in ("float64", "int64")]
+    if len(found) < 2 or len(rows.readable) != len(rows.index.regular):
+        return {}
+    found.sort(key=lambda one: places[one.name])
+    texts = column_texts(rows.text, rows.index, [places[one.name] for one in found], rows.chunk)
+    arrays = convert_block(found, texts, rules)
+    if arrays is None:
+        return {}
+    return {column.name: array for column, array in zip(found, arrays, strict=True)}

@@ -83,9 +83,14 @@ def undecodable(data: bytes, encoding: str) -> npt.NDArray[np.intp]:
     return np.concatenate(found) if found else np.array([], dtype=np.intp)
 
 
-def column_texts(text: ChunkText, index: RowIndex, column: int, chunk: CsvChunk) -> Any:
-    """A column's fields in the regular rows as (rows,) strings, without quotes."""
-    starts, ends = index.field_starts(column), index.field_ends[:, column]
+def column_texts(text: ChunkText, index: RowIndex, columns: Sequence[int], chunk: CsvChunk) -> Any:
+    """Fields of the regular rows as strings without quotes: row by row, those of `columns`, which
+    are in ascending order."""
+    ends = index.field_ends[:, columns]
+    starts = np.empty_like(ends)
+    for place, column in enumerate(columns):
+        starts[:, place] = index.field_starts(column)
+    starts, ends = starts.ravel(), ends.ravel()
     quote = chunk.quote.encode()
     if not quote or quote not in text.data:
         return text.slices(starts, ends)

@@ -6,7 +6,7 @@ once however often it is there; so both give the same, and a column is slow only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -47,12 +47,21 @@ def convert_texts(
 
 def bytes_of(strings: Any) -> memoryview:
     """The bytes of an array of strings, one after the other: they lie like that in memory already."""
-    _, offsets, data = strings.buffers()
+    data = strings.buffers()[2]
     if len(strings) == 0 or data is None:
         return memoryview(b"")
-    width = np.int64 if pa.types.is_large_string(strings.type) else np.int32
-    places = np.frombuffer(offsets, dtype=width)
-    return memoryview(data)[places[strings.offset] : places[strings.offset + len(strings)]]
+    offsets = _offsets(strings)
+    return memoryview(data)[offsets[0] : offsets[-1]]
+
+
+def _offsets(strings: Any) -> npt.NDArray[Any]:
+    """Where each string begins among those bytes, and where the last one ends."""
+    if len(strings) == 0:
+        return np.zeros(1, dtype=np.int32)
+    kind = strings.type
+    is_large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64 if is_large else np.int32)
+    return offsets[strings.offset : strings.offset + len(strings) + 1]
 
 
 class _ByHand:
@@ -67,6 +76,7 @@ class _ByHand:
         self._problems = problems
         self._convert = converter_of(column)
         self._known: dict[str, Any] = {}
+        """The value of each text, or the problem that it is."""
 
     def values(self, rows: npt.NDArray[np.intp]) -> list[Any]:
         """The values of some rows; None where one is missing, or has a problem."""
@@ -83,37 +93,64 @@ class _ByHand:
         texts = encoded.dictionary.to_pylist()
         codes = encoded.indices.to_numpy(zero_copy_only=False)
         values = [self._look_up(text) for text in texts]
-        is_odd = np.array([isinstance(value, Odd) for value in values], dtype=bool)
+        is_odd = np.array([isinstance(value, Problem) for value in values], dtype=bool)
         if is_odd.any():
             for row in np.flatnonzero(is_odd[codes]).tolist():
                 self._value(row, texts[codes[row]])
-        return [None if isinstance(value, Odd) else value for value in values], codes
+        return [None if isinstance(value, Problem) else value for value in values], codes
 
     def _value(self, row: int, text: str) -> Any:
         value = self._look_up(text)
-        if not isinstance(value, Odd):
+        if not isinstance(value, Problem):
             return value
-        # What could not be converted is shown as it was read, as it would be in a record of JSON.
-        read = value_of(self._column, text, self._rules)
-        message = f"column {self._column.name!r}: {value.message}"
-        problem = Problem(row, value.code, message, self._column.name, shown(read))
-        self._problems.setdefault(row, problem)
+        if row not in self._problems:
+            self._problems[row] = Problem(row, value.code, value.message, value.column, value.value)
         return None
 
     def _look_up(self, text: str) -> Any:
         if text not in self._known:
-            try:
-                value = value_of(self._column, text, self._rules)
-                self._known[text] = convert_value(self._column, value, self._convert)
-            except Odd as odd:
-                self._known[text] = odd
+            self._known[text] = self._convert_text(text)
         return self._known[text]
+
+    def _convert_text(self, text: str) -> Any:
+        column = self._column
+        value = value_of(column, text, self._rules)
+        try:
+            return convert_value(column, value, self._convert)
+        except Odd as odd:
+            message = f"column {column.name!r}: {odd.message}"
+            return Problem(0, odd.code, message, column.name, shown(value))
 
 
 def _null_mask(texts: Any, rules: TextRules) -> Mask:
     if rules.nulls == ("",):
-        return np.asarray(pc.equal(pc.binary_length(texts), 0))
+        return np.asarray(np.diff(_offsets(texts)) == 0)
     return np.asarray(pc.is_in(texts, pa.array(rules.nulls, pa.string())))
+
+
+# Many columns of numbers
+
+
+def convert_block(columns: Sequence[Column], texts: Any, rules: TextRules) -> list[Any] | None:
+    """The arrays of columns whose fields are all plain numbers, row by row in `texts`; or None.
+
+    One conversion for all of them: a file of many columns has few rows in a chunk.
+    """
+    is_null = _null_mask(texts, rules)
+    floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
+    if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
+        return None
+    block = np.ascontiguousarray(floats.reshape(-1, len(columns)).T)
+    arrays: list[Any] = []
+    for column, values in zip(columns, block, strict=True):
+        if column.type is ColumnType.NUMBER:
+            arrays.append(values)
+            continue
+        integers = values.astype(np.int64)
+        if not (integers == values).all():
+            return None
+        arrays.append(integers)
+    return arrays
 
 
 # Numbers
