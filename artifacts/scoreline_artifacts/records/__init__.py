@@ -16,6 +16,7 @@ from scoreline_artifacts.records.frames import (
     renumbered,
 )
 from scoreline_artifacts.records.problems import (
+    NO_RULES,
     Checked,
     Finding,
     Odd,
@@ -35,6 +36,7 @@ from scoreline_artifacts.records.values import array_of, convert_value, converte
 
 __all__ = [
     "EXACT_IN_FLOAT",
+    "NO_RULES",
     "Checked",
     "Finding",
     "Odd",

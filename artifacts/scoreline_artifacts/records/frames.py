@@ -104,7 +104,9 @@ def frame_of_arrays(
     return Checked(frame, good, [problems[row] for row in sorted(problems)], findings)
 
 
-def renumbered(checked: Checked, places: Sequence[int], problems: Sequence[Problem]) -> Checked:
+def renumbered(
+    checked: Checked, places: Sequence[int] | npt.NDArray[np.intp], problems: Sequence[Problem]
+) -> Checked:
     """What was checked of some records, as a part of what is said of all; `problems` are the others'."""
     where = np.asarray(places, dtype=np.intp)
     moved = [replace(one, record=int(where[one.record])) for one in checked.problems]
