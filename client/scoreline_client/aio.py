@@ -30,7 +30,8 @@ from scoreline_client.wire import ModelRef, Request, new_id
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.csv_scoring import CsvProgress, ScoreSummary
+    from scoreline_client.bulk.options import BulkOptions
+    from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
 
 ONLINE_RECORDS = 1000
 """More records than this in one call go into the bulk lane, behind everyone's single ones."""
@@ -152,34 +153,41 @@ class AsyncClient:
 
         return await predict_frame(self, check_model(model), frame, timeout)
 
-    async def score_csv(
+    async def score_file(
         self,
         model: str,
         source: str | Path,
         target: str | Path,
         *,
-        progress: Callable[[CsvProgress], None] | None = None,
+        options: BulkOptions | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
     ) -> ScoreSummary:
-        """Score a CSV file into another one, of any size, in constant memory.
+        """Score a CSV, JSON Lines or Parquet file into another one, of any size, in constant memory.
 
-        The output has the input's columns byte for byte, then `prediction`, `probability_<class>`
-        for each class, and `error`; one line for each input row, in order; all of one version. It
-        appears under its name when it is complete. `progress` is called now and then.
+        `source` and `target` are paths, URLs that fsspec knows, or `-` for standard input and output;
+        gzip and zstd are read and written. The output has one row for each input row, in order, all
+        of one version; it appears under its name when it is complete. Rejected rows have their error
+        in their own row, and are listed in `<target>.errors.csv`. An unfinished run is gone on with
+        by `options=BulkOptions(resume=True)`. `progress` is called after each piece.
 
         Raises:
-            FileRefused: the file as a whole cannot be scored; nothing was written.
+            FileRefused: the file cannot be scored to its end; what was scored is kept.
+            TooManyErrors: more rows were rejected than `options.max_errors` allows.
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
         """
-        from scoreline_client.csv_scoring import score_csv
+        from scoreline_client.bulk.scoring import score_file
 
-        return await score_csv(
+        return await score_file(
             self.transport,
             self.settings,
             check_model(model),
-            Path(source),
-            Path(target),
+            str(source),
+            str(target),
+            options=options,
             progress=progress,
         )
+
+    score_csv = score_file
 
     async def close(self) -> None:
         """Close the connections; requests that still wait are forgotten."""

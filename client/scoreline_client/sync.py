@@ -27,7 +27,11 @@ from scoreline_client.wire import Answer, Request
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.csv_scoring import CsvProgress, ScoreSummary
+    from scoreline_client.bulk.options import BulkOptions
+    from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+
+STOP_WAIT_S = 5.0
+"""Seconds that interrupted work may take to leave things in order."""
 
 _T = TypeVar("_T")
 _Future = concurrent.futures.Future
@@ -59,12 +63,14 @@ class _Loop:
         return future
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do asynchronous work on the loop and wait for it."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        """Do asynchronous work on the loop and wait for it; interrupted, wait until it has stopped."""
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_telling(work, ended), self.loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
+            ended.wait(STOP_WAIT_S)
             raise
 
     def close(self) -> None:
@@ -88,6 +94,13 @@ class _Loop:
             request, future = self._calls.popleft()
             inner = self.client.transport.send(request, Lane.ONLINE)
             inner.add_done_callback(partial(_pass_on, future))
+
+
+async def _telling(work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
+    try:
+        return await work
+    finally:
+        ended.set()
 
 
 def _pass_on(future: _Future[Answer], done: asyncio.Future[Answer]) -> None:
@@ -155,16 +168,20 @@ class Client:
         """See AsyncClient.predict_frame."""
         return self.run(self._client.predict_frame(model, frame, timeout=timeout))
 
-    def score_csv(
+    def score_file(
         self,
         model: str,
         source: str | Path,
         target: str | Path,
         *,
-        progress: Callable[[CsvProgress], None] | None = None,
+        options: BulkOptions | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
     ) -> ScoreSummary:
-        """See AsyncClient.score_csv; `progress` is called from the client's own thread."""
-        return self.run(self._client.score_csv(model, source, target, progress=progress))
+        """See AsyncClient.score_file; `progress` is called from the client's own thread."""
+        work = self._client.score_file(model, source, target, options=options, progress=progress)
+        return self.run(work)
+
+    score_csv = score_file
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work of this client and wait for it."""

@@ -44,8 +44,6 @@ CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
 RETRY_AFTER_S = 1.0
 
-_FIELDS = len(Request(id="", model="").encode())
-
 
 class _Waiting:
     """A request whose answer is awaited."""
@@ -80,6 +78,8 @@ class Transport:
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
+        self._chunks: dict[str, dict[str, bytes]] = {}
+        """Of each bulk job that is alive here, the entries of its requests that have no answer."""
 
     @property
     def url(self) -> str:
@@ -102,6 +102,7 @@ class Transport:
             )
             self._submit = self._redis.register_script(_script("submit.lua"))
             self._cancel = self._redis.register_script(_script("cancel.lua"))
+            self._renew_job = self._redis.register_script(_script("renew_job.lua"))
         return self._redis
 
     def send(self, request: Request, lane: Lane, *, job: bool = False) -> asyncio.Future[Answer]:
@@ -143,8 +144,11 @@ class Transport:
 
     async def is_served(self) -> bool:
         """Whether any worker process reports."""
-        reports = await self.guard(fleet_names(self.redis, self.keys))
-        return bool(reports)
+        return await self.process_count() > 0
+
+    async def process_count(self) -> int:
+        """How many worker processes report."""
+        return len(await self.guard(fleet_names(self.redis, self.keys)))
 
     async def diagnose(self) -> str:
         """Why no answer may have come: one sentence for people.
@@ -182,6 +186,23 @@ class Transport:
                 )
             )
         )
+
+    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
+        """Keep a bulk job alive; tells whether its lease was still there, and how many jobs are."""
+        self._chunks.setdefault(job, {})
+        _ = self.redis
+        known, jobs = await self.guard(self._renew_job(keys=[self.keys.jobs], args=[job, lease_ms]))
+        return bool(known), int(jobs)
+
+    async def end_job(self, job: str) -> None:
+        """Take what a bulk job still has in the queue out of it, and forget the job."""
+        chunks = self._chunks.pop(job, {})
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.zrem(self.keys.jobs, job)
+        if chunks:
+            pipeline.xdel(self.keys.lane(Lane.BULK), *chunks.values())
+            pipeline.unlink(*(self.keys.result(request_id) for request_id in chunks))
+        await self.guard(pipeline.execute())
 
     async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
         """Await a Redis operation; what goes wrong there becomes one of our errors."""
@@ -228,13 +249,13 @@ class Transport:
     async def _submit_part(self, lane: Lane, part: list[_Waiting]) -> None:
         stream = self.keys.lane(lane)
         keys: list[str] = [stream]
-        args: list[Any] = [self.settings.queue_limit, _FIELDS]
+        args: list[Any] = [self.settings.queue_limit]
         for one in part:
             keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
-            args.append(one.job_ttl_ms)
-            args += one.request.encode()
+            fields = one.request.encode()
+            args += (one.job_ttl_ms, len(fields), *fields)
         try:
-            queued = await self._submit_until_accepted(keys, args, part)
+            entries = await self._submit_until_accepted(keys, args, part)
         except RedisError as error:
             self._fail(part, self._explain(error))
             return
@@ -242,23 +263,25 @@ class Transport:
         except Exception as error:  # noqa: BLE001
             self._fail(part, error)
             return
-        for one in part[:queued]:
+        for one, entry in zip(part, entries, strict=False):
             if not one.request.reply_to and not one.future.done():
                 one.future.set_result(Answer(id=one.request.id))
-        if queued < len(part):
+            if one.request.job:
+                await self._note_chunk(one.request, entry)
+        if len(entries) < len(part):
             full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
-            self._fail(part[queued:], self._queue_full(full))
+            self._fail(part[len(entries) :], self._queue_full(full))
 
     async def _submit_until_accepted(
         self, keys: list[str], args: list[Any], part: list[_Waiting]
-    ) -> int:
+    ) -> list[bytes]:
         """A lost reply is no reason to give up: the ids make it harmless to send once more."""
         deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
         _ = self.redis
         tries = 0
         while True:
             try:
-                return int(await self._submit(keys=keys, args=args))
+                return list(await self._submit(keys=keys, args=args))
             except AuthenticationError:
                 raise
             except (RedisConnectionError, RedisTimeoutError):
@@ -268,6 +291,14 @@ class Transport:
                 if tries > 10 or time.monotonic() > deadline:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
+
+    async def _note_chunk(self, request: Request, entry: bytes) -> None:
+        chunks = self._chunks.get(request.job)
+        if chunks is None:  # its job ended while it was on its way into the queue
+            with contextlib.suppress(RedisError):
+                await self.redis.xdel(self.keys.lane(Lane.BULK), entry)
+        elif request.id in self._waiting:
+            chunks[request.id] = entry
 
     def _fail(self, part: Iterable[_Waiting], error: Exception) -> None:
         for one in part:
@@ -319,6 +350,8 @@ class Transport:
         waiting = self._waiting.get(answer.id)
         if waiting is not None and not waiting.future.done():
             waiting.future.set_result(answer)
+            if waiting.request.job:
+                self._chunks.get(waiting.request.job, {}).pop(answer.id, None)
             if not waiting.repeated:
                 self._forget_soon(answer.id)
 

@@ -128,10 +128,13 @@ class Request:
     """Milliseconds after it was queued, by the server's clock, from which it is not scored any more."""
     options: bytes = b""
     """Codecs json and arrow: `options.RequestOptions` as JSON; empty when nothing special is asked."""
+    job: str = ""
+    """The bulk job that this is a chunk of: it is not scored once that job's lease is over."""
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
         options: list[bytes | str | int] = ["options", self.options] if self.options else []
+        job: list[bytes | str | int] = ["job", self.job] if self.job else []
         return [
             "wire", WIRE_VERSION,
             "id", self.id,
@@ -142,6 +145,7 @@ class Request:
             "expires_ms", self.expires_ms,
             "body", self.body,
             *options,
+            *job,
         ]  # fmt: skip
 
     @classmethod
@@ -166,6 +170,7 @@ class Request:
                 reply_to=decode_reply_to(fields),
                 expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
                 options=fields.get(b"options", b""),
+                job=fields.get(b"job", b"").decode(),
             )
         except KeyError as error:
             raise WireError(f"the field or its value is not known: {error.args[0]!r}") from error
