@@ -70,6 +70,10 @@ class RequestOptions:
         return _read(cls, split_frame(data)[0], "options")
 
 
+NO_OPTIONS = RequestOptions()
+"""Nothing special is asked."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CsvChunk(RequestOptions):
     """What a worker must know of a slice of a CSV file; the slice's bytes follow."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -104,11 +105,11 @@ def _warnings(
     count: int, checked: Checked, loaded: LoadedVersion, problems: Mapping[int, Problem]
 ) -> Any:
     texts: list[str | None] = [None] * count
-    for finding, place, message in each_warning(checked, loaded):
-        if place not in problems:
-            before = texts[place]
-            text = f"{finding.code}: {message}"
-            texts[place] = text if before is None else before + _SEPARATOR + text
+    for one in each_warning(checked, loaded):
+        if one.place not in problems:
+            before = texts[one.place]
+            text = f"{one.code}: {one.message}"
+            texts[one.place] = text if before is None else before + _SEPARATOR + text
     return pa.array(texts, pa.string())
 
 
@@ -143,13 +144,25 @@ def particulars(
     return found
 
 
-def each_warning(checked: Checked, loaded: LoadedVersion) -> Any:
-    """Every finding's records, one by one: the finding, the record's place, the message."""
-    for finding in checked.findings:
-        column = _column(loaded, finding.column)
-        values = _values(checked, finding)
-        for place, value in zip(finding.records.tolist(), values.tolist(), strict=True):
-            yield finding, place, describe_unusual(finding.code, column, value)
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """One thing that is unusual about one record."""
+
+    place: int
+    code: str
+    column: str
+    value: str
+    message: str
+
+
+def each_warning(checked: Checked, loaded: LoadedVersion) -> Iterator[Warned]:
+    """All findings, record by record."""
+    for one in checked.findings:
+        column = _column(loaded, one.column)
+        values = _values(checked, one)
+        for place, value in zip(one.records.tolist(), values.tolist(), strict=True):
+            message = describe_unusual(one.code, column, value)
+            yield Warned(place, one.code, one.column, shown(value), message)
 
 
 def warned(checked: Checked, loaded: LoadedVersion, position: Position) -> list[dict[str, Any]]:

@@ -9,16 +9,14 @@ import pyarrow as pa
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.records import Checked, frame_of_columns, missing_column
 from scoreline_client.codes import Code
-from scoreline_client.options import RequestOptions
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_tasks.answers import all_problems, output_table, particulars, rules_of, warned
 from scoreline_tasks.scoring import CodecResult, RequestProblem, count_codes, score_frame
 from scoreline_tasks.text_values import coerced
 
-DEFAULT_OPTIONS = RequestOptions()
-
 
 def score_arrow(
-    body: bytes, loaded: LoadedVersion, options: RequestOptions = DEFAULT_OPTIONS
+    body: bytes, loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
 ) -> CodecResult:
     """Score an IPC stream; the answer is one too, with a row for each row, in order.
 

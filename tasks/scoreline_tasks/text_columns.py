@@ -122,7 +122,8 @@ class _ByHand:
             return Problem(0, odd.code, message, column.name, shown(value))
 
 
-def _null_mask(texts: Any, rules: TextRules) -> Mask:
+def null_mask(texts: Any, rules: TextRules) -> Mask:
+    """Which texts stand for a missing value."""
     if rules.nulls == ("",):
         return np.asarray(np.diff(_offsets(texts)) == 0)
     return np.asarray(pc.is_in(texts, pa.array(rules.nulls, pa.string())))
@@ -136,7 +137,7 @@ def convert_block(columns: Sequence[Column], texts: Any, rules: TextRules) -> li
 
     One conversion for all of them: a file of many columns has few rows in a chunk.
     """
-    is_null = _null_mask(texts, rules)
+    is_null = null_mask(texts, rules)
     floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
     if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
         return None
@@ -157,7 +158,7 @@ def convert_block(columns: Sequence[Column], texts: Any, rules: TextRules) -> li
 
 
 def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
-    is_null = _null_mask(texts, rules)
+    is_null = null_mask(texts, rules)
     floats, is_odd = _floats(texts, is_null, rules)
     beneath = type_beneath(column.dtype)
     if beneath != np.float64:
@@ -172,7 +173,7 @@ def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> 
 
 
 def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
-    is_null = _null_mask(texts, rules)
+    is_null = null_mask(texts, rules)
     if is_null.any() and column.nullable:
         return by_hand.all()
     integers = None if is_null.any() else _plain_integers(texts, rules)
@@ -251,7 +252,7 @@ def _written_plainly(texts: Any, rules: TextRules) -> tuple[Any, Mask]:
 
 
 def _texts(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
-    is_null = _null_mask(texts, rules)
+    is_null = null_mask(texts, rules)
     if is_null.any():
         if not column.nullable:
             by_hand.values(np.flatnonzero(is_null))
@@ -288,7 +289,7 @@ def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -
     is_plain = np.array(
         pc.match_substring_regex(texts, _plain_moment(unit, bool(zone))), dtype=bool
     )
-    is_plain &= ~_null_mask(texts, rules)
+    is_plain &= ~null_mask(texts, rules)
     plain = pc.if_else(pa.array(is_plain), texts, None).to_numpy(zero_copy_only=False)
     moments = pd.Series(
         pd.to_datetime(plain, format="ISO8601", errors="coerce", utc=bool(zone)), dtype=None
