@@ -152,6 +152,9 @@ class CsvReader:
             self.notes.append(f"columns are separated by {DELIMITERS[self.header.delimiter]}")
         if self._options.is_transcoded:
             self.notes.append(f"the output is UTF-8 (the input is {self._options.encoding})")
+        unnamed = [place for place, name in enumerate(self.header.columns, start=1) if not name]
+        if unnamed:
+            self.notes.append(f"columns without a name: {', '.join(map(str, unnamed[:6]))}")
         extra = [name for name in extra_columns(self.header.columns, described) if name]
         if extra:
             listed = ", ".join(map(repr, extra[:6])) + (", …" if len(extra) > 6 else "")
