@@ -52,7 +52,7 @@ _LISTED = {
     "train": _Listed("Run a training job and publish what it fits.", "training"),
     "predict": _Listed("Predict records given as JSON."),
     "score": _Listed("Score a CSV file into another one."),
-    "check": _Listed("Look at a file without scoring it: will it be rejected, and why?"),
+    "check": _Listed("Look at a file as a model would, without scoring it."),
     "versions": _Listed("List the versions of a model."),
     "promote": _Listed("Let a model answer with a version.", "worker"),
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
