@@ -34,7 +34,7 @@ def consult(
     """Read a text slowly."""
     found = Oracle()
     good: list[int] = []
-    for line, raw, fields in _rows(data.decode("utf-8", "surrogateescape")):
+    for line, raw, fields in raw_rows(data.decode("utf-8", "surrogateescape")):
         row = len(found.fields)
         found.fields.append(fields)
         found.lines.append(line)
@@ -58,7 +58,8 @@ def _told(problem: Problem) -> tuple[str, str | None]:
     return problem.code, problem.column
 
 
-def _rows(text: str) -> list[tuple[int, str, list[str]]]:
+def raw_rows(text: str) -> list[tuple[int, str, list[str]]]:
+    """Each row: the line on which it begins, its text with its line end, its fields."""
     lines = list(io.StringIO(text, newline=""))
     reader = csv.reader(iter(lines))
     found = []

@@ -32,6 +32,7 @@ from scoreline_client.wire import ModelRef, Request, new_id
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scoreline_client.bulk.check import FileReport
     from scoreline_client.bulk.options import BulkOptions
     from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
     from scoreline_client.bulk.rows import ScoredRow
@@ -211,6 +212,29 @@ class AsyncClient:
         from scoreline_client.bulk.rows import scored_parts
 
         return scored_parts(self.transport, check_model(model), str(source), options)
+
+    async def check_file(
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | None = None,
+        progress: Callable[[int, int, int | None], None] | None = None,
+    ) -> FileReport:
+        """Look at a file as a model would, without scoring it: each column, and what is wrong with rows.
+
+        `progress` is called with the rows so far, how much of the input that is, and how much there is
+        (None if nobody knows).
+
+        Raises:
+            FileRefused: the file as a whole cannot be scored; the message says why.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.bulk.check import check_file
+
+        return await check_file(
+            self.transport, check_model(model), str(source), options=options, progress=progress
+        )
 
     async def close(self) -> None:
         """Close the connections; requests that still wait are forgotten."""

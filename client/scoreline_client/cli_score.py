@@ -47,7 +47,7 @@ class _Names(click.ParamType[Any]):
         return value if isinstance(value, tuple) else tuple(value.split(","))
 
 
-_READING = [
+READING = [
     click.option("--delimiter", metavar="CHAR", help="Between columns; by default found out."),
     click.option("--decimal", default=".", metavar="CHAR", help="Decimal mark: . or ,"),
     click.option("--thousands", default="", metavar="CHAR", help="Mark between groups of digits."),
@@ -87,7 +87,9 @@ _RUNNING = [
 ]  # fmt: skip
 
 
-def _with(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
+def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
+    """Give a command several options."""
+
     def add(command: _F) -> _F:
         for option in reversed(options):
             command = option(command)
@@ -100,9 +102,9 @@ def _with(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
 @click.argument("model")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.argument("target")
-@_with(_READING)
-@_with(_COLUMNS)
-@_with(_RUNNING)
+@with_options(READING)
+@with_options(_COLUMNS)
+@with_options(_RUNNING)
 @click.pass_context
 def score(
     ctx: click.Context,
@@ -139,7 +141,7 @@ def score(
       scoreline score pima 'visits/2024-*.csv' scored/ --max-errors 1%
       zcat in.csv.gz | scoreline score pima - - | head
     """
-    options = _options(given)
+    options = options_of(given)
     console = Console(stderr=True)
     with shown_progress(console, as_json=as_json, quiet=quiet) as show:
         run = _Run(model, options, show, quiet=quiet, as_json=as_json)
@@ -230,12 +232,13 @@ async def _until_signal(work: Any) -> int:
             loop.remove_signal_handler(number)
 
 
-def _options(given: dict[str, Any]) -> BulkOptions:
+def options_of(given: dict[str, Any]) -> BulkOptions:
+    """What the command line's options come to."""
     given["nulls"] = given["nulls"] or ("",)
     given["unseen"] = Policy(given["unseen"])
     given["out_of_range"] = Policy(given["out_of_range"])
-    given["rename"] = dict(_renamed(one) for one in given["rename"])
-    if given["max_errors"] is not None:
+    given["rename"] = dict(_renamed(one) for one in given.get("rename", ()))
+    if given.get("max_errors") is not None:
         given["max_errors"] = MaxErrors.parse(given["max_errors"])
     if given["delimiter"] in ("\\t", "tab"):
         given["delimiter"] = "\t"

@@ -27,6 +27,7 @@ from scoreline_client.wire import Answer, Request
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scoreline_client.bulk.check import FileReport
     from scoreline_client.bulk.options import BulkOptions
     from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
     from scoreline_client.bulk.rows import ScoredRow
@@ -198,6 +199,18 @@ class Client:
                 yield from part
         finally:
             self.run(parts.aclose())
+
+    def check_file(
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | None = None,
+        progress: Callable[[int, int, int | None], None] | None = None,
+    ) -> FileReport:
+        """See AsyncClient.check_file; `progress` is called from the client's own thread."""
+        work = self._client.check_file(model, source, options=options, progress=progress)
+        return self.run(work)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work of this client and wait for it."""

@@ -48,7 +48,7 @@ class Operation(StrEnum):
     SCORE = "score"
     """Predictions for the records of the body."""
     CHECK = "check"
-    """What would be said of the records, without asking the pipeline; codecs csv and arrow."""
+    """What would be said of the records, without asking the pipeline."""
     DESCRIBE = "describe"
     """Which version an alias names now, its input columns and its outputs; no body."""
 
@@ -235,7 +235,7 @@ class Answer:
     warned: list[dict[str, Any]] = field(default_factory=list)
     """Codec csv and arrow: warnings by code and column: code, column, count, examples."""
     report: dict[str, Any] | None = None
-    """For operation check: what was found in each column; see `scoreline_client.check`."""
+    """For operation check: what was found in each column; see `bulk.check`."""
     description: dict[str, Any] | None = None
     """For operation describe: `columns` (list of name, type, nullable) and `outputs`."""
     timings: dict[str, float] = field(default_factory=dict)

@@ -37,11 +37,16 @@ def read_row(row: int, raw: bytes, chunk: CsvChunk) -> CarefulRow:
         next(_reader(text, chunk, strict=True), [])
     except csv.Error as error:
         problem = problem or _problem(row, Code.QUOTE, f"the line cannot be read: {error}", text)
-        # That is how the module says that the text ended within quotes.
-        return CarefulRow(fields, problem, "unexpected end of data" in str(error))
+        return CarefulRow(fields, problem, _is_unclosed(text, fields, chunk))
     if problem is None:
         problem = _stray_quote(row, text, chunk) or _field_count(row, text, fields, chunk)
     return CarefulRow(fields, problem)
+
+
+def _is_unclosed(text: str, fields: list[str], chunk: CsvChunk) -> bool:
+    """Whether the text ends within quotes: then one field more is none."""
+    longer = next(_reader(text + chunk.delimiter, chunk, strict=False), [])
+    return len(longer) == len(fields)
 
 
 def _decode(row: int, raw: bytes, chunk: CsvChunk) -> tuple[str, Problem | None]:

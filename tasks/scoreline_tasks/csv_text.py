@@ -173,7 +173,8 @@ def _code_page(encoding: str) -> _CodePage:
     except LookupError:
         raise WireError(f"{encoding!r} is no encoding of text") from None
     is_ascii = "".join(characters[:128]) == bytes(range(128)).decode()
-    if not is_ascii or {*map(len, characters), *pairs} != {1, 2} or encoding.startswith("utf"):
+    is_one_byte = set(map(len, characters)) == {1} and set(pairs) == {2}
+    if not (is_ascii and is_one_byte) or encoding.startswith("utf"):
         raise WireError(f"{encoding!r} has not one byte for each character; send UTF-8 instead")
     return _CodePage(
         np.array([len(one.encode()) for one in characters]),

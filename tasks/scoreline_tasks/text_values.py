@@ -105,8 +105,13 @@ def _number_of(column: Column, bare: str) -> Any:
         exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
         return float(bare) if exact else whole
     value = float(bare)
+    if abs(value) != float("inf"):
+        return value
+    if _INTEGER.fullmatch(bare):
+        # Python takes quadratic time to read digits; these are enough to be too many.
+        return int(bare.lstrip("+-0")[:_LONGEST_INTEGER])
     # A number too large for a float is none, like infinity itself.
-    return value if abs(value) != float("inf") else "Infinity"
+    return "Infinity"
 
 
 def _boolean(_: Column, text: str, rules: TextRules) -> Any:
