@@ -1,4 +1,4 @@
-"""`make bench`, or `python -m benchmarks [online|bulk]`."""
+"""`make bench`, or `python -m benchmarks [online|bulk|memory-bulk]`."""
 
 from __future__ import annotations
 
@@ -11,19 +11,33 @@ from rich.console import Console
 from benchmarks.stage import ONE_THREAD, stage
 
 NAMES = ("online", "bulk")
+MEMORY = "memory-bulk"
 BASELINES = {"online": "a Celery task per record", "bulk": "a pandas script"}
 
 
 def main() -> int:
     """Run the benchmarks that are asked for, print their tables and write their figures."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=main.__doc__)
-    parser.add_argument("only", nargs="?", choices=NAMES, help="one of them; all if left out")
+    parser.add_argument(
+        "only", nargs="?", choices=(*NAMES, MEMORY), help="one of them; the first two if left out"
+    )
     only = parser.parse_args().only
     # Before numpy is imported in this process: it is one of the sides.
     os.environ.update(ONE_THREAD)
     console = Console(width=None if sys.stdout.isatty() else 100)
+    if only == MEMORY:
+        return _measure_memory(console)
     for name in (only,) if only else NAMES:
         _run(console, name)
+    return 0
+
+
+def _measure_memory(console: Console) -> int:
+    from benchmarks import memory
+
+    with stage() as made:
+        os.environ.update(made.where.environment)
+        memory.measure(made, console)
     return 0
 
 

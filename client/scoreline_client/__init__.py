@@ -1,6 +1,9 @@
 """What a caller needs: `Client().predict("pima", {"preg": 6, …})`."""
 
 from scoreline_client.aio import AsyncClient
+from scoreline_client.bulk.options import BulkOptions, MaxErrors
+from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+from scoreline_client.bulk.rows import ScoredRow
 from scoreline_client.codes import Code
 from scoreline_client.errors import (
     EmptyRequest,
@@ -17,6 +20,7 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
     SettingsError,
+    TooManyErrors,
     UnknownModel,
 )
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
@@ -27,6 +31,8 @@ from scoreline_client.sync import Client
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BulkOptions",
+    "BulkProgress",
     "Client",
     "ClientSettings",
     "Code",
@@ -36,6 +42,7 @@ __all__ = [
     "JobCancelled",
     "JobLost",
     "JobStatus",
+    "MaxErrors",
     "MissingDependency",
     "NoAnswer",
     "PayloadTooLarge",
@@ -45,8 +52,11 @@ __all__ = [
     "RecordRejected",
     "RequestExpired",
     "RequestRefused",
+    "ScoreSummary",
+    "ScoredRow",
     "ScorelineError",
     "ServerUnreachable",
     "SettingsError",
+    "TooManyErrors",
     "UnknownModel",
 ]

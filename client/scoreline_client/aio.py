@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio
 
+from scoreline_client.bulk.asking import answers_in_time
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.keys import Lane
 from scoreline_client.predictions import Prediction
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from scoreline_client.bulk.check import FileReport
     from scoreline_client.bulk.options import BulkOptions
     from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+    from scoreline_client.bulk.rows import ScoredRow
 
 ONLINE_RECORDS = 1000
 """More records than this in one call go into the bulk lane, behind everyone's single ones."""
@@ -91,23 +94,19 @@ class AsyncClient:
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
             EmptyRequest: there are no records.
         """
-        pieces = pieces_of(check_records(records), self.settings)
-        count = sum(piece.count for piece in pieces)
-        lane = Lane.ONLINE if count <= ONLINE_RECORDS else Lane.BULK
-        async with asyncio.timeout(None) as limit:
-            limit.reschedule(asyncio.get_running_loop().time() + timeout + 1)
-            first = await self._predict_piece(model, pieces[0], lane, timeout, 0)
-            pinned = f"{ModelRef.parse(model).name}@{first[0].version}"
-            starts = [0]
-            for piece in pieces:
-                starts.append(starts[-1] + piece.count)
-            others = await asyncio.gather(
-                *(
-                    self._predict_piece(pinned, piece, lane, timeout, start)
-                    for piece, start in zip(pieces[1:], starts[1:], strict=False)
-                )
-            )
-        return [one for part in (first, *others) for one in part]
+        listed = check_records(records)
+        pieces = pieces_of(listed, self.settings)
+        lane = Lane.ONLINE if len(listed) <= ONLINE_RECORDS else Lane.BULK
+        started = time.monotonic()
+        piece = next(pieces)
+        request = self.request(model, piece.body, timeout)
+        answer = await self.transport.ask(request, lane, timeout)
+        predictions = predictions_of(answer, piece)
+        if len(predictions) < len(listed):
+            pinned = f"{ModelRef.parse(model).name}@{answer.version}"
+            left_s = timeout - (time.monotonic() - started)
+            predictions += await self._predict_pieces(pinned, pieces, len(predictions), left_s)
+        return predictions
 
     async def submit(
         self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
@@ -190,6 +189,30 @@ class AsyncClient:
 
     score_csv = score_file
 
+    async def score_rows(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> AsyncIterator[ScoredRow]:
+        """The rows of a file with their predictions, in order, for those who write the output.
+
+        Files and options are those of `score_file`; of the columns, `options` chooses which ones a
+        row's `record` has. Memory stays constant, however long the caller takes for a row.
+
+        Raises:
+            FileRefused, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score_file`.
+        """
+        async with aclosing(self.scored_parts(model, source, options=options)) as parts:
+            async for part in parts:
+                for row in part:
+                    yield row
+
+    def scored_parts(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> AsyncGenerator[list[ScoredRow]]:
+        """The same, some rows at a time."""
+        from scoreline_client.bulk.rows import scored_parts
+
+        return scored_parts(self.transport, check_model(model), str(source), options)
+
     async def check_file(
         self,
         model: str,
@@ -234,8 +257,17 @@ class AsyncClient:
             **fields,
         )
 
-    async def _predict_piece(
-        self, model: str, piece: Piece, lane: Lane, timeout_s: float, first: int
+    async def _predict_pieces(
+        self, model: str, pieces: Iterator[Piece], first: int, timeout_s: float
     ) -> list[Prediction]:
-        request = self.request(model, piece.body, timeout_s)
-        return predictions_of(await self.transport.ask(request, lane, timeout_s), piece, first)
+        """A few at a time, so that neither memory nor the queue is filled with all of them."""
+
+        def build(piece: Piece, job: str) -> Request:
+            return self.request(model, piece.body, timeout_s, job=job)
+
+        predictions: list[Prediction] = []
+        found = answers_in_time(self.transport, pieces, build, timeout_s=timeout_s)
+        async with aclosing(found):
+            async for piece, answer in found:
+                predictions += predictions_of(answer, piece, first + len(predictions))
+        return predictions

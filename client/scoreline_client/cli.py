@@ -51,7 +51,7 @@ _LISTED = {
     "up": _Listed("Run an embedded server and a worker, for development."),
     "train": _Listed("Run a training job and publish what it fits.", "training"),
     "predict": _Listed("Predict records given as JSON."),
-    "score": _Listed("Score a CSV file into another one."),
+    "score": _Listed("Score files into files: CSV, JSON Lines, Parquet."),
     "check": _Listed("Look at a file as a model would, without scoring it."),
     "versions": _Listed("List the versions of a model."),
     "promote": _Listed("Let a model answer with a version.", "worker"),

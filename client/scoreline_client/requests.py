@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -108,17 +108,15 @@ def check_size(piece: Piece, settings: ClientSettings, advice: str) -> None:
         )
 
 
-def pieces_of(records: Sequence[Any], settings: ClientSettings) -> list[Piece]:
-    """Split many records into requests.
+def pieces_of(records: Sequence[Any], settings: ClientSettings) -> Iterator[Piece]:
+    """Split many records into requests, each encoded when it is asked for.
 
     Raises:
         PayloadTooLarge: a single record is over the limit of a request.
     """
-    pieces: list[Piece] = []
     size = min(PIECE_RECORDS, settings.max_request_records)
     for start in range(0, len(records), size):
-        pieces += _fitting(records[start : start + size], settings)
-    return pieces
+        yield from _fitting(records[start : start + size], settings)
 
 
 def _fitting(records: Sequence[Any], settings: ClientSettings) -> list[Piece]:

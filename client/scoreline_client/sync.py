@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from scoreline_client.bulk.check import FileReport
     from scoreline_client.bulk.options import BulkOptions
     from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+    from scoreline_client.bulk.rows import ScoredRow
 
 STOP_WAIT_S = 5.0
 """Seconds that interrupted work may take to leave things in order."""
@@ -102,6 +103,10 @@ async def _telling(work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
         return await work
     finally:
         ended.set()
+
+
+async def _next(parts: AsyncGenerator[_T]) -> _T | None:
+    return await anext(parts, None)
 
 
 def _pass_on(future: _Future[Answer], done: asyncio.Future[Answer]) -> None:
@@ -183,6 +188,17 @@ class Client:
         return self.run(work)
 
     score_csv = score_file
+
+    def score_rows(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> Iterator[ScoredRow]:
+        """See AsyncClient.score_rows."""
+        parts = self._client.scored_parts(model, source, options=options)
+        try:
+            while (part := self.run(_next(parts))) is not None:
+                yield from part
+        finally:
+            self.run(parts.aclose())
 
     def check_file(
         self,

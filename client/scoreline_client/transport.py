@@ -29,12 +29,11 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
 from scoreline_client.keys import Keys, Lane
+from scoreline_client.sending import Waiting, fleet_names, parts_of
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, Request, StoredNote, WireError, decode_reply, new_id
 
 REPLIES_AT_ONCE = 512
-REQUESTS_AT_ONCE = 256
-BYTES_AT_ONCE = 4 << 20
 READ_BLOCK_S = 5.0
 OVERDUE_S = 2.0
 """Seconds after which a request's result is looked up, in case its reply was lost on the way."""
@@ -43,23 +42,6 @@ MEMORY_LOOK_S = 1.0
 CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
 RETRY_AFTER_S = 1.0
-
-
-class _Waiting:
-    """A request whose answer is awaited."""
-
-    __slots__ = ("future", "job_ttl_ms", "lane", "repeated", "request", "since")
-
-    def __init__(
-        self, request: Request, lane: Lane, future: asyncio.Future[Answer], job_ttl_ms: int
-    ) -> None:
-        self.request = request
-        self.lane = lane
-        self.future = future
-        self.job_ttl_ms = job_ttl_ms
-        self.since = time.monotonic()
-        self.repeated = False
-        """Whether it may be queued twice; then its result must stay, or there would be a second."""
 
 
 class Transport:
@@ -71,8 +53,8 @@ class Transport:
         self.client_id = new_id()
         self._given = connection
         self._redis: Any = None
-        self._outbox: list[_Waiting] = []
-        self._waiting: dict[str, _Waiting] = {}
+        self._outbox: list[Waiting] = []
+        self._waiting: dict[str, Waiting] = {}
         self._received: list[str] = []
         self._flush_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -114,7 +96,7 @@ class Transport:
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
-        waiting = _Waiting(request, lane, future, ttl_ms)
+        waiting = Waiting(request, lane, future, ttl_ms)
         if self._full_memory is not None:
             future.set_exception(self._queue_full(self._full_memory))
             return future
@@ -238,7 +220,7 @@ class Transport:
             self._reader = asyncio.create_task(self._read_for_ever())
             self._spawn(self._look_after())
         for lane in Lane:
-            for part in _parts([one for one in outbox if one.lane is lane]):
+            for part in parts_of([one for one in outbox if one.lane is lane]):
                 self._spawn(self._submit_part(lane, part))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -246,7 +228,7 @@ class Transport:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _submit_part(self, lane: Lane, part: list[_Waiting]) -> None:
+    async def _submit_part(self, lane: Lane, part: list[Waiting]) -> None:
         stream = self.keys.lane(lane)
         keys: list[str] = [stream]
         args: list[Any] = [self.settings.queue_limit]
@@ -273,7 +255,7 @@ class Transport:
             self._fail(part[len(entries) :], self._queue_full(full))
 
     async def _submit_until_accepted(
-        self, keys: list[str], args: list[Any], part: list[_Waiting]
+        self, keys: list[str], args: list[Any], part: list[Waiting]
     ) -> list[bytes]:
         """A lost reply is no reason to give up: the ids make it harmless to send once more."""
         deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
@@ -300,7 +282,7 @@ class Transport:
         elif request.id in self._waiting:
             chunks[request.id] = entry
 
-    def _fail(self, part: Iterable[_Waiting], error: Exception) -> None:
+    def _fail(self, part: Iterable[Waiting], error: Exception) -> None:
         for one in part:
             if not one.future.done():
                 one.future.set_exception(error)
@@ -381,7 +363,7 @@ class Transport:
             except (RedisError, WireError):
                 continue  # the reader and the senders notice too, and say so to callers
 
-    async def _look_up(self, waiting: list[_Waiting]) -> None:
+    async def _look_up(self, waiting: list[Waiting]) -> None:
         for start in range(0, len(waiting), REPLIES_AT_ONCE):
             part = waiting[start : start + REPLIES_AT_ONCE]
             found = await self.redis.mget([self.keys.result(one.request.id) for one in part])
@@ -411,29 +393,6 @@ class Transport:
 
     def _queue_full(self, reason: str) -> QueueFull:
         return QueueFull(self.settings.queue, reason, RETRY_AFTER_S)
-
-
-async def fleet_names(connection: Any, keys: Keys) -> list[bytes]:
-    """Names of the worker processes that are alive."""
-    names = await connection.zrange(keys.processes, 0, -1)
-    if not names:
-        return []
-    found = await connection.mget([keys.process(name.decode()) for name in names])
-    return [name for name, data in zip(names, found, strict=True) if data is not None]
-
-
-def _parts(waiting: list[_Waiting]) -> Iterable[list[_Waiting]]:
-    """Slices that neither block the server for long nor fill its buffers."""
-    part: list[_Waiting] = []
-    size = 0
-    for one in waiting:
-        if part and (len(part) >= REQUESTS_AT_ONCE or size > BYTES_AT_ONCE):
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += len(one.request.body)
-    if part:
-        yield part
 
 
 def _script(name: str) -> str:

@@ -135,21 +135,21 @@ def test_a_reference_passes_as_it_is(model: str) -> None:
 
 def test_many_records_travel_in_pieces_that_lose_none() -> None:
     records = [{"x": number} for number in range(2 * PIECE_RECORDS + 5)]
-    pieces = pieces_of(records, ClientSettings())
+    pieces = list(pieces_of(records, ClientSettings()))
     assert [one for piece in pieces for one in orjson.loads(piece.body)] == records
     assert max(piece.count for piece in pieces) <= PIECE_RECORDS
 
 
 def test_a_piece_fits_into_a_request() -> None:
     records = [{"text": "x" * 100} for _ in range(200)]
-    pieces = pieces_of(records, SMALL)
+    pieces = list(pieces_of(records, SMALL))
     assert sum(piece.count for piece in pieces) == 200
     assert all(len(piece.body) <= SMALL.max_request_bytes for piece in pieces)
 
 
 def test_a_record_over_the_limit_of_a_request_is_refused() -> None:
     with pytest.raises(PayloadTooLarge, match="1024"):
-        pieces_of([{"text": "x" * 2000}], SMALL)
+        list(pieces_of([{"text": "x" * 2000}], SMALL))
 
 
 def test_a_request_over_the_limit_says_what_to_use() -> None:

@@ -6,6 +6,8 @@ rows, and gets the same rows back with the answers appended.
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -19,9 +21,11 @@ from scoreline_client.bulk.columns import (
 from scoreline_client.bulk.inputs import Source
 from scoreline_client.bulk.options import BulkOptions
 from scoreline_client.bulk.pieces import Described, Piece, Place, Written
+from scoreline_client.bulk.reading_answers import predictions_from
 from scoreline_client.csv_cutter import MAX_ROW_BYTES, Chunk, CsvCutter
 from scoreline_client.csv_header import DELIMITERS, Header, check_header, read_header
 from scoreline_client.options import CsvChunk
+from scoreline_client.predictions import Prediction
 from scoreline_client.wire import Answer, Codec
 
 
@@ -30,11 +34,22 @@ class CsvReader:
 
     unit = "bytes"
 
-    def __init__(self, source: Source, options: BulkOptions, *, wants_problems: bool) -> None:
+    def __init__(
+        self,
+        source: Source,
+        options: BulkOptions,
+        *,
+        wants_problems: bool,
+        line_by_line: bool = True,
+    ) -> None:
+        """`line_by_line`: the input's lines come back as they are, also where they do not have as
+        many fields as the header; otherwise each field stands in its place."""
         self.notes: list[str] = []
         self._source = source
         self._options = options
         self._wants_problems = wants_problems
+        self._line_by_line = line_by_line
+        self._described: Described
         self._head: partial[CsvChunk]
         self.header: Header
         self.columns: OutputColumns
@@ -47,6 +62,7 @@ class CsvReader:
     def begin(self, described: Described) -> tuple[bytes, Place]:
         """Read the header, and make the output's."""
         options, path = self._options, self._source.name
+        self._described = described
         self.header = header = self._read_header(described)
         check_header(path, header, described.needed)
         if options.strict:
@@ -65,7 +81,7 @@ class CsvReader:
             strict=options.strict,
             unseen=options.unseen,
             out_of_range=options.out_of_range,
-            columns_out=None if chosen.places is None else list(chosen.places),
+            columns_out=self._places(chosen),
             outputs=None if options.outputs is None else list(chosen.answers),
             excel_safe=options.excel_safe,
         )
@@ -92,6 +108,19 @@ class CsvReader:
         """The worker's lines are the output."""
         return Written(answer.body, answer.rejected, answer.problems, answer.warned)
 
+    def records(self, piece: Piece, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The worker's lines, read again."""
+        text = bytes(answer.body).decode(self.header.encoding, "surrogateescape")
+        # A process-wide limit of the csv module (131,072), in the way of rows that are let pass.
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=self.header.delimiter)
+        kept, answers = self.columns.kept, self.columns.answers
+        fields = [line for line in lines if line]
+        rows = [dict(zip(answers, line[len(kept) :], strict=True)) for line in fields]
+        said = predictions_from(rows, self._described, answer.problems, piece.start.row)
+        records = (dict(zip(kept, line, strict=False)) for line in fields)
+        return list(zip(records, said, strict=True))
+
     def complete(self, part: Any, final: Any) -> bool:  # noqa: ARG002 - a reader's signature
         """The lines are the file already."""
         return False
@@ -113,11 +142,19 @@ class CsvReader:
         source.unread(start[header.size :])
         return header
 
+    def _places(self, chosen: OutputColumns) -> list[int] | None:
+        if chosen.places is not None:
+            return list(chosen.places)
+        return None if self._line_by_line else list(range(len(self.header.columns)))
+
     def _note(self, described: Described) -> None:
         if self._options.delimiter is None and self.header.delimiter != ",":
             self.notes.append(f"columns are separated by {DELIMITERS[self.header.delimiter]}")
         if self._options.is_transcoded:
             self.notes.append(f"the output is UTF-8 (the input is {self._options.encoding})")
+        unnamed = [place for place, name in enumerate(self.header.columns, start=1) if not name]
+        if unnamed:
+            self.notes.append(f"columns without a name: {', '.join(map(str, unnamed[:6]))}")
         extra = [name for name in extra_columns(self.header.columns, described) if name]
         if extra:
             listed = ", ".join(map(repr, extra[:6])) + (", …" if len(extra) > 6 else "")

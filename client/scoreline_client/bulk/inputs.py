@@ -253,7 +253,12 @@ def open_source(name: str) -> Source:
         FileRefused: it cannot be read, or is of a kind that is not read here.
     """
     try:
-        return Source(name, _open(name))
+        raw = _open(name)
+        try:
+            return Source(name, raw)
+        except BaseException:
+            raw.close()
+            raise
     except OSError as error:
         reason = error.strerror or str(error)
         raise FileRefused(Code.FILE, name, f"it cannot be read: {reason}") from error

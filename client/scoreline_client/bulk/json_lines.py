@@ -19,6 +19,9 @@ from scoreline_client.csv_cutter import MAX_ROW_BYTES
 from scoreline_client.csv_header import BOM, check_not_wide
 from scoreline_client.errors import FileRefused
 from scoreline_client.options import RequestOptions
+from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.requests import Piece as RequestPiece
+from scoreline_client.requests import predictions_of
 from scoreline_client.wire import Answer, Codec
 
 MOST_RECORDS = 50_000
@@ -106,6 +109,20 @@ class JsonLinesReader:
         ]
         rejected = Counter(str(one["code"]) for one in errors.values())
         return Written(b"".join(out), dict(rejected), problems, _warned(answer.warnings))
+
+    def records(self, piece: Piece, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The objects, read again; none where the line is none."""
+        lines: _Lines = piece.context
+        errors = {
+            place: RecordError(code, message, None, None, _shown(lines.texts[place]))
+            for place, (code, message) in lines.problems.items()
+        }
+        said = predictions_of(answer, RequestPiece(b"", piece.count, errors), piece.start.row - 1)
+        records = (
+            {} if place in errors else orjson.loads(self._selected(text))
+            for place, text in enumerate(lines.texts)
+        )
+        return list(zip(records, said, strict=True))
 
     def complete(self, part: Any, final: Any) -> bool:  # noqa: ARG002 - a reader's signature
         """The lines are the file already."""

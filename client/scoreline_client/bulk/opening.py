@@ -18,7 +18,12 @@ _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq"
 
 
 def open_reader(
-    source: Source, target: str, options: BulkOptions, *, wants_problems: bool
+    source: Source,
+    target: str,
+    options: BulkOptions,
+    *,
+    wants_problems: bool,
+    line_by_line: bool = True,
 ) -> Reader:
     """The reader of an input's format.
 
@@ -35,7 +40,7 @@ def open_reader(
         raise FileRefused(Code.FILE, target, message)
     _check_options(kind, options)
     if kind == "csv":
-        return CsvReader(source, options, wants_problems=wants_problems)
+        return CsvReader(source, options, wants_problems=wants_problems, line_by_line=line_by_line)
     if kind == "jsonl":
         from scoreline_client.bulk.json_lines import JsonLinesReader
 

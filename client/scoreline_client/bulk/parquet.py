@@ -18,10 +18,12 @@ from scoreline_client.bulk.compression import compression_by_name
 from scoreline_client.bulk.inputs import STANDARD, Source
 from scoreline_client.bulk.options import BulkOptions
 from scoreline_client.bulk.pieces import Described, Piece, Place, Written
+from scoreline_client.bulk.reading_answers import predictions_from
 from scoreline_client.codes import Code
 from scoreline_client.csv_header import check_no_duplicates, missing_columns
 from scoreline_client.errors import FileRefused, MissingDependency
 from scoreline_client.options import RequestOptions
+from scoreline_client.predictions import Prediction
 from scoreline_client.wire import Answer, Codec
 
 PIECE_BYTES = 1 << 20
@@ -53,6 +55,7 @@ class ParquetReader:
             message = "Parquet is compressed within; leave the ending away"
             raise FileRefused(Code.FILE, target, message)
         self._file = self._guarded(lambda: self._arrow.parquet.ParquetFile(source.raw.file))
+        self._described: Described
         self._columns: OutputColumns
         self._needed: list[str]
 
@@ -63,6 +66,7 @@ class ParquetReader:
 
     def begin(self, described: Described) -> tuple[bytes, Place]:
         """Look at the schema."""
+        self._described = described
         names = self._file.schema_arrow.names
         check_no_duplicates(self._name, names)
         missing = [name for name in described.needed if name not in names]
@@ -103,6 +107,12 @@ class ParquetReader:
         data = _encoded(arrow, table)
         size = _LENGTH.pack(len(data))
         return Written(size + data, answer.rejected, answer.problems, answer.warned)
+
+    def records(self, piece: Piece, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The rows as Python's values."""
+        answered = self._arrow.ipc.open_stream(answer.body).read_all().to_pylist()
+        said = predictions_from(answered, self._described, answer.problems, piece.start.row)
+        return list(zip(piece.context.to_pylist(), said, strict=True))
 
     def complete(self, part: Path, final: Path) -> bool:
         """Make row groups out of the part."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from scoreline_client.bulk.options import BulkOptions
-from scoreline_client.wire import Answer, Codec, Operation
+from scoreline_client.predictions import Prediction
+from scoreline_client.wire import Answer, Codec
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +105,8 @@ class Reader(Protocol):
     def written(self, piece: Piece, answer: Answer) -> Written:
         """Make output of an answer."""
 
+    def records(self, piece: Piece, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The rows with what the model says of them."""
+
     def complete(self, part: Any, final: Any) -> bool:
         """Make the final file out of what was written; False if that is it already."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asked:
-    """What all pieces of a run have in common."""
-
-    options: BulkOptions
-    operation: Operation = Operation.SCORE
-    wants_problems: bool = True
-    """Whether anybody reads the particulars of rejected rows."""
-    renamed: dict[str, str] = field(default_factory=dict)

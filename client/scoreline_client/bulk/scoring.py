@@ -9,35 +9,28 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 
+from scoreline_client.bulk.asking import answers, describe
 from scoreline_client.bulk.compression import compression_by_name, compressor
 from scoreline_client.bulk.error_report import ErrorReport
 from scoreline_client.bulk.inputs import Source, open_source
 from scoreline_client.bulk.journal import Journal, Mark, Run, resumable
-from scoreline_client.bulk.lane import BulkJob, PieceSize
 from scoreline_client.bulk.opening import open_reader
 from scoreline_client.bulk.options import BulkOptions
 from scoreline_client.bulk.output import Output, Target, open_part, standard_output, writing
 from scoreline_client.bulk.pieces import Described, Piece, Place, Reader, Written
 from scoreline_client.bulk.progress import BulkProgress, ScoreSummary, Tally
-from scoreline_client.bulk.window import in_order, to_the_end
+from scoreline_client.bulk.window import to_the_end
 from scoreline_client.codes import Code
 from scoreline_client.errors import (
     FileRefused,
-    RequestRefused,
     TooManyErrors,
     UnknownModel,
 )
-from scoreline_client.keys import Lane
-from scoreline_client.requests import raise_refusal
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport import Transport
-from scoreline_client.wire import Answer, Operation, Request, new_id
-
-CHUNK_EXPIRES_MS = 3_600_000
-DESCRIBE_TIMEOUT_S = 10.0
 
 Show = Callable[[BulkProgress], None]
 
@@ -127,7 +120,6 @@ class _FileRun:
         self._reader: Reader
         self._described: Described
         self._writers: _Writers
-        self._size: PieceSize
 
     async def score(self, model: str) -> ScoreSummary:
         """Begin or go on, and come to the end."""
@@ -177,23 +169,13 @@ class _FileRun:
             raise self._unfinished(f"it was begun with the model {run.model!r}")
 
     async def _describe(self, ref: str, run: Run | None) -> Described:
-        transport = self._transport
-        request = Request(
-            id=new_id(),
-            model=ref,
-            operation=Operation.DESCRIBE,
-            reply_to=transport.client_id,
-            expires_ms=int(DESCRIBE_TIMEOUT_S * 1000),
-        )
-        answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
         try:
-            raise_refusal(answer)
+            return await describe(self._transport, ref)
         except UnknownModel as error:
             if run is None:
                 raise
             gone = f"version {run.version} of {run.model!r}, with which it was begun, is gone"
             raise self._unfinished(gone) from error
-        return Described.of(answer)
 
     def _begin(self, run: Run | None, marks: list[Mark]) -> Place:
         """Open everything, at the beginning or where the last run stopped."""
@@ -269,42 +251,16 @@ class _FileRun:
     # On the way
 
     async def _score_from(self, place: Place) -> None:
-        async with BulkJob(self._transport) as job:
-            self._size = PieceSize(self._source.size, job.window)
-            pieces = self._reader.pieces(place, lambda: self._size.bytes)
-
-            async def ask(piece: Piece) -> Answer:
-                return await job.ask(lambda job_id: self._request(piece, job_id))
-
-            async for piece, answer in in_order(pieces, ask, lambda: job.window):
-                self._check_count(piece, answer)
-                self._size.learn(len(piece.body), answer.timings.get("scored_ms", 0.0))
+        found = answers(
+            self._transport, self._described, self._reader, place, total_bytes=self._source.size
+        )
+        async with aclosing(found):
+            async for piece, answer in found:
                 written = await asyncio.to_thread(self._reader.written, piece, answer)
                 await to_the_end(self._write, piece, written)
                 self._show(piece)
                 self._check_errors(at_end=False)
         self._check_errors(at_end=True)
-
-    def _request(self, piece: Piece, job_id: str) -> Request:
-        return Request(
-            id=new_id(),
-            model=self._described.ref,
-            body=piece.body,
-            codec=piece.codec,
-            options=piece.options,
-            reply_to=self._transport.client_id,
-            expires_ms=CHUNK_EXPIRES_MS,
-            job=job_id,
-        )
-
-    def _check_count(self, piece: Piece, answer: Answer) -> None:
-        if answer.records != piece.count:
-            where = f" (line {piece.start.line})" if piece.start.line else ""
-            message = (
-                f"the worker answered {answer.records} rows for the {piece.count} rows from row "
-                f"{piece.start.row}{where} on"
-            )
-            raise RequestRefused(Code.INTERNAL, message)
 
     def _write(self, piece: Piece, written: Written) -> None:
         with writing(self._target.name):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from typing import Any, TypeVar
 
 _Item = TypeVar("_Item")
@@ -15,7 +15,7 @@ async def in_order(
     items: Iterator[_Item],
     ask: Callable[[_Item], Coroutine[Any, Any, _Answer]],
     room: Callable[[], int],
-) -> AsyncIterator[tuple[_Item, _Answer]]:
+) -> AsyncGenerator[tuple[_Item, _Answer]]:
     """Ask for each item, at most `room()` at a time, and give it with its answer, in order.
 
     Items are made in a thread, one at a time and not before there is room, so that neither they nor
