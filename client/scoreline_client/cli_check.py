@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -96,10 +97,14 @@ def _cells(column: ColumnReport) -> tuple[str, ...]:
 
 
 def _found(column: ColumnReport) -> str:
-    total = column.found.total()
+    found = Counter(column.found)
+    if column.type == "number":
+        # A whole number is one.
+        found["number"] += found.pop("integer", 0)
+    found = +found
     kinds = [
-        kind if count == total else f"{kind} {count:,}"
-        for kind, count in column.found.most_common()
+        kind if count == found.total() else f"{kind} {count:,}"
+        for kind, count in found.most_common()
     ]
     text = ", ".join(kinds) or "nothing"
     if column.minimum is not None and column.maximum is not None:

@@ -65,6 +65,9 @@ READING = [
                  help="What becomes of text that training did not have."),
     click.option("--out-of-range", type=_POLICIES, default="warn", show_default=True,
                  help="What becomes of numbers outside the range of training."),
+    click.option("--coerce", is_flag=True,
+                 help="Take true and false for 1 and 0 and the other way round, and text for the "
+                 "number that it is."),
 ]  # fmt: skip
 _COLUMNS = [
     click.option("--keep", type=_Names(), help="The input's columns that the output has."),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,10 +31,10 @@ from scoreline_tasks.answers import Position, particulars, rules_of
 from scoreline_tasks.codec_arrow import check_table, read_table
 from scoreline_tasks.codec_csv import open_chunk
 from scoreline_tasks.codec_json import check_records, read_records
-from scoreline_tasks.csv_source import ChunkRows, check_rows, text_rules
+from scoreline_tasks.csv_source import ChunkRows, checked_rows, text_rules
 from scoreline_tasks.scoring import CodecResult, count_codes
-from scoreline_tasks.text_columns import convert_texts, null_mask
-from scoreline_tasks.text_values import number_pattern
+from scoreline_tasks.text_columns import bytes_of, convert_texts, null_mask
+from scoreline_tasks.text_values import TextRules, number_pattern
 
 EXAMPLES = 5
 BAD_ROWS = 10
@@ -50,11 +51,16 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
         WireError, RequestProblem: as when they are scored.
     """
     rows, schema = open_chunk(body, loaded)
-    checked = check_rows(rows, schema, rules_of(rows.chunk))
     places = {name: place for place, name in enumerate(rows.chunk.columns)}
-    columns = [_text_column(one, rows, places[one.name]) for one in schema.columns]
-    problems = {one.record: one for one in checked.problems}
-    return _result(len(rows.index), problems, columns, rows.chunk, rows.position)
+    looked_at = [_LookedAt.of(one, rows, places[one.name]) for one in schema.columns]
+    problems: dict[int, Problem] = {}
+    for one in looked_at:
+        problems = one.problems | problems
+    arrays = {one.column.name: one.array for one in looked_at}
+    checked = checked_rows(rows, schema, arrays, problems, rules_of(rows.chunk))
+    by_place = {one.record: one for one in checked.problems}
+    columns = [one.told() for one in looked_at]
+    return _result(len(rows.index), by_place, columns, rows.chunk, rows.position)
 
 
 def check_arrow(body: bytes, loaded: LoadedVersion, options: RequestOptions) -> CodecResult:
@@ -110,33 +116,48 @@ def _result(
 # One column
 
 
-def _text_column(column: Column, rows: ChunkRows, place: int) -> dict[str, Any]:
-    rules = text_rules(rows.chunk)
-    texts = rows.texts(place)
-    is_null = null_mask(texts, rules)
-    problems: dict[int, Problem] = {}
-    array = convert_texts(column, texts, rules, problems)
-    pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
-    present = texts.filter(pa.array(~is_null))
-    kinds = _kinds_of_texts(present, pattern)
-    return _column(column, kinds, int(is_null.sum()), array, problems)
+@dataclass(frozen=True, slots=True)
+class _LookedAt:
+    """A column of text, converted."""
+
+    column: Column
+    texts: Any
+    is_null: npt.NDArray[np.bool_]
+    array: Any
+    problems: dict[int, Problem]
+    rules: TextRules
+
+    @classmethod
+    def of(cls, column: Column, rows: ChunkRows, place: int) -> _LookedAt:
+        rules, texts = text_rules(rows.chunk), rows.texts(place)
+        problems: dict[int, Problem] = {}
+        array = convert_texts(column, texts, rules, problems)
+        return cls(column, texts, null_mask(texts, rules), array, problems, rules)
+
+    def told(self) -> dict[str, Any]:
+        """What is said of it."""
+        present = self.texts
+        if self.is_null.any():
+            present = present.filter(pa.array(~self.is_null))
+        kinds = _kinds_of_texts(present, self.rules)
+        return _column(self.column, kinds, int(self.is_null.sum()), self.array, self.problems)
 
 
-def _kinds_of_texts(texts: Any, number: str) -> dict[str, int]:
+def _kinds_of_texts(texts: Any, rules: TextRules) -> dict[str, int]:
     """How many texts look like what."""
+    if len(texts) and not bytes(bytes_of(texts)).translate(None, b"0123456789"):
+        return {"integer": len(texts)}
     bare = pc.utf8_trim(texts, " ")
     is_integer = _matches(bare, _INTEGER)
+    number = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
     is_number = _matches(bare, number) & ~is_integer
-    is_boolean = _matches(bare, _BOOLEAN)
-    is_moment = _matches(bare, _MOMENT)
-    masks = {
-        "integer": is_integer,
-        "number": is_number,
-        "boolean": is_boolean,
-        "datetime": is_moment,
-        "text": ~(is_integer | is_number | is_boolean | is_moment),
-    }
-    return {name: int(mask.sum()) for name, mask in masks.items() if mask.any()}
+    found = {"integer": is_integer, "number": is_number}
+    rest = ~(is_integer | is_number)
+    if rest.any():
+        found["boolean"] = _matches(bare, _BOOLEAN)
+        found["datetime"] = _matches(bare, _MOMENT)
+        found["text"] = rest & ~found["boolean"] & ~found["datetime"]
+    return {name: int(mask.sum()) for name, mask in found.items() if mask.any()}
 
 
 def _matches(texts: Any, pattern: str) -> npt.NDArray[np.bool_]:

@@ -117,7 +117,17 @@ def text_rules(chunk: CsvChunk) -> TextRules:
 def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> Checked:
     """Hold every row to a schema whose columns are all there."""
     problems: dict[int, Problem] = {}
-    arrays = convert_rows(rows, schema, problems)
+    return checked_rows(rows, schema, convert_rows(rows, schema, problems), problems, rules)
+
+
+def checked_rows(
+    rows: ChunkRows,
+    schema: Schema,
+    arrays: dict[str, Any],
+    problems: dict[int, Problem],
+    rules: Rules,
+) -> Checked:
+    """The same for readable rows that are converted already."""
     checked = frame_of_arrays(arrays, len(rows.readable), schema, problems, rules)
     if len(rows.readable) == len(rows.index):
         return checked

@@ -28,7 +28,10 @@ def needs_care(body: bytes, records: list[Any]) -> bool:
     if _LONG_RUN in body.translate(_DIGITS):
         return True
     # Each key has a colon. Without colons in texts there are no more of them than keys that are left.
-    if set(map(type, records)) == {dict} and body.count(b":") == sum(map(len, records)):
+    if len(records) == 1:  # most requests: a microsecond here is a percent of what they cost
+        if type(records[0]) is dict and body.count(b":") == len(records[0]):
+            return False
+    elif set(map(type, records)) == {dict} and body.count(b":") == sum(map(len, records)):
         return False
     return _STRING.sub(b"", body).count(b":") != _count_keys(records)
 

@@ -119,7 +119,8 @@ class _ByHand:
             return convert_value(column, value, self._convert)
         except Odd as odd:
             message = f"column {column.name!r}: {odd.message}"
-            return Problem(0, odd.code, message, column.name, shown(value))
+            shown_value = shown(text if value is None else value)
+            return Problem(0, odd.code, message, column.name, shown_value)
 
 
 def null_mask(texts: Any, rules: TextRules) -> Mask:

@@ -202,6 +202,15 @@ def test_37_text_in_a_number_of_json_is_an_error_unless_coerced() -> None:
     assert _code(post([{**GOOD, "bmi": "0x1F"}], options=coerce)) == "E_TYPE"
 
 
+def test_37_and_38_files_are_coerced_when_asked(office: Office) -> None:
+    text = row(age="TRUE", smokes="1")
+    assert office.score(f"{text}\n").summary.rejected == 1
+    assert office.score(f"{text}\n", coerce=True).summary.rejected == 0
+    record = orjson.dumps({**GOOD, "age": "30", "smokes": 0})
+    lines = office.score(record + b"\n", header="", name="in.jsonl", coerce=True)
+    assert lines.summary.rejected == 0
+
+
 def test_38_a_boolean_is_no_number_unless_coerced() -> None:
     assert _code(post([{**GOOD, "age": True}])) == "E_TYPE"
     assert _code(post([{**GOOD, "smokes": 1}])) == "E_TYPE"

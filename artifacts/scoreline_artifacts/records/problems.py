@@ -89,6 +89,8 @@ def shown(value: object) -> str:
 
 
 def _written(value: object) -> str:
+    if value is None:
+        return "null"
     try:
         return ascii(value)
     # A whole number of more digits, or lists nested deeper, than Python writes out.

@@ -81,6 +81,7 @@ class CsvReader:
             strict=options.strict,
             unseen=options.unseen,
             out_of_range=options.out_of_range,
+            coerce=options.coerce,
             columns_out=self._places(chosen),
             outputs=None if options.outputs is None else list(chosen.answers),
             excel_safe=options.excel_safe,

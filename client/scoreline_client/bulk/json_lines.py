@@ -52,7 +52,9 @@ class JsonLinesReader:
         self._at = Place(0, 1, 1)
         self._answers: dict[str, str]
         self._keep: tuple[str, ...] | None
-        asked = RequestOptions(unseen=options.unseen, out_of_range=options.out_of_range)
+        asked = RequestOptions(
+            unseen=options.unseen, out_of_range=options.out_of_range, coerce=options.coerce
+        )
         self._asked = asked.encode_options()
 
     @property

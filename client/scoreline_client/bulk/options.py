@@ -77,6 +77,9 @@ class BulkOptions:
     """What becomes of text that training did not have."""
     out_of_range: Policy = Policy.WARN
     """What becomes of numbers outside the range of training."""
+    coerce: bool = False
+    """Take `true` and `false` for 1 and 0 where a number is expected, and the other way round; in JSON
+    Lines and Parquet, read text as a file of text is read."""
     keep: tuple[str, ...] | None = None
     """Columns of the input that the output has, in this order; None: all of them."""
     drop: tuple[str, ...] = ()

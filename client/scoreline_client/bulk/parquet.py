@@ -132,6 +132,7 @@ class ParquetReader:
         asked = RequestOptions(
             unseen=self._options.unseen,
             out_of_range=self._options.out_of_range,
+            coerce=self._options.coerce,
             outputs=None if self._options.outputs is None else list(self._columns.answers),
             problems=count if self._wants_problems else 0,
             first_row=at + 1,
