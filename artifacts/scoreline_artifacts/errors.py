@@ -8,6 +8,8 @@ ArtifactError
 ├── NothingToRollBack     an alias has no earlier release
 ├── CorruptArtifact       files are not what the manifest says, or no manifest at all
 ├── UnsuitableData        a frame or pipeline that cannot be published
+│   └── DoesNotTravel     something of it cannot come along to the workers
+├── UnfitEnvironment      this environment lacks what a version needs
 ├── GoldenMismatch        a loaded version answers otherwise than it did in training
 └── ModelOutputError      a pipeline answers with something that cannot be an answer
 """
@@ -79,6 +81,20 @@ class CorruptArtifact(ArtifactError):
 
 class UnsuitableData(ArtifactError):
     """Raised when a frame or a pipeline cannot be published."""
+
+
+class DoesNotTravel(UnsuitableData):
+    """Raised when something that a pipeline needs cannot come along to the workers."""
+
+
+class UnfitEnvironment(ArtifactError):
+    """Raised when this environment lacks what a version needs; nothing of it was unpickled."""
+
+    def __init__(self, model: str, version: int, reasons: list[str]) -> None:
+        super().__init__(
+            f"{model}@{version} cannot be served in this environment: {'; '.join(reasons)}"
+        )
+        self.reasons = reasons
 
 
 class GoldenMismatch(ArtifactError):

@@ -5,7 +5,8 @@ An artifact is a directory that never changes once it is published:
     manifest.json    this, canonical: sorted keys, no white space
     pipeline.dill    the fitted pipeline
     golden.jsonl     golden rows: raw records and the answers that training gave
-    sources/         (reserved) modules of the training project that the pipeline refers to
+    sources/…        modules and data files of the training project that the pipeline needs
+    report.html      how good it is, for people
     signature.json   (reserved) an Ed25519 signature over the bytes of manifest.json
 
 The manifest binds model, version, and the size and sha256 of every file but itself and the
@@ -68,12 +69,16 @@ class Manifest:
     tolerance: float = 1e-9
     """Relative and absolute difference from a golden row's numbers that still counts as equal."""
     libraries: dict[str, str] = field(default_factory=dict)
-    """Versions of Python and of the libraries of training."""
+    """Versions, in training, of Python and of every distribution that the pipeline refers to."""
+    imports: dict[str, str] = field(default_factory=dict)
+    """Versions of further distributions that the sources import, perhaps only at times."""
+    by_value: list[str] = field(default_factory=list)
+    """Functions of which the pickle holds the bytecode, which only one minor version of Python runs."""
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     """Rows, parameters and whatever else the training job wants to be remembered."""
     sources: dict[str, str] = field(default_factory=dict)
-    """Reserved: module name to file."""
+    """Modules of the training project that travel: name to file."""
     signature_key: str | None = None
     """Reserved: fingerprint of the key that signs."""
     format_version: int = FORMAT_VERSION

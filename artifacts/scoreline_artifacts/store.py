@@ -143,6 +143,7 @@ class Store:
         staged = Path(tempfile.mkdtemp(dir=staging))
         try:
             for name, data in files.items():
+                (staged / name).parent.mkdir(parents=True, exist_ok=True)
                 _write(staged / name, data)
             while True:
                 manifest = make_manifest(max(self.versions(model), default=0) + 1)
