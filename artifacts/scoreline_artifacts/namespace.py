@@ -40,7 +40,7 @@ _RESOURCE_MODULES = (
 )
 """Where these functions are, in one version of Python or another."""
 _EXECUTING = threading.RLock()
-"""One private module is executed at a time: while it is, `sys.modules` shows it (see `_execute`)."""
+"""One thread at a time executes private modules; while it does, `sys.modules` shows them."""
 
 
 class Namespace:
@@ -78,8 +78,14 @@ class Namespace:
             return self._stand_in(name)
         if not self.owns(name):
             return self._import_installed(name)
+        # Others wait for a module that is being executed; the one who executes it may see half of it,
+        # as Python has it where modules import each other.
+        with _EXECUTING:
+            return self._import_own(name)
+
+    def _import_own(self, name: str) -> ModuleType:
         parent, _, last = name.rpartition(".")
-        above = self.import_module(parent) if parent else None
+        above = self._import_own(parent) if parent else None
         module = self._loaded.get(name)
         if module is None:
             module = self._execute(name)
@@ -189,15 +195,14 @@ class Namespace:
             return module
         # Dataclasses and typing look for a class's module in sys.modules while it is being made.
         # Nobody else can mean this name, and it is gone when the module is complete.
-        with _EXECUTING:
-            sys.modules[spec.name] = module
-            try:
-                exec(code, module.__dict__)  # noqa: S102 - verified with the rest of the artifact
-            except BaseException:
-                self._loaded.pop(name, None)
-                raise
-            finally:
-                sys.modules.pop(spec.name, None)
+        sys.modules[spec.name] = module
+        try:
+            exec(code, module.__dict__)  # noqa: S102 - verified with the rest of the artifact
+        except BaseException:
+            self._loaded.pop(name, None)
+            raise
+        finally:
+            sys.modules.pop(spec.name, None)
         return module
 
     def source(self, file: str) -> bytes:
