@@ -1,4 +1,4 @@
-"""`scoreline versions` and `scoreline inspect`: what is in the store, without unpickling any of it."""
+"""`scoreline versions`: what is in the store, without unpickling any of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from rich.table import Table
 
 from scoreline_artifacts import releases
 from scoreline_artifacts.errors import ArtifactError, UnknownAliasError, UnknownModelError
-from scoreline_artifacts.manifest import Manifest
 from scoreline_artifacts.store import Store
 
 
@@ -24,7 +23,8 @@ class Refused(click.ClickException):
 
 
 @contextmanager
-def _explained() -> Iterator[None]:
+def explained() -> Iterator[None]:
+    """Turn what the store says into a command's message and exit code."""
     try:
         yield
     except ArtifactError as error:
@@ -42,7 +42,7 @@ def versions(model: str, as_json: bool) -> None:
       scoreline versions pima
       scoreline versions pima --json
     """
-    with _explained():
+    with explained():
         store = Store.from_environment()
         found = store.versions(model)
         if not found:
@@ -76,29 +76,12 @@ def _row(store: Store, model: str, version: int) -> dict[str, Any]:
     }
 
 
-@click.command()
-@click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as it is.")
-def inspect(model: str, as_json: bool) -> None:
-    """Show what an artifact holds and needs, without unpickling it.
+def resolve(store: Store, reference: str) -> tuple[str, int]:
+    """Model and version that a reference names: `name`, `name@alias` or `name@version`.
 
-    MODEL is a name (what production names), name@alias or name@version.
-
-    \b
-    Examples:
-      scoreline inspect pima
-      scoreline inspect pima@2 --json
+    Raises:
+        ArtifactError: it names nothing.
     """
-    with _explained():
-        store = Store.from_environment()
-        manifest = store.manifest(*_resolve(store, model))
-    if as_json:
-        click.echo(manifest.encode())
-    else:
-        _print(manifest)
-
-
-def _resolve(store: Store, reference: str) -> tuple[str, int]:
     name, at, rest = reference.partition("@")
     if rest.isdecimal():
         return name, int(rest)
@@ -109,28 +92,3 @@ def _resolve(store: Store, reference: str) -> tuple[str, int]:
             raise UnknownModelError(name, store.root, store.models())
         raise UnknownAliasError(name, alias, releases.aliases(store, name))
     return name, release.version
-
-
-def _print(manifest: Manifest) -> None:
-    console = Console()
-    facts = Table(show_header=False, title=f"{manifest.model}@{manifest.version}")
-    facts.add_row("created", manifest.created_at)
-    facts.add_row("format", str(manifest.format_version))
-    facts.add_row("method", manifest.outputs.method)
-    facts.add_row("classes", str(manifest.outputs.classes))
-    facts.add_row("batchable", "yes" if manifest.batchable else "no: scored request by request")
-    for title, values in (("metrics", manifest.metrics), ("training", manifest.training)):
-        for name, value in values.items():
-            facts.add_row(f"{title}: {name}", str(value))
-    needs = ", ".join(f"{name} {version}" for name, version in manifest.libraries.items())
-    facts.add_row("trained with", needs)
-    for name, entry in manifest.files.items():
-        facts.add_row(name, f"{entry.size} bytes, sha256 {entry.sha256[:16]}…")
-    console.print(facts)
-    columns = Table("column", "type", "may be missing", "range or categories", title="input")
-    for column in manifest.schema.columns:
-        shown = "" if column.minimum is None else f"{column.minimum:g} … {column.maximum:g}"
-        if column.categories is not None:
-            shown = ", ".join(map(str, column.categories[:8]))
-        columns.add_row(column.name, column.type, "yes" if column.nullable else "no", shown)
-    console.print(columns)

@@ -233,7 +233,7 @@ def test_data_files_are_read_from_the_artifact(source: str) -> None:
     assert namespace.import_module("pkg.user").ask() == "a b"
 
 
-@pytest.mark.filterwarnings("ignore:read_text is deprecated")
+@pytest.mark.filterwarnings("ignore:(read|open)_text is deprecated")
 def test_a_text_of_a_package_is_read_with_read_text() -> None:
     source = "from importlib.resources import read_text\nTEXT = read_text('pkg', 'words.txt')"
     namespace = _namespace({"pkg/__init__.py": source}, {"pkg/words.txt": b"a b"})
