@@ -3,18 +3,25 @@
 from scoreline_artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
+    Distrust,
     GoldenMismatch,
     InvalidName,
+    LogTruncated,
     ModelOutputError,
     NothingToRollBack,
+    StoreUnreachable,
     UnknownAliasError,
     UnknownModelError,
     UnknownVersionError,
     UnsuitableData,
+    UnsuitableStore,
+    UntrustedArtifact,
+    UnusableKey,
 )
 from scoreline_artifacts.manifest import Manifest, Outputs
 from scoreline_artifacts.releases import Release
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.signing import KeyRing
 from scoreline_artifacts.store import Store
 
 __all__ = [
@@ -22,8 +29,11 @@ __all__ = [
     "Column",
     "ColumnType",
     "CorruptArtifact",
+    "Distrust",
     "GoldenMismatch",
     "InvalidName",
+    "KeyRing",
+    "LogTruncated",
     "Manifest",
     "ModelOutputError",
     "NothingToRollBack",
@@ -31,8 +41,12 @@ __all__ = [
     "Release",
     "Schema",
     "Store",
+    "StoreUnreachable",
     "UnknownAliasError",
     "UnknownModelError",
     "UnknownVersionError",
     "UnsuitableData",
+    "UnsuitableStore",
+    "UntrustedArtifact",
+    "UnusableKey",
 ]
