@@ -17,10 +17,18 @@ WAIT_S = 45.0
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own SCORELINE_… variables must not reach a test, and least of all its server."""
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A developer's own SCORELINE_… variables must not reach a test, and least of all its server.
+
+    Nor must a test touch a developer's keys or cache: each has its own, and so have its processes.
+    """
     for name in [name for name in os.environ if name.startswith("SCORELINE_")]:
         monkeypatch.delenv(name)
+    own = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("SCORELINE_KEYS", str(own / "keys"))
+    monkeypatch.setenv("SCORELINE_CACHE", str(own / "cache"))
 
 
 @pytest.fixture(scope="session")

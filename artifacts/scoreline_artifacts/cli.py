@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from scoreline_artifacts import releases
-from scoreline_artifacts.errors import ArtifactError, UnknownAliasError, UnknownModelError
+from scoreline_artifacts.errors import (
+    ArtifactError,
+    CorruptArtifact,
+    UnknownAliasError,
+    UnknownModelError,
+    UntrustedArtifact,
+)
+from scoreline_artifacts.explained import explained
 from scoreline_artifacts.store import Store
-
-
-class Refused(click.ClickException):
-    """Raised to end a command because what was asked for is not there."""
-
-    exit_code = 2
-
-
-@contextmanager
-def explained() -> Iterator[None]:
-    """Turn what the store says into a command's message and exit code."""
-    try:
-        yield
-    except ArtifactError as error:
-        raise Refused(str(error)) from error
 
 
 @click.command()
@@ -47,32 +38,49 @@ def versions(model: str, as_json: bool) -> None:
         found = store.versions(model)
         if not found:
             raise UnknownModelError(model, store.root, store.models())
-        rows = [_row(store, model, version) for version in found]
+        named = _named(store, model)
+        rows = [_row(store, model, version, named.get(version, [])) for version in found]
     if as_json:
         click.echo(json.dumps(rows))
         return
-    table = Table("version", "released as", "created", "metrics", title=f"model {model}")
+    table = Table(
+        "version", "released as", "created", "metrics", "signed by", title=f"model {model}"
+    )
     for row in rows:
         figures = {k: v for k, v in row["metrics"].items() if isinstance(v, int | float)}
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        table.add_row(
-            str(row["version"]), ", ".join(row["aliases"]) or "–", row["created_at"], metrics
-        )
+        aliases = ", ".join(row["aliases"]) or "–"
+        seen = (metrics, (row["key"] or "")[:8]) if row["key"] else (escape(row["refused"]), "–")
+        table.add_row(str(row["version"]), aliases, row["created_at"] or "–", *seen)
     Console().print(table)
 
 
-def _row(store: Store, model: str, version: int) -> dict[str, Any]:
-    manifest = store.manifest(model, version)
-    named = [
-        alias
-        for alias in releases.aliases(store, model)
-        if (release := releases.current(store, model, alias)) and release.version == version
-    ]
+def _named(store: Store, model: str) -> dict[int, list[str]]:
+    """Aliases by the version that they name; one whose log is not right names none."""
+    named: dict[int, list[str]] = {}
+    for alias in releases.aliases(store, model):
+        try:
+            release = releases.current(store, model, alias)
+        except ArtifactError as error:
+            click.echo(f"Warning: {alias} names nothing: {error}", err=True)
+        else:
+            if release is not None:
+                named.setdefault(release.version, []).append(alias)
+    return named
+
+
+def _row(store: Store, model: str, version: int, aliases: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"version": version, "aliases": aliases}
+    try:
+        found = store.verified(model, version)
+    except (CorruptArtifact, UntrustedArtifact) as error:
+        return {**row, "created_at": None, "metrics": {}, "key": None, "refused": str(error)}
     return {
-        "version": version,
-        "aliases": named,
-        "created_at": manifest.created_at,
-        "metrics": manifest.metrics,
+        **row,
+        "created_at": found.manifest.created_at,
+        "metrics": found.manifest.metrics,
+        "key": found.key,
+        "refused": None,
     }
 
 

@@ -13,11 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from scoreline_artifacts import environment, golden
-from scoreline_artifacts.cli import explained, resolve
+from scoreline_artifacts.cli import resolve
+from scoreline_artifacts.explained import explained
 from scoreline_artifacts.manifest import GOLDEN, Manifest
 from scoreline_artifacts.schema import Column
 from scoreline_artifacts.snapshot import SOURCES
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store import Store, VerifiedManifest
 
 GOLDEN_SHOWN = 3
 CATEGORIES_SHOWN = 8
@@ -42,14 +43,15 @@ def inspect(model: str, check: bool, as_json: bool) -> None:
     """
     with explained():
         store = Store.from_environment()
-        manifest = store.manifest(*resolve(store, model))
+        verified = store.verified(*resolve(store, model))
+        manifest = verified.manifest
         files = {name: store.read(manifest, name) for name in manifest.files}
         rows = golden.decode(files[GOLDEN])
     checked = _check(manifest, files) if check else None
     if as_json:
         click.echo(_as_json(manifest, checked))
     else:
-        Console().print(Group(*_shown(manifest, rows), *(checked.shown() if checked else ())))
+        Console().print(Group(*_shown(verified, rows), *(checked.shown() if checked else ())))
     if checked is not None and not checked.usable:
         raise click.exceptions.Exit(1)
 
@@ -103,8 +105,9 @@ def _as_json(manifest: Manifest, checked: Checked | None) -> str:
     return json.dumps(said)
 
 
-def _shown(manifest: Manifest, rows: list[golden.GoldenRow]) -> Iterator[Table]:
-    yield _facts(manifest)
+def _shown(verified: VerifiedManifest, rows: list[golden.GoldenRow]) -> Iterator[Table]:
+    manifest = verified.manifest
+    yield _facts(manifest, verified.key)
     yield _input(manifest.schema.columns)
     yield _needs(manifest)
     travelling = [name for name in manifest.files if name.startswith(SOURCES)]
@@ -113,9 +116,10 @@ def _shown(manifest: Manifest, rows: list[golden.GoldenRow]) -> Iterator[Table]:
     yield _golden(rows)
 
 
-def _facts(manifest: Manifest) -> Table:
+def _facts(manifest: Manifest, key: str) -> Table:
     table = Table(show_header=False, title=f"{manifest.model}@{manifest.version}")
     table.add_row("created", manifest.created_at)
+    table.add_row("signed by", key)
     table.add_row("format", str(manifest.format_version))
     table.add_row("method", manifest.outputs.method)
     table.add_row("classes", escape(str(manifest.outputs.classes)))

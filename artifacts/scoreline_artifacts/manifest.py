@@ -7,10 +7,10 @@ An artifact is a directory that never changes once it is published:
     golden.jsonl     golden rows: raw records and the answers that training gave
     sources/…        modules and data files of the training project that the pipeline needs
     report.html      how good it is, for people
-    signature.json   (reserved) an Ed25519 signature over the bytes of manifest.json
+    signature.json   an Ed25519 signature over the bytes of manifest.json, see signing.py
 
 The manifest binds model, version, and the size and sha256 of every file but itself and the
-signature. `sources` and `signature_key` have their place in it and are empty in format 1.
+signature; the signature names the key. Format 1 was not signed, and is refused.
 
 To change the format: raise FORMAT_VERSION, keep `decode` reading every format that was ever
 released, and put an artifact written by the old one under `tests/artifacts/`. Adding a field with a
@@ -26,8 +26,9 @@ from typing import Any
 from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.schema import Schema
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
 PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
 
@@ -79,8 +80,6 @@ class Manifest:
     """Rows, parameters and whatever else the training job wants to be remembered."""
     sources: dict[str, str] = field(default_factory=dict)
     """Modules of the training project that travel: name to file."""
-    signature_key: str | None = None
-    """Reserved: fingerprint of the key that signs."""
     format_version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:
@@ -98,6 +97,10 @@ class Manifest:
         try:
             values = json.loads(data)
             found = values.get("format_version")
+            if found == 1:
+                raise CorruptArtifact(
+                    path, "format 1 was published by a Scoreline that did not sign"
+                )
             if found != FORMAT_VERSION:
                 raise CorruptArtifact(
                     path, f"format {found} is not known here, only {FORMAT_VERSION}; update this"

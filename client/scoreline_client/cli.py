@@ -52,11 +52,13 @@ _LISTED = {
     "train": _Listed("Run a training job and publish what it fits.", "training"),
     "predict": _Listed("Predict records given as JSON."),
     "score": _Listed("Score a CSV file into another one."),
-    "versions": _Listed("List the versions of a model."),
+    "versions": _Listed("List the versions of a model.", "worker"),
     "promote": _Listed("Let a model answer with a version.", "worker"),
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
     "status": _Listed("Show queues, workers and the versions that they serve."),
-    "inspect": _Listed("Show what an artifact holds and needs."),
+    "inspect": _Listed("Show what an artifact holds and needs.", "worker"),
+    "keygen": _Listed("Make the key pair that signs what is published here.", "worker"),
+    "keys": _Listed("List, trust and revoke the keys that sign.", "worker"),
 }
 """In the order in which they are listed."""
 

@@ -58,7 +58,8 @@ class PublishedVersion:
 
     name: str
     version: int
-    path: Path
+    path: Path | str
+    """Where it is: a folder, or a URL."""
     manifest: Manifest
     release: Release | None = None
     """The release that points at it, or None."""
@@ -136,7 +137,7 @@ def publish(
     published = PublishedVersion(
         name=name,
         version=manifest.version,
-        path=store.path(name, manifest.version),
+        path=store.location(name, manifest.version),
         manifest=manifest,
     )
     if settings is not None:
