@@ -102,12 +102,15 @@ def load(store: Store, model: str, version: int) -> LoadedVersion:
 
     Raises:
         UnknownModelError, UnknownVersionError: it is not in the store.
+        UntrustedArtifact: it is not signed by a key that is trusted here; nothing was unpickled.
         CorruptArtifact: its bytes are not those that were published; nothing was unpickled.
         GoldenMismatch: it answers otherwise here than in training.
     """
     manifest = store.manifest(model, version)
-    rows = golden.decode(store.read(manifest, GOLDEN))
-    pipeline = pickling.restore(store.read(manifest, PIPELINE))
+    # All of them, also those that are not needed to serve: an artifact is right, or it is refused.
+    files = store.read_all(manifest)
+    rows = golden.decode(files[GOLDEN])
+    pipeline = pickling.restore(files[PIPELINE])
     loaded = LoadedVersion(
         pipeline=pipeline,
         model=model,
