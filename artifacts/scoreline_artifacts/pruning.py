@@ -44,7 +44,8 @@ def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = N
 
     Raises:
         UnknownModelError: there is no such model.
-        UntrustedArtifact, CorruptArtifact: a release log is not right, so nobody knows what it names.
+        UntrustedArtifact, CorruptArtifact: an alias's last release is not right, so nobody knows what
+            it names.
     """
     versions = store.versions(model)
     if not versions:
@@ -116,7 +117,8 @@ def _reasons(
 ) -> dict[int, list[str]]:
     reasons: dict[int, list[str]] = {}
     for alias in releases.aliases(store, model):
-        log = releases.history(store, model, alias)
+        # A release by a key that was revoked since needs no version: that key's are not loaded.
+        log = releases.history(store, model, alias, trusted_only=True)
         for version, reason in _needed(alias, log, now):
             reasons.setdefault(version, []).append(reason)
     for version in pins(store, model):
@@ -129,9 +131,10 @@ def _reasons(
 def _needed(alias: str, log: Sequence[Release], now: datetime) -> list[tuple[int, str]]:
     """Versions that an alias needs, with the reason; each once."""
     needed = {log[-1].version: f"{alias} names it"}
-    before = releases.release_before(log)
-    if before is not None:
-        needed.setdefault(before.version, f"a rollback of {alias} would name it")
+    number = releases.number_before(log[-1])
+    for release in log:
+        if release.sequence == number:
+            needed.setdefault(release.version, f"a rollback of {alias} would name it")
     for release, following in pairwise(log):
         if now - _moment(following, now) < IN_USE:
             days = IN_USE.days

@@ -145,6 +145,15 @@ def test_nothing_goes_while_a_log_cannot_be_trusted(store: Store) -> None:
     assert store.versions("pima") == list(range(1, 10))
 
 
+def test_an_old_release_by_a_revoked_key_needs_no_version_and_is_no_obstacle(store: Store) -> None:
+    _promote(store, 1)
+    store.ring.revoke(str(store.ring.own_fingerprint()))
+    store.ring.generate(rotate=True)
+    store.publish("pima", FILES, _manifest)
+    _promote(store, 10)
+    assert list(pruning.prune(store, "pima", keep=1).kept) == [10]
+
+
 def test_a_version_that_is_promoted_meanwhile_stays(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

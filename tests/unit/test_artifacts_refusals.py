@@ -87,8 +87,8 @@ class World:
     @property
     def files(self) -> list[Path]:
         """Every file that decides what serves."""
-        entries = [self.entry(number) for number in (1, 2)]
-        return sorted(path for path in self.version.rglob("*") if path.is_file()) + entries
+        artifact = sorted(path for path in self.version.rglob("*") if path.is_file())
+        return [*artifact, self.entry(2)]
 
     def publish(self, store: Store, model: str = "pima", note: bytes = b"1") -> Manifest:
         files = {
@@ -295,10 +295,6 @@ def _entry_of_another_alias(world: World) -> None:
     shutil.copy(world.entry(3, "candidate"), world.entry(3))
 
 
-def _first_entry_removed(world: World) -> None:
-    world.entry(1).unlink()
-
-
 def _unsigned_rollback(world: World) -> None:
     release = releases.current(world.store, "pima")
     assert release is not None
@@ -345,7 +341,6 @@ ATTACKS: dict[str, list[Attack]] = {
         _pointer_back_by_removal,
         _pointer_back_by_an_old_entry,
         _entry_of_another_alias,
-        _first_entry_removed,
     ],
     "format 1": [_format_1],
 }
