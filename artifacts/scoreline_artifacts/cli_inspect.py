@@ -45,7 +45,7 @@ def inspect(model: str, check: bool, as_json: bool) -> None:
         store = Store.from_environment()
         verified = store.verified(*resolve(store, model))
         manifest = verified.manifest
-        files = {name: store.read(manifest, name) for name in manifest.files}
+        files = store.read_all(manifest)
         rows = golden.decode(files[GOLDEN])
     checked = _check(manifest, files) if check else None
     if as_json:

@@ -2,14 +2,15 @@
 
 Who can write to the store can take the last entries of a log away, and what is left is signed all the
 same. A running worker never goes back; for one that starts again, the number that was seen is kept in
-a small file under the cache folder, by the log's identity: the sha256 of its first entry. A log that
-was begun anew, in another store, is another log.
+a small file under the cache folder, by the log's own random number, which every entry is signed with.
+A log that was begun anew, in another store, is another log.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import logging
 import os
 from dataclasses import dataclass
@@ -36,7 +37,7 @@ class HighWater:
         """The marks under SCORELINE_CACHE, else under the user's caches."""
         return cls(cache.default_folder() / "seen")
 
-    def check(self, release: Release, *, log: str) -> None:
+    def check(self, release: Release) -> None:
         """Compare the last release of a log with what was seen, and remember it.
 
         A folder that cannot be used is a warning: then only running processes notice.
@@ -44,7 +45,8 @@ class HighWater:
         Raises:
             LogTruncated: a later one was seen.
         """
-        mark = self.folder / log
+        # Whatever stands in a signed entry: it must not lead out of the folder.
+        mark = self.folder / hashlib.sha256(release.log.encode()).hexdigest()
         try:
             seen = self._raise_to(mark, release.sequence)
         except OSError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import joblib
@@ -115,14 +114,18 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
 
     Raises:
         UnknownModelError, UnknownVersionError: it is not in the store.
+        UntrustedArtifact: it is not signed by a key that is trusted here; nothing was unpickled.
         CorruptArtifact: its bytes are not those that were published; nothing was unpickled.
         UnfitEnvironment: something that it needs is not here; nothing was unpickled.
         GoldenMismatch: it answers otherwise here than in training.
     """
     manifest = store.manifest(model, version)
     environment.check(manifest, strict=strict)
-    loaded = assemble(manifest, partial(store.read, manifest))
-    golden.check(loaded, golden.decode(store.read(manifest, GOLDEN)), manifest.tolerance)
+    # All of them, also those that are not needed to serve: an artifact is right, or it is refused.
+    files = store.read_all(manifest)
+    # Popped: a large pipeline's bytes are not kept beside it while it is checked.
+    loaded = assemble(manifest, files.pop)
+    golden.check(loaded, golden.decode(files.pop(GOLDEN)), manifest.tolerance)
     return loaded
 
 

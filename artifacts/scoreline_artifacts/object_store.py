@@ -65,11 +65,11 @@ class ObjectStore:
         return f"{self.root}/{path}"
 
     def names(self, folder: str) -> list[str]:
-        with self._reached():
-            try:
+        try:
+            with self._reached():
                 found = self._system.ls(self._at(folder), detail=False)
-            except (FileNotFoundError, NotADirectoryError):
-                return []
+        except FileNotFoundError:
+            return []
         return [name.rstrip("/").rpartition("/")[2] for name in found]
 
     def names_below(self, folder: str) -> dict[str, list[str]]:
@@ -105,7 +105,7 @@ class ObjectStore:
             self._prove(path, data)
 
     def remove(self, path: str) -> None:
-        with self._reached(), contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError), self._reached():
             self._system.rm_file(self._at(path))
 
     def versions(self, model: str) -> list[int]:
@@ -156,12 +156,12 @@ class ObjectStore:
 
     def _taken_at(self, model: str, number: int) -> float:
         """When a number was taken, by the service's clock; of what has no owner, long ago."""
-        with self._reached():
-            try:
+        try:
+            with self._reached():
                 at = self._at(f"{model}/numbers/{number}.json")
                 return float(self._system.modified(at).timestamp())
-            except FileNotFoundError:
-                return 0.0
+        except FileNotFoundError:
+            return 0.0
 
     def _create(self, path: str, data: bytes) -> None:
         with (
@@ -194,11 +194,11 @@ class ObjectStore:
 
     def _sizes(self, folder: str) -> dict[str, int]:
         start = self._at(folder) + "/"
-        with self._reached():
-            try:
+        try:
+            with self._reached():
                 found = self._system.find(start, detail=True)
-            except FileNotFoundError:
-                return {}
+        except FileNotFoundError:
+            return {}
         return {
             path.removeprefix(start): int(one["size"])
             for path, one in found.items()
@@ -222,7 +222,7 @@ class ObjectStore:
     def _remove_folder(self, folder: str) -> None:
         paths = [self._at(f"{folder}/{name}") for name in self._sizes(folder)]
         if paths:
-            with self._reached(), contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError), self._reached():
                 self._system.rm(paths)
 
     def _at(self, path: str) -> str:

@@ -11,11 +11,10 @@ entries were taken away from the end is noticed by who saw them, see high_water.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -30,7 +29,7 @@ from scoreline_artifacts.errors import (
 )
 from scoreline_artifacts.high_water import HighWater
 from scoreline_artifacts.names import check_name, is_name
-from scoreline_artifacts.signing import Purpose
+from scoreline_artifacts.signing import REPAIR, Purpose
 from scoreline_artifacts.store import Store
 
 PRODUCTION = "production"
@@ -53,6 +52,8 @@ class Release:
     """For a rollback: the number of the release whose state it restores."""
     created_at: str = ""
     """ISO 8601, UTC."""
+    log: str = ""
+    """Which log it belongs to: a random number, chosen at the first release and kept from then on."""
     nonce: str = ""
     """Random, so that no two entries are the same bytes."""
 
@@ -120,7 +121,7 @@ def current(store: Store, model: str, alias: str = PRODUCTION) -> Release | None
         CorruptArtifact: it is about something else.
     """
     numbers = _numbers(store, model, alias)
-    return _read(store, model, alias, numbers[-1]).release if numbers else None
+    return _read(store, model, alias, numbers[-1]) if numbers else None
 
 
 def newest(store: Store, model: str, alias: str, *, seen: HighWater) -> Release | None:
@@ -129,41 +130,54 @@ def newest(store: Store, model: str, alias: str, *, seen: HighWater) -> Release 
     Raises:
         LogTruncated: a later release was seen on this machine; otherwise as for `current`.
     """
-    numbers = _numbers(store, model, alias)
-    if not numbers:
-        return None
-    last = _read(store, model, alias, numbers[-1])
-    first = last if numbers[-1] == 1 else _read(store, model, alias, 1)
-    seen.check(last.release, log=first.identity)
-    return last.release
+    release = current(store, model, alias)
+    if release is not None:
+        seen.check(release)
+    return release
 
 
-def history(store: Store, model: str, alias: str = PRODUCTION) -> list[Release]:
-    """All releases of an alias, oldest first.
+def history(
+    store: Store, model: str, alias: str = PRODUCTION, *, trusted_only: bool = False
+) -> list[Release]:
+    """All releases of an alias, oldest first; or those that are trusted, and the last one.
 
     Raises:
         UntrustedArtifact: one of them is not signed by a key that is trusted here.
         CorruptArtifact: one of them is about something else, or not there.
     """
-    count = max(_numbers(store, model, alias), default=0)
-    return [_read(store, model, alias, number).release for number in range(1, count + 1)]
+    last = max(_numbers(store, model, alias), default=0)
+    found = []
+    for number in range(1, last + 1):
+        try:
+            found.append(_read(store, model, alias, number))
+        except (UntrustedArtifact, CorruptArtifact):
+            if number == last or not trusted_only:
+                raise
+    return found
 
 
 def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> Release:
     """Let an alias name a version; one that it names already makes no new release.
 
+    A last entry that is not trusted, such as one by a key that was revoked, is no obstacle: the new
+    one follows it.
+
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
-        UntrustedArtifact, CorruptArtifact: it could not serve, or the log is not right.
+        UntrustedArtifact, CorruptArtifact: the version could not serve.
         InvalidName: the alias's name cannot be one.
     """
     store.manifest(model, version)
     while True:
-        now = current(store, model, alias)
+        last = max(_numbers(store, model, alias), default=0)
+        try:
+            now = _read(store, model, alias, last) if last else None
+        except (UntrustedArtifact, CorruptArtifact):
+            now = None
         if now is not None and now.version == version:
             return now
-        number = 1 if now is None else now.sequence + 1
-        release = _append(store, model, alias, version=version, sequence=number)
+        log = now.log if now else secrets.token_hex(16)
+        release = _append(store, model, alias, version=version, sequence=last + 1, log=log)
         if release is not None:
             return release
 
@@ -174,22 +188,25 @@ def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
     Raises:
         UnknownAliasError: it never named anything.
         NothingToRollBack: there is nothing before.
-        UntrustedArtifact, CorruptArtifact: what was before could not serve, or the log is not right.
+        UntrustedArtifact, CorruptArtifact: the release now or before is not right, or the version
+            before could not serve.
     """
     while True:
-        log = history(store, model, alias)
-        if not log:
+        now = current(store, model, alias)
+        if now is None:
             raise UnknownAliasError(model, alias, aliases(store, model))
-        before = release_before(log)
-        if before is None:
+        number = number_before(now)
+        if not number:
             raise NothingToRollBack(model, alias)
+        before = _read(store, model, alias, number)
         store.manifest(model, before.version)
         release = _append(
             store,
             model,
             alias,
             version=before.version,
-            sequence=log[-1].sequence + 1,
+            sequence=now.sequence + 1,
+            log=now.log,
             kind=ROLLBACK,
             returns_to=before.returns_to or before.sequence,
         )
@@ -197,12 +214,10 @@ def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
             return release
 
 
-def release_before(log: Sequence[Release]) -> Release | None:
-    """The release that a rollback would restore, given all of them, oldest first."""
-    by_number = {release.sequence: release for release in log}
-    now = log[-1]
+def number_before(release: Release) -> int:
+    """The number of the release that a rollback of this one restores; 0 if there is none."""
     # A rollback stands for the release that it restored; what came before that one is before.
-    return by_number.get((now.returns_to or now.sequence) - 1)
+    return (release.returns_to or release.sequence) - 1
 
 
 def _append(store: Store, model: str, alias: str, **values: Any) -> Release | None:
@@ -246,15 +261,7 @@ def _entries(names: Iterable[str]) -> list[int]:
     return sorted(int(found[1]) for name in names if (found := _ENTRY.fullmatch(name)))
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A release that was found right, and the sha256 of its bytes."""
-
-    release: Release
-    identity: str
-
-
-def _read(store: Store, model: str, alias: str, number: int) -> _Entry:
+def _read(store: Store, model: str, alias: str, number: int) -> Release:
     path = _path(model, alias, number)
     place = store.backend.place(path)
     try:
@@ -263,10 +270,10 @@ def _read(store: Store, model: str, alias: str, number: int) -> _Entry:
         raise CorruptArtifact(place, "it cannot be read: no file") from error
     line, end, signature = data.partition(b"\n")
     if not end:
-        raise UntrustedArtifact(place, Distrust.UNSIGNED, "Release the version again.")
+        raise UntrustedArtifact(place, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
     store.ring.verify(Purpose.RELEASE, line, signature, about=place)
     release = Release.decode(line, place)
     if (release.model, release.alias, release.sequence) != (model, alias, number):
         about = f"{release.model}@{release.alias}, number {release.sequence}"
         raise CorruptArtifact(place, f"the release is about {about}")
-    return _Entry(release, hashlib.sha256(data).hexdigest())
+    return release

@@ -58,6 +58,16 @@ class Purpose(StrEnum):
     """One entry of a release log."""
 
 
+REPAIR = {
+    Purpose.ARTIFACT: "Publish it again; do not repair it by hand.",
+    Purpose.RELEASE: (
+        "Promote a version again: a new release follows this one. If nobody whom you trust wrote "
+        "this file, find out who did."
+    ),
+}
+"""What to do about something that is not signed, or not rightly."""
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One public key of a folder."""
@@ -150,14 +160,14 @@ class KeyRing:
         try:
             claimed = Signature.decode(signature)
         except ValueError as error:
-            raise UntrustedArtifact(about, Distrust.BAD_SIGNATURE, _PUBLISH_AGAIN) from error
+            advice = REPAIR[Purpose(purpose)]
+            raise UntrustedArtifact(about, Distrust.BAD_SIGNATURE, advice) from error
         public = self._believed(claimed.key, about)
         try:
             public.verify(claimed.signature, _message(purpose, data))
         except InvalidSignature as error:
-            raise UntrustedArtifact(
-                about, Distrust.BAD_SIGNATURE, _PUBLISH_AGAIN, claimed.key
-            ) from error
+            advice = REPAIR[Purpose(purpose)]
+            raise UntrustedArtifact(about, Distrust.BAD_SIGNATURE, advice, claimed.key) from error
         return claimed.key
 
     def known(self) -> list[Key]:
@@ -266,7 +276,7 @@ class KeyRing:
 
     def _believed(self, fingerprint: str, about: object) -> Ed25519PublicKey:
         if self._is_revoked(fingerprint):
-            advice = "Publish it again with another key; `scoreline keys` lists what is known here."
+            advice = "Publish or promote it again with another key; `scoreline keys` lists those known here."
             raise UntrustedArtifact(about, Distrust.REVOKED_KEY, advice, fingerprint)
         path = self._trusted / f"{fingerprint}.pem"
         try:
@@ -344,9 +354,6 @@ class KeyRing:
         # One after the other: mkdir gives its mode to the last one only.
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
-
-
-_PUBLISH_AGAIN = "Publish or release it again; do not repair it by hand."
 
 
 def fingerprint_of(public: Ed25519PublicKey) -> str:

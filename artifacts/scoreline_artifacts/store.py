@@ -170,6 +170,14 @@ class Store:
             return self._read_verified(path, expected)
         return self._cache.fetch(expected, lambda: self._read_verified(path, expected))
 
+    def read_all(self, manifest: Manifest) -> dict[str, bytes]:
+        """The bytes of every file, all of them verified before any is used.
+
+        Raises:
+            CorruptArtifact: one of them is not what was published.
+        """
+        return {name: self.read(manifest, name) for name in manifest.files}
+
     def publish(
         self, model: str, files: Mapping[str, bytes], make_manifest: Callable[[int], Manifest]
     ) -> Manifest:

@@ -57,6 +57,9 @@ _LISTED = {
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
     "status": _Listed("Show queues, workers and the versions that they serve."),
     "inspect": _Listed("Show what an artifact holds and needs.", "worker"),
+    "pin": _Listed("Keep a version, whatever prune removes.", "worker"),
+    "unpin": _Listed("Let prune remove a version again.", "worker"),
+    "prune": _Listed("Remove the versions that nothing needs.", "worker"),
     "keygen": _Listed("Make the key pair that signs what is published here.", "worker"),
     "keys": _Listed("List, trust and revoke the keys that sign.", "worker"),
 }

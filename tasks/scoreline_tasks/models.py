@@ -209,7 +209,8 @@ class Models:
         """What serves when a release's version cannot: the one before it, newest first."""
         if known is not None and known.loaded is not None:
             return known.loaded
-        for earlier in reversed(releases.history(self._store, release.model, release.alias)):
+        log = releases.history(self._store, release.model, release.alias, trusted_only=True)
+        for earlier in reversed(log):
             if (earlier.model, earlier.version) in self._refused:
                 continue
             try:

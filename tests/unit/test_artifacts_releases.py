@@ -28,24 +28,22 @@ from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.high_water import HighWater
 from scoreline_artifacts.signing import Purpose
 
+MANIFEST = Manifest(
+    model="pima",
+    version=0,
+    created_at="2026-01-31T12:00:00+00:00",
+    files={},
+    schema=Schema(()),
+    outputs=Outputs(method="predict"),
+)
+
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     """A store with versions 1 to 4 of model pima."""
     store = Store(tmp_path)
     for _ in range(4):
-        store.publish(
-            "pima",
-            {},
-            lambda version: Manifest(
-                model="pima",
-                version=version,
-                created_at="2026-01-31T12:00:00+00:00",
-                files={},
-                schema=Schema(()),
-                outputs=Outputs(method="predict"),
-            ),
-        )
+        store.publish("pima", {}, lambda version: replace(MANIFEST, version=version))
     return store
 
 
@@ -241,6 +239,42 @@ def test_a_release_that_was_taken_out_of_the_middle_is_missed(store: Store) -> N
     _entry(store, 2).unlink()
     with pytest.raises(CorruptArtifact, match=r"00000002\.json: it cannot be read: no file"):
         releases.rollback(store, "pima")
+    with pytest.raises(CorruptArtifact, match=r"00000002\.json: it cannot be read: no file"):
+        releases.history(store, "pima")
+
+
+def test_after_a_key_was_revoked_what_is_released_anew_serves_and_can_be_rolled_back(
+    store: Store, seen: HighWater
+) -> None:
+    releases.promote(store, "pima", 1)
+    store.ring.revoke(str(store.ring.own_fingerprint()))
+    store.ring.generate(rotate=True)
+    for version in (5, 6):
+        store.publish("pima", {}, lambda version: replace(MANIFEST, version=version))
+        release = releases.promote(store, "pima", version)
+        assert releases.newest(store, "pima", "production", seen=seen) == release
+    assert _roll_back(store) == 5
+    trusted = releases.history(store, "pima", trusted_only=True)
+    assert [one.sequence for one in trusted] == [2, 3, 4]
+    with pytest.raises(UntrustedArtifact):
+        _roll_back(store)
+
+
+def test_a_release_can_be_made_although_the_last_entry_is_not_right(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    _entry(store, 2).write_bytes(b"nobody signed this")
+    assert releases.promote(store, "pima", 1).sequence == 3
+    assert _current(store) == 1
+
+
+def test_all_releases_of_a_log_bear_its_number(store: Store) -> None:
+    for version in (1, 2):
+        releases.promote(store, "pima", version)
+    releases.rollback(store, "pima")
+    releases.promote(store, "pima", 1, "candidate")
+    assert len({one.log for one in releases.history(store, "pima")}) == 1
+    candidate = releases.history(store, "pima", "candidate")[0]
+    assert candidate.log != releases.history(store, "pima")[0].log
 
 
 def test_a_linked_log_is_refused(store: Store, tmp_path: Path) -> None:
