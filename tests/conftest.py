@@ -1,11 +1,16 @@
-"""What all tests share: a private Valkey, started for the session and never one that was found."""
+"""What all tests share: servers of their own, started for the session and never found running."""
 
 from __future__ import annotations
 
 import os
+import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import pytest
 from redis import Redis
@@ -17,10 +22,18 @@ WAIT_S = 45.0
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's own SCORELINE_… variables must not reach a test, and least of all its server."""
+def _no_settings_from_outside(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A developer's own SCORELINE_… variables must not reach a test, and least of all its server.
+
+    Nor must a test touch a developer's keys or cache: each has its own, and so have its processes.
+    """
     for name in [name for name in os.environ if name.startswith("SCORELINE_")]:
         monkeypatch.delenv(name)
+    own = tmp_path_factory.mktemp("own")
+    monkeypatch.setenv("SCORELINE_KEYS", str(own / "keys"))
+    monkeypatch.setenv("SCORELINE_CACHE", str(own / "cache"))
 
 
 @pytest.fixture(scope="session")
@@ -52,6 +65,40 @@ def redis_url(valkey_server: Any, redis_client: Redis) -> str:
 def client_settings(redis_url: str) -> ClientSettings:
     """Settings of a client of the private server."""
     return ClientSettings(redis_url=redis_url)
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """moto's S3 with a bucket `models`, in a process of its own: its warnings stay there."""
+    command = [sys.executable, "-m", "tests.moto_server"]
+    root = Path(__file__).resolve().parents[1]
+    with subprocess.Popen(
+        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as server:
+        assert server.stdout is not None
+        url = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        with urlopen(Request(f"{url}/models", method="PUT")):
+            yield url
+        server.kill()
+
+
+@pytest.fixture
+def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store in the bucket; this process and its children reach it."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    settings = {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+    }
+    for name, value in settings.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://models/{secrets.token_hex(8)}"
 
 
 @pytest.fixture

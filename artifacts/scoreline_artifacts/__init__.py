@@ -3,18 +3,27 @@
 from scoreline_artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
+    Distrust,
+    DoesNotTravel,
     GoldenMismatch,
     InvalidName,
+    LogTruncated,
     ModelOutputError,
     NothingToRollBack,
+    StoreUnreachable,
+    UnfitEnvironment,
     UnknownAliasError,
     UnknownModelError,
     UnknownVersionError,
     UnsuitableData,
+    UnsuitableStore,
+    UntrustedArtifact,
+    UnusableKey,
 )
 from scoreline_artifacts.manifest import Manifest, Outputs
 from scoreline_artifacts.releases import Release
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.signing import KeyRing
 from scoreline_artifacts.store import Store
 
 __all__ = [
@@ -22,8 +31,12 @@ __all__ = [
     "Column",
     "ColumnType",
     "CorruptArtifact",
+    "Distrust",
+    "DoesNotTravel",
     "GoldenMismatch",
     "InvalidName",
+    "KeyRing",
+    "LogTruncated",
     "Manifest",
     "ModelOutputError",
     "NothingToRollBack",
@@ -31,8 +44,13 @@ __all__ = [
     "Release",
     "Schema",
     "Store",
+    "StoreUnreachable",
+    "UnfitEnvironment",
     "UnknownAliasError",
     "UnknownModelError",
     "UnknownVersionError",
     "UnsuitableData",
+    "UnsuitableStore",
+    "UntrustedArtifact",
+    "UnusableKey",
 ]

@@ -7,12 +7,21 @@ ArtifactError
 ├── UnknownAliasError     nothing was ever released under this alias
 ├── NothingToRollBack     an alias has no earlier release
 ├── CorruptArtifact       files are not what the manifest says, or no manifest at all
+├── UntrustedArtifact     not signed, or not by a key that is trusted here
+├── LogTruncated          a release log ends before a release that was seen here
+├── UnusableKey           a key file cannot be made, read or used
+├── UnsuitableStore       a place that cannot hold an artifact store
+├── StoreUnreachable      the store does not answer, or lets nobody in
 ├── UnsuitableData        a frame or pipeline that cannot be published
+│   └── DoesNotTravel     something of it cannot come along to the workers
+├── UnfitEnvironment      this environment lacks what a version needs
 ├── GoldenMismatch        a loaded version answers otherwise than it did in training
 └── ModelOutputError      a pipeline answers with something that cannot be an answer
 """
 
 from __future__ import annotations
+
+from enum import StrEnum
 
 
 class ArtifactError(Exception):
@@ -77,8 +86,81 @@ class CorruptArtifact(ArtifactError):
         self.reason = reason
 
 
+class Distrust(StrEnum):
+    """Why something is not trusted."""
+
+    UNSIGNED = "it is not signed"
+    NO_KEYS = "no key is trusted here"
+    UNKNOWN_KEY = "the key that signed it is not trusted here"
+    REVOKED_KEY = "the key that signed it was revoked here"
+    BAD_SIGNATURE = "the signature does not fit: it was changed, or signed as something else"
+
+
+class UntrustedArtifact(ArtifactError):
+    """Raised when something is not signed by a key that is trusted here; nothing was unpickled."""
+
+    def __init__(
+        self, about: object, reason: Distrust, advice: str, fingerprint: str | None = None
+    ) -> None:
+        by = f" (key {fingerprint})" if fingerprint else ""
+        super().__init__(f"{about}: {reason}{by}. {advice}")
+        self.about = about
+        self.reason = reason
+        self.fingerprint = fingerprint
+
+
+class LogTruncated(ArtifactError):
+    """Raised when a release log ends before a release that was seen here."""
+
+    def __init__(self, model: str, alias: str, found: int, seen: int, mark: object) -> None:
+        super().__init__(
+            f"the releases of {model}@{alias} end with number {found}, but number {seen} was seen "
+            f"here: somebody took releases away, or an old copy of the store was put in its place. "
+            f"Put the releases back; if the old copy is what you want, remove {mark} on every worker."
+        )
+        self.found = found
+        self.seen = seen
+
+
+class UnusableKey(ArtifactError):
+    """Raised when a key file cannot be made, read or used; the message says which one."""
+
+
+class UnsuitableStore(ArtifactError):
+    """Raised when a place cannot hold an artifact store."""
+
+    def __init__(self, root: object, reason: str) -> None:
+        super().__init__(f"{root} cannot be an artifact store: {reason}")
+        self.root = root
+
+
+class StoreUnreachable(ArtifactError):
+    """Raised when an object store does not answer, or does not let us in."""
+
+    def __init__(self, root: object, reason: object) -> None:
+        super().__init__(
+            f"the artifact store {root} cannot be used now: {reason}. "
+            "Check its URL, the network, and the credentials in this environment."
+        )
+        self.root = root
+
+
 class UnsuitableData(ArtifactError):
     """Raised when a frame or a pipeline cannot be published."""
+
+
+class DoesNotTravel(UnsuitableData):
+    """Raised when something that a pipeline needs cannot come along to the workers."""
+
+
+class UnfitEnvironment(ArtifactError):
+    """Raised when this environment lacks what a version needs; nothing of it was unpickled."""
+
+    def __init__(self, model: str, version: int, reasons: list[str]) -> None:
+        super().__init__(
+            f"{model}@{version} cannot be served in this environment: {'; '.join(reasons)}"
+        )
+        self.reasons = reasons
 
 
 class GoldenMismatch(ArtifactError):

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts import golden, pickling
+from scoreline_artifacts import environment, golden, pickling
 from scoreline_artifacts.errors import ArtifactError, ModelOutputError
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Manifest, Outputs
+from scoreline_artifacts.namespace import Namespace
 from scoreline_artifacts.records import frame_of_records
 from scoreline_artifacts.schema import Schema
+from scoreline_artifacts.snapshot import SOURCES
 from scoreline_artifacts.store import Store
 
 
@@ -40,6 +43,8 @@ class LoadedVersion:
     """What records are held to; None takes any mapping."""
     batchable: bool = True
     manifest: Manifest | None = None
+    namespace: Namespace | None = None
+    """Where the modules that came with it live."""
 
     @classmethod
     def of(
@@ -70,6 +75,11 @@ class LoadedVersion:
             ModelOutputError: the answer does not have one row for each row.
             Exception: whatever the pipeline raises.
         """
+        # Processes are the workers here: what an estimator wants to do with n_jobs is done by threads.
+        with joblib.parallel_config(backend="threading"):
+            return self._score(frame)
+
+    def _score(self, frame: pd.DataFrame) -> Scores:
         count = len(frame)
         probabilities = None
         if self.outputs.classes is not None:
@@ -97,28 +107,52 @@ class LoadedVersion:
         return golden.rows_of(records, self.score(checked.frame))
 
 
-def load(store: Store, model: str, version: int) -> LoadedVersion:
+def load(store: Store, model: str, version: int, *, strict: bool = False) -> LoadedVersion:
     """Bring a version into memory, proven to answer as it did in training.
+
+    `strict` refuses an environment that differs from training's in ways that often do not matter.
 
     Raises:
         UnknownModelError, UnknownVersionError: it is not in the store.
+        UntrustedArtifact: it is not signed by a key that is trusted here; nothing was unpickled.
         CorruptArtifact: its bytes are not those that were published; nothing was unpickled.
+        UnfitEnvironment: something that it needs is not here; nothing was unpickled.
         GoldenMismatch: it answers otherwise here than in training.
     """
     manifest = store.manifest(model, version)
-    rows = golden.decode(store.read(manifest, GOLDEN))
-    pipeline = pickling.restore(store.read(manifest, PIPELINE))
-    loaded = LoadedVersion(
-        pipeline=pipeline,
-        model=model,
-        version=version,
+    environment.check(manifest, strict=strict)
+    # All of them, also those that are not needed to serve: an artifact is right, or it is refused.
+    files = store.read_all(manifest)
+    # Popped: a large pipeline's bytes are not kept beside it while it is checked.
+    loaded = assemble(manifest, files.pop)
+    golden.check(loaded, golden.decode(files.pop(GOLDEN)), manifest.tolerance)
+    return loaded
+
+
+def assemble(
+    manifest: Manifest, read: Callable[[str], bytes], namespace: Namespace | None = None
+) -> LoadedVersion:
+    """Unpickle a version, whose files `read` brings, verified, and give its modules their own place."""
+    namespace = namespace or namespace_of(manifest, read)
+    return LoadedVersion(
+        pipeline=pickling.restore(read(PIPELINE), namespace),
+        model=manifest.model,
+        version=manifest.version,
         outputs=manifest.outputs,
         schema=manifest.schema,
         batchable=manifest.batchable,
         manifest=manifest,
+        namespace=namespace,
     )
-    golden.check(loaded, rows, manifest.tolerance)
-    return loaded
+
+
+def namespace_of(manifest: Manifest, read: Callable[[str], bytes]) -> Namespace:
+    """The private place of a version's modules; nothing in it has been executed yet."""
+    return Namespace(
+        f"{manifest.model}@{manifest.version}",
+        manifest.sources,
+        {name: read(name) for name in manifest.files if name.startswith(SOURCES)},
+    )
 
 
 def outputs_of(pipeline: Any) -> Outputs:

@@ -5,11 +5,12 @@ An artifact is a directory that never changes once it is published:
     manifest.json    this, canonical: sorted keys, no white space
     pipeline.dill    the fitted pipeline
     golden.jsonl     golden rows: raw records and the answers that training gave
-    sources/         (reserved) modules of the training project that the pipeline refers to
-    signature.json   (reserved) an Ed25519 signature over the bytes of manifest.json
+    sources/…        modules and data files of the training project that the pipeline needs
+    report.html      how good it is, for people
+    signature.json   an Ed25519 signature over the bytes of manifest.json, see signing.py
 
 The manifest binds model, version, and the size and sha256 of every file but itself and the
-signature. `sources` and `signature_key` have their place in it and are empty in format 1.
+signature; the signature names the key. Format 1 was not signed, and is refused.
 
 To change the format: raise FORMAT_VERSION, keep `decode` reading every format that was ever
 released, and put an artifact written by the old one under `tests/artifacts/`. Adding a field with a
@@ -25,8 +26,9 @@ from typing import Any
 from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.schema import Schema
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
+SIGNATURE = "signature.json"
 PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
 
@@ -68,14 +70,16 @@ class Manifest:
     tolerance: float = 1e-9
     """Relative and absolute difference from a golden row's numbers that still counts as equal."""
     libraries: dict[str, str] = field(default_factory=dict)
-    """Versions of Python and of the libraries of training."""
+    """Versions, in training, of Python and of every distribution that the pipeline refers to."""
+    imports: dict[str, str] = field(default_factory=dict)
+    """Versions of further distributions that the sources import, perhaps only at times."""
+    by_value: list[str] = field(default_factory=list)
+    """Functions of which the pickle holds the bytecode, which only one minor version of Python runs."""
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
     """Rows, parameters and whatever else the training job wants to be remembered."""
     sources: dict[str, str] = field(default_factory=dict)
-    """Reserved: module name to file."""
-    signature_key: str | None = None
-    """Reserved: fingerprint of the key that signs."""
+    """Modules of the training project that travel: name to file."""
     format_version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:
@@ -93,6 +97,10 @@ class Manifest:
         try:
             values = json.loads(data)
             found = values.get("format_version")
+            if found == 1:
+                raise CorruptArtifact(
+                    path, "format 1 was published by a Scoreline that did not sign"
+                )
             if found != FORMAT_VERSION:
                 raise CorruptArtifact(
                     path, f"format {found} is not known here, only {FORMAT_VERSION}; update this"

@@ -3,26 +3,37 @@
 The release with the highest number is in force. A new one is created whole, under a number that
 nobody else has, so two people who promote at the same moment make two releases, in some order.
 Nothing is ever changed or taken back: a rollback is a release as well.
+
+Every entry is signed: its first line is the release, its second line the signature of the first. An
+entry that is not right is an error for its alias; it is never passed over for the one before it. That
+entries were taken away from the end is noticed by who saw them, see high_water.py.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import secrets
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from scoreline_artifacts.errors import (
     CorruptArtifact,
+    Distrust,
     InvalidName,
     NothingToRollBack,
     UnknownAliasError,
+    UntrustedArtifact,
 )
-from scoreline_artifacts.store import Store, check_name, is_name, write_new
+from scoreline_artifacts.high_water import HighWater
+from scoreline_artifacts.names import check_name, is_name
+from scoreline_artifacts.signing import REPAIR, Purpose
+from scoreline_artifacts.store import Store
 
 PRODUCTION = "production"
+ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"
 _ENTRY = re.compile(r"([0-9]{8,})\.json")
 
@@ -41,6 +52,10 @@ class Release:
     """For a rollback: the number of the release whose state it restores."""
     created_at: str = ""
     """ISO 8601, UTC."""
+    log: str = ""
+    """Which log it belongs to: a random number, chosen at the first release and kept from then on."""
+    nonce: str = ""
+    """Random, so that no two entries are the same bytes."""
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self), sort_keys=True).encode()
@@ -58,6 +73,16 @@ class Release:
             raise CorruptArtifact(path, f"the release cannot be read: {error}") from error
 
 
+@dataclass(frozen=True, slots=True)
+class Head:
+    """How far the log of an alias goes."""
+
+    model: str
+    alias: str
+    sequence: int
+    """Number of its last release, from the name of its file."""
+
+
 def check_alias(name: str) -> str:
     """Return a name that may be an alias's.
 
@@ -69,42 +94,90 @@ def check_alias(name: str) -> str:
     return name
 
 
+def heads(store: Store) -> list[Head]:
+    """How far every log of the store goes, by names alone; nothing is read.
+
+    This is what a worker asks every few seconds: in an object store one listing of the models, and one
+    for each model.
+    """
+    models = sorted(name for name in store.backend.names("") if is_name(name))
+    return [
+        Head(model, alias, numbers[-1])
+        for model in models
+        for alias, numbers in sorted(_logs(store, model).items())
+    ]
+
+
 def aliases(store: Store, model: str) -> list[str]:
     """Aliases that were ever released, sorted."""
-    directory = store.root / check_name(model) / "releases"
-    try:
-        names = [one.name for one in directory.iterdir() if one.is_dir()]
-    except FileNotFoundError:
-        return []
-    usable = (name for name in names if is_name(name) and not name.isdecimal())
-    return sorted(name for name in usable if _numbers(store, model, name))
+    return sorted(_logs(store, model))
 
 
 def current(store: Store, model: str, alias: str = PRODUCTION) -> Release | None:
-    """The release in force, or None."""
+    """The release in force, or None if there never was one.
+
+    Raises:
+        UntrustedArtifact: its entry is not signed by a key that is trusted here.
+        CorruptArtifact: it is about something else.
+    """
     numbers = _numbers(store, model, alias)
     return _read(store, model, alias, numbers[-1]) if numbers else None
 
 
-def history(store: Store, model: str, alias: str = PRODUCTION) -> list[Release]:
-    """All releases of an alias, oldest first."""
-    return [_read(store, model, alias, number) for number in _numbers(store, model, alias)]
+def newest(store: Store, model: str, alias: str, *, seen: HighWater) -> Release | None:
+    """The same for a process that decides by it what serves: it also refuses to go back.
+
+    Raises:
+        LogTruncated: a later release was seen on this machine; otherwise as for `current`.
+    """
+    release = current(store, model, alias)
+    if release is not None:
+        seen.check(release)
+    return release
+
+
+def history(
+    store: Store, model: str, alias: str = PRODUCTION, *, trusted_only: bool = False
+) -> list[Release]:
+    """All releases of an alias, oldest first; or those that are trusted, and the last one.
+
+    Raises:
+        UntrustedArtifact: one of them is not signed by a key that is trusted here.
+        CorruptArtifact: one of them is about something else, or not there.
+    """
+    last = max(_numbers(store, model, alias), default=0)
+    found = []
+    for number in range(1, last + 1):
+        try:
+            found.append(_read(store, model, alias, number))
+        except (UntrustedArtifact, CorruptArtifact):
+            if number == last or not trusted_only:
+                raise
+    return found
 
 
 def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> Release:
     """Let an alias name a version; one that it names already makes no new release.
 
+    A last entry that is not trusted, such as one by a key that was revoked, is no obstacle: the new
+    one follows it.
+
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
+        UntrustedArtifact, CorruptArtifact: the version could not serve.
         InvalidName: the alias's name cannot be one.
     """
-    store.path(model, version)
+    store.manifest(model, version)
     while True:
-        now = current(store, model, alias)
+        last = max(_numbers(store, model, alias), default=0)
+        try:
+            now = _read(store, model, alias, last) if last else None
+        except (UntrustedArtifact, CorruptArtifact):
+            now = None
         if now is not None and now.version == version:
             return now
-        number = 1 if now is None else now.sequence + 1
-        release = _append(store, model, alias, version=version, sequence=number)
+        log = now.log if now else secrets.token_hex(16)
+        release = _append(store, model, alias, version=version, sequence=last + 1, log=log)
         if release is not None:
             return release
 
@@ -115,27 +188,36 @@ def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
     Raises:
         UnknownAliasError: it never named anything.
         NothingToRollBack: there is nothing before.
+        UntrustedArtifact, CorruptArtifact: the release now or before is not right, or the version
+            before could not serve.
     """
     while True:
-        log = {release.sequence: release for release in history(store, model, alias)}
-        if not log:
+        now = current(store, model, alias)
+        if now is None:
             raise UnknownAliasError(model, alias, aliases(store, model))
-        now = log[max(log)]
-        # A rollback stands for the release that it restored; what came before that one is before.
-        before = log.get((now.returns_to or now.sequence) - 1)
-        if before is None:
+        number = number_before(now)
+        if not number:
             raise NothingToRollBack(model, alias)
+        before = _read(store, model, alias, number)
+        store.manifest(model, before.version)
         release = _append(
             store,
             model,
             alias,
             version=before.version,
             sequence=now.sequence + 1,
+            log=now.log,
             kind=ROLLBACK,
             returns_to=before.returns_to or before.sequence,
         )
         if release is not None:
             return release
+
+
+def number_before(release: Release) -> int:
+    """The number of the release that a rollback of this one restores; 0 if there is none."""
+    # A rollback stands for the release that it restored; what came before that one is before.
+    return (release.returns_to or release.sequence) - 1
 
 
 def _append(store: Store, model: str, alias: str, **values: Any) -> Release | None:
@@ -144,35 +226,54 @@ def _append(store: Store, model: str, alias: str, **values: Any) -> Release | No
         model=model,
         alias=check_alias(alias),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        nonce=secrets.token_hex(8),
         **values,
     )
+    line = release.encode()
+    entry = line + b"\n" + store.ring.sign(Purpose.RELEASE, line)
     try:
-        write_new(_path(store, model, alias, release.sequence), release.encode())
+        store.backend.create(_path(model, alias, release.sequence), entry)
     except FileExistsError:
         return None
     return release
 
 
-def _directory(store: Store, model: str, alias: str) -> Path:
-    return store.root / check_name(model) / "releases" / check_alias(alias)
+def _path(model: str, alias: str, number: int) -> str:
+    return f"{check_name(model)}/releases/{check_alias(alias)}/{number:08d}.json"
 
 
-def _path(store: Store, model: str, alias: str, number: int) -> Path:
-    return _directory(store, model, alias) / f"{number:08d}.json"
+def _logs(store: Store, model: str) -> dict[str, list[int]]:
+    """Numbers of the releases of every alias that has any, ascending."""
+    found = store.backend.names_below(f"{check_name(model)}/releases")
+    logs = {name: _entries(names) for name, names in found.items()}
+    return {
+        name: numbers
+        for name, numbers in logs.items()
+        if numbers and is_name(name) and not name.isdecimal()
+    }
 
 
 def _numbers(store: Store, model: str, alias: str) -> list[int]:
-    try:
-        names = [one.name for one in _directory(store, model, alias).iterdir()]
-    except FileNotFoundError:
-        return []
+    return _entries(store.backend.names(f"{check_name(model)}/releases/{check_alias(alias)}"))
+
+
+def _entries(names: Iterable[str]) -> list[int]:
     return sorted(int(found[1]) for name in names if (found := _ENTRY.fullmatch(name)))
 
 
 def _read(store: Store, model: str, alias: str, number: int) -> Release:
-    path = _path(store, model, alias, number)
-    release = Release.decode(path.read_bytes(), path)
+    path = _path(model, alias, number)
+    place = store.backend.place(path)
+    try:
+        data = store.backend.read(path, limit_bytes=ENTRY_LIMIT_BYTES)
+    except FileNotFoundError as error:
+        raise CorruptArtifact(place, "it cannot be read: no file") from error
+    line, end, signature = data.partition(b"\n")
+    if not end:
+        raise UntrustedArtifact(place, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
+    store.ring.verify(Purpose.RELEASE, line, signature, about=place)
+    release = Release.decode(line, place)
     if (release.model, release.alias, release.sequence) != (model, alias, number):
         about = f"{release.model}@{release.alias}, number {release.sequence}"
-        raise CorruptArtifact(path, f"the release is about {about}")
+        raise CorruptArtifact(place, f"the release is about {about}")
     return release

@@ -53,11 +53,16 @@ _LISTED = {
     "predict": _Listed("Predict records given as JSON."),
     "score": _Listed("Score files into files: CSV, JSON Lines, Parquet."),
     "check": _Listed("Look at a file as a model would, without scoring it."),
-    "versions": _Listed("List the versions of a model."),
+    "versions": _Listed("List the versions of a model.", "worker"),
     "promote": _Listed("Let a model answer with a version.", "worker"),
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
     "status": _Listed("Show queues, workers and the versions that they serve."),
-    "inspect": _Listed("Show what an artifact holds and needs."),
+    "inspect": _Listed("Show what an artifact holds and needs.", "worker"),
+    "pin": _Listed("Keep a version, whatever prune removes.", "worker"),
+    "unpin": _Listed("Let prune remove a version again.", "worker"),
+    "prune": _Listed("Remove the versions that nothing needs.", "worker"),
+    "keygen": _Listed("Make the key pair that signs what is published here.", "worker"),
+    "keys": _Listed("List, trust and revoke the keys that sign.", "worker"),
 }
 """In the order in which they are listed."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 import dataclasses
 import json
 import shlex
@@ -39,12 +40,12 @@ class Stopped(Exception):
 
 
 class _Names(click.ParamType[Any]):
-    """A comma-separated list."""
+    """A comma-separated list; a name with a comma stands in quotes, as in a CSV file."""
 
     name = "a,b"
 
     def convert(self, value: Any, *_: object) -> tuple[str, ...]:
-        return value if isinstance(value, tuple) else tuple(value.split(","))
+        return value if isinstance(value, tuple) else tuple(next(csv.reader([value]), ()))
 
 
 READING = [

@@ -30,7 +30,7 @@ class ServedModel:
     serving: int | None
     """The version that answers requests, or None."""
     wanted: int | None
-    """The version that the alias names."""
+    """The version that the alias names, or None if its last release cannot be trusted."""
     refused: str | None = None
     """Why the wanted version is not the one that serves, or None while it loads or once it serves."""
 
@@ -152,7 +152,7 @@ def convergence(
     for name, served in _served(reports, f"{model}@{alias}"):
         if served is not None and served.serving == version:
             serving.append(name)
-        elif served is not None and served.wanted == version and served.refused:
+        elif served is not None and served.wanted in (version, None) and served.refused:
             refusing[name] = served.refused
         else:
             waiting.append(name)

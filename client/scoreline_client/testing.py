@@ -79,12 +79,13 @@ class FakeScoreline:
     def __init__(
         self, models: Mapping[str, Any] | None = None, *, store: str | Path | None = None
     ) -> None:
-        """Serve fitted pipelines by name, each as version 1, or what a store has released."""
+        """Serve fitted pipelines by name, each as version 1, or what a store has released.
+
+        What is in a store must be signed by a key that is trusted here, as for any worker.
+        """
         self.settings = ClientSettings()
         self._server = FakeRedisServer()
-        self._worker = _worker_class()(
-            self._server.client(), self.settings, models, Path(store) if store else None
-        )
+        self._worker = _worker_class()(self._server.client(), self.settings, models, store or None)
         self._stopped = threading.Event()
         self._clients: list[Client] = []
         self._thread = threading.Thread(target=self._run, name="fake-scoreline", daemon=True)

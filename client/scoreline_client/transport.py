@@ -204,10 +204,12 @@ class Transport:
         for waiting in list(self._waiting.values()):
             waiting.future.cancel()
         self._reader = None
+        # Taken before the wait below, in which the timer of `_forget` may come up.
+        received, self._received = self._received, []
         if self._redis is not None:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(CLOSE_AGAIN_S):
-                    await self._redis.unlink(self.keys.reply(self.client_id), *self._received)
+                    await self._redis.unlink(self.keys.reply(self.client_id), *received)
             await self._redis.aclose()
             self._redis = None
 

@@ -55,7 +55,12 @@ class Scene:
     @property
     def where(self) -> Surroundings:
         """What its programs are told."""
-        return Surroundings(redis_url=self.redis_url, artifacts=self.folder / "store", queue=_QUEUE)
+        return Surroundings(
+            redis_url=self.redis_url,
+            artifacts=self.folder / "store",
+            queue=_QUEUE,
+            own=self.folder,
+        )
 
     def step(self, number: int, title: str) -> None:
         """Announce the next part."""

@@ -31,7 +31,7 @@ class InProcessWorker:
         redis: redis.Redis,
         settings: ClientSettings,
         models: Mapping[str, Any] | None = None,
-        store: Path | None = None,
+        store: Path | str | None = None,
     ) -> None:
         """Serve fitted pipelines by name, as version 1 of each, or what a store has released."""
         self._models = Models(Store(store or Path("no-store")), max_versions=8)

@@ -44,20 +44,29 @@ class Surroundings:
     """Where a worker and its callers meet: one server, one store, one queue."""
 
     redis_url: str
-    artifacts: Path | None = None
-    """The artifact store; None: as this process's environment says."""
+    artifacts: Path | str | None = None
+    """The artifact store, a folder or a URL; None: as this process's environment says."""
     queue: str | None = None
     """The queue's name; None: as this process's environment says."""
+    own: Path | None = None
+    """A folder for keys and cache of their own; None: as this process's environment says."""
 
     @property
     def environment(self) -> dict[str, str]:
         """What a child process must be told."""
         named = {
             "SCORELINE_REDIS_URL": self.redis_url,
-            "SCORELINE_ARTIFACTS": str(self.artifacts.resolve()) if self.artifacts else None,
+            "SCORELINE_ARTIFACTS": _place(self.artifacts),
             "SCORELINE_QUEUE": self.queue,
+            "SCORELINE_KEYS": _place(self.own and self.own / "keys"),
+            "SCORELINE_CACHE": _place(self.own and self.own / "cache"),
         }
         return {name: value for name, value in named.items() if value is not None}
+
+
+def _place(given: Path | str | None) -> str | None:
+    """A folder as seen from anywhere; a URL is so already."""
+    return str(given.resolve()) if isinstance(given, Path) else given
 
 
 def scoreline(*arguments: str) -> list[str]:

@@ -23,6 +23,7 @@ from scoreline_artifacts import (
     UnknownVersionError,
     releases,
 )
+from scoreline_artifacts.high_water import HighWater
 from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
@@ -57,10 +58,12 @@ class Models:
 
     def __init__(self, store: Store, max_versions: int) -> None:
         self._store = store
+        self._seen = HighWater.from_environment()
         self._max_versions = max_versions
         self._served: dict[tuple[str, str], Served] = {}
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         self._refused: dict[tuple[str, int], str] = {}
+        self._distrusted: dict[tuple[str, str], str] = {}
         self._missed: dict[str, float] = {}
         self._lock = threading.RLock()
 
@@ -85,14 +88,19 @@ class Models:
     def follow(self) -> bool:
         """Look at every release log and move to what it names; returns whether anything changed."""
         with self._lock:
-            names = [(m, a) for m in self._store.models() for a in releases.aliases(self._store, m)]
             # Every log is looked at, whatever the ones before it brought.
-            changed = [self._follow_alias(model, alias) for model, alias in names]
+            changed = [self._follow_head(head) for head in releases.heads(self._store)]
             return any(changed)
 
     def report(self) -> dict[str, ServedModel]:
         """What is served under each `<model>@<alias>`."""
-        return {f"{name}@{alias}": one.report() for (name, alias), one in self._served.items()}
+        reports = {f"{name}@{alias}": one.report() for (name, alias), one in self._served.items()}
+        # Which version an alias names that cannot be trusted is not known.
+        for (name, alias), reason in self._distrusted.copy().items():
+            known = reports.get(f"{name}@{alias}")
+            serving = None if known is None else known.serving
+            reports[f"{name}@{alias}"] = ServedModel(serving=serving, wanted=None, refused=reason)
+        return reports
 
     def add(self, loaded: LoadedVersion) -> None:
         """Serve a version that is in no store, under `production` and its number."""
@@ -129,7 +137,11 @@ class Models:
             except (UnknownModelError, UnknownAliasError, InvalidName) as error:
                 self._missed[str(ref)] = time.monotonic()
                 raise RequestProblem(Code.UNKNOWN_MODEL, str(error)) from error
+            except ArtifactError as error:
+                raise _not_loaded(ref, str(error)) from error
             served = self._served.get((ref.name, alias))
+        if served is None and (ref.name, alias) in self._distrusted:
+            raise _not_loaded(ref, self._distrusted[ref.name, alias])
         if served is None:
             self._missed[str(ref)] = time.monotonic()
             raise _unknown(ref)
@@ -145,8 +157,27 @@ class Models:
         if len(self._missed) > 10_000:
             self._missed.clear()
 
+    def _follow_head(self, head: releases.Head) -> bool:
+        key = (head.model, head.alias)
+        known = self._served.get(key)
+        if key not in self._distrusted and known and known.release.sequence == head.sequence:
+            return False  # without a request to the store
+        try:
+            changed = self._follow_alias(head.model, head.alias)
+            return self._distrusted.pop(key, None) is not None or changed
+        # Whatever is wrong with one log, its alias keeps what it has and the others go on.
+        except Exception as error:  # noqa: BLE001
+            reason = f"{type(error).__name__}: {error}"
+            news = self._distrusted.get(key) != reason
+            self._distrusted[key] = reason
+            if news:
+                logger.error(  # noqa: TRY400 - the reason is what matters, not our stack
+                    "log_refused alias=%s@%s: %s", head.model, head.alias, reason
+                )
+            return news
+
     def _follow_alias(self, model: str, alias: str) -> bool:
-        release = releases.current(self._store, model, alias)
+        release = releases.newest(self._store, model, alias, seen=self._seen)
         known = self._served.get((model, alias))
         if release is None or (known is not None and known.release.sequence >= release.sequence):
             return False
@@ -178,7 +209,8 @@ class Models:
         """What serves when a release's version cannot: the one before it, newest first."""
         if known is not None and known.loaded is not None:
             return known.loaded
-        for earlier in reversed(releases.history(self._store, release.model, release.alias)):
+        log = releases.history(self._store, release.model, release.alias, trusted_only=True)
+        for earlier in reversed(log):
             if (earlier.model, earlier.version) in self._refused:
                 continue
             try:

@@ -52,9 +52,11 @@ class Fleet:
     def settings(self) -> ClientSettings:
         return ClientSettings(redis_url=self.url)
 
-    def start_worker(self, processes: int = 2) -> subprocess.Popen[bytes]:
-        """Start a worker and wait until that many new processes serve."""
-        where = Surroundings(redis_url=self.url, artifacts=self.store.root)
+    def start_worker(
+        self, processes: int = 2, *, own: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker, with `own` keys and cache, and wait until that many new processes serve."""
+        where = Surroundings(redis_url=self.url, artifacts=self.store.root, own=own)
         output = self.stack.enter_context(self.log.open("ab"))
         worker = self.stack.enter_context(local_worker(where, concurrency=processes, output=output))
         wait_until_reporting(worker, self.redis, self.keys, processes=processes, model=MODEL)

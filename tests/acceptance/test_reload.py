@@ -18,6 +18,7 @@ from scoreline_client import AsyncClient, Client
 from scoreline_client.fleet import convergence, read_reports
 from tests.acceptance.conftest import MODEL, Fleet, publish_shift
 from tests.acceptance.test_worker import Load
+from tests.signed import rewrite_manifest
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -126,7 +127,7 @@ def _falsify_golden_rows(fleet: Fleet, version: int) -> None:
     values = json.loads((path / MANIFEST).read_bytes())
     entry = describe_file(data)
     values["files"][GOLDEN] = {"size": entry.size, "sha256": entry.sha256}
-    (path / MANIFEST).write_bytes(json.dumps(values).encode())
+    rewrite_manifest(fleet.store, MODEL, version, json.dumps(values).encode())
     assert Manifest.decode((path / MANIFEST).read_bytes()).files[GOLDEN] == entry
 
 

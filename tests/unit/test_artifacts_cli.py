@@ -20,7 +20,8 @@ from scoreline_artifacts import (
     Store,
     releases,
 )
-from scoreline_artifacts.cli import inspect, versions
+from scoreline_artifacts.cli import versions
+from scoreline_artifacts.cli_inspect import inspect
 from scoreline_artifacts.store import describe_file
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
@@ -86,11 +87,18 @@ def test_inspect_as_json_is_the_manifest(store: Store) -> None:
     assert Manifest.decode(output.encode()) == store.manifest("pima", 2)
 
 
-@pytest.mark.parametrize("fact", ["age", "integer", "21 … 81", "scikit-learn 1.6.1", "sha256"])
+@pytest.mark.parametrize("fact", ["age", "integer", "21 … 81", "scikit-learn", "1.6.1", "sha256"])
 def test_inspect_shows(store: Store, fact: str) -> None:
     result = _run(inspect, "pima")
     assert result.exit_code == 0
     assert fact in result.output
+
+
+def test_a_check_says_that_what_is_no_pipeline_cannot_be_served(store: Store) -> None:
+    result = _run(inspect, "pima@2", "--check")
+    assert result.exit_code == 1
+    assert "UnpicklingError" in result.output
+    assert "cannot serve it" in result.output
 
 
 @pytest.mark.parametrize("command", [versions, inspect], ids=["versions", "inspect"])
@@ -129,7 +137,7 @@ def test_help_shows_examples(command: Any) -> None:
 
 def test_nothing_heavy_is_imported_to_look_at_the_store() -> None:
     code = (
-        "import sys, scoreline_artifacts.cli; "
+        "import sys, scoreline_artifacts.cli, scoreline_artifacts.cli_inspect; "
         "print({'pandas', 'numpy', 'dill', 'sklearn'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

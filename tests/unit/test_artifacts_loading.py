@@ -42,7 +42,7 @@ def _publish(store: Store, rows: list[GoldenRow] | None = None) -> LogisticRegre
     if rows is None:
         records: Any = FRAME.iloc[[0, 15, 29]].to_dict("records")
         rows = here.score_records(records)
-    files = {PIPELINE: pickling.dump(pipeline), GOLDEN: golden.encode(rows)}
+    files = {PIPELINE: pickling.dump(pipeline).data, GOLDEN: golden.encode(rows)}
 
     def make_manifest(version: int) -> Manifest:
         return Manifest(
@@ -80,7 +80,7 @@ def test_changed_bytes_are_not_unpickled(tmp_path: Path, monkeypatch: pytest.Mon
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     unpickled: list[bytes] = []
-    monkeypatch.setattr(pickling, "restore", unpickled.append)
+    monkeypatch.setattr(pickling, "restore", lambda data, _: unpickled.append(data))
     with pytest.raises(CorruptArtifact, match="sha256"):
         load(store, "sides", 1)
     assert unpickled == []
@@ -94,9 +94,9 @@ def test_the_bytes_that_were_verified_are_those_that_are_unpickled(
     restored: list[bytes] = []
     original = pickling.restore
 
-    def restore(data: bytes) -> Any:
+    def restore(data: bytes, namespace: Any) -> Any:
         restored.append(data)
-        return original(data)
+        return original(data, namespace)
 
     monkeypatch.setattr(pickling, "restore", restore)
     load(store, "sides", 1)

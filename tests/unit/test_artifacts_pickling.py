@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from scoreline_artifacts import pickling
+from scoreline_artifacts.namespace import Namespace
 
 SCRIPT = """
 from functools import partial
@@ -26,7 +27,7 @@ class Doubler:
     def __call__(self, x): return 2 * x
 
 things = [partial(scale, factor=2), lambda x: x + FACTOR, closure(4), Doubler()]
-Path("out.dill").write_bytes(pickling.dump(things))
+Path("out.dill").write_bytes(pickling.dump(things).data)
 UNRELATED.close()
 """
 
@@ -40,7 +41,12 @@ def data(tmp_path: Path) -> bytes:
 
 
 def test_what_a_script_defines_travels_by_value(data: bytes) -> None:
-    assert [thing(5) for thing in pickling.restore(data)] == [13, 8, True, 10]
+    assert [thing(5) for thing in pickling.restore(data, Namespace("m@1", {}, {}))] == [
+        13,
+        8,
+        True,
+        10,
+    ]
 
 
 def test_what_cannot_be_pickled_raises() -> None:

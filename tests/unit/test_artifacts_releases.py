@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from scoreline_artifacts import (
+    Distrust,
     InvalidName,
+    LogTruncated,
     Manifest,
     NothingToRollBack,
     Outputs,
@@ -17,9 +21,21 @@ from scoreline_artifacts import (
     UnknownAliasError,
     UnknownModelError,
     UnknownVersionError,
+    UntrustedArtifact,
     releases,
 )
 from scoreline_artifacts.errors import CorruptArtifact
+from scoreline_artifacts.high_water import HighWater
+from scoreline_artifacts.signing import Purpose
+
+MANIFEST = Manifest(
+    model="pima",
+    version=0,
+    created_at="2026-01-31T12:00:00+00:00",
+    files={},
+    schema=Schema(()),
+    outputs=Outputs(method="predict"),
+)
 
 
 @pytest.fixture
@@ -27,18 +43,7 @@ def store(tmp_path: Path) -> Store:
     """A store with versions 1 to 4 of model pima."""
     store = Store(tmp_path)
     for _ in range(4):
-        store.publish(
-            "pima",
-            {},
-            lambda version: Manifest(
-                model="pima",
-                version=version,
-                created_at="2026-01-31T12:00:00+00:00",
-                files={},
-                schema=Schema(()),
-                outputs=Outputs(method="predict"),
-            ),
-        )
+        store.publish("pima", {}, lambda version: replace(MANIFEST, version=version))
     return store
 
 
@@ -156,7 +161,7 @@ def test_an_alias_of_digits_only_is_refused(store: Store) -> None:
 
 def test_stray_files_are_no_aliases_and_no_releases(store: Store) -> None:
     releases.promote(store, "pima", 1)
-    folder = store.root / "pima" / "releases"
+    folder = store.path("pima", 1).parents[1] / "releases"
     (folder / ".DS_Store").touch()
     (folder / "notes").touch()
     (folder / "empty").mkdir()
@@ -167,7 +172,7 @@ def test_stray_files_are_no_aliases_and_no_releases(store: Store) -> None:
 
 def test_a_release_of_another_alias_is_refused(store: Store) -> None:
     releases.promote(store, "pima", 1, "candidate")
-    folder = store.root / "pima" / "releases"
+    folder = store.path("pima", 1).parents[1] / "releases"
     (folder / "candidate").rename(folder / "production")
     with pytest.raises(CorruptArtifact, match="about pima@candidate"):
         releases.current(store, "pima")
@@ -175,14 +180,180 @@ def test_a_release_of_another_alias_is_refused(store: Store) -> None:
 
 def test_a_release_under_another_number_is_refused(store: Store) -> None:
     releases.promote(store, "pima", 1)
-    folder = store.root / "pima" / "releases" / "production"
+    folder = store.path("pima", 1).parents[1] / "releases" / "production"
     (folder / "00000001.json").rename(folder / "00000002.json")
     with pytest.raises(CorruptArtifact, match="number 1"):
         releases.current(store, "pima")
 
 
-def test_a_broken_release_is_refused(store: Store) -> None:
+def _entry(store: Store, number: int, alias: str = "production") -> Path:
+    return Path(store.root, f"pima/releases/{alias}/{number:08d}.json")
+
+
+def _write(store: Store, number: int, line: bytes) -> None:
+    """An entry that somebody with the key has signed."""
+    signature = store.ring.sign(Purpose.RELEASE, line)
+    _entry(store, number).write_bytes(line + b"\n" + signature)
+
+
+@pytest.mark.parametrize("line", [b"", b"{", b"[]", b'{"model": "pima"}'])
+def test_a_broken_release_is_refused_though_it_is_signed(store: Store, line: bytes) -> None:
     releases.promote(store, "pima", 1)
-    (store.root / "pima/releases/production/00000002.json").write_text("{")
-    with pytest.raises(CorruptArtifact, match="the release cannot be read"):
+    _write(store, 2, line)
+    with pytest.raises(CorruptArtifact, match="cannot be read"):
         releases.current(store, "pima")
+
+
+def test_an_unsigned_release_does_not_make_an_alias_fall_back(store: Store) -> None:
+    release = releases.promote(store, "pima", 1)
+    _entry(store, 2).write_bytes(replace(release, sequence=2, version=3).encode())
+    with pytest.raises(UntrustedArtifact) as refused:
+        releases.current(store, "pima")
+    assert refused.value.reason == Distrust.UNSIGNED
+    with pytest.raises(UntrustedArtifact):
+        releases.rollback(store, "pima")
+
+
+def test_a_changed_release_is_refused(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    entry = _entry(store, 1)
+    entry.write_bytes(entry.read_bytes().replace(b'"version": 1', b'"version": 3'))
+    with pytest.raises(UntrustedArtifact) as refused:
+        releases.current(store, "pima")
+    assert refused.value.reason == Distrust.BAD_SIGNATURE
+
+
+def test_a_release_by_a_revoked_key_is_refused(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    own = store.ring.own_fingerprint()
+    assert own is not None
+    store.ring.revoke(own)
+    with pytest.raises(UntrustedArtifact) as refused:
+        releases.current(store, "pima")
+    assert refused.value.reason == Distrust.REVOKED_KEY
+
+
+def test_a_release_that_was_taken_out_of_the_middle_is_missed(store: Store) -> None:
+    for version in (1, 2, 3):
+        releases.promote(store, "pima", version)
+    _entry(store, 2).unlink()
+    with pytest.raises(CorruptArtifact, match=r"00000002\.json: it cannot be read: no file"):
+        releases.rollback(store, "pima")
+    with pytest.raises(CorruptArtifact, match=r"00000002\.json: it cannot be read: no file"):
+        releases.history(store, "pima")
+
+
+def test_after_a_key_was_revoked_what_is_released_anew_serves_and_can_be_rolled_back(
+    store: Store, seen: HighWater
+) -> None:
+    releases.promote(store, "pima", 1)
+    store.ring.revoke(str(store.ring.own_fingerprint()))
+    store.ring.generate(rotate=True)
+    for version in (5, 6):
+        store.publish("pima", {}, lambda version: replace(MANIFEST, version=version))
+        release = releases.promote(store, "pima", version)
+        assert releases.newest(store, "pima", "production", seen=seen) == release
+    assert _roll_back(store) == 5
+    trusted = releases.history(store, "pima", trusted_only=True)
+    assert [one.sequence for one in trusted] == [2, 3, 4]
+    with pytest.raises(UntrustedArtifact):
+        _roll_back(store)
+
+
+def test_a_release_can_be_made_although_the_last_entry_is_not_right(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    _entry(store, 2).write_bytes(b"nobody signed this")
+    assert releases.promote(store, "pima", 1).sequence == 3
+    assert _current(store) == 1
+
+
+def test_all_releases_of_a_log_bear_its_number(store: Store) -> None:
+    for version in (1, 2):
+        releases.promote(store, "pima", version)
+    releases.rollback(store, "pima")
+    releases.promote(store, "pima", 1, "candidate")
+    assert len({one.log for one in releases.history(store, "pima")}) == 1
+    candidate = releases.history(store, "pima", "candidate")[0]
+    assert candidate.log != releases.history(store, "pima")[0].log
+
+
+def test_a_linked_log_is_refused(store: Store, tmp_path: Path) -> None:
+    releases.promote(store, "pima", 1, "candidate")
+    folder = tmp_path / "pima" / "releases"
+    (folder / "production").symlink_to(folder / "candidate")
+    with pytest.raises(CorruptArtifact, match="it is a link"):
+        releases.current(store, "pima")
+    assert releases.aliases(store, "pima") == ["candidate"]
+
+
+def test_only_a_version_that_could_serve_can_be_promoted(store: Store) -> None:
+    (store.path("pima", 2) / "signature.json").unlink()
+    with pytest.raises(UntrustedArtifact, match="it is not signed"):
+        releases.promote(store, "pima", 2)
+    assert _current(store) is None
+
+
+def test_heads_tell_how_far_every_log_goes(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    releases.promote(store, "pima", 2)
+    releases.promote(store, "pima", 2, "candidate")
+    heads = [(one.model, one.alias, one.sequence) for one in releases.heads(store)]
+    assert heads == [("pima", "candidate", 1), ("pima", "production", 2)]
+
+
+@pytest.fixture
+def seen(tmp_path_factory: pytest.TempPathFactory) -> HighWater:
+    return HighWater(tmp_path_factory.mktemp("cache") / "seen")
+
+
+def test_the_newest_release_is_given_as_long_as_the_log_only_grows(
+    store: Store, seen: HighWater
+) -> None:
+    assert releases.newest(store, "pima", "production", seen=seen) is None
+    for version in (1, 3, 2):
+        release = releases.promote(store, "pima", version)
+        assert releases.newest(store, "pima", "production", seen=seen) == release
+
+
+def test_a_log_whose_end_was_taken_away_is_refused_where_it_was_seen(
+    store: Store, seen: HighWater
+) -> None:
+    for version in (1, 3, 2):
+        releases.promote(store, "pima", version)
+    releases.newest(store, "pima", "production", seen=seen)
+    _entry(store, 3).unlink()
+    for _ in range(2):
+        with pytest.raises(LogTruncated, match="end with number 2, but number 3 was seen here"):
+            releases.newest(store, "pima", "production", seen=HighWater(seen.folder))
+
+
+def test_removing_the_mark_that_the_message_names_accepts_a_shorter_log(
+    store: Store, seen: HighWater
+) -> None:
+    for version in (1, 3):
+        releases.promote(store, "pima", version)
+    releases.newest(store, "pima", "production", seen=seen)
+    _entry(store, 2).unlink()
+    with pytest.raises(LogTruncated, match=f"remove {seen.folder}") as refused:
+        releases.newest(store, "pima", "production", seen=seen)
+    next(seen.folder.iterdir()).unlink()
+    release = releases.newest(store, "pima", "production", seen=seen)
+    assert (refused.value.found, refused.value.seen) == (1, 2)
+    assert release is not None
+    assert release.version == 1
+
+
+def test_a_log_that_was_begun_anew_is_another_log(store: Store, seen: HighWater) -> None:
+    for version in (1, 3):
+        releases.promote(store, "pima", version)
+    releases.newest(store, "pima", "production", seen=seen)
+    shutil.rmtree(_entry(store, 1).parent)
+    release = releases.promote(store, "pima", 1)
+    assert releases.newest(store, "pima", "production", seen=seen) == release
+
+
+def test_a_mark_that_cannot_be_kept_does_not_stop_a_worker(store: Store, tmp_path: Path) -> None:
+    release = releases.promote(store, "pima", 1)
+    (tmp_path / "file").touch()
+    seen = HighWater(tmp_path / "file" / "seen")
+    assert releases.newest(store, "pima", "production", seen=seen) == release

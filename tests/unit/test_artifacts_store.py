@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,20 @@ from scoreline_artifacts import (
     Store,
     UnknownModelError,
     UnknownVersionError,
+    UnsuitableStore,
+    UntrustedArtifact,
+    releases,
 )
 from scoreline_artifacts.store import describe_file
+from tests.signed import rewrite_manifest
 
-FILES = {"pipeline.dill": b"pipeline", "golden.jsonl": b"golden"}
+FILES = {
+    "pipeline.dill": b"pipeline",
+    "golden.jsonl": b"golden",
+    "sources/churn/__init__.py": b"",
+    "sources/churn/features.py": b"def is_adult(age): return age >= 18",
+}
+OLD = Path(__file__).resolve().parents[1] / "artifacts"
 
 
 @pytest.fixture
@@ -32,18 +43,19 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def _publish(store: Store, model: str = "pima") -> Manifest:
-    def make_manifest(version: int) -> Manifest:
-        return Manifest(
-            model=model,
-            version=version,
-            created_at="2026-01-31T12:00:00+00:00",
-            files={name: describe_file(data) for name, data in FILES.items()},
-            schema=Schema(()),
-            outputs=Outputs(method="predict"),
-        )
+def _manifest(version: int, model: str = "pima") -> Manifest:
+    return Manifest(
+        model=model,
+        version=version,
+        created_at="2026-01-31T12:00:00+00:00",
+        files={name: describe_file(data) for name, data in FILES.items()},
+        schema=Schema(()),
+        outputs=Outputs(method="predict"),
+    )
 
-    return store.publish(model, FILES, make_manifest)
+
+def _publish(store: Store, model: str = "pima") -> Manifest:
+    return store.publish(model, FILES, lambda version: _manifest(version, model))
 
 
 def test_versions_count_up_from_one(store: Store) -> None:
@@ -64,7 +76,7 @@ def test_a_store_that_does_not_exist_yet_is_empty(tmp_path: Path) -> None:
 def test_what_was_published_is_read_back(store: Store) -> None:
     manifest = _publish(store)
     assert store.manifest("pima", 1) == manifest
-    assert store.read(manifest, "pipeline.dill") == b"pipeline"
+    assert {name: store.read(manifest, name) for name in FILES} == FILES
 
 
 def test_concurrent_publishers_get_different_versions(store: Store) -> None:
@@ -120,6 +132,8 @@ def test_a_version_that_is_a_link_is_refused(store: Store, tmp_path: Path) -> No
     place.rename(tmp_path / "elsewhere")
     place.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(CorruptArtifact, match="it is a link"):
+        store.manifest("pima", 1)
+    with pytest.raises(CorruptArtifact, match="it is a link"):
         store.read(manifest, "pipeline.dill")
 
 
@@ -140,10 +154,10 @@ def test_a_version_is_published_though_its_directory_cannot_be_synced(
 ) -> None:
     real = os.open
 
-    def fail(path: Path, flags: int, mode: int = 0o777) -> int:
-        if Path(path).name == "versions":
+    def fail(path: Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
+        if Path(path).name == "versions" and dir_fd is None:
             raise OSError(errno.EINVAL, "no")
-        return real(path, flags, mode)
+        return real(path, flags, mode, dir_fd=dir_fd)
 
     monkeypatch.setattr(os, "open", fail)
     assert _publish(store).version == 1
@@ -187,7 +201,7 @@ def test_a_link_is_not_followed_even_to_the_right_bytes(store: Store, tmp_path: 
     file = store.path("pima", 1) / "pipeline.dill"
     file.rename(tmp_path / "elsewhere")
     file.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(CorruptArtifact, match="cannot be read"):
+    with pytest.raises(CorruptArtifact, match="it is a link"):
         store.read(manifest, "pipeline.dill")
 
 
@@ -212,24 +226,98 @@ def test_another_models_artifact_is_refused(store: Store) -> None:
         store.manifest("other", 1)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 1}'])
-def test_a_broken_manifest_is_refused(store: Store, text: str) -> None:
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format_version": 2}'])
+def test_a_broken_manifest_is_refused_though_it_is_signed(store: Store, text: str) -> None:
     _publish(store)
-    (store.path("pima", 1) / "manifest.json").write_text(text)
+    rewrite_manifest(store, "pima", 1, text.encode())
     with pytest.raises(CorruptArtifact, match=r"manifest\.json"):
         store.manifest("pima", 1)
 
 
 def test_a_newer_format_is_refused_by_its_number(store: Store) -> None:
     _publish(store)
-    (store.path("pima", 1) / "manifest.json").write_text('{"format_version": 99}')
+    rewrite_manifest(store, "pima", 1, b'{"format_version": 99}')
     with pytest.raises(CorruptArtifact, match="format 99 is not known"):
         store.manifest("pima", 1)
+
+
+def test_an_artifact_of_format_1_is_refused_and_the_message_says_what_to_do() -> None:
+    with pytest.raises(UntrustedArtifact, match=r"a Scoreline that did not sign.*publish it again"):
+        Store(OLD / "format-1").manifest("loans", 1)
+
+
+def test_a_release_of_format_1_is_refused() -> None:
+    with pytest.raises(UntrustedArtifact, match="it is not signed"):
+        releases.current(Store(OLD / "format-1"), "loans")
 
 
 def test_the_environment_names_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path / "there"))
     assert Store.from_environment().root == tmp_path / "there"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "/a", "a//b", "a/", "../a", "a/../b", "./a", "a\\b", "a\nb", "a\0", "x" * 256, "a/" * 501],
+)
+def test_a_file_name_that_could_leave_the_artifact_is_refused(store: Store, name: str) -> None:
+    with pytest.raises(InvalidName):
+        store.publish("pima", {name: b""}, lambda _: pytest.fail("asked for a manifest"))
+    assert store.models() == []
+
+
+def test_a_listed_name_that_could_leave_the_artifact_is_refused(store: Store) -> None:
+    manifest = _publish(store)
+    secret = store.root / "pima" / "versions" / "secret"
+    secret.write_bytes(b"!")
+    listed = replace(manifest, files={**manifest.files, "../secret": describe_file(b"!")})
+    rewrite_manifest(store, "pima", 1, listed.encode())
+    with pytest.raises(CorruptArtifact, match="lists a file that cannot be"):
+        store.manifest("pima", 1)
+    with pytest.raises(CorruptArtifact, match="lists a file that cannot be"):
+        store.read(listed, "../secret")
+
+
+def test_a_manifest_must_list_what_is_published(store: Store) -> None:
+    def make_manifest(version: int) -> Manifest:
+        return replace(_manifest(version), files={})
+
+    with pytest.raises(ValueError, match="must list the files"):
+        store.publish("pima", FILES, make_manifest)
+    assert store.versions("pima") == []
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused_without_waiting(store: Store) -> None:
+    manifest = _publish(store)
+    file = store.path("pima", 1) / "pipeline.dill"
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(CorruptArtifact, match="it is no file"):
+        store.read(manifest, "pipeline.dill")
+    with pytest.raises(CorruptArtifact, match="neither file nor folder"):
+        store.manifest("pima", 1)
+
+
+def test_a_folder_may_be_given_as_text_or_as_a_file_url(tmp_path: Path) -> None:
+    assert Store(str(tmp_path)).root == Store(f"file://{tmp_path}").root == tmp_path
+
+
+def test_a_url_given_as_a_path_is_refused_for_it_has_lost_a_slash() -> None:
+    with pytest.raises(UnsuitableStore, match="given as text"):
+        Store(Path("s3://bucket/models"))
+
+
+def test_an_unknown_protocol_is_refused_with_those_that_are_known() -> None:
+    with pytest.raises(
+        UnsuitableStore, match=r"ftp:// is not known.*a folder, or one of memory, s3"
+    ):
+        Store("ftp://host/models").models()
+
+
+def test_the_key_that_signed_is_told(store: Store) -> None:
+    manifest = _publish(store)
+    verified = store.verified("pima", 1)
+    assert (verified.manifest, verified.key) == (manifest, store.ring.own_fingerprint())
 
 
 KILLED = """

@@ -71,6 +71,8 @@ def test_a_column_that_the_output_adds_must_not_be_there_already(tmp_path: Path)
     (tmp_path / "in.csv").write_text("a,prediction\n9,old\n")
     with pytest.raises(FileRefused, match="--rename prediction="):
         run(tmp_path / "in.csv", tmp_path / "out.csv")
+    run(tmp_path / "in.csv", tmp_path / "old.csv", rename={"prediction": "old"})
+    assert (tmp_path / "old.csv").read_text().startswith("a,old,prediction,probability_no")
     run(tmp_path / "in.csv", tmp_path / "out.csv", drop=("prediction",))
     assert (tmp_path / "out.csv").read_text().startswith("a,prediction,probability_no")
 
@@ -126,6 +128,8 @@ def test_json_objects_have_the_fields_that_were_asked_for(tmp_path: Path) -> Non
 def test_a_field_that_the_output_adds_must_not_be_there_already(tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match="line 2: 'error' is there already"):
         _jsonl(tmp_path, '{"a":1}\n{"a":1,"error":2}\n')
+    (row,) = _jsonl(tmp_path, '{"a":9,"error":2}\n', rename={"error": "old"}, restart=True)
+    assert (row["old"], row["error"], row["prediction"]) == (2, None, "yes")
 
 
 def _parquet(tmp_path: Path, table: Any, **options: Any) -> Any:

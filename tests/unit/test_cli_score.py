@@ -164,6 +164,12 @@ class _Once:
         show(now)
 
 
+def test_names_with_a_comma_stand_in_quotes(run: Callable[..., Result], source: Path) -> None:
+    source.write_text('"i,d",a,b\n1,9,2\n')
+    run("threshold", source, source.with_name("out.csv"), "--keep", '"i,d",b', "--quiet")
+    assert source.with_name("out.csv").read_text().startswith('"i,d",b,prediction')
+
+
 def test_help_has_examples_and_exit_codes(run: Callable[..., Result]) -> None:
     text = run("--help").stdout
     assert "Examples:" in text

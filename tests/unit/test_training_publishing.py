@@ -17,8 +17,8 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden, pickling, releases
-from scoreline_artifacts.errors import GoldenMismatch
+from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden, releases
+from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN
 from scoreline_client.errors import SettingsError
@@ -204,13 +204,16 @@ def test_a_pipeline_that_cannot_be_pickled_is_refused(store: Store) -> None:
     assert store.models() == []
 
 
-def test_a_pipeline_that_answers_otherwise_once_unpickled_is_refused(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    broken = Follows(lambda frame: frame["x"] + 1)
-    monkeypatch.setattr(pickling, "restore", lambda data: broken)
-    with pytest.raises(GoldenMismatch, match="row 0"):
-        _publish(Follows(lambda frame: frame["x"]))
+class Forgetful(Follows):
+    """Loses itself on the way."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return Follows(lambda frame: frame["x"] + 1).__dict__
+
+
+def test_a_pipeline_that_answers_otherwise_once_unpickled_is_refused(store: Store) -> None:
+    with pytest.raises(DoesNotTravel, match="row 0"):
+        _publish(Forgetful(lambda frame: frame["x"]))
     assert store.models() == []
 
 

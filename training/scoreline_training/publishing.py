@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -28,18 +27,16 @@ from scoreline_artifacts import (
     Store,
     UnsuitableData,
     golden,
-    pickling,
     releases,
 )
 from scoreline_artifacts.loading import LoadedVersion, load
-from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.records import frame_of_records, shown
-from scoreline_artifacts.store import check_name, describe_file
+from scoreline_artifacts.store import check_name
 from scoreline_client.fleet import announce_release
 from scoreline_client.keys import Keys
 from scoreline_client.settings import ClientSettings
+from scoreline_training.packing import pack
 
-LIBRARIES = ("dill", "joblib", "numpy", "pandas", "scikit-learn", "scipy", "sklearn-pandas")
 PROVEN_ROWS = 100_000
 """Training rows on which predict is compared with the largest probability."""
 TOLERANCE = 1e-9
@@ -61,7 +58,8 @@ class PublishedVersion:
 
     name: str
     version: int
-    path: Path
+    path: Path | str
+    """Where it is: a folder, or a URL."""
     manifest: Manifest
     release: Release | None = None
     """The release that points at it, or None."""
@@ -79,21 +77,28 @@ def publish(
     alias: str = releases.PRODUCTION,
     metrics: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    code: Iterable[str | ModuleType] = (),
     store: Store | None = None,
 ) -> PublishedVersion:
     """Publish a fitted pipeline as the next version of a model, and release it if asked to.
 
     `X_train` is the frame of raw records that the pipeline was fitted on, (rows, columns): the schema
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
-    recorded. `metrics`
-    and `training` are kept in the manifest. Nothing appears in the store unless the pipeline, read
-    back from its bytes, gives the same answers as it does here.
+    recorded. `metrics` and `training` are kept in the manifest.
+
+    What the pipeline needs of this project's own modules is found and travels along. `code` adds what
+    cannot be found: modules or packages, also installed ones that the workers do not have, by name or
+    as objects, and data files, as `package:path/below/it`.
+
+    Nothing appears in the store unless the pipeline gives the same answers in a clean room, a fresh
+    interpreter without this project, as it does here.
 
     Raises:
         UnsuitableData: the frame cannot be described, the labels are not as many as its rows, or the
-            pipeline does not survive pickling, cannot score records that are given by name, or
-            answers with something that cannot be sent.
-        GoldenMismatch: read back, the pipeline answers otherwise.
+            pipeline cannot be serialised, cannot score records that are given by name, or answers
+            with something that cannot be sent.
+        DoesNotTravel: the pipeline needs something that cannot come along, or answers otherwise in
+            the clean room; the message says what, where, and what to do.
         InvalidName: the name cannot be that of a model, or the alias's cannot be one.
         SettingsError: a release is wanted, and a setting for Redis is unusable.
     """
@@ -106,41 +111,33 @@ def publish(
     schema = Schema.infer(_checked_frame(X_train))
     labels = _count_labels(y_train, len(X_train))
     here = LoadedVersion.of(pipeline, name, schema=schema)
-    rows = _golden_rows(here, X_train)
-    files = {PIPELINE: _pickled(pipeline), GOLDEN: golden.encode(rows)}
-    proven = replace(
-        here,
-        pipeline=pickling.restore(files[PIPELINE]),
+    rows = golden.encode(_golden_rows(here, X_train))
+    draft = Manifest(
+        model=name,
+        version=max(store.versions(name), default=0) + 1,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        files={},
+        schema=schema,
         outputs=_outputs(here, X_train),
-        batchable=_is_batchable(here, rows),
+        tolerance=TOLERANCE,
+        metrics=_remembered(metrics or {}),
+        training={
+            "rows": len(X_train),
+            "labels": labels,
+            "pipeline": type(pipeline).__name__,
+            **_remembered(training or {}),
+        },
     )
-    golden.check(proven, golden.decode(files[GOLDEN]), TOLERANCE)
+    packed = pack(pipeline, draft, rows, code)
 
     def make_manifest(version: int) -> Manifest:
-        return Manifest(
-            model=name,
-            version=version,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-            files={file: describe_file(data) for file, data in files.items()},
-            schema=schema,
-            outputs=proven.outputs,
-            batchable=proven.batchable,
-            tolerance=TOLERANCE,
-            libraries=_libraries(),
-            metrics=_remembered(metrics or {}),
-            training={
-                "rows": len(X_train),
-                "labels": labels,
-                "pipeline": type(pipeline).__name__,
-                **_remembered(training or {}),
-            },
-        )
+        return replace(packed.manifest, version=version)
 
-    manifest = store.publish(name, files, make_manifest)
+    manifest = store.publish(name, packed.files, make_manifest)
     published = PublishedVersion(
         name=name,
         version=manifest.version,
-        path=store.path(name, manifest.version),
+        path=store.location(name, manifest.version),
         manifest=manifest,
     )
     if settings is not None:
@@ -206,17 +203,6 @@ def _remembered(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _pickled(pipeline: Any) -> bytes:
-    try:
-        return pickling.dump(pipeline)
-    # Whatever an object's own pickling raises; the caller needs to know which object it was.
-    except Exception as error:
-        raise UnsuitableData(
-            f"the pipeline cannot be serialised: {type(error).__name__}: {error}. Look for an open "
-            "file, a lock, a connection or a generator among its attributes."
-        ) from error
-
-
 def _golden_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.GoldenRow]:
     """Raw records spread evenly over the training rows, with the answers given here."""
     places = np.linspace(0, len(frame) - 1, min(golden.GOLDEN_ROWS, len(frame))).astype(int)
@@ -276,25 +262,6 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def _is_batchable(here: LoadedVersion, rows: list[golden.GoldenRow]) -> bool:
-    """Whether records get the same answers alone, in company, and in another order."""
-    records = [row.record for row in rows]
-    shuffled = np.random.default_rng(0).permutation(len(rows)).tolist()
-    try:
-        alone = [here.score_records([record])[0] for record in records]
-        mixed = here.score_records([records[place] for place in shuffled])
-    # A pipeline that fails on some company, or on none, depends on it.
-    except Exception:  # noqa: BLE001
-        return False
-    pairs = [*zip(rows, alone, strict=True)]
-    pairs += [(rows[place], found) for place, found in zip(shuffled, mixed, strict=True)]
-    return all(
-        golden.equal(want.value, got.value, TOLERANCE)
-        and golden.equal(want.probabilities, got.probabilities, TOLERANCE)
-        for want, got in pairs
-    )
-
-
 def _outputs(here: LoadedVersion, frame: pd.DataFrame) -> Outputs:
     """Find out whether one call, for probabilities, can serve for the value too."""
     if here.outputs.classes is None:
@@ -308,13 +275,3 @@ def _outputs(here: LoadedVersion, frame: pd.DataFrame) -> Outputs:
     ]
     same = bool((likeliest == scores.values).all())
     return replace(here.outputs, value_from="probabilities" if same else "predict")
-
-
-def _libraries() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue  # not part of this training's environment
-    return versions

@@ -49,7 +49,8 @@ def choose_columns(
     if unknown:
         raise _not_there(path, unknown[0], (*here, *answers), "rename")
     kept = tuple(options.rename.get(name, name) for name in here)
-    added = tuple(options.rename.get(name, name) for name in answers)
+    # A name that the input has too means the input's: the answer can then keep it.
+    added = tuple(name if name in here else options.rename.get(name, name) for name in answers)
     _check_once(path, kept, added)
     return OutputColumns(places, kept, answers, added)
 

@@ -73,8 +73,11 @@ class JsonLinesReader:
         if not start[self._mark :].strip() and len(start) < MAX_ROW_BYTES:
             raise FileRefused(Code.EMPTY, source.name, "the file is empty; records were expected")
         source.unread(start[self._mark :])
+        here = _names_of_first(start[self._mark :])
         answers = choose_answers(source.name, described, options)
-        self._answers = {name: options.rename.get(name, name) for name in answers}
+        self._answers = {
+            name: name if name in here else options.rename.get(name, name) for name in answers
+        }
         self._keep = self._kept()
         return b"", Place(self._mark, 1, 1)
 
@@ -158,8 +161,10 @@ class JsonLinesReader:
             message = f"the line is no JSON object but {_kind(record)}"
             lines.problems[place] = (Code.TYPE.value, message)
             return
-        taken = self._answers.values() & record.keys() if self._keep is None else ()
-        for name in taken:
+        names = record.keys() if self._keep is None else self._keep
+        rename, drop = self._options.rename, self._options.drop
+        kept = {rename.get(name, name) for name in names if name in record and name not in drop}
+        for name in kept.intersection(self._answers.values()):
             message = (
                 f"line {number}: {name!r} is there already, and the output adds one: rename it "
                 f"(--rename {name}=…)"
@@ -232,6 +237,15 @@ class JsonLinesReader:
             if name in record and name not in options.drop
         }
         return orjson.dumps(chosen)
+
+
+def _names_of_first(start: bytes) -> set[str]:
+    """The fields of the first record, as far as there is one."""
+    try:
+        record = orjson.loads(start.strip().partition(b"\n")[0])
+    except orjson.JSONDecodeError:
+        return set()
+    return set(record) if isinstance(record, dict) else set()
 
 
 def _as_it_is(number: str) -> orjson.Fragment:

@@ -92,7 +92,7 @@ class BulkOptions:
     """Which answers, in this order: `prediction`, `probability`, `probability_<class>`, `error`,
     `warnings`; None: prediction, all probabilities, error."""
     rename: Mapping[str, str] = field(default_factory=dict)
-    """New names of the output's columns."""
+    """New names of the output's columns; the input's, where an answer has the same name."""
     excel_safe: bool = False
     """Text that a spreadsheet would run as a formula gets a `'` before it."""
     max_errors: MaxErrors | None = None

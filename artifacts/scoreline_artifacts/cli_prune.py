@@ -1,0 +1,93 @@
+"""`scoreline prune`, `pin` and `unpin`: which versions the store keeps.
+
+Exit codes: 0 as asked; 2 it cannot be done, and nothing was removed; 3 the store cannot be reached.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+import click
+
+from scoreline_artifacts import pruning
+from scoreline_artifacts.explained import explained
+from scoreline_artifacts.store import Store
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+_version = click.argument("version", type=click.IntRange(min=1))
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--keep",
+    type=click.IntRange(min=1),
+    default=pruning.KEEP,
+    show_default=True,
+    metavar="N",
+    help="Keep the newest N versions in any case.",
+)
+@click.option("--dry-run", is_flag=True, help="Say what would go and what would stay; do nothing.")
+@_json
+def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
+    """Remove versions of MODEL that nothing needs any more, and what killed publishers left.
+
+    Kept is what an alias names, what a rollback would name, what was in force within the last seven
+    days, what is pinned, and the newest versions.
+
+    \b
+    Examples:
+      scoreline prune pima --dry-run
+      scoreline prune pima --keep 3 --json
+    """
+    with explained():
+        work = pruning.plan if dry_run else pruning.prune
+        result = work(Store.from_environment(), model, keep=keep)
+    if as_json:
+        click.echo(json.dumps(asdict(result) | {"dry_run": dry_run}))
+        return
+    for version, reasons in result.kept.items():
+        click.echo(f"kept     {model}@{version}: {'; '.join(reasons)}")
+    verb = "would go" if dry_run else "removed "
+    for version in result.removed:
+        click.echo(f"{verb} {model}@{version}")
+    for left in result.leftovers:
+        click.echo(f"removed  {left}: a publisher that was killed had left it")
+    if not result.removed:
+        click.echo("every version is needed")
+
+
+@click.command()
+@click.argument("model")
+@_version
+@_json
+def pin(model: str, version: int, as_json: bool) -> None:
+    """Keep VERSION of MODEL, whatever `scoreline prune` removes, until it is unpinned.
+
+    \b
+    Examples:
+      scoreline pin pima 3
+    """
+    with explained():
+        pruning.pin(Store.from_environment(), model, version)
+    said = {"model": model, "version": version, "pinned": True}
+    click.echo(json.dumps(said) if as_json else f"pinned {model}@{version}")
+
+
+@click.command()
+@click.argument("model")
+@_version
+@_json
+def unpin(model: str, version: int, as_json: bool) -> None:
+    """Let `scoreline prune` remove VERSION of MODEL again, if nothing else needs it.
+
+    \b
+    Examples:
+      scoreline unpin pima 3
+    """
+    with explained():
+        was = pruning.unpin(Store.from_environment(), model, version)
+    said = {"model": model, "version": version, "pinned": False, "was_pinned": was}
+    text = f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned"
+    click.echo(json.dumps(said) if as_json else text)

@@ -1,0 +1,110 @@
+"""The clean room has what is installed, nothing of this project, and survives what is tried in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scoreline_artifacts import Manifest, Outputs, Schema, clean_room, pickling
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE
+from scoreline_artifacts.store import describe_file
+
+
+class Runs:
+    """Runs code when it is loaded."""
+
+    def __init__(self, code: str) -> None:
+        self._code = code
+
+    def __reduce__(self) -> Any:
+        return exec, (self._code,)
+
+
+def _prove(code: str, limit_s: float = 60.0) -> clean_room.Finding:
+    files = {PIPELINE: pickling.dump(Runs(code)).data, GOLDEN: b""}
+    manifest = Manifest(
+        model="m",
+        version=1,
+        created_at="",
+        files={name: describe_file(data) for name, data in files.items()},
+        schema=Schema(()),
+        outputs=Outputs(method="predict"),
+    )
+    return clean_room.prove(manifest, files, limit_s=limit_s)
+
+
+@pytest.fixture
+def _project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A project whose folder is the working directory and in every variable that Python reads."""
+    (tmp_path / "of_the_project.py").write_text("")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    yield
+    clean_room._open.clear()
+
+
+@pytest.mark.usefixtures("_project")
+def test_nothing_of_the_project_is_in_reach() -> None:
+    clean_room._open.clear()  # a room of this environment
+    failure = _prove("import of_the_project").failure
+    assert failure is not None
+    assert failure.module == "of_the_project"
+
+
+def test_nothing_of_an_editable_installation_is_in_reach() -> None:
+    # The tests and benchmarks stand beside our own packages, which are installed as editable.
+    failure = _prove("import benchmarks").failure
+    assert failure is not None
+    assert failure.module == "benchmarks"
+
+
+def test_the_working_directory_is_empty() -> None:
+    failure = _prove("import os; raise ValueError(os.listdir())").failure
+    assert failure is not None
+    assert failure.message == "[]"
+
+
+def test_nothing_of_one_visit_is_there_in_the_next() -> None:
+    _prove("import os, sys; os.environ['LEFT'] = '1'; sys.path.append('/left')")
+    failure = _prove("import os, sys; raise ValueError('LEFT' in os.environ, '/left' in sys.path)")
+    assert failure.failure is not None
+    assert failure.failure.message == "(False, False)"
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os; os._exit(3)", "exit code 3"),
+        ("import os; os.kill(os.getpid(), 11)", "signal 11"),
+        ("import sys; sys.exit(4)", "exit code"),
+    ],
+)
+def test_what_ends_its_process_is_a_failure_like_others(code: str, words: str) -> None:
+    failure = _prove(f"print('last words', flush=True); {code}").failure
+    assert failure is not None
+    assert failure.kind == "ended"
+    assert words in failure.message
+    assert "last words" in failure.trace
+
+
+def test_what_takes_too_long_is_ended_and_the_next_visit_gets_a_new_room() -> None:
+    failure = _prove("while True: pass", limit_s=0.5).failure
+    assert failure is not None
+    assert failure.kind == "timeout"
+    after = _prove("raise ValueError('here')").failure
+    assert after is not None
+    assert after.message == "here"
+
+
+def test_a_fork_has_a_room_of_its_own() -> None:
+    _prove("pass")
+    child = os.fork()
+    if child == 0:
+        failure = _prove("raise ValueError('in the fork')").failure
+        os._exit(0 if failure is not None and failure.message == "in the fork" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert _prove("raise ValueError('here')").failure.message == "here"  # type: ignore[union-attr]

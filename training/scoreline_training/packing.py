@@ -1,0 +1,141 @@
+"""From a fitted pipeline to the files of an artifact, proven in a clean room.
+
+What travels is found in two ways: by reading the code that the pipeline refers to, and by watching
+what that code asks for in the clean room and does not find.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import ModuleType
+from typing import Any
+
+from scoreline_artifacts import (
+    Manifest,
+    UnsuitableData,
+    clean_room,
+    environment,
+    pickling,
+    snapshot,
+)
+from scoreline_artifacts.errors import DoesNotTravel
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE
+from scoreline_artifacts.origins import Origins, spec_of
+from scoreline_artifacts.snapshot import SOURCES
+from scoreline_artifacts.store import describe_file
+from scoreline_training.explaining import explain
+
+NAMED_FUNCTIONS = 20
+"""Functions stored by value that a manifest names; one is enough to refuse another Python."""
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """What is to be published."""
+
+    files: Mapping[str, bytes]
+    manifest: Manifest
+
+
+@dataclass(slots=True)
+class _Luggage:
+    """What is known to be needed of the project so far."""
+
+    modules: set[str] = field(default_factory=set)
+    data: set[str] = field(default_factory=set)
+
+    def take(self, asked: Iterable[str], origins: Origins) -> bool:
+        """Add what is there of that which was asked for in vain; whether there was any."""
+        places = {one for one in asked if one.startswith(SOURCES)} - self.data
+        modules = {one for one in asked if origins.is_local(one)} - self.modules
+        self.data |= places
+        self.modules |= modules
+        return bool(modules) or any(snapshot.has_data(place) for place in places)
+
+
+def pack(
+    pipeline: object, draft: Manifest, golden_rows: bytes, code: Iterable[str | ModuleType] = ()
+) -> Packed:
+    """Serialise a pipeline, add what it needs of this project, and prove it in a clean room.
+
+    `draft` says all but what is found out here: files, sources, libraries, whether it is batchable.
+    `code` is what `publish` was given under this name.
+
+    Raises:
+        UnsuitableData: the pipeline cannot be serialised.
+        DoesNotTravel: it does not work in the clean room, and the message says why.
+    """
+    names = [one.__name__ if isinstance(one, ModuleType) else one for one in code]
+    carried = {name for name in names if ":" not in name}
+    origins = Origins(carried)
+    pickled = _pickled(pipeline, origins)
+    luggage = _Luggage(
+        modules=pickled.modules | pickled.imported | _below(carried),
+        data={f"{SOURCES}{_place(name)}" for name in names if ":" in name},
+    )
+    while True:
+        packed = _pack_once(pickled, draft, golden_rows, luggage, origins)
+        finding = clean_room.prove(packed.manifest, packed.files)
+        if luggage.take(finding.asked, origins):
+            continue
+        if finding.failure is not None:
+            raise DoesNotTravel(explain(finding.failure, pipeline, origins))
+        return replace(packed, manifest=replace(packed.manifest, batchable=finding.batchable))
+
+
+def _pack_once(
+    pickled: pickling.Pickled,
+    draft: Manifest,
+    golden_rows: bytes,
+    luggage: _Luggage,
+    origins: Origins,
+) -> Packed:
+    taken = snapshot.collect(luggage.modules, origins, data=sorted(luggage.data))
+    files = {PIPELINE: pickled.data, GOLDEN: golden_rows, **taken.files}
+    needed = {*environment.ALWAYS, *_distributions(pickled.modules, origins)}
+    imported = _distributions(taken.imported | pickled.imported, origins)
+    manifest = replace(
+        draft,
+        files={name: describe_file(data) for name, data in files.items()},
+        sources=dict(sorted(taken.modules.items())),
+        libraries=environment.versions_of(needed),
+        imports=environment.versions_of(imported - needed),
+        by_value=sorted(pickled.by_value)[:NAMED_FUNCTIONS],
+    )
+    return Packed(files, manifest)
+
+
+def _distributions(modules: Iterable[str], origins: Origins) -> set[str]:
+    tops = {name.partition(".")[0] for name in modules}
+    found = {origins.distribution_of(top) for top in tops if not origins.is_local(top)}
+    return found - {None}  # type: ignore[return-value]
+
+
+def _below(packages: Iterable[str]) -> set[str]:
+    for package in packages:
+        if spec_of(package) is None:
+            raise DoesNotTravel(f"code= names the module {package!r}, which cannot be found here")
+    return {module for package in packages for module in snapshot.modules_below(package)}
+
+
+def _place(name: str) -> str:
+    package, _, path = name.partition(":")
+    place = f"{package.replace('.', '/')}/{path}"
+    if not snapshot.has_data(SOURCES + place):
+        raise DoesNotTravel(
+            f"code= names {name!r}, but package {package!r} has no such file; give data files as "
+            "'package:path/below/it'"
+        )
+    return place
+
+
+def _pickled(pipeline: Any, origins: Origins) -> pickling.Pickled:
+    try:
+        return pickling.dump(pipeline, origins)
+    # Whatever an object's own pickling raises; the caller needs to know which object it was.
+    except Exception as error:
+        raise UnsuitableData(
+            f"the pipeline cannot be serialised: {type(error).__name__}: {error}. Look for an open "
+            "file, a lock, a connection or a generator among its attributes."
+        ) from error
