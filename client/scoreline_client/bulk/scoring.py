@@ -236,9 +236,14 @@ class _FileRun:
         journal.clear()
         output = Output(open_part(target.part, 0), compress)
         self._writers = _Writers(output, ErrorReport(target.errors_part))
-        output.write(header)
-        journal.begin(this)
-        self._note(place)
+        try:
+            output.write(header)
+            journal.begin(this)
+            self._note(place)
+        except OSError:
+            output.close()
+            target.discard()
+            raise
 
     def _write_header(self, header: bytes) -> None:
         with writing(self._target.name):
@@ -331,6 +336,7 @@ class _FileRun:
             if self._journal is not None:
                 self._target.publish(self._reader.complete)
                 self._journal.remove()
+                self._target.tidy()
 
     def _keep_or_discard(self) -> None:
         """What was scored is kept; where nothing was, nothing is left behind."""
@@ -339,3 +345,4 @@ class _FileRun:
         if self._journal is not None and self._tally.rows == 0:
             self._target.discard()
             self._journal.remove()
+            self._target.tidy()
