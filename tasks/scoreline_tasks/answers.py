@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 
 from scoreline_artifacts.loading import LoadedVersion
@@ -173,11 +172,9 @@ def warned(checked: Checked, loaded: LoadedVersion, position: Position) -> list[
 def _summary(
     checked: Checked, loaded: LoadedVersion, finding: Finding, position: Position
 ) -> dict[str, Any]:
-    values = _values(checked, finding)
-    counts = values.value_counts().head(EXAMPLES)
     examples = []
-    for value, count in zip(counts.index.tolist(), counts.tolist(), strict=True):
-        place = int(finding.records[int(np.argmax(np.asarray(values == value)))])
+    for value, count, first in _most_frequent(_values(checked, finding)):
+        place = int(finding.records[first])
         one = position(place) | {"value": shown(value), "count": count}
         if finding.code == WarningCode.UNSEEN_CATEGORY:
             near = nearest_category(_column(loaded, finding.column), str(value))
@@ -191,11 +188,23 @@ def _summary(
     }
 
 
+def _most_frequent(values: Any) -> list[tuple[Any, int, int]]:
+    """The values that are there most, how often, and where first."""
+    plain = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
+    found, firsts, counts = np.unique(plain, return_index=True, return_counts=True)
+    order = np.lexsort((firsts, -counts))[:EXAMPLES]
+    return [
+        (found[at].item() if plain.dtype != object else found[at], int(counts[at]), int(firsts[at]))
+        for at in order
+    ]
+
+
 def _column(loaded: LoadedVersion, name: str) -> Column:
     assert loaded.schema is not None  # noqa: S101 - nothing is found unusual without a schema
     return next(one for one in loaded.schema.columns if one.name == name)
 
 
-def _values(checked: Checked, finding: Finding) -> pd.Series[Any]:
+def _values(checked: Checked, finding: Finding) -> Any:
+    """What the column has at the finding's records, as numpy has it."""
     rows = np.searchsorted(checked.places, finding.records)
-    return checked.frame[finding.column].iloc[rows].reset_index(drop=True)
+    return checked.frame[finding.column].to_numpy()[rows]

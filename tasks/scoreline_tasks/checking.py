@@ -31,7 +31,7 @@ from scoreline_tasks.answers import Position, particulars, rules_of
 from scoreline_tasks.codec_arrow import check_table, read_table
 from scoreline_tasks.codec_csv import open_chunk
 from scoreline_tasks.codec_json import check_records, read_records
-from scoreline_tasks.csv_source import ChunkRows, checked_rows, text_rules
+from scoreline_tasks.csv_source import ChunkRows, checked_rows, read_chunk, text_rules
 from scoreline_tasks.scoring import CodecResult, count_codes
 from scoreline_tasks.text_columns import bytes_of, convert_texts, null_mask
 from scoreline_tasks.text_values import TextRules, number_pattern
@@ -50,7 +50,8 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
     Raises:
         WireError, RequestProblem: as when they are scored.
     """
-    rows, schema = open_chunk(body, loaded)
+    chunk, data, schema = open_chunk(body, loaded)
+    rows = read_chunk(chunk, data)
     places = {name: place for place, name in enumerate(rows.chunk.columns)}
     looked_at = [_LookedAt.of(one, rows, places[one.name]) for one in schema.columns]
     problems: dict[int, Problem] = {}

@@ -1,6 +1,6 @@
 """Whole lines of a CSV file in, the same lines with the answers appended out.
 
-One reader for all chunks: the rows are found as places in the bytes, columns are converted in Arrow, and
+Chunks of nothing but plain numbers are read by Arrow. In all others the rows are found as places in the bytes, columns are converted in Arrow, and
 the original lines are joined with the answers there too. Only rows in which something is odd are read
 one by one, with Python's `csv` module as the arbiter; what cannot be scored gets its error in its line.
 """
@@ -11,13 +11,14 @@ from collections.abc import Sequence
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import missing_column
+from scoreline_artifacts.records import Checked, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.wire import WireError
 from scoreline_tasks.answers import all_problems, output_table, particulars, rules_of, warned
 from scoreline_tasks.csv_output import join_answers
-from scoreline_tasks.csv_source import ChunkRows, check_rows, read_chunk
+from scoreline_tasks.csv_plain import read_plain
+from scoreline_tasks.csv_source import ChunkRows, check_rows, checked_rows, read_chunk
 from scoreline_tasks.scoring import CodecResult, RequestProblem, count_codes, score_frame
 
 
@@ -28,8 +29,8 @@ def score_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
         WireError: the body has no head, or one that asks for what there is not.
         RequestProblem: E_MISSING_COLUMN; a column that the version needs is not in the file.
     """
-    rows, schema = open_chunk(body, loaded)
-    checked = check_rows(rows, schema, rules_of(rows.chunk))
+    chunk, data, schema = open_chunk(body, loaded)
+    rows, checked = _check(chunk, data, schema)
     scored = score_frame(loaded, checked.frame)
     problems = all_problems(checked, scored)
     count = len(rows.index)
@@ -43,8 +44,18 @@ def score_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
     )
 
 
-def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[ChunkRows, Schema]:
-    """The rows of a body, and the schema that they are held to.
+def _check(chunk: CsvChunk, data: bytes, schema: Schema) -> tuple[ChunkRows, Checked]:
+    rules = rules_of(chunk)
+    plain = read_plain(chunk, data, schema)
+    if plain is not None:
+        rows, arrays = plain
+        return rows, checked_rows(rows, schema, arrays, {}, rules)
+    rows = read_chunk(chunk, data)
+    return rows, check_rows(rows, schema, rules)
+
+
+def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Schema]:
+    """A body's head and rows, and the schema that they are held to.
 
     Raises:
         WireError, RequestProblem: as for `score_csv_chunk`.
@@ -60,7 +71,7 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[ChunkRows, Schema]:
         if found > 1:
             message = f"column {name!r} is there {found} times"
             raise RequestProblem(Code.DUPLICATE_COLUMN, message, name)
-    return read_chunk(chunk, bytes(view)), schema
+    return chunk, bytes(view), schema
 
 
 def _any_schema(columns: Sequence[str]) -> Schema:

@@ -48,10 +48,7 @@ def _without_formulas(row: CarefulRow, chunk: CsvChunk) -> CarefulRow:
 def _formulas(rows: ChunkRows) -> Places:
     """Where in the bytes the text of such fields begins, in the regular rows."""
     index, codes = rows.index, np.frombuffer(rows.data, np.uint8)
-    ends = index.field_ends
-    starts = np.empty_like(ends)
-    starts[:, 0] = index.starts[index.regular]
-    starts[:, 1:] = ends[:, :-1] + 1
+    starts, ends = index.field_starts, index.field_ends
     if rows.chunk.quote:
         is_quoted = (codes[np.minimum(starts, len(codes) - 1)] == ord(rows.chunk.quote)) & (
             starts < ends
@@ -72,12 +69,13 @@ def _moved(index: RowIndex, places: Places) -> RowIndex:
     """Where everything is after a byte was put in at each of `places`."""
 
     def moved(old: Places) -> Places:
-        return old + np.searchsorted(places, old)
+        return old + np.searchsorted(places, old).astype(np.int32)
 
     return RowIndex(
         moved(index.starts),
         moved(index.ends),
         moved(index.stops),
         index.regular,
+        moved(index.field_starts),
         moved(index.field_ends),
     )

@@ -25,15 +25,11 @@ def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
     parts = _chosen_columns(source) if chunk.columns_out is not None else [_whole_lines(source)]
     parts += [_answer(table.column(name), chunk) for name in table.column_names]
     ends = _line_ends(source)
-    if not parts:
-        return bytes_of(_as_array(ends, len(rows.index)))
-    ended = pc.binary_join_element_wise(parts[-1], ends, b"")
+    ended = pc.binary_join_element_wise(parts[-1], ends, b"") if parts else ends
     joined = pc.binary_join_element_wise(*parts[:-1], ended, chunk.delimiter.encode())
+    if isinstance(joined, pa.Scalar):
+        return bytes(joined.as_py() * len(rows.index))
     return bytes_of(joined)
-
-
-def _as_array(ends: Any, count: int) -> Any:
-    return ends if isinstance(ends, pa.Array) else pa.array([ends.as_py()] * count, pa.binary())
 
 
 def _line_ends(rows: ChunkRows) -> Any:
@@ -61,7 +57,7 @@ def _chosen_columns(rows: ChunkRows) -> list[Any]:
     parts = []
     for column in places:
         fields = slices_of(
-            rows.data, rows.index.field_starts(column), rows.index.field_ends[:, column]
+            rows.data, rows.index.field_starts[:, column], rows.index.field_ends[:, column]
         )
         others = {row: rows.field_as_written(row, column) for row in rows.careful}
         parts.append(_merged(fields.view(pa.binary()), regular, others))
@@ -87,11 +83,11 @@ def _replaced(lines: Any, changed: dict[int, bytes]) -> Any:
 
 
 def _answer(column: Any, chunk: CsvChunk) -> Any:
-    """A column of answers as bytes; nothing for null. Numbers as Arrow writes them: the shortest
+    """A column of answers as bytes, or one for all rows; nothing for null. Numbers as Arrow writes them: the shortest
     digits that give the same number back."""
     kind = column.type
     if pa.types.is_null(kind) or column.null_count == len(column):
-        return pa.array([b""] * len(column), pa.binary())
+        return pa.scalar(b"", pa.binary())
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         texts = pc.cast(column.combine_chunks(), pa.string())
         if chunk.decimal != "." and pa.types.is_floating(kind):

@@ -9,7 +9,7 @@ are found by a walk with a regular expression, blotted out, and left to `csv_car
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from scoreline_client.options import CsvChunk
 
-Places = npt.NDArray[np.int64]
+Places = npt.NDArray[np.int32]
+"""A chunk is far smaller than 2 GiB, and half the bytes are twice as fast to go through."""
 
 _LF, _CR = 10, 13
 _BLOT = b"x"
@@ -36,8 +37,10 @@ class RowIndex:
     """(rows,) Behind its line end."""
     regular: npt.NDArray[np.intp]
     """The rows that have as many fields as the header, and nothing odd in them."""
+    field_starts: Places
+    """(regular rows, columns) Where each of their fields begins."""
     field_ends: Places
-    """(regular rows, columns) Where each of their fields ends; it begins behind the one before."""
+    """(regular rows, columns) Where it ends."""
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -48,12 +51,6 @@ class RowIndex:
         is_irregular[self.regular] = False
         found: list[int] = np.flatnonzero(is_irregular).tolist()
         return found
-
-    def field_starts(self, column: int) -> Places:
-        """Where a column's fields begin, in the regular rows."""
-        if column:
-            return self.field_ends[:, column - 1] + 1
-        return self.starts[self.regular]
 
 
 def index_rows(data: bytes, chunk: CsvChunk) -> RowIndex:
@@ -82,8 +79,11 @@ def rows_of_places(index: RowIndex, places: npt.NDArray[Any]) -> npt.NDArray[np.
 def without(index: RowIndex, rows: npt.NDArray[np.intp]) -> RowIndex:
     """The same index, with `rows` no longer regular."""
     kept = ~np.isin(index.regular, rows)
-    return RowIndex(
-        index.starts, index.ends, index.stops, index.regular[kept], index.field_ends[kept]
+    return replace(
+        index,
+        regular=index.regular[kept],
+        field_starts=index.field_starts[kept],
+        field_ends=index.field_ends[kept],
     )
 
 
@@ -98,23 +98,28 @@ def _index(data: bytes, chunk: CsvChunk, *, odd: list[int], blank: list[int]) ->
     if len(data) and (not len(stops) or stops[-1] < len(data)):
         # The last row has no line end; it ends where the data do.
         breaks = np.append(breaks, len(places))
-        places = np.append(places, len(data))
-        ends, stops = np.append(ends, len(data)), np.append(stops, len(data))
+        last = np.array([len(data)], dtype=np.int32)
+        places = np.concatenate((places, last))
+        ends, stops = np.concatenate((ends, last)), np.concatenate((stops, last))
     counts = np.diff(breaks, prepend=-1)
-    starts = np.concatenate(([0], stops[:-1])).astype(np.int64)[: len(stops)]
-    rows = np.flatnonzero((starts < ends) & ~np.isin(starts, blank))
-    is_regular = (counts[rows] == len(chunk.columns)) & ~np.isin(starts[rows], odd)
+    starts = np.concatenate((np.zeros(1, dtype=np.int32), stops[:-1]))[: len(stops)]
+    is_row = starts < ends
+    if blank:
+        is_row &= ~np.isin(starts, blank)
+    rows = np.flatnonzero(is_row)
+    is_regular = counts[rows] == len(chunk.columns)
+    if odd:
+        is_regular &= ~np.isin(starts[rows], odd)
     regular = np.flatnonzero(is_regular)
-    return RowIndex(
-        starts[rows],
-        ends[rows],
-        stops[rows],
-        regular,
-        _field_ends(places, breaks[rows][regular], len(chunk.columns)),
-    )
+    starts, ends, stops = starts[rows], ends[rows], stops[rows]
+    field_ends = _field_ends(places, breaks[rows][regular], len(chunk.columns))
+    field_starts = np.empty_like(field_ends)
+    field_starts[:, 0] = starts[regular]
+    field_starts[:, 1:] = field_ends[:, :-1] + 1
+    return RowIndex(starts, ends, stops, regular, field_starts, field_ends)
 
 
-def _field_ends(places: Places, last: Places, columns: int) -> Places:
+def _field_ends(places: Places, last: npt.NDArray[np.intp], columns: int) -> Places:
     if len(places) == len(last) * columns:
         return places.reshape(-1, columns)
     found: Places = places[last[:, None] + np.arange(1 - columns, 1)]
@@ -136,7 +141,7 @@ def _outside_quotes(data: bytes, chunk: CsvChunk) -> tuple[Places, npt.NDArray[n
     has_quotes = bool(chunk.quote) and chunk.quote.encode() in data
     if has_quotes:
         is_special |= codes == ord(chunk.quote)
-    places = np.flatnonzero(is_special)
+    places = np.flatnonzero(is_special).astype(np.int32)
     kinds = codes[places]
     if has_quotes:
         is_quote = kinds == ord(chunk.quote)

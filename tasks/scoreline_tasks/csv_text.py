@@ -62,7 +62,7 @@ def text_of(data: bytes, encoding: str) -> ChunkText:
     if is_utf8(encoding) or data.isascii():
         return ChunkText(data, None)
     page = _code_page(encoding)
-    moved = np.zeros(len(data) + 1, dtype=np.int64)
+    moved = np.zeros(len(data) + 1, dtype=np.int32)
     np.cumsum(page.widths[np.frombuffer(data, np.uint8)], out=moved[1:])
     return ChunkText(data.decode(encoding, "replace").encode(), moved)
 
@@ -86,11 +86,8 @@ def undecodable(data: bytes, encoding: str) -> npt.NDArray[np.intp]:
 def column_texts(text: ChunkText, index: RowIndex, columns: Sequence[int], chunk: CsvChunk) -> Any:
     """Fields of the regular rows as strings without quotes: row by row, those of `columns`, which
     are in ascending order."""
-    ends = index.field_ends[:, columns]
-    starts = np.empty_like(ends)
-    for place, column in enumerate(columns):
-        starts[:, place] = index.field_starts(column)
-    starts, ends = starts.ravel(), ends.ravel()
+    starts = index.field_starts.take(columns, axis=1).ravel()
+    ends = index.field_ends.take(columns, axis=1).ravel()
     quote = chunk.quote.encode()
     if not quote or quote not in text.data:
         return text.slices(starts, ends)

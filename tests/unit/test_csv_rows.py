@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from scoreline_artifacts import Schema
 from scoreline_artifacts.records import NO_RULES
 from scoreline_client.options import CsvChunk
+from scoreline_tasks.csv_plain import read_plain
 from scoreline_tasks.csv_source import ChunkRows, check_rows, read_chunk
 from tests.csv_oracle import consult
 
@@ -164,6 +165,30 @@ def test_a_row_means_the_same_in_any_company(text: str) -> None:
     alone = check_rows(_read(_data(text)), SCHEMA, NO_RULES)
     company = check_rows(_read(_data(f'{GOOD}\n5" x,1\n') + _data(text)), SCHEMA, NO_RULES)
     assert [one.message for one in company.problems[1:]] == [one.message for one in alone.problems]
+
+
+PLAIN = st.lists(st.sampled_from([b"1", b"20", b"-", b".", b"5.5", b"-3", b"9" * 16, b",", b"\n", b"\r\n", b"\r", b"1,2\n", b"1,2\n"]), max_size=12).map(b"".join)  # fmt: skip
+
+
+@given(PLAIN)
+def test_the_shortest_way_says_the_same_or_nothing(data: bytes) -> None:
+    schema = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
+    chunk = CsvChunk(columns=["a", "b"], first_row=1, first_line=1)
+    plain = read_plain(chunk, data, schema)
+    if plain is not None:
+        rows = read_chunk(chunk, data)
+        checked = check_rows(rows, schema, NO_RULES)
+        assert not checked.problems
+        pd.testing.assert_frame_equal(pd.DataFrame(plain[1]), checked.frame, check_exact=True)
+        for name in ("starts", "ends", "stops"):
+            assert getattr(plain[0].index, name).tolist() == getattr(rows.index, name).tolist()
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_plain_numbers_go_the_shortest_way(line_end: str) -> None:
+    schema = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
+    chunk = CsvChunk(columns=["id", "b", "a"], first_row=1, first_line=1)
+    assert read_plain(chunk, f"007,5,-2.5{line_end}8,5,.5{line_end}".encode(), schema) is not None
 
 
 @pytest.mark.parametrize(
