@@ -188,11 +188,12 @@ def test_other_options_are_refused(tmp_path: Path, folder: Path) -> None:
         run(source, target, resume=True, drop=("name",))
 
 
-def test_another_model_is_refused(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize("model", ["other", "threshold@5"])
+def test_another_model_is_refused(tmp_path: Path, folder: Path, model: str) -> None:
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     _killed(source, target, 2000)
-    with pytest.raises(FileRefused, match="begun with the model 'threshold'"):
-        run(source, target, resume=True, model="other")
+    with pytest.raises(FileRefused, match="begun with threshold@4"):
+        run(source, target, resume=True, model=model)
 
 
 def test_a_version_that_is_gone_is_refused(tmp_path: Path, folder: Path) -> None:

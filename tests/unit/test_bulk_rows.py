@@ -17,8 +17,8 @@ from scoreline_client.bulk import lane
 from scoreline_client.bulk.asking import answers_in_time
 from scoreline_client.bulk.rows import scored_parts
 from scoreline_client.bulk.window import in_order
-from scoreline_client.testing import FakeScoreline
 from scoreline_client.options import Policy
+from scoreline_client.testing import FakeScoreline
 from scoreline_client.transport import Transport
 from scoreline_client.wire import Request, new_id
 from tests.bulk import LOADED, StubTransport

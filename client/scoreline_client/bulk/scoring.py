@@ -31,6 +31,7 @@ from scoreline_client.errors import (
 )
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport import Transport
+from scoreline_client.wire import ModelRef
 
 Show = Callable[[BulkProgress], None]
 
@@ -165,8 +166,11 @@ class _FileRun:
         return self._journal.read()
 
     def _check_same_model(self, model: str, run: Run | None) -> None:
-        if run is not None and model.partition("@")[0] != run.model:
-            raise self._unfinished(f"it was begun with the model {run.model!r}")
+        if run is None:
+            return
+        asked = ModelRef.parse(model)
+        if asked.name != run.model or asked.version not in (None, run.version):
+            raise self._unfinished(f"it was begun with {run.model}@{run.version}")
 
     async def _describe(self, ref: str, run: Run | None) -> Described:
         try:
