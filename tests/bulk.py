@@ -102,6 +102,9 @@ class StubTransport:
     async def end_job(self, job: str) -> None:
         self.ended.append(job)
 
+    async def is_lost(self, request: Request) -> bool:
+        return False
+
     async def diagnose(self) -> str:
         return "no worker is alive"
 

@@ -1,10 +1,11 @@
 """What a caller needs: `Client().predict("pima", {"preg": 6, …})`."""
 
 from scoreline_client.aio import AsyncClient
+from scoreline_client.bulk.check import FileReport
 from scoreline_client.bulk.options import BulkOptions, MaxErrors
 from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
 from scoreline_client.bulk.rows import ScoredRow
-from scoreline_client.codes import Code
+from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import (
     EmptyRequest,
     FileRefused,
@@ -24,7 +25,8 @@ from scoreline_client.errors import (
     UnknownModel,
 )
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
-from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.options import Policy, RequestOptions
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.settings import ClientSettings
 from scoreline_client.sync import Client
 
@@ -38,6 +40,7 @@ __all__ = [
     "Code",
     "EmptyRequest",
     "FileRefused",
+    "FileReport",
     "Job",
     "JobCancelled",
     "JobLost",
@@ -46,11 +49,14 @@ __all__ = [
     "MissingDependency",
     "NoAnswer",
     "PayloadTooLarge",
+    "Policy",
     "Prediction",
     "QueueFull",
     "RecordError",
     "RecordRejected",
+    "RecordWarning",
     "RequestExpired",
+    "RequestOptions",
     "RequestRefused",
     "ScoreSummary",
     "ScoredRow",
@@ -59,4 +65,5 @@ __all__ = [
     "SettingsError",
     "TooManyErrors",
     "UnknownModel",
+    "WarningCode",
 ]

@@ -13,6 +13,7 @@ import redis.asyncio
 from scoreline_client.bulk.asking import answers_in_time
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.keys import Lane
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.requests import (
     Piece,
@@ -67,8 +68,12 @@ class AsyncClient:
         record: Mapping[str, Any],
         *,
         timeout: float = 5.0,  # noqa: ASYNC109
+        options: RequestOptions = NO_OPTIONS,
     ) -> Prediction:
         """Predict one record.
+
+        `options` say what becomes of values that training did not have, and whether text is read as
+        numbers: `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
 
         Raises:
             RecordRejected: the record cannot be scored; names column and value.
@@ -76,7 +81,8 @@ class AsyncClient:
             NoAnswer: none within `timeout` seconds.
             QueueFull, ServerUnreachable: the request was not accepted.
         """
-        request = self.request(model, encode_record(record), timeout)
+        asked = options.encode_options()
+        request = self.request(model, encode_record(record), timeout, options=asked)
         return single_prediction(await self.transport.ask(request, Lane.ONLINE, timeout))
 
     async def predict_many(
@@ -85,9 +91,11 @@ class AsyncClient:
         records: Iterable[Mapping[str, Any]],
         *,
         timeout: float = 30.0,  # noqa: ASYNC109
+        options: RequestOptions = NO_OPTIONS,
     ) -> list[Prediction]:
         """Predict records, in their order; a bad one has an `.error` and costs no other one.
 
+        `options` are those of `predict`.
         Many records travel as several requests, all scored by the version that answered the first.
 
         Raises:
@@ -99,13 +107,16 @@ class AsyncClient:
         lane = Lane.ONLINE if len(listed) <= ONLINE_RECORDS else Lane.BULK
         started = time.monotonic()
         piece = next(pieces)
-        request = self.request(model, piece.body, timeout)
+        asked = options.encode_options()
+        request = self.request(model, piece.body, timeout, options=asked)
         answer = await self.transport.ask(request, lane, timeout)
         predictions = predictions_of(answer, piece)
         if len(predictions) < len(listed):
             pinned = f"{ModelRef.parse(model).name}@{answer.version}"
             left_s = timeout - (time.monotonic() - started)
-            predictions += await self._predict_pieces(pinned, pieces, len(predictions), left_s)
+            predictions += await self._predict_pieces(
+                pinned, pieces, len(predictions), left_s, asked
+            )
         return predictions
 
     async def submit(
@@ -258,12 +269,12 @@ class AsyncClient:
         )
 
     async def _predict_pieces(
-        self, model: str, pieces: Iterator[Piece], first: int, timeout_s: float
+        self, model: str, pieces: Iterator[Piece], first: int, timeout_s: float, asked: bytes
     ) -> list[Prediction]:
         """A few at a time, so that neither memory nor the queue is filled with all of them."""
 
         def build(piece: Piece, job: str) -> Request:
-            return self.request(model, piece.body, timeout_s, job=job)
+            return self.request(model, piece.body, timeout_s, job=job, options=asked)
 
         predictions: list[Prediction] = []
         found = answers_in_time(self.transport, pieces, build, timeout_s=timeout_s)

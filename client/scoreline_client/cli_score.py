@@ -6,6 +6,7 @@ import asyncio
 import csv
 import dataclasses
 import json
+import os
 import shlex
 import signal
 import sys
@@ -21,7 +22,14 @@ from scoreline_client.bulk.options import FORMATS, BulkOptions, MaxErrors
 from scoreline_client.bulk.output import Target
 from scoreline_client.bulk.progress import ScoreSummary
 from scoreline_client.cli_progress import Show, sentence, shown_progress
-from scoreline_client.errors import FileRefused
+from scoreline_client.codes import Code
+from scoreline_client.errors import (
+    FileRefused,
+    NoAnswer,
+    QueueFull,
+    ScorelineError,
+    ServerUnreachable,
+)
 from scoreline_client.options import Policy
 
 SOME_REJECTED, REFUSED = 1, 2
@@ -153,8 +161,12 @@ def score(
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
-            if target != "-":
+            if "-" not in (*sources, target):
                 click.echo(f"stopped by {stopped}; to go on: {_command()}", err=True)
+        except ScorelineError as error:
+            if _can_go_on(error) and "-" not in (*sources, target):
+                click.echo(f"what was scored is kept; to go on: {_command()}", err=True)
+            raise
     ctx.exit(code)
 
 
@@ -220,6 +232,8 @@ async def _until_signal(work: Any) -> int:
     seen: list[int] = []
 
     def stop(number: int) -> None:
+        if seen:  # whoever asks twice does not want to wait; what is written can be resumed
+            os._exit(BY_SIGNAL + number)
         seen.append(number)
         task.cancel()
 
@@ -255,6 +269,13 @@ def _renamed(text: str) -> tuple[str, str]:
     if not separator or not old or not new:
         raise click.UsageError(f"--rename is {text!r}; expected OLD=NEW")
     return old, new
+
+
+def _can_go_on(error: ScorelineError) -> bool:
+    """Whether the same command may well succeed when something else has changed."""
+    code = getattr(error, "code", "")
+    service = isinstance(error, NoAnswer | QueueFull | ServerUnreachable)
+    return service or code in (Code.DISK_FULL, Code.TOO_MANY_ERRORS)
 
 
 def _command() -> str:

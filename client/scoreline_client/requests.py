@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from scoreline_client.errors import (
     RequestRefused,
     refusal,
 )
-from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, ModelRef, Status, WireError
 
@@ -155,7 +155,12 @@ def single_prediction(answer: Answer) -> Prediction:
         _by_class(answer.classes, probabilities[0]) if probabilities else {},
         answer.model,
         answer.version,
+        warnings=_warnings(answer, 0),
     )
+
+
+def _warnings(answer: Answer, place: int) -> tuple[RecordWarning, ...]:
+    return tuple(RecordWarning(**one) for one in answer.warnings.get(str(place), ()))
 
 
 def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Prediction]:
@@ -171,6 +176,9 @@ def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Predict
         Prediction(value, _by_class(classes, share), model, version)
         for value, share in zip(answer.values, shares, strict=True)
     ]
+    for warned in map(int, answer.warnings):
+        told = _warnings(answer, warned)
+        predictions[warned] = replace(predictions[warned], warnings=told)
     errors = {int(place): _record_error(place, one) for place, one in answer.errors.items()}
     for place, error in (errors | piece.errors).items():
         moved = RecordError(error.code, error.message, first + place, error.column, error.value)

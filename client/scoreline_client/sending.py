@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterable
-from typing import Any
 
-from scoreline_client.keys import Keys, Lane
+from scoreline_client.keys import Lane
 from scoreline_client.wire import Answer, Request
 
 REQUESTS_AT_ONCE = 256
@@ -29,15 +28,6 @@ class Waiting:
         self.since = time.monotonic()
         self.repeated = False
         """Whether it may be queued twice; then its result must stay, or there would be a second."""
-
-
-async def fleet_names(connection: Any, keys: Keys) -> list[bytes]:
-    """Names of the worker processes that are alive."""
-    names = await connection.zrange(keys.processes, 0, -1)
-    if not names:
-        return []
-    found = await connection.mget([keys.process(name.decode()) for name in names])
-    return [name for name, data in zip(names, found, strict=True) if data is not None]
 
 
 def parts_of(waiting: list[Waiting]) -> Iterable[list[Waiting]]:

@@ -19,6 +19,7 @@ from scoreline_client.aio import AsyncClient
 from scoreline_client.errors import NoAnswer
 from scoreline_client.jobs import Job
 from scoreline_client.keys import Lane
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.requests import encode_record, single_prediction
 from scoreline_client.settings import ClientSettings
@@ -142,10 +143,18 @@ class Client:
         self._running: _Loop | None = None
         self._closer: weakref.finalize[..., Client] | None = None
 
-    def predict(self, model: str, record: Mapping[str, Any], *, timeout: float = 5.0) -> Prediction:
+    def predict(
+        self,
+        model: str,
+        record: Mapping[str, Any],
+        *,
+        timeout: float = 5.0,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> Prediction:
         """See AsyncClient.predict."""
         background = self._background()
-        request = background.client.request(model, encode_record(record), timeout)
+        asked = options.encode_options()
+        request = background.client.request(model, encode_record(record), timeout, options=asked)
         try:
             answer = background.ask(request).result(timeout)
         except concurrent.futures.TimeoutError:
@@ -153,10 +162,16 @@ class Client:
         return single_prediction(answer)
 
     def predict_many(
-        self, model: str, records: Iterable[Mapping[str, Any]], *, timeout: float = 30.0
+        self,
+        model: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        timeout: float = 30.0,
+        options: RequestOptions = NO_OPTIONS,
     ) -> list[Prediction]:
         """See AsyncClient.predict_many."""
-        return self.run(self._client.predict_many(model, records, timeout=timeout))
+        work = self._client.predict_many(model, records, timeout=timeout, options=options)
+        return self.run(work)
 
     def submit(
         self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0

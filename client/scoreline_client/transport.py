@@ -11,48 +11,39 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Coroutine, Iterable
-from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
-    OutOfMemoryError,
     RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
-from scoreline_client.keys import Keys, Lane
-from scoreline_client.sending import Waiting, fleet_names, parts_of
+from scoreline_client.connection import READ_BLOCK_S, Connection
+from scoreline_client.errors import NoAnswer
+from scoreline_client.keys import Lane
+from scoreline_client.sending import Waiting, parts_of
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, Request, StoredNote, WireError, decode_reply, new_id
 
 REPLIES_AT_ONCE = 512
-READ_BLOCK_S = 5.0
 OVERDUE_S = 2.0
 """Seconds after which a request's result is looked up, in case its reply was lost on the way."""
 FORGET_AFTER_S = 0.05
 MEMORY_LOOK_S = 1.0
 CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
-RETRY_AFTER_S = 1.0
 
 
-class Transport:
+class Transport(Connection):
     """Sends requests and resolves a future for each; belongs to the event loop it is first used on."""
 
     def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None = None):
-        self.settings = settings
-        self.keys = Keys(settings.queue)
+        super().__init__(settings, connection)
         self.client_id = new_id()
-        self._given = connection
-        self._redis: Any = None
         self._outbox: list[Waiting] = []
         self._waiting: dict[str, Waiting] = {}
         self._received: list[str] = []
@@ -62,30 +53,6 @@ class Transport:
         self._full_memory: str | None = None
         self._chunks: dict[str, dict[str, bytes]] = {}
         """Of each bulk job that is alive here, the entries of its requests that have no answer."""
-
-    @property
-    def url(self) -> str:
-        """The server's address, without a password."""
-        parts = urlsplit(self.settings.redis_url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-
-    @property
-    def redis(self) -> Any:
-        """The connection for everything but the blocking read."""
-        if self._redis is None:
-            self._redis = self._given or redis.asyncio.Redis.from_url(
-                self.settings.redis_url,
-                socket_timeout=READ_BLOCK_S + 10,
-                socket_connect_timeout=5,
-                socket_keepalive=True,
-                # Retrying is ours to do: it must keep a request's id and its deadline.
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._submit = self._redis.register_script(_script("submit.lua"))
-            self._cancel = self._redis.register_script(_script("cancel.lua"))
-            self._renew_job = self._redis.register_script(_script("renew_job.lua"))
-        return self._redis
 
     def send(self, request: Request, lane: Lane, *, job: bool = False) -> asyncio.Future[Answer]:
         """Queue a request; the future gets its answer.
@@ -98,7 +65,7 @@ class Transport:
         ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
         waiting = Waiting(request, lane, future, ttl_ms)
         if self._full_memory is not None:
-            future.set_exception(self._queue_full(self._full_memory))
+            future.set_exception(self.queue_full(self._full_memory))
             return future
         if request.reply_to:
             # Before it is sent: its answer may be back before the send returns.
@@ -124,57 +91,24 @@ class Transport:
         except TimeoutError:
             raise NoAnswer(request.id, timeout_s, await self.diagnose()) from None
 
-    async def is_served(self) -> bool:
-        """Whether any worker process reports."""
-        return await self.process_count() > 0
-
-    async def process_count(self) -> int:
-        """How many worker processes report."""
-        return len(await self.guard(fleet_names(self.redis, self.keys)))
-
-    async def diagnose(self) -> str:
-        """Why no answer may have come: one sentence for people.
-
-        Raises:
-            ServerUnreachable: Redis does not answer, which is why.
-        """
-        processes = len(await self.guard(fleet_names(self.redis, self.keys)))
-        lanes = [self.keys.lane(lane) for lane in Lane]
-        backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
-        if not processes:
-            return (
-                f"no worker serves queue {self.settings.queue!r}. "
-                "Start one: celery -A scoreline_tasks worker"
-            )
-        return (
-            f"{processes} worker processes serve queue {self.settings.queue!r} and "
-            f"{backlog} requests wait; `scoreline status` says more"
-        )
-
-    async def fetch(self, request_id: str) -> Answer | None:
-        """The stored result of a request, or None."""
-        data = await self.guard(self.redis.get(self.keys.result(request_id)))
-        return None if data is None else Answer.decode(data)
-
-    async def cancel(self, request_id: str, answer: Answer, record: bytes) -> bool:
-        """Give a job the answer that it was cancelled, unless it has one."""
-        stream, _, entry = record.decode().rpartition(" ")
-        _ = self.redis
-        return bool(
-            await self.guard(
-                self._cancel(
-                    keys=[self.keys.result(request_id), stream],
-                    args=[answer.encode(), self.settings.result_ttl_s * 1000, entry],
-                )
-            )
-        )
-
     async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
         """Keep a bulk job alive; tells whether its lease was still there, and how many jobs are."""
         self._chunks.setdefault(job, {})
         _ = self.redis
         known, jobs = await self.guard(self._renew_job(keys=[self.keys.jobs], args=[job, lease_ms]))
         return bool(known), int(jobs)
+
+    async def is_lost(self, request: Request) -> bool:
+        """Whether a bulk job's request was queued, and neither it nor an answer to it is there now."""
+        entry = self._chunks.get(request.job, {}).get(request.id)
+        if entry is None:
+            return False
+        stream = self.keys.lane(Lane.BULK)
+        # In this order: a request that leaves its lane has its answer at the same moment.
+        if await self.guard(self.redis.xrange(stream, entry, entry, count=1)):
+            return False
+        there = await self.guard(self.redis.exists(self.keys.result(request.id)))
+        return not there and request.id in self._waiting
 
     async def end_job(self, job: str) -> None:
         """Take what a bulk job still has in the queue out of it, and forget the job."""
@@ -185,13 +119,6 @@ class Transport:
             pipeline.xdel(self.keys.lane(Lane.BULK), *chunks.values())
             pipeline.unlink(*(self.keys.result(request_id) for request_id in chunks))
         await self.guard(pipeline.execute())
-
-    async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        """Await a Redis operation; what goes wrong there becomes one of our errors."""
-        try:
-            return await operation
-        except RedisError as error:
-            raise self._explain(error) from error
 
     async def close(self) -> None:
         """Stop reading and close the connections; what still waits is cancelled."""
@@ -241,7 +168,7 @@ class Transport:
         try:
             entries = await self._submit_until_accepted(keys, args, part)
         except RedisError as error:
-            self._fail(part, self._explain(error))
+            self._fail(part, self.explain(error))
             return
         # Whatever else it is, callers must not wait for it until their time is up.
         except Exception as error:  # noqa: BLE001
@@ -254,7 +181,7 @@ class Transport:
                 await self._note_chunk(one.request, entry)
         if len(entries) < len(part):
             full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
-            self._fail(part[len(entries) :], self._queue_full(full))
+            self._fail(part[len(entries) :], self.queue_full(full))
 
     async def _submit_until_accepted(
         self, keys: list[str], args: list[Any], part: list[Waiting]
@@ -307,7 +234,7 @@ class Transport:
             except RedisError as error:
                 lost = True
                 if isinstance(error, AuthenticationError | ResponseError):
-                    self._fail(list(self._waiting.values()), self._explain(error))
+                    self._fail(list(self._waiting.values()), self.explain(error))
                 await asyncio.sleep(RETRY_PAUSE_S)
 
     async def _take(self, replies: list[bytes]) -> None:
@@ -387,15 +314,3 @@ class Transport:
             if limit and used * 100 > limit * percent
             else None
         )
-
-    def _explain(self, error: RedisError) -> ScorelineError:
-        if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
-            return self._queue_full("the server is out of memory")
-        return ServerUnreachable(self.url, str(error) or type(error).__name__)
-
-    def _queue_full(self, reason: str) -> QueueFull:
-        return QueueFull(self.settings.queue, reason, RETRY_AFTER_S)
-
-
-def _script(name: str) -> str:
-    return resources.files("scoreline_client").joinpath("lua", name).read_text()

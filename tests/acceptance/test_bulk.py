@@ -80,17 +80,6 @@ class Command:
         return self.process.returncode, said.decode()
 
 
-def _expected(source: Path) -> bytes:
-    out = ["id,x,prediction,error"]
-    for line in source.read_text().splitlines()[1:]:
-        text = line.partition(",")[2]
-        answers = f"{float(text) + 1},"
-        if text == "x":
-            answers = ",E_TYPE: column 'x': 'x' is text; expected a finite number"
-        out.append(f"{line},{answers}")
-    return "\n".join([*out, ""]).encode()
-
-
 def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bytes(
     fleet: Fleet, source: Path, tmp_path: Path, eventually: Callable[[Any], Any]
 ) -> None:
@@ -114,6 +103,16 @@ def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bytes(
     reports = [path.with_name(path.name + ".errors.csv") for path in (whole, target)]
     assert reports[0].read_bytes() == reports[1].read_bytes()
     eventually(lambda: fleet.redis.xlen(fleet.keys.lane(Lane.BULK)) == 0)
+    _check_that_all_ends(fleet)
+
+
+def _check_that_all_ends(fleet: Fleet) -> None:
+    """What clients that were killed have left in the server goes within a minute."""
+    names: Any = fleet.redis.keys("scoreline:{*")
+    fleets_own = {fleet.keys.lane(lane) for lane in Lane} | {fleet.keys.processes}
+    for name in {one.decode() for one in names} - fleets_own:
+        left: Any = fleet.redis.pttl(name)
+        assert left == -2 or 0 < left <= 60_000, name
 
 
 def test_workers_and_a_server_that_are_killed_cost_no_row(
@@ -171,23 +170,6 @@ def test_a_signal_ends_a_run_in_order(fleet: Fleet, source: Path, tmp_path: Path
     assert fleet.redis.zcard(fleet.keys.jobs) == 0
 
 
-def test_what_a_killed_client_leaves_has_an_end(
-    fleet: Fleet, source: Path, tmp_path: Path, eventually: Callable[[Any], Any]
-) -> None:
-    worker = fleet.start_worker(processes=2)
-    command = Command(source, tmp_path / "out.csv")
-    assert command.runs_until(2)
-    command.process.kill()
-    command.end()
-    eventually(lambda: fleet.redis.xlen(fleet.keys.lane(Lane.BULK)) == 0)
-    names: Any = fleet.redis.keys("scoreline:{*")
-    fleets_own = {fleet.keys.lane(lane) for lane in Lane} | {fleet.keys.processes}
-    for name in {one.decode() for one in names} - fleets_own:
-        left: Any = fleet.redis.pttl(name)
-        assert left == -2 or 0 < left <= 60_000, name
-    assert worker.poll() is None
-
-
 def test_a_file_three_times_as_large_takes_no_more_memory(
     fleet: Fleet, source: Path, tmp_path: Path
 ) -> None:
@@ -197,6 +179,19 @@ def test_a_file_three_times_as_large_takes_no_more_memory(
     fleet.start_worker(processes=2)
     peaks = [_peak_bytes(Command(path, tmp_path / f"out-{path.name}")) for path in (small, source)]
     assert peaks[1] - peaks[0] < 10_000_000, peaks
+
+
+def test_a_run_that_waits_for_its_input_can_be_stopped(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.start_worker(processes=1)
+    command = scoreline("score", MODEL, "-", "-", "--only-predictions")
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(b"x,text\n" + b"1,%s\n" % (b"." * 1000) * 1200)
+        process.stdin.flush()
+        assert process.stdout.readline() == b"prediction,error\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 143
 
 
 def _peak_bytes(command: Command) -> int:

@@ -166,6 +166,43 @@ async def test_chunks_that_were_lost_with_the_lease_are_sent_again(
         assert (await asked).values == [2]
 
 
+async def test_a_chunk_of_which_nothing_is_left_is_sent_again(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(lane, "PATIENCE_S", 0.02)
+    async with BulkJob(client.transport) as job:
+        asked = asyncio.create_task(job.ask(_request(client)))
+        await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
+        first = worker.take()
+        redis_client.xdel(BULK, first[0][1])
+        await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
+        _answer_one(worker)
+        assert (await asked).values == [2]
+
+
+async def test_a_chunk_that_takes_long_is_not_sent_again(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    looks = 0
+    is_lost = client.transport.is_lost
+
+    async def look(request: Request) -> bool:
+        nonlocal looks
+        looks += 1
+        return await is_lost(request)
+
+    monkeypatch.setattr(client.transport, "is_lost", look)
+    monkeypatch.setattr(lane, "PATIENCE_S", 0.01)
+    async with BulkJob(client.transport) as job:
+        asked = asyncio.create_task(job.ask(_request(client)))
+        await asyncio.to_thread(eventually, lambda: looks > 3)
+        assert redis_client.xlen(BULK) == 1
+        _answer_one(worker)
+        assert (await asked).values == [2]
+
+
 async def test_a_chunk_that_is_refused_is_not_asked_again(
     client: AsyncClient, worker: StubWorker
 ) -> None:

@@ -134,6 +134,21 @@ def test_what_a_kill_left_half_written_is_written_anew(tmp_path: Path, folder: P
     assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
 
 
+@pytest.mark.parametrize("damage", [b"\0" * 300 + b"\n", b"{}\n", b'{"place":7}\n', b"7\n"])
+def test_a_journal_is_believed_up_to_what_is_damaged(
+    tmp_path: Path, folder: Path, damage: bytes
+) -> None:
+    source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
+    run(source, tmp_path / "whole.csv")
+    _killed(source, target, 2000)
+    journal = folder / "out.csv.journal"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([*lines[:5], damage, *lines[6:]]))
+    summary = run(source, target, resume=True)
+    assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    assert summary.notes[-1].startswith("resumed behind row")
+
+
 def test_output_that_never_reached_the_disk_is_made_again(tmp_path: Path, folder: Path) -> None:
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     run(source, tmp_path / "whole.csv")
@@ -173,11 +188,12 @@ def test_other_options_are_refused(tmp_path: Path, folder: Path) -> None:
         run(source, target, resume=True, drop=("name",))
 
 
-def test_another_model_is_refused(tmp_path: Path, folder: Path) -> None:
+@pytest.mark.parametrize("model", ["other", "threshold@5"])
+def test_another_model_is_refused(tmp_path: Path, folder: Path, model: str) -> None:
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     _killed(source, target, 2000)
-    with pytest.raises(FileRefused, match="begun with the model 'threshold'"):
-        run(source, target, resume=True, model="other")
+    with pytest.raises(FileRefused, match="begun with threshold@4"):
+        run(source, target, resume=True, model=model)
 
 
 def test_a_version_that_is_gone_is_refused(tmp_path: Path, folder: Path) -> None:

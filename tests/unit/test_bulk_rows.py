@@ -17,6 +17,7 @@ from scoreline_client.bulk import lane
 from scoreline_client.bulk.asking import answers_in_time
 from scoreline_client.bulk.rows import scored_parts
 from scoreline_client.bulk.window import in_order
+from scoreline_client.options import Policy
 from scoreline_client.testing import FakeScoreline
 from scoreline_client.transport import Transport
 from scoreline_client.wire import Request, new_id
@@ -58,7 +59,7 @@ def test_a_row_of_csv_has_its_text_and_a_typed_prediction(tmp_path: Path) -> Non
 def test_a_line_of_json_has_its_values(tmp_path: Path) -> None:
     source = tmp_path / "in.jsonl"
     source.write_text('{"id":[7],"a":9}\nnothing\n')
-    good, bad = _rows(source)
+    good, bad = _rows(source, out_of_range=Policy.IGNORE)
     assert good == ScoredRow(1, {"id": [7], "a": 9}, YES)
     assert bad.record == {}
     assert bad.prediction.error is not None

@@ -17,6 +17,7 @@ from scoreline_client import (
     EmptyRequest,
     PayloadTooLarge,
     RecordRejected,
+    RecordWarning,
     RequestRefused,
     UnknownModel,
 )
@@ -199,3 +200,14 @@ def test_errors_stand_at_their_records_places_wherever_they_come_from() -> None:
     ]
     assert found[1].error is not None
     assert "cannot be sent" in found[1].error.message
+
+
+def test_warnings_come_with_the_prediction_that_they_are_about() -> None:
+    warning = {"code": "W_OUT_OF_RANGE", "message": "…", "column": "age", "value": "900"}
+    answer = Answer(id="0" * 32, values=[1, 0], warnings={"1": [warning]})
+    first, second = predictions_of(answer, Piece(b"", 2))
+    assert first.warnings == ()
+    assert second.value == 0
+    assert second.warnings == (RecordWarning(**warning),)
+    alone = Answer(id="0" * 32, values=[1], warnings={"0": [warning]})
+    assert single_prediction(alone).warnings == (RecordWarning(**warning),)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
+import select
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +22,7 @@ from scoreline_client.errors import FileRefused, MissingDependency
 STANDARD = "-"
 END_BYTES = 1 << 16
 SKIP_BYTES = 1 << 20
+LOOK_EVERY_S = 0.1
 _FACTS = (
     "ETag",
     "etag",
@@ -181,8 +183,32 @@ class Raw:
 
 
 class _StandardInput(Raw):
+    def __init__(self, file: Any) -> None:
+        super().__init__(_Interruptible(file), None, None)  # type: ignore[arg-type]
+
+
+class _Interruptible:
+    """A pipe or terminal; who waits for it in a thread stops waiting when it is closed."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self._stopped = False
+        try:
+            self._number = int(file.fileno())
+        except (AttributeError, OSError, ValueError):
+            self._number = -1  # not the operating system's; it does not block
+
+    def read(self, size: int) -> bytes:
+        if self._number < 0:
+            return bytes(self._file.read(size))
+        while not self._stopped:
+            if select.select([self._number], [], [], LOOK_EVERY_S)[0]:
+                return os.read(self._number, size)
+        return b""
+
     def close(self) -> None:
-        """Standard input is not ours to close."""
+        """Standard input itself is not ours to close."""
+        self._stopped = True
 
 
 class _Local(Raw):
@@ -266,7 +292,7 @@ def open_source(name: str) -> Source:
 
 def _open(name: str) -> Raw:
     if name == STANDARD:
-        return _StandardInput(sys.stdin.buffer, None, None)
+        return _StandardInput(sys.stdin.buffer)
     if is_url(name):
         return _Remote(*file_system(name))
     path = Path(name)

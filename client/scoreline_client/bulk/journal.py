@@ -115,12 +115,23 @@ class Journal:
     def read(self) -> tuple[Run | None, list[Mark]]:
         """The run, and every mark; what was cut short is cut off."""
         self._file.seek(0)
-        *lines, torn = self._file.read().split(b"\n")
-        if torn:
-            self._file.truncate(self._file.tell() - len(torn))
-        if not lines:
-            return None, []
-        return Run.decode(lines[0]), [Mark.decode(line) for line in lines[1:]]
+        run: Run | None = None
+        marks: list[Mark] = []
+        whole = 0
+        for line in self._file.read().splitlines(keepends=True):
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                if run is None:
+                    run = Run.decode(line)
+                else:
+                    marks.append(Mark.decode(line))
+            # A power cut may leave anything behind what had reached the disk.
+            except (ValueError, TypeError, KeyError):
+                break
+            whole += len(line)
+        self._file.truncate(whole)
+        return run, marks
 
     def clear(self) -> None:
         """Forget an earlier run."""

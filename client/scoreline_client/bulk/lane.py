@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Protocol, Self
@@ -20,6 +21,8 @@ from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerU
 from scoreline_client.keys import Lane
 from scoreline_client.requests import raise_refusal
 from scoreline_client.wire import Answer, Request, new_id
+
+logger = logging.getLogger(__name__)
 
 LEASE_MS = 15_000
 RENEW_EVERY_S = 3.0
@@ -55,6 +58,9 @@ class Lanes(Protocol):
 
     async def end_job(self, job: str) -> None:
         """Take a job's chunks out of the queue."""
+
+    async def is_lost(self, request: Request) -> bool:
+        """Whether nothing is left of a request, nor of an answer to it."""
 
     async def diagnose(self) -> str:
         """Why no answer may have come."""
@@ -106,7 +112,7 @@ class BulkJob:
                 return answer
 
     async def _answer(self, request: Request) -> Answer | None:
-        """The answer, or None if the request may have been dropped with the job's lease."""
+        """The answer, or None if the request was lost, or dropped with the job's lease."""
         lost = asyncio.ensure_future(self._lease_lost.wait())
         future = self._lanes.send(request, Lane.BULK)
         sent = time.monotonic()
@@ -114,31 +120,37 @@ class BulkJob:
             while not future.done() and not lost.done():
                 both: set[asyncio.Future[Any]] = {future, lost}
                 await asyncio.wait(both, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
-                if not future.done() and not lost.done():
-                    await self._see_that_it_is_served(request, sent)
+                if not future.done() and not lost.done() and await self._is_lost(request, sent):
+                    return None
             return future.result() if future.done() else None
         finally:
             future.cancel()
             lost.cancel()
 
-    async def _see_that_it_is_served(self, request: Request, sent: float) -> None:
+    async def _is_lost(self, request: Request, sent: float) -> bool:
+        """Whether the request must be sent again; raises when nobody would answer it."""
         waited = time.monotonic() - sent
         try:
-            if await self._lanes.process_count():
-                return
-            raise NoAnswer(request.id, waited, await self._lanes.diagnose())
+            if not await self._lanes.process_count():
+                raise NoAnswer(request.id, waited, await self._lanes.diagnose())
+            return await self._lanes.is_lost(request)
         except ServerUnreachable:
             if waited > SERVER_PATIENCE_S:
                 raise
+            return False
 
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
-            # While the server is away there is nothing to renew; those who ask say so to callers.
-            with contextlib.suppress(ScorelineError):
-                if not await self._renew():
-                    lost, self._lease_lost = self._lease_lost, asyncio.Event()
-                    lost.set()
+            try:
+                known = await self._renew()
+            # Whatever it was, it must not end the lease: those who ask tell callers what is wrong.
+            except Exception as error:  # noqa: BLE001
+                logger.warning("job_not_renewed job=%s: %s; it is tried again", self.id, error)
+                continue
+            if not known:
+                lost, self._lease_lost = self._lease_lost, asyncio.Event()
+                lost.set()
 
     async def _renew(self) -> bool:
         known, jobs = await self._lanes.renew_job(self.id, LEASE_MS)

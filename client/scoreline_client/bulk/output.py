@@ -105,6 +105,12 @@ class Target:
         for one in (self.part, whole, self.errors_part):
             one.unlink(missing_ok=True)
 
+    def tidy(self) -> None:
+        """Leave no empty directory behind."""
+        if self.is_url:
+            with contextlib.suppress(OSError):
+                self.part.parent.rmdir()
+
     def _publish_errors(self) -> None:
         if self.errors_part.exists():
             _sync(self.errors_part)

@@ -31,6 +31,7 @@ from scoreline_client.errors import (
 )
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport import Transport
+from scoreline_client.wire import ModelRef
 
 Show = Callable[[BulkProgress], None]
 
@@ -165,8 +166,11 @@ class _FileRun:
         return self._journal.read()
 
     def _check_same_model(self, model: str, run: Run | None) -> None:
-        if run is not None and model.partition("@")[0] != run.model:
-            raise self._unfinished(f"it was begun with the model {run.model!r}")
+        if run is None:
+            return
+        asked = ModelRef.parse(model)
+        if asked.name != run.model or asked.version not in (None, run.version):
+            raise self._unfinished(f"it was begun with {run.model}@{run.version}")
 
     async def _describe(self, ref: str, run: Run | None) -> Described:
         try:
@@ -236,9 +240,14 @@ class _FileRun:
         journal.clear()
         output = Output(open_part(target.part, 0), compress)
         self._writers = _Writers(output, ErrorReport(target.errors_part))
-        output.write(header)
-        journal.begin(this)
-        self._note(place)
+        try:
+            output.write(header)
+            journal.begin(this)
+            self._note(place)
+        except OSError:
+            output.close()
+            target.discard()
+            raise
 
     def _write_header(self, header: bytes) -> None:
         with writing(self._target.name):
@@ -331,6 +340,7 @@ class _FileRun:
             if self._journal is not None:
                 self._target.publish(self._reader.complete)
                 self._journal.remove()
+                self._target.tidy()
 
     def _keep_or_discard(self) -> None:
         """What was scored is kept; where nothing was, nothing is left behind."""
@@ -339,3 +349,4 @@ class _FileRun:
         if self._journal is not None and self._tally.rows == 0:
             self._target.discard()
             self._journal.remove()
+            self._target.tidy()
