@@ -83,8 +83,10 @@ def _replaced(lines: Any, changed: dict[int, bytes]) -> Any:
 
 
 def _answer(column: Any, chunk: CsvChunk) -> Any:
-    """A column of answers as bytes, or one for all rows; nothing for null. Numbers as Arrow writes them: the shortest
-    digits that give the same number back."""
+    """A column of answers as bytes, or one for all rows; nothing for null.
+
+    Numbers are as Arrow writes them: the shortest digits that give the same number back.
+    """
     kind = column.type
     if pa.types.is_null(kind) or column.null_count == len(column):
         return pa.scalar(b"", pa.binary())

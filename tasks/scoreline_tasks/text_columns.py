@@ -218,8 +218,8 @@ def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np
     if found is None:
         return np.zeros(len(texts)), ~is_null
     floats = np.array(found)
-    # Whole numbers this large may not fit without rounding; infinity is larger still.
-    return floats, is_odd | (np.abs(floats) >= EXACT_IN_FLOAT)
+    # Whole numbers this large may not fit without rounding; infinity is larger, and NaN nothing at all.
+    return floats, is_odd | (~(np.abs(floats) < EXACT_IN_FLOAT) & ~is_null)
 
 
 def _plain_floats(

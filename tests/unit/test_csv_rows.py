@@ -148,6 +148,99 @@ def test_the_values_are_those_of_the_careful_way(text: str) -> None:
     assert np.signbit(checked.frame["n"]).tolist() == np.signbit(oracle.frame["n"]).tolist()
 
 
+ODD = [
+    *[
+        "",
+        " ",
+        "0",
+        "007",
+        "5.",
+        ".5",
+        "-3.25",
+        "3.0",
+        "3.5",
+        "-0",
+        "+4",
+        "1e3",
+        "1E-2",
+        "-1e3",
+        "1e999",
+    ],
+    *[
+        "-1e999",
+        "1e-400",
+        "nan",
+        "NaN",
+        "-nan",
+        "inf",
+        "+inf",
+        "-Infinity",
+        "0x1F",
+        "0X1f",
+        "1_0",
+        "１",
+    ],
+    *["5%", "1.000.000", "−5", "true", "TRUE", "False", "falſe", "yes", "1", "9007199254740991"],
+    *["9007199254740993", "9223372036854775807", "9223372036854775808", "-9223372036854775809"],
+    *[
+        "1" + "0" * 25,
+        "1" * 450,
+        "0" * 450 + "1",
+        "1e",
+        ".",
+        "-",
+        "+",
+        "e5",
+        "1e+",
+        "+-1",
+        "--1",
+        "1-2",
+    ],
+    *[
+        " 5",
+        "5 ",
+        "\t5",
+        "5\u00a0",
+        "5\v",
+        "red",
+        "Red",
+        "blue ",
+        "x" * 200,
+        "2024-01-01",
+        "2024-02-30",
+    ],
+    *[
+        "2024-01-01T10:00:00.123456",
+        "2024-01-01T10:00:00.1234567",
+        "1850-01-01",
+        "2024-01-01T10:00Z",
+    ],
+    *[
+        "2024-01-01 10:00:00",
+        "2024-01-01T25:00:00",
+        "20240101",
+        "2024-W01-1",
+        "9999-12-31",
+        "null",
+        "NA",
+    ],
+]
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_every_odd_text_means_what_it_means_in_the_careful_way(column: str) -> None:
+    place = COLUMNS.index(column)
+    for text in ODD:
+        fields = GOOD.split(",")
+        fields[place] = text
+        for data in (f"{','.join(fields)}\n", f"{GOOD}\n{','.join(fields)}\n{GOOD}\n"):
+            rows, oracle = _read(data.encode()), consult(data.encode(), COLUMNS, SCHEMA)
+            checked = check_rows(rows, SCHEMA, NO_RULES)
+            found = {one.record: (one.code, one.column) for one in checked.problems}
+            assert (text, found) == (text, oracle.codes)
+            pd.testing.assert_frame_equal(checked.frame, oracle.frame, check_exact=True)
+
+
 @given(
     st.binary(max_size=40)
     | st.lists(st.sampled_from([b"\xff", b"\xc3\xa9", b",", b"\n", b'"', b"\0", b"1"])).map(
