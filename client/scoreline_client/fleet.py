@@ -33,6 +33,9 @@ class ServedModel:
     """The version that the alias names."""
     refused: str | None = None
     """Why the wanted version is not the one that serves, or None while it loads or once it serves."""
+    resident: list[int] = field(default_factory=list)
+    """The versions under this alias that are in the process's memory: the one that answers, and for a
+    while the one before it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,6 +19,7 @@ from scoreline_tasks.models import Models
 from scoreline_tasks.request_queue import RequestQueue
 from scoreline_tasks.rescue import Rescue
 from scoreline_tasks.settings import WorkerSettings
+from scoreline_tasks.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,8 @@ class Runtime:
 
 def open_models(settings: WorkerSettings) -> Models:
     """Open the artifact store and load what is released; done before the worker forks."""
-    models = Models(Store.from_environment(), settings.max_versions)
+    trial = Trial.within(settings.load_limit_s, settings.load_limit_mb)
+    models = Models(Store.from_environment(), settings.max_versions, prove=trial.prove)
     models.follow()
     return models
 
