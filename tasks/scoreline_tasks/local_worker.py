@@ -109,9 +109,10 @@ def wait_until_reporting(
         if child.poll() is not None:
             raise WorkerEnded(child.returncode)
         reports = fleet.read_reports(redis, keys)
-        serving = [report for report in reports if model is None or _serves(report, model)]
-        if len(serving) >= processes and len(serving) == len(reports):
-            return reports
+        meant = [report for report in reports if report.scores]
+        serving = [report for report in meant if model is None or _serves(report, model)]
+        if len(serving) >= processes and len(serving) == len(meant):
+            return meant
         time.sleep(0.05)
     raise WorkerSilent(timeout_s)
 
