@@ -43,9 +43,18 @@ class Generations:
         """In a child: it is the one that runs the parked drain."""
         self._parked.value = self._pid()
 
+    @property
+    def is_parked_here(self) -> bool:
+        """Whether no other child has run the parked drain since this one did."""
+        return bool(self._parked.value == self._pid())
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether there is to be one child only."""
+        return bool(self._places.value <= 1)
+
     def may_leave(self) -> bool:
         """In a child: whether it is to make room for a newer one, as soon as it has nothing in hand."""
         if self._own >= self._newest.value:
             return False
-        alone = self._places.value <= 1
-        return bool(alone or self._parked.value != self._pid() or self._ready.value > self._own)
+        return self.is_alone or not self.is_parked_here or bool(self._ready.value > self._own)

@@ -39,6 +39,16 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
 
     Worker = Worker
 
+    def _event_process_exit(self, hub: Any, proc: Any, again_s: float = 0.005) -> None:
+        """Replace a child as soon as it is gone.
+
+        A process closes its files before it can be waited for. Celery looks only when they are closed,
+        and then every five seconds; nobody would serve in between.
+        """
+        super()._event_process_exit(hub, proc)
+        if proc in self._pool:
+            hub.call_later(again_s, self._event_process_exit, hub, proc, min(again_s * 2, 1.0))
+
 
 class TaskPool(prefork.TaskPool):  # type: ignore[misc]
     """What Celery's setting `worker_pool` names."""

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+TAKEN_S = 1.0
+"""Seconds within which another child should have taken up the parked drain of one that leaves."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -121,11 +123,18 @@ class WorkerProcess:
             except Exception as error:  # noqa: BLE001
                 logger.warning("successor_not_sent: %s; this drain serves on", error)
             else:
+                self._serve_until_taken(runtime)
                 return
 
     def help(self, runtime: Runtime) -> None:
         """Serve for a slice, or until nothing waits any more."""
         served(lambda: runtime.drain.help(runtime.settings.slice_s, self.may_leave))
+
+    def _serve_until_taken(self, runtime: Runtime) -> None:
+        """A parked drain that makes room serves on until the successor runs in another child."""
+        generations = self.generations
+        if generations.may_leave() and not generations.is_alone:
+            served(lambda: runtime.drain.park(TAKEN_S, lambda: not generations.is_parked_here))
 
     def may_leave(self) -> bool:
         """In a child: whether its drain is to end early, so that it can be replaced."""
