@@ -69,12 +69,12 @@ def scoreline(*arguments: str) -> list[str]:
 @contextmanager
 def local_worker(
     where: Surroundings,
-    *,
+    *options: str,
     concurrency: int | None = None,
     loglevel: str = "INFO",
     output: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `celery -A scoreline_tasks worker` for as long as the block lasts.
+    """Run `celery -A scoreline_tasks worker`, with its options, for as long as the block lasts.
 
     Raises:
         MissingDependency: Celery is not installed.
@@ -82,7 +82,7 @@ def local_worker(
     if importlib.util.find_spec("celery") is None:
         raise MissingDependency("A worker", "celery", "worker")
     command = [sys.executable, "-m", "celery", "-A", "scoreline_tasks", "worker"]
-    command += ["--loglevel", loglevel]
+    command += ["--loglevel", loglevel, *options]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     with running(command, where.environment, output) as child:
