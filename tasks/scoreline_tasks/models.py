@@ -34,6 +34,7 @@ from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
 from scoreline_client.wire import ModelRef
 from scoreline_tasks.forks import no_fork
+from scoreline_tasks.memory import trim
 from scoreline_tasks.refusals import Refusals
 from scoreline_tasks.scoring import RequestProblem
 from scoreline_tasks.trial import TrialFailed, explain
@@ -129,11 +130,13 @@ class Models:
         if not self._lock.acquire(blocking=False):
             return  # something is being loaded; the next call comes soon
         try:
-            for key, served in self._served.items():
-                if served.previous is not None and self._is_idle(served.previous):
-                    self._put(key, replace(served, previous=None))
+            idle = [key for key, one in self._served.items() if self._is_idle(one.previous)]
+            for key in idle:
+                self._put(key, replace(self._served[key], previous=None))
         finally:
             self._lock.release()
+        if idle:
+            trim()
 
     def serving(self) -> dict[tuple[str, str], int]:
         """The version that answers, by model and alias."""
@@ -358,7 +361,9 @@ class Models:
     def _note_use(self, loaded: LoadedVersion) -> None:
         self._previous_used[loaded.model, loaded.version] = self._clock()
 
-    def _is_idle(self, loaded: LoadedVersion) -> bool:
+    def _is_idle(self, loaded: LoadedVersion | None) -> bool:
+        if loaded is None:
+            return False
         used = self._previous_used.get((loaded.model, loaded.version), float("-inf"))
         return self._clock() - used > PREVIOUS_KEPT_S
 

@@ -11,7 +11,6 @@ when it starts another.
 
 from __future__ import annotations
 
-import gc
 import logging
 import os
 import time
@@ -23,6 +22,7 @@ from redis.exceptions import RedisError
 
 from scoreline_tasks.forks import no_fork
 from scoreline_tasks.generations import Generations
+from scoreline_tasks.memory import settle
 from scoreline_tasks.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class WorkerProcess:
         self._main_pid = os.getpid()
         self._models = open_models(WorkerSettings.from_environment())
         self._models.follow()
-        _settle()
+        settle()
 
     def supervise(self, places: Callable[[], int]) -> None:
         """In the main process: load new releases for children, of which there are to be `places()`."""
@@ -145,7 +145,7 @@ class WorkerProcess:
         changed = models.follow()
         if models.serving() != before:
             with no_fork():
-                _settle()
+                settle()
                 self.generations.advance(places)
         else:
             self.generations.note_places(places)
@@ -160,11 +160,3 @@ def served(serve: Callable[[], object]) -> bool:
         logger.warning("redis_lost: %s; what was being scored will be scored again", error)
         return False
     return True
-
-
-def _settle() -> None:
-    """Forget what is not used any more, and keep the collector of children off what is left: looking
-    at an object writes to its page, and then it is not shared any more."""
-    gc.unfreeze()
-    gc.collect()
-    gc.freeze()

@@ -118,8 +118,16 @@ def fleet(
 
 
 def children_of(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The pool processes of a worker."""
-    return psutil.Process(worker.pid).children()
+    """The processes of a worker's pool that live."""
+    return [child for child in psutil.Process(worker.pid).children() if lives(child)]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended yet."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_group(worker: subprocess.Popen[bytes]) -> None:

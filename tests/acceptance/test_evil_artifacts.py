@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psutil
 import pytest
 
 from scoreline_artifacts import releases
@@ -20,6 +19,7 @@ from tests.acceptance.conftest import (
     Fleet,
     children_of,
     kill_group,
+    lives,
     publish_evil,
     publish_shift,
 )
@@ -97,11 +97,4 @@ def test_a_trial_ends_with_its_worker(fleet: Fleet, eventually: Callable[..., An
     announce_release(fleet.redis, fleet.keys, MODEL)
     (trial,) = eventually(lambda: [one for one in children_of(worker) if one.pid not in pool])
     kill_group(worker)
-    eventually(lambda: not _lives(trial))
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    eventually(lambda: not lives(trial))
