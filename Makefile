@@ -6,11 +6,11 @@ READY := $(VENV)/ready
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test bench lint format clean
+.PHONY: help demo test bench bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(READY)  ## train, publish, serve, score and promote under load, in a minute
 	@$(BIN)/scoreline demo
@@ -20,6 +20,9 @@ test: lint  ## format, lint, types, import rules, then all tests
 
 bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk or memory-bulk)
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+bench-memory: $(READY)  ## measure what a worker's processes take together with a 300 MB model
+	@$(BIN)/python -m benchmarks memory
 
 lint: $(READY)  ## everything of `make test` but the tests
 	@$(BIN)/ruff format --check --quiet $(SOURCES) \

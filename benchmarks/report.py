@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measures import Comparison
+from benchmarks.memory import Figure
 
 RESULTS = Path(__file__).parent / "results"
 LIBRARIES = (
@@ -37,14 +38,34 @@ def show(console: Console, baseline: str, comparisons: Sequence[Comparison]) -> 
 
 def write(name: str, baseline: str, comparisons: Sequence[Comparison]) -> Path:
     """Write one benchmark's figures; gives the file's path."""
+    figures = [asdict(one) | {"ratio": one.ratio} for one in comparisons]
+    return _write(name, {"baseline": baseline, "figures": figures})
+
+
+def show_memory(console: Console, figures: Sequence[Figure]) -> None:
+    """Print what the memory benchmark found."""
+    table = Table(caption="PSS; the model's part in copies of it, less is better")
+    for heading in ("", "all, MiB", "main, MiB", "model, MiB", "copies"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for one in figures:
+        sizes = (one.total_mib, one.main_mib, one.model_mib)
+        table.add_row(one.what, *(f"{size:,.0f}" for size in sizes), f"{one.copies:.2f}")
+    console.print(table)
+
+
+def write_memory(figures: Sequence[Figure]) -> Path:
+    """Write what the memory benchmark found; gives the file's path."""
+    return _write("memory", {"figures": [asdict(one) for one in figures]})
+
+
+def _write(name: str, found: dict[str, Any]) -> Path:
     now = datetime.now(UTC)
     said = {
         "benchmark": name,
-        "baseline": baseline,
         "at": now.isoformat(timespec="seconds"),
         "machine": _machine(),
         "versions": {library: metadata.version(library) for library in LIBRARIES},
-        "figures": [asdict(one) | {"ratio": one.ratio} for one in comparisons],
+        **found,
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}-{name}.json"

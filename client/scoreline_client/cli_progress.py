@@ -27,11 +27,13 @@ class _Told(ProgressColumn):
         now: BulkProgress | None = task.fields["now"]
         if now is None:
             return Text("starting")
-        percent = "" if now.percent is None else f"{now.percent:5.1f} %  "
-        left = "" if now.seconds_left is None else f"  {clock(now.seconds_left)} left"
+        percent = "" if now.percent is None else f"{now.percent:.1f} %  "
+        left = "" if now.seconds_left is None else f"{clock(now.seconds_left)} left  "
         return Text(
-            f"{percent}{now.rows:,} rows  {now.rows_per_s:,.0f} rows/s{left}  "
-            f"{now.rejected:,} rejected  version {now.version}"
+            f"{percent}{left}{now.rows:,} rows  {now.rows_per_s:,.0f} rows/s  "
+            f"{now.rejected:,} rejected  v{now.version}",
+            no_wrap=True,
+            overflow="ellipsis",
         )
 
 
@@ -43,7 +45,7 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
     elif quiet or not console.is_terminal:
         yield None
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=24), _Told())
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), _Told())
         with Progress(*columns, console=console) as bars:
             yield _Bars(bars)
 
@@ -57,7 +59,7 @@ class _Bars:
 
     def __call__(self, now: BulkProgress) -> None:
         if now.source not in self._tasks:
-            name = now.source.rpartition("/")[2]
+            name = now.source.rpartition("/")[2][-16:]
             self._tasks[now.source] = self._bars.add_task(name, total=None, now=None)
         task = self._tasks[now.source]
         self._bars.update(task, completed=now.done, total=now.total, now=now)

@@ -275,7 +275,7 @@ def _can_go_on(error: ScorelineError) -> bool:
     """Whether the same command may well succeed when something else has changed."""
     code = getattr(error, "code", "")
     service = isinstance(error, NoAnswer | QueueFull | ServerUnreachable)
-    return service or code in (Code.DISK_FULL, Code.TOO_MANY_ERRORS)
+    return service or code == Code.DISK_FULL
 
 
 def _command() -> str:

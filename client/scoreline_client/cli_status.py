@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scoreline_client.errors import ServerUnreachable
-from scoreline_client.fleet import FleetStatus, ProcessReport, read_status
+from scoreline_client.fleet import FleetStatus, ProcessReport, read_status, served_models
 from scoreline_client.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport import Transport
@@ -46,7 +46,7 @@ def status(ctx: click.Context, as_json: bool) -> None:
         click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
     else:
         _print(Console(), settings.queue, url, found)
-    if not found.processes:
+    if not any(one.scores for one in found.processes):
         ctx.exit(NOBODY)
 
 
@@ -79,8 +79,8 @@ def _models(reports: list[ProcessReport]) -> Table:
     table = Table("model", "serving", "processes", "wanted", "why not", title="models")
     states = Counter(
         (name, served.serving or 0, served.wanted or 0, served.refused or "")
-        for report in reports
-        for name, served in report.models.items()
+        for _, models in served_models(reports)
+        for name, served in models.items()
     )
     for (name, serving, wanted, refused), count in sorted(states.items()):
         loading = "" if wanted == serving else "loading"
@@ -96,14 +96,20 @@ def _processes(reports: list[ProcessReport]) -> Table:
     now = time.time()
     for one in reports:
         table.add_row(
-            escape(one.name),
+            escape(one.name) + ("" if one.scores else " (main)"),
             _duration(now - one.started_at),
-            f"{one.requests:,}",
-            f"{one.records:,}",
-            f"{one.records / one.batches:.1f}" if one.batches else "–",
+            f"{one.requests:,}" if one.scores else "",
+            f"{one.records:,}" if one.scores else "",
+            _per_batch(one),
             f"{one.rss_bytes / 2**20:,.0f} MiB" if one.rss_bytes else "–",
         )
     return table
+
+
+def _per_batch(report: ProcessReport) -> str:
+    if not report.scores:
+        return ""
+    return f"{report.records / report.batches:.1f}" if report.batches else "–"
 
 
 def _version(number: int) -> str:

@@ -6,9 +6,10 @@ string under its process's key that dies with the process a few seconds later.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, TypeVar
 
 import orjson
 
@@ -19,6 +20,7 @@ REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""
 
 
+_T = TypeVar("_T")
 _Redis = Any
 """A blocking Redis client; redis-py's own types leave open whether its methods are to be awaited."""
 
@@ -33,6 +35,9 @@ class ServedModel:
     """The version that the alias names, or None if its last release cannot be trusted."""
     refused: str | None = None
     """Why the wanted version is not the one that serves, or None while it loads or once it serves."""
+    resident: list[int] = field(default_factory=list)
+    """The versions under this alias that are in the process's memory: the one that answers, and for a
+    while the one before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +61,15 @@ class ProcessReport:
     batches: int = 0
     """Calls of a pipeline since the process started."""
     rss_bytes: int = 0
+    parent: str | None = None
+    """The name of the main process that forked this one and loads new versions for it."""
+    children: int = 0
+    """Processes that a main process is to have, which score in its place; 0: it scores itself."""
+
+    @property
+    def scores(self) -> bool:
+        """Whether it answers requests itself."""
+        return self.children == 0
 
     def encode(self) -> bytes:
         return orjson.dumps(asdict(self))
@@ -69,10 +83,16 @@ class ProcessReport:
         """
         try:
             values = orjson.loads(data)
-            models = {name: ServedModel(**one) for name, one in values.pop("models").items()}
-            return cls(**values, models=models)
+            models = {name: _known(ServedModel, one) for name, one in values.pop("models").items()}
+            return _known(cls, values | {"models": models})
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
+
+
+def _known(cls: type[_T], values: dict[str, Any]) -> _T:
+    """Build a dataclass from what it knows; newer workers may say more of themselves."""
+    names = {one.name for one in fields(cls)}  # type: ignore[arg-type]
+    return cls(**{name: value for name, value in values.items() if name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,27 +158,58 @@ def announce_release(redis: _Redis, keys: Keys, model: str) -> int:
     return int(redis.publish(keys.releases, model))
 
 
+def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str, ServedModel]]]:
+    """What each process that scores serves, by its name, and then by `<model>@<alias>`.
+
+    What it wants to serve, and why it does not, is its main process's to know, if it has one that
+    reports.
+    """
+    reports = list(reports)
+    mains = {one.name: one.models for one in reports if not one.scores}
+    return [
+        (one.name, _with_intent(one.models, mains.get(one.parent or "")))
+        for one in reports
+        if one.scores
+    ]
+
+
+def _with_intent(
+    own: dict[str, ServedModel], main: dict[str, ServedModel] | None
+) -> dict[str, ServedModel]:
+    if main is None:
+        return own
+    nothing = ServedModel(serving=None, wanted=None)
+    known = {name: (own.get(name, nothing), one) for name, one in main.items()}
+    return own | {
+        name: replace(mine, wanted=one.wanted, refused=one.refused)
+        for name, (mine, one) in known.items()
+    }
+
+
 def convergence(
     reports: list[ProcessReport], model: str, alias: str, version: int
 ) -> tuple[list[str], dict[str, str], list[str]]:
     """How far a fleet is on its way to a version.
 
     Returns names of processes that serve it, reasons of those that refuse it by process name, and
-    names of those that still have to move.
+    names of those that still have to move. A main process is among the last while it has to start
+    processes that serve.
     """
     serving: list[str] = []
     refusing: dict[str, str] = {}
     waiting: list[str] = []
-    for name, served in _served(reports, f"{model}@{alias}"):
+    for name, models in served_models(reports):
+        served = models.get(f"{model}@{alias}")
         if served is not None and served.serving == version:
             serving.append(name)
+        # A log that cannot be read wants no version that could be told.
         elif served is not None and served.wanted in (version, None) and served.refused:
             refusing[name] = served.refused
         else:
             waiting.append(name)
-    return serving, refusing, waiting
+    return serving, refusing, waiting + _short_of_processes(reports)
 
 
-def _served(reports: list[ProcessReport], model: str) -> Iterator[tuple[str, ServedModel | None]]:
-    for report in reports:
-        yield report.name, report.models.get(model)
+def _short_of_processes(reports: list[ProcessReport]) -> list[str]:
+    alive = Counter(report.parent for report in reports)
+    return [one.name for one in reports if not one.scores and alive[one.name] < one.children]

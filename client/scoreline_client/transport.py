@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Coroutine, Iterable
 from typing import Any
@@ -28,6 +29,8 @@ from scoreline_client.keys import Lane
 from scoreline_client.sending import Waiting, parts_of
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, Request, StoredNote, WireError, decode_reply, new_id
+
+logger = logging.getLogger(__name__)
 
 REPLIES_AT_ONCE = 512
 OVERDUE_S = 2.0
@@ -291,6 +294,9 @@ class Transport(Connection):
                 await self._look_up([w for w in self._waiting.values() if w.since < overdue])
             except (RedisError, WireError):
                 continue  # the reader and the senders notice too, and say so to callers
+            # It is the last one who looks for answers that were lost: it must not end.
+            except Exception:
+                logger.exception("look_failed client=%s: it is tried again", self.client_id)
 
     async def _look_up(self, waiting: list[Waiting]) -> None:
         for start in range(0, len(waiting), REPLIES_AT_ONCE):

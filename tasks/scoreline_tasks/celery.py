@@ -15,6 +15,7 @@ from kombu.entity import Queue
 
 from scoreline_client.keys import Keys
 from scoreline_tasks.hints import Hints
+from scoreline_tasks.pool import TaskPool, places
 from scoreline_tasks.process import WorkerProcess, served
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.watcher import Watcher
@@ -64,6 +65,8 @@ def configuration() -> dict[str, Any]:
             HELP: {"time_limit": limit_s},
             RESCUE: {"time_limit": settings.batch_limit_s * RESCUE_SLICES},
         },
+        # Celery's prefork pool, whose children leave when newer ones are to be forked.
+        "worker_pool": "scoreline_tasks.pool:TaskPool",
         # No hint waits behind a busy process of one worker while another worker has a free one.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
@@ -94,8 +97,7 @@ def drain(number: int) -> None:
 @app.task(name=HELP)
 def help_drain() -> None:
     """Serve beside the parked drains while more waits than they take."""
-    runtime = _runtime()
-    served(lambda: runtime.drain.help(runtime.settings.slice_s))
+    process.help(_runtime())
 
 
 @app.task(name=RESCUE)
@@ -136,6 +138,12 @@ def _on_main_process(**_: Any) -> None:
     process.preload()
 
 
+@signals.worker_ready.connect
+def _on_ready(sender: Any, **_: Any) -> None:
+    if isinstance(sender.pool, TaskPool):
+        process.supervise(lambda: places(sender.pool))
+
+
 @signals.worker_process_init.connect
 def _on_child(**_: Any) -> None:
     _runtime()
@@ -143,4 +151,9 @@ def _on_child(**_: Any) -> None:
 
 @signals.worker_process_shutdown.connect
 def _on_child_end(**_: Any) -> None:
+    process.stop()
+
+
+@signals.worker_shutdown.connect
+def _on_main_process_end(**_: Any) -> None:
     process.stop()

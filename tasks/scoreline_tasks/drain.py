@@ -21,6 +21,8 @@ HINT_MS = 1000
 """A hint that was sent is not sent again within this time, unless it was taken up."""
 LOOK_EVERY_MS = 1000
 """Milliseconds between two looks for requests that dead processes left."""
+WAIT_MS = 250
+"""Milliseconds between two looks of a parked drain, in silence, at whether it is to leave."""
 LINGER_MS = 200
 """Milliseconds for which a helping drain waits for more before it gives its process back."""
 
@@ -47,15 +49,15 @@ class Drain:
         self._looked_at = 0.0
         self._clock_offset_ms = 0
 
-    def park(self, slice_s: float) -> None:
-        """Serve for a slice of time, waiting for requests when there are none."""
-        self._run(slice_s, block_ms=None)
+    def park(self, slice_s: float, leave: Callable[[], bool] = lambda: False) -> None:
+        """Serve for a slice of time, waiting for requests when there are none, or until `leave()`."""
+        self._run(slice_s, block_ms=None, leave=leave)
 
-    def help(self, slice_s: float) -> None:
-        """Serve until nothing waits any more, for a slice of time at the most."""
+    def help(self, slice_s: float, leave: Callable[[], bool] = lambda: False) -> None:
+        """Serve until nothing waits any more, or `leave()`, for a slice of time at the most."""
         # Before the first read: from here on, what comes may ask for yet another one.
         self._queue.release_claim(self._keys.hint(HELP))
-        self._run(slice_s, block_ms=LINGER_MS)
+        self._run(slice_s, block_ms=LINGER_MS, leave=leave)
 
     def step(self, block_ms: int = 0) -> int:
         """Answer what waits now, once; returns how many requests that were."""
@@ -64,17 +66,17 @@ class Drain:
         self._queue.finish(self._answer(entries))
         return len(entries)
 
-    def _run(self, slice_s: float, block_ms: int | None) -> None:
+    def _run(self, slice_s: float, block_ms: int | None, leave: Callable[[], bool]) -> None:
         """Without `block_ms`, wait until the slice ends; with it, end when nothing came so long."""
         self._set_clock()
         end = time.monotonic() + slice_s
         finished: list[Finished] = []
-        while (left_ms := int((end - time.monotonic()) * 1000)) > 0:
+        while (left_ms := int((end - time.monotonic()) * 1000)) > 0 and not leave():
             entries = self._queue.exchange(finished, self._take)
             finished = []
             self._look_for_abandoned()
             if not entries:
-                patience_ms = LOOK_EVERY_MS if block_ms is None else block_ms
+                patience_ms = WAIT_MS if block_ms is None else block_ms
                 entries = self._queue.wait(self._take, min(left_ms, patience_ms))
                 if not entries and block_ms is not None:
                     return

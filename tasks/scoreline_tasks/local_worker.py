@@ -78,12 +78,12 @@ def scoreline(*arguments: str) -> list[str]:
 @contextmanager
 def local_worker(
     where: Surroundings,
-    *,
+    *options: str,
     concurrency: int | None = None,
     loglevel: str = "INFO",
     output: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `celery -A scoreline_tasks worker` for as long as the block lasts.
+    """Run `celery -A scoreline_tasks worker`, with its options, for as long as the block lasts.
 
     Raises:
         MissingDependency: Celery is not installed.
@@ -91,7 +91,7 @@ def local_worker(
     if importlib.util.find_spec("celery") is None:
         raise MissingDependency("A worker", "celery", "worker")
     command = [sys.executable, "-m", "celery", "-A", "scoreline_tasks", "worker"]
-    command += ["--loglevel", loglevel]
+    command += ["--loglevel", loglevel, *options]
     if concurrency is not None:
         command += ["--concurrency", str(concurrency)]
     with running(command, where.environment, output) as child:
@@ -118,9 +118,10 @@ def wait_until_reporting(
         if child.poll() is not None:
             raise WorkerEnded(child.returncode)
         reports = fleet.read_reports(redis, keys)
-        serving = [report for report in reports if model is None or _serves(report, model)]
-        if len(serving) >= processes and len(serving) == len(reports):
-            return reports
+        meant = [report for report in reports if report.scores]
+        serving = [report for report in meant if model is None or _serves(report, model)]
+        if len(serving) >= processes and len(serving) == len(meant):
+            return meant
         time.sleep(0.05)
     raise WorkerSilent(timeout_s)
 

@@ -124,8 +124,10 @@ def _explain(console: Console, release: Release, rollout: Rollout, waited: bool)
 
 def _explain_failure(console: Console, release: Release, rollout: Rollout, target: str) -> None:
     console.print(_progress(rollout))
-    for name, reason in rollout.refusing.items():
-        console.print(f"  {escape(name)} refuses it: {escape(reason)}")
+    for reason in dict.fromkeys(rollout.refusing.values()):
+        names = [name for name, one in rollout.refusing.items() if one == reason]
+        who = f"{names[0]} refuses" if len(names) == 1 else f"{', '.join(names)} refuse"
+        console.print(f"  {escape(who)} it: {escape(reason)}")
     for name in rollout.waiting:
         console.print(f"  {escape(name)} has not moved within {rollout.seconds:.0f} s")
     if rollout.refusing:

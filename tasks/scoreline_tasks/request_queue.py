@@ -7,6 +7,7 @@ entry leaves a lane, and it gives each request one answer, whoever and how many 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -14,10 +15,12 @@ from importlib import resources
 from typing import Any, TypeVar
 
 from redis import Redis
-from redis.exceptions import NoScriptError, OutOfMemoryError, ResponseError
+from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.keys import GROUP, Keys, Lane
 from scoreline_client.wire import INLINE_ANSWER_BYTES, StoredNote
+
+logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -193,8 +196,18 @@ class RequestQueue:
 
     def forget_dead_consumers(self, idle_ms: int = CONSUMER_FORGOTTEN_MS) -> int:
         """Remove consumers that were not heard of for `idle_ms` and hold nothing."""
+        return self._forget_consumers(idle_ms)
+
+    def leave(self) -> None:
+        """Let the group forget this consumer, unless it holds something."""
+        try:
+            self._forget_consumers(0, self._consumer)
+        except RedisError as error:
+            logger.debug("consumer_not_removed: %s; others remove it some day", error)
+
+    def _forget_consumers(self, idle_ms: int, only: str = "") -> int:
         return sum(
-            int(self._redis.eval(self._forget, 1, self._keys.lane(lane), GROUP, idle_ms))
+            int(self._redis.eval(self._forget, 1, self._keys.lane(lane), GROUP, idle_ms, only))
             for lane in Lane
         )
 

@@ -16,9 +16,11 @@ from scoreline_tasks.hints import Hints
 from scoreline_tasks.keeper import Keeper
 from scoreline_tasks.lease import Lease
 from scoreline_tasks.models import Models
+from scoreline_tasks.reporter import Reporter
 from scoreline_tasks.request_queue import RequestQueue
 from scoreline_tasks.rescue import Rescue
 from scoreline_tasks.settings import WorkerSettings
+from scoreline_tasks.trial import Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,24 +31,51 @@ class Runtime:
     drain: Drain
     rescue: Rescue
     lease: Lease
-    keeper: Keeper
+    reporter: Reporter
+    keeper: Keeper | None
+    """None in a child: its main process follows the releases, and replaces it."""
+    leave: Callable[[], None]
 
     def start(self) -> None:
         """Start what runs beside the drain."""
         self.lease.start()
-        self.keeper.start()
+        self.reporter.start()
+        if self.keeper is not None:
+            self.keeper.start()
 
     def stop(self) -> None:
         """Stop it, in order."""
-        self.keeper.stop()
+        if self.keeper is not None:
+            self.keeper.stop()
+        self.reporter.stop()
         self.lease.stop()
+        self.leave()
+
+
+@dataclass(frozen=True, slots=True)
+class Supervision:
+    """What runs in a main process whose children score."""
+
+    keeper: Keeper
+    reporter: Reporter
+
+    def start(self) -> None:
+        """Start following the releases and reporting."""
+        self.reporter.start()
+        self.keeper.start()
+
+    def stop(self) -> None:
+        """Stop both."""
+        self.keeper.stop()
+        self.reporter.stop()
 
 
 def open_models(settings: WorkerSettings) -> Models:
-    """Open the artifact store and load what is released; done before the worker forks."""
-    models = Models(Store.from_environment(), settings.max_versions)
-    models.follow()
-    return models
+    """Open the artifact store; nothing is loaded yet."""
+    strict = bool(settings.strict_environment)
+    trial = Trial.within(settings.load_limit_s, settings.load_limit_mb, strict=strict)
+    store = Store.from_environment()
+    return Models(store, settings.max_versions, strict=strict, prove=trial.prove)
 
 
 def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
@@ -64,11 +93,16 @@ def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
     return connect
 
 
-def build(settings: WorkerSettings, models: Models, node: str, hints: Hints) -> Runtime:
-    """Put a process together; `node` is the Celery worker's name."""
+def build(
+    settings: WorkerSettings, models: Models, node: str, hints: Hints, *, main_pid: int
+) -> Runtime:
+    """Put a process that scores together; `node` is the Celery worker's name."""
     keys = Keys(settings.queue)
     connect = connector(settings)
     name = f"{node}/{os.getpid()}"
+    forked = os.getpid() != main_pid
+    if forked:
+        models.forked()
 
     def queue() -> RequestQueue:
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
@@ -76,10 +110,41 @@ def build(settings: WorkerSettings, models: Models, node: str, hints: Hints) -> 
     requests = queue()
     batcher = Batcher(models, Limits(settings.max_request_bytes, settings.max_request_records))
     lease = Lease(queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
+    parent = f"{node}/{main_pid}" if forked else None
+    reporter = Reporter(connect, keys, models, name=name, tally=batcher.tally, parent=parent)
     return Runtime(
         settings=settings,
         drain=Drain(requests, batcher, lease, keys, hints, take=settings.batch_records),
         rescue=Rescue(requests, batcher, lease, limit_s=settings.batch_limit_s),
         lease=lease,
-        keeper=Keeper(connect, keys, models, batcher.tally, name=name, poll_s=settings.poll_s),
+        reporter=reporter,
+        keeper=None if forked else _keeper(settings, connect, models.follow, reporter),
+        leave=requests.leave,
     )
+
+
+def supervise(
+    settings: WorkerSettings,
+    models: Models,
+    node: str,
+    look: Callable[[], bool],
+    places: Callable[[], int],
+) -> Supervision:
+    """Put together what runs in a main process; `look` returns whether there is news to report."""
+    connect = connector(settings)
+    name = f"{node}/{os.getpid()}"
+    reporter = Reporter(connect, Keys(settings.queue), models, name=name, children=places)
+    return Supervision(_keeper(settings, connect, look, reporter), reporter)
+
+
+def _keeper(
+    settings: WorkerSettings,
+    connect: Callable[[], redis.Redis],
+    look: Callable[[], bool],
+    reporter: Reporter,
+) -> Keeper:
+    def look_and_tell() -> None:
+        if look():
+            reporter.tell()
+
+    return Keeper(connect, Keys(settings.queue), look_and_tell, poll_s=settings.poll_s)

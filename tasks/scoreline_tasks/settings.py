@@ -23,3 +23,10 @@ class WorkerSettings(ClientSettings):
     """Seconds between two looks at the release logs, in case the news of a release got lost."""
     max_versions: int = at_least(1, 8)
     """Versions that a process keeps in memory for requests that name one (`pima@3`)."""
+    load_limit_s: float = at_least(1, 120)
+    """Seconds that loading a version may take in its trial before it is refused."""
+    load_limit_mb: int = at_least(0, 0)
+    """MiB of memory that loading a version may take; 0 for half of what the machine or container has."""
+    strict_environment: int = at_least(0, 0)
+    """1 refuses versions that were trained with another minor version of Python, scikit-learn, numpy,
+    pandas or dill; 0 leaves it to their golden rows."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,16 @@ from redis import Redis
 from sklearn.linear_model import LinearRegression
 
 from scoreline_artifacts import Store, releases
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE
+from scoreline_artifacts.store import describe_file
 from scoreline_client.keys import Keys
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.local_worker import (
+    Surroundings,
+    local_worker,
+    scoreline,
+    wait_until_reporting,
+)
 from scoreline_training import publish
 
 MODEL = "shift"
@@ -33,6 +41,28 @@ def publish_shift(store: Store, shift: float) -> int:
     return publish(fitted, MODEL, frame, store=store, promote=False).version
 
 
+def publish_evil(store: Store, act: Callable[..., object], *arguments: object) -> int:
+    """Publish what calls a function as soon as it is unpickled, past all that publish() proves."""
+    like = store.manifest(MODEL, 1)
+    files = {
+        PIPELINE: pickle.dumps(_Act(act, arguments)),
+        GOLDEN: store.read(like, GOLDEN),
+    }
+    described = {name: describe_file(data) for name, data in files.items()}
+    return store.publish(
+        MODEL, files, lambda version: replace(like, version=version, files=described)
+    ).version
+
+
+@dataclass
+class _Act:
+    function: Callable[..., object]
+    arguments: tuple[object, ...]
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return self.function, self.arguments
+
+
 @dataclass
 class Fleet:
     """A private server, a store, and workers that come and go."""
@@ -42,7 +72,6 @@ class Fleet:
     store: Store
     log: Path
     stack: ExitStack
-    environment: dict[str, str] = field(default_factory=dict)
 
     @property
     def keys(self) -> Keys:
@@ -52,13 +81,27 @@ class Fleet:
     def settings(self) -> ClientSettings:
         return ClientSettings(redis_url=self.url)
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """For programs that are to find this server and this store."""
+        where = Surroundings(redis_url=self.url, artifacts=self.store.root)
+        return {**os.environ, **where.environment}
+
+    def scoreline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run a command of the shell and wait for its end."""
+        return subprocess.run(
+            scoreline(*arguments), env=self.environment, capture_output=True, text=True, check=False
+        )
+
     def start_worker(
-        self, processes: int = 2, *, own: Path | None = None
+        self, processes: int = 2, *options: str, own: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a worker, with `own` keys and cache, and wait until that many new processes serve."""
         where = Surroundings(redis_url=self.url, artifacts=self.store.root, own=own)
         output = self.stack.enter_context(self.log.open("ab"))
-        worker = self.stack.enter_context(local_worker(where, concurrency=processes, output=output))
+        worker = self.stack.enter_context(
+            local_worker(where, *options, concurrency=processes, output=output)
+        )
         wait_until_reporting(worker, self.redis, self.keys, processes=processes, model=MODEL)
         return worker
 
@@ -77,8 +120,16 @@ def fleet(
 
 
 def children_of(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The pool processes of a worker."""
-    return psutil.Process(worker.pid).children()
+    """The processes of a worker's pool that live."""
+    return [child for child in psutil.Process(worker.pid).children() if lives(child)]
+
+
+def lives(process: psutil.Process) -> bool:
+    """Whether a process has not ended yet."""
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_group(worker: subprocess.Popen[bytes]) -> None:

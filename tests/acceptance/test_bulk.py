@@ -107,12 +107,12 @@ def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bytes(
 
 
 def _check_that_all_ends(fleet: Fleet) -> None:
-    """What clients that were killed have left in the server goes within a minute."""
+    """What clients that were killed have left in the server goes with the life of results."""
     names: Any = fleet.redis.keys("scoreline:{*")
     fleets_own = {fleet.keys.lane(lane) for lane in Lane} | {fleet.keys.processes}
     for name in {one.decode() for one in names} - fleets_own:
         left: Any = fleet.redis.pttl(name)
-        assert left == -2 or 0 < left <= 60_000, name
+        assert left == -2 or 0 < left <= 3_600_000, name
 
 
 def test_workers_and_a_server_that_are_killed_cost_no_row(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -15,46 +13,28 @@ from scoreline_artifacts import releases
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
 from scoreline_artifacts.store import describe_file
 from scoreline_client import AsyncClient, Client
-from scoreline_client.fleet import convergence, read_reports
-from tests.acceptance.conftest import MODEL, Fleet, publish_shift
+from scoreline_client.fleet import announce_release, convergence, read_reports
+from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group, publish_shift
 from tests.acceptance.test_worker import Load
+from tests.conftest import WAIT_S
 from tests.signed import rewrite_manifest
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
-_MAIN = "import sys; from scoreline_client.cli import main; sys.exit(main())"
 
-
-def scoreline(fleet: Fleet, *arguments: str) -> list[str]:
-    return [sys.executable, "-c", _MAIN, *arguments]
-
-
-def environment(fleet: Fleet) -> dict[str, str]:
-    import os
-
-    return {
-        **os.environ,
-        "SCORELINE_REDIS_URL": fleet.url,
-        "SCORELINE_ARTIFACTS": str(fleet.store.root),
-    }
-
-
+@pytest.mark.parametrize("processes", [1, 4])
 async def test_promoting_under_load_fails_no_request_and_every_answer_names_its_version(
-    fleet: Fleet,
+    fleet: Fleet, processes: int
 ) -> None:
-    await asyncio.to_thread(fleet.start_worker)
+    await asyncio.to_thread(fleet.start_worker, processes)
     assert publish_shift(fleet.store, 2.0) == 2
     async with AsyncClient(settings=fleet.settings) as client:
         load = Load(client)
         running = asyncio.create_task(load.run())
         await _until(lambda: len(load.answers) > 1000)
-        command = scoreline(fleet, "promote", MODEL, "2")
-        promote = await asyncio.create_subprocess_exec(
-            *command, env=environment(fleet), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        output, _ = await promote.communicate()
-        assert promote.returncode == 0, output.decode()
-        assert b"all 2 worker processes serve" in output
+        promoted = await asyncio.to_thread(fleet.scoreline, "promote", MODEL, "2")
+        assert promoted.returncode == 0, promoted
+        assert f"all {processes} worker processes serve" in promoted.stdout
         seen = len(load.answers)
         await _until(lambda: len(load.answers) > seen + 500)
         load.stop()
@@ -81,24 +61,10 @@ def test_a_version_that_fails_its_golden_rows_is_refused_and_the_old_one_serves_
     fleet.start_worker()
     publish_shift(fleet.store, 2.0)
     _falsify_golden_rows(fleet, 2)
-    promoted = subprocess.run(
-        scoreline(fleet, "promote", MODEL, "2"),
-        env=environment(fleet),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    said = " ".join((promoted.stdout + promoted.stderr).split())
-    assert promoted.returncode == 1, said
-    assert "golden rows" in said
-    status = subprocess.run(
-        scoreline(fleet, "status", "--json"),
-        env=environment(fleet),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "golden rows" in json.dumps(json.loads(status.stdout))
+    promoted = fleet.scoreline("promote", MODEL, "2")
+    assert promoted.returncode == 1, promoted
+    assert "golden rows" in promoted.stdout
+    assert "golden rows" in fleet.scoreline("status", "--json").stdout
     with Client(settings=fleet.settings) as client:
         assert client.predict(MODEL, {"x": 1.0}).version == 1
 
@@ -110,6 +76,93 @@ def test_a_worker_that_starts_with_a_refused_version_serves_the_one_before(fleet
     fleet.start_worker()
     with Client(settings=fleet.settings) as client:
         assert client.predict(MODEL, {"x": 1.0}).version == 1
+
+
+async def test_twenty_releases_in_a_row_under_load_fail_no_request_and_end_on_the_newest(
+    fleet: Fleet,
+) -> None:
+    await asyncio.to_thread(fleet.start_worker)
+    resident: list[int] = []
+    async with AsyncClient(settings=fleet.settings) as client:
+        load = Load(client)
+        running = asyncio.create_task(load.run())
+        await _until(lambda: len(load.answers) > 200)
+        for version in range(2, 22):
+            assert await asyncio.to_thread(publish_shift, fleet.store, float(version)) == version
+            releases.promote(fleet.store, MODEL, version)
+            announce_release(fleet.redis, fleet.keys, MODEL)
+            resident += _resident(fleet)
+        await _until(lambda: _converged(fleet, 21, processes=2))
+        seen = len(load.answers)
+        await _until(lambda: len(load.answers) > seen + 500)
+        load.stop()
+        # An answer that is not that of the version it names, or none, is an error here.
+        await running
+    resident += _resident(fleet)
+    assert max(resident) == 2
+    assert {answer.version for _, _, answer in load.answers[seen + 64 :]} == {21}
+    order = [answer.version for _, _, answer in load.answers]
+    assert order[0] == 1
+
+
+async def test_a_child_that_is_killed_during_a_release_is_replaced_by_one_of_the_new_version(
+    fleet: Fleet,
+) -> None:
+    worker = await asyncio.to_thread(fleet.start_worker)
+    publish_shift(fleet.store, 2.0)
+    async with AsyncClient(settings=fleet.settings) as client:
+        load = Load(client)
+        running = asyncio.create_task(load.run())
+        await _until(lambda: len(load.answers) > 200)
+        releases.promote(fleet.store, MODEL, 2)
+        announce_release(fleet.redis, fleet.keys, MODEL)
+        for _ in range(3):
+            children_of(worker)[0].kill()
+            await _until(lambda: len(children_of(worker)) >= 2)
+        await _until(lambda: _converged(fleet, 2, processes=2))
+        seen = len(load.answers)
+        await _until(lambda: len(load.answers) > seen + 200)
+        load.stop()
+        await running
+    assert {answer.version for _, _, answer in load.answers[seen + 64 :]} == {2}
+
+
+def test_a_worker_that_is_killed_during_a_release_starts_with_the_new_version(
+    fleet: Fleet,
+) -> None:
+    worker = fleet.start_worker()
+    publish_shift(fleet.store, 2.0)
+    with Client(settings=fleet.settings) as client:
+        assert client.predict(MODEL, {"x": 1.0}).version == 1
+        releases.promote(fleet.store, MODEL, 2)
+        announce_release(fleet.redis, fleet.keys, MODEL)
+        kill_group(worker)
+        job = client.submit(MODEL, [{"x": 1.0}])
+        fleet.start_worker()
+        assert job.result(timeout=40)[0].version == 2
+
+
+def test_a_pool_that_does_not_fork_swaps_to_the_new_version_by_itself(
+    fleet: Fleet, eventually: Callable[..., Any]
+) -> None:
+    fleet.start_worker(1, "--pool", "solo")
+    publish_shift(fleet.store, 2.0)
+    with Client(settings=fleet.settings) as client:
+        assert client.predict(MODEL, {"x": 1.0}).version == 1
+        promoted = fleet.scoreline("promote", MODEL, "2")
+        assert promoted.returncode == 0, promoted
+        assert client.predict(MODEL, {"x": 1.0}).version == 2
+
+
+def _converged(fleet: Fleet, version: int, processes: int) -> bool:
+    serving, refusing, waiting = _convergence(fleet, version)
+    return len(serving) == processes and not refusing and not waiting
+
+
+def _resident(fleet: Fleet) -> list[int]:
+    """How many versions each process has in memory."""
+    reports = read_reports(fleet.redis, fleet.keys)
+    return [len(report.models[f"{MODEL}@production"].resident) for report in reports]
 
 
 def _convergence(fleet: Fleet, version: int) -> Any:
@@ -132,6 +185,6 @@ def _falsify_golden_rows(fleet: Fleet, version: int) -> None:
 
 
 async def _until(question: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(WAIT_S):
         while not question():  # noqa: ASYNC110 - what it asks about sets no event
             await asyncio.sleep(0.01)

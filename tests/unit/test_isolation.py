@@ -1,9 +1,11 @@
 """The throw-away process: its results come back, its end is not ours."""
 
+import faulthandler
 import os
 import signal
 import time
 
+import psutil
 import pytest
 
 from scoreline_tasks.isolation import Died, run_apart
@@ -27,6 +29,7 @@ def _exit() -> list[bytes]:
 
 
 def _fault() -> list[bytes]:
+    faulthandler.disable()  # its report would look like that of a failed test
     os.kill(os.getpid(), signal.SIGSEGV)
     return []
 
@@ -39,6 +42,37 @@ def _raise() -> list[bytes]:
 def test_a_process_that_ends_without_an_answer_died(end: object) -> None:
     with pytest.raises(Died, match="without an answer"):
         run_apart(end, 10)  # type: ignore[arg-type]
+
+
+def test_how_the_process_ended_is_told() -> None:
+    for end, how in ((_fault, "ended with signal SIGSEGV"), (_exit, "ended with exit code 0")):
+        with pytest.raises(Died) as caught:
+            run_apart(end, 10)
+        assert caught.value.how == how
+
+
+def test_processes_that_it_started_end_with_it() -> None:
+    def leave_a_child() -> list[bytes]:
+        child = os.fork()
+        if child == 0:
+            time.sleep(60)
+        return [str(child).encode()]
+
+    (child,) = run_apart(leave_a_child, 10)
+    for _ in range(1000):
+        if not psutil.pid_exists(int(child)) or psutil.Process(int(child)).status() == "zombie":
+            return
+        time.sleep(0.01)
+    pytest.fail("it lives on")
+
+
+def test_it_is_restrained_before_it_works() -> None:
+    order: list[bytes] = []
+    assert run_apart(lambda: [*order, b"work"], 10, restrain=lambda: order.append(b"restrain")) == [
+        b"restrain",
+        b"work",
+    ]
+    assert order == []
 
 
 def test_a_process_that_hangs_is_killed() -> None:

@@ -1,0 +1,45 @@
+"""Versions that could not be loaded, and when each is tried again.
+
+A refusal is not for ever: a key may have been trusted meanwhile, or memory may be free again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+FIRST_S, LONGEST_S = 30.0, 600.0
+"""Seconds until a refused version is tried again; doubled each time, up to the longest."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    reason: str
+    wait_s: float
+    again_at: float
+
+
+class Refusals:
+    """What this process has refused."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._refused: dict[tuple[str, int], _Refusal] = {}
+
+    def reason(self, model: str, version: int) -> str | None:
+        """Why a version is not to be tried now; None when it may be."""
+        refusal = self._refused.get((model, version))
+        if refusal is None or self._clock() >= refusal.again_at:
+            return None
+        return refusal.reason
+
+    def note(self, model: str, version: int, reason: str) -> bool:
+        """Refuse a version for a while, for longer each time; returns whether the reason is new."""
+        before = self._refused.get((model, version))
+        wait_s = FIRST_S if before is None else min(before.wait_s * 2, LONGEST_S)
+        self._refused[model, version] = _Refusal(reason, wait_s, self._clock() + wait_s)
+        return before is None or before.reason != reason
+
+    def forget(self, model: str, version: int) -> None:
+        """It was loaded after all."""
+        self._refused.pop((model, version), None)
