@@ -5,6 +5,7 @@ An artifact is a directory that never changes once it is published:
     manifest.json    this, canonical: sorted keys, no white space
     pipeline.dill    the fitted pipeline
     golden.jsonl     golden rows: raw records and the answers that training gave
+    report.html      the training report, for people
     sources/         (reserved) modules of the training project that the pipeline refers to
     signature.json   (reserved) an Ed25519 signature over the bytes of manifest.json
 
@@ -29,6 +30,7 @@ FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,6 @@
 
 from scoreline_training.report.comparison import incumbent
 from scoreline_training.report.data import Incumbent, ReportData
-from scoreline_training.report.page import REPORT, render
+from scoreline_training.report.page import render
 
-__all__ = ["REPORT", "Incumbent", "ReportData", "incumbent", "render"]
+__all__ = ["Incumbent", "ReportData", "incumbent", "render"]

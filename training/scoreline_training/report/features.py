@@ -19,7 +19,7 @@ _FEW = 12
 """Different whole numbers that still get a bar each."""
 _SMALL = 30
 """Different texts up to which a column is drawn as categories, not by length."""
-_CLIPPED = 0.005
+_CLIPPED = 0.01
 """Share at either end that is left out of the drawing when it would squeeze all others."""
 
 
@@ -113,7 +113,7 @@ def _edges(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], bo
         margin = max(abs(low), 1.0) / 2
         return np.linspace(low - margin, high + margin, 4), False
     inner_low, inner_high = np.quantile(values, [_CLIPPED, 1 - _CLIPPED])
-    clipped = bool(inner_high > inner_low and high - low > 4 * (inner_high - inner_low))
+    clipped = bool(inner_high > inner_low and high - low > 3 * (inner_high - inner_low))
     if clipped:
         low, high = float(inner_low), float(inner_high)
     if (values == np.round(values)).all() and high - low < 2**53:

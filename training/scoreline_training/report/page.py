@@ -21,8 +21,6 @@ from scoreline_training.report.measures import Measure
 from scoreline_training.report.quality import quality
 from scoreline_training.report.svg import percent
 
-REPORT = "report.html"
-"""The report's name among an artifact's files."""
 TILES = 5
 _log = logging.getLogger(__name__)
 
@@ -129,13 +127,13 @@ def _notices(data: ReportData, measured: Measured | None) -> list[str]:
 
 
 def _tiles(measured: Measured) -> list[Tile]:
-    whose = "held-out rows" if measured.rows.held_out else "training rows"
+    whose = "Held-out rows" if measured.rows.held_out else "Training rows"
     sampled = [f"sample of {measured.rows.of:,}"] if measured.rows.sampled else []
     tiles = [Tile(whose, f"{len(measured.rows.frame):,}", sampled)]
     tiles.extend(_tile(measured, one) for one in measured.measures[: TILES - 1])
     if measured.answers.kind is Kind.OUTLIERS and not measured.measures:
         share = float((measured.answers.values == -1).mean())
-        tiles.append(Tile("called outliers", percent(share)))
+        tiles.append(Tile("Called outliers", percent(share)))
     return tiles
 
 
@@ -145,12 +143,12 @@ def _tile(measured: Measured, one: Measure) -> Tile:
     comparison = measured.comparison
     others = comparison.measures if comparison else []
     before = next((was for was in others if was.name == one.name), None)
-    if before is None or comparison is None:
+    if before is None:
         base = [] if one.baseline is None else [f"simplest answer {sections.figure(one.baseline)}"]
         return Tile(one.name, value, [*known, *base])
     trend = sections.trend_of(one, before)
-    change = f"{sections.signed(one.value - before.value)} {sections.TRENDS[trend]}"
-    was = f"{comparison.reference}: {sections.figure(before.value)}"
+    change = f"{sections.signed(one.value - before.value, one.value)} {sections.TRENDS[trend]}"
+    was = f"production {sections.figure(before.value)}"
     return Tile(one.name, value, [*known, was], change, trend)
 
 

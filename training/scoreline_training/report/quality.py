@@ -26,6 +26,7 @@ from scoreline_training.report.svg import percent
 
 MATRIX_CLASSES = 12
 """Up to so many classes have a matrix; more have a list of the frequent confusions."""
+_SPELLED_OUT = 4
 LISTED = 30
 
 
@@ -204,17 +205,23 @@ def _confusion(found: Labelled) -> Table:
             for other, one in enumerate(matrix[place])
         ]
         rows.append([Cell(cut(str(name))), *cells, Cell(f"{total:,}", css="total")])
+    said = "predicted " if len(found.names) <= _SPELLED_OUT else ""
     return Table(
         caption="Confusion matrix",
-        headings=["true class", *(f"predicted {cut(str(one), 16)}" for one in found.names), "rows"],
+        headings=["true class", *(f"{said}{cut(str(one), 16)}" for one in found.names), "rows"],
         rows=rows,
-        note="Rows: the true class. Percentages are shares of a row; the diagonal is right.",
+        note=(
+            "Rows: the true class; columns: the predicted one. Percentages are shares of a row; the "
+            "diagonal is right."
+        ),
         css="matrix",
     )
 
 
 def _share_cell(count: int, total: int, *, right: bool) -> Cell:
-    share = count / total if total else 0.0
+    if not count:
+        return Cell("0", css="none")
+    share = count / total
     return Cell(f"{count:,}", share, percent(share), "right" if right else "wrong")
 
 

@@ -22,7 +22,7 @@ from scoreline_training.report.blocks import (
     Section,
     Table,
 )
-from scoreline_training.report.charts import cut
+from scoreline_training.report.charts import cut, fixed
 from scoreline_training.report.comparison import Comparison
 from scoreline_training.report.features import SAMPLED_ROWS, distribution
 from scoreline_training.report.importance import Importance
@@ -86,7 +86,7 @@ def _side_by_side(measures: Sequence[Measure], found: Comparison) -> Table:
         if (other := before.get(one.name)) is None:
             continue
         trend = trend_of(one, other)
-        change = Cell(signed(one.value - other.value), css=trend, detail=TRENDS[trend])
+        change = Cell(signed(one.value - other.value, one.value), css=trend, detail=TRENDS[trend])
         rows.append(
             [
                 one.name,
@@ -139,13 +139,18 @@ def trend_of(one: Measure, before: Measure) -> str:
 
 
 def figure(value: float) -> str:
-    """A headline figure: three decimals, or four digits if it is large."""
-    return f"{value:.3f}".replace("-", "−") if abs(value) < 10 else number(value)
+    """A headline figure: three decimals, fewer if it is large."""
+    return fixed(value, _decimals(value))
 
 
-def signed(value: float) -> str:
-    """A difference, with its sign."""
-    return f"+{figure(value)}" if value >= 0 else figure(value)
+def signed(change: float, of: float) -> str:
+    """A difference with its sign, to the decimals of what it is a difference of."""
+    text = fixed(change, _decimals(of))
+    return text if text.startswith("−") else f"+{text}"
+
+
+def _decimals(value: float) -> int:
+    return next((digits for limit, digits in ((10, 3), (1000, 1)) if abs(value) < limit), 0)
 
 
 def _differences(measured: Measured, found: Comparison) -> Iterable[Chart]:
