@@ -32,7 +32,7 @@ from scoreline_artifacts import (
     releases,
 )
 from scoreline_artifacts.loading import LoadedVersion, load
-from scoreline_artifacts.manifest import GOLDEN, PIPELINE
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE, REPORT
 from scoreline_artifacts.records import frame_of_records, shown
 from scoreline_artifacts.store import check_name, describe_file
 from scoreline_client.fleet import announce_release
@@ -68,6 +68,11 @@ class PublishedVersion:
     announced: bool = False
     """Whether the news reached Redis; if not, workers find out by themselves within seconds."""
 
+    @property
+    def report(self) -> Path:
+        """The training report, an HTML file."""
+        return self.path / REPORT
+
 
 def publish(
     pipeline: Any,
@@ -75,6 +80,8 @@ def publish(
     X_train: pd.DataFrame,  # noqa: N803 - scikit-learn's own name for it
     y_train: Any = None,
     *,
+    X_test: pd.DataFrame | None = None,  # noqa: N803
+    y_test: Any = None,
     promote: bool | None = None,
     alias: str = releases.PRODUCTION,
     metrics: Mapping[str, Any] | None = None,
@@ -85,14 +92,15 @@ def publish(
 
     `X_train` is the frame of raw records that the pipeline was fitted on, (rows, columns): the schema
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
-    recorded. `metrics`
-    and `training` are kept in the manifest. Nothing appears in the store unless the pipeline, read
-    back from its bytes, gives the same answers as it does here.
+    recorded. `X_test` and `y_test` are rows that were held out, with the same columns: the report
+    measures the pipeline on them, and on the training rows without them. `metrics` and `training` are
+    kept in the manifest. Nothing appears in the store unless the pipeline, read back from its bytes,
+    gives the same answers as it does here.
 
     Raises:
-        UnsuitableData: the frame cannot be described, the labels are not as many as its rows, or the
-            pipeline does not survive pickling, cannot score records that are given by name, or
-            answers with something that cannot be sent.
+        UnsuitableData: a frame cannot be described, the labels are not as many as its rows, held-out
+            rows have other columns, or the pipeline does not survive pickling, cannot score records
+            that are given by name, or answers with something that cannot be sent.
         GoldenMismatch: read back, the pipeline answers otherwise.
         InvalidName: the name cannot be that of a model, or the alias's cannot be one.
         SettingsError: a release is wanted, and a setting for Redis is unusable.
@@ -104,7 +112,8 @@ def publish(
     settings = ClientSettings.from_environment() if wanted else None
     store = store or Store.from_environment()
     schema = Schema.infer(_checked_frame(X_train))
-    labels = _count_labels(y_train, len(X_train))
+    labels = _count_labels(y_train, X_train, "train")
+    _check_held_out(X_test, y_test, X_train)
     here = LoadedVersion.of(pipeline, name, schema=schema)
     rows = _golden_rows(here, X_train)
     files = {PIPELINE: _pickled(pipeline), GOLDEN: golden.encode(rows)}
@@ -115,12 +124,27 @@ def publish(
         batchable=_is_batchable(here, rows),
     )
     golden.check(proven, golden.decode(files[GOLDEN]), TOLERANCE)
+    created_at = datetime.now(UTC).isoformat(timespec="seconds")
+    files[REPORT] = _report(
+        store,
+        version=proven,
+        created_at=created_at,
+        X_train=X_train,
+        y_train=y_train,
+        X_test=X_test,
+        y_test=y_test,
+        metrics=_remembered(metrics or {}),
+        training=_remembered(training or {}),
+        libraries=_libraries(),
+        golden=rows,
+        pipeline_sha256=describe_file(files[PIPELINE]).sha256,
+    )
 
     def make_manifest(version: int) -> Manifest:
         return Manifest(
             model=name,
             version=version,
-            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            created_at=created_at,
             files={file: describe_file(data) for file, data in files.items()},
             schema=schema,
             outputs=proven.outputs,
@@ -148,6 +172,15 @@ def publish(
     if (told := published_by_script.get()) is not None:
         told.append(published)
     return published
+
+
+def _report(store: Store, *, version: LoadedVersion, **values: Any) -> bytes:
+    """The training report; beside the version in production, if there is one."""
+    # Jinja and what draws the plots are loaded by those who publish, not by all who import this.
+    from scoreline_training import report
+
+    production = report.incumbent(store, version.model)
+    return report.render(report.ReportData(version=version, production=production, **values))
 
 
 def _release(
@@ -186,13 +219,26 @@ def _checked_frame(frame: Any) -> pd.DataFrame:
     return frame
 
 
-def _count_labels(labels: Any, rows: int) -> int | None:
+def _count_labels(labels: Any, frame: pd.DataFrame, part: str) -> int | None:
     if labels is None:
         return None
-    if not hasattr(labels, "__len__") or len(labels) != rows:
+    if not hasattr(labels, "__len__") or len(labels) != len(frame):
         found = len(labels) if hasattr(labels, "__len__") else f"a {type(labels).__name__}"
-        raise UnsuitableData(f"y_train has {found} labels for the {rows} rows of X_train")
-    return rows
+        raise UnsuitableData(f"y_{part} has {found} labels for the {len(frame)} rows of X_{part}")
+    return len(frame)
+
+
+def _check_held_out(frame: Any, labels: Any, train: pd.DataFrame) -> None:
+    if frame is None:
+        if labels is not None:
+            raise UnsuitableData("y_test has no rows to belong to; give X_test as well")
+        return
+    if not isinstance(frame, pd.DataFrame) or list(frame.columns) != list(train.columns):
+        raise UnsuitableData(
+            "X_test must be a DataFrame with the columns of X_train, in the same order: "
+            f"{list(map(str, train.columns))[:20]}"
+        )
+    _count_labels(labels, frame, "test")
 
 
 def _remembered(value: Any) -> Any:
