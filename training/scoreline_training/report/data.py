@@ -56,3 +56,5 @@ class ReportData:
     """Of the pipeline's bytes in the artifact: says to which version the report belongs."""
     sources: Sequence[str] | None = None
     """Modules whose source travels in the artifact; None when that is not known."""
+    by_value: Sequence[str] = ()
+    """Functions of which the pickle holds the bytecode, which only one minor version of Python runs."""

@@ -64,9 +64,8 @@ def distribution(
     if column.type is ColumnType.STRING:
         if shares["distinct"] <= _SMALL:
             return _bars(shares, there, there_test)
-        lengths = there.astype(str).str.len()
-        lengths_test = None if there_test is None else there_test.astype(str).str.len()
-        return _histogram(shares | {"what": "characters"}, lengths, lengths_test)
+        lengths = None if there_test is None else _lengths(there_test)
+        return _histogram(shares | {"what": "characters"}, _lengths(there), lengths)
     if column.type is ColumnType.DATETIME:
         return _histogram(
             shares | {"what": "date"},
@@ -78,6 +77,15 @@ def distribution(
 
 def _missing(series: pd.Series[Any]) -> float:
     return float(series.isna().mean()) if len(series) else 0.0
+
+
+def _as_text(series: pd.Series[Any]) -> pd.Series[Any]:
+    # As Python's text: Arrow's, which pandas would choose, knows no lone surrogates.
+    return pd.Series([str(one) for one in series], dtype=object)
+
+
+def _lengths(series: pd.Series[Any]) -> npt.NDArray[np.float64]:
+    return np.array([len(str(one)) for one in series], dtype=np.float64)
 
 
 def _seconds(series: Any) -> pd.Series[Any]:
@@ -146,12 +154,12 @@ def _ks(one: npt.NDArray[np.float64], other: npt.NDArray[np.float64]) -> float |
 
 
 def _bars(shares: dict[str, Any], train: Any, test: Any) -> Distribution:
-    counted = train.astype(str).value_counts(sort=False)
+    counted = _as_text(train).value_counts(sort=False)
     counted = counted.sort_index().sort_values(ascending=False, kind="stable")
     counted = counted[counted > 0] / max(len(train), 1)
     counted_test = None
     if test is not None and len(test):
-        counted_test = test.astype(str).value_counts() / len(test)
+        counted_test = _as_text(test).value_counts() / len(test)
     shown = list(counted.index[:BARS])
     others = len(counted) - len(shown)
     labels = [str(one) for one in shown] + ([f"{others:,} others"] if others > 0 else [])

@@ -12,9 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
+import pandas as pd
 
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_training.report.answers import Answers, ask
+from scoreline_training.report.answers import ask
 from scoreline_training.report.data import NotMeasurable
 from scoreline_training.report.measures import objective
 from scoreline_training.report.rows import Rows, sample_places
@@ -80,9 +82,7 @@ def importance(
             if clock() >= deadline:
                 break
             order = generator.permutation(len(frame))
-            shuffled = frame[name].iloc[order].set_axis(frame.index)
-            answers: Answers = ask(version, frame.assign(**{name: shuffled}), truth)
-            found.append(loss(answers))
+            found.append(loss(ask(version, _with_shuffled(frame, name, order), truth)))
     measured = {name: found for name, found in losses.items() if found}
     if not measured:
         raise NotMeasurable("The pipeline is too slow to be asked again for every column.")
@@ -94,6 +94,12 @@ def importance(
         repeats=min(map(len, measured.values())),
         left_out=len(names) - len(measured),
     )
+
+
+def _with_shuffled(frame: pd.DataFrame, name: str, order: npt.NDArray[np.intp]) -> pd.DataFrame:
+    changed = frame.copy(deep=False)
+    changed[name] = frame[name].iloc[order].set_axis(frame.index)
+    return changed
 
 
 def _repeats(columns: int) -> int:

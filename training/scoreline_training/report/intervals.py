@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 _Z = 1.96
 
@@ -36,7 +37,7 @@ def of_average_precision(precision: float, positive: int) -> Interval:
         return wilson(precision, positive)
     centre = math.log(precision / (1 - precision))
     half = _Z / math.sqrt(positive * precision * (1 - precision))
-    return _sigmoid(centre - half), _sigmoid(centre + half)
+    return float(expit(centre - half)), float(expit(centre + half))
 
 
 def of_mean(values: npt.NDArray[Any]) -> Interval:
@@ -51,7 +52,3 @@ def of_mean_of_shares(shares: Sequence[float], rows: Sequence[int]) -> Interval:
     spread = sum(one * (1 - one) / count for one, count in zip(shares, rows, strict=True))
     mean, half = float(np.mean(shares)), _Z * math.sqrt(spread) / len(shares)
     return max(0.0, mean - half), min(1.0, mean + half)
-
-
-def _sigmoid(value: float) -> float:
-    return 1 / (1 + math.exp(-value))

@@ -30,10 +30,10 @@ class Commit:
 
 
 def data_sha256(data: Any) -> str | None:
-    """sha256 over the names, types and values of a frame or of labels; None if that takes too long.
+    """sha256 over the names, types and values of a frame or of labels; None if there is none.
 
-    The order of rows counts, the index does not. Values are hashed as `pandas.util.hash_pandas_object`
-    does it, row by row.
+    There is none of data that are very many or have no hash. The order of rows counts, the index does
+    not. Values are hashed as `pandas.util.hash_pandas_object` does it, row by row.
     """
     frame = pd.DataFrame(data)
     if frame.size > HASHED_CELLS:
@@ -45,8 +45,8 @@ def data_sha256(data: Any) -> str | None:
         digest.update(
             np.ascontiguousarray(pd.util.hash_pandas_object(frame, index=False)).tobytes()
         )
-    # Values that have no hash, such as lists among the labels.
-    except TypeError:
+    # Values that have no hash, such as lists among the labels, or text that has no UTF-8.
+    except (TypeError, ValueError):
         return None
     return digest.hexdigest()
 

@@ -51,7 +51,7 @@ def take_measure(data: ReportData) -> Measured:
     """
     rows = measured_rows(data)
     answers = ask(data.version, rows.frame, rows.truth)
-    measures, unmeasured = _measures(data, rows, answers)
+    measures, unmeasured = _measures(rows, answers)
     comparison, uncompared = _comparison(data, rows, answers)
     return Measured(
         data=data,
@@ -64,23 +64,13 @@ def take_measure(data: ReportData) -> Measured:
     )
 
 
-def _measures(data: ReportData, rows: Rows, answers: Answers) -> tuple[list[Measure], str]:
+def _measures(rows: Rows, answers: Answers) -> tuple[list[Measure], str]:
     if rows.truth is None:
-        return [], _why_no_truth(data, rows)
-    if len(rows.frame) == 0:
-        return [], "No row has a label."
+        return [], rows.unlabelled
     try:
         return measure(rows.truth, answers), ""
     except NotMeasurable as reason:
         return [], str(reason)
-
-
-def _why_no_truth(data: ReportData, rows: Rows) -> str:
-    given = data.y_test if rows.held_out else data.y_train
-    if given is None:
-        name = "y_test" if rows.held_out else "y_train"
-        return f"No labels were given, so nothing says how good the answers are; pass {name}."
-    return "The labels are not as many as the rows, or have an odd shape, and cannot be used."
 
 
 def _comparison(data: ReportData, rows: Rows, answers: Answers) -> tuple[Comparison | None, str]:

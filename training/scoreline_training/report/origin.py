@@ -155,21 +155,26 @@ def _data(data: ReportData) -> list[tuple[str, str]]:
     items = [
         ("Training rows", f"{len(data.X_train):,}"),
         ("Columns", f"{data.X_train.shape[1]:,}"),
-        ("sha256 of X_train", data_sha256(data.X_train) or "not computed: too large"),
+        ("sha256 of X_train", data_sha256(data.X_train) or "not computed"),
     ]
     if data.y_train is not None:
         items.append(("sha256 of y_train", data_sha256(data.y_train) or "not computed"))
     if data.X_test is not None:
         items.append(("Held-out rows", f"{len(data.X_test):,}"))
-        items.append(("sha256 of X_test", data_sha256(data.X_test) or "not computed: too large"))
+        items.append(("sha256 of X_test", data_sha256(data.X_test) or "not computed"))
     return items
 
 
 def _code(data: ReportData) -> list[tuple[str, str]]:
-    if data.sources is None:
-        return []
-    names = ", ".join(data.sources) or "none"
-    return [("Modules whose source travels", names)]
+    items = []
+    if data.sources is not None:
+        items.append(("Modules that travel", ", ".join(data.sources) or "none"))
+    if data.by_value:
+        names = ", ".join(data.by_value)
+        items.append(
+            ("Bytecode that travels", f"{names}; runs on this minor version of Python only")
+        )
+    return items
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

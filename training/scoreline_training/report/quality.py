@@ -52,7 +52,7 @@ def _lead(measured: Measured) -> str:
     rows = f"{len(measured.rows.frame):,}"
     whose = "held-out" if measured.rows.held_out else "training"
     sampled = f", a random sample of {measured.rows.of:,}" if measured.rows.sampled else ""
-    return " ".join([f"On {rows} {whose} rows{sampled}.", *measured.rows.remarks])
+    return f"On {rows} {whose} rows{sampled}. {measured.rows.remark}".strip()
 
 
 def _attempt(*makes: Callable[[], Chart]) -> list[Block]:

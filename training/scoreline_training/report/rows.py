@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,27 +31,31 @@ class Rows:
     held_out: bool
     of: int
     """How many rows there were to choose from."""
-    remarks: list[str] = field(default_factory=list)
+    unlabelled: str = ""
+    """Why there is no truth, as a sentence."""
+    remark: str = ""
+    """What else there is to say of the choice."""
 
     @property
     def sampled(self) -> bool:
         """Whether rows were left out to keep the report quick."""
         return len(self.frame) < self.of
 
-    def without_unlabelled(self) -> Rows:
-        """Only the rows whose label is there."""
+    def labelled(self) -> Rows:
+        """Only the rows whose label is there; if there is no such row, all of them without truth."""
         if self.truth is None:
             return self
         missing = np.asarray(pd.isna(pd.DataFrame(self.truth))).any(axis=1)
+        if missing.all():
+            return replace(self, truth=None, unlabelled="No row has a label.")
         if not missing.any():
             return self
-        remark = f"{missing.sum():,} rows have no label and are left out."
-        return Rows(
+        return replace(
+            self,
             frame=self.frame[~missing],
             truth=plain(self.truth[~missing]),
-            held_out=self.held_out,
-            of=self.of,
-            remarks=[*self.remarks, remark],
+            of=self.of - int(missing.sum()),
+            remark=f"{missing.sum():,} rows have no label and are left out.",
         )
 
 
@@ -59,15 +63,24 @@ def measured_rows(data: ReportData, clock: Callable[[], float] = time.perf_count
     """The held-out rows, else the training rows; a sample of them if they are many."""
     held_out = data.X_test is not None and len(data.X_test) > 0
     frame = data.X_test if held_out and data.X_test is not None else data.X_train
-    truth = as_truth(data.y_test if held_out else data.y_train, len(frame))
-    limit = min(MEASURED_ROWS, _affordable(data, frame, clock))
-    kept = sample_places(len(frame), limit)
+    given, name = (data.y_test, "y_test") if held_out else (data.y_train, "y_train")
+    truth = as_truth(given, len(frame))
+    kept = sample_places(len(frame), min(MEASURED_ROWS, _affordable(data, frame, clock)))
     return Rows(
         frame=frame.iloc[kept],
         truth=None if truth is None else truth[kept],
         held_out=held_out,
         of=len(frame),
-    ).without_unlabelled()
+        unlabelled="" if truth is not None else _why_unlabelled(given, name),
+    ).labelled()
+
+
+def _why_unlabelled(given: Any, name: str) -> str:
+    if given is None:
+        return f"No labels were given, so nothing says how good the answers are; pass {name}."
+    return (
+        f"{name} does not have one label, or one row of labels, for each row, and cannot be used."
+    )
 
 
 def as_truth(labels: Any, count: int) -> npt.NDArray[Any] | None:
@@ -76,7 +89,8 @@ def as_truth(labels: Any, count: int) -> npt.NDArray[Any] | None:
         return None
     array = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
-    return array if array.ndim in (1, 2) and len(array) == count else None
+    fits = array.ndim in (1, 2) and len(array) == count and count > 0
+    return array if fits else None
 
 
 def sample_places(count: int, limit: int) -> npt.NDArray[np.intp]:
