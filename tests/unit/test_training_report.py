@@ -166,7 +166,7 @@ def test_lineage_environment_and_golden_rows_are_told() -> None:
     assert "In production before sides@3" in text
     assert "Modules that travel features" in text
     assert "__main__.enlarge; runs on this minor version of Python only" in text
-    assert re.search(r"answer its probability 0.5 1 high 0.75", text)
+    assert re.search(r"answer its probability 0.5 1 high 0.750", text)
 
 
 def test_names_and_values_that_are_markup_are_only_text() -> None:

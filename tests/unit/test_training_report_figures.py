@@ -147,6 +147,16 @@ def test_a_difference_within_the_interval_is_called_neither_better_nor_worse(
     assert trend_of(one, Measure("f", before)) == trend
 
 
+def test_figures_lie_in_their_intervals() -> None:
+    truth = GENERATOR.integers(0, 2, 100)
+    answers = _binary(truth.tolist(), GENERATOR.random(100).tolist())
+    numbers = Answers(kind=Kind.REGRESSION, values=GENERATOR.normal(size=100))
+    found = [*measure(truth, answers), *measure(GENERATOR.normal(size=100), numbers)]
+    known = [one for one in found if one.interval is not None]
+    assert {"F1 of 1", "R²", "RMSE", "ROC AUC"} <= {one.name for one in known}
+    assert all(one.interval[0] < one.value < one.interval[1] for one in known if one.interval)
+
+
 # Classes
 
 
@@ -244,12 +254,21 @@ def test_without_labels_it_is_measured_how_far_the_answers_move() -> None:
     assert loss(Answers(kind=Kind.REGRESSION, values=np.array([1.0, 2.0]))) == 0.5
 
 
-def test_a_slow_pipeline_is_measured_on_fewer_rows() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "rows"),
+    [
+        ([0.2 * SCORING_BUDGET_S] * 2, 1000),
+        ([0.2 * SCORING_BUDGET_S, 0.001], 5000),
+        ([0.001], 5000),
+    ],
+    ids=["always slow", "slow at first", "quick"],
+)
+def test_a_slow_pipeline_is_measured_on_fewer_rows(seconds: list[float], rows: int) -> None:
     frame = pd.DataFrame({"x": np.arange(5000.0)})
     version = LoadedVersion.of(LinearRegression().fit(frame, frame["x"]), "m")
     data = ReportData(version=version, created_at="", X_train=frame)
-    seconds = iter([0.0, 200 * SCORING_BUDGET_S / 1000])
-    assert len(measured_rows(data, lambda: next(seconds)).frame) == 1000
+    clock = iter([moment for one in seconds for moment in (0.0, one)])
+    assert len(measured_rows(data, lambda: next(clock)).frame) == rows
 
 
 # Distributions
@@ -363,6 +382,14 @@ def test_a_long_line_is_thinned_and_keeps_its_ends() -> None:
     assert path.count("L") < POINTS_OF_A_LINE
     assert "M0 100L" in path
     assert "L100 0" in path
+
+
+def test_of_many_classes_those_that_fare_worst_are_drawn() -> None:
+    line = np.array([0.0, 1.0])
+    curves = [classes.Curve(f"c{one}", line, line, 0.5 + one / 100, 0.5) for one in range(9)]
+    chart = charts.roc(curves[::-1], None, None)
+    assert [text[:2] for _, text in chart.legend] == ["c0", "c1", "c2", "c3", "c4", "c5"]
+    assert "3 others are not drawn" in chart.note
 
 
 def test_many_points_are_counted_into_cells() -> None:

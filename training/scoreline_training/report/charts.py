@@ -32,6 +32,7 @@ _NAME_LENGTH = 24
 
 def roc(lines: Sequence[Curve], before: Curve | None, at: tuple[float, float] | None) -> Chart:
     """ROC curves, and where the pipeline's own predictions lie on one."""
+    lines, note = _hardest(lines)
     plot = _square(f"ROC curves. {_areas(lines, 'AUC')}")
     plot.axes(
         x_label="false positive rate",
@@ -44,13 +45,14 @@ def roc(lines: Sequence[Curve], before: Curve | None, at: tuple[float, float] | 
     if at is not None:
         plot.points([at[0]], [at[1]], "dot here", radius=4)
         legend.append(("dot here", "where predict() stands"))
-    return Chart("ROC", plot.svg(), _many(lines), legend)
+    return Chart("ROC", plot.svg(), note, legend)
 
 
 def precision_recall(
     lines: Sequence[Curve], before: Curve | None, at: tuple[float, float] | None
 ) -> Chart:
     """Precision over recall, and where the pipeline's own predictions lie."""
+    lines, note = _hardest(lines)
     plot = _square(f"Precision over recall. {_areas(lines, 'average precision')}")
     plot.axes(x_label="recall", y_label="precision", x_ticks=_SHARES, y_ticks=_SHARES)
     if len(lines) == 1:
@@ -59,7 +61,7 @@ def precision_recall(
     if at is not None:
         plot.points([at[0]], [at[1]], "dot here", radius=4)
         legend.append(("dot here", "where predict() stands"))
-    return Chart("Precision–recall", plot.svg(), _many(lines), legend)
+    return Chart("Precision–recall", plot.svg(), note, legend)
 
 
 def _square(label: str) -> Plot:
@@ -67,13 +69,17 @@ def _square(label: str) -> Plot:
 
 
 def _areas(lines: Sequence[Curve], what: str) -> str:
-    return "; ".join(f"{one.name}: {what} {one.area:.3f}" for one in lines[:SERIES])
+    return "; ".join(f"{one.name}: {what} {one.area:.3f}" for one in lines)
 
 
-def _many(lines: Sequence[Curve]) -> str:
-    left = len(lines) - SERIES
+def _hardest(lines: Sequence[Curve]) -> tuple[Sequence[Curve], str]:
+    """The lines that are drawn: of many classes, those that fare worst; and a sentence that says so."""
+    if len(lines) <= SERIES:
+        return lines, ""
+    shown = sorted(lines, key=lambda one: one.area)[:SERIES]
     return (
-        f"The first {SERIES} classes; {left} more are in the table of classes." if left > 0 else ""
+        shown,
+        f"The {SERIES} classes that fare worst; {len(lines) - SERIES} others are not drawn.",
     )
 
 
@@ -84,7 +90,7 @@ def _lines(
     if before is not None:
         plot.line(before.x, before.y, "line before")
         legend.append(("line before", f"{before.name}, {what} {before.area:.3f}"))
-    for place, one in reversed(list(enumerate(lines[:SERIES], 1))):
+    for place, one in reversed(list(enumerate(lines, 1))):
         plot.line(one.x, one.y, f"line s{place}")
         name = "this version" if before is not None and len(lines) == 1 else cut(one.name)
         legend.insert(0, (f"line s{place}", f"{name}, {what} {one.area:.3f}"))

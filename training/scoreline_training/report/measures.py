@@ -141,8 +141,11 @@ def _of_positive(found: Labelled) -> Iterable[Measure]:
     for title, of in (("Precision", int(said.sum())), ("Recall", int(positive.sum()))):
         if of:
             yield Measure(f"{title} of {name}", hits / of, interval=intervals.wilson(hits / of, of))
-    if positive.any() or said.any():
-        yield Measure(f"F1 of {name}", 2 * hits / int(positive.sum() + said.sum()))
+    either = int((positive | said).sum())
+    if either:
+        # F1 grows with the share of hits among the rows that are, or are called, positive.
+        low, high = (2 * one / (1 + one) for one in intervals.wilson(hits / either, either))
+        yield Measure(f"F1 of {name}", 2 * hits / (either + hits), interval=(low, high))
 
 
 def _of_probabilities(found: Labelled, answers: Answers) -> Iterable[Measure]:
@@ -168,9 +171,14 @@ def _of_numbers(truth: Array, values: Array) -> Iterable[Measure]:
     errors = np.abs(values - truth)
     spread = float(((truth - truth.mean()) ** 2).mean())
     square = float((errors**2).mean())
+    low, high = intervals.of_mean(errors**2)
     if spread > 0:
-        yield Measure("R²", 1 - square / spread, baseline=0.0)
-    yield Measure("RMSE", math.sqrt(square), False, math.sqrt(spread))
+        # The spread of the truth is taken as known.
+        yield Measure(
+            "R²", 1 - square / spread, baseline=0.0, interval=(1 - high / spread, 1 - low / spread)
+        )
+    roots = math.sqrt(max(0.0, low)), math.sqrt(high)
+    yield Measure("RMSE", math.sqrt(square), False, math.sqrt(spread), roots)
     yield _of_losses("Mean absolute error", errors, float(np.abs(truth - truth.mean()).mean()))
     middle = float(np.median(np.abs(truth - np.median(truth))))
     yield Measure("Median absolute error", float(np.median(errors)), False, middle)

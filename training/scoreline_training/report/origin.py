@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scoreline_artifacts import Column
+from scoreline_artifacts.golden import GoldenRow
 from scoreline_training.report.blocks import Block, Cell, Columns, Facts, Note, Section, Table
 from scoreline_training.report.charts import cut
 from scoreline_training.report.data import ReportData
@@ -78,7 +79,7 @@ def golden_rows(data: ReportData) -> Section:
         [
             *(Cell(_cell(row.record.get(name))) for name in names),
             Cell(_cell(row.value), css="answer"),
-            *([Cell(_cell(max(row.probabilities or [0.0])))] if has_probabilities else []),
+            *([Cell(_its_probability(row, classes or []))] if has_probabilities else []),
         ]
         for row in shown
     ]
@@ -95,6 +96,12 @@ def golden_rows(data: ReportData) -> Section:
         css="records",
     )
     return Section("golden", title, lead, [table])
+
+
+def _its_probability(row: GoldenRow, classes: list[Any]) -> str:
+    if row.probabilities is None or row.value not in classes:
+        return "–"
+    return f"{row.probabilities[classes.index(row.value)]:.3f}"
 
 
 def _cell(value: Any) -> str:

@@ -113,11 +113,11 @@ def _before(measured: Measured, *, precision: bool) -> Curve | None:
     comparison = measured.comparison
     if comparison is None or comparison.answers.kind is not Kind.BINARY:
         return None
-    found = measured.labels_before()
-    # The same class must stand on the same side of both curves.
-    if found is None or found.names[1] != measured.labels().names[1]:
-        return None
     try:
+        found = measured.labels_before()
+        # The same class must stand on the same side of both curves.
+        if found is None or found.names[1] != measured.labels().names[1]:
+            return None
         line = classes.curves(found, comparison.answers, precision=precision)[0]
     except NotMeasurable:
         return None

@@ -104,7 +104,14 @@ def _affordable(data: ReportData, frame: pd.DataFrame, clock: Callable[[], float
     """How many rows the pipeline is likely to score within the budget."""
     if len(frame) <= _PROBE:
         return len(frame)
+    seconds = _probe(data, frame, clock)
+    if seconds * len(frame) / _PROBE > SCORING_BUDGET_S:
+        # The first call may have paid for what a pipeline only does once.
+        seconds = _probe(data, frame, clock)
+    return max(_PROBE, int(SCORING_BUDGET_S * _PROBE / max(seconds, 1e-9)))
+
+
+def _probe(data: ReportData, frame: pd.DataFrame, clock: Callable[[], float]) -> float:
     start = clock()
     data.version.score(frame.iloc[:_PROBE])
-    seconds_per_row = (clock() - start) / _PROBE
-    return max(_PROBE, int(SCORING_BUDGET_S / max(seconds_per_row, 1e-9)))
+    return clock() - start
