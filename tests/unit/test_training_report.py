@@ -356,8 +356,9 @@ def test_columns_of_every_type_are_shuffled_and_drawn() -> None:
         (["high"] * 120, "There is nothing to tell apart"),
         ([["high", "low"]] * 120, "Labels have 2 columns"),
         ([["high"]] * 120, "There is nothing to tell apart"),
+        ([["high"], ["high", "low"]] * 60, "y_train does not have one label"),
     ],
-    ids=["none", "encoded otherwise", "all missing", "one class", "two columns", "one column"],
+    ids=["none", "encoded", "all missing", "one class", "two columns", "one column", "ragged"],
 )
 def test_labels_that_cannot_be_used_are_told_in_a_sentence(labels: Any, said: str) -> None:
     text = _text(_data(_classifier(), labels=labels))
@@ -403,6 +404,27 @@ def test_rows_that_the_pipeline_cannot_score_leave_the_rest_of_the_report() -> N
     html = render(_data(Failing(), frame, frame["x"], X_test=FRAME, y_test=FRAME["x"])).decode()
     assert "cannot be measured on the held-out rows: ValueError: a negative x" in html
     assert "sha256 of X_train" in html
+
+
+@pytest.mark.parametrize("labels", [None, FRAME["x"]], ids=["no labels", "labels"])
+def test_answers_that_are_no_numbers_are_told(labels: Any) -> None:
+    class Odd:
+        def predict(self, frame: pd.DataFrame) -> Any:
+            return np.where(frame["x"] > 0, np.nan, np.inf)
+
+    text = _text(_data(Odd(), labels=labels))
+    assert "it cannot be said how far they move" in text
+    assert labels is None or "Some labels or answers are not finite" in text
+
+
+def test_probabilities_that_are_no_numbers_are_told() -> None:
+    class Odd(Constant):
+        classes_ = np.array(["high", "low"])
+
+        def predict_proba(self, frame: pd.DataFrame) -> Any:
+            return np.full((len(frame), 2), np.nan)
+
+    assert "Some probabilities are not finite." in _text(_data(Odd("high")))
 
 
 def test_a_section_that_fails_leaves_the_others(

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.loading import LoadedVersion
+from scoreline_training.report.data import NotMeasurable
 
 Array = npt.NDArray[Any]
 
@@ -66,9 +67,12 @@ def ask(version: LoadedVersion, frame: pd.DataFrame, truth: Array | None = None)
     `truth` helps only where the pipeline does not say of itself what it is.
 
     Raises:
+        NotMeasurable: some probabilities are no numbers.
         Exception: whatever the pipeline raises.
     """
     found = version.score(frame)
+    if found.probabilities is not None and not np.isfinite(found.probabilities).all():
+        raise NotMeasurable("Some probabilities are not finite.")
     values = plain(found.values)
     kind, classes = _kind(version, values, truth)
     scores = (
@@ -92,7 +96,9 @@ def _kind(
     if said == "regressor":
         return Kind.REGRESSION, None
     classes = version.classes or _classes(version.pipeline)
-    if classes is None and (said in ("classifier", "clusterer") or _is_nominal(values, truth)):
+    if classes is None and said == "clusterer":
+        classes = _found_classes(values, None)
+    if classes is None and (said == "classifier" or _is_nominal(values, truth)):
         classes = _found_classes(values, truth)
     if classes is None:
         return Kind.REGRESSION, None

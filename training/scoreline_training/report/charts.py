@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,10 @@ import numpy.typing as npt
 from scoreline_training.report.answers import Array
 from scoreline_training.report.blocks import Chart
 from scoreline_training.report.classes import CalibrationBin, Curve, calibration_error
-from scoreline_training.report.features import Distribution
 from scoreline_training.report.importance import Importance
 from scoreline_training.report.svg import Plot, number, percent, ticks
 
 WIDTH, HEIGHT = 460, 310
-SMALL_WIDTH, SMALL_HEIGHT = 250, 132
 SERIES = 6
 """Classes that get a line of their own: more colours are not told apart."""
 IMPORTANCES = 20
@@ -158,7 +155,7 @@ def two_histograms(
     plot.axes(
         x_label=x_label,
         y_label="share of the group's rows" if len(groups) > 1 else "share of rows",
-        y_ticks=_percents(top),
+        y_ticks=percents(top),
     )
     for place, shares in enumerate(heights, 1):
         plot.bars(
@@ -188,7 +185,8 @@ def _edges(arrays: Sequence[Array], span: tuple[float, float] | None) -> npt.NDA
     return np.linspace(low, high, 25)
 
 
-def _percents(top: float, count: int = 4) -> list[tuple[float, str]]:
+def percents(top: float, count: int = 4) -> list[tuple[float, str]]:
+    """Ticks for shares from 0 on."""
     return [(value, percent(value)) for value in ticks(0, top, count)]
 
 
@@ -281,85 +279,6 @@ def importances(found: Importance) -> Chart:
         )
     plot.segment((0, 0), (0, rows), "base")
     return Chart("", plot.svg())
-
-
-def column_values(found: Distribution) -> Chart:
-    """A column's values in training, and those of held-out rows over them."""
-    plot = _histogram(found) if found.edges is not None else _category_bars(found)
-    return Chart(found.column.name, plot.svg() if plot else NOTHING.svg(), _of_column(found))
-
-
-def _histogram(found: Distribution) -> Plot:
-    edges = found.edges
-    assert edges is not None  # noqa: S101 - narrows the type; the caller has looked
-    tops = [float(one.max()) for one in (found.train, found.test) if one is not None and len(one)]
-    top = max(0.01, *tops) * 1.05
-    plot = _small(found, (float(edges[0]), float(edges[-1])), (0, top))
-    plot.axes(y_ticks=_percents(top, 2)[1:], x_ticks=_x_ticks(found, plot))
-    plot.bars(edges, found.train, "bar s1 light")
-    if found.test is not None:
-        plot.outline(edges, found.test, "line s2 thin")
-    plot.baseline()
-    return plot
-
-
-def _small(found: Distribution, x_range: tuple[float, float], y_range: tuple[float, float]) -> Plot:
-    label = f"Distribution of {found.column.name}. {_of_column(found)}"
-    return Plot(SMALL_WIDTH, SMALL_HEIGHT, x_range, y_range, label, (8, 8, 20, 36))
-
-
-def _x_ticks(found: Distribution, plot: Plot) -> list[tuple[float, str]]:
-    values = ticks(*plot.x_range, 4)
-    if found.what != "date":
-        return [(value, number(value)) for value in values]
-    places = np.linspace(*plot.x_range, 5)[1::2].tolist()
-    return [(place, _date(place)) for place in places]
-
-
-def _date(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).date().isoformat()
-
-
-def _category_bars(found: Distribution) -> Plot | None:
-    rows = len(found.labels)
-    if not rows:
-        return None
-    tops = [float(one.max()) for one in (found.train, found.test) if one is not None]
-    span = (0.0, max(0.01, *tops))
-    label = f"Distribution of {found.column.name}. {_of_column(found)}"
-    plot = Plot(SMALL_WIDTH, SMALL_HEIGHT, span, (max(rows, 4), 0), label, (4, 44, 4, 96))
-    for place, text in enumerate(found.labels):
-        plot.cells([(0, place + 0.82, float(found.train[place]), -0.64)], "bar s1 light")
-        if found.test is not None:
-            here = float(found.test[place])
-            plot.segment((here, place + 0.1), (here, place + 0.9), "line s2")
-        plot.text(plot.x.start - 6, plot.y(place + 0.5) + 4, cut(text, 15), anchor="end")
-        longest = max(float(one[place]) for one in (found.train, found.test) if one is not None)
-        plot.text(plot.x(longest) + 5, plot.y(place + 0.5) + 4, percent(float(found.train[place])))
-    return plot
-
-
-NOTHING = Plot(SMALL_WIDTH, SMALL_HEIGHT, (0, 1), (0, 1), "No value in any row")
-NOTHING.text(
-    SMALL_WIDTH / 2, SMALL_HEIGHT / 2, "no value in any row", anchor="middle", css="t axis"
-)
-
-
-def _of_column(found: Distribution) -> str:
-    parts = [found.column.type.value]
-    if found.what == "characters":
-        parts.append("length in characters")
-    if found.distinct > 1 and (found.labels or found.what == "characters"):
-        parts.append(f"{found.distinct:,} different")
-    if found.distinct == 1:
-        parts.append("one value only")
-    if found.missing or found.missing_test:
-        parts.append(f"{percent(found.missing)} missing")
-    if found.clipped:
-        parts.append("extremes outside the drawing")
-    if found.distance is not None:
-        parts.append(f"difference {found.distance:.2f}")
-    return " · ".join(parts)
 
 
 def counts(title: str, names: Sequence[Any], shares: Sequence[tuple[str, Array]]) -> Chart:

@@ -7,6 +7,7 @@ that what the budget cuts off are repeats first.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,7 +65,7 @@ def importance(
     """Shuffle one column after the other and look how the answers suffer.
 
     Raises:
-        NotMeasurable: there are not two rows, or no column.
+        NotMeasurable: there are not two rows, or no column, or answers that are no numbers.
         Exception: whatever the pipeline raises.
     """
     names = list(rows.frame.columns)
@@ -87,6 +88,8 @@ def importance(
     if not measured:
         raise NotMeasurable("The pipeline is too slow to be asked again for every column.")
     columns = [_column(name, found) for name, found in measured.items()]
+    if not all(math.isfinite(one.mean) for one in columns):
+        raise NotMeasurable("Some answers are not finite, so it cannot be said how far they move.")
     return Importance(
         columns=sorted(columns, key=lambda one: -one.mean),
         unit=unit,

@@ -60,6 +60,8 @@ def _page(data: ReportData) -> bytes:
 def _measured(data: ReportData) -> tuple[Measured | None, str]:
     try:
         return take_measure(data), ""
+    except NotMeasurable as reason:
+        return None, str(reason)
     # Scoring runs the pipeline's own code on rows that it may never have seen.
     except Exception as error:  # noqa: BLE001
         which = "held-out" if data.X_test is not None else "training"

@@ -87,7 +87,11 @@ def as_truth(labels: Any, count: int) -> npt.NDArray[Any] | None:
     """Labels of any kind as an array, (rows,) or (rows, outputs); None if they do not fit the rows."""
     if labels is None:
         return None
-    array = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
+    try:
+        array = labels.to_numpy() if hasattr(labels, "to_numpy") else np.asarray(labels)
+    # Lists of different lengths.
+    except ValueError:
+        return None
     array = array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
     fits = array.ndim in (1, 2) and len(array) == count and count > 0
     return array if fits else None

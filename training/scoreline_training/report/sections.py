@@ -23,6 +23,7 @@ from scoreline_training.report.blocks import (
     Table,
 )
 from scoreline_training.report.charts import cut, fixed
+from scoreline_training.report.column_charts import column_values
 from scoreline_training.report.comparison import Comparison
 from scoreline_training.report.features import SAMPLED_ROWS, distribution
 from scoreline_training.report.importance import Importance
@@ -158,6 +159,8 @@ def _differences(measured: Measured, found: Comparison) -> Iterable[Chart]:
     if pair is None:
         return
     now, before, what = pair
+    if not (np.isfinite(now).all() and np.isfinite(before).all()):
+        return
     share = bool(measured.answers.kind is Kind.BINARY)
     yield charts.scatter(
         "Both versions",
@@ -240,9 +243,7 @@ def columns(measured: Measured, order: Sequence[str]) -> Section:
     if test is not None:
         test = test.iloc[sample_places(len(test), SAMPLED_ROWS)]
     drawn = [
-        charts.column_values(
-            distribution(schema[name], train[name], None if test is None else test[name])
-        )
+        column_values(distribution(schema[name], train[name], None if test is None else test[name]))
         for name in names[:DRAWN_COLUMNS]
     ]
     blocks: list[Block] = [Charts(drawn, size="small")]
