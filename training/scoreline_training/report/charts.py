@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scoreline_training.report.answers import Array
 from scoreline_training.report.blocks import Chart
 from scoreline_training.report.classes import CalibrationBin, Curve, calibration_error
-from scoreline_training.report.importance import Importance
+from scoreline_training.report.importance import ColumnImportance, Importance
 from scoreline_training.report.svg import Plot, number, percent, ticks
 
 WIDTH, HEIGHT = 460, 310
@@ -25,6 +25,8 @@ _CELLS = 36
 _LEVELS = 6
 _SHARES = [(0.0, "0"), (0.25, "0.25"), (0.5, "0.5"), (0.75, "0.75"), (1.0, "1")]
 _NAME_LENGTH = 24
+_BELOW = -0.24
+"""How far a calibration plot goes below 0, for the bars of its bins."""
 
 
 def roc(lines: Sequence[Curve], before: Curve | None, at: tuple[float, float] | None) -> Chart:
@@ -97,14 +99,8 @@ def _lines(
 def calibration(bins: Sequence[CalibrationBin], of: str) -> Chart:
     """Share that came true over probability, with 95 % intervals, and the rows of each bin below."""
     error = calibration_error(bins)
-    plot = Plot(
-        WIDTH,
-        HEIGHT,
-        (0, 1),
-        (-0.24, 1),
-        f"Calibration of {of}: error {error:.3f}",
-        (26, 14, 36, 36),
-    )
+    label = f"Calibration of {of}: error {error:.3f}"
+    plot = Plot(WIDTH, HEIGHT, (0, 1), (_BELOW, 1), label, (26, 14, 36, 36))
     plot.axes(
         x_label="predicted probability",
         y_label=f"share that is {of}",
@@ -113,26 +109,16 @@ def calibration(bins: Sequence[CalibrationBin], of: str) -> Chart:
     )
     plot.segment((0, 0), (1, 1), "line chance")
     most = max(one.rows for one in bins)
-    plot.cells(
-        [
-            (min(int(one.mean * 10), 9) / 10 + 0.015, -0.24, 0.07, 0.18 * one.rows / most)
-            for one in bins
-        ],
-        "bar quiet",
-    )
+    deep = [(one.tenth / 10, 0.75 * -_BELOW * one.rows / most) for one in bins]
+    plot.cells([(x + 0.015, _BELOW, 0.07, high) for x, high in deep], "bar quiet")
     for one in bins:
         plot.segment((one.mean, one.low), (one.mean, one.high), "whisker")
-    plot.line([one.mean for one in bins], [one.share for one in bins], "line s1 thin")
-    plot.points([one.mean for one in bins], [one.share for one in bins], "dot s1", radius=3.5)
-    note = (
-        f"Bars below: rows in each tenth, at most {most:,}. Expected calibration error {error:.3f}."
-    )
-    return Chart(
-        "Calibration",
-        plot.svg(),
-        note,
-        [("dot s1", "observed, with 95 % interval"), ("line chance", "perfect")],
-    )
+    places = [one.mean for one in bins], [one.share for one in bins]
+    plot.line(*places, "line s1 thin")
+    plot.points(*places, "dot s1", radius=3.5)
+    legend = [("dot s1", "observed, with 95 % interval"), ("line chance", "perfect")]
+    note = f"Bars: rows in each tenth, at most {most:,}. Expected calibration error {error:.3f}."
+    return Chart("Calibration", plot.svg(), note, legend)
 
 
 def two_histograms(
@@ -152,21 +138,12 @@ def two_histograms(
     plot = Plot(
         WIDTH, HEIGHT, (edges[0], edges[-1]), (0, top), f"{title}. {said}", (26, 14, 36, 42)
     )
-    plot.axes(
-        x_label=x_label,
-        y_label="share of the group's rows" if len(groups) > 1 else "share of rows",
-        y_ticks=percents(top),
-    )
-    for place, shares in enumerate(heights, 1):
-        plot.bars(
-            edges,
-            shares,
-            f"bar s{place}" if len(groups) == 1 else f"bar s{place} light",
-            gap=1 if len(groups) == 1 else 0,
-        )
-    if len(groups) > 1:
-        for place, shares in enumerate(heights, 1):
-            plot.outline(edges, shares, f"line s{place} thin")
+    whose = "share of the group's rows" if len(groups) > 1 else "share of rows"
+    plot.axes(x_label=x_label, y_label=whose, y_ticks=percents(top))
+    if len(groups) == 1:
+        plot.bars(edges, heights[0], "bar s1")
+    else:
+        _overlaid(plot, edges, heights)
     plot.baseline()
     if mark is not None and edges[0] < mark < edges[-1]:
         plot.segment((mark, 0), (mark, top), "line chance")
@@ -175,6 +152,14 @@ def two_histograms(
         for place, (name, values) in enumerate(groups, 1)
     ]
     return Chart(title, plot.svg(), note, legend if len(groups) > 1 else ())
+
+
+def _overlaid(plot: Plot, edges: Array, heights: Sequence[Array]) -> None:
+    """Histograms over each other: all areas first, then all outlines."""
+    for place, shares in enumerate(heights, 1):
+        plot.bars(edges, shares, f"bar s{place} light", gap=0)
+    for place, shares in enumerate(heights, 1):
+        plot.outline(edges, shares, f"line s{place} thin")
 
 
 def _edges(arrays: Sequence[Array], span: tuple[float, float] | None) -> npt.NDArray[np.float64]:
@@ -263,22 +248,20 @@ def importances(found: Importance) -> Chart:
         (plot.x.start + plot.x.end) / 2, height - 6, found.unit, anchor="middle", css="t axis"
     )
     for place, one in enumerate(shown):
-        start, end = sorted((0.0, one.mean))
-        plot.cells(
-            [(start, place + 0.8, end - start, -0.6)], "bar s1" if one.mean > 0 else "bar quiet"
-        )
-        plot.segment((one.low, place + 0.5), (one.high, place + 0.5), "whisker")
-        plot.text(
-            plot.x.start - 8, plot.y(place + 0.5) + 4, cut(one.name), anchor="end", css="t name"
-        )
-        plot.text(
-            plot.x(max(one.high, end)) + 6,
-            plot.y(place + 0.5) + 4,
-            fixed(one.mean, digits),
-            css="t value",
-        )
+        _importance_bar(plot, place, one, digits)
     plot.segment((0, 0), (0, rows), "base")
     return Chart("", plot.svg())
+
+
+def _importance_bar(plot: Plot, place: int, one: ColumnImportance, digits: int) -> None:
+    start, end = sorted((0.0, one.mean))
+    css = "bar s1" if one.mean > 0 else "bar quiet"
+    plot.cells([(start, place + 0.8, end - start, -0.6)], css)
+    middle = place + 0.5
+    plot.segment((one.low, middle), (one.high, middle), "whisker")
+    line = plot.y(middle) + 4
+    plot.text(plot.x.start - 8, line, cut(one.name), anchor="end", css="t name")
+    plot.text(plot.x(max(one.high, end)) + 6, line, fixed(one.mean, digits), css="t value")
 
 
 def counts(title: str, names: Sequence[Any], shares: Sequence[tuple[str, Array]]) -> Chart:

@@ -53,6 +53,8 @@ class Curve:
 class CalibrationBin:
     """Rows whose probability lies in one tenth."""
 
+    tenth: int
+    """0 to 9."""
     mean: float
     """Of the predicted probabilities."""
     share: float
@@ -160,7 +162,9 @@ def calibration(came_true: npt.NDArray[np.bool_], probability: Array) -> list[Ca
         if here.any():
             rows, share = int(here.sum()), float(came_true[here].mean())
             low, high = wilson(share, rows)
-            bins.append(CalibrationBin(float(probability[here].mean()), share, low, high, rows))
+            bins.append(
+                CalibrationBin(place, float(probability[here].mean()), share, low, high, rows)
+            )
     return bins
 
 

@@ -78,24 +78,22 @@ def importance(
     losses: dict[str, list[float]] = {name: [] for name in names[:COLUMNS]}
     generator = np.random.default_rng(_SEED)
     deadline = clock() + budget_s
-    for _ in range(_repeats(len(losses))):
-        for name, found in losses.items():
-            if clock() >= deadline:
-                break
-            order = generator.permutation(len(frame))
-            found.append(loss(ask(version, _with_shuffled(frame, name, order), truth)))
-    measured = {name: found for name, found in losses.items() if found}
-    if not measured:
+    for name in [*losses] * _repeats(len(losses)):
+        if clock() >= deadline:
+            break
+        order = generator.permutation(len(frame))
+        losses[name].append(loss(ask(version, _with_shuffled(frame, name, order), truth)))
+    columns = [_column(name, found) for name, found in losses.items() if found]
+    if not columns:
         raise NotMeasurable("The pipeline is too slow to be asked again for every column.")
-    columns = [_column(name, found) for name, found in measured.items()]
     if not all(math.isfinite(one.mean) for one in columns):
         raise NotMeasurable("Some answers are not finite, so it cannot be said how far they move.")
     return Importance(
         columns=sorted(columns, key=lambda one: -one.mean),
         unit=unit,
         rows=len(frame),
-        repeats=min(map(len, measured.values())),
-        left_out=len(names) - len(measured),
+        repeats=min(len(found) for found in losses.values() if found),
+        left_out=len(names) - len(columns),
     )
 
 
