@@ -56,9 +56,10 @@ class Served:
 class Models:
     """The versions that this process has in memory."""
 
-    def __init__(self, store: Store, max_versions: int) -> None:
+    def __init__(self, store: Store, max_versions: int, *, seen: HighWater | None = None) -> None:
+        """`seen` remembers beyond this process how far release logs went; None: nothing does."""
         self._store = store
-        self._seen = HighWater.from_environment()
+        self._seen = seen
         self._max_versions = max_versions
         self._served: dict[tuple[str, str], Served] = {}
         self._pinned: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import redis
 
 from scoreline_artifacts import Store
+from scoreline_artifacts.high_water import HighWater
 from scoreline_client.keys import Keys
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain
@@ -44,7 +45,8 @@ class Runtime:
 
 def open_models(settings: WorkerSettings) -> Models:
     """Open the artifact store and load what is released; done before the worker forks."""
-    models = Models(Store.from_environment(), settings.max_versions)
+    seen = HighWater.from_environment()
+    models = Models(Store.from_environment(), settings.max_versions, seen=seen)
     models.follow()
     return models
 
