@@ -81,14 +81,19 @@ class Models:
         store: Store,
         max_versions: int,
         *,
+        seen: HighWater | None = None,
         strict: bool = False,
         prove: Callable[[Store, str, int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`prove` raises if a version must not be loaded in this process; each is asked about once."""
+        """Open what a store has released; nothing is loaded yet.
+
+        `seen` remembers beyond this process how far release logs went; `prove` raises if a version
+        must not be loaded in this process, and is asked once about each.
+        """
         self._store = store
         self._strict = strict
-        self._seen = HighWater.from_environment()
+        self._seen = seen
         self._max_versions = max_versions
         self._prove = prove
         self._proven: set[tuple[str, int]] = set()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import redis
 
 from scoreline_artifacts import Store
+from scoreline_artifacts.high_water import HighWater
 from scoreline_client.keys import Keys
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain
@@ -75,7 +76,8 @@ def open_models(settings: WorkerSettings) -> Models:
     strict = bool(settings.strict_environment)
     trial = Trial.within(settings.load_limit_s, settings.load_limit_mb, strict=strict)
     store = Store.from_environment()
-    return Models(store, settings.max_versions, strict=strict, prove=trial.prove)
+    seen = HighWater.from_environment()
+    return Models(store, settings.max_versions, seen=seen, strict=strict, prove=trial.prove)
 
 
 def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
