@@ -14,7 +14,7 @@ from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
 from scoreline_artifacts.store import describe_file
 from scoreline_client import AsyncClient, Client
 from scoreline_client.fleet import announce_release, convergence, read_reports
-from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group, publish_shift
+from tests.acceptance.conftest import MODEL, Fleet, kill_child, kill_group, publish_shift
 from tests.acceptance.test_worker import Load
 from tests.conftest import WAIT_S
 
@@ -116,8 +116,7 @@ async def test_a_child_that_is_killed_during_a_release_is_replaced_by_one_of_the
         releases.promote(fleet.store, MODEL, 2)
         announce_release(fleet.redis, fleet.keys, MODEL)
         for _ in range(3):
-            children_of(worker)[0].kill()
-            await _until(lambda: len(children_of(worker)) >= 2)
+            await _until(kill_child(worker, 0))
         await _until(lambda: _converged(fleet, 2, processes=2))
         seen = len(load.answers)
         await _until(lambda: len(load.answers) > seen + 200)
