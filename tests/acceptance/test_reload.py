@@ -41,6 +41,8 @@ async def test_promoting_under_load_fails_no_request_and_every_answer_names_its_
     assert {answer.version for _, _, answer in load.answers} == {1, 2}
     # Once promote has said that all serve it, nothing else answers.
     assert {answer.version for _, _, answer in load.answers[seen + 64 :]} == {2}
+    # Children that leave in order are nothing to worry an operator with.
+    assert not [line for line in fleet.log.read_text().splitlines() if _is_worrying(line)]
 
 
 def test_workers_move_though_the_news_got_lost(
@@ -150,6 +152,10 @@ def test_a_pool_that_does_not_fork_swaps_to_the_new_version_by_itself(
         promoted = fleet.scoreline("promote", MODEL, "2")
         assert promoted.returncode == 0, promoted
         assert client.predict(MODEL, {"x": 1.0}).version == 2
+
+
+def _is_worrying(line: str) -> bool:
+    return any(f": {level}/" in line for level in ("WARNING", "ERROR", "CRITICAL"))
 
 
 def _converged(fleet: Fleet, version: int, processes: int) -> bool:
