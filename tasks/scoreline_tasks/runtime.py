@@ -99,8 +99,6 @@ def build(
     connect = connector(settings)
     name = f"{node}/{os.getpid()}"
     forked = os.getpid() != main_pid
-    if forked:
-        models.forked()
 
     def queue() -> RequestQueue:
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
