@@ -34,7 +34,7 @@ from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
 from scoreline_client.wire import ModelRef
-from scoreline_tasks.forks import no_fork
+from scoreline_tasks.forks import no_fork, renew_in_forks
 from scoreline_tasks.memory import trim
 from scoreline_tasks.refusals import Refusals
 from scoreline_tasks.scoring import RequestProblem
@@ -104,6 +104,7 @@ class Models:
         self._refusals = Refusals(clock)
         self._missed: dict[str, float] = {}
         self._lock = threading.RLock()
+        renew_in_forks(self)
 
     def resolve(self, ref: ModelRef) -> LoadedVersion:
         """The version that a reference names now, loading it if need be.
@@ -161,7 +162,7 @@ class Models:
         self._put((loaded.model, "production"), Served(release, loaded))
 
     def forked(self) -> None:
-        """In a child: the thread that may have held the lock is not here."""
+        """In a child of this process: the thread that may have held the lock is not there."""
         self._lock = threading.RLock()
 
     def _resolve_slowly(self, ref: ModelRef) -> LoadedVersion:
@@ -234,7 +235,7 @@ class Models:
         if known.unreadable == reason:
             return False
         logger.error(
-            "release_unreadable model=%s alias=%s serving=%s: %s",
+            "log_refused alias=%s@%s serving=%s: %s",
             model,
             alias,
             known.loaded and known.loaded.version,

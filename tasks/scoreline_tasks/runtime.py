@@ -103,8 +103,6 @@ def build(
     connect = connector(settings)
     name = f"{node}/{os.getpid()}"
     forked = os.getpid() != main_pid
-    if forked:
-        models.forked()
 
     def queue() -> RequestQueue:
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
@@ -135,7 +133,10 @@ def supervise(
     """Put together what runs in a main process; `look` returns whether there is news to report."""
     connect = connector(settings)
     name = f"{node}/{os.getpid()}"
-    reporter = Reporter(connect, Keys(settings.queue), models, name=name, children=places)
+    # One at least, also while the pool ends: this process never scores itself.
+    reporter = Reporter(
+        connect, Keys(settings.queue), models, name=name, children=lambda: max(1, places())
+    )
     return Supervision(_keeper(settings, connect, look, reporter), reporter)
 
 
