@@ -18,7 +18,7 @@ demo: $(READY)  ## train, publish, serve, score and promote under load, in a min
 test: lint  ## format, lint, types, import rules, then all tests
 	@$(BIN)/pytest $(ARGS)
 
-bench: $(READY)  ## measure against Celery and pandas (ONLY=online or ONLY=bulk)
+bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk or memory-bulk)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 bench-memory: $(READY)  ## measure what a worker's processes take together with a 300 MB model

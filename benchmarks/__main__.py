@@ -1,4 +1,4 @@
-"""`make bench`, `make bench-memory`, or `python -m benchmarks [online|bulk|memory]`."""
+"""`make bench`, `make bench-memory`, or `python -m benchmarks [online|bulk|memory|memory-bulk]`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from benchmarks.stage import ONE_THREAD, stage
 
 NAMES = ("online", "bulk")
-MEMORY = "memory"
+MEMORY, MEMORY_BULK = "memory", "memory-bulk"
 BASELINES = {"online": "a Celery task per record", "bulk": "a pandas script"}
 
 
@@ -20,12 +20,18 @@ def main() -> int:
     """Run the benchmarks that are asked for, print their tables and write their figures."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=main.__doc__)
     parser.add_argument(
-        "only", nargs="?", choices=(*NAMES, MEMORY), help="one of them; online and bulk if left out"
+        "only",
+        nargs="?",
+        choices=(*NAMES, MEMORY, MEMORY_BULK),
+        help="one of them; online and bulk if left out",
     )
     only = parser.parse_args().only
     # Before numpy is imported in this process: it is one of the sides.
     os.environ.update(ONE_THREAD)
     console = Console(width=None if sys.stdout.isatty() else 100)
+    if only == MEMORY_BULK:
+        _run_memory_bulk(console)
+        return 0
     if only == MEMORY:
         _run_memory(console)
         return 0
@@ -41,6 +47,14 @@ def _run_memory(console: Console) -> None:
         figures = memory.measure(made)
     report.show_memory(console, figures)
     _say_where(console, report.write_memory(figures))
+
+
+def _run_memory_bulk(console: Console) -> None:
+    from benchmarks import memory_bulk
+
+    with stage() as made:
+        os.environ.update(made.where.environment)
+        memory_bulk.measure(made, console)
 
 
 def _run(console: Console, name: str) -> None:

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MAX_CATEGORIES = 1000
+"""At most so many values of a category column are recorded."""
+MAX_KNOWN_TEXTS = 200
+"""At most so many different values of a text column are recorded, and only if they come again and
+again: what is different in every row is no category, and may be somebody's name."""
+_LONGEST_KNOWN_TEXT = 100
 
 
 class ColumnType(StrEnum):
@@ -48,7 +53,8 @@ class Column:
     maximum: float | None = None
     """Largest training value of a number."""
     categories: tuple[Any, ...] | None = None
-    """All values of a category column."""
+    """All values of a category column; of a text column, those of training, if they were few. Then no
+    value is refused for it, unless a request asks for that."""
     ordered: bool = False
     """Whether pandas had the categories in an order of size."""
 
@@ -117,6 +123,7 @@ def _describe(series: pd.Series[Any]) -> Column:
     present = series.dropna()
     minimum, maximum = _range(present, kind)
     is_category = kind is ColumnType.CATEGORY
+    known = _known_texts(present) if kind is ColumnType.STRING else None
     return Column(
         name=name,
         type=kind,
@@ -124,7 +131,7 @@ def _describe(series: pd.Series[Any]) -> Column:
         nullable=len(present) < len(series),
         minimum=minimum,
         maximum=maximum,
-        categories=_categories(series) if is_category else None,
+        categories=_categories(series) if is_category else known,
         ordered=is_category and bool(series.cat.ordered),
     )
 
@@ -135,6 +142,15 @@ def _range(present: pd.Series[Any], kind: ColumnType) -> tuple[float | None, flo
         return None, None
     finite = present[(present > -math.inf) & (present < math.inf)]
     return (float(finite.min()), float(finite.max())) if len(finite) else (None, None)
+
+
+def _known_texts(present: pd.Series[Any]) -> tuple[str, ...] | None:
+    """The values of a text column, if each came twice or more on average and they are few."""
+    found = present.unique()
+    if not len(found) or len(found) > min(MAX_KNOWN_TEXTS, len(present) // 2):
+        return None
+    texts = sorted(map(str, found))
+    return tuple(texts) if len(max(texts, key=len)) <= _LONGEST_KNOWN_TEXT else None
 
 
 def _categories(series: pd.Series[Any]) -> tuple[Any, ...]:

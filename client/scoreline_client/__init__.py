@@ -1,7 +1,11 @@
 """What a caller needs: `Client().predict("pima", {"preg": 6, …})`."""
 
 from scoreline_client.aio import AsyncClient
-from scoreline_client.codes import Code
+from scoreline_client.bulk.check import FileReport
+from scoreline_client.bulk.options import BulkOptions, MaxErrors
+from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+from scoreline_client.bulk.rows import ScoredRow
+from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import (
     EmptyRequest,
     FileRefused,
@@ -17,36 +21,49 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
     SettingsError,
+    TooManyErrors,
     UnknownModel,
 )
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
-from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.options import Policy, RequestOptions
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.settings import ClientSettings
 from scoreline_client.sync import Client
 
 __all__ = [
     "AsyncClient",
     "AsyncJob",
+    "BulkOptions",
+    "BulkProgress",
     "Client",
     "ClientSettings",
     "Code",
     "EmptyRequest",
     "FileRefused",
+    "FileReport",
     "Job",
     "JobCancelled",
     "JobLost",
     "JobStatus",
+    "MaxErrors",
     "MissingDependency",
     "NoAnswer",
     "PayloadTooLarge",
+    "Policy",
     "Prediction",
     "QueueFull",
     "RecordError",
     "RecordRejected",
+    "RecordWarning",
     "RequestExpired",
+    "RequestOptions",
     "RequestRefused",
+    "ScoreSummary",
+    "ScoredRow",
     "ScorelineError",
     "ServerUnreachable",
     "SettingsError",
+    "TooManyErrors",
     "UnknownModel",
+    "WarningCode",
 ]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio
 
+from scoreline_client.bulk.asking import answers_in_time
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.keys import Lane
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.requests import (
     Piece,
@@ -30,7 +33,10 @@ from scoreline_client.wire import ModelRef, Request, new_id
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.csv_scoring import CsvProgress, ScoreSummary
+    from scoreline_client.bulk.check import FileReport
+    from scoreline_client.bulk.options import BulkOptions
+    from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+    from scoreline_client.bulk.rows import ScoredRow
 
 ONLINE_RECORDS = 1000
 """More records than this in one call go into the bulk lane, behind everyone's single ones."""
@@ -62,8 +68,12 @@ class AsyncClient:
         record: Mapping[str, Any],
         *,
         timeout: float = 5.0,  # noqa: ASYNC109
+        options: RequestOptions = NO_OPTIONS,
     ) -> Prediction:
         """Predict one record.
+
+        `options` say what becomes of values that training did not have, and whether text is read as
+        numbers: `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
 
         Raises:
             RecordRejected: the record cannot be scored; names column and value.
@@ -71,7 +81,8 @@ class AsyncClient:
             NoAnswer: none within `timeout` seconds.
             QueueFull, ServerUnreachable: the request was not accepted.
         """
-        request = self.request(model, encode_record(record), timeout)
+        asked = options.encode_options()
+        request = self.request(model, encode_record(record), timeout, options=asked)
         return single_prediction(await self.transport.ask(request, Lane.ONLINE, timeout))
 
     async def predict_many(
@@ -80,32 +91,33 @@ class AsyncClient:
         records: Iterable[Mapping[str, Any]],
         *,
         timeout: float = 30.0,  # noqa: ASYNC109
+        options: RequestOptions = NO_OPTIONS,
     ) -> list[Prediction]:
         """Predict records, in their order; a bad one has an `.error` and costs no other one.
 
+        `options` are those of `predict`.
         Many records travel as several requests, all scored by the version that answered the first.
 
         Raises:
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
             EmptyRequest: there are no records.
         """
-        pieces = pieces_of(check_records(records), self.settings)
-        count = sum(piece.count for piece in pieces)
-        lane = Lane.ONLINE if count <= ONLINE_RECORDS else Lane.BULK
-        async with asyncio.timeout(None) as limit:
-            limit.reschedule(asyncio.get_running_loop().time() + timeout + 1)
-            first = await self._predict_piece(model, pieces[0], lane, timeout, 0)
-            pinned = f"{ModelRef.parse(model).name}@{first[0].version}"
-            starts = [0]
-            for piece in pieces:
-                starts.append(starts[-1] + piece.count)
-            others = await asyncio.gather(
-                *(
-                    self._predict_piece(pinned, piece, lane, timeout, start)
-                    for piece, start in zip(pieces[1:], starts[1:], strict=False)
-                )
+        listed = check_records(records)
+        pieces = pieces_of(listed, self.settings)
+        lane = Lane.ONLINE if len(listed) <= ONLINE_RECORDS else Lane.BULK
+        started = time.monotonic()
+        piece = next(pieces)
+        asked = options.encode_options()
+        request = self.request(model, piece.body, timeout, options=asked)
+        answer = await self.transport.ask(request, lane, timeout)
+        predictions = predictions_of(answer, piece)
+        if len(predictions) < len(listed):
+            pinned = f"{ModelRef.parse(model).name}@{answer.version}"
+            left_s = timeout - (time.monotonic() - started)
+            predictions += await self._predict_pieces(
+                pinned, pieces, len(predictions), left_s, asked
             )
-        return [one for part in (first, *others) for one in part]
+        return predictions
 
     async def submit(
         self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
@@ -152,33 +164,87 @@ class AsyncClient:
 
         return await predict_frame(self, check_model(model), frame, timeout)
 
-    async def score_csv(
+    async def score_file(
         self,
         model: str,
         source: str | Path,
         target: str | Path,
         *,
-        progress: Callable[[CsvProgress], None] | None = None,
+        options: BulkOptions | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
     ) -> ScoreSummary:
-        """Score a CSV file into another one, of any size, in constant memory.
+        """Score a CSV, JSON Lines or Parquet file into another one, of any size, in constant memory.
 
-        The output has the input's columns byte for byte, then `prediction`, `probability_<class>`
-        for each class, and `error`; one line for each input row, in order; all of one version. It
-        appears under its name when it is complete. `progress` is called now and then.
+        `source` and `target` are paths, URLs that fsspec knows, or `-` for standard input and output;
+        gzip and zstd are read and written. The output has one row for each input row, in order, all
+        of one version; it appears under its name when it is complete. Rejected rows have their error
+        in their own row, and are listed in `<target>.errors.csv`. An unfinished run is gone on with
+        by `options=BulkOptions(resume=True)`. `progress` is called after each piece.
 
         Raises:
-            FileRefused: the file as a whole cannot be scored; nothing was written.
+            FileRefused: the file cannot be scored to its end; what was scored is kept.
+            TooManyErrors: more rows were rejected than `options.max_errors` allows.
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
         """
-        from scoreline_client.csv_scoring import score_csv
+        from scoreline_client.bulk.scoring import score_file
 
-        return await score_csv(
+        return await score_file(
             self.transport,
             self.settings,
             check_model(model),
-            Path(source),
-            Path(target),
+            str(source),
+            str(target),
+            options=options,
             progress=progress,
+        )
+
+    score_csv = score_file
+
+    async def score_rows(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> AsyncIterator[ScoredRow]:
+        """The rows of a file with their predictions, in order, for those who write the output.
+
+        Files and options are those of `score_file`; of the columns, `options` chooses which ones a
+        row's `record` has. Memory stays constant, however long the caller takes for a row.
+
+        Raises:
+            FileRefused, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score_file`.
+        """
+        async with aclosing(self.scored_parts(model, source, options=options)) as parts:
+            async for part in parts:
+                for row in part:
+                    yield row
+
+    def scored_parts(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> AsyncGenerator[list[ScoredRow]]:
+        """The same, some rows at a time."""
+        from scoreline_client.bulk.rows import scored_parts
+
+        return scored_parts(self.transport, check_model(model), str(source), options)
+
+    async def check_file(
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | None = None,
+        progress: Callable[[int, int, int | None], None] | None = None,
+    ) -> FileReport:
+        """Look at a file as a model would, without scoring it: each column, and what is wrong with rows.
+
+        `progress` is called with the rows so far, how much of the input that is, and how much there is
+        (None if nobody knows).
+
+        Raises:
+            FileRefused: the file as a whole cannot be scored; the message says why.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.bulk.check import check_file
+
+        return await check_file(
+            self.transport, check_model(model), str(source), options=options, progress=progress
         )
 
     async def close(self) -> None:
@@ -202,8 +268,17 @@ class AsyncClient:
             **fields,
         )
 
-    async def _predict_piece(
-        self, model: str, piece: Piece, lane: Lane, timeout_s: float, first: int
+    async def _predict_pieces(
+        self, model: str, pieces: Iterator[Piece], first: int, timeout_s: float, asked: bytes
     ) -> list[Prediction]:
-        request = self.request(model, piece.body, timeout_s)
-        return predictions_of(await self.transport.ask(request, lane, timeout_s), piece, first)
+        """A few at a time, so that neither memory nor the queue is filled with all of them."""
+
+        def build(piece: Piece, job: str) -> Request:
+            return self.request(model, piece.body, timeout_s, job=job, options=asked)
+
+        predictions: list[Prediction] = []
+        found = answers_in_time(self.transport, pieces, build, timeout_s=timeout_s)
+        async with aclosing(found):
+            async for piece, answer in found:
+                predictions += predictions_of(answer, piece, first + len(predictions))
+        return predictions

@@ -1,4 +1,4 @@
-"""The codes that an answer may carry: a closed set, stable once shipped."""
+"""The codes that an answer may carry: closed sets, stable once shipped."""
 
 from enum import StrEnum
 
@@ -18,7 +18,10 @@ class Code(StrEnum):
     RANGE = "E_RANGE"
     """A number is too large to be held without rounding."""
     CATEGORY = "E_CATEGORY"
-    """A value is none of the categories of a categorical column."""
+    """A value is none of the categories of a categorical column; or of the values of a text column,
+    if the request asked to refuse those that training did not have."""
+    OUT_OF_RANGE = "E_OUT_OF_RANGE"
+    """A number is outside the range of training, and the request asked to refuse such."""
     ENCODING = "E_ENCODING"
     """Text is not valid UTF-8."""
     CONTROL_CHAR = "E_CONTROL_CHAR"
@@ -26,7 +29,10 @@ class Code(StrEnum):
     FIELD_COUNT = "E_FIELD_COUNT"
     """A line of a file has more or fewer fields than its header."""
     QUOTE = "E_QUOTE"
-    """A quoted field of a file is not closed, or is followed by more text."""
+    """A quoted field of a file is not closed, or is followed by more text; with `strict`, a quote
+    stands in a field that does not begin with one."""
+    DUPLICATE_KEY = "E_DUPLICATE_KEY"
+    """A JSON object has the same key twice."""
     PREDICT = "E_PREDICT"
     """The pipeline raised an exception for this record alone."""
     MODEL_OUTPUT = "E_MODEL_OUTPUT"
@@ -55,6 +61,16 @@ class Code(StrEnum):
     """A file begins with data where the columns' names should stand."""
     FILE = "E_FILE"
     """A file cannot be read or written."""
+    DISK_FULL = "E_DISK_FULL"
+    """There is no room for the output."""
+    INPUT_CHANGED = "E_INPUT_CHANGED"
+    """A file was changed while it was read, or since the run that is to be resumed."""
+    UNFINISHED = "E_UNFINISHED"
+    """An unfinished run is in the way, is still going on, or cannot be resumed."""
+    TOO_MANY_ERRORS = "E_TOO_MANY_ERRORS"
+    """More rows were rejected than the caller wanted to see."""
+    EXTRA_COLUMN = "E_EXTRA_COLUMN"
+    """A file has a column that the model does not know, and the caller wants none such."""
     DUPLICATE_COLUMN = "E_DUPLICATE_COLUMN"
     """Two columns of a file or a frame have the same name."""
     EXPIRED = "E_EXPIRED"
@@ -63,3 +79,12 @@ class Code(StrEnum):
     """The caller cancelled the request."""
     INTERNAL = "E_INTERNAL"
     """The worker failed in a way that it should not have; its log says more."""
+
+
+class WarningCode(StrEnum):
+    """What is worth knowing about a record that was scored all the same."""
+
+    UNSEEN_CATEGORY = "W_UNSEEN_CATEGORY"
+    """Training did not have this value of a text column."""
+    OUT_OF_RANGE = "W_OUT_OF_RANGE"
+    """A number is below the smallest or above the largest of training."""

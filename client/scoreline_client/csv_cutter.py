@@ -51,17 +51,25 @@ class CsvCutter:
         *,
         first_line: int,
         offset: int,
+        first_row: int = 1,
         delimiter: str = ",",
+        comment: str = "",
         max_row_bytes: int = MAX_ROW_BYTES,
     ) -> None:
-        """Begin behind the header: at a physical line, and at a place in the file."""
+        """Begin behind the header, or where a chunk ended: at a physical line and a place in the
+        file. Lines that begin with `comment` are no rows."""
         self._path = path
         self._line = first_line
         self._offset = offset
-        self._row = 1
-        self._grammar = Grammar.of(delimiter)
+        self._row = first_row
+        self._grammar = Grammar.of(delimiter, comment)
         self._max_row_bytes = max_row_bytes
         self._rest = b""
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Behind the rows given so far: the place in the file, the next row's number, and its line."""
+        return self._offset, self._row, self._line
 
     def feed(self, block: bytes) -> Chunk | None:
         """The whole rows of what came so far, or None if there are none yet.
@@ -120,6 +128,9 @@ class CsvCutter:
 class Grammar:
     """Regular expressions for the rows of files with one delimiter."""
 
+    comment: bytes
+    """What a line that is no row begins with; empty: nothing."""
+
     field: re.Pattern[bytes]
     """One field. A quote that is never closed reaches to the end, and matches the group `unclosed`."""
     row: re.Pattern[bytes]
@@ -129,16 +140,19 @@ class Grammar:
 
     @staticmethod
     @lru_cache(maxsize=16)
-    def of(delimiter: str) -> Grammar:
-        """The grammar for an ASCII delimiter."""
+    def of(delimiter: str, comment: str = "") -> Grammar:
+        """The grammar for an ASCII delimiter, and an ASCII character that begins comments."""
         comma = re.escape(delimiter.encode("ascii"))
+        remark = rb"%s[^\r\n]*+" % re.escape(comment.encode("ascii")) if comment else rb"(?!)"
         field = rb'(?:"(?:[^"]++|"")*+(?:"|(?P<unclosed%%s>\Z)))?+[^%s\r\n]*+' % comma
-        row = field % b"" + rb"(?:%s" % comma + field % b"_later" + rb")*+(?P<end>\r\n|\r|\n|\Z)"
+        fields = field % b"" + rb"(?:%s" % comma + field % b"_later" + rb")*+"
+        row = rb"(?:%s|%s)(?P<end>\r\n|\r|\n|\Z)" % (remark, fields)
         tidy = rb'(?:[^"]*+(?<![^%s\r\n])"[^"]*+"(?:"[^"]*+")*+(?=[%s\r\n]|\Z))*+[^"]*+' % (
             comma,
             comma,
         )
-        return Grammar(re.compile(field % b""), re.compile(row), re.compile(tidy))
+        begins = comment.encode("ascii")
+        return Grammar(begins, re.compile(field % b""), re.compile(row), re.compile(tidy))
 
     def last_row_end(self, data: bytes) -> tuple[int, bool]:
         """Where the last whole row of `data` ends (0 if there is none); is it tidy up to there?
@@ -146,6 +160,8 @@ class Grammar:
         A row at the end of `data` without a line end, or with one that may be the first half of
         `\\r\\n`, is not whole.
         """
+        if self.comment and self.comment in data:
+            return self._last_row_end_by_rows(data), False
         if b'"' not in data:
             return _last_line_end(data), True
         end = _last_line_end_outside_pairs(data)
@@ -155,6 +171,8 @@ class Grammar:
 
     def count(self, data: bytes, tidy: bool) -> tuple[int, int]:
         """How many rows `data` holds, and how many line ends; its last row needs no line end."""
+        if self.comment and self.comment in data:
+            return sum(1 for _ in self.rows(data)), count_lines(data)
         if b'"' not in data:
             return _count_runs(data)
         if tidy:
@@ -162,9 +180,12 @@ class Grammar:
         return sum(1 for _ in self.rows(data)), count_lines(data)
 
     def rows(self, data: bytes) -> Iterator[re.Match[bytes]]:
-        """Every row, one by one; blank lines are left out."""
+        """Every row, one by one; blank lines and comments are left out."""
         for match in self.row.finditer(data):
-            if match.start() < match.start("end"):
+            start = match.start()
+            if start < match.start("end") and not (
+                self.comment and data.startswith(self.comment, start)
+            ):
                 yield match
 
     def unclosed(self, data: bytes) -> int | None:

@@ -14,7 +14,8 @@ ScorelineError
 │   └── JobCancelled
 ├── RecordRejected           one record cannot be scored
 ├── JobLost                  the server knows nothing (more) of a job
-└── FileRefused              a file cannot be scored as a whole
+└── FileRefused              a file cannot be scored as a whole, or not to its end
+    └── TooManyErrors
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ class JobLost(ScorelineError):
 
 
 class FileRefused(ScorelineError):
-    """Raised when a file cannot be scored as a whole; no output was written."""
+    """Raised when a file cannot be scored to its end; no output stands under its name.
+
+    What was scored until then is kept beside the output's name, for a run that is resumed.
+    """
 
     def __init__(
         self, code: Code | str, path: str, message: str, column: str | None = None
@@ -149,6 +153,19 @@ class FileRefused(ScorelineError):
         self.path = path
         self.message = message
         self.column = column
+
+
+class TooManyErrors(FileRefused):
+    """Raised when more rows of a file are rejected than the caller wanted to see."""
+
+    def __init__(self, path: str, rejected: int, rows: int, limit: str, report: str) -> None:
+        message = (
+            f"{rejected:,} of the first {rows:,} rows were rejected, more than {limit} "
+            f"(max_errors). {report}; a run with a higher limit and --resume goes on"
+        )
+        super().__init__(Code.TOO_MANY_ERRORS, path, message)
+        self.rejected = rejected
+        self.rows = rows
 
 
 _BY_CODE: dict[str, type[RequestRefused]] = {

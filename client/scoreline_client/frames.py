@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
+from contextlib import aclosing
+from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from scoreline_client.bulk.asking import answers_in_time
 from scoreline_client.codes import Code
 from scoreline_client.errors import EmptyRequest, MissingDependency, RequestRefused
 from scoreline_client.keys import Lane
 from scoreline_client.requests import raise_refusal
-from scoreline_client.wire import Answer, Codec, ModelRef
+from scoreline_client.wire import Codec, ModelRef, Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,18 +34,24 @@ async def predict_frame(
     _check(frame)
     lane = Lane.ONLINE if len(frame) <= ONLINE_ROWS else Lane.BULK
 
-    async def ask(ref: str, part: pd.DataFrame) -> Answer:
-        body = await asyncio.to_thread(_encode, arrow, part)
-        request = client.request(ref, body, timeout_s, codec=Codec.ARROW)
-        answer = await client.transport.ask(request, lane, timeout_s)
-        raise_refusal(answer)
-        return answer
+    def build(ref: str, body: bytes, job: str) -> Request:
+        return client.request(ref, body, timeout_s, codec=Codec.ARROW, job=job)
 
+    started = time.monotonic()
     parts = list(_slices(frame))
-    first = await ask(model, parts[0])
+    body = await asyncio.to_thread(_encode, arrow, parts[0])
+    first = await client.transport.ask(build(model, body, ""), lane, timeout_s)
+    raise_refusal(first)
     pinned = f"{ModelRef.parse(model).name}@{first.version}"
-    others = await asyncio.gather(*(ask(pinned, part) for part in parts[1:]))
-    tables = [arrow.ipc.open_stream(answer.body).read_all() for answer in (first, *others)]
+    answers = [first]
+    if len(parts) > 1:
+        bodies = (_encode(arrow, part) for part in parts[1:])
+        left_s = timeout_s - (time.monotonic() - started)
+        found = answers_in_time(client.transport, bodies, partial(build, pinned), timeout_s=left_s)
+        async with aclosing(found):
+            async for _, answer in found:
+                answers.append(answer)
+    tables = [arrow.ipc.open_stream(answer.body).read_all() for answer in answers]
     result = arrow.concat_tables(tables).to_pandas()
     result.index = frame.index
     return result

@@ -9,6 +9,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:bulk           | stream  | entry until answered  | client           | worker           |
 | scoreline:{q}:result:<id>    | string  | result_ttl_s          | worker, cancel   | client           |
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
+| scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; last lease | client | client, worker |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
 | scoreline:{q}:attempts       | hash    | field until answered  | worker           | worker           |
 | scoreline:{q}:dead           | stream  | newest 1,000          | worker           | operator         |
@@ -54,6 +55,10 @@ class Keys:
 
     def job(self, request_id: str) -> str:
         return self._key("job", request_id)
+
+    @property
+    def jobs(self) -> str:
+        return self._key("jobs")
 
     def reply(self, client_id: str) -> str:
         return self._key("reply", client_id)

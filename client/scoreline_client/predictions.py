@@ -23,6 +23,19 @@ class RecordError:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordWarning:
+    """What is worth knowing about a record that was scored all the same."""
+
+    code: str
+    """One of `scoreline_client.codes.WarningCode`."""
+    message: str
+    """What was found and what training had, for people."""
+    column: str
+    value: str
+    """The value, escaped and cut at 80 characters."""
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
     """The answer for one record: a value and probabilities, or one error."""
 
@@ -36,3 +49,5 @@ class Prediction:
     """The version that made this prediction."""
     error: RecordError | None = None
     """Why there is no prediction, or None."""
+    warnings: tuple[RecordWarning, ...] = ()
+    """What training did not have; only if the request asked to be warned."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -17,7 +17,7 @@ from scoreline_client.errors import (
     RequestRefused,
     refusal,
 )
-from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, ModelRef, Status, WireError
 
@@ -108,17 +108,15 @@ def check_size(piece: Piece, settings: ClientSettings, advice: str) -> None:
         )
 
 
-def pieces_of(records: Sequence[Any], settings: ClientSettings) -> list[Piece]:
-    """Split many records into requests.
+def pieces_of(records: Sequence[Any], settings: ClientSettings) -> Iterator[Piece]:
+    """Split many records into requests, each encoded when it is asked for.
 
     Raises:
         PayloadTooLarge: a single record is over the limit of a request.
     """
-    pieces: list[Piece] = []
     size = min(PIECE_RECORDS, settings.max_request_records)
     for start in range(0, len(records), size):
-        pieces += _fitting(records[start : start + size], settings)
-    return pieces
+        yield from _fitting(records[start : start + size], settings)
 
 
 def _fitting(records: Sequence[Any], settings: ClientSettings) -> list[Piece]:
@@ -157,7 +155,12 @@ def single_prediction(answer: Answer) -> Prediction:
         _by_class(answer.classes, probabilities[0]) if probabilities else {},
         answer.model,
         answer.version,
+        warnings=_warnings(answer, 0),
     )
+
+
+def _warnings(answer: Answer, place: int) -> tuple[RecordWarning, ...]:
+    return tuple(RecordWarning(**one) for one in answer.warnings.get(str(place), ()))
 
 
 def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Prediction]:
@@ -173,6 +176,9 @@ def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Predict
         Prediction(value, _by_class(classes, share), model, version)
         for value, share in zip(answer.values, shares, strict=True)
     ]
+    for warned in map(int, answer.warnings):
+        told = _warnings(answer, warned)
+        predictions[warned] = replace(predictions[warned], warnings=told)
     errors = {int(place): _record_error(place, one) for place, one in answer.errors.items()}
     for place, error in (errors | piece.errors).items():
         moved = RecordError(error.code, error.message, first + place, error.column, error.value)

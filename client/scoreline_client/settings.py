@@ -78,3 +78,5 @@ class ClientSettings(EnvironmentSettings):
     """Bytes that one request's body may have; workers refuse larger ones too."""
     max_request_records: int = at_least(1, 100_000)
     """Records that one request may hold; workers refuse larger ones too."""
+    state: str = "~/.local/state/scoreline"
+    """Directory where an output that goes to a URL grows until it is complete."""

@@ -8,7 +8,7 @@ import os
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -19,6 +19,7 @@ from scoreline_client.aio import AsyncClient
 from scoreline_client.errors import NoAnswer
 from scoreline_client.jobs import Job
 from scoreline_client.keys import Lane
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.requests import encode_record, single_prediction
 from scoreline_client.settings import ClientSettings
@@ -27,7 +28,13 @@ from scoreline_client.wire import Answer, Request
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.csv_scoring import CsvProgress, ScoreSummary
+    from scoreline_client.bulk.check import FileReport
+    from scoreline_client.bulk.options import BulkOptions
+    from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+    from scoreline_client.bulk.rows import ScoredRow
+
+STOP_WAIT_S = 5.0
+"""Seconds that interrupted work may take to leave things in order."""
 
 _T = TypeVar("_T")
 _Future = concurrent.futures.Future
@@ -59,12 +66,14 @@ class _Loop:
         return future
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Do asynchronous work on the loop and wait for it."""
-        future = asyncio.run_coroutine_threadsafe(work, self.loop)
+        """Do asynchronous work on the loop and wait for it; interrupted, wait until it has stopped."""
+        ended = threading.Event()
+        future = asyncio.run_coroutine_threadsafe(_telling(work, ended), self.loop)
         try:
             return future.result()
         except BaseException:
             future.cancel()
+            ended.wait(STOP_WAIT_S)
             raise
 
     def close(self) -> None:
@@ -88,6 +97,17 @@ class _Loop:
             request, future = self._calls.popleft()
             inner = self.client.transport.send(request, Lane.ONLINE)
             inner.add_done_callback(partial(_pass_on, future))
+
+
+async def _telling(work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
+    try:
+        return await work
+    finally:
+        ended.set()
+
+
+async def _next(parts: AsyncGenerator[_T]) -> _T | None:
+    return await anext(parts, None)
 
 
 def _pass_on(future: _Future[Answer], done: asyncio.Future[Answer]) -> None:
@@ -123,10 +143,18 @@ class Client:
         self._running: _Loop | None = None
         self._closer: weakref.finalize[..., Client] | None = None
 
-    def predict(self, model: str, record: Mapping[str, Any], *, timeout: float = 5.0) -> Prediction:
+    def predict(
+        self,
+        model: str,
+        record: Mapping[str, Any],
+        *,
+        timeout: float = 5.0,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> Prediction:
         """See AsyncClient.predict."""
         background = self._background()
-        request = background.client.request(model, encode_record(record), timeout)
+        asked = options.encode_options()
+        request = background.client.request(model, encode_record(record), timeout, options=asked)
         try:
             answer = background.ask(request).result(timeout)
         except concurrent.futures.TimeoutError:
@@ -134,10 +162,16 @@ class Client:
         return single_prediction(answer)
 
     def predict_many(
-        self, model: str, records: Iterable[Mapping[str, Any]], *, timeout: float = 30.0
+        self,
+        model: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        timeout: float = 30.0,
+        options: RequestOptions = NO_OPTIONS,
     ) -> list[Prediction]:
         """See AsyncClient.predict_many."""
-        return self.run(self._client.predict_many(model, records, timeout=timeout))
+        work = self._client.predict_many(model, records, timeout=timeout, options=options)
+        return self.run(work)
 
     def submit(
         self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
@@ -155,16 +189,43 @@ class Client:
         """See AsyncClient.predict_frame."""
         return self.run(self._client.predict_frame(model, frame, timeout=timeout))
 
-    def score_csv(
+    def score_file(
         self,
         model: str,
         source: str | Path,
         target: str | Path,
         *,
-        progress: Callable[[CsvProgress], None] | None = None,
+        options: BulkOptions | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
     ) -> ScoreSummary:
-        """See AsyncClient.score_csv; `progress` is called from the client's own thread."""
-        return self.run(self._client.score_csv(model, source, target, progress=progress))
+        """See AsyncClient.score_file; `progress` is called from the client's own thread."""
+        work = self._client.score_file(model, source, target, options=options, progress=progress)
+        return self.run(work)
+
+    score_csv = score_file
+
+    def score_rows(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> Iterator[ScoredRow]:
+        """See AsyncClient.score_rows."""
+        parts = self._client.scored_parts(model, source, options=options)
+        try:
+            while (part := self.run(_next(parts))) is not None:
+                yield from part
+        finally:
+            self.run(parts.aclose())
+
+    def check_file(
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | None = None,
+        progress: Callable[[int, int, int | None], None] | None = None,
+    ) -> FileReport:
+        """See AsyncClient.check_file; `progress` is called from the client's own thread."""
+        work = self._client.check_file(model, source, options=options, progress=progress)
+        return self.run(work)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work of this client and wait for it."""

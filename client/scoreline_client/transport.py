@@ -9,100 +9,53 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Coroutine, Iterable
-from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import (
     AuthenticationError,
-    OutOfMemoryError,
     RedisError,
     ResponseError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
-from scoreline_client.keys import Keys, Lane
+from scoreline_client.connection import READ_BLOCK_S, Connection
+from scoreline_client.errors import NoAnswer
+from scoreline_client.keys import Lane
+from scoreline_client.sending import Waiting, parts_of
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, Request, StoredNote, WireError, decode_reply, new_id
 
+logger = logging.getLogger(__name__)
+
 REPLIES_AT_ONCE = 512
-REQUESTS_AT_ONCE = 256
-BYTES_AT_ONCE = 4 << 20
-READ_BLOCK_S = 5.0
 OVERDUE_S = 2.0
 """Seconds after which a request's result is looked up, in case its reply was lost on the way."""
 FORGET_AFTER_S = 0.05
 MEMORY_LOOK_S = 1.0
 CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
-RETRY_AFTER_S = 1.0
-
-_FIELDS = len(Request(id="", model="").encode())
 
 
-class _Waiting:
-    """A request whose answer is awaited."""
-
-    __slots__ = ("future", "job_ttl_ms", "lane", "repeated", "request", "since")
-
-    def __init__(
-        self, request: Request, lane: Lane, future: asyncio.Future[Answer], job_ttl_ms: int
-    ) -> None:
-        self.request = request
-        self.lane = lane
-        self.future = future
-        self.job_ttl_ms = job_ttl_ms
-        self.since = time.monotonic()
-        self.repeated = False
-        """Whether it may be queued twice; then its result must stay, or there would be a second."""
-
-
-class Transport:
+class Transport(Connection):
     """Sends requests and resolves a future for each; belongs to the event loop it is first used on."""
 
     def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None = None):
-        self.settings = settings
-        self.keys = Keys(settings.queue)
+        super().__init__(settings, connection)
         self.client_id = new_id()
-        self._given = connection
-        self._redis: Any = None
-        self._outbox: list[_Waiting] = []
-        self._waiting: dict[str, _Waiting] = {}
+        self._outbox: list[Waiting] = []
+        self._waiting: dict[str, Waiting] = {}
         self._received: list[str] = []
         self._flush_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
-
-    @property
-    def url(self) -> str:
-        """The server's address, without a password."""
-        parts = urlsplit(self.settings.redis_url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
-
-    @property
-    def redis(self) -> Any:
-        """The connection for everything but the blocking read."""
-        if self._redis is None:
-            self._redis = self._given or redis.asyncio.Redis.from_url(
-                self.settings.redis_url,
-                socket_timeout=READ_BLOCK_S + 10,
-                socket_connect_timeout=5,
-                socket_keepalive=True,
-                # Retrying is ours to do: it must keep a request's id and its deadline.
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._submit = self._redis.register_script(_script("submit.lua"))
-            self._cancel = self._redis.register_script(_script("cancel.lua"))
-        return self._redis
+        self._chunks: dict[str, dict[str, bytes]] = {}
+        """Of each bulk job that is alive here, the entries of its requests that have no answer."""
 
     def send(self, request: Request, lane: Lane, *, job: bool = False) -> asyncio.Future[Answer]:
         """Queue a request; the future gets its answer.
@@ -113,9 +66,9 @@ class Transport:
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
-        waiting = _Waiting(request, lane, future, ttl_ms)
+        waiting = Waiting(request, lane, future, ttl_ms)
         if self._full_memory is not None:
-            future.set_exception(self._queue_full(self._full_memory))
+            future.set_exception(self.queue_full(self._full_memory))
             return future
         if request.reply_to:
             # Before it is sent: its answer may be back before the send returns.
@@ -141,54 +94,34 @@ class Transport:
         except TimeoutError:
             raise NoAnswer(request.id, timeout_s, await self.diagnose()) from None
 
-    async def is_served(self) -> bool:
-        """Whether any worker process reports."""
-        reports = await self.guard(fleet_names(self.redis, self.keys))
-        return bool(reports)
-
-    async def diagnose(self) -> str:
-        """Why no answer may have come: one sentence for people.
-
-        Raises:
-            ServerUnreachable: Redis does not answer, which is why.
-        """
-        processes = len(await self.guard(fleet_names(self.redis, self.keys)))
-        lanes = [self.keys.lane(lane) for lane in Lane]
-        backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
-        if not processes:
-            return (
-                f"no worker serves queue {self.settings.queue!r}. "
-                "Start one: celery -A scoreline_tasks worker"
-            )
-        return (
-            f"{processes} worker processes serve queue {self.settings.queue!r} and "
-            f"{backlog} requests wait; `scoreline status` says more"
-        )
-
-    async def fetch(self, request_id: str) -> Answer | None:
-        """The stored result of a request, or None."""
-        data = await self.guard(self.redis.get(self.keys.result(request_id)))
-        return None if data is None else Answer.decode(data)
-
-    async def cancel(self, request_id: str, answer: Answer, record: bytes) -> bool:
-        """Give a job the answer that it was cancelled, unless it has one."""
-        stream, _, entry = record.decode().rpartition(" ")
+    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
+        """Keep a bulk job alive; tells whether its lease was still there, and how many jobs are."""
+        self._chunks.setdefault(job, {})
         _ = self.redis
-        return bool(
-            await self.guard(
-                self._cancel(
-                    keys=[self.keys.result(request_id), stream],
-                    args=[answer.encode(), self.settings.result_ttl_s * 1000, entry],
-                )
-            )
-        )
+        known, jobs = await self.guard(self._renew_job(keys=[self.keys.jobs], args=[job, lease_ms]))
+        return bool(known), int(jobs)
 
-    async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        """Await a Redis operation; what goes wrong there becomes one of our errors."""
-        try:
-            return await operation
-        except RedisError as error:
-            raise self._explain(error) from error
+    async def is_lost(self, request: Request) -> bool:
+        """Whether a bulk job's request was queued, and neither it nor an answer to it is there now."""
+        entry = self._chunks.get(request.job, {}).get(request.id)
+        if entry is None:
+            return False
+        stream = self.keys.lane(Lane.BULK)
+        # In this order: a request that leaves its lane has its answer at the same moment.
+        if await self.guard(self.redis.xrange(stream, entry, entry, count=1)):
+            return False
+        there = await self.guard(self.redis.exists(self.keys.result(request.id)))
+        return not there and request.id in self._waiting
+
+    async def end_job(self, job: str) -> None:
+        """Take what a bulk job still has in the queue out of it, and forget the job."""
+        chunks = self._chunks.pop(job, {})
+        pipeline = self.redis.pipeline(transaction=False)
+        pipeline.zrem(self.keys.jobs, job)
+        if chunks:
+            pipeline.xdel(self.keys.lane(Lane.BULK), *chunks.values())
+            pipeline.unlink(*(self.keys.result(request_id) for request_id in chunks))
+        await self.guard(pipeline.execute())
 
     async def close(self) -> None:
         """Stop reading and close the connections; what still waits is cancelled."""
@@ -201,10 +134,12 @@ class Transport:
         for waiting in list(self._waiting.values()):
             waiting.future.cancel()
         self._reader = None
+        # Taken before the wait below, in which the timer of `_forget` may come up.
+        received, self._received = self._received, []
         if self._redis is not None:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(CLOSE_AGAIN_S):
-                    await self._redis.unlink(self.keys.reply(self.client_id), *self._received)
+                    await self._redis.unlink(self.keys.reply(self.client_id), *received)
             await self._redis.aclose()
             self._redis = None
 
@@ -217,7 +152,7 @@ class Transport:
             self._reader = asyncio.create_task(self._read_for_ever())
             self._spawn(self._look_after())
         for lane in Lane:
-            for part in _parts([one for one in outbox if one.lane is lane]):
+            for part in parts_of([one for one in outbox if one.lane is lane]):
                 self._spawn(self._submit_part(lane, part))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
@@ -225,40 +160,42 @@ class Transport:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _submit_part(self, lane: Lane, part: list[_Waiting]) -> None:
+    async def _submit_part(self, lane: Lane, part: list[Waiting]) -> None:
         stream = self.keys.lane(lane)
         keys: list[str] = [stream]
-        args: list[Any] = [self.settings.queue_limit, _FIELDS]
+        args: list[Any] = [self.settings.queue_limit]
         for one in part:
             keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
-            args.append(one.job_ttl_ms)
-            args += one.request.encode()
+            fields = one.request.encode()
+            args += (one.job_ttl_ms, len(fields), *fields)
         try:
-            queued = await self._submit_until_accepted(keys, args, part)
+            entries = await self._submit_until_accepted(keys, args, part)
         except RedisError as error:
-            self._fail(part, self._explain(error))
+            self._fail(part, self.explain(error))
             return
         # Whatever else it is, callers must not wait for it until their time is up.
         except Exception as error:  # noqa: BLE001
             self._fail(part, error)
             return
-        for one in part[:queued]:
+        for one, entry in zip(part, entries, strict=False):
             if not one.request.reply_to and not one.future.done():
                 one.future.set_result(Answer(id=one.request.id))
-        if queued < len(part):
+            if one.request.job:
+                await self._note_chunk(one.request, entry)
+        if len(entries) < len(part):
             full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
-            self._fail(part[queued:], self._queue_full(full))
+            self._fail(part[len(entries) :], self.queue_full(full))
 
     async def _submit_until_accepted(
-        self, keys: list[str], args: list[Any], part: list[_Waiting]
-    ) -> int:
+        self, keys: list[str], args: list[Any], part: list[Waiting]
+    ) -> list[bytes]:
         """A lost reply is no reason to give up: the ids make it harmless to send once more."""
         deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
         _ = self.redis
         tries = 0
         while True:
             try:
-                return int(await self._submit(keys=keys, args=args))
+                return list(await self._submit(keys=keys, args=args))
             except AuthenticationError:
                 raise
             except (RedisConnectionError, RedisTimeoutError):
@@ -269,7 +206,15 @@ class Transport:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
 
-    def _fail(self, part: Iterable[_Waiting], error: Exception) -> None:
+    async def _note_chunk(self, request: Request, entry: bytes) -> None:
+        chunks = self._chunks.get(request.job)
+        if chunks is None:  # its job ended while it was on its way into the queue
+            with contextlib.suppress(RedisError):
+                await self.redis.xdel(self.keys.lane(Lane.BULK), entry)
+        elif request.id in self._waiting:
+            chunks[request.id] = entry
+
+    def _fail(self, part: Iterable[Waiting], error: Exception) -> None:
         for one in part:
             if not one.future.done():
                 one.future.set_exception(error)
@@ -292,7 +237,7 @@ class Transport:
             except RedisError as error:
                 lost = True
                 if isinstance(error, AuthenticationError | ResponseError):
-                    self._fail(list(self._waiting.values()), self._explain(error))
+                    self._fail(list(self._waiting.values()), self.explain(error))
                 await asyncio.sleep(RETRY_PAUSE_S)
 
     async def _take(self, replies: list[bytes]) -> None:
@@ -319,6 +264,8 @@ class Transport:
         waiting = self._waiting.get(answer.id)
         if waiting is not None and not waiting.future.done():
             waiting.future.set_result(answer)
+            if waiting.request.job:
+                self._chunks.get(waiting.request.job, {}).pop(answer.id, None)
             if not waiting.repeated:
                 self._forget_soon(answer.id)
 
@@ -347,8 +294,11 @@ class Transport:
                 await self._look_up([w for w in self._waiting.values() if w.since < overdue])
             except (RedisError, WireError):
                 continue  # the reader and the senders notice too, and say so to callers
+            # It is the last one who looks for answers that were lost: it must not end.
+            except Exception:
+                logger.exception("look_failed client=%s: it is tried again", self.client_id)
 
-    async def _look_up(self, waiting: list[_Waiting]) -> None:
+    async def _look_up(self, waiting: list[Waiting]) -> None:
         for start in range(0, len(waiting), REPLIES_AT_ONCE):
             part = waiting[start : start + REPLIES_AT_ONCE]
             found = await self.redis.mget([self.keys.result(one.request.id) for one in part])
@@ -370,38 +320,3 @@ class Transport:
             if limit and used * 100 > limit * percent
             else None
         )
-
-    def _explain(self, error: RedisError) -> ScorelineError:
-        if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
-            return self._queue_full("the server is out of memory")
-        return ServerUnreachable(self.url, str(error) or type(error).__name__)
-
-    def _queue_full(self, reason: str) -> QueueFull:
-        return QueueFull(self.settings.queue, reason, RETRY_AFTER_S)
-
-
-async def fleet_names(connection: Any, keys: Keys) -> list[bytes]:
-    """Names of the worker processes that are alive."""
-    names = await connection.zrange(keys.processes, 0, -1)
-    if not names:
-        return []
-    found = await connection.mget([keys.process(name.decode()) for name in names])
-    return [name for name, data in zip(names, found, strict=True) if data is not None]
-
-
-def _parts(waiting: list[_Waiting]) -> Iterable[list[_Waiting]]:
-    """Slices that neither block the server for long nor fill its buffers."""
-    part: list[_Waiting] = []
-    size = 0
-    for one in waiting:
-        if part and (len(part) >= REQUESTS_AT_ONCE or size > BYTES_AT_ONCE):
-            yield part
-            part, size = [], 0
-        part.append(one)
-        size += len(one.request.body)
-    if part:
-        yield part
-
-
-def _script(name: str) -> str:
-    return resources.files("scoreline_client").joinpath("lua", name).read_text()

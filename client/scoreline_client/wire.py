@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -47,6 +47,8 @@ class Operation(StrEnum):
 
     SCORE = "score"
     """Predictions for the records of the body."""
+    CHECK = "check"
+    """What would be said of the records, without asking the pipeline."""
     DESCRIBE = "describe"
     """Which version an alias names now, its input columns and its outputs; no body."""
 
@@ -59,7 +61,7 @@ class Codec(StrEnum):
     ARROW = "arrow"
     """An Arrow IPC stream, one row a record."""
     CSV = "csv"
-    """A JSON line (see `CsvChunk`), then whole lines of a CSV file, byte for byte."""
+    """A JSON line (see `options.CsvChunk`), then whole lines of a CSV file, byte for byte."""
 
 
 class Status(StrEnum):
@@ -124,9 +126,15 @@ class Request:
     """The id of the client whose reply list gets the answer; empty: stored only."""
     expires_ms: int = DEFAULT_EXPIRES_MS
     """Milliseconds after it was queued, by the server's clock, from which it is not scored any more."""
+    options: bytes = b""
+    """Codecs json and arrow: `options.RequestOptions` as JSON; empty when nothing special is asked."""
+    job: str = ""
+    """The bulk job that this is a chunk of: it is not scored once that job's lease is over."""
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
+        options: list[bytes | str | int] = ["options", self.options] if self.options else []
+        job: list[bytes | str | int] = ["job", self.job] if self.job else []
         return [
             "wire", WIRE_VERSION,
             "id", self.id,
@@ -136,6 +144,8 @@ class Request:
             "reply_to", self.reply_to,
             "expires_ms", self.expires_ms,
             "body", self.body,
+            *options,
+            *job,
         ]  # fmt: skip
 
     @classmethod
@@ -159,6 +169,8 @@ class Request:
                 codec=_CODECS[fields.get(b"codec", b"json")],
                 reply_to=decode_reply_to(fields),
                 expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
+                options=fields.get(b"options", b""),
+                job=fields.get(b"job", b"").decode(),
             )
         except KeyError as error:
             raise WireError(f"the field or its value is not known: {error.args[0]!r}") from error
@@ -197,41 +209,6 @@ _CODECS = {one.value.encode(): one for one in Codec}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CsvChunk:
-    """What a worker must know of a slice of a CSV file; the slice's bytes follow."""
-
-    columns: Sequence[str]
-    """The file's header, decoded, in order."""
-    first_row: int
-    """Number of the first row of the slice; the file's first data row is 1."""
-    first_line: int
-    """Physical line on which that row begins; the header's first line is 1."""
-    delimiter: str = ","
-
-    def encode(self, rows: bytes) -> bytes:
-        head = {
-            "columns": list(self.columns),
-            "first_row": self.first_row,
-            "first_line": self.first_line,
-            "delimiter": self.delimiter,
-        }
-        return join_frame(head, rows)
-
-    @classmethod
-    def decode(cls, body: bytes) -> tuple[CsvChunk, memoryview]:
-        """Split a body into its head and the rows' bytes.
-
-        Raises:
-            WireError: the head is not as above.
-        """
-        head, rows = split_frame(body)
-        try:
-            return cls(**head), rows
-        except TypeError as error:
-            raise WireError(f"the head of a csv body is unusable: {error}") from error
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
     """One request's result. Lists run parallel to the request's records."""
 
@@ -250,6 +227,15 @@ class Answer:
     """Errors of records by their place ("0", "1", …): code, message, column, value."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Codec csv and arrow: how many records were rejected, by code."""
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    """Codec csv and arrow, if asked for: the particulars of rejected rows, in order: row, line (csv),
+    code, message, and column and value where there is one."""
+    warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Codec json: warnings by the record's place: code, message, column, value."""
+    warned: list[dict[str, Any]] = field(default_factory=list)
+    """Codec csv and arrow: warnings by code and column: code, column, count, examples."""
+    report: dict[str, Any] | None = None
+    """For operation check: what was found in each column; see `bulk.check`."""
     description: dict[str, Any] | None = None
     """For operation describe: `columns` (list of name, type, nullable) and `outputs`."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -277,13 +263,15 @@ class Answer:
         try:
             head["status"] = Status(head["status"])
             head["codec"] = Codec(head.get("codec", "json"))
-            return cls(**head, body=body)
+            # A newer worker may say more than this client knows of.
+            return cls(**{name: head[name] for name in head if name in _FIELDS}, body=body)
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"an answer is unusable: {error}") from error
 
 
 _ALWAYS = frozenset({"id", "status"})
 _HEAD = tuple(name for name in Answer.__dataclass_fields__ if name != "body")
+_FIELDS = frozenset(_HEAD)
 
 
 @dataclass(frozen=True, slots=True)

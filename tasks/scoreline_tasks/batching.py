@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.codes import Code
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.wire import (
     Answer,
     Codec,
@@ -24,6 +25,7 @@ from scoreline_client.wire import (
     decode_id,
     decode_reply_to,
 )
+from scoreline_tasks.checking import check_arrow, check_csv_chunk, check_json
 from scoreline_tasks.codec_arrow import score_arrow
 from scoreline_tasks.codec_csv import score_csv_chunk
 from scoreline_tasks.codec_json import read_records, score_batch
@@ -35,11 +37,6 @@ logger = logging.getLogger(__name__)
 
 NO_ID = "0" * 32
 """Stands for the id of an entry that has none; nobody can ask for its answer."""
-
-_STREAM_CODECS: dict[Codec, Callable[[bytes, LoadedVersion], CodecResult]] = {
-    Codec.ARROW: score_arrow,
-    Codec.CSV: score_csv_chunk,
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +63,7 @@ class _Open:
     entry: Entry
     request: Request
     records: list[Any]
+    options: RequestOptions
 
 
 class Batcher:
@@ -82,7 +80,7 @@ class Batcher:
         `now_ms` is the time by the server's clock, against which requests expire.
         """
         finished: list[Finished] = []
-        batches: dict[int, tuple[LoadedVersion, list[_Open]]] = {}
+        batches: dict[tuple[int, bytes], tuple[LoadedVersion, list[_Open]]] = {}
         versions: dict[str, LoadedVersion] = {}
         for entry in entries:
             try:
@@ -93,8 +91,10 @@ class Batcher:
                     versions[request.model] = loaded
                 if request.operation is Operation.SCORE and request.codec is Codec.JSON:
                     records = read_records(request.body, self._limits.max_request_records)
-                    one = _Open(entry, request, records)
-                    batches.setdefault(id(loaded), (loaded, []))[1].append(one)
+                    one = _Open(entry, request, records, _options(request))
+                    # Those who ask for the same share a call; most ask for nothing special.
+                    key = (id(loaded), request.options)
+                    batches.setdefault(key, (loaded, []))[1].append(one)
                 else:
                     finished.append(self._answer_alone(entry, request, loaded, now_ms))
             except (WireError, RequestProblem) as problem:
@@ -131,7 +131,7 @@ class Batcher:
         if request.operation is Operation.DESCRIBE:
             return _finish(entry, request, _describe(request, loaded))
         started = time.perf_counter()
-        result = _STREAM_CODECS[request.codec](request.body, loaded)
+        result = self._result(request, loaded)
         self.tally.records += result.records
         self.tally.batches += 1
         answer = Answer(
@@ -141,11 +141,24 @@ class Batcher:
             codec=request.codec,
             records=result.records,
             rejected=result.rejected,
+            problems=result.problems,
+            warned=result.warned,
+            report=result.report,
             classes=loaded.classes,
             timings=_timings(entry, now_ms, started, result.records),
             body=result.body,
         )
         return _finish(entry, request, answer)
+
+    def _result(self, request: Request, loaded: LoadedVersion) -> CodecResult:
+        is_check = request.operation is Operation.CHECK
+        if request.codec is Codec.CSV:
+            return (check_csv_chunk if is_check else score_csv_chunk)(request.body, loaded)
+        options = _options(request)
+        if request.codec is Codec.JSON:
+            limit = self._limits.max_request_records
+            return check_json(request.body, limit, loaded, options)
+        return (check_arrow if is_check else score_arrow)(request.body, loaded, options)
 
     def _answer_batch(
         self, loaded: LoadedVersion, batch: list[_Open], now_ms: int
@@ -159,7 +172,7 @@ class Batcher:
     ) -> list[Finished]:
         started = time.perf_counter()
         try:
-            results = score_batch(loaded, [one.records for one in group])
+            results = score_batch(loaded, [one.records for one in group], group[0].options)
         # The boundary of one batch: its callers get an answer, and the others are not touched.
         except Exception as error:
             logger.exception("batch_failed model=%s@%s", loaded.model, loaded.version)
@@ -178,6 +191,7 @@ class Batcher:
                 values=result.values,
                 probabilities=result.probabilities,
                 errors=result.errors,
+                warnings=result.warnings,
                 timings=_timings(one.entry, now_ms, started, count),
             )
             finished.append(_finish(one.entry, one.request, answer))
@@ -197,6 +211,10 @@ def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:
         error["column"] = column
     answer = Answer(id=request_id, status=Status.ERROR, error=error)
     return Finished(entry, request_id, reply_to, answer.encode())
+
+
+def _options(request: Request) -> RequestOptions:
+    return RequestOptions.decode_options(request.options) if request.options else NO_OPTIONS
 
 
 def _finish(entry: Entry, request: Request, answer: Answer) -> Finished:

@@ -4,82 +4,52 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import Checked, Problem, frame_of_columns, missing_column
+from scoreline_artifacts.records import Checked, frame_of_columns, missing_column
 from scoreline_client.codes import Code
-from scoreline_tasks.scoring import (
-    CodecResult,
-    RequestProblem,
-    Scored,
-    count_codes,
-    score_frame,
-)
+from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_tasks.answers import all_problems, output_table, particulars, rules_of, warned
+from scoreline_tasks.scoring import CodecResult, RequestProblem, count_codes, score_frame
+from scoreline_tasks.text_values import coerced
 
 
-def score_arrow(body: bytes, loaded: LoadedVersion) -> CodecResult:
+def score_arrow(
+    body: bytes, loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
+) -> CodecResult:
     """Score an IPC stream; the answer is one too, with a row for each row, in order.
 
     Raises:
         RequestProblem: E_ARROW_INVALID, E_EMPTY_REQUEST, E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
     """
-    table = _read(body)
-    checked = _checked(table, loaded)
+    table = read_table(body)
+    checked = check_table(table, loaded, options)
     scored = score_frame(loaded, checked.frame)
     problems = all_problems(checked, scored)
-    answer = output_table(table.num_rows, checked, scored, problems, loaded.classes)
+    answer = output_table(table.num_rows, checked, scored, problems, loaded, options)
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, answer.schema) as writer:
         writer.write_table(answer)
-    return CodecResult(table.num_rows, count_codes(problems.values()), sink.getvalue())
+
+    def position(row: int) -> dict[str, int]:
+        return {"row": options.first_row + row}
+
+    return CodecResult(
+        records=table.num_rows,
+        rejected=count_codes(problems.values()),
+        body=sink.getvalue(),
+        problems=particulars(problems, options.problems, position),
+        warned=warned(checked, loaded, position),
+    )
 
 
-def all_problems(checked: Checked, scored: Scored) -> dict[int, Problem]:
-    """What is wrong with records, by place: before they were scored, and then."""
-    problems = {problem.record: problem for problem in checked.problems}
-    for row, problem in scored.errors.items():
-        problems[row if checked.good is None else int(checked.good[row])] = problem
-    return problems
+def read_table(body: bytes) -> Any:
+    """The table of an IPC stream, safe to look at.
 
-
-def output_table(
-    count: int,
-    checked: Checked,
-    scored: Scored,
-    problems: dict[int, Problem],
-    classes: list[Any] | None,
-) -> Any:
-    """The columns `prediction`, `probability_<class>` and `error`, (count,) each; null is none."""
-    columns = {"prediction": _spread(scored.values, count, checked, problems)}
-    for place, label in enumerate(classes or ()):
-        # Where no row could be scored there are no probabilities, but their columns must be there.
-        columns[f"probability_{label}"] = (
-            pa.nulls(count, pa.float64())
-            if scored.probabilities is None
-            else _spread(scored.probabilities[:, place], count, checked, problems)
-        )
-    errors: list[str | None] = [None] * count
-    for row, problem in problems.items():
-        errors[row] = f"{problem.code}: {problem.message}"
-    columns["error"] = pa.array(errors, pa.string()) if problems else pa.nulls(count, pa.string())
-    return pa.table(columns)
-
-
-def _spread(values: Any, count: int, checked: Checked, problems: dict[int, Problem]) -> Any:
-    """Answers of the good records at their places, null everywhere else."""
-    array = np.asarray(values)
-    rows = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
-    if not problems:
-        return rows
-    source = np.full(count, -1, dtype=np.int64)
-    source[slice(None) if checked.good is None else checked.good] = np.arange(len(rows))
-    source[list(problems)] = -1
-    return rows.take(pa.array(source, mask=source < 0))
-
-
-def _read(body: bytes) -> Any:
+    Raises:
+        RequestProblem: E_ARROW_INVALID or E_EMPTY_REQUEST.
+    """
     try:
         table = pa.ipc.open_stream(body).read_all()
         # Arrow reads buffers without looking; a corrupt one would end this process.
@@ -94,7 +64,12 @@ def _read(body: bytes) -> Any:
     return table
 
 
-def _checked(table: Any, loaded: LoadedVersion) -> Checked:
+def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> Checked:
+    """Hold every row of a table to the version's schema.
+
+    Raises:
+        RequestProblem: E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
+    """
     names = table.column_names
     if loaded.schema is None:
         return Checked(table.to_pandas(), None, [])
@@ -105,7 +80,13 @@ def _checked(table: Any, loaded: LoadedVersion) -> Checked:
         if name not in names:
             raise RequestProblem(Code.MISSING_COLUMN, missing_column(name, names), name)
     columns = {name: _values(table.column(name)) for name in loaded.schema.names}
-    return frame_of_columns(columns, table.num_rows, loaded.schema)
+    return frame_of_columns(
+        columns,
+        table.num_rows,
+        loaded.schema,
+        rules=rules_of(options),
+        reading=coerced if options.coerce else None,
+    )
 
 
 def _values(column: Any) -> Any:

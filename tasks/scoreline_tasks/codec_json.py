@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,7 +13,11 @@ import orjson
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.records import Checked, Problem, frame_of_records
 from scoreline_client.codes import Code
+from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_tasks.answers import each_warning, rules_of
+from scoreline_tasks.json_careful import needs_care, read_carefully
 from scoreline_tasks.scoring import RequestProblem, Scored, score_frame
+from scoreline_tasks.text_values import coerced
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,18 +27,16 @@ class JsonResult:
     values: list[Any]
     probabilities: list[list[float] | None] | None
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
 
 
 def read_records(body: bytes, limit: int) -> list[Any]:
     """Decode a body into records, which are not looked at yet.
 
     Raises:
-        RequestProblem: E_JSON, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
+        RequestProblem: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
-    try:
-        records = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise RequestProblem(Code.JSON, f"the body is not valid JSON: {error}") from error
+    records = _decode(body)
     if not isinstance(records, list):
         raise RequestProblem(
             Code.WIRE, f"the body is a JSON {type(records).__name__}; expected an array of objects"
@@ -49,13 +52,51 @@ def read_records(body: bytes, limit: int) -> list[Any]:
     return records
 
 
-def score_batch(loaded: LoadedVersion, requests: Sequence[list[Any]]) -> list[JsonResult]:
+def _decode(body: bytes) -> Any:
+    try:
+        records = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise RequestProblem(Code.JSON, f"the body is not valid JSON: {error}") from error
+        return read_carefully(body)
+    if isinstance(records, list) and needs_care(body, records):
+        return read_carefully(body)
+    return records
+
+
+def check_records(
+    records: list[Any], loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
+) -> Checked:
+    """Hold records to a version's schema."""
+    return frame_of_records(
+        records,
+        loaded.schema,
+        rules=rules_of(options),
+        reading=coerced if options.coerce else None,
+    )
+
+
+def score_batch(
+    loaded: LoadedVersion,
+    requests: Sequence[list[Any]],
+    options: RequestOptions = NO_OPTIONS,
+) -> list[JsonResult]:
     """Score the records of several requests in one call; one result for each request, in order."""
-    checked = frame_of_records(list(chain.from_iterable(requests)), loaded.schema)
+    checked = check_records(list(chain.from_iterable(requests)), loaded, options)
     scored = score_frame(loaded, checked.frame)
-    if checked.good is None and not scored.errors:
+    if checked.good is None and not scored.errors and not checked.findings:
         return list(_split(requests, scored))
-    return _split_with_errors(requests, checked, scored)
+    return _split_with_errors(requests, checked, scored, _warnings(checked, loaded))
+
+
+def _warnings(checked: Checked, loaded: LoadedVersion) -> dict[int, list[dict[str, Any]]]:
+    """Warnings by the record's place."""
+    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
+    for one in each_warning(checked, loaded):
+        found[one.place].append(
+            {"code": one.code, "message": one.message, "column": one.column, "value": one.value}
+        )
+    return found
 
 
 def _split(requests: Sequence[list[Any]], scored: Scored) -> list[JsonResult]:
@@ -72,7 +113,10 @@ def _split(requests: Sequence[list[Any]], scored: Scored) -> list[JsonResult]:
 
 
 def _split_with_errors(
-    requests: Sequence[list[Any]], checked: Checked, scored: Scored
+    requests: Sequence[list[Any]],
+    checked: Checked,
+    scored: Scored,
+    warnings: dict[int, list[dict[str, Any]]],
 ) -> list[JsonResult]:
     """The careful way: spread what was scored over the places of the good records."""
     count = sum(map(len, requests))
@@ -96,7 +140,12 @@ def _split_with_errors(
             if place in problems
         }
         part = None if shares is None else probabilities[start:end]
-        results.append(JsonResult(values[start:end], part, errors))
+        warned = {
+            str(place - start): warnings[place]
+            for place in range(start, end)
+            if place in warnings and place not in problems
+        }
+        results.append(JsonResult(values[start:end], part, errors, warned))
         start = end
     return results
 

@@ -91,7 +91,10 @@ class Drain:
         batches += [[entry] for entry in entries if entry.lane is Lane.BULK]
         for batch in batches:
             self._queue.finish(finished)
+            finished = []
             self._ask_for_help(batch)
+            if self._queue.drop_if_deserted(batch[0], self._now_ms()):
+                continue
             with self._lease.hold(entries):
                 finished = self._batcher.answer(batch, self._now_ms())
         return finished

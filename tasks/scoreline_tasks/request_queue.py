@@ -28,6 +28,8 @@ FINISH_AT_ONCE = 256
 """Requests that one call of the finish script answers, so that it does not block the server long."""
 CLAIM_AT_ONCE = {Lane.ONLINE: 256, Lane.BULK: 1}
 DEAD_LETTERS = 1000
+CHUNK_RESULT_MS = 60_000
+"""A client that is alive reads the answer to a chunk at once; one that is not never does."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
 """Processes come and go; the names of those that are gone for so long are removed."""
 
@@ -39,6 +41,11 @@ class Entry:
     lane: Lane
     id: bytes
     fields: dict[bytes, bytes]
+
+    @property
+    def job(self) -> bytes:
+        """The bulk job whose chunk this is; empty if it is none."""
+        return self.fields.get(b"job", b"")
 
     @property
     def queued_at_ms(self) -> int:
@@ -115,6 +122,23 @@ class RequestQueue:
         return sum(
             self._evalsha(self._finish_arguments(lane, part)) for lane, part in _parts(finished)
         )
+
+    def drop_if_deserted(self, entry: Entry, now_ms: int) -> bool:
+        """Take a chunk out of its lane unscored if its job's client is gone; whether that was so.
+
+        The client of a job that is alive finds out that its lease was over when it renews it, and
+        sends its chunks again: so nobody waits for an answer to this one.
+        """
+        if not entry.job:
+            return False
+        until: Any = self._redis.zscore(self._keys.jobs, entry.job)
+        if until is not None and until > now_ms:
+            return False
+        pipeline = self._redis.pipeline(transaction=False)
+        pipeline.xack(self._keys.lane(entry.lane), GROUP, entry.id)
+        pipeline.xdel(self._keys.lane(entry.lane), entry.id)
+        pipeline.execute()
+        return True
 
     def waiting(self, lane: Lane) -> int:
         """Entries of a lane that are not finished."""
@@ -213,7 +237,8 @@ class RequestQueue:
 
     def _finish_arguments(self, lane: Lane, part: Sequence[Finished]) -> tuple[Any, ...]:
         keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
-        arguments: list[Any] = [GROUP, self._ttl_ms]
+        ttl_ms = min(self._ttl_ms, CHUNK_RESULT_MS) if part[0].entry.job else self._ttl_ms
+        arguments: list[Any] = [GROUP, ttl_ms]
         for one in part:
             result = self._keys.result(one.request_id)
             keys += (result, self._keys.reply(one.reply_to) if one.reply_to else result)
@@ -224,9 +249,16 @@ class RequestQueue:
 
 
 def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
+    """Finished requests of one lane; chunks apart, since their results stay less long."""
     for lane in Lane:
-        for part in _slices([one for one in finished if one.entry.lane is lane]):
-            yield lane, part
+        for is_chunk in (False, True):
+            of_kind = [
+                one
+                for one in finished
+                if one.entry.lane is lane and bool(one.entry.job) is is_chunk
+            ]
+            for part in _slices(of_kind):
+                yield lane, part
 
 
 def _slices(items: Sequence[_T]) -> Iterable[Sequence[_T]]:

@@ -49,7 +49,9 @@ class Rescue:
                     len(entries),
                 )
                 with self._lease.hold(entries):
-                    self._answer(entries)
+                    now_ms = self._queue.server_time_ms()
+                    deserted = self._queue.drop_if_deserted
+                    self._answer([one for one in entries if not deserted(one, now_ms)])
                 count += len(entries)
         self._queue.forget_dead_consumers()
         return count

@@ -39,8 +39,14 @@ class CodecResult:
     """Records in the body, good and bad."""
     rejected: dict[str, int]
     """How many of them were rejected, by code."""
-    body: bytes | memoryview
+    body: bytes | memoryview = b""
     """The answer's body in the same codec."""
+    problems: list[dict[str, Any]] = field(default_factory=list)
+    """The particulars of the first of them, as many as were asked for."""
+    warned: list[dict[str, Any]] = field(default_factory=list)
+    """What was unusual about the others, by code and column."""
+    report: dict[str, Any] | None = None
+    """For operation check."""
 
 
 @dataclass(slots=True)

@@ -1,60 +1,134 @@
-"""What the text of a CSV field means: rules of our own, the same wherever the file came from.
+"""What the text of a field means: rules of our own, the same wherever the file came from.
 
-A number is written in ASCII digits with an optional sign, point and exponent; blanks around it do
-not matter. No hexadecimal, no separators, no words. An empty field is a missing value.
+A number is written in ASCII digits with an optional sign, decimal mark and exponent; blanks around it do
+not matter. No hexadecimal, no separators but those that were declared, no words. An empty field is a
+missing value, and so is any other token that was declared to be one.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from scoreline_artifacts import Column, ColumnType
 from scoreline_artifacts.records import EXACT_IN_FLOAT
 
+Values = Sequence[Any] | npt.NDArray[Any]
+
 _INTEGER = re.compile(r"[+-]?[0-9]+")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "infinity": "Infinity"}
 _LONGEST_INTEGER = 400
 _BOOLEANS = {"true": True, "false": False}
+_NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 
 
-def value_of(column: Column, text: str) -> Any:
+@dataclass(frozen=True, slots=True)
+class TextRules:
+    """How values are written."""
+
+    decimal: str = "."
+    thousands: str = ""
+    nulls: tuple[str, ...] = ("",)
+    coerce: bool = False
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether numbers are written as programs write them."""
+        return self.decimal == "." and not self.thousands
+
+
+PLAIN = TextRules()
+
+
+def value_of(column: Column, text: str, rules: TextRules = PLAIN) -> Any:
     """The value that a field stands for; text that stands for none stays text, and is refused as
     such when the value is held to its column."""
-    if not text:
+    if text in rules.nulls:
         return None
-    return _VALUE_OF[column.type](column, text)
+    return _VALUE_OF[column.type](column, text, rules)
 
 
-def _number(column: Column, text: str) -> Any:
+def coerced(column: Column, values: Values) -> Values:
+    """Values of JSON or Arrow, with text read as in a file, and 1 and 0 taken for true and false."""
+    rules = TextRules(coerce=True)
+    if column.type in (ColumnType.STRING, ColumnType.DATETIME):
+        return values
+    plain = values.tolist() if isinstance(values, np.ndarray) else values
+    return [_coerced(column, value, rules) for value in plain]
+
+
+def _coerced(column: Column, value: Any, rules: TextRules) -> Any:
+    if isinstance(value, str):
+        return value_of(column, value, rules)
+    if isinstance(value, bool) and column.type in _NUMBERS:
+        return int(value)
+    if column.type is ColumnType.BOOLEAN and type(value) in (int, float) and value in (0, 1):
+        return bool(value)
+    return value
+
+
+@lru_cache(maxsize=32)
+def number_pattern(decimal: str, thousands: str) -> str:
+    """A regular expression, in Python's dialect and RE2's, for all of a number's text."""
+    mark = re.escape(decimal)
+    whole = "[0-9]+"
+    if thousands:
+        whole = f"(?:[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+)"
+    return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+
+
+@lru_cache(maxsize=32)
+def _compiled(decimal: str, thousands: str) -> re.Pattern[str]:
+    return re.compile(number_pattern(decimal, thousands))
+
+
+def _number(column: Column, text: str, rules: TextRules) -> Any:
     bare = text.strip(" ")
+    # The pattern's `$` would also match before a line feed.
+    if not bare.endswith("\n") and _compiled(rules.decimal, rules.thousands).match(bare):
+        return _number_of(column, bare.replace(rules.thousands, "").replace(rules.decimal, "."))
+    if rules.coerce and bare.casefold() in _BOOLEANS:
+        return int(_BOOLEANS[bare.casefold()])
+    return _NON_FINITE.get(bare.lstrip("+-").casefold(), text)
+
+
+def _number_of(column: Column, bare: str) -> Any:
     if len(bare) <= _LONGEST_INTEGER and _INTEGER.fullmatch(bare):
         whole = int(bare)
         # As a float where it is one exactly, so that -0 keeps its sign as it does in Arrow.
         exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
         return float(bare) if exact else whole
-    if _NUMBER.fullmatch(bare):
-        value = float(bare)
-        # A number too large for a float is none, like infinity itself.
-        return value if abs(value) != float("inf") else "Infinity"
-    return _NON_FINITE.get(bare.lstrip("+-").casefold(), text)
+    value = float(bare)
+    if abs(value) != float("inf"):
+        return value
+    if _INTEGER.fullmatch(bare):
+        # Python takes quadratic time to read digits; these are enough to be too many.
+        return int(bare.lstrip("+-0")[:_LONGEST_INTEGER])
+    # A number too large for a float is none, like infinity itself.
+    return "Infinity"
 
 
-def _boolean(_: Column, text: str) -> Any:
+def _boolean(_: Column, text: str, rules: TextRules) -> Any:
+    if rules.coerce and text.strip(" ") in ("0", "1"):
+        return text.strip(" ") == "1"
     return _BOOLEANS.get(text.casefold(), text)
 
 
-def _category(column: Column, text: str) -> Any:
+def _category(column: Column, text: str, _: TextRules) -> Any:
     return next((one for one in column.categories or () if str(one) == text), text)
 
 
-def _as_it_is(_: Column, text: str) -> Any:
+def _as_it_is(_: Column, text: str, __: TextRules) -> Any:
     return text
 
 
-_VALUE_OF: dict[ColumnType, Callable[[Column, str], Any]] = {
+_VALUE_OF: dict[ColumnType, Callable[[Column, str, TextRules], Any]] = {
     ColumnType.INTEGER: _number,
     ColumnType.NUMBER: _number,
     ColumnType.BOOLEAN: _boolean,

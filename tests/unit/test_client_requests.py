@@ -17,6 +17,7 @@ from scoreline_client import (
     EmptyRequest,
     PayloadTooLarge,
     RecordRejected,
+    RecordWarning,
     RequestRefused,
     UnknownModel,
 )
@@ -135,21 +136,21 @@ def test_a_reference_passes_as_it_is(model: str) -> None:
 
 def test_many_records_travel_in_pieces_that_lose_none() -> None:
     records = [{"x": number} for number in range(2 * PIECE_RECORDS + 5)]
-    pieces = pieces_of(records, ClientSettings())
+    pieces = list(pieces_of(records, ClientSettings()))
     assert [one for piece in pieces for one in orjson.loads(piece.body)] == records
     assert max(piece.count for piece in pieces) <= PIECE_RECORDS
 
 
 def test_a_piece_fits_into_a_request() -> None:
     records = [{"text": "x" * 100} for _ in range(200)]
-    pieces = pieces_of(records, SMALL)
+    pieces = list(pieces_of(records, SMALL))
     assert sum(piece.count for piece in pieces) == 200
     assert all(len(piece.body) <= SMALL.max_request_bytes for piece in pieces)
 
 
 def test_a_record_over_the_limit_of_a_request_is_refused() -> None:
     with pytest.raises(PayloadTooLarge, match="1024"):
-        pieces_of([{"text": "x" * 2000}], SMALL)
+        list(pieces_of([{"text": "x" * 2000}], SMALL))
 
 
 def test_a_request_over_the_limit_says_what_to_use() -> None:
@@ -199,3 +200,14 @@ def test_errors_stand_at_their_records_places_wherever_they_come_from() -> None:
     ]
     assert found[1].error is not None
     assert "cannot be sent" in found[1].error.message
+
+
+def test_warnings_come_with_the_prediction_that_they_are_about() -> None:
+    warning = {"code": "W_OUT_OF_RANGE", "message": "…", "column": "age", "value": "900"}
+    answer = Answer(id="0" * 32, values=[1, 0], warnings={"1": [warning]})
+    first, second = predictions_of(answer, Piece(b"", 2))
+    assert first.warnings == ()
+    assert second.value == 0
+    assert second.warnings == (RecordWarning(**warning),)
+    alone = Answer(id="0" * 32, values=[1], warnings={"0": [warning]})
+    assert single_prediction(alone).warnings == (RecordWarning(**warning),)

@@ -2,102 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
 import pytest
 
-from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client import csv_scoring
+from scoreline_client.bulk import lane as bulk_lane
+from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
 from scoreline_client.codes import Code
-from scoreline_client.csv_scoring import CsvProgress, ScoreSummary, score_csv
 from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
 from scoreline_client.keys import Lane
-from scoreline_client.settings import ClientSettings
-from scoreline_client.transport import Transport
 from scoreline_client.wire import Answer, Operation, Request, Status
-from scoreline_tasks.codec_csv import score_csv_chunk
+from tests.bulk import StubTransport, answer, run
 
 HEADER = "id,a\n"
 ADDED = ",prediction,probability_no,probability_yes,error"
-
-
-class Threshold:
-    classes_ = np.array(["no", "yes"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["a"] > 5, "yes", "no")
-
-    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.tile([0.25, 0.75], (len(frame), 1))
-
-
-SCHEMA = Schema.infer(pd.DataFrame({"a": [1.5]}))
-LOADED = LoadedVersion.of(Threshold(), "threshold", 4, SCHEMA)
-
-
-def answer(request: Request) -> Answer:
-    """What a worker would answer."""
-    answered: dict[str, Any] = {"id": request.id, "model": "threshold", "version": 4}
-    if request.operation is Operation.DESCRIBE:
-        columns = [{"name": "a", "type": "number", "nullable": False}]
-        outputs = {"classes": LOADED.classes, "probabilities": True}
-        return Answer(**answered, description={"columns": columns, "outputs": outputs})
-    result = score_csv_chunk(request.body, LOADED)
-    return Answer(
-        **answered,
-        codec=request.codec,
-        records=result.records,
-        rejected=result.rejected,
-        body=result.body,
-    )
-
-
-class StubTransport:
-    """Hands every request to a function, and answers the newest first."""
-
-    client_id = "0" * 32
-
-    def __init__(self, respond: Callable[[Request], Answer | None] = answer) -> None:
-        self.sent: list[tuple[Request, Lane]] = []
-        self.most_waiting = 0
-        self.served = True
-        self._respond = respond
-        self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
-
-    def send(self, request: Request, lane: Lane) -> asyncio.Future[Answer]:
-        self.sent.append((request, lane))
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        self._waiting.append((request, future))
-        self.most_waiting = max(self.most_waiting, len(self._waiting))
-        loop.call_later(0.005, self._answer_newest)
-        return future
-
-    def _answer_newest(self) -> None:
-        request, future = self._waiting.pop()
-        try:
-            found = self._respond(request)
-        except QueueFull as full:
-            future.set_exception(full)
-            return
-        if found is not None and not future.done():
-            future.set_result(found)
-
-    async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
-        return await self.send(request, lane)
-
-    async def is_served(self) -> bool:
-        return self.served
-
-    async def diagnose(self) -> str:
-        return "no worker is alive"
 
 
 @pytest.fixture
@@ -115,8 +34,7 @@ def target(tmp_path: Path) -> Path:
 def _run(
     source: Path, target: Path, transport: StubTransport | None = None, **options: Any
 ) -> ScoreSummary:
-    stub = cast("Transport", transport or StubTransport())
-    return asyncio.run(score_csv(stub, ClientSettings(), "threshold", source, target, **options))
+    return run(source, target, transport=transport, **options)
 
 
 def _is_alone(source: Path) -> bool:
@@ -150,7 +68,7 @@ def test_many_chunks_are_written_in_the_files_order(source: Path, target: Path) 
     transport = StubTransport()
     _run(source, target, transport)
     written = target.read_text().splitlines()[1:]
-    assert len(transport.sent) > 5
+    assert len(transport.sent) > 4
     assert [line.rsplit(",", 4)[0] for line in written] == rows
 
 
@@ -158,7 +76,7 @@ def test_only_a_few_chunks_are_on_their_way_at_a_time(source: Path, target: Path
     source.write_text(HEADER + "1,2.5\n" * 300_000)
     transport = StubTransport()
     _run(source, target, transport)
-    assert transport.most_waiting <= csv_scoring.WINDOW
+    assert transport.most_waiting <= bulk_lane.CHUNKS_A_PROCESS * transport.processes
 
 
 def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -> None:
@@ -170,11 +88,11 @@ def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -
 
 
 def test_progress_ends_with_the_whole_file(source: Path, target: Path) -> None:
-    seen: list[CsvProgress] = []
+    seen: list[BulkProgress] = []
     _run(source, target, progress=seen.append)
     last = seen[-1]
     assert (last.rows, last.rejected, last.version) == (3, 1, 4)
-    assert last.bytes_done == last.bytes_total == source.stat().st_size
+    assert last.done == last.total == source.stat().st_size
 
 
 def test_a_file_with_a_header_alone_has_no_rows(source: Path, target: Path) -> None:
@@ -256,11 +174,11 @@ def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
 def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(csv_scoring, "PATIENCE_S", 0.01)
+    monkeypatch.setattr(bulk_lane, "PATIENCE_S", 0.01)
     transport = StubTransport(
         lambda request: answer(request) if request.operation is Operation.DESCRIBE else None
     )
-    transport.served = False
+    transport.processes = 0
     with pytest.raises(NoAnswer, match="no worker is alive"):
         _run(source, target, transport)
     assert _is_alone(source)

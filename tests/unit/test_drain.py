@@ -196,3 +196,42 @@ def test_a_worker_without_a_store_serves_nothing_and_says_so(redis: Redis, tmp_p
     request = ask(redis, [{"x": 1}])
     worker.step()
     assert result(redis, request).error is not None
+
+
+def test_a_chunk_whose_job_is_alive_is_scored(redis: Redis, worker: InProcessWorker) -> None:
+    job = new_id()
+    redis.zadd(KEYS.jobs, {job: 1e15})
+    request = ask(redis, [{"x": 1}], Lane.BULK, job=job)
+    worker.step()
+    assert result(redis, request).values == [2]
+    ttl: Any = redis.pttl(KEYS.result(request.id))
+    assert 0 < ttl <= 60_000
+
+
+@pytest.mark.parametrize("lease", [None, 1.0])
+def test_a_chunk_whose_client_is_gone_leaves_without_a_trace(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler, lease: float | None
+) -> None:
+    job = new_id()
+    if lease is not None:
+        redis.zadd(KEYS.jobs, {job: lease})
+    request = ask(redis, [{"x": 1}], Lane.BULK, job=job, reply_to="a" * 32)
+    other = ask(redis, [{"x": 3}], Lane.BULK)
+    while worker.step():
+        pass
+    assert doubler.sizes == [1]
+    assert result(redis, other).values == [6]
+    assert redis.xlen(KEYS.lane(Lane.BULK)) == 0
+    assert redis.exists(KEYS.result(request.id), KEYS.reply("a" * 32)) == 0
+
+
+def test_online_requests_go_before_chunks_that_came_first(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler
+) -> None:
+    for _ in range(3):
+        ask(redis, [{"x": 1}, {"x": 2}], Lane.BULK)
+    for _ in range(3):
+        ask(redis, [{"x": 3}])
+    while worker.step():
+        pass
+    assert doubler.sizes == [3, 2, 2, 2]

@@ -1,0 +1,121 @@
+"""Has the pieces of an input scored: which version it is, and then their answers in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing
+from typing import TypeVar
+
+from scoreline_client.bulk.lane import BulkJob, PieceSize
+from scoreline_client.bulk.pieces import Described, Piece, Place, Reader
+from scoreline_client.bulk.window import in_order
+from scoreline_client.codes import Code
+from scoreline_client.errors import NoAnswer, RequestRefused
+from scoreline_client.keys import Lane
+from scoreline_client.requests import raise_refusal
+from scoreline_client.transport import Transport
+from scoreline_client.wire import Answer, Operation, Request, new_id
+
+CHUNK_EXPIRES_MS = 3_600_000
+DESCRIBE_TIMEOUT_S = 10.0
+
+_Item = TypeVar("_Item")
+
+
+async def describe(transport: Transport, ref: str) -> Described:
+    """Which version a reference names now, and what it needs.
+
+    Raises:
+        UnknownModel: none.
+    """
+    request = Request(
+        id=new_id(),
+        model=ref,
+        operation=Operation.DESCRIBE,
+        reply_to=transport.client_id,
+        expires_ms=int(DESCRIBE_TIMEOUT_S * 1000),
+    )
+    answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
+    raise_refusal(answer)
+    return Described.of(answer)
+
+
+async def answers(
+    transport: Transport,
+    described: Described,
+    reader: Reader,
+    place: Place,
+    *,
+    total_bytes: int | None,
+) -> AsyncGenerator[tuple[Piece, Answer]]:
+    """Every piece from a place on with its answer, in order, as one bulk job.
+
+    Raises:
+        RequestRefused: a piece as a whole cannot be scored.
+        NoAnswer, QueueFull, ServerUnreachable: the service is gone for too long.
+    """
+    async with BulkJob(transport) as job:
+        size = PieceSize(total_bytes, job.window)
+        pieces = reader.pieces(place, lambda: size.bytes)
+
+        async def ask(piece: Piece) -> Answer:
+            return await job.ask(
+                lambda job_id: Request(
+                    id=new_id(),
+                    model=described.ref,
+                    body=piece.body,
+                    codec=piece.codec,
+                    options=piece.options,
+                    reply_to=transport.client_id,
+                    expires_ms=CHUNK_EXPIRES_MS,
+                    job=job_id,
+                )
+            )
+
+        async with aclosing(in_order(pieces, ask, lambda: job.window)) as answered:
+            async for piece, answer in answered:
+                _check_count(piece, answer)
+                size.learn(len(piece.body), answer.timings.get("scored_ms", 0.0))
+                yield piece, answer
+
+
+async def answers_in_time(
+    transport: Transport,
+    items: Iterator[_Item],
+    build: Callable[[_Item, str], Request],
+    *,
+    timeout_s: float,
+) -> AsyncGenerator[tuple[_Item, Answer]]:
+    """Every item with its answer, in order, as one bulk job that has only so much time.
+
+    `build` makes the request for an item, given the job's id.
+
+    Raises:
+        NoAnswer: the time was up; otherwise as for `answers`.
+    """
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    async with BulkJob(transport) as job:
+
+        async def ask(item: _Item) -> Answer:
+            try:
+                async with asyncio.timeout_at(deadline):
+                    return await job.ask(lambda job_id: build(item, job_id))
+            except NoAnswer:
+                raise
+            except TimeoutError:
+                raise NoAnswer(job.id, timeout_s, await transport.diagnose()) from None
+
+        async with aclosing(in_order(items, ask, lambda: job.window)) as answered:
+            async for pair in answered:
+                yield pair
+
+
+def _check_count(piece: Piece, answer: Answer) -> None:
+    if answer.records != piece.count:
+        where = f" (line {piece.start.line})" if piece.start.line else ""
+        message = (
+            f"the worker answered {answer.records} rows for the {piece.count} rows from row "
+            f"{piece.start.row}{where} on"
+        )
+        raise RequestRefused(Code.INTERNAL, message)

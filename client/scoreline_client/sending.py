@@ -1,0 +1,44 @@
+"""Requests that are on their way, and how many of them leave in one call."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable
+
+from scoreline_client.keys import Lane
+from scoreline_client.wire import Answer, Request
+
+REQUESTS_AT_ONCE = 256
+BYTES_AT_ONCE = 4 << 20
+
+
+class Waiting:
+    """A request whose answer is awaited."""
+
+    __slots__ = ("future", "job_ttl_ms", "lane", "repeated", "request", "since")
+
+    def __init__(
+        self, request: Request, lane: Lane, future: asyncio.Future[Answer], job_ttl_ms: int
+    ) -> None:
+        self.request = request
+        self.lane = lane
+        self.future = future
+        self.job_ttl_ms = job_ttl_ms
+        self.since = time.monotonic()
+        self.repeated = False
+        """Whether it may be queued twice; then its result must stay, or there would be a second."""
+
+
+def parts_of(waiting: list[Waiting]) -> Iterable[list[Waiting]]:
+    """Slices that neither block the server for long nor fill its buffers."""
+    part: list[Waiting] = []
+    size = 0
+    for one in waiting:
+        if part and (len(part) >= REQUESTS_AT_ONCE or size > BYTES_AT_ONCE):
+            yield part
+            part, size = [], 0
+        part.append(one)
+        size += len(one.request.body)
+    if part:
+        yield part

@@ -1,0 +1,138 @@
+"""A bulk job's client against the worker's own code, with nothing in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scoreline_artifacts import Schema
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_client.bulk.options import BulkOptions
+from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
+from scoreline_client.bulk.scoring import score_file
+from scoreline_client.errors import QueueFull
+from scoreline_client.keys import Lane
+from scoreline_client.settings import ClientSettings
+from scoreline_client.transport import Transport
+from scoreline_client.wire import Answer, ModelRef, Request
+from scoreline_tasks.batching import Batcher, Limits
+from scoreline_tasks.models import Models
+from scoreline_tasks.request_queue import Entry
+
+
+class Threshold:
+    """Says yes to what is over 5, with the same probabilities for all."""
+
+    classes_ = np.array(["no", "yes"])
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.where(frame["a"] > 5, "yes", "no")
+
+    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.tile([0.25, 0.75], (len(frame), 1))
+
+
+LOADED = LoadedVersion.of(Threshold(), "threshold", 4, Schema.infer(pd.DataFrame({"a": [1.5]})))
+
+
+class _OneModel:
+    def resolve(self, ref: ModelRef) -> LoadedVersion:
+        return LOADED
+
+
+_BATCHER = Batcher(cast("Models", _OneModel()), Limits(1 << 24, 100_000))
+
+
+def answer(request: Request) -> Answer:
+    """What a worker answers."""
+    pairs = [one if isinstance(one, bytes) else str(one).encode() for one in request.encode()]
+    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+    (finished,) = _BATCHER.answer([Entry(Lane.BULK, b"1000-0", fields)], 1000)
+    return Answer.decode(finished.answer)
+
+
+class StubTransport:
+    """Hands every request to a function, and answers the newest first."""
+
+    client_id = "0" * 32
+
+    def __init__(self, respond: Callable[[Request], Answer | None] = answer) -> None:
+        self.sent: list[tuple[Request, Lane]] = []
+        self.most_waiting = 0
+        self.processes = 2
+        self.jobs = 1
+        self.ended: list[str] = []
+        self._respond = respond
+        self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
+
+    def send(self, request: Request, lane: Lane) -> asyncio.Future[Answer]:
+        self.sent.append((request, lane))
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        self._waiting.append((request, future))
+        self.most_waiting = max(self.most_waiting, len(self._waiting))
+        loop.call_later(0.001, self._answer_newest)
+        return future
+
+    def _answer_newest(self) -> None:
+        request, future = self._waiting.pop()
+        try:
+            found = self._respond(request)
+        except QueueFull as full:
+            future.set_exception(full)
+            return
+        if found is not None and not future.done():
+            future.set_result(found)
+
+    async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
+        return await self.send(request, lane)
+
+    async def process_count(self) -> int:
+        return self.processes
+
+    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
+        return True, self.jobs
+
+    async def end_job(self, job: str) -> None:
+        self.ended.append(job)
+
+    async def is_lost(self, request: Request) -> bool:
+        return False
+
+    async def diagnose(self) -> str:
+        return "no worker is alive"
+
+
+def run(
+    source: Path | str,
+    target: Path | str,
+    *,
+    transport: StubTransport | None = None,
+    model: str = "threshold",
+    progress: Callable[[BulkProgress], None] | None = None,
+    state: Path | str = "",
+    **options: Any,
+) -> ScoreSummary:
+    """Score a file against the worker's code."""
+    return asyncio.run(
+        score_file(
+            cast("Transport", transport or StubTransport()),
+            ClientSettings(state=str(state)),
+            model,
+            str(source),
+            str(target),
+            options=BulkOptions(**options),
+            progress=progress,
+        )
+    )
+
+
+def names_in(folder: Path) -> list[str]:
+    """What is in a directory."""
+    return sorted(one.name for one in folder.iterdir())

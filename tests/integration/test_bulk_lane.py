@@ -1,0 +1,232 @@
+"""Bulk jobs share a fleet in turns, and leave nothing behind when they go."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from redis import Redis
+
+from scoreline_client import AsyncClient, ClientSettings
+from scoreline_client.bulk import lane
+from scoreline_client.bulk.lane import BulkJob
+from scoreline_client.errors import RequestRefused
+from scoreline_client.fleet import ProcessReport, send_report
+from scoreline_client.keys import GROUP, Keys, Lane
+from scoreline_client.wire import Answer, Request, new_id
+from tests.stub_worker import StubWorker, double
+
+KEYS = Keys("default")
+BULK = KEYS.lane(Lane.BULK)
+
+
+@pytest.fixture(autouse=True)
+def _two_processes(redis_client: Redis) -> None:
+    """A fleet that reports, so that a job's share is known."""
+    for pid in (1, 2):
+        report = ProcessReport(
+            name=f"stub/{pid}", host="here", pid=pid, started_at=0.0, reported_at=2e9
+        )
+        send_report(redis_client, KEYS, report)
+
+
+@pytest.fixture
+async def other_client(client_settings: ClientSettings) -> AsyncIterator[AsyncClient]:
+    async with AsyncClient(settings=client_settings) as client:
+        yield client
+
+
+def _request(client: AsyncClient, body: bytes = b'[{"x":1}]') -> Any:
+    def build(job: str) -> Request:
+        return Request(
+            id=new_id(), model="m", body=body, reply_to=client.transport.client_id, job=job
+        )
+
+    return build
+
+
+async def _score(job: BulkJob, client: AsyncClient, chunks: int) -> None:
+    """Keep a window of chunks on their way until all are answered."""
+    running: set[asyncio.Task[Answer]] = set()
+    for _ in range(chunks):
+        while len(running) >= job.window:
+            _, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        running.add(asyncio.create_task(job.ask(_request(client))))
+    await asyncio.gather(*running)
+
+
+def _answer_one(worker: StubWorker) -> str | None:
+    """Answer the first chunk of the lane; returns its job."""
+    streams: Any = {BULK: ">"}
+    reply: Any = worker.redis.xreadgroup(GROUP, "stub", streams, count=1) or {}
+    parts = reply.values() if isinstance(reply, dict) else [one for _, one in reply]
+    for part in parts:
+        for entry, fields in part[0] if isinstance(reply, dict) else part:
+            request = Request.decode(fields)
+            worker.answer(Lane.BULK, entry, request, double(request))
+            return request.job
+    return None
+
+
+def _left(redis: Redis) -> list[str]:
+    """All keys but those of the fleet itself."""
+    kept = {*map(KEYS.lane, Lane), KEYS.processes, KEYS.process("stub/1"), KEYS.process("stub/2")}
+    found: Any = redis.keys("*")
+    return sorted({name.decode() for name in found} - kept)
+
+
+async def test_ten_jobs_take_turns(
+    client: AsyncClient, worker: StubWorker, eventually: Any
+) -> None:
+    jobs = [BulkJob(client.transport) for _ in range(10)]
+    served: list[str] = []
+    for job in jobs:
+        await job.__aenter__()
+    for job in jobs:
+        await job._renew()  # now each knows that there are ten
+    running = [asyncio.create_task(_score(job, client, 12)) for job in jobs]
+    while not all(task.done() for task in running):
+        waiting: Any = worker.redis.xlen(BULK)
+        assert waiting <= len(jobs)
+        if waiting == sum(not task.done() for task in running):
+            served += [one for one in [_answer_one(worker)] if one]
+        await asyncio.sleep(0)
+    for job in jobs:
+        await job.__aexit__()
+    assert len(served) == 120
+    for seen in range(10, len(served) + 1, 10):
+        counts = Counter(served[:seen])
+        assert max(counts.values()) - min(counts[job.id] for job in jobs) <= 1, seen
+
+
+async def test_a_job_takes_a_smaller_share_when_others_come(
+    client: AsyncClient, worker: StubWorker
+) -> None:
+    async with BulkJob(client.transport) as first:
+        assert first.window == 4
+        async with BulkJob(client.transport), BulkJob(client.transport):
+            await first._renew()
+            assert first.window == 2
+        await first._renew()
+        assert first.window == 4
+
+
+async def test_a_job_that_is_cancelled_frees_the_queue_at_once(
+    client: AsyncClient, other_client: AsyncClient, worker: StubWorker, eventually: Any
+) -> None:
+    async with BulkJob(other_client.transport) as other:
+        kept = asyncio.create_task(other.ask(_request(other_client)))
+
+        async def run() -> None:
+            async with BulkJob(client.transport) as job:
+                await asyncio.gather(*(job.ask(_request(client)) for _ in range(4)))
+
+        task = asyncio.create_task(run())
+        await asyncio.to_thread(eventually, lambda: worker.redis.xlen(BULK) == 5)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        assert worker.redis.xlen(BULK) == 1
+        assert _answer_one(worker) == other.id
+        assert (await kept).values == [2]
+
+
+async def test_a_job_that_is_done_leaves_nothing_behind(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any
+) -> None:
+    with worker.serving():
+        async with BulkJob(client.transport) as job:
+            await _score(job, client, 20)
+    await client.close()
+    await asyncio.to_thread(eventually, lambda: _left(redis_client) == [])
+
+
+async def test_what_a_client_that_died_has_left_goes_with_its_lease(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    await client.transport.renew_job("f" * 32, 60_000)
+    left: Any = redis_client.pttl(KEYS.jobs)
+    assert 0 < left <= 60_000
+
+
+async def test_chunks_that_were_lost_with_the_lease_are_sent_again(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(lane, "RENEW_EVERY_S", 0.01)
+    async with BulkJob(client.transport) as job:
+        asked = asyncio.create_task(job.ask(_request(client)))
+        await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
+        redis_client.flushall()
+        redis_client.xgroup_create(BULK, GROUP, id="0", mkstream=True)
+        await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
+        _answer_one(worker)
+        assert (await asked).values == [2]
+
+
+async def test_a_chunk_of_which_nothing_is_left_is_sent_again(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(lane, "PATIENCE_S", 0.02)
+    async with BulkJob(client.transport) as job:
+        asked = asyncio.create_task(job.ask(_request(client)))
+        await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
+        first = worker.take()
+        redis_client.xdel(BULK, first[0][1])
+        await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
+        _answer_one(worker)
+        assert (await asked).values == [2]
+
+
+async def test_a_chunk_that_takes_long_is_not_sent_again(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    looks = 0
+    is_lost = client.transport.is_lost
+
+    async def look(request: Request) -> bool:
+        nonlocal looks
+        looks += 1
+        return await is_lost(request)
+
+    monkeypatch.setattr(client.transport, "is_lost", look)
+    monkeypatch.setattr(lane, "PATIENCE_S", 0.01)
+    async with BulkJob(client.transport) as job:
+        asked = asyncio.create_task(job.ask(_request(client)))
+        await asyncio.to_thread(eventually, lambda: looks > 3)
+        assert redis_client.xlen(BULK) == 1
+        _answer_one(worker)
+        assert (await asked).values == [2]
+
+
+async def test_a_chunk_that_is_refused_is_not_asked_again(
+    client: AsyncClient, worker: StubWorker
+) -> None:
+    from tests.stub_worker import refuse
+
+    with worker.serving(refuse("E_INTERNAL", "broken")):
+        async with BulkJob(client.transport) as job:
+            with pytest.raises(RequestRefused, match="broken"):
+                await job.ask(_request(client))
+    assert len(worker.seen) == 1
+
+
+async def test_many_records_are_sent_a_few_requests_at_a_time(
+    client: AsyncClient, worker: StubWorker
+) -> None:
+    most = 0
+
+    def look(request: Request) -> Answer:
+        nonlocal most
+        waiting: Any = worker.redis.xlen(BULK)
+        most = max(most, waiting)
+        return double(request)
+
+    with worker.serving(look):
+        found = await client.predict_many("m", [{"x": number} for number in range(20_500)])
+    assert [one.value for one in found] == [2 * number for number in range(20_500)]
+    assert most <= 4

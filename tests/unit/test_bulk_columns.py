@@ -1,0 +1,239 @@
+"""An output has the columns that were asked for, in every format, and the rows are never touched."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from scoreline_client.bulk.options import BulkOptions, MaxErrors
+from scoreline_client.errors import FileRefused, SettingsError
+from tests.bulk import run
+
+CSV = 'id,note,a\n007,"x, y",9\n12345678901234567890,,bad\n'
+
+
+def _csv(tmp_path: Path, **options: Any) -> list[str]:
+    (tmp_path / "in.csv").write_text(CSV)
+    run(tmp_path / "in.csv", tmp_path / "out.csv", **options)
+    return (tmp_path / "out.csv").read_text().splitlines()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"keep": ("a", "id")}, ["a,id,", "9,007,", "bad,12345678901234567890,"]),
+        ({"drop": ("note",)}, ["id,a,", "007,9,", "12345678901234567890,bad,"]),
+        ({"id": "id"}, ["id,prediction,", "007,yes,", "12345678901234567890,,"]),
+        ({"id": "id", "keep": ("note",)}, ["id,note,", '007,"x, y",', "12345678901234567890,,"]),
+        ({"only_predictions": True}, ["prediction,", "yes,0.25", ",,,"]),
+        (
+            {"only_predictions": True, "outputs": ("probability_yes", "prediction")},
+            ["probability_yes,prediction", "0.75,yes", ","],
+        ),
+        (
+            {"rename": {"id": "patient", "prediction": "answer"}},
+            ["patient,note,a,answer,probability_no", '007,"x, y",9,yes', "123"],
+        ),
+    ],
+)
+def test_a_csv_file_has_the_columns_that_were_asked_for(
+    tmp_path: Path, options: dict[str, Any], expected: list[str]
+) -> None:
+    lines = _csv(tmp_path, **options)
+    assert len(lines) == len(expected)
+    assert all(line.startswith(one) for line, one in zip(lines, expected, strict=True)), lines
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"keep": ("ID",)}, "no column 'ID' to keep; did you mean 'id'"),
+        ({"drop": ("nothing",)}, "no column 'nothing' to drop; there are 'id', 'note', 'a'"),
+        ({"outputs": ("probability_maybe",)}, "does not answer with 'probability_maybe'"),
+        ({"rename": {"idd": "x"}}, "no column 'idd' to rename; did you mean 'id'"),
+        ({"rename": {"id": "error"}}, "column 'error' is there already.*--rename error="),
+    ],
+)
+def test_columns_that_cannot_be_had_refuse_the_file(
+    tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(FileRefused, match=message):
+        _csv(tmp_path, **options)
+
+
+def test_a_column_that_the_output_adds_must_not_be_there_already(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,prediction\n9,old\n")
+    with pytest.raises(FileRefused, match="--rename prediction="):
+        run(tmp_path / "in.csv", tmp_path / "out.csv")
+    run(tmp_path / "in.csv", tmp_path / "old.csv", rename={"prediction": "old"})
+    assert (tmp_path / "old.csv").read_text().startswith("a,old,prediction,probability_no")
+    run(tmp_path / "in.csv", tmp_path / "out.csv", drop=("prediction",))
+    assert (tmp_path / "out.csv").read_text().startswith("a,prediction,probability_no")
+
+
+def _jsonl(tmp_path: Path, text: str, **options: Any) -> list[dict[str, Any]]:
+    (tmp_path / "in.jsonl").write_text(text)
+    run(tmp_path / "in.jsonl", tmp_path / "out.jsonl", **options)
+    return [orjson.loads(line) for line in (tmp_path / "out.jsonl").read_bytes().splitlines()]
+
+
+def test_a_line_of_json_gets_its_answers_as_further_fields(tmp_path: Path) -> None:
+    good, bad = _jsonl(tmp_path, '{"id":"007","a":9}\n{"id":"8","a":"x"}\n')
+    assert good == {
+        "id": "007",
+        "a": 9,
+        "prediction": "yes",
+        "probability_no": 0.25,
+        "probability_yes": 0.75,
+        "error": None,
+    }
+    assert (bad["prediction"], bad["probability_no"]) == (None, None)
+    assert bad["error"].startswith("E_TYPE: ")
+
+
+def test_a_line_that_is_no_json_costs_that_row(tmp_path: Path) -> None:
+    text = '{"a":9}\n\n{"a":9},{"a":1}\n{"a":[9\n]}\n7\n{"a":1}\n'
+    rows = _jsonl(tmp_path, text)
+    errors = [str(row["error"])[:6] for row in rows]
+    assert errors == ["None", "E_JSON", "E_JSON", "E_JSON", "E_TYPE", "None"]
+    report = (tmp_path / "out.jsonl.errors.csv").read_text().splitlines()
+    assert [line.split(",")[:2] for line in report[1:]] == [
+        ["2", "3"],
+        ["3", "4"],
+        ["4", "5"],
+        ["5", "6"],
+    ]
+
+
+def test_a_number_of_thirty_digits_stays_what_it_is(tmp_path: Path) -> None:
+    number = "123456789012345678901234567890"
+    _jsonl(tmp_path, f'{{"id":{number},"f":1.10,"a":9,"b":1}}\n', keep=("id", "f", "a"))
+    line = (tmp_path / "out.jsonl").read_text()
+    assert line.startswith(f'{{"id":{number},"f":1.10,"a":9,"prediction":"yes"')
+
+
+def test_json_objects_have_the_fields_that_were_asked_for(tmp_path: Path) -> None:
+    (row,) = _jsonl(tmp_path, '{"id":1,"a":9}\n', id="id", outputs=("prediction",))
+    assert row == {"id": 1, "prediction": "yes"}
+    (row,) = _jsonl(tmp_path, '{"id":1,"a":9}\n', only_predictions=True, rename={"error": "why"})
+    assert list(row) == ["prediction", "probability_no", "probability_yes", "why"]
+
+
+def test_a_field_that_the_output_adds_must_not_be_there_already(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="line 2: 'error' is there already"):
+        _jsonl(tmp_path, '{"a":1}\n{"a":1,"error":2}\n')
+    (row,) = _jsonl(tmp_path, '{"a":9,"error":2}\n', rename={"error": "old"}, restart=True)
+    assert (row["old"], row["error"], row["prediction"]) == (2, None, "yes")
+
+
+def _parquet(tmp_path: Path, table: Any, **options: Any) -> Any:
+    pq.write_table(table, tmp_path / "in.parquet", row_group_size=2)
+    run(tmp_path / "in.parquet", tmp_path / "out.parquet", **options)
+    return pq.read_table(tmp_path / "out.parquet")
+
+
+def test_parquet_keeps_its_types_and_gets_the_answers_as_columns(tmp_path: Path) -> None:
+    table = pa.table(
+        {
+            "id": pa.array(["007", "8", "9"]).dictionary_encode(),
+            "when": pa.array([1, 2, None], pa.timestamp("us")),
+            "a": pa.array([9.0, None, 1.0]),
+        }
+    )
+    out = _parquet(tmp_path, table)
+    assert out.select(["id", "when", "a"]).to_pylist() == table.to_pylist()
+    assert out.schema.field("when").type == pa.timestamp("us")
+    assert out.column("prediction").to_pylist() == ["yes", None, "no"]
+    assert out.column("error").to_pylist()[1].startswith("E_NULL")
+
+
+def test_parquet_has_the_columns_that_were_asked_for(tmp_path: Path) -> None:
+    out = _parquet(
+        tmp_path, pa.table({"id": [1], "a": [9.0]}), id="id", outputs=("prediction",),
+        rename={"prediction": "answer"},
+    )  # fmt: skip
+    assert out.to_pylist() == [{"id": 1, "answer": "yes"}]
+
+
+def test_parquet_without_rows_is_a_file_without_rows(tmp_path: Path) -> None:
+    out = _parquet(tmp_path, pa.table({"a": pa.array([], pa.float64())}))
+    assert out.column_names == ["a", "prediction", "probability_no", "probability_yes", "error"]
+
+
+def test_parquet_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="missing: 'a'; did you mean 'A'"):
+        _parquet(tmp_path, pa.table({"A": [1.0]}))
+
+
+def test_parquet_that_is_none_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"x" * 50)
+    with pytest.raises(FileRefused, match="the Parquet file cannot be read"):
+        run(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+def test_another_format_than_the_inputs_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(CSV)
+    with pytest.raises(FileRefused, match="the input is csv and the output would be parquet"):
+        run(tmp_path / "in.csv", tmp_path / "out.parquet")
+
+
+def test_an_option_that_says_nothing_of_a_format_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="delimiter is ';'; expected none: the input is jsonl"):
+        _jsonl(tmp_path, '{"a":1}\n', delimiter=";")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": ";;"}, "delimiter is ';;'"),
+        ({"decimal": ",", "delimiter": ","}, "another character than the delimiter"),
+        ({"encoding": "klingon"}, "encoding is 'klingon'"),
+        ({"encoding": "rot13"}, "an encoding of text"),
+        ({"keep": ("a",), "drop": ("b",)}, "keep is True; expected it without drop"),
+        ({"only_predictions": True, "id": "a"}, "without id"),
+        ({"resume": True, "restart": True}, "either resume or restart"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        BulkOptions(**options)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "x%", "1 %2"])
+def test_a_limit_for_errors_is_a_number_or_a_share(text: str) -> None:
+    with pytest.raises(SettingsError, match="max_errors"):
+        MaxErrors.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rejected", "rows", "at_end", "stops"),
+    [
+        ("5", 5, 10, False, False),
+        ("5", 6, 10, False, True),
+        ("10%", 6, 10, False, False),
+        ("10%", 6, 10, True, True),
+        ("10%", 101, 1000, False, True),
+        ("10%", 100, 1000, True, False),
+        ("0", 1, 1, False, True),
+    ],
+)
+def test_a_run_stops_when_more_rows_are_rejected_than_that(
+    text: str, rejected: int, rows: int, at_end: bool, stops: bool
+) -> None:
+    assert MaxErrors.parse(text).exceeded(rejected, rows, at_end=at_end) is stops
+
+
+def test_a_summary_and_its_progress_are_json() -> None:
+    from scoreline_client.bulk.progress import BulkProgress
+
+    now = BulkProgress(
+        rows=50, rejected=1, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=25.0,
+        seconds_left=6.0, version=3, source="in.csv",
+    )  # fmt: skip
+    assert json.loads(json.dumps(now.as_json()))["percent"] == 25.0

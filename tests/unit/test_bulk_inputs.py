@@ -1,0 +1,228 @@
+"""Inputs and outputs may be anywhere, and compressed."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from backports import zstd
+
+from scoreline_client.bulk import lane
+from scoreline_client.bulk.many import is_done, is_many, outputs_for
+from scoreline_client.bulk.output import Target
+from scoreline_client.errors import FileRefused
+from tests.bulk import names_in, run
+
+CSV = "id,a\n1,9\n2,x\n"
+OUT = "id,a,prediction,probability_no,probability_yes,error"
+
+
+@pytest.fixture
+def memory() -> Iterator[Any]:
+    """An object store that is only there in this process."""
+    fs = fsspec.filesystem("memory")
+    fs.store.clear()
+    yield fs
+    fs.store.clear()
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    path.write_text(CSV)
+    return path
+
+
+def _lines(data: bytes) -> list[str]:
+    return data.decode().splitlines()
+
+
+def test_a_url_is_read_and_written(memory: Any, tmp_path: Path) -> None:
+    memory.pipe_file("/bucket/in.csv", CSV.encode())
+    summary = run("memory://bucket/in.csv", "memory://bucket/out.csv", state=tmp_path)
+    assert summary.rows == 2
+    assert _lines(memory.cat_file("/bucket/out.csv"))[:2] == [OUT, "1,9,yes,0.25,0.75,"]
+    assert _lines(memory.cat_file("/bucket/out.csv.errors.csv"))[1].startswith("2,3,a,")
+    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+
+
+def test_a_url_of_parquet_is_read_out_of_order(memory: Any, tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with memory.open("/bucket/in.parquet", "wb") as file:
+        pq.write_table(pa.table({"a": [9.0, 1.0]}), file)
+    run("memory://bucket/in.parquet", "memory://bucket/out.parquet", state=tmp_path)
+    with memory.open("/bucket/out.parquet", "rb") as file:
+        assert pq.read_table(file).column("prediction").to_pylist() == ["yes", "no"]
+
+
+def test_a_run_into_a_url_is_resumed(
+    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SMALLEST_BYTES", "FIRST_BYTES", "LARGEST_BYTES"):
+        monkeypatch.setattr(lane, name, 2048)
+    memory.pipe_file("/bucket/in.csv", b"id,a\n" + b"1,9\n" * 5000)
+
+    class _Killed(Exception):
+        pass
+
+    def kill(now: Any) -> None:
+        if now.rows > 2000:
+            raise _Killed
+
+    urls = ("memory://bucket/in.csv", "memory://bucket/out.csv")
+    with pytest.raises(_Killed):
+        run(*urls, state=tmp_path, progress=kill)
+    assert not memory.exists("/bucket/out.csv")
+    assert run(*urls, state=tmp_path, resume=True).notes[-1].startswith("resumed behind row 2,")
+    assert len(_lines(memory.cat_file("/bucket/out.csv"))) == 5001
+
+
+def test_a_url_that_changed_since_is_not_resumed(memory: Any, tmp_path: Path) -> None:
+    memory.pipe_file("/bucket/in.csv", CSV.encode())
+    urls = ("memory://bucket/in.csv", "memory://bucket/out.csv")
+    with pytest.raises(FileRefused, match="changed or replaced while"):
+        run(
+            *urls,
+            state=tmp_path,
+            progress=lambda _: memory.pipe_file("/bucket/in.csv", b"id,a\n3,1\n"),
+        )
+    with pytest.raises(FileRefused, match="the input is not the same as then"):
+        run(*urls, state=tmp_path, resume=True)
+
+
+def test_a_kind_of_url_that_nobody_knows_is_refused(source: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="klingon"):
+        run(source, "klingon://bucket/out.csv", state=tmp_path)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+def test_an_output_is_compressed_as_its_name_says(source: Path, ending: str) -> None:
+    run(source, source.with_name("plain.csv"))
+    target = source.with_name("out.csv" + ending)
+    run(source, target)
+    unpack = gzip.decompress if ending == ".gz" else zstd.decompress
+    assert unpack(target.read_bytes()) == source.with_name("plain.csv").read_bytes()
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, zstd.compress])
+def test_members_of_a_compressed_input_follow_each_other(tmp_path: Path, compress: Any) -> None:
+    source = tmp_path / "in"
+    source.write_bytes(compress(b"id,a\n1,9\n2,") + compress(b"1\n"))
+    assert run(source, tmp_path / "out.csv").rows == 2
+
+
+def test_standard_input_and_output_stand_in_a_pipe(
+    source: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    class _Input:
+        buffer = io.BytesIO(gzip.compress(CSV.encode()))
+
+    monkeypatch.setattr(sys, "stdin", _Input())
+    run("-", "-")
+    assert _lines(capfdbinary.readouterr().out)[:2] == [OUT, "1,9,yes,0.25,0.75,"]
+    assert names_in(source.parent) == ["in.csv"]
+
+
+def test_standard_input_cannot_be_resumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class _Input:
+        buffer = io.BytesIO(CSV.encode())
+
+    monkeypatch.setattr(sys, "stdin", _Input())
+    with pytest.raises(FileRefused, match="cannot be read twice"):
+        run("-", tmp_path / "out.csv", resume=True)
+    assert names_in(tmp_path) == []
+
+
+def test_standard_output_cannot_be_resumed(source: Path) -> None:
+    with pytest.raises(FileRefused, match="name an output file"):
+        run(source, "-", resume=True)
+
+
+def test_text_in_utf_16_becomes_utf_8(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.csv", tmp_path / "out.csv"
+    source.write_bytes("größe,a\n1ß,9\n".encode("utf-16"))
+    summary = run(source, target, encoding="utf-16")
+    assert target.read_text().splitlines()[1] == "1ß,9,yes,0.25,0.75,"
+    assert "the output is UTF-8 (the input is utf-16)" in summary.notes
+
+
+def test_text_that_is_not_in_the_encoding_that_was_named_is_refused(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes("id,a\n1,9\n".encode("utf-16-le") + b"x")
+    with pytest.raises(FileRefused, match="the text is not utf-16-le: truncated data"):
+        run(source, tmp_path / "out.csv", encoding="utf-16-le")
+
+
+def test_a_report_of_an_earlier_run_does_not_stay(source: Path) -> None:
+    target = source.with_name("out.csv")
+    run(source, target)
+    assert "out.csv.errors.csv" in names_in(source.parent)
+    source.write_text("id,a\n1,9\n")
+    run(source, target)
+    assert names_in(source.parent) == ["in.csv", "out.csv"]
+
+
+def test_a_pattern_gives_each_file_its_output_in_a_directory(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.csv", "c.txt"):
+        (tmp_path / name).write_text(CSV)
+    pairs = outputs_for([str(tmp_path / "*.csv")], str(tmp_path / "out"))
+    assert [(Path(one).name, Path(other).name) for one, other in pairs] == [
+        ("a.csv", "a.csv"),
+        ("b.csv", "b.csv"),
+    ]
+    assert (tmp_path / "out").is_dir()
+
+
+def test_a_pattern_of_a_url_is_expanded(memory: Any) -> None:
+    memory.pipe_file("/bucket/a.csv", b"")
+    memory.pipe_file("/bucket/b.csv", b"")
+    pairs = outputs_for(["memory://bucket/*.csv"], "memory://scored")
+    assert pairs == [
+        ("memory:///bucket/a.csv", "memory://scored/a.csv"),
+        ("memory:///bucket/b.csv", "memory://scored/b.csv"),
+    ]
+
+
+def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="no file matches"):
+        outputs_for([str(tmp_path / "*.csv")], str(tmp_path / "out"))
+
+
+def test_two_inputs_of_one_name_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="would both go here"):
+        outputs_for(["x/a.csv", "y/a.csv"], str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize(
+    ("sources", "target", "many"),
+    [
+        (("a.csv",), "b.csv", False),
+        (("a.csv", "b.csv"), "out", True),
+        (("*.csv",), "out", True),
+        (("a.csv",), "out/", True),
+        (("a.csv",), "/tmp", True),
+        (("s3://b/a.csv",), "s3://b/c.csv", False),
+    ],
+)
+def test_several_inputs_go_into_a_directory(
+    sources: tuple[str, ...], target: str, many: bool
+) -> None:
+    assert is_many(sources, target) is many
+
+
+def test_an_output_that_is_younger_than_its_input_is_done(source: Path) -> None:
+    target = Target(str(source.with_name("out.csv")), "")
+    assert not is_done(str(source), target)
+    run(source, target.name)
+    assert is_done(str(source), target)
+    target.part.touch()
+    target.journal.touch()
+    assert not is_done(str(source), target)

@@ -1,0 +1,220 @@
+"""`scoreline score`: what it prints, and what its exit codes mean."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from scoreline_client import cli_score
+from scoreline_client.cli import main
+from scoreline_client.cli_progress import clock, sentence
+from scoreline_client.testing import FakeScoreline
+from tests.bulk import names_in
+
+
+@pytest.fixture(scope="module")
+def scoreline() -> Iterator[FakeScoreline]:
+    from tests.bulk import LOADED
+
+    with FakeScoreline(models={}) as fake:
+        fake._worker._models.add(LOADED)
+        yield fake
+
+
+@pytest.fixture
+def run(scoreline: FakeScoreline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    monkeypatch.setattr(cli_score, "AsyncClient", scoreline.async_client)
+
+    def call(*arguments: object) -> Result:
+        words = ["score", *map(str, arguments)]
+        monkeypatch.setattr(sys, "argv", ["scoreline", *words])
+        return CliRunner().invoke(main, words)
+
+    return call
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "in.csv"
+    path.write_text("id,a\n1,9\n2,x\n3,1\n")
+    return path
+
+
+def test_all_rows_scored_is_0(run: Callable[..., Result], source: Path) -> None:
+    source.write_text("id,a\n1,9\n")
+    done = run("threshold", source, source.with_name("out.csv"))
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "1 rows, 1 scored, 0 rejected, by threshold@4 in" in done.stdout
+
+
+def test_some_rows_rejected_is_1(run: Callable[..., Result], source: Path) -> None:
+    done = run("threshold", source, source.with_name("out.csv"))
+    assert done.exit_code == 1
+    assert "E_TYPE: 1" in done.stdout
+    assert "rejected rows are listed in" in done.stdout
+
+
+def test_a_file_that_is_refused_is_2(run: Callable[..., Result], source: Path) -> None:
+    done = run("threshold", source.with_name("none.csv"), source.with_name("out.csv"))
+    assert done.exit_code == 2
+    assert "cannot be read: No such file" in done.stderr
+
+
+def test_options_that_do_not_go_together_are_2(run: Callable[..., Result], source: Path) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), "--keep", "a", "--drop", "id")
+    assert done.exit_code == 2
+    assert "Error: keep" in done.stderr
+
+
+def test_too_many_errors_is_2_and_keeps_what_is_known(
+    run: Callable[..., Result], source: Path
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), "--max-errors", "10%")
+    assert done.exit_code == 2
+    assert "1 of the first 3 rows were rejected, more than 10%" in done.stderr
+    assert "out.csv.errors.csv.part" in names_in(source.parent)
+
+
+def test_an_unknown_model_is_2(run: Callable[..., Result], source: Path) -> None:
+    done = run("nobody", source, source.with_name("out.csv"))
+    assert done.exit_code == 2
+    assert names_in(source.parent) == ["in.csv"]
+
+
+def test_json_has_progress_on_stderr_and_the_summary_on_stdout(
+    run: Callable[..., Result], source: Path
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), "--json")
+    summary, progress = json.loads(done.stdout), json.loads(done.stderr.splitlines()[-1])
+    assert (summary["event"], summary["rows"], summary["rejected_by_code"]) == (
+        "summary",
+        3,
+        {"E_TYPE": 1},
+    )
+    assert (progress["event"], progress["percent"], progress["rows"]) == ("progress", 100.0, 3)
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(
+    run: Callable[..., Result], source: Path
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), "--quiet")
+    assert (done.stdout, done.stderr) == ("", "")
+
+
+def test_several_files_go_into_a_directory_and_a_bad_one_costs_no_other(
+    run: Callable[..., Result], source: Path
+) -> None:
+    (source.parent / "bad.csv").write_text("x\n1\n")
+    out = source.parent / "out"
+    done = run("threshold", source.parent / "*.csv", out)
+    assert done.exit_code == 2
+    assert names_in(out) == ["in.csv", "in.csv.errors.csv"]
+    assert "bad.csv: column missing: 'a'" in done.stderr
+
+
+def test_files_that_are_done_are_not_scored_again(run: Callable[..., Result], source: Path) -> None:
+    out = source.parent / "out"
+    run("threshold", source, f"{out}/")
+    done = run("threshold", source, f"{out}/", "--resume")
+    assert done.exit_code == 0
+    assert "is there already and younger" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
+def test_a_signal_ends_a_run_in_order_and_says_how_to_go_on(
+    run: Callable[..., Result],
+    source: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    number: int,
+    code: int,
+) -> None:
+    import os
+
+    monkeypatch.setattr(
+        cli_score, "shown_progress", lambda *_, **__: _Once(lambda _: os.kill(os.getpid(), number))
+    )
+    source.write_text("id,a\n" + "1,9\n" * 300_000)
+    done = run("threshold", source, source.with_name("out.csv"), "--restart")
+    assert done.exit_code == code
+    assert f"to go on: scoreline score threshold {source}" in done.stderr
+    assert done.stderr.rstrip().endswith("--resume")
+    assert {"out.csv.part", "out.csv.journal"} <= set(names_in(source.parent))
+    monkeypatch.undo()
+
+
+class _Once:
+    """A context in which a function is called with the first piece of news."""
+
+    def __init__(self, show: Callable[[object], None]) -> None:
+        self._show = show
+
+    def __enter__(self) -> Callable[[object], None]:
+        return self._call
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def _call(self, now: object) -> None:
+        show, self._show = self._show, lambda _: None
+        show(now)
+
+
+def test_names_with_a_comma_stand_in_quotes(run: Callable[..., Result], source: Path) -> None:
+    source.write_text('"i,d",a,b\n1,9,2\n')
+    run("threshold", source, source.with_name("out.csv"), "--keep", '"i,d",b', "--quiet")
+    assert source.with_name("out.csv").read_text().startswith('"i,d",b,prediction')
+
+
+def test_help_has_examples_and_exit_codes(run: Callable[..., Result]) -> None:
+    text = run("--help").stdout
+    assert "Examples:" in text
+    assert "Exit codes:" in text
+    assert "--resume" in text
+
+
+def test_a_time_span_is_shown_as_a_clock_does() -> None:
+    assert clock(3725.4) == "1:02:05"
+
+
+def test_progress_on_a_terminal_tells_what_the_run_says() -> None:
+    import io
+
+    from rich.console import Console
+
+    from scoreline_client.bulk.progress import BulkProgress
+    from scoreline_client.cli_progress import shown_progress
+
+    now = BulkProgress(
+        rows=5000, rejected=3, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=2500.0,
+        seconds_left=61.0, version=3, source="data/in.csv",
+    )  # fmt: skip
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with shown_progress(console, as_json=False, quiet=False) as show:
+        assert show is not None
+        show(now)
+    shown = text.getvalue()
+    for part in ("in.csv", "25.0 %", "5,000 rows", "2,500 rows/s", "0:01:01 left", "3 rejected"):
+        assert part in shown
+    assert "v3" in shown
+
+
+def test_a_summary_has_a_line_for_each_code_and_note() -> None:
+    from scoreline_client.bulk.progress import ScoreSummary
+
+    summary = ScoreSummary(
+        rows=3, scored=2, rejected=1, rejected_by_code={"E_TYPE": 1}, warnings={"W_X a": 2},
+        model="m", version=1, seconds=1.5, rows_per_s=2.0, source="in.csv", target="out.csv",
+        errors="out.csv.errors.csv", notes=("a note",),
+    )  # fmt: skip
+    assert sentence(summary).splitlines()[1:] == [
+        "  E_TYPE: 1",
+        "  W_X a: 2",
+        "  a note",
+        "  rejected rows are listed in out.csv.errors.csv",
+    ]

@@ -1,0 +1,197 @@
+"""What comes back for a chunk: the input's bytes, and answers where they are looked for."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from scoreline_artifacts import Schema
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_client.options import CsvChunk, Policy
+from scoreline_client.wire import WireError
+from scoreline_tasks.codec_csv import score_csv_chunk
+from scoreline_tasks.csv_formulas import is_formula
+from scoreline_tasks.scoring import CodecResult, RequestProblem
+from tests.csv_oracle import raw_rows
+
+COLUMNS = ("id", "a", "t")
+TRAINING = pd.DataFrame({"a": [1.0, 9.0] * 2, "t": ["x", "y"] * 2})
+FIELDS = st.one_of(
+    st.sampled_from(
+        ["1", "-2.5", "x", "", "=1", "+4", "-z", "@", '"a,b"', '"a""b"', '"\n"', 'q"', '"7"8', "é"]
+    ),
+    st.text(alphabet='a",\n\r=-1', max_size=5),
+)
+TEXTS = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_size=5).map(
+    lambda rows: "".join(f"{row}\n" for row in rows)
+)
+
+
+class Model:
+    classes_ = np.array([0, 1])
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return (frame["a"] > 5).to_numpy().astype(int)
+
+    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.tile([0.25, 0.75], (len(frame), 1))
+
+
+LOADED = LoadedVersion.of(Model(), "model", 1, Schema.infer(TRAINING))
+
+
+def _score(rows: str | bytes, **options: Any) -> CodecResult:
+    data = rows if isinstance(rows, bytes) else rows.encode()
+    given: dict[str, Any] = {"columns": COLUMNS, "first_row": 11, "first_line": 21, **options}
+    return score_csv_chunk(CsvChunk(**given).encode(data), LOADED)
+
+
+def _rows(text: str) -> list[list[str]]:
+    return [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+
+
+def _output(rows: str, **options: Any) -> list[list[str]]:
+    return _rows(bytes(_score(rows, **options).body).decode())
+
+
+@given(TEXTS)
+def test_each_line_begins_with_the_bytes_of_its_row(text: str) -> None:
+    alone = [(raw, bytes(_score(raw).body)) for _, raw, _ in raw_rows(text)]
+    assert b"".join(body for _, body in alone) == bytes(_score(text).body)
+    for raw, body in alone:
+        assert body.startswith(_without_line_end(raw).encode())
+
+
+def _without_line_end(raw: str) -> str:
+    is_closed = not bytes(_score(raw).body).decode().startswith(raw)
+    return re.sub(r"(\r\n|\r|\n)\Z", "", raw) if is_closed else raw
+
+
+@given(TEXTS)
+def test_chosen_columns_come_back_as_the_csv_module_reads_them_and_all_rows_are_as_wide(
+    text: str,
+) -> None:
+    output = _output(text, columns_out=[2, 0])
+    expected = [[*row, "", "", ""] for row in _rows(text)]
+    assert [row[:2] for row in output] == [[row[2], row[0]] for row in expected]
+    assert {len(row) for row in output} <= {2 + 4}
+
+
+@given(TEXTS, st.sampled_from([None, [0, 2]]))
+@example('","a,b","\n', None)
+def test_no_field_of_a_safe_output_is_a_formula(text: str, places: list[int] | None) -> None:
+    chunk = CsvChunk(columns=COLUMNS, first_row=1, first_line=1)
+    output = _output(text, excel_safe=True, columns_out=places)
+    assert not any(is_formula(field, chunk) for row in output for field in row)
+    plain = _output(text, columns_out=places)
+    assert [[one.lstrip("'") for one in row] for row in output] == [
+        [one.lstrip("'") for one in row] for row in plain
+    ]
+
+
+def test_answers_come_in_the_order_that_is_asked_for() -> None:
+    output = _output("7,2,x\n", columns_out=[], outputs=["error", "probability_1", "prediction"])
+    assert output == [["", "0.75", "0"]]
+
+
+def test_an_answer_that_the_model_does_not_have_is_refused() -> None:
+    with pytest.raises(RequestProblem, match="probability_0, probability_1"):
+        _score("7,2,x\n", outputs=["probability_yes"])
+
+
+def test_a_column_beyond_the_file_is_refused() -> None:
+    with pytest.raises(WireError, match="columns_out"):
+        _score("7,2,x\n", columns_out=[3])
+
+
+def test_the_particulars_of_rejected_rows_have_row_and_line() -> None:
+    result = _score('"7\n7",2,x\n\n7,oops,x\n7,,x\n7,zero,x\n', problems=2)
+    assert result.rejected == {"E_TYPE": 2, "E_NULL": 1}
+    assert result.problems[0] == {
+        "row": 12,
+        "line": 24,
+        "code": "E_TYPE",
+        "message": "column 'a': 'oops' is text; expected a finite number",
+        "column": "a",
+        "value": "'oops'",
+    }
+    assert [(one["row"], one["line"]) for one in result.problems] == [(12, 24), (13, 25)]
+
+
+def test_no_particulars_come_unasked() -> None:
+    assert _score("7,oops,x\n").problems == []
+
+
+def test_what_training_did_not_have_is_counted_with_examples() -> None:
+    rows = "7,2,X\n7,99,x\n7,2,X\n7,oops,zzz\n7,2,blue\n"
+    result = _score(rows, unseen=Policy.WARN, out_of_range=Policy.WARN)
+    assert result.warned == [
+        {
+            "code": "W_OUT_OF_RANGE",
+            "column": "a",
+            "count": 1,
+            "examples": [{"row": 12, "line": 22, "value": "99.0", "count": 1}],
+        },
+        {
+            "code": "W_UNSEEN_CATEGORY",
+            "column": "t",
+            "count": 3,
+            "examples": [
+                {"row": 11, "line": 21, "value": "'X'", "count": 2, "nearest": "x"},
+                {"row": 15, "line": 25, "value": "'blue'", "count": 1},
+            ],
+        },
+    ]
+
+
+def test_a_quote_that_is_never_closed_is_closed_before_the_answers() -> None:
+    result = _score('7,2,x\n7,"2,x\n')
+    assert result.rejected == {"E_QUOTE": 1}
+    bad = _rows(bytes(result.body).decode())[1]
+    assert bad[1] == "2,x\n"
+    assert (len(bad), bad[-1].partition(":")[0]) == (7, "E_QUOTE")
+
+
+def test_the_output_is_in_the_encoding_of_the_input() -> None:
+    result = _score("é€,2,x\né,oops é,x\n".encode("cp1252"), encoding="cp1252")
+    assert bytes(result.body).decode("cp1252").startswith("é€,2,x,0,")
+    assert result.rejected == {"E_TYPE": 1}
+
+
+def test_a_byte_that_a_code_page_does_not_have_costs_its_row() -> None:
+    result = _score(b"\x81,2,x\n1,2,x\n", encoding="cp1252")
+    assert result.rejected == {"E_ENCODING": 1}
+    assert bytes(result.body).startswith(b"\x81,2,x,")
+
+
+@pytest.mark.parametrize(
+    "encoding", ["utf-16", "shift_jis", "gbk", "big5", "euc-kr", "utf-7", "rot13", "no"]
+)
+def test_an_encoding_that_has_not_a_byte_a_character_is_refused(encoding: str) -> None:
+    with pytest.raises(WireError, match=encoding):
+        _score("é,2,x\n", encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    "encoding", ["latin-1", "cp1252", "cp1251", "koi8-r", "iso8859-15", "mac-roman"]
+)
+def test_code_pages_are_read(encoding: str) -> None:
+    assert _score(b"\xe9,2,x\n", encoding=encoding).rejected == {}
+
+
+def test_a_file_without_a_line_end_at_its_end_gets_one() -> None:
+    assert bytes(_score("7,2,x\r\n7,2,x").body) == b"7,2,x,0,0.25,0.75,\r\n7,2,x,0,0.25,0.75,\n"
+
+
+def test_comments_are_no_rows() -> None:
+    result = _score("#,,\n7,2,x\n# 7\n", comment="#")
+    assert (result.records, bytes(result.body)) == (1, b"7,2,x,0,0.25,0.75,\n")
