@@ -70,7 +70,7 @@ def test_the_report_says_why_and_says_so_once_in_the_log(
     served = models.report()["bad@production"]
     assert (served.serving, served.wanted) == (1, None)
     assert "it is not signed" in str(served.refused)
-    assert caplog.text.count("release_unreadable") == 1
+    assert caplog.text.count("log_refused") == 1
 
 
 def test_a_log_that_is_right_again_is_followed(store: Store, models: Models) -> None:
