@@ -93,7 +93,9 @@ def _is_foreign(name: str) -> bool:
 
 def table(verdicts: Sequence[Verdict]) -> Table:
     """For people: one line for each project."""
-    made = Table("pipeline", "bytes", "publish s", "load ms", "parity", title="the zoo", caption=CAPTION)
+    made = Table(
+        "pipeline", "bytes", "publish s", "load ms", "parity", title="the zoo", caption=CAPTION
+    )
     for one in verdicts:
         if one.missing:
             made.add_row(one.project, "", "", "", f"{one.missing} is not installed")
