@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
+NEWEST := .venv-newest
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test bench bench-memory lint format clean
+.PHONY: help demo test zoo test-newest bench bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -17,6 +18,17 @@ demo: $(READY)  ## train, publish, serve, score and promote under load, in a min
 
 test: lint  ## format, lint, types, import rules, then all tests
 	@$(BIN)/pytest $(ARGS)
+
+zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, print the table
+	@$(BIN)/python -m tests.zoo $(ONLY)
+
+# Not in CI: what is newest changes without us. Training's extra holds scikit-learn below 1.7 for
+# sklearn-pandas; the worker's does not, and with it alone publish() works, too.
+test-newest:  ## the zoo with the newest scikit-learn and pandas, in an environment of its own
+	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
+	@$(NEWEST)/bin/python -m pip --disable-pip-version-check -qq install --upgrade \
+	  --upgrade-strategy eager --editable '.[worker]' lightgbm
+	@$(NEWEST)/bin/python -m tests.zoo $(ONLY)
 
 bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk or memory-bulk)
 	@$(BIN)/python -m benchmarks $(ONLY)
@@ -37,7 +49,7 @@ format: $(READY)  ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix $(SOURCES)
 
 clean:  ## remove what make and the tools have made; keeps the artifact store
-	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(NEWEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	  .import_linter_cache benchmarks/results
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -40,7 +40,12 @@ class Stage:
 
     @property
     def where(self) -> Surroundings:
-        return Surroundings(redis_url=self.redis_url, artifacts=self.folder / "store", queue=QUEUE)
+        return Surroundings(
+            redis_url=self.redis_url,
+            artifacts=self.folder / "store",
+            queue=QUEUE,
+            own=self.folder,
+        )
 
     @property
     def environment(self) -> dict[str, str]:

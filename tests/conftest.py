@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
+from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
 from redis import Redis
@@ -72,14 +72,16 @@ def s3_server() -> Iterator[str]:
     """moto's S3 with a bucket `models`, in a process of its own: its warnings stay there."""
     command = [sys.executable, "-m", "tests.moto_server"]
     root = Path(__file__).resolve().parents[1]
+    pipe = subprocess.PIPE
+    # Leaving the block closes its standard input, which ends it.
     with subprocess.Popen(
-        command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+        command, cwd=root, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL
     ) as server:
         assert server.stdout is not None
         url = f"http://127.0.0.1:{int(server.stdout.readline())}"
-        with urlopen(Request(f"{url}/models", method="PUT")):
-            yield url
-        server.kill()
+        without_proxy = build_opener(ProxyHandler({}))
+        without_proxy.open(Request(f"{url}/models", method="PUT")).close()
+        yield url
 
 
 @pytest.fixture
@@ -95,6 +97,7 @@ def s3_url(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "NO_PROXY": "127.0.0.1",
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)

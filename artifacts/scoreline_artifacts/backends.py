@@ -32,7 +32,7 @@ class Backend(Protocol):
         """
 
     def names_below(self, folder: str) -> dict[str, list[str]]:
-        """Names in every folder of a folder; none in one that is a link. One request at most."""
+        """Names in every folder of a folder, without those that are links; in a bucket by one request."""
 
     def files(self, folder: str) -> dict[str, int]:
         """Sizes of all files below a folder, by their paths from there.

@@ -12,6 +12,7 @@ of one visit is there in the next. `prove` is the side that asks; `main` is what
 from __future__ import annotations
 
 import atexit
+import errno
 import json
 import os
 import selectors
@@ -53,6 +54,8 @@ class Failure:
     """The module that was not found, if that is what was wrong."""
     file: str | None = None
     """The file that was not found, if that is what was wrong."""
+    variable: str | None = None
+    """The environment variable that was not set, if that is what was wrong."""
     place: str | None = None
     """`file:line` of the training project's code that was running, if any was."""
     trace: str = ""
@@ -114,7 +117,7 @@ class _Room:
         here = str(Path(__file__).resolve().parents[1])
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
             [sys.executable, "-I", "-c", _PROGRAM, here, *_installed_folders()],
-            env={**os.environ, **dict.fromkeys(_THREADS, "1")},
+            env={**_environment_at_start(), **dict.fromkeys(_THREADS, "1")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             start_new_session=True,
@@ -130,7 +133,7 @@ class _Room:
         process = self._process
         assert process.stdin is not None  # noqa: S101 - both are pipes, see above
         assert process.stdout is not None  # noqa: S101
-        process.stdin.write(f"{staged}\n".encode())
+        process.stdin.write(json.dumps([str(staged), *_project_folders()]).encode() + b"\n")
         process.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(process.stdout, selectors.EVENT_READ)
@@ -168,6 +171,24 @@ def _installed_folders() -> list[str]:
     return [place for place in sys.path if place and any(Path(place).glob("*.dist-info"))]
 
 
+def _project_folders() -> list[str]:
+    """Where this project has its files: they are still here, and will not be where workers are."""
+    places = {str(Path.cwd()), *(str(Path(place).resolve()) for place in sys.path if place)}
+    # In a home folder are also the settings and caches of libraries, which workers have of their own.
+    not_projects = {os.sep, os.path.expanduser("~"), sys.prefix, sys.base_prefix}  # noqa: PTH111
+    return sorted(one for one in places if Path(one).is_dir() and one not in not_projects)
+
+
+def _environment_at_start() -> dict[str, str]:
+    """The variables that this process was started with, without those that it has set itself."""
+    try:
+        block = Path("/proc/self/environ").read_bytes()
+    except OSError:  # not on every system
+        return dict(os.environ)
+    pairs = (os.fsdecode(one).partition("=") for one in block.split(b"\0") if one)
+    return {name: value for name, _, value in pairs}
+
+
 # In the room
 
 
@@ -183,11 +204,11 @@ def main() -> None:
     for line in sys.stdin:
         visitor = os.fork()
         if visitor == 0:
-            _try_and_exit(Path(line.strip()))
+            _try_and_exit(*map(Path, json.loads(line)))
         print(os.waitpid(visitor, 0)[1], flush=True)  # noqa: T201 - the answer that is waited for
 
 
-def _try_and_exit(staged: Path) -> None:
+def _try_and_exit(staged: Path, *project: Path) -> None:
     """The whole life of a visit."""
     status = 1
     try:
@@ -195,6 +216,7 @@ def _try_and_exit(staged: Path) -> None:
         for stream, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
             os.dup2(target, stream)
         os.chdir(staged / "empty")
+        _hide(project, but=staged)
         finding = _try_it(staged / "artifact")
         (staged / _ANSWER).write_text(json.dumps(asdict(finding)))
         status = 0
@@ -209,6 +231,7 @@ def _lock_the_door(here: str, folders: Sequence[str]) -> None:
     from scoreline_artifacts.origins import OURS
 
     installed = {*folders, here}
+    sys.path += [folder for folder in folders if folder not in sys.path]
     sys.path[:] = [
         place
         for place in sys.path
@@ -222,6 +245,25 @@ def _lock_the_door(here: str, folders: Sequence[str]) -> None:
         for finder in sys.meta_path
         if "__editable__" not in getattr(finder, "__module__", "")
     ]
+
+
+def _hide(folders: Sequence[Path], but: Path) -> None:
+    """Let files of the training project be as absent as they are where workers are."""
+    places = (str(but), sys.prefix, sys.base_prefix, *sys.path)
+    open_ones = {Path(place).resolve() for place in places if place}
+    # An environment may lie in a project, and a project in a folder that holds an interpreter.
+    known = {f"{one}{os.sep}": one in open_ones for one in {*folders, *open_ones}}
+    innermost_first = sorted(known, key=len, reverse=True)
+
+    def refuse(event: str, arguments: tuple[Any, ...]) -> None:
+        if event != "open" or not isinstance(arguments[0], str | bytes):
+            return
+        path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 - called for every file
+        inside = next((one for one in innermost_first if path.startswith(one)), None)
+        if inside is not None and not known[inside]:
+            raise FileNotFoundError(errno.ENOENT, "it is a file of the training project", path)
+
+    sys.addaudithook(refuse)
 
 
 def _try_it(staged: Path) -> Finding:
@@ -251,9 +293,17 @@ def _failure(error: BaseException, manifest: Manifest) -> Failure:
         message=str(error),
         module=error.name if isinstance(error, ModuleNotFoundError) else None,
         file=str(error.filename or error) if isinstance(error, FileNotFoundError) else None,
+        variable=_variable(error),
         place=_place(error, f"{manifest.model}@{manifest.version}".replace(".", "_") + "/sources/"),
         trace="".join(traceback.format_exception(error))[-4000:],
     )
+
+
+def _variable(error: BaseException) -> str | None:
+    """The environment variable that was asked for and is not set."""
+    frames = traceback.extract_tb(error.__traceback__)
+    in_os = bool(frames) and frames[-1].filename in {os.__file__, "<frozen os>"}
+    return str(error.args[0]) if isinstance(error, KeyError) and in_os else None
 
 
 def _place(error: BaseException, prefix: str) -> str | None:

@@ -50,11 +50,12 @@ class LocalFolder:
             return []
 
     def names_below(self, folder: str) -> dict[str, list[str]]:
-        found = {}
-        for name in self.names(folder):
-            # What is no folder of its own is nobody's log.
-            with contextlib.suppress(CorruptArtifact):
-                found[name] = self.names(f"{folder}/{name}")
+        found: dict[str, list[str]] = {}
+        # A stray file, or a link, is no folder of ours, and in nobody's way.
+        with contextlib.suppress(CorruptArtifact):
+            for name in self.names(folder):
+                with contextlib.suppress(CorruptArtifact):
+                    found[name] = self.names(f"{folder}/{name}")
         return found
 
     def files(self, folder: str) -> dict[str, int]:

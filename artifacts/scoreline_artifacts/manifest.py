@@ -6,7 +6,7 @@ An artifact is a directory that never changes once it is published:
     pipeline.dill    the fitted pipeline
     golden.jsonl     golden rows: raw records and the answers that training gave
     sources/…        modules and data files of the training project that the pipeline needs
-    report.html      how good it is, for people
+    report.html      the training report, for people
     signature.json   an Ed25519 signature over the bytes of manifest.json, see signing.py
 
 The manifest binds model, version, and the size and sha256 of every file but itself and the
@@ -31,6 +31,7 @@ MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
 PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
+REPORT = "report.html"
 
 
 @dataclass(frozen=True, slots=True)

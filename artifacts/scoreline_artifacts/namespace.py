@@ -167,13 +167,19 @@ class Namespace:
         return name in self._packages or self._modules.get(name, "").endswith("/__init__.py")
 
     def _import_installed(self, name: str) -> ModuleType:
+        parent, _, last = name.rpartition(".")
+        if parent in self._modules:
+            # Of a package with a file of its own, all that there is came with the artifact.
+            self.asked.add(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is not None:
                 self.asked.add(error.name)
+                # Where the package above it is not there, it is the module that is wanted.
+                self.asked.update({name} if name.startswith(f"{error.name}.") else ())
             raise
-        parent, _, last = name.rpartition(".")
         # A package may be in parts, some of them installed and some private.
         if parent in self._packages:
             setattr(self.import_module(parent), last, module)
@@ -340,7 +346,9 @@ def _pkgutil(namespace: Namespace) -> dict[str, Any]:
         name = namespace._known_as(package)
         if not namespace.owns(name):
             return pkgutil.get_data(package, resource)
-        return namespace.folder(name).joinpath(resource).read_bytes()
+        # Files beside a module belong to the package that it is in.
+        package = name if namespace._is_package(name) else name.rpartition(".")[0]
+        return namespace.folder(package).joinpath(resource).read_bytes()
 
     return {"get_data": get_data}
 

@@ -239,7 +239,8 @@ class ObjectStore:
         never remembered: what others publish must be seen."""
         process = os.getpid()
         if process not in self._systems:
-            self._systems = {process: self._connect()}
+            # The parent's stays, unused: to close it here would wait for a thread that is not here.
+            self._systems[process] = self._connect()
         return self._systems[process]
 
     def _connect(self) -> tuple[Any, str]:

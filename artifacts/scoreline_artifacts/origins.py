@@ -37,9 +37,10 @@ class Origins:
         if self.is_carried(module):
             return spec_of(module) is not None
         top = module.partition(".")[0]
-        if top == "__main__" or top in sys.stdlib_module_names or top in OURS:
+        if top == "__main__" or top in OURS:
             return False
-        # Most names are those of installed modules, and one look tells.
+        # Most names are those of installed modules, and one look tells. A name of the standard library
+        # tells nothing: `code.py` or `profile.py` may be the project's own.
         if not self._local_tops.setdefault(top, self._may_be_local(top)):
             return False
         spec = spec_of(module)

@@ -15,8 +15,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from scoreline_artifacts import by_value
 from scoreline_artifacts.imports import imports_of_code
 from scoreline_artifacts.origins import Origins
 
@@ -50,7 +51,8 @@ def dump(pipeline: object, origins: Origins | None = None) -> Pickled:
     with warnings.catch_warnings():
         # dill warns of what it cannot find by name and then refers to it by name: loading it tells.
         warnings.simplefilter("ignore", _dill().PicklingWarning)
-        _pickler(buffer, pickled, origins or Origins()).dump(pipeline)
+        with by_value.each_function_once():
+            _pickler(buffer, pickled, origins or Origins()).dump(pipeline)
     pickled.data = buffer.getvalue()
     return pickled
 
@@ -85,20 +87,28 @@ def _pickler(buffer: io.BytesIO, pickled: Pickled, origins: Origins) -> Any:
     class Pickler(dill.Pickler):  # type: ignore[misc, name-defined]
         """Notes what it refers to, and refers to local modules as dill does to installed ones."""
 
+        def save(self, obj: Any, save_persistent_id: bool = True) -> None:
+            # Not in a `dispatch` of our own: dill adds to its own, for numpy, while it is at work.
+            is_new = type(obj) is by_value.CACHED and id(obj) not in self.memo
+            if is_new and not _is_importable(obj, *_names(obj)):
+                by_value.save_cached(self, obj)
+            else:
+                super().save(obj, save_persistent_id)
+
         def reducer_override(self, obj: Any) -> Any:
             if isinstance(obj, ModuleType):
                 return self._module(obj)
-            name = getattr(obj, "__qualname__", None)
-            module = getattr(obj, "__module__", None)
-            if not isinstance(name, str) or not isinstance(module, str):
+            by_value.refuse_open_file(obj)
+            module, name = _names(obj)
+            if not module or not name:
                 return NotImplemented
             if _is_importable(obj, module, name):
                 pickled.modules.add(module)
                 # dill would copy some of them, such as named tuples, to be on the safe side.
                 return name if origins.is_local(module) else NotImplemented
             if isinstance(obj, FunctionType):
-                self._note_function(obj, module)
-            return NotImplemented
+                _note_function(obj, module, pickled)
+            return by_value.reduced(obj)
 
         def _module(self, obj: ModuleType) -> Any:
             if sys.modules.get(obj.__name__) is not obj or obj.__name__ == "__main__":
@@ -106,14 +116,22 @@ def _pickler(buffer: io.BytesIO, pickled: Pickled, origins: Origins) -> Any:
             pickled.modules.add(obj.__name__)
             return importlib.import_module, (obj.__name__,)
 
-        def _note_function(self, function: FunctionType, module: str) -> None:
-            pickled.by_value.add(f"{module}.{function.__qualname__}")
-            package = function.__globals__.get("__package__") or ""
-            pickled.imported |= imports_of_code(function.__code__, package)
-            pickled.imported.update(_attributes(function))
-
     # recurse: a function of __main__ takes along only the globals that it uses, not all of them.
     return Pickler(buffer, protocol=PROTOCOL, recurse=True)
+
+
+def _note_function(function: FunctionType, module: str, pickled: Pickled) -> None:
+    pickled.by_value.add(f"{module}.{function.__qualname__}")
+    package = function.__globals__.get("__package__") or ""
+    pickled.imported |= imports_of_code(function.__code__, package)
+    pickled.imported.update(_attributes(function))
+
+
+def _names(obj: Any) -> tuple[str, str]:
+    """An object's module and its name there; empty for one that has none."""
+    name = obj.__name__ if isinstance(obj, TypeVar) else getattr(obj, "__qualname__", None)
+    module = getattr(obj, "__module__", None)
+    return (module, name) if isinstance(module, str) and isinstance(name, str) else ("", "")
 
 
 def _is_importable(obj: Any, module: str, name: str) -> bool:

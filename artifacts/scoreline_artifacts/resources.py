@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources.abc import Traversable, TraversableResources
@@ -72,7 +73,7 @@ class Folder(_Node):
         path = self._at.rstrip("/")
         if self._at and not self._below():
             self._on_missing(path)
-            raise FileNotFoundError(f"{path!r} did not come with the model")
+            raise FileNotFoundError(errno.ENOENT, "it did not come with the model", path)
         raise IsADirectoryError(path or self._name)
 
     def _below(self) -> list[str]:

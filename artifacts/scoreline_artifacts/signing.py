@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -25,22 +24,21 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-    load_pem_public_key,
-)
 
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact, UnusableKey
 from scoreline_artifacts.files import write_new, write_over
+from scoreline_artifacts.pem import (
+    fingerprint_of,
+    private_pem,
+    public_pem,
+    read_private,
+    read_public,
+)
 
 ALGORITHM = "ed25519"
 _DOMAIN = b"scoreline signature 1\n"
@@ -174,8 +172,7 @@ class KeyRing:
         """All keys that are trusted or were revoked, by fingerprint."""
         own = self.own_fingerprint()
         revoked = {name for name in _names(self._revoked) if _FINGERPRINT.fullmatch(name)}
-        trusted = {Path(name).stem for name in _names(self._trusted) if name.endswith(".pem")}
-        known = {name for name in trusted if _FINGERPRINT.fullmatch(name)} | revoked
+        known = self._trusted_fingerprints() | revoked
         return [Key(one, one in revoked, one == own) for one in sorted(known)]
 
     def own_fingerprint(self) -> str | None:
@@ -200,7 +197,7 @@ class KeyRing:
         private = Ed25519PrivateKey.generate()
         self._trust(private.public_key())
         with _explained(self._private):
-            write_over(self._private, _private_pem(private), mode=0o600)
+            write_over(self._private, private_pem(private), mode=0o600)
         return fingerprint_of(private.public_key()), True
 
     def trust(self, pem: bytes) -> str:
@@ -209,7 +206,7 @@ class KeyRing:
         Raises:
             UnusableKey: it is no Ed25519 public key, or was revoked here.
         """
-        public = _public_key(pem, "the key")
+        public = read_public(pem, "the key")
         fingerprint = fingerprint_of(public)
         if self._is_revoked(fingerprint):
             raise UnusableKey(
@@ -276,14 +273,14 @@ class KeyRing:
 
     def _believed(self, fingerprint: str, about: object) -> Ed25519PublicKey:
         if self._is_revoked(fingerprint):
-            advice = "Publish or promote it again with another key; `scoreline keys` lists those known here."
+            advice = "Publish or promote it again with another key; see `scoreline keys`."
             raise UntrustedArtifact(about, Distrust.REVOKED_KEY, advice, fingerprint)
         path = self._trusted / f"{fingerprint}.pem"
         try:
-            public = _public_key(path.read_bytes(), path)
+            public = read_public(path.read_bytes(), path)
         except FileNotFoundError as error:
-            anything = any(not key.revoked for key in self.known())
-            reason = Distrust.UNKNOWN_KEY if anything else Distrust.NO_KEYS
+            anybody = self._trusted_fingerprints()
+            reason = Distrust.UNKNOWN_KEY if anybody else Distrust.NO_KEYS
             advice = (
                 "If you trust who published it: `scoreline keys show` there prints the public key, "
                 f"`scoreline keys trust FILE` here makes it known (in {self.folder})."
@@ -294,6 +291,10 @@ class KeyRing:
         if fingerprint_of(public) != fingerprint:
             raise UnusableKey(f"{path} is not the key that its name says; remove it")
         return public
+
+    def _trusted_fingerprints(self) -> set[str]:
+        names = {Path(name).stem for name in _names(self._trusted) if name.endswith(".pem")}
+        return {name for name in names if _FINGERPRINT.fullmatch(name)}
 
     def _is_revoked(self, fingerprint: str) -> bool:
         with _explained(self._revoked):
@@ -306,7 +307,7 @@ class KeyRing:
                 return
             self._prepare(self._trusted)
             with contextlib.suppress(FileExistsError):
-                write_new(path, _public_pem(public))
+                write_new(path, public_pem(public))
 
     def _signing_key(self) -> Ed25519PrivateKey:
         """The private key, made if there is none. Of several processes that make one at the same
@@ -317,7 +318,7 @@ class KeyRing:
         with _explained(self._private):
             self._prepare(self.folder)
             with contextlib.suppress(FileExistsError):
-                made = _private_pem(Ed25519PrivateKey.generate())
+                made = private_pem(Ed25519PrivateKey.generate())
                 write_new(self._private, made, mode=0o600)
         private = self._read_private()
         if private is None:
@@ -340,15 +341,7 @@ class KeyRing:
                         f"you are sure of it, `chmod 600 {self._private}`"
                     )
                 pem = file.read()
-        try:
-            private = load_pem_private_key(pem, password=None)
-        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise UnusableKey(f"{self._private} is no private key: {error}") from error
-        if not isinstance(private, Ed25519PrivateKey):
-            raise UnusableKey(
-                f"{self._private} is no Ed25519 key, and Scoreline signs with no other"
-            )
-        return private
+        return read_private(pem, self._private)
 
     def _prepare(self, folder: Path) -> None:
         # One after the other: mkdir gives its mode to the last one only.
@@ -356,34 +349,8 @@ class KeyRing:
         folder.mkdir(mode=0o700, exist_ok=True)
 
 
-def fingerprint_of(public: Ed25519PublicKey) -> str:
-    """32 hexadecimal digits: half of the sha256 of the raw public key."""
-    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
-    return hashlib.sha256(raw).hexdigest()[:32]
-
-
 def _message(purpose: Purpose | str, data: bytes) -> bytes:
     return _DOMAIN + Purpose(purpose).encode() + b"\n" + data
-
-
-def _public_key(pem: bytes, about: object) -> Ed25519PublicKey:
-    try:
-        public = load_pem_public_key(pem)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UnusableKey(
-            f"{about} is no public key; `scoreline keys show` where it signs prints it"
-        ) from error
-    if not isinstance(public, Ed25519PublicKey):
-        raise UnusableKey(f"{about} is no Ed25519 key, and Scoreline signs with no other")
-    return public
-
-
-def _public_pem(public: Ed25519PublicKey) -> bytes:
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-
-
-def _private_pem(private: Ed25519PrivateKey) -> bytes:
-    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 @contextlib.contextmanager

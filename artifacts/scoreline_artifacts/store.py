@@ -232,7 +232,8 @@ class Store:
         versions = self.versions(model)
         if versions:
             return UnknownVersionError(model, version, versions)
-        return UnknownModelError(model, self.root, self.models())
+        # By their folders alone: whoever asks for what is not there must not cost many requests.
+        return UnknownModelError(model, self.root, sorted(filter(is_name, self.backend.names(""))))
 
 
 def _root(given: Path | str) -> Path | str:

@@ -146,7 +146,8 @@ def _unavailable(name: str, package: str) -> click.Command:
 def main() -> None:
     """Score raw records with a fitted scikit-learn pipeline, from a queue.
 
-    Where the server and the artifacts are, SCORELINE_REDIS_URL and SCORELINE_ARTIFACTS say.
+    Where the server and the artifacts are, SCORELINE_REDIS_URL and SCORELINE_ARTIFACTS say; whose
+    artifacts are believed, the keys in the folder SCORELINE_KEYS.
 
     \b
     Examples:

@@ -96,6 +96,8 @@ def tell(console: Console, rows: int, keep: bool) -> int:
         scene = Scene(console, folder, url)
         scene.step(1, "Train on real data, publish, release")
         scene.command("train", "pima", "--promote")
+        if not keep:
+            console.print("(`scoreline demo --keep` keeps the report, to open it in a browser.)")
         with _worker(scene):
             _score_single_records(scene)
             _score_file(scene, rows)

@@ -1,4 +1,4 @@
-"""Keeps a process from forking while one of its threads is loading a version.
+"""Forks of a process with threads: none in the middle of a load, and no lock stays shut in a child.
 
 A fork copies the moment: a module that was half imported stays half imported in the child, under a
 lock whose owner is not there any more. So whoever loads holds the forks up, and a fork waits until
@@ -10,8 +10,17 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
+
+
+class Renewable(Protocol):
+    """Something with locks of its own."""
+
+    def forked(self) -> None:
+        """In a child: have the locks anew, since the threads that may have held them are not there."""
 
 
 @contextmanager
@@ -25,10 +34,16 @@ def no_fork() -> Iterator[None]:
         gate.open()
 
 
+def renew_in_forks(renewable: Renewable) -> None:
+    """Have something renewed in every fork of this process, for as long as it is alive."""
+    _gate().renewables.add(renewable)
+
+
 class _Gate:
     """A lock that every fork takes, and that its child has anew."""
 
     def __init__(self) -> None:
+        self.renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
         self._lock = threading.RLock()
         os.register_at_fork(
             before=self.close, after_in_parent=self.open, after_in_child=self._renew
@@ -42,6 +57,8 @@ class _Gate:
 
     def _renew(self) -> None:
         self._lock = threading.RLock()
+        for one in list(self.renewables):
+            one.forked()
 
 
 @functools.cache

@@ -97,7 +97,7 @@ def _read_all(reader: int, child: int, limit_s: float) -> bytes:
     poll.register(reader, select.POLLIN | select.POLLHUP)
     data, closed = bytearray(), False
     while True:
-        ended = _has_ended(child)
+        ended = _has_ended(child, closed)
         closed = _read(reader, data)
         if ended:
             return bytes(data)
@@ -119,8 +119,10 @@ def _read(reader: int, data: bytearray) -> bool:
     return False
 
 
-def _has_ended(child: int) -> bool:
+def _has_ended(child: int, closed: bool) -> bool:
     """Whether it has; without reaping it, so that its number stays its own."""
+    if not hasattr(os, "waitid"):
+        return closed  # macOS: the end of its answer has to do
     return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
 

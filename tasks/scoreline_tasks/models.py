@@ -34,7 +34,7 @@ from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
 from scoreline_client.wire import ModelRef
-from scoreline_tasks.forks import no_fork
+from scoreline_tasks.forks import no_fork, renew_in_forks
 from scoreline_tasks.memory import trim
 from scoreline_tasks.refusals import Refusals
 from scoreline_tasks.scoring import RequestProblem
@@ -81,14 +81,19 @@ class Models:
         store: Store,
         max_versions: int,
         *,
+        seen: HighWater | None = None,
         strict: bool = False,
         prove: Callable[[Store, str, int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`prove` raises if a version must not be loaded in this process; each is asked about once."""
+        """Open what a store has released; nothing is loaded yet.
+
+        `seen` remembers beyond this process how far release logs went; `prove` raises if a version
+        must not be loaded in this process, and is asked once about each.
+        """
         self._store = store
         self._strict = strict
-        self._seen = HighWater.from_environment()
+        self._seen = seen
         self._max_versions = max_versions
         self._prove = prove
         self._proven: set[tuple[str, int]] = set()
@@ -99,6 +104,7 @@ class Models:
         self._refusals = Refusals(clock)
         self._missed: dict[str, float] = {}
         self._lock = threading.RLock()
+        renew_in_forks(self)
 
     def resolve(self, ref: ModelRef) -> LoadedVersion:
         """The version that a reference names now, loading it if need be.
@@ -156,7 +162,7 @@ class Models:
         self._put((loaded.model, "production"), Served(release, loaded))
 
     def forked(self) -> None:
-        """In a child: the thread that may have held the lock is not here."""
+        """In a child of this process: the thread that may have held the lock is not there."""
         self._lock = threading.RLock()
 
     def _resolve_slowly(self, ref: ModelRef) -> LoadedVersion:
@@ -229,7 +235,7 @@ class Models:
         if known.unreadable == reason:
             return False
         logger.error(
-            "release_unreadable model=%s alias=%s serving=%s: %s",
+            "log_refused alias=%s@%s serving=%s: %s",
             model,
             alias,
             known.loaded and known.loaded.version,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import redis
 
 from scoreline_artifacts import Store
+from scoreline_artifacts.high_water import HighWater
 from scoreline_client.keys import Keys
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain
@@ -75,7 +76,8 @@ def open_models(settings: WorkerSettings) -> Models:
     strict = bool(settings.strict_environment)
     trial = Trial.within(settings.load_limit_s, settings.load_limit_mb, strict=strict)
     store = Store.from_environment()
-    return Models(store, settings.max_versions, strict=strict, prove=trial.prove)
+    seen = HighWater.from_environment()
+    return Models(store, settings.max_versions, seen=seen, strict=strict, prove=trial.prove)
 
 
 def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
@@ -101,8 +103,6 @@ def build(
     connect = connector(settings)
     name = f"{node}/{os.getpid()}"
     forked = os.getpid() != main_pid
-    if forked:
-        models.forked()
 
     def queue() -> RequestQueue:
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
@@ -133,7 +133,10 @@ def supervise(
     """Put together what runs in a main process; `look` returns whether there is news to report."""
     connect = connector(settings)
     name = f"{node}/{os.getpid()}"
-    reporter = Reporter(connect, Keys(settings.queue), models, name=name, children=places)
+    # One at least, also while the pool ends: this process never scores itself.
+    reporter = Reporter(
+        connect, Keys(settings.queue), models, name=name, children=lambda: max(1, places())
+    )
     return Supervision(_keeper(settings, connect, look, reporter), reporter)
 
 

@@ -132,6 +132,19 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
+def kill_child(worker: subprocess.Popen[bytes], place: int) -> Callable[[], bool]:
+    """kill -9 for a process of a worker's pool; returns a question: has another taken its place?"""
+    before = children_of(worker)
+    victim = before[place]
+    victim.kill()
+
+    def replaced() -> bool:
+        now = children_of(worker)
+        return victim not in now and len(now) >= len(before)
+
+    return replaced
+
+
 def kill_group(worker: subprocess.Popen[bytes]) -> None:
     """kill -9 for a worker and all of its children at once."""
     os.killpg(worker.pid, signal.SIGKILL)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 from collections.abc import Callable
@@ -44,6 +45,9 @@ def test_the_whole_story_succeeds_without_a_terminal(place: Path) -> None:
     assert "pima@2" in done.stdout
     assert "Nothing failed" in done.stdout
     assert (_started_by_us(place), list(place.iterdir())) == ([], [])
+    # Its key, which signed two versions, was its own.
+    assert not Path(os.environ["SCORELINE_KEYS"]).exists()
+    assert not Path(os.environ["SCORELINE_CACHE"]).exists()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,9 +13,8 @@ import pytest
 from scoreline_artifacts import KeyRing, Store, releases
 from scoreline_artifacts.manifest import PIPELINE
 from scoreline_client import AsyncClient
-from scoreline_client.fleet import read_reports
+from scoreline_client.fleet import read_reports, served_models
 from tests.acceptance.conftest import MODEL, Fleet, publish_shift
-from tests.acceptance.test_reload import environment, scoreline
 from tests.acceptance.test_worker import Load
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
@@ -61,21 +59,15 @@ async def _answer(load: Load, count: int) -> None:
 
 async def _promote(fleet: Fleet, version: int) -> tuple[int, str]:
     def run() -> tuple[int, str]:
-        done = subprocess.run(
-            scoreline(fleet, "promote", MODEL, str(version)),
-            env=environment(fleet),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = fleet.scoreline("promote", MODEL, str(version))
         return done.returncode, " ".join((done.stdout + done.stderr).split())
 
     return await asyncio.to_thread(run)
 
 
 def _serving(fleet: Fleet) -> set[int | None]:
-    reports = read_reports(fleet.redis, fleet.keys)
-    return {report.models[f"{MODEL}@production"].serving for report in reports}
+    reports = served_models(read_reports(fleet.redis, fleet.keys))
+    return {models[f"{MODEL}@production"].serving for _, models in reports}
 
 
 async def test_workers_move_along_with_a_bucket_and_refuse_what_was_changed_in_it(

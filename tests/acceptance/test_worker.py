@@ -12,7 +12,7 @@ import pytest
 from scoreline_client import AsyncClient, Client, Prediction
 from scoreline_client.keys import Lane
 from scoreline_client.wire import Answer, Request, new_id
-from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group
+from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_child, kill_group
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -69,8 +69,7 @@ def test_killing_a_pool_child_under_load_loses_nothing_and_answers_nothing_twice
         answered = len(caller.replies())
         caller.send(REQUESTS // 4)
         eventually(lambda answered=answered: len(caller.replies()) > answered)
-        children_of(worker)[place % 2].kill()
-        eventually(lambda: len(children_of(worker)) == 2)
+        eventually(kill_child(worker, place % 2))
     eventually(lambda: len(caller.replies()) >= REQUESTS)
     caller.check()
 

@@ -301,6 +301,24 @@ def test_a_look_at_the_logs_is_one_listing_and_one_for_each_model(
     assert counted == {"list_objects_v2": 3}
 
 
+def test_to_ask_for_what_is_not_there_costs_no_more_with_many_models(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(store, "ant")
+    counted = _requests(store, monkeypatch)
+
+    def cost() -> int:
+        counted.clear()
+        with pytest.raises(UnknownModelError, match="models there: ant"):
+            store.manifest("fox", 1)
+        return counted.total()
+
+    before = cost()
+    for model in ("bee", "cow", "dog", "elk"):
+        publish(store, model)
+    assert cost() == before
+
+
 def test_a_version_is_read_from_the_bucket_once_and_then_from_the_cache(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -162,6 +162,19 @@ def test_the_names_of_dead_processes_are_forgotten_unless_they_hold_requests(
     assert left == {b"dead"}
 
 
+def test_a_consumer_that_leaves_is_forgotten_unless_it_holds_requests(
+    redis_client: Redis, queue: RequestQueue
+) -> None:
+    abandon(redis_client, [1])
+    lane = KEYS.lane(Lane.ONLINE)
+    for name in ("idle", "other"):
+        redis_client.xreadgroup(GROUP, name, {lane: ">"}, count=1)
+    for name in ("idle", "dead"):
+        RequestQueue(redis_client, KEYS, name, result_ttl_s=60).leave()
+    left = {one["name"] for one in redis_client.xinfo_consumers(lane, GROUP)}  # type: ignore[union-attr]
+    assert left == {b"dead", b"other"}
+
+
 def _wait_until_idle(redis: Redis, name: str) -> None:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:

@@ -62,6 +62,37 @@ def test_nothing_of_an_editable_installation_is_in_reach() -> None:
     assert failure.module == "benchmarks"
 
 
+@pytest.mark.usefixtures("_project")
+def test_a_file_of_the_project_cannot_be_opened_under_its_full_path(tmp_path: Path) -> None:
+    (tmp_path / "limits.txt").write_text("4")
+    failure = _prove(f"open({str(tmp_path / 'limits.txt')!r})").failure
+    assert failure is not None
+    assert failure.file == str(tmp_path / "limits.txt")
+
+
+@pytest.mark.usefixtures("_project")
+def test_an_environment_inside_the_project_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "venv" / "lib"
+    (installed / "tool-1.dist-info").mkdir(parents=True)
+    (installed / "tool.py").write_text("HERE = True\n")
+    monkeypatch.syspath_prepend(installed)
+    clean_room._open.clear()  # a room of this path
+    failure = _prove("import tool; raise ValueError(open(tool.__file__).read())").failure
+    assert failure is not None
+    assert failure.message == "HERE = True\n"
+
+
+@pytest.mark.usefixtures("_project")
+def test_a_variable_that_this_process_has_set_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REGION", "north")
+    clean_room._open.clear()  # a room of this environment
+    failure = _prove("import os; os.environ['REGION']").failure
+    assert failure is not None
+    assert failure.variable == "REGION"
+
+
 def test_the_working_directory_is_empty() -> None:
     failure = _prove("import os; raise ValueError(os.listdir())").failure
     assert failure is not None

@@ -258,3 +258,21 @@ def test_other_things_of_importlib_are_those_of_the_standard_library() -> None:
     module = _namespace({"helpers.py": source}).import_module("helpers")
     assert module.reload is sys.modules["importlib"].reload
     assert module.importlib.util is sys.modules["importlib.util"]
+
+
+def test_what_is_asked_for_below_a_package_is_noted_by_its_own_name() -> None:
+    namespace = _namespace({"steps/__init__.py": ""})
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'steps\.square'"):
+        namespace.import_module("steps.square")
+    assert namespace.asked == {"steps.square"}
+
+
+def test_pkgutil_finds_data_beside_a_module_that_is_no_package() -> None:
+    namespace = _namespace(
+        {
+            "pkg/__init__.py": "",
+            "pkg/reads.py": "import pkgutil\nDATA = pkgutil.get_data(__name__, 'data/x.txt')\n",
+        },
+        {"pkg/data/x.txt": b"4"},
+    )
+    assert namespace.import_module("pkg.reads").DATA == b"4"

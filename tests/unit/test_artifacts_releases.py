@@ -301,6 +301,16 @@ def test_heads_tell_how_far_every_log_goes(store: Store) -> None:
     assert heads == [("pima", "candidate", 1), ("pima", "production", 2)]
 
 
+def test_a_stray_file_or_link_beside_the_models_is_in_nobodys_way(
+    store: Store, tmp_path: Path
+) -> None:
+    releases.promote(store, "pima", 1)
+    (tmp_path / "notes").touch()
+    (tmp_path / "copy").symlink_to(tmp_path / "pima")
+    assert [one.model for one in releases.heads(store)] == ["pima"]
+    assert store.models() == ["pima"]
+
+
 @pytest.fixture
 def seen(tmp_path_factory: pytest.TempPathFactory) -> HighWater:
     return HighWater(tmp_path_factory.mktemp("cache") / "seen")

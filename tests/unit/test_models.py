@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from scoreline_artifacts.manifest import Outputs
 from scoreline_artifacts.releases import Head
 from scoreline_client.wire import ModelRef
 from scoreline_tasks import models as models_module
+from scoreline_tasks.isolation import run_apart
 from scoreline_tasks.models import PREVIOUS_KEPT_S, Models
 from scoreline_tasks.refusals import FIRST_S, LONGEST_S, Refusals
 from scoreline_tasks.scoring import RequestProblem
@@ -308,9 +309,21 @@ def test_a_version_that_does_not_exist_is_not_tried(
 
 
 def test_a_process_that_was_forked_in_the_middle_of_a_load_can_load(
-    tmp_path: Path, shelf: Shelf, models: Models
+    shelf: Shelf, models: Models
 ) -> None:
     shelf.release(1)
-    models._lock.acquire()  # a thread of the parent, which does not exist here
-    models.forked()
-    assert models.follow()
+    locked, done = threading.Event(), threading.Event()
+
+    def load() -> None:
+        with models._lock:
+            locked.set()
+            done.wait()
+
+    thread = threading.Thread(target=load)
+    thread.start()
+    locked.wait()
+    try:
+        assert run_apart(lambda: [str(models.follow()).encode()], 20) == [b"True"]
+    finally:
+        done.set()
+        thread.join()

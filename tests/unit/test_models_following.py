@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +11,7 @@ import pytest
 from sklearn.linear_model import LinearRegression
 
 from scoreline_artifacts import KeyRing, Store, releases
+from scoreline_artifacts.high_water import HighWater
 from scoreline_client.codes import Code
 from scoreline_client.wire import ModelRef
 from scoreline_tasks.models import Models
@@ -32,9 +34,14 @@ def store(tmp_path: Path) -> Store:
 
 @pytest.fixture
 def models(store: Store) -> Models:
-    models = Models(store, max_versions=8)
+    models = _started(store)
     assert models.follow()
     return models
+
+
+def _started(store: Store) -> Models:
+    """As a worker's process has them."""
+    return Models(store, max_versions=8, seen=HighWater.from_environment())
 
 
 def _entry(store: Store, number: int) -> Path:
@@ -63,7 +70,7 @@ def test_the_report_says_why_and_says_so_once_in_the_log(
     served = models.report()["bad@production"]
     assert (served.serving, served.wanted) == (1, None)
     assert "it is not signed" in str(served.refused)
-    assert caplog.text.count("release_unreadable") == 1
+    assert caplog.text.count("log_refused") == 1
 
 
 def test_a_log_that_is_right_again_is_followed(store: Store, models: Models) -> None:
@@ -83,7 +90,7 @@ def test_a_log_whose_end_was_taken_away_is_reported_also_by_a_process_that_start
     releases.promote(store, "bad", 2)
     models.follow()
     _entry(store, 2).unlink()
-    started = Models(store, max_versions=8)
+    started = _started(store)
     for process in (models, started):
         process.follow()
         assert "LogTruncated" in str(process.report()["bad@production"].refused)
@@ -107,3 +114,21 @@ def test_a_key_that_is_revoked_loads_nothing_more(store: Store, models: Models) 
     assert _serving(models, "good") == 1
     with pytest.raises(RequestProblem, match="was revoked here"):
         models.resolve(ModelRef(name="good", alias=None, version=2))
+
+
+def test_whatever_is_harmed_in_a_released_version_the_one_before_serves(store: Store) -> None:
+    releases.promote(store, "good", 2)
+    chance = random.Random(7)
+    files = sorted(store.path("good", 2).iterdir())
+    for _ in range(40):
+        path = chance.choice(files)
+        whole = path.read_bytes()
+        at = chance.randrange(len(whole))
+        path.write_bytes(
+            whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1 :]
+        )
+        models = _started(store)
+        models.follow()
+        assert _serving(models, "good") == 1
+        assert models.report()["good@production"].refused
+        path.write_bytes(whole)

@@ -67,6 +67,7 @@ def test_json_is_one_object_with_the_figures(store: Store) -> None:
     said = json.loads(_run("pima", "--json", "--strength", "0.1").output)
     assert (said["model"], said["version"], said["promoted"]) == ("pima", 1, False)
     assert said["metrics"]["rows"] == 254
+    assert "On 254 held-out rows" in Path(said["report"]).read_text()
 
 
 def test_training_leaves_no_process_and_no_warning(store: Store, tmp_path: Path) -> None:
@@ -122,6 +123,7 @@ def test_a_script_tells_what_it_published(store: Store, script: Path) -> None:
     output = _run(str(script)).output
     assert f"published lines@1 to {store.path('lines', 1)}" in output
     assert "`scoreline promote lines 1` releases it" in output
+    assert f"training report: {store.path('lines', 1) / 'report.html'}" in output
 
 
 def test_a_script_tells_each_version_as_json(store: Store, script: Path) -> None:

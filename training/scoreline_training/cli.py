@@ -62,6 +62,8 @@ def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> No
         "pima",
         trained.split.X_train,
         trained.split.y_train,
+        X_test=trained.split.X_test,
+        y_test=trained.split.y_test,
         promote=promote,
         metrics=trained.metrics.to_json(),
         training=trained.parameters,
@@ -121,7 +123,8 @@ def _tell(published: PublishedVersion, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_summary(published)))
     else:
-        Console().print(_sentence(published), highlight=False, markup=False, soft_wrap=True)
+        for line in (_sentence(published), f"training report: {published.report}"):
+            Console().print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def _summary(published: PublishedVersion) -> dict[str, Any]:
@@ -129,6 +132,7 @@ def _summary(published: PublishedVersion) -> dict[str, Any]:
         "model": published.name,
         "version": published.version,
         "path": str(published.path),
+        "report": str(published.report),
         "promoted": published.release is not None,
         "announced": published.announced,
         "metrics": published.manifest.metrics,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
@@ -10,6 +11,8 @@ from types import FunctionType, MethodType, ModuleType
 from scoreline_artifacts.clean_room import Failure
 from scoreline_artifacts.origins import Origins, spec_of
 
+_OF_SCRIPT = re.compile(r"Can't get attribute '(.+)' on <module '__main__'")
+"""What unpickling says of something that dill could not store, and then referred to by its name."""
 MAX_OBJECTS = 100_000
 """How many parts of a pipeline are looked at for the one that a message is about."""
 
@@ -20,6 +23,14 @@ def explain(failure: Failure, pipeline: object, origins: Origins) -> str:
         what = _missing_module(failure.module, failure.place, pipeline, origins)
     elif failure.file is not None:
         what = _missing_file(failure.file, failure.place)
+    elif failure.variable is not None:
+        what = _missing_variable(failure.variable, failure.place)
+    elif (found := _OF_SCRIPT.search(failure.message)) is not None:
+        what = (
+            f"{found[1]!r} is defined in the training script (or notebook) in a way that cannot be "
+            "stored in a file. Put it into a module beside the script and import it from there: then "
+            "its source travels"
+        )
     elif failure.kind == "GoldenMismatch":
         what = (
             f"{failure.message} Usual reasons: a module's variable that was changed after the import, "
@@ -57,6 +68,15 @@ def _missing_file(file: str, place: str | None) -> str:
         f"{where} the file {file!r}, which is not there. Data of a package travels if it is read with "
         "importlib.resources, as in files('package').joinpath('words.txt').read_text(); other data "
         "belongs into the pipeline, as an attribute that fit() sets"
+    )
+
+
+def _missing_variable(variable: str, place: str | None) -> str:
+    where = f"line {place} reads" if place else "it reads"
+    return (
+        f"{where} the environment variable {variable!r}, which this process has set itself or which is "
+        "not set at all. Put its value into the pipeline, as an attribute that fit() sets, or give it a "
+        "default"
     )
 
 

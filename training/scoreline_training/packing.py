@@ -37,6 +37,11 @@ class Packed:
     files: Mapping[str, bytes]
     manifest: Manifest
 
+    def with_file(self, name: str, data: bytes) -> Packed:
+        """The same and one file more, which the pipeline does not need."""
+        listed = {**self.manifest.files, name: describe_file(data)}
+        return Packed({**self.files, name: data}, replace(self.manifest, files=listed))
+
 
 @dataclass(slots=True)
 class _Luggage:

@@ -30,6 +30,7 @@ from scoreline_artifacts import (
     releases,
 )
 from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.manifest import PIPELINE, REPORT
 from scoreline_artifacts.records import frame_of_records, shown
 from scoreline_artifacts.store import check_name
 from scoreline_client.fleet import announce_release
@@ -66,6 +67,11 @@ class PublishedVersion:
     announced: bool = False
     """Whether the news reached Redis; if not, workers find out by themselves within seconds."""
 
+    @property
+    def report(self) -> Path | str:
+        """Where the training report is, an HTML file."""
+        return self.path / REPORT if isinstance(self.path, Path) else f"{self.path}/{REPORT}"
+
 
 def publish(
     pipeline: Any,
@@ -73,6 +79,8 @@ def publish(
     X_train: pd.DataFrame,  # noqa: N803 - scikit-learn's own name for it
     y_train: Any = None,
     *,
+    X_test: pd.DataFrame | None = None,  # noqa: N803
+    y_test: Any = None,
     promote: bool | None = None,
     alias: str = releases.PRODUCTION,
     metrics: Mapping[str, Any] | None = None,
@@ -84,7 +92,9 @@ def publish(
 
     `X_train` is the frame of raw records that the pipeline was fitted on, (rows, columns): the schema
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
-    recorded. `metrics` and `training` are kept in the manifest.
+    recorded. `X_test` and `y_test` are rows that were held out, with the same columns: the report
+    measures the pipeline on them, and on the training rows without them. `metrics` and `training` are
+    kept in the manifest.
 
     What the pipeline needs of this project's own modules is found and travels along. `code` adds what
     cannot be found: modules or packages, also installed ones that the workers do not have, by name or
@@ -94,9 +104,9 @@ def publish(
     interpreter without this project, as it does here.
 
     Raises:
-        UnsuitableData: the frame cannot be described, the labels are not as many as its rows, or the
-            pipeline cannot be serialised, cannot score records that are given by name, or answers
-            with something that cannot be sent.
+        UnsuitableData: a frame cannot be described, the labels are not as many as its rows, held-out
+            rows have other columns, or the pipeline cannot be serialised, cannot score records
+            that are given by name, or answers with something that cannot be sent.
         DoesNotTravel: the pipeline needs something that cannot come along, or answers otherwise in
             the clean room; the message says what, where, and what to do.
         InvalidName: the name cannot be that of a model, or the alias's cannot be one.
@@ -109,9 +119,10 @@ def publish(
     settings = ClientSettings.from_environment() if wanted else None
     store = store or Store.from_environment()
     schema = Schema.infer(_checked_frame(X_train))
-    labels = _count_labels(y_train, len(X_train))
+    labels = _count_labels(y_train, X_train, "train")
+    _check_held_out(X_test, y_test, X_train)
     here = LoadedVersion.of(pipeline, name, schema=schema)
-    rows = golden.encode(_golden_rows(here, X_train))
+    rows = _golden_rows(here, X_train)
     draft = Manifest(
         model=name,
         version=max(store.versions(name), default=0) + 1,
@@ -128,7 +139,9 @@ def publish(
             **_remembered(training or {}),
         },
     )
-    packed = pack(pipeline, draft, rows, code)
+    packed = pack(pipeline, draft, golden.encode(rows), code)
+    data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
+    packed = packed.with_file(REPORT, _report(store, here, packed.manifest, golden=rows, **data))
 
     def make_manifest(version: int) -> Manifest:
         return replace(packed.manifest, version=version)
@@ -145,6 +158,27 @@ def publish(
     if (told := published_by_script.get()) is not None:
         told.append(published)
     return published
+
+
+def _report(store: Store, here: LoadedVersion, manifest: Manifest, **data: Any) -> bytes:
+    """The training report; beside the version in production, if there is one."""
+    # Jinja and what draws the plots are loaded by those who publish, not by all who import this.
+    from scoreline_training import report
+
+    return report.render(
+        report.ReportData(
+            version=replace(here, outputs=manifest.outputs, batchable=manifest.batchable),
+            production=report.incumbent(store, manifest.model),
+            created_at=manifest.created_at,
+            metrics=manifest.metrics,
+            training=manifest.training,
+            libraries=manifest.libraries | manifest.imports,
+            pipeline_sha256=manifest.files[PIPELINE].sha256,
+            sources=sorted(manifest.sources),
+            by_value=manifest.by_value,
+            **data,
+        )
+    )
 
 
 def _release(
@@ -183,13 +217,26 @@ def _checked_frame(frame: Any) -> pd.DataFrame:
     return frame
 
 
-def _count_labels(labels: Any, rows: int) -> int | None:
+def _count_labels(labels: Any, frame: pd.DataFrame, part: str) -> int | None:
     if labels is None:
         return None
-    if not hasattr(labels, "__len__") or len(labels) != rows:
+    if not hasattr(labels, "__len__") or len(labels) != len(frame):
         found = len(labels) if hasattr(labels, "__len__") else f"a {type(labels).__name__}"
-        raise UnsuitableData(f"y_train has {found} labels for the {rows} rows of X_train")
-    return rows
+        raise UnsuitableData(f"y_{part} has {found} labels for the {len(frame)} rows of X_{part}")
+    return len(frame)
+
+
+def _check_held_out(frame: Any, labels: Any, train: pd.DataFrame) -> None:
+    if frame is None:
+        if labels is not None:
+            raise UnsuitableData("y_test has no rows to belong to; give X_test as well")
+        return
+    if not isinstance(frame, pd.DataFrame) or list(frame.columns) != list(train.columns):
+        raise UnsuitableData(
+            "X_test must be a DataFrame with the columns of X_train, in the same order: "
+            f"{list(map(str, train.columns))[:20]}"
+        )
+    _count_labels(labels, frame, "test")
 
 
 def _remembered(value: Any) -> Any:

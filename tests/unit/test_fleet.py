@@ -1,0 +1,90 @@
+"""How far a fleet is, told from the reports of processes that score and of their main processes."""
+
+from __future__ import annotations
+
+import orjson
+
+from scoreline_client.fleet import ProcessReport, ServedModel, convergence, served_models
+
+
+def report(
+    name: str,
+    serving: int | None,
+    *,
+    parent: str | None = "w/1",
+    children: int = 0,
+    **known: object,
+) -> ProcessReport:
+    model = ServedModel(serving=serving, **{"wanted": serving, **known})  # type: ignore[arg-type]
+    return ProcessReport(
+        name=name,
+        host="h",
+        pid=1,
+        started_at=1.0,
+        reported_at=1.0,
+        parent=None if children else parent,
+        children=children,
+        models={"m@production": model},
+    )
+
+
+def main(serving: int | None, children: int = 2, **known: object) -> ProcessReport:
+    return report("w/1", serving, children=children, **known)
+
+
+def look(*reports: ProcessReport) -> tuple[list[str], dict[str, str], list[str]]:
+    return convergence(list(reports), "m", "production", 2)
+
+
+def test_a_main_process_does_not_count_as_one_that_serves() -> None:
+    assert look(main(2), report("w/2", 2), report("w/3", 2)) == (["w/2", "w/3"], {}, [])
+
+
+def test_children_that_are_not_replaced_yet_are_waited_for() -> None:
+    assert look(main(2), report("w/2", 2), report("w/3", 1)) == (["w/2"], {}, ["w/3"])
+
+
+def test_a_worker_whose_children_are_being_replaced_is_waited_for() -> None:
+    assert look(main(2), report("w/2", 2)) == (["w/2"], {}, ["w/1"])
+    assert look(main(2)) == ([], {}, ["w/1"])
+
+
+def test_what_a_main_process_refuses_its_children_do_not_get() -> None:
+    refused = main(1, wanted=2, refused="it faults")
+    assert look(refused, report("w/2", 1), report("w/3", 1)) == (
+        [],
+        {"w/2": "it faults", "w/3": "it faults"},
+        [],
+    )
+
+
+def test_a_release_that_cannot_be_read_is_a_refusal() -> None:
+    unreadable = main(1, wanted=None, refused="scribbled over")
+    assert look(unreadable, report("w/2", 1), report("w/3", 1))[1] == {
+        "w/2": "scribbled over",
+        "w/3": "scribbled over",
+    }
+
+
+def test_a_refusal_of_an_earlier_release_is_none_of_this_one() -> None:
+    old = main(1, wanted=3, refused="it faults")
+    assert look(old, report("w/2", 1), report("w/3", 1)) == ([], {}, ["w/2", "w/3"])
+
+
+def test_a_process_without_a_main_process_speaks_for_itself() -> None:
+    alone = report("w/1", 1, parent=None, wanted=2, refused="golden row 3 differs")
+    assert look(alone) == ([], {"w/1": "golden row 3 differs"}, [])
+
+
+def test_a_model_that_only_the_main_process_knows_is_served_by_nobody() -> None:
+    child = report("w/2", 1)
+    child.models.clear()
+    ((_, models),) = served_models([main(None, wanted=2, refused="it faults"), child])
+    assert models["m@production"] == ServedModel(serving=None, wanted=2, refused="it faults")
+
+
+def test_a_report_of_a_newer_worker_can_be_read() -> None:
+    said = orjson.loads(report("w/2", 2).encode())
+    said["mood"] = "good"
+    said["models"]["m@production"]["mood"] = "good"
+    assert ProcessReport.decode(orjson.dumps(said)) == report("w/2", 2)

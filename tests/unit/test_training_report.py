@@ -1,0 +1,491 @@
+"""The training report as a page: what it says of each kind of pipeline, and that it is safe to open."""
+
+from __future__ import annotations
+
+import logging
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.datasets import load_iris, make_regression
+from sklearn.ensemble import IsolationForest
+from sklearn.feature_extraction.text import CountVectorizer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.svm import LinearSVC
+
+from scoreline_artifacts import Schema, Store, UnsuitableData
+from scoreline_artifacts.golden import GoldenRow
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.manifest import REPORT
+from scoreline_training import publish
+from scoreline_training.report import Incumbent, ReportData, page, render
+
+GENERATOR = np.random.default_rng(0)
+FRAME = pd.DataFrame({"x": GENERATOR.normal(size=120), "n": np.arange(120)})
+LABELS = np.where(FRAME["x"] + GENERATOR.normal(scale=0.7, size=120) > 0, "high", "low")
+EVIL = "<script>alert('\"')</script>"
+VOID = {"meta", "path", "line", "circle", "rect", "img", "br"}
+
+
+def _data(
+    pipeline: Any, frame: pd.DataFrame = FRAME, labels: Any = LABELS, **others: Any
+) -> ReportData:
+    version = LoadedVersion.of(pipeline, "sides", schema=Schema.infer(frame))
+    return ReportData(
+        version=version,
+        created_at="2025-06-01T10:15:00+00:00",
+        X_train=frame,
+        y_train=labels,
+        **others,
+    )
+
+
+def _classifier(frame: pd.DataFrame = FRAME, labels: Any = LABELS, **options: Any) -> Any:
+    return make_pipeline(StandardScaler(), LogisticRegression(solver="newton-cg", **options)).fit(
+        frame, labels
+    )
+
+
+def _text(data: ReportData) -> str:
+    """The page without its style sheet, and without tags: what a reader sees."""
+    html = render(data).decode()
+    assert "could not be drawn" not in html
+    body = re.sub(r"<style>.*?</style>", "", html, flags=re.S)
+    return " ".join(re.sub(r"<[^>]+>", " ", body).split())
+
+
+class Constant:
+    """A pipeline that answers the same for every row."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+
+    def predict(self, frame: pd.DataFrame) -> Any:
+        return np.full(len(frame), self.answer)
+
+
+class Failing:
+    """A pipeline that scores no row with a negative x."""
+
+    def predict(self, frame: pd.DataFrame) -> Any:
+        if (frame["x"] < 0).any():
+            raise ValueError("a negative x")
+        return frame["x"].to_numpy()
+
+
+class _Balance(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.links += [
+            value or "" for name, value in attrs if name in ("href", "src", "xlink:href")
+        ]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+# What everybody can rely on
+
+
+def _everything() -> ReportData:
+    before = LoadedVersion.of(_classifier(C=0.01), "sides", schema=Schema.infer(FRAME))
+    return _data(
+        _classifier(),
+        X_test=FRAME.iloc[:50],
+        y_test=LABELS[:50],
+        metrics={"auc": 0.9, "deep": {"er": [1, 2]}},
+        training={"C": 1.0},
+        libraries={"python": "3.12", "numpy": "2.0"},
+        golden=[GoldenRow({"x": 0.5, "n": 1}, "high", [0.75, 0.25])],
+        production=Incumbent(reference="sides@3", released_at="2025-05-01T00:00:00", loaded=before),
+        pipeline_sha256="ab" * 32,
+        sources=["features"],
+        by_value=["__main__.enlarge"],
+    )
+
+
+def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere() -> None:
+    html = render(_everything()).decode()
+    page_parser = _Balance()
+    page_parser.feed(html)
+    assert page_parser.open == []
+    assert all(link.startswith("#") for link in page_parser.links)
+    assert not re.search(r"<script|https?:|@import|url\(|javascript:", html)
+
+
+def test_every_link_of_the_page_leads_to_a_section() -> None:
+    html = render(_everything()).decode()
+    targets = re.findall(r'href="#([^"]+)"', html)
+    assert len(targets) == 7
+    assert all(f'<section id="{target}"' in html for target in targets)
+
+
+def test_every_plot_says_in_words_what_it_shows() -> None:
+    plots = re.findall(r'<svg class="plot".*?</svg>', render(_everything()).decode(), re.S)
+    assert len(plots) == 9
+    for plot in plots:
+        tree = ElementTree.fromstring(plot)
+        assert tree.get("role") == "img"
+        assert len(tree.get("aria-label") or "") > 10
+
+
+def test_the_same_data_give_the_same_bytes() -> None:
+    assert render(_everything()) == render(_everything())
+
+
+def test_only_the_time_differs_between_two_reports_of_the_same_data() -> None:
+    data = _everything()
+    other = render(replace(data, created_at="2026-01-01T00:00:00+00:00")).decode()
+    back = other.replace("2026-01-01T00:00:00", "2025-06-01T10:15:00")
+    assert back.replace("2026-01-01 00:00:00", "2025-06-01 10:15:00") == render(data).decode()
+
+
+def test_lineage_environment_and_golden_rows_are_told() -> None:
+    text = _text(_everything())
+    for said in ("sha256 of pipeline " + "ab" * 32, "numpy 2.0", "deep.er [1, 2]", "C 1"):
+        assert said in text
+    assert "In production before sides@3" in text
+    assert "Modules that travel features" in text
+    assert "__main__.enlarge; runs on this minor version of Python only" in text
+    assert re.search(r"answer its probability 0.5 1 high 0.750", text)
+
+
+def test_names_and_values_that_are_markup_are_only_text() -> None:
+    frame = pd.DataFrame(
+        {
+            EVIL: pd.Categorical([EVIL, "b"] * 40),
+            "text": [EVIL + str(number % 50) for number in range(80)],
+            "few": ["<b>1</b>", "<img src=x onerror=alert(1)>"] * 40,
+        }
+    )
+    labels = [EVIL, "<i>other</i>"] * 40
+    pipeline = make_pipeline(OneHotEncoder(), LogisticRegression(solver="liblinear")).fit(
+        frame, labels
+    )
+    data = _data(
+        pipeline,
+        frame,
+        labels,
+        metrics={EVIL: EVIL},
+        training={EVIL: {EVIL: [EVIL]}},
+        libraries={EVIL: EVIL},
+        golden=[GoldenRow({EVIL: EVIL, "few": "<b>"}, EVIL, [0.5, 0.5])],
+        production=Incumbent(why_not=EVIL),
+        sources=[EVIL],
+    )
+    html = render(data).decode()
+    assert "could not be drawn" not in html
+    assert not re.search(r"<script|<b>|<i>|<img", html)
+    assert html.count("&lt;script&gt;") > 10
+    parser = _Balance()
+    parser.feed(html)
+    assert parser.open == []
+
+
+def test_text_that_has_no_utf_8_does_not_stop_the_page() -> None:
+    frame = pd.DataFrame({"x": ["\ud800", "b"] * 20}, dtype=object)
+    data = _data(Constant(1.0), frame, None, training={"odd": "\udfff"})
+    assert b"could not be drawn" not in render(data)
+
+
+def test_many_rows_and_columns_make_no_large_page() -> None:
+    values = np.random.default_rng(0).normal(size=(60_000, 60))
+    frame = pd.DataFrame(values, columns=[f"column_{number}" for number in range(60)])
+    target = values[:, 0] * 3 + values[:, 1]
+    pipeline = LinearRegression().fit(frame.iloc[:100], target[:100])
+    data = _data(pipeline, frame, target)
+    html = render(data)
+    assert len(html) < 400_000
+    text = _text(data)
+    assert "On 20,000 training rows, a random sample of 60,000" in text
+    assert "24 are left out" in text
+    assert "40 more columns matter less" in text
+
+
+def test_the_report_is_only_loaded_by_those_who_publish() -> None:
+    code = "import sys, scoreline_training; sys.exit('jinja2' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+# Kinds of pipelines
+
+
+def test_figures_on_training_rows_are_called_so() -> None:
+    assert "Measured on the rows it was trained on" in _text(_data(_classifier()))
+    held_out = _data(_classifier(), X_test=FRAME, y_test=LABELS)
+    assert "Measured on the rows it was trained on" not in _text(held_out)
+
+
+def test_a_binary_classifier_has_curves_a_matrix_and_thresholds() -> None:
+    text = _text(_data(_classifier()))
+    for said in ("ROC AUC", "Precision–recall", "Calibration", "Scores by true class"):
+        assert said in text
+    assert "Confusion matrix" in text
+    assert "If another threshold were chosen" in text
+    assert "drop of ROC AUC" in text
+
+
+def test_a_classifier_without_probabilities_is_ranked_by_its_scores() -> None:
+    text = _text(_data(LinearSVC().fit(FRAME, LABELS)))
+    assert "ROC AUC" in text
+    assert "Without probabilities there is no calibration" in text
+
+
+def test_a_multi_class_classifier_has_a_line_and_a_row_for_each_class() -> None:
+    iris = load_iris(as_frame=True)
+    names = iris.target.map(dict(enumerate(iris.target_names)))
+    text = _text(_data(_classifier(iris.data, names, max_iter=500), iris.data, names))
+    for name in iris.target_names:
+        assert f"{name}, AUC" in text
+        assert re.search(rf"predicted {name}\b", text)
+    assert "probability of the likeliest class" in text
+
+
+def test_many_classes_have_a_list_of_confusions_instead_of_a_matrix() -> None:
+    frame = pd.DataFrame({"x": np.arange(200.0)})
+    labels = [f"class {number // 10}" for number in range(200)]
+    text = _text(_data(KNeighborsClassifier(9).fit(frame, labels), frame, labels))
+    assert "Most frequent confusions" in text
+    assert "20 classes are too many for a matrix" in text
+
+
+def test_a_regressor_has_residuals() -> None:
+    target = FRAME["x"] * 3 + GENERATOR.normal(size=120)
+    text = _text(_data(LinearRegression().fit(FRAME, target), labels=target))
+    for said in ("regressor", "R²", "Residuals", "Predicted and actual", "Absolute error"):
+        assert said in text
+
+
+def test_each_output_of_several_is_told_apart() -> None:
+    X, Y = make_regression(100, 4, n_targets=3, noise=1, random_state=0)
+    frame = pd.DataFrame(X, columns=list("abcd"))
+    text = _text(_data(LinearRegression().fit(frame, Y), frame, Y))
+    assert "several outputs" in text
+    assert "R², mean of outputs" in text
+    assert "Output 3" in text
+
+
+def test_several_outputs_of_classes_have_an_accuracy_each() -> None:
+    labels = pd.DataFrame({"one": LABELS, "two": np.where(FRAME["n"] > 60, "late", "early")})
+    text = _text(_data(KNeighborsClassifier().fit(FRAME, labels), labels=labels))
+    assert "Rows all right" in text
+    assert "output classes accuracy" in text
+
+
+def test_an_outlier_detector_has_its_share_and_scores() -> None:
+    pipeline = IsolationForest(n_estimators=10, random_state=0, contamination=0.1).fit(FRAME)
+    text = _text(_data(pipeline, labels=None))
+    assert "Called outliers 10 %" in text
+    assert "Rows left of 0 are called outliers" in text
+    marked = np.where(pipeline.predict(FRAME) == 1, 1, -1)
+    assert "Precision of outliers 1.000" in _text(_data(pipeline, labels=marked))
+
+
+def test_a_transformer_is_described_and_not_judged() -> None:
+    text = _text(_data(StandardScaler().fit(FRAME), labels=None))
+    assert "What comes out: 2 features" in text
+    assert "mean change, in standard deviations of the answers" in text
+
+
+def test_a_pipeline_whose_answers_depend_on_company_is_marked() -> None:
+    data = _data(_classifier())
+    assert "answers of this pipeline depend on the rows" in _text(
+        replace(data, version=replace(data.version, batchable=False))
+    )
+
+
+def test_columns_of_every_type_are_shuffled_and_drawn() -> None:
+    rows = 90
+    frame = pd.DataFrame(
+        {
+            "self": ["good day", "bad night", "so so"] * 30,
+            "country": ["DE", None, "FR"] * 30,
+            "plan": pd.Categorical(["free", "pro", "pro"] * 30),
+            "paid": [True, False, True] * 30,
+            "seen": pd.date_range("2024-01-01", periods=rows, tz="Europe/Berlin"),
+            "amount": [1.5, np.nan, np.inf] * 30,
+            "visits": pd.array([1, None, 3] * 30, dtype="Int64"),
+            "nothing": pd.Series([None] * rows, dtype="float64"),
+            "always": 7,
+        },
+        index=[0] * rows,
+    )
+    labels = ["yes", "no", "yes"] * 30
+    parts = make_column_transformer((CountVectorizer(), "self"), (OneHotEncoder(), ["plan"]))
+    text = _text(
+        _data(
+            make_pipeline(parts, LogisticRegression(solver="liblinear")).fit(frame, labels),
+            frame,
+            labels,
+        )
+    )
+    assert "string · 2 different · 33 % missing" in text
+    assert "datetime" in text
+    assert "no value in any row" in text
+    assert "one value only" in text
+
+
+# Labels that do not fit
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (None, "No labels were given"),
+        ([0, 1] * 60, "No label is a class of the pipeline"),
+        ([None] * 120, "No row has a label"),
+        (["high"] * 120, "There is nothing to tell apart"),
+        ([["high", "low"]] * 120, "Labels have 2 columns"),
+        ([["high"]] * 120, "There is nothing to tell apart"),
+        ([["high"], ["high", "low"]] * 60, "y_train does not have one label"),
+    ],
+    ids=["none", "encoded", "all missing", "one class", "two columns", "one column", "ragged"],
+)
+def test_labels_that_cannot_be_used_are_told_in_a_sentence(labels: Any, said: str) -> None:
+    text = _text(_data(_classifier(), labels=labels))
+    assert said in text
+    assert "Importance of columns" in text
+
+
+def test_missing_labels_are_left_out_and_counted() -> None:
+    labels = LABELS.astype(object)
+    labels[:5] = None
+    text = _text(_data(_classifier(), labels=labels))
+    assert "On 115 training rows. 5 rows have no label and are left out." in text
+
+
+def test_a_label_that_the_pipeline_never_saw_is_counted_as_wrong() -> None:
+    labels = LABELS.astype(object)
+    labels[:5] = "unheard of"
+    text = _text(_data(_classifier(), X_test=FRAME, y_test=labels))
+    assert "predicted unheard of" in text
+
+
+def test_labels_that_are_no_numbers_have_no_distance_from_a_regressor() -> None:
+    target = [f"number {number}" for number in range(120)]
+    text = _text(_data(LinearRegression().fit(FRAME, FRAME["x"]), labels=target))
+    assert "no distance is defined" in text
+
+
+def test_one_row_is_enough_for_a_report() -> None:
+    text = _text(_data(_classifier(), X_test=FRAME.iloc[:1], y_test=LABELS[:1]))
+    assert "It takes two rows" in text
+
+
+def test_no_held_out_row_is_as_good_as_none_given() -> None:
+    text = _text(_data(_classifier(), X_test=FRAME.iloc[:0], y_test=[]))
+    assert "Measured on the rows it was trained on" in text
+
+
+# Failures
+
+
+def test_rows_that_the_pipeline_cannot_score_leave_the_rest_of_the_report() -> None:
+    frame = FRAME[FRAME["x"] > 0]
+    html = render(_data(Failing(), frame, frame["x"], X_test=FRAME, y_test=FRAME["x"])).decode()
+    assert "cannot be measured on the held-out rows: ValueError: a negative x" in html
+    assert "sha256 of X_train" in html
+
+
+@pytest.mark.parametrize("labels", [None, FRAME["x"]], ids=["no labels", "labels"])
+def test_answers_that_are_no_numbers_are_told(labels: Any) -> None:
+    class Odd:
+        def predict(self, frame: pd.DataFrame) -> Any:
+            return np.where(frame["x"] > 0, np.nan, np.inf)
+
+    text = _text(_data(Odd(), labels=labels))
+    assert "it cannot be said how far they move" in text
+    assert labels is None or "Some labels or answers are not finite" in text
+
+
+def test_probabilities_that_are_no_numbers_are_told() -> None:
+    class Odd(Constant):
+        classes_ = np.array(["high", "low"])
+
+        def predict_proba(self, frame: pd.DataFrame) -> Any:
+            return np.full((len(frame), 2), np.nan)
+
+    assert "Some probabilities are not finite." in _text(_data(Odd("high")))
+
+
+def test_a_section_that_fails_leaves_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(page.sections, "columns", lambda *_: 1 / 0)
+    with caplog.at_level(logging.WARNING):
+        html = render(_data(_classifier())).decode()
+    assert "This could not be drawn: ZeroDivisionError" in html
+    assert "Confusion matrix" in html
+    assert "'Values of columns'" in caplog.text
+
+
+def test_a_bug_in_the_report_stops_no_publishing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(page, "_page", lambda _: 1 / 0)
+    published = publish(_classifier(), "sides", FRAME, LABELS)
+    assert "could not be drawn: ZeroDivisionError" in published.report.read_text()
+    assert "the training report of sides could not be drawn" in caplog.text
+
+
+# Publishing
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store; no Redis answers."""
+    monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
+    return Store(tmp_path)
+
+
+def test_the_report_is_one_of_the_artifacts_files(store: Store) -> None:
+    published = publish(_classifier(), "sides", FRAME, LABELS)
+    assert published.report == published.path / REPORT
+    assert store.read(published.manifest, REPORT) == published.report.read_bytes()
+    assert "Nothing has been released as sides@production yet" in published.report.read_text()
+
+
+def test_the_next_report_compares_with_what_was_promoted(store: Store) -> None:
+    publish(_classifier(C=0.001), "sides", FRAME, LABELS, promote=True)
+    second = publish(_classifier(), "sides", FRAME, LABELS, X_test=FRAME, y_test=LABELS)
+    html = second.report.read_text()
+    assert "sides@1, in production" in html
+    assert "Right now, wrong in production" in html
+
+
+@pytest.mark.parametrize(
+    ("held_out", "said"),
+    [
+        ({"y_test": LABELS}, "give X_test as well"),
+        ({"X_test": FRAME[["x"]]}, "with the columns of X_train"),
+        ({"X_test": FRAME.to_numpy()}, "with the columns of X_train"),
+        ({"X_test": FRAME, "y_test": LABELS[:3]}, "y_test has 3 labels for the 120 rows of X_test"),
+    ],
+    ids=["labels alone", "other columns", "an array", "too few labels"],
+)
+def test_held_out_rows_that_do_not_fit_are_refused(
+    store: Store, held_out: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(UnsuitableData, match=said):
+        publish(_classifier(), "sides", FRAME, LABELS, **held_out)
+    assert store.models() == []

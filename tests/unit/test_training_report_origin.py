@@ -1,0 +1,225 @@
+"""What a training report says of the version in production, of the data, and of the code."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression, LogisticRegression
+
+from scoreline_artifacts import Schema, Store
+from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.manifest import PIPELINE
+from scoreline_training import publish
+from scoreline_training.report import Incumbent, incumbent, lineage
+from scoreline_training.report.answers import ask
+from scoreline_training.report.comparison import Comparison, compare, same_answers
+from scoreline_training.report.data import NotMeasurable
+from scoreline_training.report.rows import Rows
+
+FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 40), "n": np.arange(40)})
+TRUTH = np.where(FRAME["x"] > 0, "high", "low")
+
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git here")
+
+
+class Threshold:
+    """Says high above a value of one column."""
+
+    def __init__(self, at: float, column: str = "x") -> None:
+        self.at, self.column = at, column
+        self.classes_ = np.array(["high", "low"])
+
+    def predict_proba(self, frame: pd.DataFrame) -> Any:
+        high = np.where(frame[self.column] > self.at, 0.9, 0.1)
+        return np.column_stack([high, 1 - high])
+
+    def predict(self, frame: pd.DataFrame) -> Any:
+        return np.where(frame[self.column] > self.at, "high", "low")
+
+
+def _loaded(pipeline: Any, frame: pd.DataFrame = FRAME) -> LoadedVersion:
+    return LoadedVersion.of(pipeline, "sides", schema=Schema.infer(frame))
+
+
+def _compare(before: Any, now: Any = None, schema_of: pd.DataFrame = FRAME) -> Comparison:
+    rows = Rows(frame=FRAME, truth=TRUTH, held_out=True, of=len(FRAME))
+    answers = ask(_loaded(now or Threshold(0)), FRAME, TRUTH)
+    return compare(Incumbent(reference="sides@7", loaded=_loaded(before, schema_of)), answers, rows)
+
+
+# The version in production
+
+
+def test_rows_that_only_one_version_gets_right_are_counted() -> None:
+    found = _compare(Threshold(1))
+    wrong = int(((FRAME["x"] > 0) & (FRAME["x"] <= 1)).sum())
+    assert (found.mended, found.broken) == (wrong, 0)
+    assert found.agreement == 1 - wrong / 40
+    assert {one.name for one in found.measures} >= {"ROC AUC", "Accuracy"}
+
+
+def test_a_version_that_takes_other_types_gets_them() -> None:
+    found = _compare(Threshold(0, "n"), schema_of=FRAME.astype({"n": "float64"}))
+    assert found.reference == "sides@7"
+
+
+def test_a_version_that_needs_another_column_cannot_be_compared() -> None:
+    with pytest.raises(NotMeasurable, match=r"sides@7 needs columns .* do not have: other"):
+        _compare(Threshold(0, "other"), schema_of=FRAME.assign(other=1.0))
+
+
+def test_a_version_whose_types_the_rows_cannot_take_cannot_be_compared() -> None:
+    dates = FRAME.assign(x=[f"text {number}" for number in range(40)]).astype({"x": "category"})
+    before = _loaded(Threshold(0), dates.drop(columns="n"))
+    rows = Rows(frame=FRAME.assign(x="no number"), truth=None, held_out=True, of=40)
+    numbers = Incumbent(reference="sides@7", loaded=_loaded(Threshold(0)))
+    with pytest.raises(NotMeasurable, match="sides@7 needs x as float64"):
+        compare(numbers, ask(before, rows.frame.assign(x=0.0)), rows)
+
+
+def test_a_version_of_another_kind_cannot_be_compared() -> None:
+    with pytest.raises(
+        NotMeasurable, match="sides@7 is a regressor and this is a binary classifier"
+    ):
+        _compare(LinearRegression().fit(FRAME, FRAME["x"]))
+
+
+def test_a_version_that_fails_on_these_rows_is_told() -> None:
+    broken = Threshold(0)
+    broken.column = "absent"
+    with pytest.raises(NotMeasurable, match="sides@7 fails on these rows: KeyError"):
+        _compare(broken)
+
+
+def test_answers_are_the_same_up_to_rounding() -> None:
+    one, other = np.array([1.0, 2.0, np.nan]), np.array([1.0 + 1e-12, 2.1, np.nan])
+    assert same_answers(one, other).tolist() == [True, False, True]
+    assert same_answers(np.array(["a", "b"]), np.array(["a", "c"])).tolist() == [True, False]
+    assert same_answers(np.array([[1, 2], [3, 4]]), np.array([[1, 2], [3, 5]])).tolist() == [
+        True,
+        False,
+    ]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store; no Redis answers."""
+    monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://127.0.0.1:1/0")
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
+    return Store(tmp_path)
+
+
+def _pipeline() -> Any:
+    return LogisticRegression(solver="liblinear").fit(FRAME, TRUTH)
+
+
+def test_nothing_in_production_is_nothing_to_compare_with(store: Store) -> None:
+    found = incumbent(store, "sides")
+    assert (found.reference, found.loaded) == (None, None)
+    assert found.why_not == "Nothing has been released as sides@production yet."
+
+
+def test_the_version_in_production_is_loaded(store: Store) -> None:
+    publish(_pipeline(), "sides", FRAME, TRUTH, promote=True)
+    publish(_pipeline(), "sides", FRAME, TRUTH)
+    found = incumbent(store, "sides")
+    assert found.reference == "sides@1"
+    assert found.loaded is not None
+    assert found.loaded.version == 1
+
+
+def test_a_version_in_production_that_cannot_be_loaded_holds_up_nobody(store: Store) -> None:
+    first = publish(_pipeline(), "sides", FRAME, TRUTH, promote=True)
+    (first.path / PIPELINE).write_bytes(b"broken")
+    second = publish(_pipeline(), "sides", FRAME, TRUTH)
+    assert "sides@1 cannot be loaded here: CorruptArtifact" in second.report.read_text()
+    assert "In production before" in second.report.read_text()
+
+
+# Data
+
+
+def test_the_same_data_have_the_same_hash_whatever_their_index() -> None:
+    again = FRAME.copy().set_axis(range(100, 140))
+    assert lineage.data_sha256(again) == lineage.data_sha256(FRAME)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        FRAME.iloc[::-1],
+        FRAME.rename(columns={"x": "y"}),
+        FRAME.astype({"n": "float64"}),
+        FRAME.assign(n=FRAME["n"].where(FRAME["n"] != 7, 8)),
+        FRAME[["n", "x"]],
+    ],
+    ids=["other order", "other name", "other type", "other value", "other columns"],
+)
+def test_other_data_have_another_hash(other: pd.DataFrame) -> None:
+    assert lineage.data_sha256(other) != lineage.data_sha256(FRAME)
+
+
+def test_data_without_a_hash_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert lineage.data_sha256([[[1], [2]], [[3], [4]]]) is None
+    monkeypatch.setattr(lineage, "HASHED_CELLS", 79)
+    assert lineage.data_sha256(FRAME) is None
+
+
+# Code
+
+
+def _git(folder: Path, *arguments: str) -> None:
+    identity = ("-c", "user.name=a", "-c", "user.email=a@b.c", "-c", "commit.gpgsign=false")
+    subprocess.run(["git", "-C", folder, *identity, *arguments], check=True, capture_output=True)
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A git checkout with one committed training script."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "train.py").write_text("one = 1\n")
+    _git(folder, "init")
+    _git(folder, "add", ".")
+    _git(folder, "commit", "-m", "one")
+    return folder
+
+
+@needs_git
+def test_the_commit_of_the_training_script_is_found(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.argv", [str(checkout / "train.py")])
+    monkeypatch.chdir(checkout.parent)
+    found = lineage.commit_here()
+    assert found is not None
+    assert (len(found.commit), found.changed, found.of) == (40, False, "the training script")
+
+
+@needs_git
+def test_changes_that_are_not_committed_are_told(checkout: Path) -> None:
+    (checkout / "train.py").write_text("two = 2\n")
+    found = lineage.commit_of(checkout, "here")
+    assert found is not None
+    assert found.changed
+
+
+@needs_git
+def test_outside_a_checkout_there_is_no_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    monkeypatch.setattr("sys.argv", [""])
+    monkeypatch.chdir(tmp_path)
+    assert lineage.commit_here() is None
+
+
+def test_without_git_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert lineage.commit_of(tmp_path, "here") is None

@@ -1,0 +1,5 @@
+GRADES = ["A", "B", "C", "D"]
+
+
+def rank(grade):
+    return GRADES.index(grade)

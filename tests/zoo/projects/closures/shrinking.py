@@ -1,0 +1,2 @@
+def shrink(frame):
+    return frame * 0.9

@@ -1,0 +1,2 @@
+from .regions import Regions
+from .words import tokens

@@ -1,0 +1,6 @@
+import enum
+
+
+class Metric(enum.Enum):
+    EUCLIDEAN = "euclidean"
+    CITY = "cityblock"

@@ -1,0 +1,5 @@
+def power(n):
+    def apply(frame, scale=1):
+        return (frame * scale) ** n
+
+    return apply

@@ -1,0 +1,1 @@
+DROPPED = {"sex"}

@@ -1,0 +1,2 @@
+def run(frame, defaults):
+    return frame + defaults.AMOUNT

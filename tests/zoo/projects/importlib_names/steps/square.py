@@ -1,0 +1,2 @@
+def run(frame, defaults):
+    return frame.assign(bmi2=frame["bmi"] ** 2)

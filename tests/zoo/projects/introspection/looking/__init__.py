@@ -1,0 +1,5 @@
+"""Looks at itself."""
+
+import warnings
+
+from . import options

@@ -1,0 +1,2 @@
+def halve(frame):
+    return frame / 2

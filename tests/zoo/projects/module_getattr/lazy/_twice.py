@@ -1,0 +1,2 @@
+def double(frame):
+    return frame * 2

@@ -1,0 +1,5 @@
+import lazy
+
+
+def apply(frame):
+    return lazy.halve(lazy.double(frame)) + lazy.AMOUNT

@@ -1,0 +1,5 @@
+from src import units
+
+
+def per_person(frame):
+    return (units.MONTHS * frame["rent"] / frame["people"]).to_frame()

@@ -1,0 +1,2 @@
+NIGHT = (22, 6)
+BUSY_CALLS = 20

@@ -1,0 +1,1 @@
+BAD = ["cancel", "late", "angry"]

@@ -1,0 +1,2 @@
+def rounded(column):
+    return column.round(1)

@@ -1,0 +1,5 @@
+from math import ceil
+
+
+def rounded(column):
+    return column.map(ceil)

@@ -1,0 +1,2 @@
+FACTOR = 1.07
+MANY = 3

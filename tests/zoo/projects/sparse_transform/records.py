@@ -1,0 +1,2 @@
+def as_dicts(frame):
+    return frame.to_dict("records")

@@ -1,0 +1,7 @@
+from maths import *
+
+__all__ = ["squeeze"]
+
+
+def squeeze(frame):
+    return stretch(frame).clip(-LIMIT, LIMIT)

@@ -1,0 +1,5 @@
+MEAN = 0
+
+
+def centre(frame):
+    return frame - MEAN

@@ -1,0 +1,2 @@
+def scale(frame):
+    return frame * 2

@@ -1,0 +1,5 @@
+import os
+
+
+def regional(frame):
+    return frame * int(os.environ["REGION_FACTOR"])

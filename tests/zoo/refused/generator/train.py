@@ -1,0 +1,15 @@
+"""a generator among the attributes"""
+
+from sklearn.datasets import load_iris
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from scoreline_training import publish
+
+X, y = load_iris(return_X_y=True, as_frame=True)
+model = make_pipeline(
+    FunctionTransformer(lambda X, numbers: X, kw_args={"numbers": (n for n in range(3))}),
+    LogisticRegression(max_iter=500),
+)
+publish(model.fit(X, y), "generator", X, y)
