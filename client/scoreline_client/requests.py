@@ -28,6 +28,7 @@ PIECE_RECORDS = 2000
 """Records of one request when many are sent: enough to share the costs of a call, few enough to
 spread over processes."""
 MANY_RECORDS = 200
+"""From so many answers on it is worth keeping Python's collector of garbage out."""
 FIRST_RECORDS = 250
 """Of the first one of several, which the others wait for: it says which version scores them all."""
 

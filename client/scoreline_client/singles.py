@@ -120,6 +120,7 @@ class Singles:
         gathered, self._open = self._open, {}
         for shared in gathered.values():
             self._send(shared)
+        self._transport.flush()
 
     def _send(self, shared: _Shared) -> None:
         waiters = shared.waiters

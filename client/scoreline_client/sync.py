@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import os
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CLOSED_AFTER_S = 30.0
 """Seconds over its time after which a caller knows that its client was closed under it."""
+LOOK_UP_S = 1.0
 STOP_WAIT_S = 5.0
 """Seconds that interrupted work may take to leave things in order."""
 
@@ -54,8 +56,11 @@ class _Call:
 
     def result(self, timeout_s: float) -> Prediction:
         """Wait; that it ends in time is the event loop's affair, as long as that one runs."""
-        if not self._waits.acquire(timeout=min(timeout_s + CLOSED_AFTER_S, threading.TIMEOUT_MAX)):
-            raise concurrent.futures.CancelledError
+        until = time.monotonic() + timeout_s + CLOSED_AFTER_S
+        # In slices: Python does not wake for a Ctrl-C that comes just before it goes to sleep.
+        while not self._waits.acquire(timeout=LOOK_UP_S):
+            if time.monotonic() > until:
+                raise concurrent.futures.CancelledError
         if self._error is not None:
             raise self._error
         return self._prediction

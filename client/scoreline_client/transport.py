@@ -82,7 +82,7 @@ class Transport(Connection):
         self._outbox.append(waiting)
         if not self._flush_planned:
             self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self._flush)
+            asyncio.get_running_loop().call_soon(self.flush)
         return future
 
     async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
@@ -150,7 +150,8 @@ class Transport(Connection):
 
     # Out
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what is queued now, and not at the end of the loop's turn."""
         self._flush_planned = False
         outbox, self._outbox = self._outbox, []
         if self._reader is None and any(one.request.reply_to for one in outbox):
