@@ -37,7 +37,6 @@ STOP_WAIT_S = 5.0
 """Seconds that interrupted work may take to leave things in order."""
 
 _T = TypeVar("_T")
-_Future = concurrent.futures.Future
 
 
 class _Call:
