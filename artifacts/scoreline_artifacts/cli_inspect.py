@@ -82,12 +82,12 @@ class Checked:
 
 
 def _check(manifest: Manifest, files: dict[str, bytes]) -> Checked:
-    from scoreline_artifacts import clean_room
+    from scoreline_artifacts import proving
 
     found = environment.differences(manifest)
     if any(one.fatal for one in found):
         return Checked(found)
-    failure = clean_room.prove(manifest, files).failure
+    failure = proving.prove(manifest, files).failure
     return Checked(found, f"{failure.kind}: {failure.message}" if failure else None)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scoreline_artifacts import Manifest, Outputs, Schema, clean_room, pickling
+from scoreline_artifacts import Manifest, Outputs, Schema, clean_room, pickling, proving
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.store import describe_file
 
@@ -24,7 +24,7 @@ class Runs:
         return exec, (self._code,)
 
 
-def _prove(code: str, limit_s: float = 60.0) -> clean_room.Finding:
+def _prove(code: str, limit_s: float = 60.0) -> proving.Finding:
     files = {PIPELINE: pickling.dump(Runs(code)).data, GOLDEN: b""}
     manifest = Manifest(
         model="m",
@@ -34,7 +34,7 @@ def _prove(code: str, limit_s: float = 60.0) -> clean_room.Finding:
         schema=Schema(()),
         outputs=Outputs(method="predict"),
     )
-    return clean_room.prove(manifest, files, limit_s=limit_s)
+    return proving.prove(manifest, files, limit_s=limit_s)
 
 
 @pytest.fixture

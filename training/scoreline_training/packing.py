@@ -14,9 +14,9 @@ from typing import Any
 from scoreline_artifacts import (
     Manifest,
     UnsuitableData,
-    clean_room,
     environment,
     pickling,
+    proving,
     snapshot,
 )
 from scoreline_artifacts.errors import DoesNotTravel
@@ -81,7 +81,7 @@ def pack(
     )
     while True:
         packed = _pack_once(pickled, draft, golden_rows, luggage, origins)
-        finding = clean_room.prove(packed.manifest, packed.files)
+        finding = proving.prove(packed.manifest, packed.files)
         if luggage.take(finding.asked, origins):
             continue
         if finding.failure is not None:
