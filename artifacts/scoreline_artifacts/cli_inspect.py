@@ -45,9 +45,13 @@ def inspect(model: str, check: bool, as_json: bool) -> None:
         store = Store.from_environment()
         verified = store.verified(*resolve(store, model))
         manifest = verified.manifest
-        files = store.read_all(manifest)
-        rows = golden.decode(files[GOLDEN])
-    checked = _check(manifest, files) if check else None
+        rows = golden.decode(store.read(manifest, GOLDEN))
+        if check:
+            checked = _check(manifest, store.read_all(manifest))
+        else:
+            checked = None
+            for name in manifest.files:
+                store.read(manifest, name)  # verified, one after the other, and let go
     if as_json:
         click.echo(_as_json(manifest, checked))
     else:
