@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -38,6 +39,9 @@ class Piece:
     """Records that cannot be sent, by place; `null` stands for them in the body."""
 
 
+_NO_PIECE = Piece(b"", 0)
+
+
 def check_model(model: str) -> str:
     """Refuse at once what cannot be a model's reference.
 
@@ -45,10 +49,13 @@ def check_model(model: str) -> str:
         UnknownModel: it is none.
     """
     try:
-        ModelRef.parse(model)
+        _parsed(model)
     except (WireError, TypeError, AttributeError) as error:
         raise refusal(Code.UNKNOWN_MODEL, str(error)) from error
     return model
+
+
+_parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
 def check_records(records: object) -> Sequence[Any]:
@@ -83,15 +90,20 @@ def encode_records(records: Sequence[Any]) -> Piece:
 
 
 def encode_record(record: Any) -> bytes:
-    """Encode the record of a request of one.
+    """Encode one record.
 
     Raises:
         RecordRejected: it cannot be sent.
     """
-    piece = encode_records([record])
-    if piece.errors:
-        raise _rejected(piece.errors[0])
-    return piece.body
+    if isinstance(record, Mapping):
+        try:
+            body = orjson.dumps(record, option=_OPTIONS)
+        except TypeError:
+            return _encode_carefully(record)
+        # NaN and infinity become null in JSON. NaN means missing, infinity must not.
+        if b"null" not in body:
+            return body
+    return _encode_carefully(record)
 
 
 def check_size(piece: Piece, settings: ClientSettings, advice: str) -> None:
@@ -139,31 +151,11 @@ def raise_refusal(answer: Answer) -> None:
         )
 
 
-def single_prediction(answer: Answer) -> Prediction:
-    """The prediction of a request of one record.
-
-    Raises:
-        RecordRejected: the record cannot be scored.
-        RequestRefused: the request cannot.
-    """
-    raise_refusal(answer)
-    if answer.errors:
-        raise _rejected(_record_error("0", answer.errors["0"]))
-    probabilities = answer.probabilities
-    return Prediction(
-        answer.values[0],
-        _by_class(answer.classes, probabilities[0]) if probabilities else {},
-        answer.model,
-        answer.version,
-        warnings=_warnings(answer, 0),
-    )
-
-
 def _warnings(answer: Answer, place: int) -> tuple[RecordWarning, ...]:
     return tuple(RecordWarning(**one) for one in answer.warnings.get(str(place), ()))
 
 
-def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Prediction]:
+def predictions_of(answer: Answer, piece: Piece = _NO_PIECE, first: int = 0) -> list[Prediction]:
     """The predictions of a request, in order; `first` is the place of its first record.
 
     Raises:
@@ -186,6 +178,11 @@ def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Predict
     return predictions
 
 
+def rejected(error: RecordError) -> RecordRejected:
+    """The exception for the error of a record that was asked about alone."""
+    return RecordRejected(error.code, error.message, error.column, error.value)
+
+
 def _by_class(classes: list[Any] | None, share: list[float] | None) -> dict[Any, float]:
     return dict(zip(classes, share, strict=True)) if classes and share else {}
 
@@ -194,10 +191,6 @@ def _record_error(place: str, error: Mapping[str, Any]) -> RecordError:
     return RecordError(
         error["code"], error["message"], int(place), error.get("column"), error.get("value")
     )
-
-
-def _rejected(error: RecordError) -> RecordRejected:
-    return RecordRejected(error.code, error.message, error.column, error.value)
 
 
 def _encode_one_by_one(records: Sequence[Any]) -> Piece:

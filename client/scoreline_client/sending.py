@@ -16,15 +16,22 @@ BYTES_AT_ONCE = 4 << 20
 class Waiting:
     """A request whose answer is awaited."""
 
-    __slots__ = ("future", "job_ttl_ms", "lane", "repeated", "request", "since")
+    __slots__ = ("future", "job_ttl_ms", "lane", "repeated", "request", "since", "weight")
 
     def __init__(
-        self, request: Request, lane: Lane, future: asyncio.Future[Answer], job_ttl_ms: int
+        self,
+        request: Request,
+        lane: Lane,
+        future: asyncio.Future[Answer],
+        job_ttl_ms: int,
+        weight: int,
     ) -> None:
         self.request = request
         self.lane = lane
         self.future = future
         self.job_ttl_ms = job_ttl_ms
+        self.weight = weight
+        """How many callers share it."""
         self.since = time.monotonic()
         self.repeated = False
         """Whether it may be queued twice; then its result must stay, or there would be a second."""
