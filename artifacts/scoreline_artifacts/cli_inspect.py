@@ -161,7 +161,7 @@ def _needs(manifest: Manifest) -> Table:
             table.add_row(name, trained, here.get(name, "not installed"), reason)
     if manifest.by_value:
         shown = ", ".join(manifest.by_value[:GOLDEN_SHOWN])
-        table.caption = escape(f"holds bytecode, bound to this Python: {shown}")
+        table.add_row(escape(shown), "bytecode", "", "this Python only")
     return table
 
 
