@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
@@ -18,13 +20,16 @@ from scoreline_client.errors import (
     RequestRefused,
     refusal,
 )
-from scoreline_client.predictions import Prediction, RecordError, RecordWarning
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning, prediction_of
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, ModelRef, Status, WireError
 
-PIECE_RECORDS = 1000
+PIECE_RECORDS = 2000
 """Records of one request when many are sent: enough to share the costs of a call, few enough to
 spread over processes."""
+MANY_RECORDS = 200
+FIRST_RECORDS = 250
+"""Of the first one of several, which the others wait for: it says which version scores them all."""
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -127,7 +132,9 @@ def pieces_of(records: Sequence[Any], settings: ClientSettings) -> Iterator[Piec
         PayloadTooLarge: a single record is over the limit of a request.
     """
     size = min(PIECE_RECORDS, settings.max_request_records)
-    for start in range(0, len(records), size):
+    first = min(FIRST_RECORDS, size) if len(records) > size else size
+    yield from _fitting(records[:first], settings)
+    for start in range(first, len(records), size):
         yield from _fitting(records[start : start + size], settings)
 
 
@@ -163,11 +170,15 @@ def predictions_of(answer: Answer, piece: Piece = _NO_PIECE, first: int = 0) -> 
     """
     raise_refusal(answer)
     model, version, classes = answer.model, answer.version, answer.classes
-    shares = answer.probabilities or [None] * len(answer.values)
-    predictions = [
-        Prediction(value, _by_class(classes, share), model, version)
-        for value, share in zip(answer.values, shares, strict=True)
-    ]
+    with _no_search_for_garbage(len(answer.values)):
+        if classes and answer.probabilities:
+            shares = [_by_class(classes, share) for share in answer.probabilities]
+        else:
+            shares = [{} for _ in answer.values]
+        predictions = [
+            prediction_of(value, share, model, version)
+            for value, share in zip(answer.values, shares, strict=True)
+        ]
     for warned in map(int, answer.warnings):
         told = _warnings(answer, warned)
         predictions[warned] = replace(predictions[warned], warnings=told)
@@ -183,8 +194,25 @@ def rejected(error: RecordError) -> RecordRejected:
     return RecordRejected(error.code, error.message, error.column, error.value)
 
 
-def _by_class(classes: list[Any] | None, share: list[float] | None) -> dict[Any, float]:
-    return dict(zip(classes, share, strict=True)) if classes and share else {}
+@contextmanager
+def _no_search_for_garbage(records: int) -> Iterator[None]:
+    """Leave Python's collector out while many objects are made, all of which stay.
+
+    It would run every few hundred of them, and in a program with a large heap a full run takes as long
+    as scoring all of the records.
+    """
+    if records < MANY_RECORDS or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _by_class(classes: list[Any], share: list[float] | None) -> dict[Any, float]:
+    return dict(zip(classes, share, strict=True)) if share else {}
 
 
 def _record_error(place: str, error: Mapping[str, Any]) -> RecordError:

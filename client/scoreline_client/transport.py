@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import redis.asyncio
@@ -39,6 +39,9 @@ FORGET_AFTER_S = 0.05
 MEMORY_LOOK_S = 1.0
 CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
+
+
+_Queue = Callable[[Lane, list[Waiting]], Coroutine[Any, Any, tuple[int, list[bytes]]]]
 
 
 class Transport(Connection):
@@ -164,15 +167,9 @@ class Transport(Connection):
         task.add_done_callback(self._tasks.discard)
 
     async def _submit_part(self, lane: Lane, part: list[Waiting]) -> None:
-        stream = self.keys.lane(lane)
-        keys: list[str] = [stream]
-        args: list[Any] = [self.settings.queue_limit]
-        for one in part:
-            keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
-            fields = one.request.encode()
-            args += (one.job_ttl_ms, one.weight, len(fields), *fields)
+        queue = self._queue_large if part[0].is_large else self._queue_part
         try:
-            room, *entries = await self._submit_until_accepted(keys, args, part)
+            room, entries = await self._submit_until_accepted(queue, lane, part)
         except RedisError as error:
             self._fail(part, self.explain(error))
             return
@@ -189,16 +186,36 @@ class Transport(Connection):
             full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
             self._fail(part[len(entries) :], self.queue_full(full, room))
 
+    async def _queue_part(self, lane: Lane, part: list[Waiting]) -> tuple[int, list[bytes]]:
+        """Queue as many as the lane takes; says for how many callers there is still room."""
+        stream = self.keys.lane(lane)
+        keys: list[str] = [stream]
+        args: list[Any] = [self.settings.queue_limit]
+        for one in part:
+            keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
+            fields = one.request.encode()
+            args += (one.job_ttl_ms, one.weight, len(fields), *fields)
+        room, *entries = await self._submit(keys=keys, args=args)
+        return int(room), entries
+
+    async def _queue_large(self, lane: Lane, part: list[Waiting]) -> tuple[int, list[bytes]]:
+        (one,) = part
+        stream = self.keys.lane(lane)
+        if await self.redis.xlen(stream) >= self.settings.queue_limit:
+            return 0, []
+        entry = await self.redis.execute_command("XADD", stream, "*", *one.request.encode())
+        return 0, [entry]
+
     async def _submit_until_accepted(
-        self, keys: list[str], args: list[Any], part: list[Waiting]
-    ) -> list[Any]:
+        self, queue: _Queue, lane: Lane, part: list[Waiting]
+    ) -> tuple[int, list[bytes]]:
         """A lost reply is no reason to give up: the ids make it harmless to send once more."""
         deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
         _ = self.redis
         tries = 0
         while True:
             try:
-                return list(await self._submit(keys=keys, args=args))
+                return await queue(lane, part)
             except AuthenticationError:
                 raise
             except (RedisConnectionError, RedisTimeoutError):
