@@ -27,7 +27,7 @@ zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, prin
 test-newest:  ## the zoo with the newest scikit-learn and pandas, in an environment of its own
 	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
 	@$(NEWEST)/bin/python -m pip --disable-pip-version-check -qq install --upgrade \
-	  --upgrade-strategy eager --editable '.[worker]' lightgbm
+	  --upgrade-strategy eager --editable '.[worker]' jinja2 lightgbm
 	@$(NEWEST)/bin/python -m tests.zoo $(ONLY)
 
 bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk or memory-bulk)

@@ -54,7 +54,7 @@ class ServerUnreachable(ScorelineError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"cannot reach Redis at {url}: {reason}. "
+            f"cannot reach Redis at {url}: {reason.rstrip('.')}. "
             "Is it running, and does SCORELINE_REDIS_URL point at it? "
             "(`scoreline up` starts one for development.)"
         )

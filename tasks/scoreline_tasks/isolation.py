@@ -55,11 +55,12 @@ def run_apart(
         Died: the process was killed, or ended early.
     """
     # No other fork of this process may inherit the writing side: the answer would not end then.
+    parent = os.getpid()
     with no_fork():
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
-            _work_and_exit(work, restrain, writer)
+            _work_and_exit(work, restrain, writer, parent)
         os.close(writer)
     try:
         data = _read_all(reader, child, limit_s)
@@ -70,13 +71,15 @@ def run_apart(
 
 
 def _work_and_exit(
-    work: Callable[[], Sequence[bytes]], restrain: Callable[[], None], writer: int
+    work: Callable[[], Sequence[bytes]], restrain: Callable[[], None], writer: int, parent: int
 ) -> None:
     """The child's whole life. It never returns into its parent's stack, and runs none of its exits."""
     status = 1
     try:
         os.setpgid(0, 0)
         set_pdeathsig("SIGKILL")
+        if os.getppid() != parent:
+            return  # it died before its death could be a signal
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         restrain()

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.manifest import REPORT
 from scoreline_training import publish
 from scoreline_training.report import Incumbent, ReportData, page, render
+from scoreline_training.report.incumbent import ask_here
 
 GENERATOR = np.random.default_rng(0)
 FRAME = pd.DataFrame({"x": GENERATOR.normal(size=120), "n": np.arange(120)})
@@ -116,7 +118,11 @@ def _everything() -> ReportData:
         training={"C": 1.0},
         libraries={"python": "3.12", "numpy": "2.0"},
         golden=[GoldenRow({"x": 0.5, "n": 1}, "high", [0.75, 0.25])],
-        production=Incumbent(reference="sides@3", released_at="2025-05-01T00:00:00", loaded=before),
+        production=Incumbent(
+            reference="sides@3",
+            released_at="2025-05-01T00:00:00",
+            ask=partial(ask_here, before, "sides@3"),
+        ),
         pipeline_sha256="ab" * 32,
         sources=["features"],
         by_value=["__main__.enlarge"],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from scoreline_artifacts import Schema, Store
+from scoreline_artifacts import Schema, Store, pickling
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE
 from scoreline_training import publish
@@ -20,6 +21,7 @@ from scoreline_training.report import Incumbent, incumbent, lineage
 from scoreline_training.report.answers import ask
 from scoreline_training.report.comparison import Comparison, compare, same_answers
 from scoreline_training.report.data import NotMeasurable
+from scoreline_training.report.incumbent import ask_apart, ask_here
 from scoreline_training.report.rows import Rows
 
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 40), "n": np.arange(40)})
@@ -50,7 +52,11 @@ def _loaded(pipeline: Any, frame: pd.DataFrame = FRAME) -> LoadedVersion:
 def _compare(before: Any, now: Any = None, schema_of: pd.DataFrame = FRAME) -> Comparison:
     rows = Rows(frame=FRAME, truth=TRUTH, held_out=True, of=len(FRAME))
     answers = ask(_loaded(now or Threshold(0)), FRAME, TRUTH)
-    return compare(Incumbent(reference="sides@7", loaded=_loaded(before, schema_of)), answers, rows)
+    return compare(_incumbent(_loaded(before, schema_of)), answers, rows)
+
+
+def _incumbent(loaded: LoadedVersion) -> Incumbent:
+    return Incumbent(reference="sides@7", ask=partial(ask_here, loaded, "sides@7"))
 
 
 # The version in production
@@ -78,7 +84,7 @@ def test_a_version_whose_types_the_rows_cannot_take_cannot_be_compared() -> None
     dates = FRAME.assign(x=[f"text {number}" for number in range(40)]).astype({"x": "category"})
     before = _loaded(Threshold(0), dates.drop(columns="n"))
     rows = Rows(frame=FRAME.assign(x="no number"), truth=None, held_out=True, of=40)
-    numbers = Incumbent(reference="sides@7", loaded=_loaded(Threshold(0)))
+    numbers = _incumbent(_loaded(Threshold(0)))
     with pytest.raises(NotMeasurable, match="sides@7 needs x as float64"):
         compare(numbers, ask(before, rows.frame.assign(x=0.0)), rows)
 
@@ -121,17 +127,36 @@ def _pipeline() -> Any:
 
 def test_nothing_in_production_is_nothing_to_compare_with(store: Store) -> None:
     found = incumbent(store, "sides")
-    assert (found.reference, found.loaded) == (None, None)
+    assert (found.reference, found.ask) == (None, None)
     assert found.why_not == "Nothing has been released as sides@production yet."
 
 
-def test_the_version_in_production_is_loaded(store: Store) -> None:
+def test_the_version_in_production_is_asked_in_the_clean_room(store: Store) -> None:
     publish(_pipeline(), "sides", FRAME, TRUTH, promote=True)
     publish(_pipeline(), "sides", FRAME, TRUTH)
     found = incumbent(store, "sides")
     assert found.reference == "sides@1"
-    assert found.loaded is not None
-    assert found.loaded.version == 1
+    assert found.ask is not None
+    here = ask(_loaded(_pipeline()), FRAME, TRUTH)
+    there = found.ask(Rows(frame=FRAME, truth=TRUTH, held_out=True, of=len(FRAME)))
+    assert (there.kind, there.classes) == (here.kind, here.classes)
+    assert there.values.tolist() == here.values.tolist()
+    assert np.array_equal(there.probabilities, here.probabilities)  # type: ignore[arg-type]
+
+
+class Ends:
+    """Ends the process that loads it."""
+
+    def __reduce__(self) -> Any:
+        return exec, ("import os; os._exit(3)",)
+
+
+def test_a_version_in_production_that_ends_its_process_ends_no_other(store: Store) -> None:
+    manifest = publish(_pipeline(), "sides", FRAME, TRUTH).manifest
+    files = store.read_all(manifest) | {PIPELINE: pickling.dump(Ends()).data}
+    rows = Rows(frame=FRAME, truth=TRUTH, held_out=True, of=len(FRAME))
+    with pytest.raises(NotMeasurable, match=r"sides@1 cannot be loaded here: .* exit code 3"):
+        ask_apart(manifest, files, rows)
 
 
 def test_a_version_in_production_that_cannot_be_loaded_holds_up_nobody(store: Store) -> None:

@@ -118,8 +118,16 @@ def _train(project: Path, out: Path) -> None:
         # Not installed, rather than a module of the project that was not found.
         trained.missing = absent if absent in OPTIONAL and find_spec(absent) is None else None
     finally:
+        _end_helpers()
         shutil.rmtree(place)
     (out / f"{project.name}.pickle").write_bytes(pickle.dumps(vars(trained)))
+
+
+def _end_helpers() -> None:
+    """End what joblib started for n_jobs=2: it would wait for more work for minutes."""
+    loky = sys.modules.get("joblib.externals.loky.reusable_executor")
+    if loky is not None and loky._executor is not None:
+        loky._executor.shutdown(wait=True, kill_workers=True)
 
 
 OPTIONAL = ("lightgbm", "sklearn_pandas", "xgboost")

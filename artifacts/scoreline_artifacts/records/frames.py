@@ -180,7 +180,8 @@ def _record_by_record(
         if missing is None:
             good.append(place)
         else:
-            message = missing_column(missing, [key for key in record if isinstance(key, str)])
+            unknown = [key for key in record if isinstance(key, str) and key not in schema.names]
+            message = missing_column(missing, unknown)
             problems.append(Problem(place, "E_MISSING_COLUMN", message, missing))
     columns = {name: [records[place][name] for place in good] for name in schema.names}  # type: ignore[index]
     checked = frame_of_columns(columns, len(good), schema, rules=rules, reading=reading)
@@ -188,7 +189,7 @@ def _record_by_record(
 
 
 def missing_column(name: str, found: Sequence[str]) -> str:
-    """The message for a column that is not there."""
+    """The message for a column that is not there; `found` may hold what was meant by it."""
     near = get_close_matches(name, [one.strip() for one in found], n=1, cutoff=0.7)
     near = near or [one for one in found if one.strip().casefold() == name.casefold()]
     hint = f"; did you mean it by {near[0]!r}?" if near else ""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
-from scoreline_artifacts import ArtifactError, Schema, Store, releases
-from scoreline_artifacts.loading import LoadedVersion, load
-from scoreline_training.report.answers import Answers, Array, ask
+from scoreline_training.report.answers import Answers, Array
 from scoreline_training.report.data import Incumbent, NotMeasurable
 from scoreline_training.report.measures import Measure, measure
 from scoreline_training.report.rows import Rows
@@ -34,34 +31,15 @@ class Comparison:
     """Rows that only the version in production gets right."""
 
 
-def incumbent(store: Store, model: str, alias: str = releases.PRODUCTION) -> Incumbent:
-    """Bring the version in production into memory, or say why that is not to be had."""
-    try:
-        release = releases.current(store, model, alias)
-    except (ArtifactError, OSError) as error:
-        return Incumbent(why_not=f"The releases of {model}@{alias} cannot be read: {error}")
-    if release is None:
-        return Incumbent(why_not=f"Nothing has been released as {model}@{alias} yet.")
-    reference = f"{model}@{release.version}"
-    found = Incumbent(reference=reference, released_at=release.created_at)
-    try:
-        return replace(found, loaded=load(store, model, release.version))
-    # Unpickling runs code of the artifact and of installed libraries: whatever it raises, a version
-    # that cannot be loaded is a fact to be told and must not hold up its successor.
-    except Exception as error:  # noqa: BLE001
-        reason = f"{reference} cannot be loaded here: {type(error).__name__}: {error}"
-        return replace(found, why_not=reason)
-
-
 def compare(production: Incumbent, answers: Answers, rows: Rows) -> Comparison:
     """Let the version in production score the rows that the new one has scored.
 
     Raises:
         NotMeasurable: it cannot, or its answers are of another kind; says why.
     """
-    if production.loaded is None or production.reference is None:
+    if production.ask is None or production.reference is None:
         raise NotMeasurable(production.why_not or "There is no version in production.")
-    found = _asked(production.loaded, production.reference, rows)
+    found = production.ask(rows)
     _check_alike(production.reference, answers, found)
     mended, broken = _swapped(answers, found, rows.truth)
     return Comparison(
@@ -72,46 +50,6 @@ def compare(production: Incumbent, answers: Answers, rows: Rows) -> Comparison:
         mended=mended,
         broken=broken,
     )
-
-
-def _asked(version: LoadedVersion, reference: str, rows: Rows) -> Answers:
-    frame = (
-        rows.frame if version.schema is None else as_schema(rows.frame, version.schema, reference)
-    )
-    try:
-        return ask(version, frame, rows.truth)
-    # Whatever the pipeline raises on rows that it was not made for.
-    except Exception as error:
-        raise NotMeasurable(
-            f"{reference} fails on these rows: {type(error).__name__}: {error}"
-        ) from error
-
-
-def as_schema(frame: pd.DataFrame, schema: Schema, reference: str) -> pd.DataFrame:
-    """The columns that a version was trained with, of the types that they had.
-
-    Raises:
-        NotMeasurable: one is missing, or its values cannot be of that type.
-    """
-    missing = [name for name in schema.names if name not in frame.columns]
-    if missing:
-        names = ", ".join(missing[:5]) + (" …" if len(missing) > 5 else "")
-        raise NotMeasurable(f"{reference} needs columns that these rows do not have: {names}.")
-    columns = {}
-    for column in schema.columns:
-        series = frame[column.name]
-        dtype = (
-            pd.CategoricalDtype(column.categories, column.ordered)
-            if column.dtype == "category"
-            else column.dtype
-        )
-        try:
-            columns[column.name] = series if series.dtype == dtype else series.astype(dtype)
-        except (TypeError, ValueError) as error:
-            raise NotMeasurable(
-                f"{reference} needs {column.name} as {column.dtype}; here it is {series.dtype}: {error}"
-            ) from error
-    return pd.DataFrame(columns, index=frame.index)
 
 
 def _check_alike(reference: str, answers: Answers, found: Answers) -> None:

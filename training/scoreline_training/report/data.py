@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from scoreline_artifacts.golden import GoldenRow
 from scoreline_artifacts.loading import LoadedVersion
+
+if TYPE_CHECKING:
+    from scoreline_training.report.answers import Answers
+    from scoreline_training.report.rows import Rows
 
 
 class NotMeasurable(Exception):
@@ -24,9 +28,10 @@ class Incumbent:
     """Such as `pima@3`; None when nothing was ever released."""
     released_at: str = ""
     """ISO 8601, UTC."""
-    loaded: LoadedVersion | None = None
+    ask: Callable[[Rows], Answers] | None = None
+    """What it says about rows; raises NotMeasurable if it cannot be asked about them."""
     why_not: str = ""
-    """Why it is not loaded, as a sentence."""
+    """Why it cannot be asked at all, as a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
