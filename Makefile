@@ -30,7 +30,7 @@ test-newest:  ## the zoo with the newest scikit-learn and pandas, in an environm
 	  --upgrade-strategy eager --editable '.[worker]' jinja2 lightgbm
 	@$(NEWEST)/bin/python -m tests.zoo $(ONLY)
 
-bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk or memory-bulk)
+bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk, ...)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
 bench-memory: $(READY)  ## measure what a worker's processes take together with a 300 MB model
