@@ -94,9 +94,16 @@ def _cells(row: Row) -> Iterator[str]:
     yield f"{row.what}, {row.unit}"
     yield str(row.measured)
     yield f"{row.against}: {row.baseline}" if row.baseline else ""
-    yield ("+" if row.relation is Relation.MINUS else "") + str(row.related) if row.related else ""
+    yield _related(row)
     yield f"{row.goal} {'✓' if row.is_met else '✗'}" if row.goal else ""
     yield str(row.measured.repeats)
+
+
+def _related(row: Row) -> str:
+    if row.related is None:
+        return ""
+    sign = "+" if row.relation is Relation.MINUS and row.related.median >= 0 else ""
+    return f"{sign}{row.related}"
 
 
 def _write(name: str, found: dict[str, Any]) -> Path:
