@@ -117,6 +117,8 @@ class FileCache:
                 # Let go of by itself when this process ends, however it ends.
                 stack.callback(os.close, descriptor)
                 fcntl.flock(descriptor, fcntl.LOCK_EX)
+                # A child that was forked meanwhile has the descriptor too, and would keep the lock.
+                stack.callback(fcntl.flock, descriptor, fcntl.LOCK_UN)
             except OSError as error:
                 raise _Unusable(error) from error
             yield

@@ -19,6 +19,7 @@ import os
 import selectors
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,8 @@ _PROGRAM = (
     "from scoreline_artifacts import clean_room; clean_room.main()"
 )
 _ANSWER, _OUTPUT = "answer.json", "output.txt"
+_ZIP = "python{}{}.zip".format(*sys.version_info)
+"""Where the standard library may be, beside its folder."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """One thread for each numeric library, as in a worker; more would not survive the fork."""
 
@@ -72,7 +75,16 @@ def visit(work: str, folder: Path, limit_s: float) -> Any:
         Ended: the process ended otherwise than by the end of the function, or after `limit_s` seconds.
     """
     with _ONE_AT_A_TIME:
-        status = _room().visit(work, folder, limit_s)
+        room = _room()
+        try:
+            status = room.visit(work, folder, limit_s)
+        except (OSError, ValueError) as error:
+            room.close()
+            raise Ended("ended", f"the clean room itself ended: {error}") from error
+        # Ctrl-C, say: the answer that is still to come must not be taken for that of the next visit.
+        except BaseException:
+            room.close()
+            raise
     if status is None:
         raise Ended("timeout", f"it was not done after {limit_s:g} s")
     try:
@@ -117,8 +129,6 @@ class _Room:
                 self.close()
                 return None
         line = process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"the clean room ended with exit code {process.wait()}")
         return int(line)
 
     def close(self) -> None:
@@ -130,6 +140,7 @@ class _Room:
 
 
 _ONE_AT_A_TIME = threading.Lock()
+os.register_at_fork(after_in_child=_ONE_AT_A_TIME._at_fork_reinit)  # type: ignore[attr-defined]
 _open: list[_Room] = []
 
 
@@ -209,12 +220,14 @@ def _lock_the_door(here: str, folders: Sequence[str]) -> None:
     from scoreline_artifacts.origins import OURS
 
     installed = {*folders, here}
+    paths = sysconfig.get_paths()
+    standard = {paths["stdlib"], paths["platstdlib"], str(Path(paths["stdlib"]).with_name(_ZIP))}
     sys.path += [folder for folder in folders if folder not in sys.path]
     sys.path[:] = [
         place
         for place in sys.path
         if place in installed
-        or place.startswith(sys.base_prefix)
+        or any(Path(place).is_relative_to(one) for one in standard)
         or {"site-packages", "dist-packages"} & set(Path(place).parts)
         or any(Path(place, name).is_dir() for name in OURS)
     ]
@@ -236,7 +249,7 @@ def _hide(folders: Sequence[Path], but: Path) -> None:
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event != "open" or not isinstance(arguments[0], str | bytes):
             return
-        path = os.path.abspath(os.fsdecode(arguments[0]))  # noqa: PTH100 - called for every file
+        path = os.path.realpath(os.fsdecode(arguments[0]))
         inside = next((one for one in innermost_first if path.startswith(one)), None)
         if inside is not None and not known[inside]:
             raise FileNotFoundError(errno.ENOENT, "it is a file of the training project", path)

@@ -51,7 +51,9 @@ def versions(model: str, as_json: bool) -> None:
         metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
         aliases = ", ".join(row["aliases"]) or "–"
         seen = (metrics, (row["key"] or "")[:8]) if row["key"] else (escape(row["refused"]), "–")
-        table.add_row(str(row["version"]), aliases, row["created_at"] or "–", *seen)
+        # To the minute, so that the row fits on a terminal; --json has the whole of it.
+        created = (row["created_at"] or "–")[:16].replace("T", " ")
+        table.add_row(str(row["version"]), aliases, created, *seen)
     Console().print(table)
 
 

@@ -45,9 +45,13 @@ def inspect(model: str, check: bool, as_json: bool) -> None:
         store = Store.from_environment()
         verified = store.verified(*resolve(store, model))
         manifest = verified.manifest
-        files = store.read_all(manifest)
-        rows = golden.decode(files[GOLDEN])
-    checked = _check(manifest, files) if check else None
+        rows = golden.decode(store.read(manifest, GOLDEN))
+        if check:
+            checked = _check(manifest, store.read_all(manifest))
+        else:
+            checked = None
+            for name in manifest.files:
+                store.read(manifest, name)  # verified, one after the other, and let go
     if as_json:
         click.echo(_as_json(manifest, checked))
     else:
@@ -157,7 +161,7 @@ def _needs(manifest: Manifest) -> Table:
             table.add_row(name, trained, here.get(name, "not installed"), reason)
     if manifest.by_value:
         shown = ", ".join(manifest.by_value[:GOLDEN_SHOWN])
-        table.caption = escape(f"holds bytecode, bound to this Python: {shown}")
+        table.add_row(escape(shown), "bytecode", "", "this Python only")
     return table
 
 

@@ -81,12 +81,14 @@ def list_keys(as_json: bool = False) -> None:
         ]
         click.echo(json.dumps(rows))
         return
-    table = Table("key", "", title=f"keys in {ring.folder}")
+    click.echo(f"keys in {ring.folder}")
+    table = Table("key", "is")
     for one in found:
         state = "revoked" if one.revoked else "trusted"
         table.add_row(one.fingerprint, state + (", signs what is published here" * one.signs))
-    Console().print(table)
-    if not found:
+    if found:
+        Console().print(table)
+    else:
         click.echo(
             "none: `scoreline keygen` makes a pair, `scoreline keys trust FILE` adds a public key"
         )

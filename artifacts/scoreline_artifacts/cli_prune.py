@@ -11,11 +11,11 @@ from dataclasses import asdict
 import click
 
 from scoreline_artifacts import pruning
-from scoreline_artifacts.explained import explained
+from scoreline_artifacts.explained import VERSION, explained
 from scoreline_artifacts.store import Store
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-_version = click.argument("version", type=click.IntRange(min=1))
+_version = click.argument("version", type=VERSION)
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import platform
 from collections.abc import Iterable, Iterator
@@ -58,7 +59,7 @@ def check(manifest: Manifest, *, strict: bool = False) -> None:
     if fatal:
         raise UnfitEnvironment(manifest.model, manifest.version, fatal)
     for one in found:
-        logger.info(
+        logger.warning(
             "environment_differs model=%s version=%s: %s; its golden rows decide",
             manifest.model,
             manifest.version,
@@ -86,8 +87,11 @@ def _libraries(manifest: Manifest, *, strict: bool) -> Iterator[Difference]:
         if name == PYTHON or here == trained:
             continue
         if here is None:
+            missing = not _is_found(manifest.modules.get(name))
             reason = f"{name} is not installed; pip install '{name}=={trained}'"
-            yield Difference(name, trained, None, True, reason)
+            if not missing:
+                reason = f"{name} {trained} is not installed, but what it brings is here"
+            yield Difference(name, trained, None, missing, reason)
         elif _minor(here) != _minor(trained):
             reason = f"trained with {name} {trained}, here is {here}"
             yield Difference(name, trained, here, strict and name in _EXACT, reason)
@@ -104,6 +108,11 @@ def _version(distribution: str) -> str | None:
         return metadata.version(distribution)
     except metadata.PackageNotFoundError:
         return None
+
+
+def _is_found(module: str | None) -> bool:
+    """Whether a module is here, from whatever distribution: xgboost comes as xgboost-cpu, too."""
+    return module is not None and importlib.util.find_spec(module) is not None
 
 
 def _minor(version: str) -> str:

@@ -22,6 +22,15 @@ class Unreachable(click.ClickException):
     exit_code = 3
 
 
+class _VersionNumber(click.IntRange):
+    """A version's number on the command line; says so of what is none."""
+
+    name = "version number"
+
+
+VERSION = _VersionNumber(min=1)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Show an error of this package as its message alone."""

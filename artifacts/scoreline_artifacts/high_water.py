@@ -81,4 +81,6 @@ class _Locked:
         os.pwrite(self._descriptor, f"{number:020d}".encode(), 0)
 
     def close(self) -> None:
+        # A child that was forked meanwhile has the descriptor as well, and would keep the lock.
+        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
         os.close(self._descriptor)

@@ -80,7 +80,10 @@ class LocalFolder:
                         f"it has {status.st_size} bytes, and not more than {limit_bytes} may be"
                     )
                     raise CorruptArtifact(self.place(path), reason)
-                return file.read()
+                data = file.read(limit_bytes + 1)
+                if len(data) > limit_bytes:
+                    raise CorruptArtifact(self.place(path), "it grows while it is read")
+                return data
 
     def create(self, path: str, data: bytes) -> None:
         write_new(self.root / path, data)

@@ -74,6 +74,8 @@ class Manifest:
     """Versions, in training, of Python and of every distribution that the pipeline refers to."""
     imports: dict[str, str] = field(default_factory=dict)
     """Versions of further distributions that the sources import, perhaps only at times."""
+    modules: dict[str, str] = field(default_factory=dict)
+    """A module of each of these distributions: it may be there under another distribution's name."""
     by_value: list[str] = field(default_factory=list)
     """Functions of which the pickle holds the bytecode, which only one minor version of Python runs."""
     metrics: dict[str, Any] = field(default_factory=dict)

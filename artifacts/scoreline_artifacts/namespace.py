@@ -18,6 +18,7 @@ import importlib.abc
 import importlib.resources
 import importlib.util
 import linecache
+import os
 import pkgutil
 import sys
 import threading
@@ -41,6 +42,7 @@ _RESOURCE_MODULES = (
 """Where these functions are, in one version of Python or another."""
 _EXECUTING = threading.RLock()
 """One thread at a time executes private modules; while it does, `sys.modules` shows them."""
+os.register_at_fork(after_in_child=_EXECUTING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 class Namespace:

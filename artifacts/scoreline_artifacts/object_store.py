@@ -99,7 +99,9 @@ class ObjectStore:
             self._create(path, data)
         except FileExistsError:
             # Ours, if the answer to our first try got lost and the library tried again.
-            if self.read(path, limit_bytes=len(data)) != data:
+            with self._reached():
+                found = self._read_beginning(path, len(data) + 1)
+            if found != data:
                 raise
         if not self._proven:
             self._prove(path, data)

@@ -64,9 +64,8 @@ class Origins:
             return False
         if spec.origin is None and spec.submodule_search_locations is not None:
             return True  # a package in parts, some of which may be local
-        # `pip install --target` puts distributions elsewhere; an editable one is a project's folder.
-        names = self._installed.get(top, ())
-        return self._is_here(spec) and (not names or any(map(_is_editable, names)))
+        # `pip install --target` puts distributions elsewhere than where Python has its own.
+        return self._is_here(spec) and not any(map(_is_installed, self._installed.get(top, ())))
 
     def _is_here(self, spec: ModuleSpec) -> bool:
         places = [Path(place) for place in _places(spec)]
@@ -108,9 +107,19 @@ def _places(spec: ModuleSpec) -> list[str]:
     return [spec.origin] if spec.has_location and spec.origin else []
 
 
-def _is_editable(distribution: str) -> bool:
-    try:
-        text = metadata.distribution(distribution).read_text("direct_url.json")
-    except metadata.PackageNotFoundError:
-        return False
+def _is_installed(distribution: str) -> bool:
+    """Whether a distribution was installed; an editable one, or a build's egg-info, is a project's."""
+    return any(
+        not _is_editable(found) and _has_place_of_its_own(found)
+        for found in metadata.distributions(name=distribution)
+    )
+
+
+def _is_editable(found: metadata.Distribution) -> bool:
+    text = found.read_text("direct_url.json")
     return bool(text and json.loads(text).get("dir_info", {}).get("editable"))
+
+
+def _has_place_of_its_own(found: metadata.Distribution) -> bool:
+    place = Path(str(getattr(found, "_path", "")))
+    return place.suffix == ".dist-info" or bool(_SITE & set(place.parts))

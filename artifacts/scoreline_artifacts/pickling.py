@@ -11,8 +11,10 @@ from __future__ import annotations
 import importlib
 import io
 import sys
+import threading
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from scoreline_artifacts.namespace import Namespace
 
 PROTOCOL = 5
+_SPAWNED = "__mp_main__"
+_DUMPING = threading.Lock()
 
 
 @dataclass(slots=True)
@@ -48,13 +52,25 @@ def dump(pipeline: object, origins: Origins | None = None) -> Pickled:
     """
     buffer = io.BytesIO()
     pickled = Pickled(b"")
-    with warnings.catch_warnings():
+    # What dill and its warnings do is decided for the whole process.
+    with _DUMPING, warnings.catch_warnings(), _one_main():
         # dill warns of what it cannot find by name and then refers to it by name: loading it tells.
         warnings.simplefilter("ignore", _dill().PicklingWarning)
         with by_value.each_function_once():
             _pickler(buffer, pickled, origins or Origins()).dump(pipeline)
     pickled.data = buffer.getvalue()
     return pickled
+
+
+@contextmanager
+def _one_main() -> Iterator[None]:
+    """Let the script be `__main__` alone; in a process that was spawned it has a second name."""
+    second = sys.modules.pop(_SPAWNED, None)
+    try:
+        yield
+    finally:
+        if second is not None:
+            sys.modules[_SPAWNED] = second
 
 
 def restore(data: bytes, namespace: Namespace) -> Any:

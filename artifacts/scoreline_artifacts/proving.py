@@ -37,6 +37,7 @@ class Failure:
     place: str | None = None
     """`file:line` of the training project's code that was running, if any was."""
     trace: str = ""
+    """How it came there through the project's code, or the last words of a process that ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,14 +95,22 @@ def _try_it(staged: Path) -> Finding:
 
 
 def _failure(error: BaseException, manifest: Manifest) -> Failure:
+    prefix = f"{manifest.model}@{manifest.version}".replace(".", "_") + "/sources/"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename.startswith(prefix)
+    ]
+    places = [f"{frame.filename.removeprefix(prefix)}:{frame.lineno}" for frame in frames]
     return Failure(
         kind=type(error).__name__,
         message=str(error),
         module=error.name if isinstance(error, ModuleNotFoundError) else None,
         file=str(error.filename or error) if isinstance(error, FileNotFoundError) else None,
         variable=_variable(error),
-        place=_place(error, f"{manifest.model}@{manifest.version}".replace(".", "_") + "/sources/"),
-        trace="".join(traceback.format_exception(error))[-4000:],
+        place=places[-1] if places else None,
+        # How it came there through the project's own code; through ours is of no use to anybody.
+        trace="".join(traceback.format_list(frames))[-4000:],
     )
 
 
@@ -110,16 +119,6 @@ def _variable(error: BaseException) -> str | None:
     frames = traceback.extract_tb(error.__traceback__)
     in_os = bool(frames) and frames[-1].filename in {os.__file__, "<frozen os>"}
     return str(error.args[0]) if isinstance(error, KeyError) and in_os else None
-
-
-def _place(error: BaseException, prefix: str) -> str | None:
-    """The innermost line of the project's own code."""
-    places = [
-        f"{frame.filename.removeprefix(prefix)}:{frame.lineno}"
-        for frame in traceback.extract_tb(error.__traceback__)
-        if frame.filename.startswith(prefix)
-    ]
-    return places[-1] if places else None
 
 
 def _is_batchable(loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float) -> bool:

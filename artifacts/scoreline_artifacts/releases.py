@@ -15,6 +15,7 @@ import json
 import re
 import secrets
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -178,10 +179,21 @@ def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> 
             now = None
         if now is not None and now.version == version:
             return now
-        log = now.log if now else secrets.token_hex(16)
+        log = now.log if now else _log_before(store, model, alias, last)
         release = _append(store, model, alias, version=version, sequence=last + 1, log=log)
         if release is not None:
             return release
+
+
+def _log_before(store: Store, model: str, alias: str, last: int) -> str:
+    """The identity of a log whose last entry is not trusted, by the newest that is; else a new one.
+
+    With another identity, what was seen of the log before would protect it no more.
+    """
+    for number in range(last - 1, 0, -1):
+        with suppress(UntrustedArtifact, CorruptArtifact):
+            return _read(store, model, alias, number).log
+    return secrets.token_hex(16)
 
 
 def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:

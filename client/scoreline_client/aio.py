@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
@@ -24,9 +25,9 @@ from scoreline_client.requests import (
     encode_records,
     pieces_of,
     predictions_of,
-    single_prediction,
 )
 from scoreline_client.settings import ClientSettings
+from scoreline_client.singles import Singles
 from scoreline_client.transport import Transport
 from scoreline_client.wire import ModelRef, Request, new_id
 
@@ -61,6 +62,7 @@ class AsyncClient:
             redis_url=redis_url, queue=queue
         )
         self.transport = Transport(self.settings, connection)
+        self.singles = Singles(self.transport)
 
     async def predict(
         self,
@@ -81,9 +83,11 @@ class AsyncClient:
             NoAnswer: none within `timeout` seconds.
             QueueFull, ServerUnreachable: the request was not accepted.
         """
-        asked = options.encode_options()
-        request = self.request(model, encode_record(record), timeout, options=asked)
-        return single_prediction(await self.transport.ask(request, Lane.ONLINE, timeout))
+        # Its caller's alone: it is cancelled with it, and the others that share a request are not.
+        caller: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        body = encode_record(record)
+        self.singles.ask(check_model(model), body, options.encode_options(), timeout, caller)
+        return await caller
 
     async def predict_many(
         self,
@@ -249,6 +253,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections; requests that still wait are forgotten."""
+        self.singles.close()
         await self.transport.close()
 
     async def __aenter__(self) -> Self:

@@ -112,9 +112,9 @@ class Connection:
             return self.queue_full("the server is out of memory")
         return ServerUnreachable(self.url, str(error) or type(error).__name__)
 
-    def queue_full(self, reason: str) -> QueueFull:
+    def queue_full(self, reason: str, room: int = 0) -> QueueFull:
         """The error for a queue that takes no more."""
-        return QueueFull(self.settings.queue, reason, RETRY_AFTER_S)
+        return QueueFull(self.settings.queue, reason, RETRY_AFTER_S, room)
 
 
 async def fleet_names(connection: Any, keys: Keys) -> list[bytes]:

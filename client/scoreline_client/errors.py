@@ -54,7 +54,7 @@ class ServerUnreachable(ScorelineError):
 
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
-            f"cannot reach Redis at {url}: {reason}. "
+            f"cannot reach Redis at {url}: {reason.rstrip('.')}. "
             "Is it running, and does SCORELINE_REDIS_URL point at it? "
             "(`scoreline up` starts one for development.)"
         )
@@ -65,7 +65,7 @@ class ServerUnreachable(ScorelineError):
 class QueueFull(ScorelineError):
     """Raised when the queue takes no more requests; nothing of the request was accepted."""
 
-    def __init__(self, queue: str, reason: str, retry_after_s: float) -> None:
+    def __init__(self, queue: str, reason: str, retry_after_s: float, room: int = 0) -> None:
         super().__init__(
             f"queue {queue!r} takes no more requests: {reason}. "
             f"Try again in {retry_after_s:g} s, or start more workers."
@@ -73,6 +73,8 @@ class QueueFull(ScorelineError):
         self.queue = queue
         self.reason = reason
         self.retry_after_s = retry_after_s
+        self.room = room
+        """How many requests it would still have taken, where this one was for more callers."""
 
 
 class NoAnswer(ScorelineError, TimeoutError):

@@ -11,7 +11,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import JobLost, NoAnswer
 from scoreline_client.keys import GROUP
 from scoreline_client.predictions import Prediction
-from scoreline_client.requests import Piece, predictions_of
+from scoreline_client.requests import predictions_of
 from scoreline_client.wire import Answer, Status
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class AsyncJob:
         while True:
             answer = await self._transport.fetch(self.id)
             if answer is not None:
-                return predictions_of(answer, Piece(b"", answer.records))
+                return predictions_of(answer)
             await self._record()
             if time.monotonic() + pause_s > deadline:
                 raise NoAnswer(self.id, timeout, await self._transport.diagnose())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -17,13 +20,16 @@ from scoreline_client.errors import (
     RequestRefused,
     refusal,
 )
-from scoreline_client.predictions import Prediction, RecordError, RecordWarning
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning, prediction_of
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, ModelRef, Status, WireError
 
-PIECE_RECORDS = 1000
+PIECE_RECORDS = 2000
 """Records of one request when many are sent: enough to share the costs of a call, few enough to
 spread over processes."""
+MANY_RECORDS = 200
+FIRST_RECORDS = 250
+"""Of the first one of several, which the others wait for: it says which version scores them all."""
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -38,6 +44,9 @@ class Piece:
     """Records that cannot be sent, by place; `null` stands for them in the body."""
 
 
+_NO_PIECE = Piece(b"", 0)
+
+
 def check_model(model: str) -> str:
     """Refuse at once what cannot be a model's reference.
 
@@ -45,10 +54,13 @@ def check_model(model: str) -> str:
         UnknownModel: it is none.
     """
     try:
-        ModelRef.parse(model)
+        _parsed(model)
     except (WireError, TypeError, AttributeError) as error:
         raise refusal(Code.UNKNOWN_MODEL, str(error)) from error
     return model
+
+
+_parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
 def check_records(records: object) -> Sequence[Any]:
@@ -83,15 +95,20 @@ def encode_records(records: Sequence[Any]) -> Piece:
 
 
 def encode_record(record: Any) -> bytes:
-    """Encode the record of a request of one.
+    """Encode one record.
 
     Raises:
         RecordRejected: it cannot be sent.
     """
-    piece = encode_records([record])
-    if piece.errors:
-        raise _rejected(piece.errors[0])
-    return piece.body
+    if isinstance(record, Mapping):
+        try:
+            body = orjson.dumps(record, option=_OPTIONS)
+        except TypeError:
+            return _encode_carefully(record)
+        # NaN and infinity become null in JSON. NaN means missing, infinity must not.
+        if b"null" not in body:
+            return body
+    return _encode_carefully(record)
 
 
 def check_size(piece: Piece, settings: ClientSettings, advice: str) -> None:
@@ -115,7 +132,9 @@ def pieces_of(records: Sequence[Any], settings: ClientSettings) -> Iterator[Piec
         PayloadTooLarge: a single record is over the limit of a request.
     """
     size = min(PIECE_RECORDS, settings.max_request_records)
-    for start in range(0, len(records), size):
+    first = min(FIRST_RECORDS, size) if len(records) > size else size
+    yield from _fitting(records[:first], settings)
+    for start in range(first, len(records), size):
         yield from _fitting(records[start : start + size], settings)
 
 
@@ -139,31 +158,11 @@ def raise_refusal(answer: Answer) -> None:
         )
 
 
-def single_prediction(answer: Answer) -> Prediction:
-    """The prediction of a request of one record.
-
-    Raises:
-        RecordRejected: the record cannot be scored.
-        RequestRefused: the request cannot.
-    """
-    raise_refusal(answer)
-    if answer.errors:
-        raise _rejected(_record_error("0", answer.errors["0"]))
-    probabilities = answer.probabilities
-    return Prediction(
-        answer.values[0],
-        _by_class(answer.classes, probabilities[0]) if probabilities else {},
-        answer.model,
-        answer.version,
-        warnings=_warnings(answer, 0),
-    )
-
-
 def _warnings(answer: Answer, place: int) -> tuple[RecordWarning, ...]:
     return tuple(RecordWarning(**one) for one in answer.warnings.get(str(place), ()))
 
 
-def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Prediction]:
+def predictions_of(answer: Answer, piece: Piece = _NO_PIECE, first: int = 0) -> list[Prediction]:
     """The predictions of a request, in order; `first` is the place of its first record.
 
     Raises:
@@ -171,11 +170,15 @@ def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Predict
     """
     raise_refusal(answer)
     model, version, classes = answer.model, answer.version, answer.classes
-    shares = answer.probabilities or [None] * len(answer.values)
-    predictions = [
-        Prediction(value, _by_class(classes, share), model, version)
-        for value, share in zip(answer.values, shares, strict=True)
-    ]
+    with _no_search_for_garbage(len(answer.values)):
+        if classes and answer.probabilities:
+            shares = [_by_class(classes, share) for share in answer.probabilities]
+        else:
+            shares = [{} for _ in answer.values]
+        predictions = [
+            prediction_of(value, share, model, version)
+            for value, share in zip(answer.values, shares, strict=True)
+        ]
     for warned in map(int, answer.warnings):
         told = _warnings(answer, warned)
         predictions[warned] = replace(predictions[warned], warnings=told)
@@ -186,18 +189,36 @@ def predictions_of(answer: Answer, piece: Piece, first: int = 0) -> list[Predict
     return predictions
 
 
-def _by_class(classes: list[Any] | None, share: list[float] | None) -> dict[Any, float]:
-    return dict(zip(classes, share, strict=True)) if classes and share else {}
+def rejected(error: RecordError) -> RecordRejected:
+    """The exception for the error of a record that was asked about alone."""
+    return RecordRejected(error.code, error.message, error.column, error.value)
+
+
+@contextmanager
+def _no_search_for_garbage(records: int) -> Iterator[None]:
+    """Leave Python's collector out while many objects are made, all of which stay.
+
+    It would run every few hundred of them, and in a program with a large heap a full run takes as long
+    as scoring all of the records.
+    """
+    if records < MANY_RECORDS or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def _by_class(classes: list[Any], share: list[float] | None) -> dict[Any, float]:
+    return dict(zip(classes, share, strict=True)) if share else {}
 
 
 def _record_error(place: str, error: Mapping[str, Any]) -> RecordError:
     return RecordError(
         error["code"], error["message"], int(place), error.get("column"), error.get("value")
     )
-
-
-def _rejected(error: RecordError) -> RecordRejected:
-    return RecordRejected(error.code, error.message, error.column, error.value)
 
 
 def _encode_one_by_one(records: Sequence[Any]) -> Piece:

@@ -9,21 +9,17 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis.asyncio
 
 from scoreline_client.aio import AsyncClient
-from scoreline_client.errors import NoAnswer
 from scoreline_client.jobs import Job
-from scoreline_client.keys import Lane
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
-from scoreline_client.requests import encode_record, single_prediction
+from scoreline_client.requests import check_model, encode_record
 from scoreline_client.settings import ClientSettings
-from scoreline_client.wire import Answer, Request
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,11 +29,54 @@ if TYPE_CHECKING:
     from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
     from scoreline_client.bulk.rows import ScoredRow
 
+CLOSED_AFTER_S = 30.0
+"""Seconds over its time after which a caller knows that its client was closed under it."""
 STOP_WAIT_S = 5.0
 """Seconds that interrupted work may take to leave things in order."""
 
 _T = TypeVar("_T")
 _Future = concurrent.futures.Future
+
+
+class _Call:
+    """A thread that waits for a prediction: what a future is, without what nobody needs here."""
+
+    __slots__ = ("_error", "_is_done", "_prediction", "_waits")
+
+    _error: BaseException | None
+    _prediction: Prediction
+
+    def __init__(self) -> None:
+        self._is_done = False
+        self._error = None
+        self._waits = threading.Lock()
+        self._waits.acquire()
+
+    def result(self, timeout_s: float) -> Prediction:
+        """Wait; that it ends in time is the event loop's affair, as long as that one runs."""
+        if not self._waits.acquire(timeout=min(timeout_s + CLOSED_AFTER_S, threading.TIMEOUT_MAX)):
+            raise concurrent.futures.CancelledError
+        if self._error is not None:
+            raise self._error
+        return self._prediction
+
+    def done(self) -> bool:
+        return self._is_done
+
+    def cancel(self) -> None:
+        self.set_exception(concurrent.futures.CancelledError())
+
+    def set_result(self, prediction: Prediction, /) -> None:
+        self._prediction = prediction
+        self._end()
+
+    def set_exception(self, exception: BaseException, /) -> None:
+        self._error = exception
+        self._end()
+
+    def _end(self) -> None:
+        self._is_done = True
+        self._waits.release()
 
 
 class _Loop:
@@ -51,19 +90,19 @@ class _Loop:
         self.client = AsyncClient(
             settings=settings, connection=connection() if connection else None
         )
-        self._calls: deque[tuple[Request, _Future[Answer]]] = deque()
+        self._calls: deque[tuple[str, bytes, bytes, float, _Call]] = deque()
         self._woken = False
         self._thread = threading.Thread(target=self._run, name="scoreline-client", daemon=True)
         self._thread.start()
 
-    def ask(self, request: Request) -> _Future[Answer]:
-        """Send a request from any thread. All that come before the loop wakes up share one wake-up."""
-        future: _Future[Answer] = _Future()
-        self._calls.append((request, future))
+    def ask(self, model: str, record: bytes, options: bytes, timeout_s: float) -> Prediction:
+        """Ask from any thread. All who do before the loop wakes up share one wake-up."""
+        call = _Call()
+        self._calls.append((model, record, options, timeout_s, call))
         if not self._woken:
             self._woken = True
             self.loop.call_soon_threadsafe(self._take_calls)
-        return future
+        return call.result(timeout_s)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work on the loop and wait for it; interrupted, wait until it has stopped."""
@@ -94,9 +133,7 @@ class _Loop:
         # Cleared before the calls are taken: one that comes now wakes us again.
         self._woken = False
         while self._calls:
-            request, future = self._calls.popleft()
-            inner = self.client.transport.send(request, Lane.ONLINE)
-            inner.add_done_callback(partial(_pass_on, future))
+            self.client.singles.ask(*self._calls.popleft())
 
 
 async def _telling(work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
@@ -108,15 +145,6 @@ async def _telling(work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
 
 async def _next(parts: AsyncGenerator[_T]) -> _T | None:
     return await anext(parts, None)
-
-
-def _pass_on(future: _Future[Answer], done: asyncio.Future[Answer]) -> None:
-    if done.cancelled():
-        future.cancel()
-    elif (error := done.exception()) is not None:
-        future.set_exception(error)
-    elif not future.done():
-        future.set_result(done.result())
 
 
 class Client:
@@ -152,14 +180,9 @@ class Client:
         options: RequestOptions = NO_OPTIONS,
     ) -> Prediction:
         """See AsyncClient.predict."""
-        background = self._background()
+        body = encode_record(record)
         asked = options.encode_options()
-        request = background.client.request(model, encode_record(record), timeout, options=asked)
-        try:
-            answer = background.ask(request).result(timeout)
-        except concurrent.futures.TimeoutError:
-            raise NoAnswer(request.id, timeout, self.run(self._diagnose())) from None
-        return single_prediction(answer)
+        return self._background().ask(check_model(model), body, asked, timeout)
 
     def predict_many(
         self,
@@ -257,6 +280,3 @@ class Client:
                 self._running = _Loop(self.settings, self._connection)
                 self._closer = weakref.finalize(self, self._running.close)
             return self._running
-
-    async def _diagnose(self) -> str:
-        return await self._client.transport.diagnose()

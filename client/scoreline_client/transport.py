@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
 
 import redis.asyncio
@@ -41,6 +41,9 @@ CLOSE_AGAIN_S = 0.2
 RETRY_PAUSE_S = 0.2
 
 
+_Queue = Callable[[Lane, list[Waiting]], Coroutine[Any, Any, tuple[int, list[bytes]]]]
+
+
 class Transport(Connection):
     """Sends requests and resolves a future for each; belongs to the event loop it is first used on."""
 
@@ -57,16 +60,18 @@ class Transport(Connection):
         self._chunks: dict[str, dict[str, bytes]] = {}
         """Of each bulk job that is alive here, the entries of its requests that have no answer."""
 
-    def send(self, request: Request, lane: Lane, *, job: bool = False) -> asyncio.Future[Answer]:
+    def send(
+        self, request: Request, lane: Lane, *, job: bool = False, weight: int = 1
+    ) -> asyncio.Future[Answer]:
         """Queue a request; the future gets its answer.
 
         The future raises QueueFull or ServerUnreachable if the request was not accepted. Cancelling
         it forgets the request. With `job`, the future of a request without reply_to is resolved as
-        soon as it is queued.
+        soon as it is queued. A request for several callers weighs as much against the lane's limit.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
-        waiting = Waiting(request, lane, future, ttl_ms)
+        waiting = Waiting(request, lane, future, ttl_ms, weight)
         if self._full_memory is not None:
             future.set_exception(self.queue_full(self._full_memory))
             return future
@@ -150,26 +155,21 @@ class Transport(Connection):
         outbox, self._outbox = self._outbox, []
         if self._reader is None and any(one.request.reply_to for one in outbox):
             self._reader = asyncio.create_task(self._read_for_ever())
-            self._spawn(self._look_after())
+            self.spawn(self._look_after())
         for lane in Lane:
             for part in parts_of([one for one in outbox if one.lane is lane]):
-                self._spawn(self._submit_part(lane, part))
+                self.spawn(self._submit_part(lane, part))
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do something beside; it is cancelled when the transport is closed."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     async def _submit_part(self, lane: Lane, part: list[Waiting]) -> None:
-        stream = self.keys.lane(lane)
-        keys: list[str] = [stream]
-        args: list[Any] = [self.settings.queue_limit]
-        for one in part:
-            keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
-            fields = one.request.encode()
-            args += (one.job_ttl_ms, len(fields), *fields)
+        queue = self._queue_large if part[0].is_large else self._queue_part
         try:
-            entries = await self._submit_until_accepted(keys, args, part)
+            room, entries = await self._submit_until_accepted(queue, lane, part)
         except RedisError as error:
             self._fail(part, self.explain(error))
             return
@@ -184,18 +184,38 @@ class Transport(Connection):
                 await self._note_chunk(one.request, entry)
         if len(entries) < len(part):
             full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
-            self._fail(part[len(entries) :], self.queue_full(full))
+            self._fail(part[len(entries) :], self.queue_full(full, room))
+
+    async def _queue_part(self, lane: Lane, part: list[Waiting]) -> tuple[int, list[bytes]]:
+        """Queue as many as the lane takes; says for how many callers there is still room."""
+        stream = self.keys.lane(lane)
+        keys: list[str] = [stream]
+        args: list[Any] = [self.settings.queue_limit]
+        for one in part:
+            keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
+            fields = one.request.encode()
+            args += (one.job_ttl_ms, one.weight, len(fields), *fields)
+        room, *entries = await self._submit(keys=keys, args=args)
+        return int(room), entries
+
+    async def _queue_large(self, lane: Lane, part: list[Waiting]) -> tuple[int, list[bytes]]:
+        (one,) = part
+        stream = self.keys.lane(lane)
+        if await self.redis.xlen(stream) >= self.settings.queue_limit:
+            return 0, []
+        entry = await self.redis.execute_command("XADD", stream, "*", *one.request.encode())
+        return 0, [entry]
 
     async def _submit_until_accepted(
-        self, keys: list[str], args: list[Any], part: list[Waiting]
-    ) -> list[bytes]:
+        self, queue: _Queue, lane: Lane, part: list[Waiting]
+    ) -> tuple[int, list[bytes]]:
         """A lost reply is no reason to give up: the ids make it harmless to send once more."""
         deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
         _ = self.redis
         tries = 0
         while True:
             try:
-                return list(await self._submit(keys=keys, args=args))
+                return await queue(lane, part)
             except AuthenticationError:
                 raise
             except (RedisConnectionError, RedisTimeoutError):
@@ -278,7 +298,7 @@ class Transport(Connection):
     def _forget(self) -> None:
         received, self._received = self._received, []
         if received and self._redis is not None:
-            self._spawn(self._unlink(received))
+            self.spawn(self._unlink(received))
 
     async def _unlink(self, keys: list[str]) -> None:
         with contextlib.suppress(RedisError):  # what stays expires by itself

@@ -130,11 +130,15 @@ class Request:
     """Codecs json and arrow: `options.RequestOptions` as JSON; empty when nothing special is asked."""
     job: str = ""
     """The bulk job that this is a chunk of: it is not scored once that job's lease is over."""
+    apart: bool = False
+    """Its records come from different callers: a version whose answers depend on company scores each
+    of them alone."""
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
         options: list[bytes | str | int] = ["options", self.options] if self.options else []
         job: list[bytes | str | int] = ["job", self.job] if self.job else []
+        apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
         return [
             "wire", WIRE_VERSION,
             "id", self.id,
@@ -146,6 +150,7 @@ class Request:
             "body", self.body,
             *options,
             *job,
+            *apart,
         ]  # fmt: skip
 
     @classmethod
@@ -171,6 +176,7 @@ class Request:
                 expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
                 options=fields.get(b"options", b""),
                 job=fields.get(b"job", b"").decode(),
+                apart=_FLAGS[fields.get(b"apart", b"0")],
             )
         except KeyError as error:
             raise WireError(f"the field or its value is not known: {error.args[0]!r}") from error
@@ -205,6 +211,7 @@ def decode_reply_to(fields: Mapping[bytes, bytes]) -> str:
 
 
 _OPERATIONS = {one.value.encode(): one for one in Operation}
+_FLAGS = {b"0": False, b"1": True}
 _CODECS = {one.value.encode(): one for one in Codec}
 
 

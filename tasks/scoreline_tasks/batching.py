@@ -28,7 +28,8 @@ from scoreline_client.wire import (
 from scoreline_tasks.checking import check_arrow, check_csv_chunk, check_json
 from scoreline_tasks.codec_arrow import score_arrow
 from scoreline_tasks.codec_csv import score_csv_chunk
-from scoreline_tasks.codec_json import read_records, score_batch
+from scoreline_tasks.codec_json import JsonResult, join_results, read_records, score_batch
+from scoreline_tasks.dividing import records_of
 from scoreline_tasks.models import Models
 from scoreline_tasks.request_queue import Entry, Finished
 from scoreline_tasks.scoring import CodecResult, RequestProblem
@@ -108,6 +109,21 @@ class Batcher:
         self.tally.requests += len(finished)
         return finished
 
+    def records_of(self, entry: Entry) -> list[bytes]:
+        """The records of an entry that may be scored without the others; none if they belong together.
+
+        They do where they cannot be told apart, and where a version's answers depend on company.
+        """
+        try:
+            request = Request.decode(entry.fields)
+            loaded = self._models.resolve(ModelRef.parse(request.model))
+        except (WireError, RequestProblem):
+            return []
+        is_json = request.operation is Operation.SCORE and request.codec is Codec.JSON
+        if not is_json or not (request.apart or loaded.batchable):
+            return []
+        return records_of(request.body)
+
     def _accept(self, entry: Entry, now_ms: int) -> Request:
         request = Request.decode(entry.fields)
         late_ms = now_ms - entry.queued_at_ms - request.expires_ms
@@ -172,7 +188,7 @@ class Batcher:
     ) -> list[Finished]:
         started = time.perf_counter()
         try:
-            results = score_batch(loaded, [one.records for one in group], group[0].options)
+            results = _score(loaded, group)
         # The boundary of one batch: its callers get an answer, and the others are not touched.
         except Exception as error:
             logger.exception("batch_failed model=%s@%s", loaded.model, loaded.version)
@@ -196,6 +212,15 @@ class Batcher:
             )
             finished.append(_finish(one.entry, one.request, answer))
         return finished
+
+
+def _score(loaded: LoadedVersion, group: list[_Open]) -> list[JsonResult]:
+    requests, options = [one.records for one in group], group[0].options
+    if loaded.batchable or not group[0].request.apart:
+        return score_batch(loaded, requests, options)
+    # The records of one request, from different callers, of a version that must not mix them.
+    (records,) = requests
+    return [join_results([score_batch(loaded, [[one]], options)[0] for one in records])]
 
 
 def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:

@@ -27,8 +27,8 @@ logger = logging.getLogger(__name__)
 
 DRAIN, HELP, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
 HINT_EXPIRES_S = 5
-RESCUE_SLICES = 20
-"""Halving a claimed batch to its one fatal request may take that many tries, each with its limit."""
+RESCUE_SLICES = 30
+"""Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
 
 process = WorkerProcess()
 app = Celery("scoreline")

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from scoreline_artifacts import releases
 from scoreline_artifacts.errors import ArtifactError
+from scoreline_artifacts.explained import VERSION
 from scoreline_artifacts.store import Store
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
@@ -57,7 +58,7 @@ def _explained(exit_code: int = 1) -> Iterator[None]:
 
 @click.command()
 @click.argument("model")
-@click.argument("version", type=click.IntRange(min=1))
+@click.argument("version", type=VERSION)
 @_alias
 @_timeout
 @_no_wait
@@ -110,8 +111,16 @@ def _tell_workers(
 
 
 @click.command()
-@click.option("--port", type=click.IntRange(1, 65535), help="Port of the embedded server.")
-@click.option("--concurrency", type=click.IntRange(min=1), help="Worker processes that score.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    help="Port of the embedded server; if not given, that of SCORELINE_REDIS_URL.",
+)
+@click.option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    help="Worker processes that score; if not given, one for each core.",
+)
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),

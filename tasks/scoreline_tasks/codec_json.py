@@ -89,6 +89,17 @@ def score_batch(
     return _split_with_errors(requests, checked, scored, _warnings(checked, loaded))
 
 
+def join_results(results: Sequence[JsonResult]) -> JsonResult:
+    """The result of a request whose records were scored one by one, from theirs."""
+    shares = [(one.probabilities or [None])[0] for one in results]
+    return JsonResult(
+        [one.values[0] for one in results],
+        shares if any(shares) else None,
+        {str(place): one.errors["0"] for place, one in enumerate(results) if one.errors},
+        {str(place): one.warnings["0"] for place, one in enumerate(results) if one.warnings},
+    )
+
+
 def _warnings(checked: Checked, loaded: LoadedVersion) -> dict[int, list[dict[str, Any]]]:
     """Warnings by the record's place."""
     found: dict[int, list[dict[str, Any]]] = defaultdict(list)

@@ -24,8 +24,8 @@ from scoreline_tasks.local_worker import (
 )
 
 _NEXT = """
-[bold]The worker is ready.[/bold] In another terminal{setting}:
-  scoreline train pima --promote      train a first model and release it
+[bold]The worker is ready.[/bold] In another terminal:
+{setting}  scoreline train pima --promote      train a first model and release it
   scoreline predict pima '{record}'
   scoreline status                    what waits, who serves what
 Ctrl-C here stops both.
@@ -55,10 +55,10 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
         ):
             console.print(f"an embedded Redis server listens on {url}; starting a worker")
             wait_until_reporting(worker, redis, Keys(settings.queue))
-            setting = (
-                "" if url == settings.redis_url else f", after `export SCORELINE_REDIS_URL={url}`"
+            setting = "" if url == settings.redis_url else f"  export SCORELINE_REDIS_URL={url}\n"
+            console.print(
+                _NEXT.format(setting=setting, record=_RECORD), highlight=False, soft_wrap=True
             )
-            console.print(_NEXT.format(setting=setting, record=_RECORD), highlight=False)
             raise WorkerEnded(worker.wait())
     except PortTaken as error:
         advice = (

@@ -46,6 +46,8 @@ class Drain:
         self._keys = keys
         self._hints = hints
         self._take = take
+        self._count = take
+        """How many entries are read at once, so that they hold about `take` records."""
         self._looked_at = 0.0
         self._clock_offset_ms = 0
 
@@ -62,7 +64,7 @@ class Drain:
     def step(self, block_ms: int = 0) -> int:
         """Answer what waits now, once; returns how many requests that were."""
         self._set_clock()
-        entries = self._queue.exchange([], self._take) or self._queue.wait(self._take, block_ms)
+        entries = self._queue.exchange([], self._count) or self._queue.wait(self._count, block_ms)
         self._queue.finish(self._answer(entries))
         return len(entries)
 
@@ -72,12 +74,12 @@ class Drain:
         end = time.monotonic() + slice_s
         finished: list[Finished] = []
         while (left_ms := int((end - time.monotonic()) * 1000)) > 0 and not leave():
-            entries = self._queue.exchange(finished, self._take)
+            entries = self._queue.exchange(finished, self._count)
             finished = []
             self._look_for_abandoned()
             if not entries:
                 patience_ms = WAIT_MS if block_ms is None else block_ms
-                entries = self._queue.wait(self._take, min(left_ms, patience_ms))
+                entries = self._queue.wait(self._count, min(left_ms, patience_ms))
                 if not entries and block_ms is not None:
                     return
             finished = self._answer(entries)
@@ -95,13 +97,20 @@ class Drain:
             self._ask_for_help(batch)
             if self._queue.drop_if_deserted(batch[0], self._now_ms()):
                 continue
+            scored_before = self._batcher.tally.records
             with self._lease.hold(entries):
                 finished = self._batcher.answer(batch, self._now_ms())
+            if batch is online:
+                self._learn(len(batch), self._batcher.tally.records - scored_before)
         return finished
+
+    def _learn(self, entries: int, records: int) -> None:
+        """Requests hold from one record to thousands; the next ones are like those of this batch."""
+        self._count = max(1, self._take * entries // max(entries, records))
 
     def _ask_for_help(self, batch: Sequence[Entry]) -> None:
         lane = batch[0].lane
-        full = len(batch) >= self._take or lane is Lane.BULK
+        full = len(batch) >= self._count or lane is Lane.BULK
         if full and self._queue.waiting(lane) > len(batch):
             self._hint(HELP, self._hints.help)
 

@@ -46,6 +46,10 @@ class InProcessWorker:
         nobody = Hints(help=lambda: None, rescue=lambda: None)
         self._drain = Drain(queue, Batcher(self._models, limits), lease, keys, nobody, take=512)
 
+    def serve(self, loaded: LoadedVersion) -> None:
+        """Serve one more version, under `production` and its number."""
+        self._models.add(loaded)
+
     def step(self) -> int:
         """Answer what waits now; returns how many requests that were."""
         self._models.follow()

@@ -92,6 +92,9 @@ class RequestQueue:
 
     def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
         """Finish a batch and take what waits in the online lane, in one round trip; never blocks."""
+        if any(len(one.answer) > INLINE_ANSWER_BYTES for one in finished):
+            self.finish(finished)
+            finished = ()
         pipeline = self._redis.pipeline(transaction=False)
         for lane, part in _parts(finished):
             pipeline.evalsha(self._finish_sha, *self._finish_arguments(lane, part))
@@ -237,15 +240,31 @@ class RequestQueue:
 
     def _finish_arguments(self, lane: Lane, part: Sequence[Finished]) -> tuple[Any, ...]:
         keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
-        ttl_ms = min(self._ttl_ms, CHUNK_RESULT_MS) if part[0].entry.job else self._ttl_ms
+        ttl_ms = self._lifetime_ms(part[0].entry)
         arguments: list[Any] = [GROUP, ttl_ms]
         for one in part:
             result = self._keys.result(one.request_id)
             keys += (result, self._keys.reply(one.reply_to) if one.reply_to else result)
             large = len(one.answer) > INLINE_ANSWER_BYTES
             note = StoredNote(one.request_id).encode() if large else b""
-            arguments += (one.entry.id, one.request_id, one.answer, note)
+            answer = b"" if large and self._store(one) else one.answer
+            arguments += (one.entry.id, one.request_id, answer, note)
         return (len(keys), *keys, *arguments)
+
+    def _store(self, one: Finished) -> bool:
+        """Store a large answer before the script is told of it, which would copy it several times.
+
+        Not where the server is full: only the script may still write then.
+        """
+        key, lifetime_ms = self._keys.result(one.request_id), self._lifetime_ms(one.entry)
+        try:
+            self._redis.set(key, one.answer, nx=True, px=lifetime_ms)
+        except OutOfMemoryError:
+            return False
+        return True
+
+    def _lifetime_ms(self, entry: Entry) -> int:
+        return min(self._ttl_ms, CHUNK_RESULT_MS) if entry.job else self._ttl_ms
 
 
 def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:

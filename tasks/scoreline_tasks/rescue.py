@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 
 from scoreline_client.codes import Code
 from scoreline_client.keys import Lane
-from scoreline_client.wire import WireError, decode_id
+from scoreline_client.wire import Answer, WireError, decode_id, decode_reply_to
 from scoreline_tasks.batching import Batcher, refuse
+from scoreline_tasks.dividing import crashed, joined, with_records
 from scoreline_tasks.isolation import Died, run_apart
 from scoreline_tasks.lease import Lease
 from scoreline_tasks.request_queue import Entry, Finished, RequestQueue
@@ -66,7 +67,9 @@ class Rescue:
             self._answer_apart(again)
 
     def _answer_apart(self, entries: Sequence[Entry]) -> None:
-        for _ in range(ALONE if len(entries) == 1 else 1):
+        records = self._batcher.records_of(entries[0]) if len(entries) == 1 else []
+        is_single = len(entries) == 1 and len(records) < 2
+        for _ in range(ALONE if is_single else 1):
             try:
                 finished = self._score_apart(entries)
             except Died as error:
@@ -74,12 +77,43 @@ class Rescue:
             else:
                 self._queue.finish(finished)
                 return
-        if len(entries) == 1:
-            self._give_up(entries[0], f"scoring it alone killed {ALONE} processes: {reason}")
+        if is_single:
+            self._give_up(entries[0], _fatal(reason))
+            return
+        if records:
+            self._answer_divided(entries[0], records)
             return
         middle = len(entries) // 2
         self._answer_apart(entries[:middle])
         self._answer_apart(entries[middle:])
+
+    def _answer_divided(self, entry: Entry, records: Sequence[bytes]) -> None:
+        answer = joined(self._answers_to_halves(entry, records))
+        reply_to = decode_reply_to(entry.fields)
+        self._queue.finish([Finished(entry, answer.id, reply_to, answer.encode())])
+
+    def _answers_to(self, entry: Entry, records: Sequence[bytes]) -> list[Answer]:
+        """Answers to all records of an entry, each for some of them, in order."""
+        part = with_records(entry, records)
+        for _ in range(ALONE if len(records) == 1 else 1):
+            try:
+                (finished,) = self._score_apart([part])
+            except Died as error:
+                reason = str(error)
+            else:
+                return [Answer.decode(finished.answer)]
+        if len(records) == 1:
+            logger.error("record_dead id=%s lane=%s: %s", _id(entry), entry.lane.value, reason)
+            self._queue.bury(part, reason)
+            return [crashed(_id(entry), _fatal(reason))]
+        return self._answers_to_halves(entry, records)
+
+    def _answers_to_halves(self, entry: Entry, records: Sequence[bytes]) -> list[Answer]:
+        middle = len(records) // 2
+        return [
+            *self._answers_to(entry, records[:middle]),
+            *self._answers_to(entry, records[middle:]),
+        ]
 
     def _score_apart(self, entries: Sequence[Entry]) -> list[Finished]:
         now_ms = self._queue.server_time_ms()
@@ -109,6 +143,10 @@ def _packed(batcher: Batcher, entries: Sequence[Entry], now_ms: int) -> Callable
         ]
 
     return work
+
+
+def _fatal(reason: str) -> str:
+    return f"scoring it alone killed {ALONE} processes: {reason}"
 
 
 def _id(entry: Entry) -> str:

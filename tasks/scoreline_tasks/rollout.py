@@ -45,11 +45,6 @@ class Rollout:
         return not self.waiting and not self.refusing
 
 
-def announce(redis: Redis, keys: Keys, model: str) -> None:
-    """Send the news of a release; workers that miss it look by themselves every few seconds."""
-    fleet.announce_release(redis, keys, model)
-
-
 def follow(
     redis: Redis,
     keys: Keys,

@@ -51,17 +51,23 @@ def rescue(queue: RequestQueue, tmp_path: Any) -> Rescue:
     return Rescue(queue, batcher, Lease(queue, lease_s=LEASE_S, limit_s=60), limit_s=20)
 
 
-def abandon(redis: Redis, numbers: list[int]) -> dict[int, str]:
-    """Queue requests and let a worker take them that is never heard of again."""
+def abandon(redis: Redis, numbers: list[int], together: list[int] | None = None) -> dict[int, str]:
+    """Queue requests and let a worker take them that is never heard of again.
+
+    One for each number, and one, as -1, for those that go together.
+    """
+    bodies = {number: [{"x": number}] for number in numbers}
+    if together is not None:
+        bodies[-1] = [{"x": number} for number in together]
     asked = {}
-    for number in numbers:
-        body = orjson.dumps([{"x": number}])
+    for number, records in bodies.items():
+        body = orjson.dumps(records)
         request = Request(id=new_id(), model="poisonable", body=body, reply_to="a" * 32)
         flat: list[Any] = request.encode()
         redis.xadd(KEYS.lane(Lane.ONLINE), dict(zip(flat[::2], flat[1::2], strict=True)))
         asked[number] = request.id
-    redis.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.ONLINE): ">"}, count=len(numbers))
-    _wait_for_the_lease(redis, len(numbers))
+    redis.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.ONLINE): ">"}, count=len(asked))
+    _wait_for_the_lease(redis, len(asked))
     return asked
 
 
@@ -99,6 +105,25 @@ def test_a_request_that_kills_its_process_is_given_up_and_its_neighbours_are_ans
     assert poison.error["code"] == "E_CRASHED"
     assert all(answer_to(redis_client, one).values == [number] for number, one in asked.items())
     assert redis_client.xlen(KEYS.dead) == 1
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
+@pytest.mark.parametrize("place", [0, 6, 12])
+def test_a_record_that_kills_its_process_costs_the_others_of_its_request_nothing(
+    redis_client: Redis, rescue: Rescue, place: int
+) -> None:
+    numbers = list(range(12))
+    numbers.insert(place, 13)
+    asked = abandon(redis_client, [20, 21], together=numbers)
+    rescue.run()
+    answer = answer_to(redis_client, asked[-1])
+    assert answer.values == [None if number == 13 else number for number in numbers]
+    assert list(answer.errors) == [str(place)]
+    assert answer.errors[str(place)]["code"] == "E_CRASHED"
+    assert (answer.records, answer.version) == (13, 1)
+    assert [answer_to(redis_client, asked[number]).values for number in (20, 21)] == [[20], [21]]
+    ((_, dead),) = redis_client.xrange(KEYS.dead)  # type: ignore[misc]
+    assert dead[b"body"] == b'[{"x":13}]'
     assert redis_client.exists(KEYS.attempts) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,31 @@ def test_what_takes_too_long_is_ended_and_the_next_visit_gets_a_new_room() -> No
     after = _prove("raise ValueError('here')").failure
     assert after is not None
     assert after.message == "here"
+
+
+def test_an_interrupted_visit_does_not_answer_for_the_next() -> None:
+    _prove("pass")
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _prove("import time; time.sleep(5)")
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    after = _prove("raise ValueError('here')").failure
+    assert after is not None
+    assert after.message == "here"
+
+
+@pytest.mark.usefixtures("_project")
+def test_a_file_of_the_project_is_out_of_reach_through_a_link(
+    tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    link = tmp_path_factory.mktemp("elsewhere") / "link"
+    link.symlink_to(tmp_path)
+    failure = _prove(f"open({str(link / 'of_the_project.py')!r})").failure
+    assert failure is not None
+    assert "it is a file of the training project" in failure.message
 
 
 def test_a_fork_has_a_room_of_its_own() -> None:

@@ -71,6 +71,13 @@ def test_a_patch_release_is_no_difference() -> None:
     assert environment.differences(_manifest(libraries={"scikit-learn": f"{minor}.99"})) == []
 
 
+def test_what_another_distribution_brings_is_not_missing() -> None:
+    made = _manifest(libraries={"pandas-for-gpus": "3"}, modules={"pandas-for-gpus": "pandas"})
+    (found,) = environment.differences(made)
+    assert not found.fatal
+    assert "what it brings is here" in found.reason
+
+
 def test_what_only_the_sources_import_may_be_missing() -> None:
     (found,) = environment.differences(_manifest(imports={"fast-variant": "1"}))
     assert not found.fatal

@@ -267,6 +267,20 @@ def test_a_release_can_be_made_although_the_last_entry_is_not_right(store: Store
     assert _current(store) == 1
 
 
+def test_an_entry_that_is_not_right_gives_no_chance_to_go_back_behind_it(
+    store: Store, seen: HighWater
+) -> None:
+    for version in (1, 2):
+        releases.promote(store, "pima", version)
+    _entry(store, 3).write_bytes(b"nobody signed this")
+    releases.promote(store, "pima", 3)
+    releases.newest(store, "pima", "production", seen=seen)
+    for number in (3, 4):
+        _entry(store, number).unlink()
+    with pytest.raises(LogTruncated, match="end with number 2, but number 4 was seen here"):
+        releases.newest(store, "pima", "production", seen=seen)
+
+
 def test_all_releases_of_a_log_bear_its_number(store: Store) -> None:
     for version in (1, 2):
         releases.promote(store, "pima", version)

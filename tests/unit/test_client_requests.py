@@ -31,7 +31,7 @@ from scoreline_client.requests import (
     encode_records,
     pieces_of,
     predictions_of,
-    single_prediction,
+    rejected,
 )
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, Status
@@ -41,7 +41,7 @@ SMALL = ClientSettings(max_request_bytes=1024)
 
 def sent(record: Any) -> Any:
     """What a worker reads of a record."""
-    return orjson.loads(encode_record(record))[0]
+    return orjson.loads(encode_record(record))
 
 
 def test_a_record_arrives_as_it_was_given() -> None:
@@ -163,27 +163,28 @@ def test_an_answer_becomes_a_prediction() -> None:
         id="i", model="pima", version=3, records=1,
         classes=[0, 1], values=[1], probabilities=[[0.25, 0.75]],
     )  # fmt: skip
-    found = single_prediction(answer)
+    (found,) = predictions_of(answer)
     assert (found.value, found.probabilities) == (1, {0: 0.25, 1: 0.75})
     assert (found.model, found.version, found.error) == ("pima", 3, None)
 
 
 def test_a_pipeline_without_probabilities_gives_none() -> None:
     answer = Answer(id="i", model="m", version=1, records=1, values=[2.5])
-    assert single_prediction(answer).probabilities == {}
+    assert predictions_of(answer)[0].probabilities == {}
 
 
 def test_a_rejected_record_is_raised_with_column_and_value() -> None:
     error = {"code": "E_TYPE", "message": "column 'x': …", "column": "x", "value": "'a'"}
-    with pytest.raises(RecordRejected) as caught:
-        single_prediction(Answer(id="i", records=1, values=[None], errors={"0": error}))
-    assert (caught.value.code, caught.value.column, caught.value.value) == ("E_TYPE", "x", "'a'")
+    (found,) = predictions_of(Answer(id="i", records=1, values=[None], errors={"0": error}))
+    assert found.error is not None
+    raised = rejected(found.error)
+    assert (raised.code, raised.column, raised.value) == ("E_TYPE", "x", "'a'")
 
 
 def test_a_refused_request_is_raised_as_what_it_is() -> None:
     error = {"code": "E_UNKNOWN_MODEL", "message": "no model 'pina'; did you mean 'pima'?"}
     with pytest.raises(UnknownModel, match="did you mean"):
-        single_prediction(Answer(id="i", status=Status.ERROR, error=error))
+        predictions_of(Answer(id="i", status=Status.ERROR, error=error))
 
 
 def test_errors_stand_at_their_records_places_wherever_they_come_from() -> None:
@@ -209,5 +210,3 @@ def test_warnings_come_with_the_prediction_that_they_are_about() -> None:
     assert first.warnings == ()
     assert second.value == 0
     assert second.warnings == (RecordWarning(**warning),)
-    alone = Answer(id="0" * 32, values=[1], warnings={"0": [warning]})
-    assert single_prediction(alone).warnings == (RecordWarning(**warning),)

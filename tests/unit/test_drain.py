@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 from redis import Redis
 
+from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.keys import Keys, Lane
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
@@ -72,6 +74,38 @@ def test_requests_that_wait_together_are_scored_in_one_call(
     assert worker.step() == 10
     assert doubler.sizes == [20]
     assert [result(redis, one).values for one in asked] == [[2 * n, 2 * n + 200] for n in range(10)]
+
+
+@pytest.mark.parametrize(("apart", "sizes"), [(True, [1, 1, 1]), (False, [3])])
+def test_records_of_different_callers_are_not_mixed_where_company_matters(
+    redis: Redis, worker: InProcessWorker, *, apart: bool, sizes: list[int]
+) -> None:
+    shy = Doubler()
+    worker.serve(replace(LoadedVersion.of(shy, "shy"), batchable=False))
+    asked = ask(redis, [{"x": 1}, {"x": 13}, {"x": 3}], model="shy", apart=apart)
+    worker.step()
+    assert shy.sizes == sizes
+    answer = result(redis, asked)
+    if apart:
+        assert answer.values == [2, None, 6]
+        assert answer.errors["1"]["code"] == "E_PREDICT"
+
+
+def test_reads_are_as_large_as_the_requests_of_the_last_one_were(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler
+) -> None:
+    many = [{"x": one} for one in range(20, 276)]
+    for _ in range(6):
+        ask(redis, many)
+    while worker.step():
+        pass
+    assert doubler.sizes == [6 * 256]
+    doubler.sizes.clear()
+    for _ in range(5):
+        ask(redis, many)
+    while worker.step():
+        pass
+    assert doubler.sizes == [512, 512, 256]
 
 
 def test_requests_of_different_models_do_not_mix(

@@ -135,7 +135,7 @@ def test_a_script_tells_each_version_as_json(store: Store, script: Path) -> None
 def test_a_script_that_publishes_nothing_fails(store: Store, script: Path) -> None:
     script.write_text("")
     result = _run(str(script))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "published nothing" in result.output
 
 
@@ -164,14 +164,14 @@ def test_a_bad_setting_is_named(
 ) -> None:
     monkeypatch.setenv("SCORELINE_RESULT_TTL_S", "soon")
     result = _run(str(script), "--promote")
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "SCORELINE_RESULT_TTL_S" in result.output
 
 
 def test_a_script_whose_data_are_unfit_says_why(store: Store, script: Path) -> None:
     script.write_text(SCRIPT.replace('"lines", frame', '"lines", frame.to_numpy()'))
     result = _run(str(script))
-    assert result.exit_code == 1
+    assert result.exit_code == 2
     assert "give the pandas DataFrame" in result.output
 
 

@@ -140,6 +140,37 @@ def test_an_installed_package_travels_when_it_is_named(train: Run) -> None:
     assert "sortedcontainers" not in said["imports"]
 
 
+def test_a_package_with_a_builds_egg_info_beside_it_travels(train: Run) -> None:
+    said = train(
+        {
+            "mine/__init__.py": "def double(x):\n    return x * 2\n",
+            "mine.egg-info/PKG-INFO": "Metadata-Version: 2.1\nName: mine\nVersion: 1\n",
+            "mine.egg-info/top_level.txt": "mine\n",
+            "train.py": "import mine\npublish_with(mine.double)\n",
+        }
+    )
+    assert set(said["sources"]) == {"mine"}
+
+
+def test_a_script_publishes_from_a_process_that_it_has_spawned(train: Run) -> None:
+    said = train(
+        {
+            "train.py": """
+                import multiprocessing
+                def double(x):
+                    return x * 2
+                def work():
+                    publish_with(double)
+                if __name__ == "__main__":
+                    child = multiprocessing.get_context("spawn").Process(target=work)
+                    child.start()
+                    child.join()
+            """
+        }
+    )
+    assert said["by_value"] == ["__mp_main__.double"]
+
+
 def test_distributions_that_the_pickle_refers_to_are_recorded(train: Run) -> None:
     said = train({"train.py": "from scipy.special import expit\npublish_with(expit, np.log1p)\n"})
     assert {"python", "scikit-learn", "scipy", "numpy", "pandas", "dill"} <= set(said["libraries"])

@@ -14,6 +14,7 @@ import click
 from rich.console import Console
 
 from scoreline_artifacts import ArtifactError
+from scoreline_artifacts.explained import Refused
 from scoreline_client.errors import SettingsError
 from scoreline_training.publishing import (
     PublishedVersion,
@@ -50,7 +51,7 @@ def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -
         else:
             _train_by_script(Path(job), promote, as_json)
     except (ArtifactError, SettingsError) as error:
-        raise click.ClickException(str(error)) from error
+        raise Refused(str(error)) from error
 
 
 def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> None:
@@ -81,7 +82,7 @@ def _train_by_script(path: Path, promote: bool, as_json: bool) -> None:
         )
     published = _run_script(path, promote)
     if not published:
-        raise click.ClickException(
+        raise Refused(
             f"{path} ran to its end and published nothing; let it call scoreline_training.publish()"
         )
     for one in published:

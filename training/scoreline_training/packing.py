@@ -98,23 +98,26 @@ def _pack_once(
 ) -> Packed:
     taken = snapshot.collect(luggage.modules, origins, data=sorted(luggage.data))
     files = {PIPELINE: pickled.data, GOLDEN: golden_rows, **taken.files}
-    needed = {*environment.ALWAYS, *_distributions(pickled.modules, origins)}
-    imported = _distributions(taken.imported | pickled.imported, origins)
+    found = _distributions(pickled.modules, origins)
+    needed = {*environment.ALWAYS, *found}
+    imported = {*_distributions(taken.imported | pickled.imported, origins)}
     manifest = replace(
         draft,
         files={name: describe_file(data) for name, data in files.items()},
         sources=dict(sorted(taken.modules.items())),
         libraries=environment.versions_of(needed),
+        modules=found,
         imports=environment.versions_of(imported - needed),
         by_value=sorted(pickled.by_value)[:NAMED_FUNCTIONS],
     )
     return Packed(files, manifest)
 
 
-def _distributions(modules: Iterable[str], origins: Origins) -> set[str]:
-    tops = {name.partition(".")[0] for name in modules}
-    found = {origins.distribution_of(top) for top in tops if not origins.is_local(top)}
-    return found - {None}  # type: ignore[return-value]
+def _distributions(modules: Iterable[str], origins: Origins) -> dict[str, str]:
+    """The installed distributions that modules come from, each with such a module."""
+    tops = sorted({name.partition(".")[0] for name in modules})
+    found = {origins.distribution_of(top): top for top in tops if not origins.is_local(top)}
+    return {distribution: top for distribution, top in found.items() if distribution is not None}
 
 
 def _below(packages: Iterable[str]) -> set[str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -95,13 +96,30 @@ def frame_of_arrays(
     meaning. Where `rules` refuse what training did not have, those records have a problem too."""
     findings = find_unusual(schema, arrays, rules, problems)
     if not problems:
-        return Checked(pd.DataFrame(dict(arrays), copy=False), None, [], findings)
+        return Checked(_frame(arrays), None, [], findings)
     is_good = np.ones(count, dtype=bool)
     is_good[list(problems)] = False
     good = np.flatnonzero(is_good)
     kept = {name: _take(array, good) for name, array in arrays.items()}
     frame = pd.DataFrame(kept, index=range(len(good)))
     return Checked(frame, good, [problems[row] for row in sorted(problems)], findings)
+
+
+def _frame(arrays: Mapping[str, Any]) -> pd.DataFrame:
+    """A frame of these columns.
+
+    Every batch has one, so it is made with what frames of the same columns share: pandas need not make
+    an index of the names again, nor hash them when the pipeline asks for some of them.
+    """
+    frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=False)
+    # A view has its own name, should a pipeline give it one.
+    frame.columns = _index_of(tuple(arrays)).view()
+    return frame
+
+
+@lru_cache(maxsize=256)
+def _index_of(names: tuple[str, ...]) -> pd.Index[str]:
+    return pd.Index(names)
 
 
 def renumbered(
@@ -162,7 +180,8 @@ def _record_by_record(
         if missing is None:
             good.append(place)
         else:
-            message = missing_column(missing, [key for key in record if isinstance(key, str)])
+            unknown = [key for key in record if isinstance(key, str) and key not in schema.names]
+            message = missing_column(missing, unknown)
             problems.append(Problem(place, "E_MISSING_COLUMN", message, missing))
     columns = {name: [records[place][name] for place in good] for name in schema.names}  # type: ignore[index]
     checked = frame_of_columns(columns, len(good), schema, rules=rules, reading=reading)
@@ -170,7 +189,7 @@ def _record_by_record(
 
 
 def missing_column(name: str, found: Sequence[str]) -> str:
-    """The message for a column that is not there."""
+    """The message for a column that is not there; `found` may hold what was meant by it."""
     near = get_close_matches(name, [one.strip() for one in found], n=1, cutoff=0.7)
     near = near or [one for one in found if one.strip().casefold() == name.casefold()]
     hint = f"; did you mean it by {near[0]!r}?" if near else ""

@@ -4,7 +4,8 @@
 -- KEYS[1] the lane's stream, KEYS[2] the attempts hash, then for each request its result key and its
 --   caller's reply list (the result key once more for a request that wants no reply)
 -- ARGV[1] the group, ARGV[2] milliseconds that results stay, then for each request its entry id, its
---   own id, the answer, and what goes on the reply list ('' for the answer itself)
+--   own id, the answer ('' if it is stored already), and what goes on the reply list ('' for the
+--   answer itself)
 -- Returns how many of them were first.
 --
 -- XACK comes first: it returns 1 for just one of all those that hold the entry, and a request that
@@ -20,7 +21,7 @@ for key = 3, #KEYS, 2 do
   if redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
     redis.call('XDEL', KEYS[1], entry)
     if tracked then redis.call('HDEL', KEYS[2], id) end
-    if redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then
+    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then
       won = won + 1
       local reply = KEYS[key + 1]
       if reply ~= KEYS[key] then
