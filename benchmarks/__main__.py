@@ -12,9 +12,11 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.stage import ONE_THREAD, Stage, stage
+from scoreline_tasks.children import interruptible
 
 NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
+INTERRUPTED = 130
 
 
 def main() -> int:
@@ -38,13 +40,23 @@ def main() -> int:
         return 0
     # Before numpy is imported in this process: it is one of the sides.
     os.environ.update(ONE_THREAD)
-    if asked.only == MEMORY_BULK:
+    try:
+        # Also when it is told to stop: servers, workers and folders must not be left behind.
+        with interruptible():
+            _measure(console, asked.only)
+    except KeyboardInterrupt:
+        console.print("interrupted; everything that was started is stopped")
+        return INTERRUPTED
+    return 0
+
+
+def _measure(console: Console, only: str | None) -> None:
+    if only == MEMORY_BULK:
         _run_memory_bulk(console)
-    elif asked.only == MEMORY:
+    elif only == MEMORY:
         _run_memory(console)
     else:
-        _run_all(console, (asked.only,) if asked.only else NAMES)
-    return 0
+        _run_all(console, (only,) if only else NAMES)
 
 
 def _run_all(console: Console, names: tuple[str, ...]) -> None:

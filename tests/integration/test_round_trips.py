@@ -1,0 +1,288 @@
+"""What a request and a chunk cost in Redis commands and round trips: a guard on speed without a clock.
+
+What is written down below may become less, and then it is to be written down anew. When it grows, a
+test fails and names the command. The worker's own loop runs in a thread here, on a real server, so
+that what Redis is asked depends on nothing but the requests. What is asked for once in so much time,
+or for a new connection, is left out, and so are the looks of a worker that has nothing to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis.asyncio.connection
+import redis.connection
+from redis import Redis
+
+from scoreline_artifacts import Store
+from scoreline_client import AsyncClient, ClientSettings
+from scoreline_client.bulk import lane
+from scoreline_client.fleet import ProcessReport, send_report
+from scoreline_client.keys import Keys, Lane
+from scoreline_tasks.batching import Batcher, Limits
+from scoreline_tasks.drain import Drain
+from scoreline_tasks.hints import Hints
+from scoreline_tasks.lease import Lease
+from scoreline_tasks.models import Models
+from scoreline_tasks.request_queue import Entry, Finished, RequestQueue
+from tests.bulk import LOADED
+
+pytestmark = pytest.mark.integration
+
+Wave = Callable[[AsyncClient, int], Coroutine[Any, Any, None]]
+
+WAVES = 20
+ONE_REQUEST = {
+    "evalsha": 2, "xlen": 1, "xadd": 1, "xreadgroup": 3,
+    "exists": 1, "xack": 1, "xdel": 1, "set": 1, "rpush": 1, "pexpire": 1,
+    "blmpop": 1, "unlink": 1,
+}  # fmt: skip
+"""Commands inside of scripts count, too."""
+SEVERAL_REQUESTS = ONE_REQUEST | {"xadd": 64, "xack": 64, "xdel": 64, "set": 64, "rpush": 64}
+TRIPS_A_WAVE = {
+    "client EVALSHA": 1,  # submit
+    "client BLMPOP": 1,
+    "client UNLINK": 1,  # results that were received; every 50 ms at the most
+    "worker EVALSHA": 1,  # finish, and take what came meanwhile
+    "worker XREADGROUP": 1,  # wait
+}
+"""For any number of records and requests; a pipeline is one, and has the name of its first command."""
+
+AT_THE_EDGES = {"xreadgroup": 3, "worker XREADGROUP": 2}
+"""A wait that began before the counting, or did not end with it."""
+
+CHUNKS, CHUNK_BYTES = 12, 1 << 17
+COMMANDS_A_CHUNK = {
+    "evalsha": 1, "xlen": 2, "xadd": 1, "xreadgroup": 3, "zscore": 1,
+    "exists": 1, "xack": 1, "xdel": 1, "set": 2, "rpush": 1, "pexpire": 1,
+    "blmpop": 1, "get": 1, "unlink": 1,
+}  # fmt: skip
+TRIPS_A_CHUNK = {
+    "client XLEN": 1,  # submit, without a script, which would copy it
+    "client XADD": 1,
+    "client BLMPOP": 1,
+    "client GET": 1,  # an answer that is too large for the reply list
+    "client UNLINK": 1,
+    "worker SET": 2,  # the answer; ask others to help, once a second
+    "worker EVALSHA": 1,  # finish
+    "worker XREADGROUP": 2,  # take what came into the online lane; wait
+    "worker XLEN": 1,  # are others needed
+    "worker ZSCORE": 1,  # is the job's client alive
+}
+COMMANDS_A_FILE = {
+    "evalsha": 4, "xlen": 1, "xadd": 1, "xreadgroup": 6, "exists": 1, "xack": 1, "xdel": 1,
+    "set": 1, "rpush": 1, "pexpire": 2, "blmpop": 1, "get": 1, "unlink": 2,
+    "zremrangebyscore": 1, "zadd": 1, "zcard": 1, "zrem": 1,
+}  # fmt: skip
+"""Beside its chunks: its version is asked for, and its job is begun and ended."""
+TRIPS_A_FILE = {
+    "client EVALSHA": 3, "client BLMPOP": 1, "client GET": 1, "client UNLINK": 1, "client ZREM": 1,
+    "worker EVALSHA": 1, "worker XREADGROUP": 4,
+}  # fmt: skip
+
+BESIDE = frozenset({
+    "time", "xpending", "del",  # the worker: once a slice, once a second
+    "info", "mget", "zrange",  # the client: once a second, and for requests that are overdue
+    "auth", "client", "hello", "ping", "select", "script", "config",  # connections
+})  # fmt: skip
+
+
+class CountedQueue(RequestQueue):
+    """Knows how many chunks it brought, and how often it waited for nothing."""
+
+    chunks = 0
+    idle = 0
+
+    def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
+        return self._noted(super().exchange(finished, take))
+
+    def wait(self, take: int, block_ms: int) -> list[Entry]:
+        entries = self._noted(super().wait(take, block_ms))
+        self.idle += not entries
+        return entries
+
+    def _noted(self, entries: list[Entry]) -> list[Entry]:
+        self.chunks += sum(entry.lane is Lane.BULK for entry in entries)
+        return entries
+
+
+class Costs:
+    """What was asked of a server, by clients on an event loop and by a worker in a thread."""
+
+    def __init__(self, server: Redis, queue: CountedQueue, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.commands: Counter[str] = Counter()
+        self.trips: Counter[str] = Counter()
+        self.chunks = 0
+        self._server = server
+        self._queue = queue
+        self._count_writes(monkeypatch)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count what happens inside the block."""
+        self._server.config_resetstat()
+        before, idle, chunks = Counter(self.trips), self._queue.idle, self._queue.chunks
+        yield
+        self.trips = self.trips - before
+        found: Any = self._server.info("commandstats")
+        for name, stats in found.items():
+            command = name.removeprefix("cmdstat_").partition("|")[0]
+            self.commands[command] += stats["calls"]
+        self.chunks = self._queue.chunks - chunks
+        # A look for nothing: an exchange without anything, and a wait of two reads.
+        nothing = self._queue.idle - idle
+        self.commands["xreadgroup"] -= 3 * nothing
+        self.trips["worker XREADGROUP"] -= 2 * nothing
+
+    def _count_writes(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        on_loop = redis.asyncio.connection.AbstractConnection
+        in_thread = redis.connection.AbstractConnection
+        send_on_loop, send_in_thread = on_loop.send_packed_command, in_thread.send_packed_command
+
+        def send(connection: Any, command: Any, *args: Any, **options: Any) -> Any:
+            self.trips[f"worker {_first(command)}"] += 1
+            return send_in_thread(connection, command, *args, **options)
+
+        async def send_async(connection: Any, command: Any, *args: Any, **options: Any) -> Any:
+            self.trips[f"client {_first(command)}"] += 1
+            return await send_on_loop(connection, command, *args, **options)
+
+        monkeypatch.setattr(in_thread, "send_packed_command", send)
+        monkeypatch.setattr(on_loop, "send_packed_command", send_async)
+
+
+def _first(packed: Any) -> str:
+    """The name of the first command in what is written to a connection."""
+    data = packed if isinstance(packed, bytes) else b"".join(packed)
+    return data.split(b"\r\n", 3)[2].decode().upper()
+
+
+def grown(
+    found: Mapping[str, int], allowed: Mapping[str, int], times: int, once: Mapping[str, int]
+) -> list[str]:
+    """Sentences about what is more than `allowed`, so many times, and what is allowed once."""
+    return [
+        f"{name}: {count} for {times}, written down are {allowed.get(name, 0)} for each"
+        + (f" and {once[name]} more" if name in once else "")
+        for name, count in sorted(found.items())
+        if name.rpartition(" ")[2].lower() not in BESIDE
+        and count > allowed.get(name, 0) * times + once.get(name, 0)
+    ]
+
+
+def check(
+    found: Mapping[str, int], allowed: Mapping[str, int], times: int, once: Mapping[str, int]
+) -> None:
+    """Fail, and name what has grown."""
+    if more := grown(found, allowed, times, once):
+        pytest.fail("\n".join(("more than is written down:", *more)), pytrace=False)
+
+
+@pytest.fixture
+def queue(redis_url: str) -> Iterator[CountedQueue]:
+    with Redis.from_url(redis_url) as connection:
+        made = CountedQueue(connection, Keys("default"), "in-thread", result_ttl_s=60)
+        made.prepare()
+        yield made
+
+
+@pytest.fixture
+async def worker(queue: CountedQueue, tmp_path: Path) -> AsyncIterator[None]:
+    """The worker's loop, parked in a thread."""
+    models = Models(Store(tmp_path), max_versions=8)
+    models.add(LOADED)
+    batcher = Batcher(models, Limits(1 << 24, 100_000))
+    lease = Lease(queue, lease_s=3600, limit_s=3600)
+    nobody = Hints(help=lambda: None, rescue=lambda: None)
+    drain = Drain(queue, batcher, lease, Keys("default"), nobody, take=2048)
+    stopped = threading.Event()
+    parked = asyncio.create_task(asyncio.to_thread(drain.park, 3600, stopped.is_set))
+    yield
+    stopped.set()
+    await parked
+
+
+@pytest.fixture
+def costs(redis_client: Redis, queue: CountedQueue, monkeypatch: pytest.MonkeyPatch) -> Costs:
+    return Costs(redis_client, queue, monkeypatch)
+
+
+@pytest.fixture
+def _small_chunks(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of one size, whatever the time they take, in turns for two processes."""
+    monkeypatch.setattr(lane, "RENEW_EVERY_S", 3600)
+    for size in ("SMALLEST_BYTES", "FIRST_BYTES", "LARGEST_BYTES"):
+        monkeypatch.setattr(lane, size, CHUNK_BYTES)
+    for pid in (1, 2):
+        report = ProcessReport(
+            name=f"stub/{pid}", host="here", pid=pid, started_at=0.0, reported_at=2e9
+        )
+        send_report(redis_client, Keys("default"), report)
+
+
+@pytest.fixture
+async def client(worker: None, client_settings: ClientSettings) -> AsyncIterator[AsyncClient]:
+    """Closed before the worker ends."""
+    async with AsyncClient(settings=client_settings) as client:
+        yield client
+
+
+async def ask(client: AsyncClient, callers: int) -> None:
+    """Ask about one record each at the same moment, and wait for all answers."""
+    calls = [client.predict("threshold", {"a": number}) for number in range(callers)]
+    answers = await asyncio.gather(*calls)
+    assert [answer.value for answer in answers] == [
+        "yes" if number > 5 else "no" for number in range(callers)
+    ]
+
+
+async def ask_for_two(client: AsyncClient, callers: int) -> None:
+    """The same with two records each, which do not share a request with those of others."""
+    two = [{"a": 5}, {"a": 6}]
+    answers = await asyncio.gather(*(client.predict_many("threshold", two) for _ in range(callers)))
+    assert [[one.value for one in both] for both in answers] == [["no", "yes"]] * callers
+
+
+@pytest.mark.parametrize(
+    ("wave", "callers", "allowed"),
+    [(ask, 1, ONE_REQUEST), (ask, 64, ONE_REQUEST), (ask_for_two, 64, SEVERAL_REQUESTS)],
+    ids=["one record", "64 records", "64 requests"],
+)
+async def test_callers_cost_what_is_written_down(
+    client: AsyncClient, costs: Costs, wave: Wave, callers: int, allowed: Mapping[str, int]
+) -> None:
+    await wave(client, callers)
+    with costs.counted():
+        for _ in range(WAVES):
+            await wave(client, callers)
+    check(costs.commands, allowed, WAVES, AT_THE_EDGES)
+    check(costs.trips, TRIPS_A_WAVE, WAVES, AT_THE_EDGES)
+
+
+@pytest.mark.usefixtures("_small_chunks")
+async def test_chunks_of_a_file_cost_what_is_written_down(
+    client: AsyncClient, costs: Costs, tmp_path: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    source.write_text("a\n" + "1.5\n" * (CHUNKS * CHUNK_BYTES // 4))
+    await ask(client, 1)
+    with costs.counted():
+        await client.score_csv("threshold", source, tmp_path / "out.csv")
+    assert costs.chunks >= CHUNKS
+    check(costs.commands, COMMANDS_A_CHUNK, costs.chunks, COMMANDS_A_FILE)
+    check(costs.trips, TRIPS_A_CHUNK, costs.chunks, TRIPS_A_FILE)
+
+
+def test_the_command_that_grew_is_named() -> None:
+    found = {"xadd": 64, "xack": 65, "get": 1, "time": 9, "client INFO": 9}
+    assert grown(found, {"xadd": 64, "xack": 32}, 2, {}) == [
+        "get: 1 for 2, written down are 0 for each",
+        "xack: 65 for 2, written down are 32 for each",
+    ]
