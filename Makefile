@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test zoo test-newest bench bench-memory lint format clean
+.PHONY: help demo test zoo test-newest bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -30,8 +30,11 @@ test-newest:  ## the zoo with the newest scikit-learn and pandas, in an environm
 	  --upgrade-strategy eager --editable '.[worker]' jinja2 lightgbm
 	@$(NEWEST)/bin/python -m tests.zoo $(ONLY)
 
-bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk or memory-bulk)
+bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk, ...)
 	@$(BIN)/python -m benchmarks $(ONLY)
+
+bench-docs: $(READY)  ## put the newest figures of each benchmark into docs/performance.md
+	@$(BIN)/python -m benchmarks --docs
 
 bench-memory: $(READY)  ## measure what a worker's processes take together with a 300 MB model
 	@$(BIN)/python -m benchmarks memory

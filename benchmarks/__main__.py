@@ -1,19 +1,20 @@
-"""`make bench`, `make bench-memory`, or `python -m benchmarks [online|bulk|memory|memory-bulk]`."""
+"""`make bench`, or `python -m benchmarks [NAME]`; `--docs` puts the newest figures into the documentation."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import sys
+import time
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.stage import ONE_THREAD, stage
+from benchmarks.stage import ONE_THREAD, Stage, stage
 
-NAMES = ("online", "bulk")
+NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
-BASELINES = {"online": "a Celery task per record", "bulk": "a pandas script"}
 
 
 def main() -> int:
@@ -23,21 +24,47 @@ def main() -> int:
         "only",
         nargs="?",
         choices=(*NAMES, MEMORY, MEMORY_BULK),
-        help="one of them; online and bulk if left out",
+        help=f"one of them; all of {', '.join(NAMES)} if left out",
     )
-    only = parser.parse_args().only
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help="measure nothing; put the newest figures into docs/performance.md",
+    )
+    asked = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    if asked.docs:
+        _render(console)
+        return 0
     # Before numpy is imported in this process: it is one of the sides.
     os.environ.update(ONE_THREAD)
-    console = Console(width=None if sys.stdout.isatty() else 100)
-    if only == MEMORY_BULK:
+    if asked.only == MEMORY_BULK:
         _run_memory_bulk(console)
-        return 0
-    if only == MEMORY:
+    elif asked.only == MEMORY:
         _run_memory(console)
-        return 0
-    for name in (only,) if only else NAMES:
-        _run(console, name)
+    else:
+        _run_all(console, (asked.only,) if asked.only else NAMES)
     return 0
+
+
+def _run_all(console: Console, names: tuple[str, ...]) -> None:
+    with stage() as made:
+        os.environ.update(made.where.environment)
+        for name in names:
+            made.clear()
+            _run(console, name, made)
+
+
+def _run(console: Console, name: str, made: Stage) -> None:
+    from benchmarks import report
+
+    begun = time.monotonic()
+    with console.status(f"measuring {name}"):
+        rows = importlib.import_module(f"benchmarks.{name}").measure(made)
+    seconds = time.monotonic() - begun
+    console.print(f"\n[bold]{name}[/bold]")
+    report.show(console, rows)
+    _say_where(console, report.write(name, rows), f"after {seconds:.0f} s")
 
 
 def _run_memory(console: Console) -> None:
@@ -57,18 +84,15 @@ def _run_memory_bulk(console: Console) -> None:
         memory_bulk.measure(made, console)
 
 
-def _run(console: Console, name: str) -> None:
-    from benchmarks import bulk, online, report
+def _render(console: Console) -> None:
+    from benchmarks import documentation
 
-    with console.status(f"measuring {name}"), stage() as made:
-        os.environ.update(made.where.environment)
-        comparisons = {"online": online, "bulk": bulk}[name].measure(made)
-    report.show(console, BASELINES[name], comparisons)
-    _say_where(console, report.write(name, BASELINES[name], comparisons))
+    done = documentation.render(NAMES)
+    console.print(f"{documentation.PAGE}: {', '.join(done) or 'nothing, there are no figures yet'}")
 
 
-def _say_where(console: Console, path: Path) -> None:
-    console.print(f"figures: {path}", highlight=False, soft_wrap=True)
+def _say_where(console: Console, path: Path, more: str = "") -> None:
+    console.print(f"figures: {path} {more}".rstrip(), highlight=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -1,65 +1,107 @@
-"""A million rows of CSV: Scoreline's score_csv against a plain pandas script."""
+"""Files: Scoreline's score_csv against a plain pandas script, and ten million rows against one million."""
 
 from __future__ import annotations
 
-import itertools
+import json
 import subprocess
 import sys
-import tempfile
-import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from benchmarks.measures import Comparison, Spread
+from benchmarks import models
+from benchmarks.files import MILLION, cached, check_same, million_rows, repeated
+from benchmarks.measures import Goal, Row, at_least, at_most, times
+from benchmarks.memory_bulk import MEBIBYTE, Peaks, looking
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client import Client
-from scoreline_tasks.sample_rows import write_csv
+from scoreline_tasks.local_worker import scoreline
 
-ROWS = 1_000_000
-REPEATS = 7
-COMPARED_ROWS = 10_000
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPEATS = 5
+LONG_REPEATS = 3
+WIDE_ROWS, TEXT_ROWS, MANY_ROWS = 50_000, 200_000, 10 * MILLION
+SCRIPT = "a pandas script"
 
 
-def measure(stage: Stage) -> list[Comparison]:
-    """One side after the other, in turns; both write to a disk that the input was read from."""
-    source = _input()
-    ours, theirs = stage.folder / "ours.csv", stage.folder / "theirs.csv"
-    ours_s, theirs_s = [], []
+@dataclass(frozen=True)
+class _File:
+    """A file and the model that it is for."""
+
+    what: str
+    model: str
+    path: Path
+    rows: int
+    columns: int
+    """The first ones of the input, which both outputs must repeat."""
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True)
+class _Long:
+    """One run of the `scoreline score` program."""
+
+    rows_per_s: float
+    client_mib: float
+    worker_mib: float
+    """The largest process of the worker."""
+
+
+def measure(stage: Stage) -> list[Row]:
+    """The files against the script; then, with a worker that nobody has asked before, the long one."""
+    models.publish_wide(stage)
+    models.publish_text(stage)
     with stage.worker(), Client(stage.redis_url, queue=QUEUE) as client:
-        _score_here(client, source, ours)
-        for _ in range(REPEATS):
-            ours_s.append(_score_here(client, source, ours))
-            theirs_s.append(_score_by_script(stage, source, theirs))
-    _check_same(ours, theirs)
-    rows = f"{ROWS:,} rows"
+        rows = [_against_script(stage, client, file) for file in _files()]
+    with stage.worker():
+        return rows + _long(stage)
+
+
+def _files() -> list[_File]:
+    wide = _made("wide", WIDE_ROWS, models.wide_rows)
+    text = _made("text", TEXT_ROWS, models.text_rows)
     return [
-        Comparison(f"{rows}: seconds", Spread.of(ours_s), Spread.of(theirs_s), more_is_better=False)
+        _File("8 columns", MODEL, million_rows(), MILLION, 8, at_least(7)),
+        _File("200 columns", models.WIDE, wide, WIDE_ROWS, models.WIDE_COLUMNS),
+        _File("quoted text, TF-IDF", models.TEXT, text, TEXT_ROWS, 3),
     ]
 
 
-def _input() -> Path:
-    """The same million rows for every run; made once."""
-    path = Path(tempfile.gettempdir()) / f"scoreline-benchmark-{ROWS}.csv"
-    if not path.exists():
-        made = path.with_suffix(".part")
-        write_csv(made, ROWS)
-        made.rename(path)
-    path.read_bytes()  # both sides find it in the page cache
-    return path
+def _made(name: str, rows: int, draw: Callable[..., pd.DataFrame]) -> Path:
+    def write(path: Path) -> None:
+        models.write_rows(path, draw(rows, seed=1))
+
+    return cached(f"{name}-{rows}.csv", write)
 
 
-def _score_here(client: Client, source: Path, target: Path) -> float:
-    begun = time.perf_counter()
-    summary = client.score_csv(MODEL, source, target)
-    seconds = time.perf_counter() - begun
-    if (summary.rows, summary.rejected) != (ROWS, 0):
+def _against_script(stage: Stage, client: Client, file: _File) -> Row:
+    """One side after the other, in turns; both write to a disk that the input was read from."""
+    ours, theirs = stage.folder / "ours.csv", stage.folder / "theirs.csv"
+    here: list[float] = []
+    script: list[float] = []
+    _score_here(client, file, ours)
+    for _ in range(REPEATS):
+        here.append(file.rows / _score_here(client, file, ours))
+        script.append(file.rows / _score_by_script(stage, file, theirs))
+    check_same(ours, theirs, file.columns)
+    what = f"{file.rows:,} rows, {file.what}"
+    return times(what, "rows a second", here, SCRIPT, script, goal=file.goal)
+
+
+def _score_here(client: Client, file: _File, target: Path) -> float:
+    summary = client.score_csv(file.model, file.path, target)
+    if (summary.rows, summary.rejected) != (file.rows, 0):
         raise AssertionError(f"{summary.rows} rows, {summary.rejected} rejected")
-    return seconds
+    return summary.seconds
 
 
-def _score_by_script(stage: Stage, source: Path, target: Path) -> float:
+def _score_by_script(stage: Stage, file: _File, target: Path) -> float:
     command = [sys.executable, "-m", "benchmarks.pandas_script"]
     done = subprocess.run(
-        [*command, str(stage.folder / "store"), str(source), str(target)],
+        [*command, str(stage.folder / "store"), file.model, str(file.path), str(target)],
         env=stage.whole_environment,
         check=True,
         capture_output=True,
@@ -67,19 +109,39 @@ def _score_by_script(stage: Stage, source: Path, target: Path) -> float:
     return float(done.stdout)
 
 
-def _check_same(ours: Path, theirs: Path) -> None:
-    """Both have the same rows and predictions; only how a number is spelled differs (32, 32.0)."""
-    with ours.open() as one, theirs.open() as other:
-        next(one)
-        next(other)
-        pairs = zip(one, other, strict=True)
-        for number, (mine, yours) in enumerate(itertools.islice(pairs, COMPARED_ROWS), 1):
-            if _numbers(mine) != _numbers(yours):
-                raise AssertionError(f"row {number} differs: {mine!r} and {yours!r}")
-        if sum(1 for _ in one) != sum(1 for _ in other):
-            raise AssertionError("the outputs differ in length")
+def _long(stage: Stage) -> list[Row]:
+    """A million rows and ten million, in turns, each by a program of its own."""
+    sources = {rows: repeated(million_rows(), rows) for rows in (MILLION, MANY_ROWS)}
+    runs: dict[int, list[_Long]] = {MILLION: [], MANY_ROWS: []}
+    _run(stage, sources[MILLION])
+    for _ in range(LONG_REPEATS):
+        for rows, source in sources.items():
+            runs[rows].append(_run(stage, source))
+    few, many = runs[MILLION], runs[MANY_ROWS]
+
+    def compare(what: str, unit: str, figure: Callable[[_Long], float], goal: Goal) -> Row:
+        measured, baseline = [figure(one) for one in many], [figure(one) for one in few]
+        what = f"{MANY_ROWS:,} rows{what}"
+        return times(what, unit, measured, f"{MILLION:,} rows", baseline, goal=goal)
+
+    return [
+        compare("", "rows a second", lambda one: one.rows_per_s, at_least(0.9)),
+        compare(": client at the most", "MiB", lambda one: one.client_mib, at_most(1.2)),
+        compare(": largest child at the most", "MiB", lambda one: one.worker_mib, at_most(1.2)),
+    ]
 
 
-def _numbers(line: str) -> list[float]:
-    """The eight columns and the prediction."""
-    return [float(field) for field in line.split(",")[:9]]
+def _run(stage: Stage, source: Path) -> _Long:
+    peaks = Peaks()
+    target = stage.folder / "long.csv"
+    with looking(peaks):
+        done = subprocess.run(
+            [*scoreline("score", MODEL), str(source), str(target), "--json", "--quiet"],
+            env=stage.whole_environment,
+            check=True,
+            capture_output=True,
+        )
+    target.unlink()
+    summary = json.loads(done.stdout.splitlines()[-1])
+    workers = [most for kind, most in peaks.most.items() if kind.startswith("worker")]
+    return _Long(summary["rows_per_s"], peaks.most["client"] / MEBIBYTE, max(workers) / MEBIBYTE)

@@ -46,7 +46,7 @@ def measure(stage: Stage, console: Console) -> None:
     """Score the file once, and print a line for each process."""
     source = _input()
     peaks = Peaks()
-    with stage.worker(), _looking(peaks):
+    with stage.worker(), looking(peaks):
         command = [*scoreline("score", MODEL), str(source), str(stage.folder / "out.csv"), "--json"]
         client = psutil.Popen(command, env=stage.whole_environment)
         if client.wait() != 0:
@@ -56,7 +56,7 @@ def measure(stage: Stage, console: Console) -> None:
 
 
 @contextmanager
-def _looking(peaks: Peaks) -> Iterator[None]:
+def looking(peaks: Peaks) -> Iterator[None]:
     stopped = threading.Event()
 
     def look() -> None:

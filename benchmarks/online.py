@@ -1,118 +1,103 @@
-"""Single records, 64 and 1 in flight: Scoreline's AsyncClient against one Celery task per record."""
+"""Single records: Scoreline's clients against one Celery task per record, and against the pipeline alone."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import cycle
-from operator import attrgetter
-from typing import Any
+from collections.abc import Callable
+from typing import Literal
 
-from benchmarks.measures import Comparison, Rate, Spread
-from benchmarks.stage import MODEL, PROCESSES, QUEUE, Stage
-from scoreline_client import AsyncClient
-from scoreline_tasks.children import running
-from scoreline_tasks.sample_rows import records
+from benchmarks.callers import pipeline_ms, seldom, tasks, threads
+from benchmarks.celery_callers import celery_tasks, celery_worker
+from benchmarks.measures import Goal, Rate, Row, alone, at_least, at_most, minus, times
+from benchmarks.stage import Stage
 
-REPEATS = 7
-IN_FLIGHT = (64, 1)
-WARM_UP_S = 0.7
-REPEAT_S = 3.0
-OURS, THEIRS = "Scoreline", "a Celery task per record"
+REPEATS = 5
+WARM_UP_S = 0.4
+REPEAT_S = 1.5
+SILENCE_S = 1.0
+SELDOM_CALLS = 6
+PIPELINE_1, PIPELINE_64 = "pipeline, 1 row", "pipeline, 64 rows"
+TASKS_1, TASKS_64, TASKS_512 = "1 in flight", "64 in flight", "512 in flight"
+THREADS_64 = "64 threads, sync Client"
+SELDOM = "1 in flight after 1 s of silence"
+CELERY_1, CELERY_64 = "Celery, 1 in flight", "Celery, 64 in flight"
 
-Ask = Callable[[int, float], Rate]
+Ask = Callable[[float], Rate]
+Figure = Literal["per_second", "p50_ms", "p99_ms"]
+
+UNITS: dict[Figure, str] = {
+    "per_second": "answers a second",
+    "p50_ms": "p50 in ms",
+    "p99_ms": "p99 in ms",
+}
 
 
-def measure(stage: Stage) -> list[Comparison]:
+class _Found:
+    """What every repeat found, by who asked."""
+
+    def __init__(self) -> None:
+        self.rates: dict[str, list[Rate]] = {}
+        self.pipeline: dict[str, list[float]] = {PIPELINE_1: [], PIPELINE_64: []}
+
+    def of(self, who: str, figure: Figure) -> list[float]:
+        return [getattr(rate, figure) for rate in self.rates[who]]
+
+    def alone(self, who: str, figure: Figure, goal: Goal | None = None) -> Row:
+        return alone(who, UNITS[figure], self.of(who, figure), goal=goal)
+
+    def beside(self, who: str, other: str, figure: Figure, goal: Goal | None = None) -> Row:
+        baseline = self.of(other, figure)
+        return times(who, UNITS[figure], self.of(who, figure), other, baseline, goal=goal)
+
+    def over_pipeline(self, who: str, goal: Goal) -> Row:
+        """What is left of the median when the pipeline's own time is taken off."""
+        own = self.pipeline[PIPELINE_1]
+        return minus(who, UNITS["p50_ms"], self.of(who, "p50_ms"), PIPELINE_1, own, goal=goal)
+
+
+def measure(stage: Stage) -> list[Row]:
     """Both sides' workers wait all the time; one side at a time is asked, in turns."""
-    sides: dict[str, Ask] = {}
-    with stage.worker(), _celery_worker(stage):
-        sides = {OURS: _ask_scoreline(stage), THEIRS: _ask_celery()}
-        rates: dict[tuple[int, str], list[Rate]] = {}
+    found = _Found()
+    loaded = stage.load()
+    with stage.worker(), celery_worker(stage):
+        sides = _sides(stage)
         for _ in range(REPEATS):
-            for in_flight in IN_FLIGHT:
-                for name, ask in sides.items():
-                    ask(in_flight, WARM_UP_S)
-                    rates.setdefault((in_flight, name), []).append(ask(in_flight, REPEAT_S))
-    return [one for in_flight in IN_FLIGHT for one in _compare(in_flight, rates)]
+            found.pipeline[PIPELINE_1].append(pipeline_ms(loaded, 1))
+            found.pipeline[PIPELINE_64].append(pipeline_ms(loaded, 64))
+            for who, ask in sides.items():
+                ask(WARM_UP_S)
+                found.rates.setdefault(who, []).append(ask(REPEAT_S))
+            rate = asyncio.run(seldom(stage, SELDOM_CALLS, SILENCE_S))
+            found.rates.setdefault(SELDOM, []).append(rate)
+    return _rows(found)
 
 
-def _compare(in_flight: int, rates: dict[tuple[int, str], list[Rate]]) -> Iterator[Comparison]:
-    for what, figure, more_is_better in (
-        ("a second", attrgetter("per_second"), True),
-        ("p50, ms", attrgetter("p50_ms"), False),
-        ("p99, ms", attrgetter("p99_ms"), False),
-    ):
-        ours, theirs = (
-            Spread.of([figure(rate) for rate in rates[in_flight, name]]) for name in (OURS, THEIRS)
-        )
-        yield Comparison(f"{in_flight} in flight: {what}", ours, theirs, more_is_better)
+def _sides(stage: Stage) -> dict[str, Ask]:
+    return {
+        TASKS_64: lambda seconds: asyncio.run(tasks(stage, 64, seconds)),
+        CELERY_64: lambda seconds: celery_tasks(64, seconds),
+        TASKS_512: lambda seconds: asyncio.run(tasks(stage, 512, seconds)),
+        THREADS_64: lambda seconds: threads(stage, 64, seconds),
+        TASKS_1: lambda seconds: asyncio.run(tasks(stage, 1, seconds)),
+        CELERY_1: lambda seconds: celery_tasks(1, seconds),
+    }
 
 
-def _ask_scoreline(stage: Stage) -> Ask:
-    rows = records(10_000, seed=1)
-
-    def ask(in_flight: int, seconds: float) -> Rate:
-        return asyncio.run(_drive(stage, rows, in_flight, seconds))
-
-    return ask
-
-
-async def _drive(stage: Stage, rows: list[dict[str, Any]], in_flight: int, seconds: float) -> Rate:
-    waits: list[float] = []
-    supply = cycle(rows)
-    async with AsyncClient(stage.redis_url, queue=QUEUE) as client:
-        begun = time.perf_counter()
-        until = begun + seconds
-
-        async def call() -> None:
-            while (sent := time.perf_counter()) < until:
-                answer = await client.predict(MODEL, next(supply), timeout=30)
-                if answer.version != 1:
-                    raise AssertionError(f"answered by version {answer.version}")
-                waits.append(time.perf_counter() - sent)
-
-        await asyncio.gather(*(call() for _ in range(in_flight)))
-        return Rate.of(waits, time.perf_counter() - begun)
-
-
-@contextmanager
-def _celery_worker(stage: Stage) -> Iterator[None]:
-    # Its own database of the same server, so that both sides pay for the same durability.
-    os.environ["BASELINE_REDIS_URL"] = stage.redis_url.removesuffix("/0") + "/1"
-    command = [sys.executable, "-m", "celery", "-A", "benchmarks.celery_task", "worker"]
-    command += ["--concurrency", str(PROCESSES), "--loglevel", "WARNING"]
-    command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    log = (stage.folder / "baseline.log").open("wb")
-    with log, running(command, stage.environment, log):
-        from benchmarks.celery_task import predict
-
-        predict.delay(records(1)[0]).get(timeout=60)
-        yield
-
-
-def _ask_celery() -> Ask:
-    from benchmarks.celery_task import predict
-
-    supply = cycle(records(10_000, seed=1))
-
-    def ask(in_flight: int, seconds: float) -> Rate:
-        """Oldest answer first, and a new task for each answer: as fast as a thread per task."""
-        waits: list[float] = []
-        begun = time.perf_counter()
-        until = begun + seconds
-        waiting: deque[tuple[float, Any]] = deque()
-        while waiting or time.perf_counter() < until:
-            while len(waiting) < in_flight and time.perf_counter() < until:
-                waiting.append((time.perf_counter(), predict.delay(next(supply))))
-            sent, result = waiting.popleft()
-            result.get(timeout=30)
-            waits.append(time.perf_counter() - sent)
-        return Rate.of(waits, time.perf_counter() - begun)
-
-    return ask
+def _rows(found: _Found) -> list[Row]:
+    return [
+        *(alone(name, "ms", took) for name, took in found.pipeline.items()),
+        found.beside(TASKS_64, CELERY_64, "per_second", at_least(40)),
+        found.beside(TASKS_64, CELERY_64, "p50_ms"),
+        # The goal is for a pipeline that takes 1.1 ms: see the first row.
+        found.alone(TASKS_64, "p99_ms", at_most(12)),
+        found.beside(TASKS_512, CELERY_64, "per_second", at_least(80)),
+        found.alone(TASKS_512, "p50_ms"),
+        found.alone(TASKS_512, "p99_ms"),
+        found.beside(THREADS_64, CELERY_64, "per_second", at_least(15)),
+        found.alone(THREADS_64, "p50_ms"),
+        found.alone(THREADS_64, "p99_ms"),
+        found.over_pipeline(TASKS_1, at_most(1.0)),
+        found.beside(TASKS_1, CELERY_1, "p50_ms"),
+        found.beside(TASKS_1, CELERY_1, "p99_ms"),
+        found.over_pipeline(SELDOM, at_most(3.0)),
+    ]

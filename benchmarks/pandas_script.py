@@ -1,4 +1,4 @@
-"""The baseline for files: a plain script in chunks, `pandas_script.py STORE SOURCE TARGET`.
+"""The baseline for files: a plain script in chunks, `pandas_script.py STORE MODEL SOURCE TARGET`.
 
 Prints the seconds that it worked, without what Python takes to start, import and load the pipeline.
 """
@@ -17,9 +17,9 @@ from scoreline_artifacts.loading import load
 CHUNK_ROWS = 100_000
 
 
-def score(store: str, source: str, target: str) -> float:
+def score(store: str, model: str, source: str, target: str) -> float:
     """Append value and probabilities to every row; gives the seconds that it took."""
-    loaded = load(Store(Path(store)), "pima", 1)
+    loaded = load(Store(Path(store)), model, 1)
     classes = loaded.classes or []
     begun = time.perf_counter()
     with (

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from redis import Redis
 
+from scoreline_artifacts import Store
+from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_client.keys import Keys
 from scoreline_tasks.children import running
 from scoreline_tasks.embedded import embedded_server
@@ -25,6 +28,8 @@ from scoreline_tasks.local_worker import (
 QUEUE = "benchmark"
 MODEL = "pima"
 PROCESSES = 2
+READY_S = 180.0
+"""Seconds that a worker may take to load all that is released."""
 # One thread for every numeric library of every side: the processes are the workers.
 ONE_THREAD = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
@@ -57,18 +62,56 @@ class Stage:
         """The same, for programs that do not inherit it."""
         return {**os.environ, **self.environment}
 
+    @property
+    def store(self) -> Store:
+        """The store that the workers read."""
+        return Store(self.folder / "store")
+
+    def load(self, model: str = MODEL) -> LoadedVersion:
+        """A released model in this process, to be asked without a queue."""
+        return load(self.store, model, 1)
+
     @contextmanager
-    def worker(self) -> Iterator[None]:
-        """A Scoreline worker that serves the model."""
+    def worker(
+        self,
+        *,
+        processes: int = PROCESSES,
+        model: str = MODEL,
+        settings: Mapping[str, str] | None = None,
+    ) -> Iterator[psutil.Process]:
+        """A Scoreline worker that serves the model; `settings` are environment variables of its own."""
         with (
-            (self.folder / "worker.log").open("wb") as log,
+            (self.folder / "worker.log").open("ab") as log,
+            _environment(settings or {}),
             local_worker(
-                self.where, concurrency=PROCESSES, loglevel="WARNING", output=log
+                self.where, concurrency=processes, loglevel="WARNING", output=log
             ) as child,
             Redis.from_url(self.redis_url) as redis,
         ):
-            wait_until_reporting(child, redis, Keys(QUEUE), processes=PROCESSES, model=MODEL)
-            yield
+            wait_until_reporting(
+                child, redis, Keys(QUEUE), processes=processes, model=model, timeout_s=READY_S
+            )
+            yield psutil.Process(child.pid)
+
+    def clear(self) -> None:
+        """Leave nothing in the server that the benchmark before has put there."""
+        with Redis.from_url(self.redis_url) as redis:
+            redis.flushall()
+
+
+@contextmanager
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """Variables that this process's children inherit inside the block."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update(settings)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextmanager

@@ -1,0 +1,99 @@
+"""Requests that wait: put into the online lane at once, without a caller, and watched as they go."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import orjson
+from redis import Redis
+
+from benchmarks.stage import QUEUE
+from scoreline_client.keys import GROUP, Keys, Lane
+from scoreline_client.wire import Request
+
+AT_ONCE = 10_000
+BODIES = 100
+EXPIRES_MS = 3_600_000
+GIVE_UP_S = 120.0
+LOOK_EVERY_S = 0.0005
+# Adds ARGV[1] entries, numbered from ARGV[2] on: their fields are ARGV[5..], of which the one at
+# ARGV[3] is the id; the body follows after the fields' ARGV[4] place, one of all the others in turn.
+_FILL = """
+local fields = {}
+local last = #ARGV - tonumber(ARGV[4])
+for place = 5, last do fields[#fields + 1] = ARGV[place] end
+for number = ARGV[2], ARGV[2] + ARGV[1] - 1 do
+  fields[ARGV[3] + 0] = string.format('%032x', number)
+  redis.call('XADD', KEYS[1], '*', 'body', ARGV[last + 1 + number % ARGV[4]], unpack(fields))
+end
+"""
+
+
+class Backlog:
+    """The online lane, filled and emptied by hand."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self._lane = Keys(QUEUE).lane(Lane.ONLINE)
+        self._fill = redis.register_script(_FILL)
+        self._number = 0
+
+    def put(self, model: str, count: int, records: list[dict[str, Any]]) -> None:
+        """Let so many requests appear in the lane, all in the same moment; what was there is gone."""
+        aside = f"{self._lane}:aside"
+        self._redis.xgroup_create(aside, GROUP, id="0", mkstream=True)
+        fixed, id_place = _fields(model)
+        bodies = [orjson.dumps([record]) for record in records[:BODIES]]
+        for done in range(0, count, AT_ONCE):
+            part = min(AT_ONCE, count - done)
+            arguments = [part, self._number, id_place, len(bodies), *fixed, *bodies]
+            self._fill(keys=[aside], args=arguments)
+            self._number += part
+        self._redis.rename(aside, self._lane)
+
+    def waiting(self) -> int:
+        """Requests that have no answer yet."""
+        return int(self._redis.xlen(self._lane))
+
+    def drop(self) -> None:
+        """Forget what still waits."""
+        self._redis.xtrim(self._lane, maxlen=0, approximate=False)
+
+    def rate(self, answers: int) -> tuple[int, float]:
+        """How many were answered, from the first one on until `answers` are, and in how many seconds."""
+        start = before = self._fall_below(self.waiting())
+        begun = time.perf_counter()
+        while before > max(0, start - answers):
+            before = self._fall_below(before)
+        return start - before, time.perf_counter() - begun
+
+    def rate_for(self, seconds: float) -> float:
+        """Answers a second over a while."""
+        before, begun = self.waiting(), time.perf_counter()
+        time.sleep(seconds)
+        after = self.waiting()
+        if after == 0:
+            raise AssertionError("the backlog was too small for the time")
+        return (before - after) / (time.perf_counter() - begun)
+
+    def _fall_below(self, count: int) -> int:
+        deadline = time.monotonic() + GIVE_UP_S
+        while (now := self.waiting()) >= count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{count} requests wait, and nobody answers them")
+            time.sleep(LOOK_EVERY_S)
+        return now
+
+
+def _fields(model: str) -> tuple[list[Any], int]:
+    """A request's fields but its body, and at which place, from 1 on, its id stands."""
+    mark = "f" * 32
+    encoded = list(Request(id=mark, model=model, body=b"", expires_ms=EXPIRES_MS).encode())
+    pairs = [list(pair) for pair in zip(encoded[::2], encoded[1::2], strict=True)]
+    kept = [one for pair in pairs if _text(pair[0]) != "body" for one in pair]
+    return kept, [_text(one) for one in kept].index(mark) + 1
+
+
+def _text(field: Any) -> str:
+    return field.decode() if isinstance(field, bytes) else str(field)

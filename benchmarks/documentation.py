@@ -1,0 +1,68 @@
+"""Puts the newest figures of every benchmark into docs/performance.md, between its marks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks import report
+from benchmarks.measures import Goal, Relation, Row, Spread
+
+PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+
+
+def render(names: Sequence[str], page: Path = PAGE, results: Path = report.RESULTS) -> list[str]:
+    """Replace the tables of the page by those of the newest files; gives whose tables it has now."""
+    found = {name: _newest(results, name) for name in names}
+    there = {name: one for name, one in found.items() if one is not None}
+    if there:
+        tables = [_table(name, one) for name, one in there.items()]
+        page.write_text(report.put_into(page.read_text(), tables))
+    return list(there)
+
+
+def _newest(results: Path, name: str) -> dict[str, Any] | None:
+    files = sorted(results.glob(f"*Z-{name}.json"))
+    read: dict[str, Any] | None = orjson.loads(files[-1].read_bytes()) if files else None
+    return read
+
+
+def _table(name: str, found: dict[str, Any]) -> str:
+    rows = report.markdown(name, [_row(read) for read in found["rows"]])
+    return f"{rows}\n\n{_measured_on(found)}"
+
+
+def _measured_on(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    return (
+        f"{found['at'][:10]}, {machine['cores']} cores ({machine['processor']}), "
+        f"{machine['system']}, Python {machine['python']}; {versions}."
+    )
+
+
+def _row(read: dict[str, Any]) -> Row:
+    """A row as `Row.as_json` has written it."""
+    spreads = {
+        name: Spread(**read[name]) if read[name] else None
+        for name in ("measured", "baseline", "related")
+    }
+    assert spreads["measured"] is not None
+    return Row(
+        what=read["what"],
+        unit=read["unit"],
+        measured=spreads["measured"],
+        against=read["against"],
+        baseline=spreads["baseline"],
+        relation=Relation(read["relation"]) if read["relation"] else None,
+        related=spreads["related"],
+        goal=_goal(read["goal"]) if read["goal"] else None,
+    )
+
+
+def _goal(text: str) -> Goal:
+    sign, bound = text.split()
+    return Goal(">=" if sign == "≥" else "<=", float(bound.replace(",", "")))

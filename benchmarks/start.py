@@ -1,0 +1,50 @@
+"""`scoreline up`, from typing it to the first answer."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+from benchmarks.measures import Row, alone, at_most
+from benchmarks.stage import MODEL, QUEUE, Stage
+from scoreline_client import Client
+from scoreline_tasks.children import running
+from scoreline_tasks.embedded import HOST, free_port
+from scoreline_tasks.local_worker import scoreline
+from scoreline_tasks.sample_rows import records
+
+REPEATS = 5
+GIVE_UP_S = 60.0
+
+
+def measure(stage: Stage) -> list[Row]:
+    """Each time with a server that has no data yet; the model is released already."""
+    took = [_start(stage, stage.folder / f"up-{number}") for number in range(REPEATS)]
+    return [alone("scoreline up to the first answer", "s", took, goal=at_most(4))]
+
+
+def _start(stage: Stage, data: Path) -> float:
+    port = free_port()
+    url = f"redis://{HOST}:{port}/0"
+    environment = stage.environment | {"SCORELINE_REDIS_URL": url}
+    command = scoreline("up", "--port", str(port), "--data", str(data))
+    with (stage.folder / "up.log").open("ab") as log:
+        begun = time.perf_counter()
+        with running(command, environment, log), Client(url, queue=QUEUE) as client:
+            _wait_for_server(port)
+            client.predict(MODEL, records(1)[0], timeout=GIVE_UP_S)
+            return time.perf_counter() - begun
+
+
+def _wait_for_server(port: int) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    while True:
+        try:
+            socket.create_connection((HOST, port), timeout=1).close()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.005)
+        else:
+            return
