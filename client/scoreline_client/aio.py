@@ -21,6 +21,7 @@ from scoreline_client.requests import (
     check_model,
     check_records,
     check_size,
+    check_timeout,
     encode_record,
     encode_records,
     pieces_of,
@@ -86,7 +87,9 @@ class AsyncClient:
         # Its caller's alone: it is cancelled with it, and the others that share a request are not.
         caller: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         body = encode_record(record)
-        self.singles.ask(check_model(model), body, options.encode_options(), timeout, caller)
+        self.singles.ask(
+            check_model(model), body, options.encode_options(), check_timeout(timeout), caller
+        )
         return await caller
 
     async def predict_many(

@@ -64,6 +64,17 @@ def check_model(model: str) -> str:
 _parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
+def check_timeout(timeout_s: float) -> float:
+    """Refuse at once what is no time to wait.
+
+    Raises:
+        ValueError: it is infinite, or no number.
+    """
+    if not math.isfinite(timeout_s):
+        raise ValueError(f"timeout must be a number of seconds, not {timeout_s}")
+    return timeout_s
+
+
 def check_records(records: object) -> Sequence[Any]:
     """Records as a sequence.
 

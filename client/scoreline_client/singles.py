@@ -82,6 +82,10 @@ class Singles:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._open: dict[tuple[str, bytes, int], _Shared] = {}
+        settings = transport.settings
+        self._most_records = min(SHARED_RECORDS, settings.max_request_records)
+        # The last record may double it, and there is a comma to each.
+        self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
 
     def ask(
         self, model: str, record: bytes, options: bytes, timeout_s: float, caller: Caller
@@ -92,7 +96,7 @@ class Singles:
         ServerUnreachable.
         """
         waiter = _Waiter(caller, record, timeout_s)
-        if len(record) >= LARGE_BYTES:
+        if len(record) > min(LARGE_BYTES, self._most_bytes):
             alone = _Shared(model, options)
             alone.waiters.append(waiter)
             self._send(alone)
@@ -106,7 +110,7 @@ class Singles:
             shared = self._open[key] = _Shared(model, options)
         shared.waiters.append(waiter)
         shared.size += len(record)
-        if len(shared.waiters) >= SHARED_RECORDS or shared.size > SHARED_BYTES:
+        if len(shared.waiters) >= self._most_records or shared.size > self._most_bytes:
             del self._open[key]
             self._send(shared)
 
@@ -123,7 +127,9 @@ class Singles:
         self._transport.flush()
 
     def _send(self, shared: _Shared) -> None:
-        waiters = shared.waiters
+        waiters = shared.waiters = [one for one in shared.waiters if not one.caller.done()]
+        if not waiters:
+            return
         request = Request(
             id=new_id(),
             model=shared.model,

@@ -19,7 +19,7 @@ from scoreline_client.aio import AsyncClient
 from scoreline_client.jobs import Job
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
-from scoreline_client.requests import check_model, encode_record
+from scoreline_client.requests import check_model, check_timeout, encode_record
 from scoreline_client.settings import ClientSettings
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ class Client:
         """See AsyncClient.predict."""
         body = encode_record(record)
         asked = options.encode_options()
-        return self._background().ask(check_model(model), body, asked, timeout)
+        return self._background().ask(check_model(model), body, asked, check_timeout(timeout))
 
     def predict_many(
         self,

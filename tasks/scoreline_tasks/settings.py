@@ -12,7 +12,7 @@ class WorkerSettings(ClientSettings):
     """What an operator may set. Each field is read from `SCORELINE_<NAME>`."""
 
     batch_records: int = at_least(1, 2048)
-    """Requests that a drain takes from the online lane in one read."""
+    """Records, about, that a drain takes from the online lane in one read; no request is divided."""
     slice_s: float = at_least(0.05, 2.0)
     """Seconds that a drain stays in its Celery task before it sends its successor."""
     lease_s: float = at_least(0.5, 5.0)

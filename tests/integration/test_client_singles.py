@@ -97,6 +97,30 @@ async def test_a_request_is_shared_by_so_many_and_large_records_travel_alone(
     assert noting.counts == [1, 3, SHARED_RECORDS]
 
 
+async def test_a_shared_request_is_not_larger_than_requests_may_be(
+    redis_url: str, worker: StubWorker
+) -> None:
+    noting = Noting()
+    settings = ClientSettings(redis_url=redis_url, max_request_records=3, max_request_bytes=1024)
+    records = [*({"x": n} for n in range(4)), *({"x": n, "text": "y" * 400} for n in range(4))]
+    with worker.serving(noting):
+        async with AsyncClient(settings=settings) as client:
+            found = await asyncio.gather(*(client.predict("pima", one) for one in records))
+    assert [one.value for one in found] == [0, 2, 4, 6, 0, 2, 4, 6]
+    assert max(noting.counts) == 3
+    assert max(len(one.body) for one in noting.requests) <= 1024
+
+
+@pytest.mark.parametrize("endless", [float("inf"), float("nan")])
+async def test_nobody_waits_for_ever(
+    client: AsyncClient, sync_client: Client, endless: float
+) -> None:
+    with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+        await client.predict("pima", {"x": 1}, timeout=endless)
+    with pytest.raises(ValueError, match="timeout must be a number of seconds"):
+        sync_client.predict("pima", {"x": 1}, timeout=endless)
+
+
 async def test_everyone_waits_as_long_as_they_said(client: AsyncClient, worker: StubWorker) -> None:
     hasty = asyncio.ensure_future(client.predict("pima", {"x": 1}, timeout=0.26))
     patient = asyncio.ensure_future(client.predict("pima", {"x": 2}, timeout=0.49))
@@ -113,7 +137,10 @@ async def test_one_who_leaves_does_not_take_the_others_along(
 ) -> None:
     leaving = asyncio.ensure_future(client.predict("pima", {"x": 1}))
     staying = asyncio.ensure_future(client.predict("pima", {"x": 2}))
+    gone = asyncio.ensure_future(client.predict("pima", {"x": 3}))
     await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.sleep(0.05)
     leaving.cancel()
     with worker.serving():
         assert (await staying).value == 4
