@@ -44,7 +44,7 @@ def test_a_file_of_a_bucket_is_scored_into_a_bucket(s3_url: str, tmp_path: Path)
 def test_a_run_between_buckets_is_resumed_unless_the_object_changed(
     s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SMALLEST_BYTES", "FIRST_BYTES", "LARGEST_BYTES"):
+    for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
         monkeypatch.setattr(lane, name, 2048)
     source, target = f"{s3_url}/resumed.csv", f"{s3_url}/resumed-out.csv"
     _put(source, CSV)

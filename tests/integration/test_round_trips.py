@@ -218,7 +218,7 @@ def costs(redis_client: Redis, queue: CountedQueue, monkeypatch: pytest.MonkeyPa
 def _small_chunks(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of one size, whatever the time they take, in turns for two processes."""
     monkeypatch.setattr(lane, "RENEW_EVERY_S", 3600)
-    for size in ("SMALLEST_BYTES", "FIRST_BYTES", "LARGEST_BYTES"):
+    for size in ("SMALLEST_BYTES", "LARGEST_BYTES"):
         monkeypatch.setattr(lane, size, CHUNK_BYTES)
     for pid in (1, 2):
         report = ProcessReport(

@@ -66,7 +66,7 @@ def test_a_url_of_parquet_is_read_out_of_order(memory: Any, tmp_path: Path) -> N
 def test_a_run_into_a_url_is_resumed(
     memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("SMALLEST_BYTES", "FIRST_BYTES", "LARGEST_BYTES"):
+    for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
         monkeypatch.setattr(lane, name, 2048)
     memory.pipe_file("/bucket/in.csv", b"id,a\n" + b"1,9\n" * 5000)
 

@@ -24,7 +24,7 @@ ROWS = 4000
 @pytest.fixture(autouse=True)
 def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many pieces in a small file, and many blocks in a small output."""
-    for name in ("SMALLEST_BYTES", "FIRST_BYTES", "LARGEST_BYTES"):
+    for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
         monkeypatch.setattr(lane, name, 2048)
     monkeypatch.setattr("scoreline_client.bulk.output.BLOCK_BYTES", 5000)
     monkeypatch.setattr("scoreline_client.bulk.parquet.FEWEST_ROWS", 100)

@@ -166,15 +166,22 @@ async def test_a_jobs_share_is_two_chunks_a_process_among_all_jobs(
         assert job.window == window
 
 
-def test_chunks_become_as_large_as_takes_a_tenth_of_a_second() -> None:
-    size = lane.PieceSize(1 << 30, 4)
-    for _ in range(20):
-        size.learn(size.bytes, size.bytes / 5000)  # 5 bytes a microsecond
-    assert size.bytes == pytest.approx(500_000, rel=0.01)
-    for _ in range(20):
-        size.learn(size.bytes, size.bytes)
+def test_chunks_are_of_one_size_however_long_some_of_them_take() -> None:
+    size = lane.PieceSize(1 << 30)
+    for scored_ms in (1.0, 900.0, 900.0, 20.0) * 5:
+        size.learn(scored_ms)
+    assert size.bytes == lane.LARGEST_BYTES
+
+
+def test_chunks_of_a_slow_model_become_smaller() -> None:
+    size = lane.PieceSize(1 << 30)
+    for _ in range(lane.SLOW_CHUNKS):
+        size.learn(lane.SLOW_CHUNK_MS + 1)
+    assert size.bytes == lane.LARGEST_BYTES // 2
+    for _ in range(100):
+        size.learn(1000.0)
     assert size.bytes == lane.SMALLEST_BYTES
 
 
 def test_small_files_are_cut_small_so_that_processes_share_them() -> None:
-    assert lane.PieceSize(400_000, 4).bytes == 100_000
+    assert lane.PieceSize(400_000).bytes == 50_000

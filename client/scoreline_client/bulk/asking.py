@@ -56,7 +56,7 @@ async def answers(
         NoAnswer, QueueFull, ServerUnreachable: the service is gone for too long.
     """
     async with BulkJob(transport) as job:
-        size = PieceSize(total_bytes, job.window)
+        size = PieceSize(total_bytes)
         pieces = reader.pieces(place, lambda: size.bytes)
 
         async def ask(piece: Piece) -> Answer:
@@ -76,7 +76,7 @@ async def answers(
         async with aclosing(in_order(pieces, ask, lambda: job.window)) as answered:
             async for piece, answer in answered:
                 _check_count(piece, answer)
-                size.learn(len(piece.body), answer.timings.get("scored_ms", 0.0))
+                size.learn(answer.timings.get("scored_ms", 0.0))
                 yield piece, answer
 
 

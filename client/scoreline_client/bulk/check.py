@@ -221,7 +221,7 @@ async def _check(
 ) -> None:
     _, start = await asyncio.to_thread(reader.begin, described)
     async with BulkJob(transport) as job:
-        size = PieceSize(source.size, job.window)
+        size = PieceSize(source.size)
 
         def request(piece: Piece, job_id: str) -> Request:
             return Request(

@@ -37,9 +37,12 @@ SERVER_PATIENCE_S = 30.0
 FULL_PATIENCE_S = 60.0
 """Seconds for which a queue may be full before a job gives up."""
 RETRY_PAUSE_S = 0.5
-SMALLEST_BYTES, FIRST_BYTES, LARGEST_BYTES = 1 << 14, 1 << 18, 1 << 20
-GOOD_CHUNK_MS = 100.0
-"""Online requests wait behind the chunk that a process has in hand, so it must not take long."""
+SMALLEST_BYTES, LARGEST_BYTES = 1 << 14, 1 << 20
+CHUNKS_AT_LEAST = 8
+"""Into so many chunks a file is cut, if it is not very small, so that processes share it."""
+SLOW_CHUNK_MS, SLOW_CHUNKS = 250.0, 3
+"""Online requests wait behind the chunk that a process has in hand: so many in a row that take so long
+are too large."""
 
 
 class Lanes(Protocol):
@@ -161,20 +164,24 @@ class BulkJob:
 
 
 class PieceSize:
-    """How large a chunk is to be, so that it takes a worker about GOOD_CHUNK_MS."""
+    """How large a chunk is to be: always the same, unless the model is slow.
 
-    def __init__(self, total_bytes: int | None, window: int) -> None:
-        """Begin small where the whole is small, so that several processes share it."""
-        share = LARGEST_BYTES if total_bytes is None else total_bytes // max(1, window)
-        self.bytes = min(FIRST_BYTES, max(SMALLEST_BYTES, share))
-        self._most = min(LARGEST_BYTES, max(SMALLEST_BYTES * 4, share))
+    The last digit of an answer may depend on which rows are scored together, since numeric libraries
+    work on several at once. So a file is cut at the same places in every run, also in one that was
+    interrupted, and not by how fast a machine happens to be.
+    """
 
-    def learn(self, sent_bytes: int, scored_ms: float) -> None:
-        """Take in how long a chunk took; what is right moves half of the way there."""
-        if sent_bytes >= SMALLEST_BYTES // 2 and scored_ms > 0:
-            right = sent_bytes * GOOD_CHUNK_MS / scored_ms
-            size = (self.bytes + min(right, 4 * self.bytes)) / 2
-            self.bytes = int(min(self._most, max(SMALLEST_BYTES, size)))
+    def __init__(self, total_bytes: int | None) -> None:
+        share = LARGEST_BYTES if total_bytes is None else total_bytes // CHUNKS_AT_LEAST
+        self.bytes = min(LARGEST_BYTES, max(SMALLEST_BYTES, share))
+        self._slow = 0
+
+    def learn(self, scored_ms: float) -> None:
+        """Take in how long a chunk took; halves the size after some in a row that took too long."""
+        self._slow = self._slow + 1 if scored_ms > SLOW_CHUNK_MS else 0
+        if self._slow == SLOW_CHUNKS:
+            self._slow = 0
+            self.bytes = max(SMALLEST_BYTES, self.bytes // 2)
 
 
 class _Patience:
