@@ -14,6 +14,7 @@ import pytest
 from backports import zstd
 
 from scoreline_client.bulk import lane
+from scoreline_client.bulk.inputs import open_source
 from scoreline_client.bulk.many import is_done, is_many, outputs_for
 from scoreline_client.bulk.output import Target
 from scoreline_client.errors import FileRefused
@@ -226,3 +227,21 @@ def test_an_output_that_is_younger_than_its_input_is_done(source: Path) -> None:
     target.part.touch()
     target.journal.touch()
     assert not is_done(str(source), target)
+
+
+def test_blocks_end_at_the_same_places_wherever_reading_begins(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_bytes(bytes(range(200)) * 5)
+
+    def ends(begin: int) -> list[int]:
+        source = open_source(str(tmp_path / "in.csv"))
+        source.go_to(begin, at=0)
+        places = [begin]
+        for block in source.blocks(begin, lambda: 64, origin=10):
+            places.append(places[-1] + len(block))
+        return places[1:]
+
+    whole = ends(10)
+    assert whole == [*range(74, 1000, 64), 1000]
+    # A run that is resumed begins where the rows of a block ended, a little before the block's end.
+    assert ends(70) == ends(74) == whole[1:]
+    assert ends(202) == whole[3:]

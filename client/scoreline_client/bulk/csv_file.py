@@ -99,7 +99,7 @@ class CsvReader:
             delimiter=self.header.delimiter,
             comment=self._options.comment,
         )
-        while block := self._source.read(piece_bytes()):
+        for block in self._source.blocks(start.offset, piece_bytes, origin=self.header.size):
             if (chunk := cutter.feed(block)) is not None:
                 yield self._piece(chunk, cutter)
         if (chunk := cutter.finish()) is not None:

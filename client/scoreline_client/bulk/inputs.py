@@ -12,6 +12,7 @@ import hashlib
 import os
 import select
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,6 +101,19 @@ class Source:
             parts.append(part)
             size -= len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def blocks(
+        self, offset: int, block_bytes: Callable[[], int], *, origin: int = 0
+    ) -> Iterator[bytes]:
+        """All that follows, in blocks that end at the same places wherever reading begins.
+
+        `offset` is what would be read next. Blocks end at multiples of their size behind `origin`. One
+        that begins between two of them, where the rows of a block before ended, goes to the second: the
+        first is where that block had ended.
+        """
+        while block := self.read((size := block_bytes()) + (origin - offset) % size):
+            yield block
+            offset += len(block)
 
     def unread(self, data: bytes) -> None:
         """Put bytes back, to be read once more."""

@@ -85,7 +85,7 @@ class JsonLinesReader:
         """Whole lines, as a JSON array."""
         self._source.go_to(start.offset, at=self._mark)
         self._at, rest = start, b""
-        while block := self._source.read(piece_bytes()):
+        for block in self._source.blocks(start.offset, piece_bytes):
             data = rest + block
             end = data.rfind(b"\n") + 1
             rest = data[end:]
