@@ -238,6 +238,7 @@ def test_blocks_end_at_the_same_places_wherever_reading_begins(tmp_path: Path) -
         places = [begin]
         for block in source.blocks(begin, lambda: 64, origin=10):
             places.append(places[-1] + len(block))
+        source.close()
         return places[1:]
 
     whole = ends(10)
