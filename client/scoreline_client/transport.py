@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import random
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from typing import Any
@@ -42,6 +43,11 @@ RETRY_PAUSE_S = 0.2
 
 
 _Queue = Callable[[Lane, list[Waiting]], Coroutine[Any, Any, tuple[int, list[bytes]]]]
+
+
+async def _pause() -> None:
+    """Before another try. Never equally long: what fails at even distances would be met every time."""
+    await asyncio.sleep(RETRY_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
 
 class Transport(Connection):
@@ -225,7 +231,7 @@ class Transport(Connection):
                     one.repeated = True
                 if tries > 10 or time.monotonic() > deadline:
                     raise
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await _pause()
 
     async def _note_chunk(self, request: Request, entry: bytes) -> None:
         chunks = self._chunks.get(request.job)
@@ -259,7 +265,7 @@ class Transport(Connection):
                 lost = True
                 if isinstance(error, AuthenticationError | ResponseError):
                     self._fail(list(self._waiting.values()), self.explain(error))
-                await asyncio.sleep(RETRY_PAUSE_S)
+                await _pause()
 
     async def _take(self, replies: list[bytes]) -> None:
         for data in replies:
