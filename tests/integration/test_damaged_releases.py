@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from sklearn.linear_model import LinearRegression
@@ -16,7 +18,9 @@ from scoreline_training import publish
 DAMAGED = 300
 
 
-def test_damaged_versions_are_refused_and_the_one_before_answers_on(tmp_path: Path) -> None:
+def test_damaged_versions_are_refused_and_the_one_before_answers_on(
+    tmp_path: Path, eventually: Callable[[Callable[[], Any]], Any]
+) -> None:
     store = Store(tmp_path / "store")
     frame = pd.DataFrame({"x": [float(one) for one in range(40)]})
     good = publish(
@@ -37,7 +41,7 @@ def test_damaged_versions_are_refused_and_the_one_before_answers_on(tmp_path: Pa
         # And a version that is right is followed again.
         last = store.publish("shift", files, lambda version: replace(good, version=version))
         releases.promote(store, "shift", last.version)
-        assert client.predict("shift", {"x": 1.0}).version == last.version
+        eventually(lambda: client.predict("shift", {"x": 1.0}).version == last.version)
 
 
 def _release(store: Store, version: int) -> None:
