@@ -41,7 +41,11 @@ class Backlog:
 
     def put(self, model: str, count: int, records: list[dict[str, Any]]) -> None:
         """Let so many requests appear in the lane, all in the same moment; what was there is gone."""
-        aside = f"{self._lane}:aside"
+        self.show(self.prepare(model, count, records))
+
+    def prepare(self, model: str, count: int, records: list[dict[str, Any]]) -> str:
+        """Make requests that no worker sees yet; gives the key under which they are."""
+        aside = f"{self._lane}:aside-{self._number}"
         self._redis.xgroup_create(aside, GROUP, id="0", mkstream=True)
         fixed, id_place = _fields(model)
         bodies = [orjson.dumps([record]) for record in records[:BODIES]]
@@ -50,7 +54,11 @@ class Backlog:
             arguments = [part, self._number, id_place, len(bodies), *fixed, *bodies]
             self._fill(keys=[aside], args=arguments)
             self._number += part
-        self._redis.rename(aside, self._lane)
+        return aside
+
+    def show(self, prepared: str) -> None:
+        """Let them appear."""
+        self._redis.rename(prepared, self._lane)
 
     def waiting(self) -> int:
         """Requests that have no answer yet."""

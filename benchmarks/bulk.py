@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,13 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks import models
+from benchmarks import models, program
 from benchmarks.files import MILLION, cached, check_same, million_rows, repeated
 from benchmarks.measures import Goal, Row, at_least, at_most, times
 from benchmarks.memory_bulk import MEBIBYTE, Peaks, looking
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client import Client
-from scoreline_tasks.local_worker import scoreline
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,13 +133,7 @@ def _run(stage: Stage, source: Path) -> _Long:
     peaks = Peaks()
     target = stage.folder / "long.csv"
     with looking(peaks):
-        done = subprocess.run(
-            [*scoreline("score", MODEL), str(source), str(target), "--json", "--quiet"],
-            env=stage.whole_environment,
-            check=True,
-            capture_output=True,
-        )
+        summary = program.score(stage, source, target)
     target.unlink()
-    summary = json.loads(done.stdout.splitlines()[-1])
     workers = [most for kind, most in peaks.most.items() if kind.startswith("worker")]
     return _Long(summary["rows_per_s"], peaks.most["client"] / MEBIBYTE, max(workers) / MEBIBYTE)

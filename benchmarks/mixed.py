@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from redis import Redis
+
+from benchmarks import program
 from benchmarks.callers import steadily
 from benchmarks.files import million_rows, repeated
 from benchmarks.measures import Rate, Row, alone, at_least, at_most, times
-from benchmarks.stage import MODEL, QUEUE, Stage
-from scoreline_client import Client
+from benchmarks.stage import QUEUE, Stage
+from scoreline_client.keys import Keys, Lane
 
 REPEATS = 5
 ROWS = 3_000_000
 PER_SECOND = 80.0
+GIVE_UP_S = 30.0
 
 
 def measure(stage: Stage) -> list[Row]:
@@ -25,11 +30,11 @@ def measure(stage: Stage) -> list[Row]:
     undisturbed: list[float] = []
     beside: list[float] = []
     rates: list[Rate] = []
-    with stage.worker(), Client(stage.redis_url, queue=QUEUE) as client:
-        _score(client, million_rows(), target)
+    with stage.worker():
+        program.score(stage, million_rows(), target)
         for _ in range(REPEATS):
-            undisturbed.append(_score(client, source, target))
-            rate, rows_per_s = _score_beside(stage, client, source, target)
+            undisturbed.append(program.score(stage, source, target)["rows_per_s"])
+            rate, rows_per_s = _score_beside(stage, source, target)
             rates.append(rate)
             beside.append(rows_per_s)
     light = f"{PER_SECOND:.0f} requests a second"
@@ -44,17 +49,23 @@ def measure(stage: Stage) -> list[Row]:
     ]  # fmt: skip
 
 
-def _score(client: Client, source: Path, target: Path) -> float:
-    return client.score_csv(MODEL, source, target).rows_per_s
-
-
-def _score_beside(stage: Stage, client: Client, source: Path, target: Path) -> tuple[Rate, float]:
-    """Callers on an event loop of their own, from before the file is opened until it is done."""
+def _score_beside(stage: Stage, source: Path, target: Path) -> tuple[Rate, float]:
+    """The file's program has a process of its own; this one asks, from the first chunk to the last."""
     done = threading.Event()
-    with ThreadPoolExecutor(1) as pool:
+    with program.scoring(stage, source, target) as wait, ThreadPoolExecutor(1) as pool:
+        _wait_for_chunks(stage)
         callers = pool.submit(lambda: asyncio.run(steadily(stage, PER_SECOND, done)))
         try:
-            rows_per_s = _score(client, source, target)
+            summary = wait()
         finally:
             done.set()
-        return callers.result(), rows_per_s
+        return callers.result(), summary["rows_per_s"]
+
+
+def _wait_for_chunks(stage: Stage) -> None:
+    deadline = time.monotonic() + GIVE_UP_S
+    with Redis.from_url(stage.redis_url) as redis:
+        while not redis.xlen(Keys(QUEUE).lane(Lane.BULK)):
+            if time.monotonic() > deadline:
+                raise TimeoutError("no chunk of the file came into the queue")
+            time.sleep(0.005)

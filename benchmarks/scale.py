@@ -20,6 +20,7 @@ REPEATS = 3
 BACKLOGS = (10_000, 100_000, 1_000_000)
 ANSWERS = 50_000
 """Of a backlog, how many are watched; a smaller one is put there again until they are so many."""
+WARM_UP = 5_000
 FEW_RECORDS = {"SCORELINE_BATCH_RECORDS": "16", "SCORELINE_RESULT_TTL_S": "10"}
 SHORT_LIVED = {"SCORELINE_RESULT_TTL_S": "10"}
 PROCESS_COUNTS = (1, 2, 4, 8)
@@ -58,10 +59,14 @@ def _backlogs(stage: Stage, backlog: Backlog) -> list[Row]:
 
 
 def _rate(backlog: Backlog, size: int) -> float:
+    """Right after a small backlog, so that all processes are at work already, whatever the size."""
     some = records(100, seed=1)
     answered, seconds = 0, 0.0
     for _ in range(max(1, ANSWERS // size)):
-        backlog.put(MODEL, size, some)
+        prepared = backlog.prepare(MODEL, size, some)
+        backlog.put(MODEL, WARM_UP, some)
+        backlog.rate(WARM_UP)
+        backlog.show(prepared)
         now, took = backlog.rate(min(size, ANSWERS))
         answered, seconds = answered + now, seconds + took
         backlog.drop()

@@ -1,0 +1,47 @@
+"""The `scoreline score` program, in a process of its own as a user runs it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from benchmarks.stage import MODEL, Stage
+from scoreline_tasks.children import stop
+from scoreline_tasks.local_worker import scoreline
+
+Summary = dict[str, Any]
+
+
+@contextmanager
+def scoring(stage: Stage, source: Path, target: Path) -> Iterator[Callable[[], Summary]]:
+    """A file that is being scored inside the block; what is given waits for the summary."""
+    command = [*scoreline("score", MODEL), str(source), str(target), "--json", "--quiet"]
+    with subprocess.Popen(
+        command,
+        env=stage.whole_environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        process_group=0,
+    ) as child:
+
+        def wait() -> Summary:
+            output, errors = child.communicate()
+            if child.returncode != 0:
+                raise AssertionError(f"the file was not scored: {errors.decode()}")
+            summary: Summary = json.loads(output.splitlines()[-1])
+            return summary
+
+        try:
+            yield wait
+        finally:
+            stop(child)
+
+
+def score(stage: Stage, source: Path, target: Path) -> Summary:
+    """Score a file to its end."""
+    with scoring(stage, source, target) as wait:
+        return wait()
