@@ -31,7 +31,8 @@ def scoring(stage: Stage, source: Path, target: Path) -> Iterator[Callable[[], S
         def wait() -> Summary:
             output, errors = child.communicate()
             if child.returncode != 0:
-                raise AssertionError(f"the file was not scored: {errors.decode()}")
+                said = (output + errors).decode()
+                raise AssertionError(f"scoring ended with {child.returncode}: {said}")
             summary: Summary = json.loads(output.splitlines()[-1])
             return summary
 
