@@ -29,6 +29,15 @@ async def describe(transport: Transport, ref: str) -> Described:
     Raises:
         UnknownModel: none.
     """
+    return Described.of(await ask_for_description(transport, ref))
+
+
+async def ask_for_description(transport: Transport, ref: str) -> Answer:
+    """The whole of what a worker says of the version that a reference names now.
+
+    Raises:
+        UnknownModel: none.
+    """
     request = Request(
         id=new_id(),
         model=ref,
@@ -38,7 +47,7 @@ async def describe(transport: Transport, ref: str) -> Described:
     )
     answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
     raise_refusal(answer)
-    return Described.of(answer)
+    return answer
 
 
 async def answers(
@@ -48,6 +57,7 @@ async def answers(
     place: Place,
     *,
     total_bytes: int | None,
+    operation: Operation = Operation.SCORE,
 ) -> AsyncGenerator[tuple[Piece, Answer]]:
     """Every piece from a place on with its answer, in order, as one bulk job.
 
@@ -65,6 +75,7 @@ async def answers(
                     id=new_id(),
                     model=described.ref,
                     body=piece.body,
+                    operation=operation,
                     codec=piece.codec,
                     options=piece.options,
                     reply_to=transport.client_id,

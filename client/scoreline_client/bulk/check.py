@@ -9,27 +9,23 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from scoreline_client.bulk.asking import answers, ask_for_description
 from scoreline_client.bulk.inputs import Source, open_source
-from scoreline_client.bulk.lane import BulkJob, PieceSize
 from scoreline_client.bulk.opening import open_reader
 from scoreline_client.bulk.options import BulkOptions
 from scoreline_client.bulk.pieces import Described, Piece, Reader
-from scoreline_client.bulk.window import in_order
 from scoreline_client.codes import Code
-from scoreline_client.keys import Lane
-from scoreline_client.requests import raise_refusal
 from scoreline_client.transport import Transport
-from scoreline_client.wire import Answer, Operation, Request, new_id
+from scoreline_client.wire import Answer, Operation
 
 BAD_ROWS = 10
 SHOWN_EXAMPLES = 5
 _MOST_EXAMPLES = 1000
 """Different values that are counted, of each column; those that come later are only in the total."""
-_EXPIRES_MS = 3_600_000
-_DESCRIBE_TIMEOUT_S = 10.0
 _NO_TARGET = "report"
 
 Show = Callable[[int, int, int | None], None]
@@ -187,7 +183,9 @@ async def check_file(
     """Look at a file; see AsyncClient.check_file."""
     source = await asyncio.to_thread(open_source, source_name)
     try:
-        described, schema = await _describe(transport, model)
+        description = await ask_for_description(transport, model)
+        described = Described.of(description)
+        schema = (description.description or {}).get("columns", [])
         reader = open_reader(source, _NO_TARGET, options or BulkOptions(), wants_problems=False)
         report = FileReport(source_name, described.model, described.version)
         report.columns = [ColumnReport(one["name"], one["type"], one["nullable"]) for one in schema]
@@ -196,19 +194,6 @@ async def check_file(
     finally:
         source.close()
     return report
-
-
-async def _describe(transport: Transport, model: str) -> tuple[Described, list[dict[str, Any]]]:
-    request = Request(
-        id=new_id(),
-        model=model,
-        operation=Operation.DESCRIBE,
-        reply_to=transport.client_id,
-        expires_ms=int(_DESCRIBE_TIMEOUT_S * 1000),
-    )
-    answer = await transport.ask(request, Lane.ONLINE, _DESCRIBE_TIMEOUT_S)
-    raise_refusal(answer)
-    return Described.of(answer), (answer.description or {}).get("columns", [])
 
 
 async def _check(
@@ -220,27 +205,16 @@ async def _check(
     progress: Show | None,
 ) -> None:
     _, start = await asyncio.to_thread(reader.begin, described)
-    async with BulkJob(transport) as job:
-        size = PieceSize(source.size)
-
-        def request(piece: Piece, job_id: str) -> Request:
-            return Request(
-                id=new_id(),
-                model=described.ref,
-                body=piece.body,
-                operation=Operation.CHECK,
-                codec=piece.codec,
-                options=piece.options,
-                reply_to=transport.client_id,
-                expires_ms=_EXPIRES_MS,
-                job=job_id,
-            )
-
-        async def ask(piece: Piece) -> Answer:
-            return await job.ask(lambda job_id: request(piece, job_id))
-
-        pieces = reader.pieces(start, lambda: size.bytes)
-        async for piece, answer in in_order(pieces, ask, lambda: job.window):
+    answered = answers(
+        transport,
+        described,
+        reader,
+        start,
+        total_bytes=source.size,
+        operation=Operation.CHECK,
+    )
+    async with aclosing(answered):
+        async for piece, answer in answered:
             report.add(piece, _with_unreadable(piece, answer))
             if progress is not None:
                 progress(report.rows, piece.done, reader.total)
