@@ -60,10 +60,10 @@ def _measure(console: Console, only: str | None) -> None:
 
 
 def _run_all(console: Console, names: tuple[str, ...]) -> None:
-    with stage() as made:
-        os.environ.update(made.where.environment)
-        for name in names:
-            made.clear()
+    for name in names:
+        # Each has its own: what the others released would be loaded by its workers, too.
+        with stage() as made:
+            os.environ.update(made.where.environment)
             _run(console, name, made)
 
 

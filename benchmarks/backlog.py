@@ -13,6 +13,7 @@ from scoreline_client.keys import GROUP, Keys, Lane
 from scoreline_client.wire import Request
 
 AT_ONCE = 10_000
+REPLACED_AT_ONCE = 1_000
 BODIES = 100
 EXPIRES_MS = 3_600_000
 GIVE_UP_S = 120.0
@@ -47,13 +48,8 @@ class Backlog:
         """Make requests that no worker sees yet; gives the key under which they are."""
         aside = f"{self._lane}:aside-{self._number}"
         self._redis.xgroup_create(aside, GROUP, id="0", mkstream=True)
-        fixed, id_place = _fields(model)
-        bodies = [orjson.dumps([record]) for record in records[:BODIES]]
         for done in range(0, count, AT_ONCE):
-            part = min(AT_ONCE, count - done)
-            arguments = [part, self._number, id_place, len(bodies), *fixed, *bodies]
-            self._fill(keys=[aside], args=arguments)
-            self._number += part
+            self._add(aside, model, min(AT_ONCE, count - done), records)
         return aside
 
     def show(self, prepared: str) -> None:
@@ -68,13 +64,21 @@ class Backlog:
         """Forget what still waits."""
         self._redis.xtrim(self._lane, maxlen=0, approximate=False)
 
-    def rate(self, answers: int) -> tuple[int, float]:
-        """How many were answered, from the first one on until `answers` are, and in how many seconds."""
-        start = before = self._fall_below(self.waiting())
+    def rate(self, model: str, answers: int, records: list[dict[str, Any]]) -> float:
+        """Answers a second while as many wait all the time: those that are answered are replaced.
+
+        From the first answers on, since how long those had taken is not known.
+        """
+        size = self.waiting()
+        first = size - self._fall_below(size)
         begun = time.perf_counter()
-        while before > max(0, start - answers):
-            before = self._fall_below(before)
-        return start - before, time.perf_counter() - begun
+        answered, added = first, 0
+        while answered - first < answers:
+            while answered - added >= REPLACED_AT_ONCE:
+                self._add(self._lane, model, REPLACED_AT_ONCE, records)
+                added += REPLACED_AT_ONCE
+            answered = size + added - self._fall_below(size + added - answered)
+        return (answered - first) / (time.perf_counter() - begun)
 
     def rate_for(self, seconds: float) -> float:
         """Answers a second over a while."""
@@ -84,6 +88,14 @@ class Backlog:
         if after == 0:
             raise AssertionError("the backlog was too small for the time")
         return (before - after) / (time.perf_counter() - begun)
+
+    def _add(self, stream: str, model: str, count: int, records: list[dict[str, Any]]) -> None:
+        fixed, id_place = _fields(model)
+        bodies = [orjson.dumps([record]) for record in records[:BODIES]]
+        self._fill(
+            keys=[stream], args=[count, self._number, id_place, len(bodies), *fixed, *bodies]
+        )
+        self._number += count
 
     def _fall_below(self, count: int) -> int:
         deadline = time.monotonic() + GIVE_UP_S

@@ -19,7 +19,6 @@ from scoreline_tasks.sample_rows import records
 REPEATS = 3
 BACKLOGS = (10_000, 100_000, 1_000_000)
 ANSWERS = 50_000
-"""Of a backlog, how many are watched; a smaller one is put there again until they are so many."""
 WARM_UP = 5_000
 FEW_RECORDS = {"SCORELINE_BATCH_RECORDS": "16", "SCORELINE_RESULT_TTL_S": "10"}
 SHORT_LIVED = {"SCORELINE_RESULT_TTL_S": "10"}
@@ -41,7 +40,7 @@ def measure(stage: Stage) -> list[Row]:
 
 
 def _backlogs(stage: Stage, backlog: Backlog) -> list[Row]:
-    """In turns; while a million wait, the first ones that are answered are watched."""
+    """In turns."""
     rates: dict[int, list[float]] = {size: [] for size in BACKLOGS}
     with stage.worker(settings=SHORT_LIVED):
         _rate(backlog, BACKLOGS[0])
@@ -59,18 +58,13 @@ def _backlogs(stage: Stage, backlog: Backlog) -> list[Row]:
 
 
 def _rate(backlog: Backlog, size: int) -> float:
-    """Right after a small backlog, so that all processes are at work already, whatever the size."""
+    """While so many wait all the time, and when all processes are at work already."""
     some = records(100, seed=1)
-    answered, seconds = 0, 0.0
-    for _ in range(max(1, ANSWERS // size)):
-        prepared = backlog.prepare(MODEL, size, some)
-        backlog.put(MODEL, WARM_UP, some)
-        backlog.rate(WARM_UP)
-        backlog.show(prepared)
-        now, took = backlog.rate(min(size, ANSWERS))
-        answered, seconds = answered + now, seconds + took
-        backlog.drop()
-    return answered / seconds
+    backlog.put(MODEL, size, some)
+    backlog.rate(MODEL, WARM_UP, some)
+    rate = backlog.rate(MODEL, ANSWERS, some)
+    backlog.drop()
+    return rate
 
 
 def _processes(stage: Stage, backlog: Backlog) -> list[Row]:

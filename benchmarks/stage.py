@@ -93,11 +93,6 @@ class Stage:
             )
             yield psutil.Process(child.pid)
 
-    def clear(self) -> None:
-        """Leave nothing in the server that the benchmark before has put there."""
-        with Redis.from_url(self.redis_url) as redis:
-            redis.flushall()
-
 
 @contextmanager
 def _environment(settings: Mapping[str, str]) -> Iterator[None]:
