@@ -16,8 +16,9 @@ help:  ## show this list
 demo: $(READY)  ## train, publish, serve, score and promote under load, in a minute
 	@$(BIN)/scoreline demo
 
+# A process for each core, each with servers of its own.
 test: lint  ## format, lint, types, import rules, then all tests
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder $(ARGS)
 
 zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, print the table
 	@$(BIN)/python -m tests.zoo $(ONLY)

