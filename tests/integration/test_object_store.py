@@ -15,8 +15,6 @@ import pytest
 from scoreline_artifacts import (
     CorruptArtifact,
     Manifest,
-    Outputs,
-    Schema,
     Store,
     StoreUnreachable,
     UnknownModelError,
@@ -26,7 +24,7 @@ from scoreline_artifacts import (
     releases,
 )
 from scoreline_artifacts.high_water import HighWater
-from scoreline_artifacts.store import describe_file
+from tests.any_files import manifest_of
 
 pytestmark = pytest.mark.integration
 
@@ -37,19 +35,8 @@ FILES = {
 }
 
 
-def make_manifest(version: int, model: str = "pima") -> Manifest:
-    return Manifest(
-        model=model,
-        version=version,
-        created_at="2026-01-31T12:00:00+00:00",
-        files={name: describe_file(data) for name, data in FILES.items()},
-        schema=Schema(()),
-        outputs=Outputs(method="predict"),
-    )
-
-
 def publish(store: Store, model: str = "pima") -> int:
-    return store.publish(model, FILES, lambda version: make_manifest(version, model)).version
+    return store.publish(model, FILES, lambda version: manifest_of(FILES, version, model)).version
 
 
 @pytest.fixture
@@ -67,7 +54,7 @@ def _write(store: Store, path: str, data: bytes) -> None:
 def test_what_was_published_is_read_back(store: Store) -> None:
     assert [publish(store), publish(store)] == [1, 2]
     manifest = store.manifest("pima", 1)
-    assert manifest == make_manifest(1)
+    assert manifest == manifest_of(FILES, 1)
     assert {name: store.read(manifest, name) for name in FILES} == FILES
     assert (store.models(), store.versions("pima")) == (["pima"], [1, 2])
     assert store.location("pima", 2) == f"{store.root}/pima/versions/2"

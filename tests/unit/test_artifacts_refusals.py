@@ -25,8 +25,6 @@ from scoreline_artifacts import (
     KeyRing,
     LogTruncated,
     Manifest,
-    Outputs,
-    Schema,
     Store,
     UntrustedArtifact,
     releases,
@@ -36,6 +34,7 @@ from scoreline_artifacts.loading import load
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, PIPELINE, SIGNATURE
 from scoreline_artifacts.signing import Purpose
 from scoreline_artifacts.store import describe_file
+from tests.any_files import manifest_of
 
 HARMED = 300
 SEED = 20260131
@@ -99,17 +98,7 @@ class World:
             "sources/churn/features.py": b"def is_adult(age): return age >= 18",
         }
 
-        def make_manifest(version: int) -> Manifest:
-            return Manifest(
-                model=model,
-                version=version,
-                created_at="2026-01-31T12:00:00+00:00",
-                files={name: describe_file(data) for name, data in files.items()},
-                schema=Schema(()),
-                outputs=Outputs(method="predict"),
-            )
-
-        return store.publish(model, files, make_manifest)
+        return store.publish(model, files, lambda version: manifest_of(files, version, model))
 
     def serve(self) -> None:
         """What a worker does that starts now, up to the pipeline's first byte and beyond."""

@@ -17,8 +17,6 @@ from scoreline_artifacts import (
     CorruptArtifact,
     InvalidName,
     Manifest,
-    Outputs,
-    Schema,
     Store,
     UnknownModelError,
     UnknownVersionError,
@@ -27,6 +25,7 @@ from scoreline_artifacts import (
     releases,
 )
 from scoreline_artifacts.store import describe_file
+from tests.any_files import manifest_of
 from tests.signed import rewrite_manifest
 
 FILES = {
@@ -43,19 +42,8 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def _manifest(version: int, model: str = "pima") -> Manifest:
-    return Manifest(
-        model=model,
-        version=version,
-        created_at="2026-01-31T12:00:00+00:00",
-        files={name: describe_file(data) for name, data in FILES.items()},
-        schema=Schema(()),
-        outputs=Outputs(method="predict"),
-    )
-
-
 def _publish(store: Store, model: str = "pima") -> Manifest:
-    return store.publish(model, FILES, lambda version: _manifest(version, model))
+    return store.publish(model, FILES, lambda version: manifest_of(FILES, version, model))
 
 
 def test_versions_count_up_from_one(store: Store) -> None:
@@ -280,7 +268,7 @@ def test_a_listed_name_that_could_leave_the_artifact_is_refused(store: Store) ->
 
 def test_a_manifest_must_list_what_is_published(store: Store) -> None:
     def make_manifest(version: int) -> Manifest:
-        return replace(_manifest(version), files={})
+        return replace(manifest_of(FILES, version), files={})
 
     with pytest.raises(ValueError, match="must list the files"):
         store.publish("pima", FILES, make_manifest)
