@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 Command = tuple[Any, ...]
@@ -27,7 +28,8 @@ class Line:
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go; their replies in order, an error of one in its place.
 
-        When the connection is lost, all of them are sent again, as redis-py does it with a pipeline.
+        A connection may have been lost since it was used last: then all of them are sent once more,
+        over a new one. So each must be one that may arrive twice.
 
         Raises:
             RedisError: the server cannot be reached.
@@ -35,10 +37,10 @@ class Line:
         if not commands:
             return []
         connection = self._connection()
-        replies: list[Any] = connection.retry.call_with_retry(
-            lambda: _ask(connection, commands), lambda _: connection.disconnect()
-        )
-        return replies
+        try:
+            return _ask(connection, commands)
+        except RedisConnectionError:
+            return _ask(connection, commands)
 
     def _connection(self) -> Any:
         connection = getattr(self._own, "connection", None)
