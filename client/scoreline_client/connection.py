@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError
 
+from scoreline_client.direct import DirectRedis
 from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable
 from scoreline_client.keys import Keys, Lane
 from scoreline_client.settings import ClientSettings
@@ -41,9 +42,9 @@ class Connection:
     def redis(self) -> Any:
         """The connection for everything but the blocking read."""
         if self._redis is None:
-            self._redis = self._given or redis.asyncio.Redis.from_url(
+            self._redis = self._given or DirectRedis.from_url(
                 self.settings.redis_url,
-                socket_timeout=READ_BLOCK_S + 10,
+                socket_timeout=DirectRedis.timeout_s,
                 socket_connect_timeout=5,
                 socket_keepalive=True,
                 # Retrying is ours to do: it must keep a request's id and its deadline.

@@ -73,15 +73,19 @@ class Drain:
         self._set_clock()
         end = time.monotonic() + slice_s
         finished: list[Finished] = []
+        is_calm = False
         while (left_ms := int((end - time.monotonic()) * 1000)) > 0 and not leave():
-            entries = self._queue.exchange(finished, self._count)
-            finished = []
-            self._look_for_abandoned()
+            entries: list[Entry] = []
+            if not is_calm or self._look_is_due():
+                entries = self._queue.exchange(finished, self._count)
+                finished = []
+                self._look_for_abandoned()
             if not entries:
                 patience_ms = WAIT_MS if block_ms is None else block_ms
-                entries = self._queue.wait(self._count, min(left_ms, patience_ms))
+                entries = self._queue.wait(self._count, min(left_ms, patience_ms), finished)
                 if not entries and block_ms is not None:
                     return
+                is_calm = _is_calm(entries)
             finished = self._answer(entries)
         self._queue.exchange(finished, take=0)
 
@@ -114,11 +118,13 @@ class Drain:
         if full and self._queue.waiting(lane) > len(batch):
             self._hint(HELP, self._hints.help)
 
+    def _look_is_due(self) -> bool:
+        return time.monotonic() - self._looked_at >= LOOK_EVERY_MS / 1000
+
     def _look_for_abandoned(self) -> None:
-        now = time.monotonic()
-        if now - self._looked_at < LOOK_EVERY_MS / 1000:
+        if not self._look_is_due():
             return
-        self._looked_at = now
+        self._looked_at = time.monotonic()
         if self._queue.abandoned(self._lease.lease_ms):
             self._hint(RESCUE, self._hints.rescue)
 
@@ -132,3 +138,11 @@ class Drain:
     def _now_ms(self) -> int:
         """Now by the server's clock, which is asked once a slice."""
         return int(time.monotonic() * 1000) + self._clock_offset_ms
+
+
+def _is_calm(entries: Sequence[Entry]) -> bool:
+    """Whether a wait brought so little that hardly anything can have queued up while it is answered.
+
+    Then the next read is a wait again, which takes a chunk along with whatever is in the online lane.
+    """
+    return len(entries) < 2 and all(entry.lane is Lane.ONLINE for entry in entries)

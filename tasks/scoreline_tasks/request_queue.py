@@ -19,6 +19,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 
 from scoreline_client.keys import GROUP, Keys, Lane
 from scoreline_client.wire import INLINE_ANSWER_BYTES, StoredNote
+from scoreline_tasks.line import Command, Line
 
 logger = logging.getLogger(__name__)
 
@@ -68,7 +69,9 @@ class RequestQueue:
 
     def __init__(self, redis: Redis, keys: Keys, consumer: str, *, result_ttl_s: int) -> None:
         self._redis = redis
+        self._line = Line(redis)
         self._keys = keys
+        self._lanes = {keys.lane(lane).encode(): lane for lane in Lane}
         self._consumer = consumer
         self._ttl_ms = result_ttl_s * 1000
         self._finish = _script("finish.lua")
@@ -92,33 +95,17 @@ class RequestQueue:
 
     def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
         """Finish a batch and take what waits in the online lane, in one round trip; never blocks."""
-        if any(len(one.answer) > INLINE_ANSWER_BYTES for one in finished):
-            self.finish(finished)
-            finished = ()
-        pipeline = self._redis.pipeline(transaction=False)
-        for lane, part in _parts(finished):
-            pipeline.evalsha(self._finish_sha, *self._finish_arguments(lane, part))
-        if take:
-            self._read(pipeline, [Lane.ONLINE], take)
-        replies: list[Any] = pipeline.execute(raise_on_error=False)
-        entries = replies.pop() if take else []
-        won = replies
-        if any(isinstance(one, NoScriptError) for one in won):
-            self.finish(finished)
-        else:
-            _raise_first(won)
-        return self._entries([entries])
+        return self._finish_and_read(finished, [self._read([Lane.ONLINE], take)] if take else [])
 
-    def wait(self, take: int, block_ms: int) -> list[Entry]:
+    def wait(self, take: int, block_ms: int, finished: Sequence[Finished] = ()) -> list[Entry]:
         """Wait for an entry of either lane; brings up to `take` online ones and one bulk chunk.
 
         COUNT counts for each stream of a read, so the blocking one asks for a single entry of each
         lane, and a second read, sent along with it, brings what else came into the online lane.
+        A batch that is `finished` goes with them, and its callers do not wait for what comes.
         """
-        pipeline = self._redis.pipeline(transaction=False)
-        self._read(pipeline, list(Lane), 1, block_ms)
-        self._read(pipeline, [Lane.ONLINE], take)
-        return self._entries(pipeline.execute(raise_on_error=False))
+        reads = [self._read(list(Lane), 1, block_ms), self._read([Lane.ONLINE], take)]
+        return self._finish_and_read(finished, reads)
 
     def finish(self, finished: Sequence[Finished]) -> int:
         """Give requests their answers; returns for how many this was the first answer."""
@@ -214,12 +201,32 @@ class RequestQueue:
             for lane in Lane
         )
 
-    def _read(self, pipeline: Any, lanes: list[Lane], count: int, block: int | None = None) -> None:
-        streams = {self._keys.lane(lane): ">" for lane in lanes}
-        pipeline.xreadgroup(GROUP, self._consumer, streams, count=count, block=block)
+    def _finish_and_read(
+        self, finished: Sequence[Finished], reads: Sequence[Command]
+    ) -> list[Entry]:
+        if any(len(one.answer) > INLINE_ANSWER_BYTES for one in finished):
+            self.finish(finished)
+            finished = ()
+        finishing: list[Command] = [
+            ("EVALSHA", self._finish_sha, *self._finish_arguments(lane, part))
+            for lane, part in _parts(finished)
+        ]
+        replies = self._line.ask([*finishing, *reads])
+        won, read = replies[: len(finishing)], replies[len(finishing) :]
+        if any(isinstance(one, NoScriptError) for one in won):
+            self.finish(finished)
+        else:
+            _raise_first(won)
+        return self._entries(read)
+
+    def _read(self, lanes: Sequence[Lane], count: int, block_ms: int | None = None) -> Command:
+        block = () if block_ms is None else ("BLOCK", block_ms)
+        names = [self._keys.lane(lane) for lane in lanes]
+        new = [">"] * len(names)
+        group = ("XREADGROUP", "GROUP", GROUP, self._consumer)
+        return (*group, "COUNT", count, *block, "STREAMS", *names, *new)
 
     def _entries(self, replies: Iterable[Any]) -> list[Entry]:
-        lanes = {self._keys.lane(lane).encode(): lane for lane in Lane}
         entries: list[Entry] = []
         for reply in replies:
             if isinstance(reply, ResponseError) and "NOGROUP" in str(reply):
@@ -228,7 +235,8 @@ class RequestQueue:
                 continue
             _raise_first([reply])
             for stream, read in _streams(reply):
-                entries += [Entry(lanes[stream], entry, fields) for entry, fields in read]
+                lane = self._lanes[stream]
+                entries += [Entry(lane, entry, _mapping(fields)) for entry, fields in read]
         return entries
 
     def _evalsha(self, arguments: tuple[Any, ...]) -> int:
@@ -286,10 +294,12 @@ def _slices(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
 
 
 def _streams(reply: Any) -> Iterable[tuple[bytes, Any]]:
-    """RESP2 gives pairs, RESP3 a mapping of lists."""
-    if isinstance(reply, dict):
-        return [(stream, batch) for stream, lists in reply.items() for batch in lists]
-    return reply or ()
+    """RESP2 gives pairs, RESP3 a mapping."""
+    return reply.items() if isinstance(reply, dict) else reply or ()
+
+
+def _mapping(fields: Sequence[bytes]) -> dict[bytes, bytes]:
+    return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def _raise_first(replies: Iterable[Any]) -> None:

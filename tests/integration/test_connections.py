@@ -1,0 +1,107 @@
+"""The short ways to the server, of callers and of workers: what is sent, cut short or refused there."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import pytest
+from redis import Redis
+from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from scoreline_client.direct import DirectRedis
+from scoreline_tasks.line import Line
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def direct(redis_url: str) -> AsyncIterator[DirectRedis]:
+    async with DirectRedis.from_url(redis_url) as connection:
+        yield connection
+
+
+@pytest.fixture
+def line(redis_url: str) -> Iterator[Line]:
+    with Redis.from_url(redis_url) as connection:
+        yield Line(connection)
+
+
+async def test_commands_at_the_same_moment_get_each_its_own_reply(direct: DirectRedis) -> None:
+    assert await asyncio.gather(*(direct.echo(str(n)) for n in range(20))) == [
+        str(n).encode() for n in range(20)
+    ]
+
+
+async def test_commands_one_after_the_other_share_a_connection(direct: DirectRedis) -> None:
+    assert len({await direct.client_id() for _ in range(3)}) == 1
+
+
+async def test_a_reply_that_nobody_waits_for_any_more_is_not_the_next_ones(
+    direct: DirectRedis, redis_client: Redis
+) -> None:
+    waiting = asyncio.create_task(direct.blpop(["list"], 30))
+    while not redis_client.info("clients")["blocked_clients"]:  # type: ignore[index]  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    redis_client.rpush("list", "late")
+    assert await direct.echo("mine") == b"mine"
+
+
+async def test_a_command_without_a_reply_ends(
+    direct: DirectRedis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DirectRedis, "timeout_s", 0.01)
+    with pytest.raises(RedisTimeoutError, match=r"no reply within 0\.01 s"):
+        await direct.blpop(["list"], 30)
+    monkeypatch.undo()
+    assert await direct.echo("mine") == b"mine"
+
+
+async def test_a_refused_command_costs_no_connection(direct: DirectRedis) -> None:
+    before = await direct.client_id()
+    with pytest.raises(NoScriptError):
+        await direct.evalsha("0" * 40, 0)
+    assert await direct.client_id() == before
+
+
+async def test_a_connection_that_the_server_closed_is_made_anew(
+    direct: DirectRedis, redis_client: Redis
+) -> None:
+    redis_client.client_kill_filter(_id=str(await direct.client_id()))
+    while (free := direct._free[0]).is_connected and not await free.can_read():  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    assert await direct.echo("mine") == b"mine"
+
+
+def test_an_error_stands_in_the_place_of_its_command(line: Line) -> None:
+    before, error, after = line.ask([("ECHO", "a"), ("LPOP", "x", "y"), ("ECHO", "b")])
+    assert (before, after) == (b"a", b"b")
+    assert isinstance(error, ResponseError)
+
+
+def test_nothing_to_ask_is_not_sent(line: Line) -> None:
+    assert line.ask([]) == []
+
+
+def test_replies_that_were_not_read_are_not_the_next_ones(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (connection,) = {line._connection()}
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as interruption:
+        interruption.setattr(connection, "read_response", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            line.ask([("ECHO", "lost"), ("ECHO", "lost, too")])
+    assert line.ask([("ECHO", "mine")]) == [b"mine"]
+
+
+def test_a_lost_connection_is_made_anew(line: Line, redis_client: Redis) -> None:
+    redis_client.client_kill_filter(_id=str(*line.ask([("CLIENT", "ID")])))
+    assert line.ask([("ECHO", "mine")]) == [b"mine"]
