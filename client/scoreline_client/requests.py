@@ -24,13 +24,11 @@ from scoreline_client.predictions import Prediction, RecordError, RecordWarning,
 from scoreline_client.settings import ClientSettings
 from scoreline_client.wire import Answer, ModelRef, Status, WireError
 
-PIECE_RECORDS = 2000
+PIECE_RECORDS = 2500
 """Records of one request when many are sent: enough to share the costs of a call, few enough to
 spread over processes."""
 MANY_RECORDS = 200
 """From so many answers on it is worth keeping Python's collector of garbage out."""
-FIRST_RECORDS = 250
-"""Of the first one of several, which the others wait for: it says which version scores them all."""
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
@@ -152,10 +150,9 @@ def pieces_of(records: Sequence[Any], settings: ClientSettings) -> Iterator[Piec
     Raises:
         PayloadTooLarge: a single record is over the limit of a request.
     """
-    size = min(PIECE_RECORDS, settings.max_request_records)
-    first = min(FIRST_RECORDS, size) if len(records) > size else size
-    yield from _fitting(records[:first], settings)
-    for start in range(first, len(records), size):
+    count = -(-len(records) // min(PIECE_RECORDS, settings.max_request_records))
+    size = -(-len(records) // count)
+    for start in range(0, len(records), size):
         yield from _fitting(records[start : start + size], settings)
 
 
