@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from contextlib import aclosing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio
 
-from scoreline_client.bulk.asking import answers_in_time
+from scoreline_client.bulk.in_time import answers_in_time
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.keys import Lane
 from scoreline_client.options import NO_OPTIONS, RequestOptions
@@ -30,7 +30,7 @@ from scoreline_client.requests import (
 from scoreline_client.settings import ClientSettings
 from scoreline_client.singles import Singles
 from scoreline_client.transport import Transport
-from scoreline_client.wire import ModelRef, Request, new_id
+from scoreline_client.wire import Request, new_id
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -110,20 +110,25 @@ class AsyncClient:
             EmptyRequest: there are no records.
         """
         listed = check_records(records)
-        pieces = pieces_of(listed, self.settings)
-        lane = Lane.ONLINE if len(listed) <= ONLINE_RECORDS else Lane.BULK
-        started = time.monotonic()
-        piece = next(pieces)
         asked = options.encode_options()
-        request = self.request(model, piece.body, timeout, options=asked)
-        answer = await self.transport.ask(request, lane, timeout)
-        predictions = predictions_of(answer, piece)
-        if len(predictions) < len(listed):
-            pinned = f"{ModelRef.parse(model).name}@{answer.version}"
-            left_s = timeout - (time.monotonic() - started)
-            predictions += await self._predict_pieces(
-                pinned, pieces, len(predictions), left_s, asked
+
+        def build(ref: str, piece: Piece, job: str = "") -> Request:
+            return self.request(ref, piece.body, timeout, job=job, options=asked)
+
+        pieces = pieces_of(listed, self.settings)
+        piece = next(pieces)
+        if piece.count == len(listed):
+            lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
+            return predictions_of(
+                await self.transport.ask(build(model, piece), lane, timeout), piece
             )
+        predictions: list[Prediction] = []
+        found = answers_in_time(
+            self.transport, model, chain([piece], pieces), build, timeout_s=timeout
+        )
+        async with aclosing(found):
+            async for piece, answer in found:
+                predictions += predictions_of(answer, piece, len(predictions))
         return predictions
 
     async def submit(
@@ -275,18 +280,3 @@ class AsyncClient:
             expires_ms=max(1, int(timeout_s * 1000)),
             **fields,
         )
-
-    async def _predict_pieces(
-        self, model: str, pieces: Iterator[Piece], first: int, timeout_s: float, asked: bytes
-    ) -> list[Prediction]:
-        """A few at a time, so that neither memory nor the queue is filled with all of them."""
-
-        def build(piece: Piece, job: str) -> Request:
-            return self.request(model, piece.body, timeout_s, job=job, options=asked)
-
-        predictions: list[Prediction] = []
-        found = answers_in_time(self.transport, pieces, build, timeout_s=timeout_s)
-        async with aclosing(found):
-            async for piece, answer in found:
-                predictions += predictions_of(answer, piece, first + len(predictions))
-        return predictions

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from contextlib import aclosing
-from functools import partial
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from scoreline_client.bulk.asking import answers_in_time
+from scoreline_client.bulk.in_time import answers_in_time
 from scoreline_client.codes import Code
 from scoreline_client.errors import EmptyRequest, MissingDependency, RequestRefused
 from scoreline_client.keys import Lane
 from scoreline_client.requests import raise_refusal
-from scoreline_client.wire import Codec, ModelRef, Request
+from scoreline_client.wire import Answer, Codec, Request
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from scoreline_client.aio import AsyncClient
 
-SLICE_ROWS = 50_000
+SLICE_ROWS, SLICE_ROWS_AT_LEAST = 50_000, 2500
+SLICES_AT_LEAST = 4
+"""Into so many slices a frame is cut, if it is not very small, so that processes share it."""
 ONLINE_ROWS = 1000
 
 
@@ -32,22 +32,19 @@ async def predict_frame(
     """Send a frame in slices, all to one version, and put the answers together."""
     arrow = _arrow()
     _check(frame)
-    lane = Lane.ONLINE if len(frame) <= ONLINE_ROWS else Lane.BULK
 
-    def build(ref: str, body: bytes, job: str) -> Request:
+    def build(ref: str, body: bytes, job: str = "") -> Request:
         return client.request(ref, body, timeout_s, codec=Codec.ARROW, job=job)
 
-    started = time.monotonic()
-    parts = list(_slices(frame))
-    body = await asyncio.to_thread(_encode, arrow, parts[0])
-    first = await client.transport.ask(build(model, body, ""), lane, timeout_s)
-    raise_refusal(first)
-    pinned = f"{ModelRef.parse(model).name}@{first.version}"
-    answers = [first]
-    if len(parts) > 1:
-        bodies = (_encode(arrow, part) for part in parts[1:])
-        left_s = timeout_s - (time.monotonic() - started)
-        found = answers_in_time(client.transport, bodies, partial(build, pinned), timeout_s=left_s)
+    answers: list[Answer] = []
+    bodies = (_encode(arrow, part) for part in _slices(frame))
+    if len(frame) <= SLICE_ROWS_AT_LEAST:
+        body = await asyncio.to_thread(next, bodies)
+        lane = Lane.ONLINE if len(frame) <= ONLINE_ROWS else Lane.BULK
+        answers.append(await client.transport.ask(build(model, body), lane, timeout_s))
+        raise_refusal(answers[0])
+    else:
+        found = answers_in_time(client.transport, model, bodies, build, timeout_s=timeout_s)
         async with aclosing(found):
             async for _, answer in found:
                 answers.append(answer)
@@ -58,12 +55,9 @@ async def predict_frame(
 
 
 def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
-    # The first slice names the version for the others, so it is a small one.
-    first = min(len(frame), ONLINE_ROWS)
-    yield frame.iloc[:first]
-    rest = len(frame) - first
-    size = min(SLICE_ROWS, max(ONLINE_ROWS, -(-rest // 4)))
-    for start in range(first, len(frame), size):
+    count = max(SLICES_AT_LEAST, -(-len(frame) // SLICE_ROWS))
+    size = max(SLICE_ROWS_AT_LEAST, -(-len(frame) // count))
+    for start in range(0, len(frame), size):
         yield frame.iloc[start : start + size]
 
 

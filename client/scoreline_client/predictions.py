@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -53,24 +54,36 @@ class Prediction:
     """What training did not have; only if the request asked to be warned."""
 
 
-def prediction_of(
-    value: Any, probabilities: dict[Any, float], model: str, version: int
-) -> Prediction:
-    """A prediction without errors or warnings, made in half the time that its constructor takes.
+class _Draft:
+    """A prediction while it is made: the same slots, not frozen yet."""
 
-    There is one for each record, and a frozen dataclass looks for its setter at each field.
+    __slots__ = (*Prediction.__slots__,)
+
+    value: Any
+    probabilities: dict[Any, float]
+    model: str
+    version: int
+    error: RecordError | None
+    warnings: tuple[RecordWarning, ...]
+
+
+def predictions_for(
+    values: Iterable[Any], probabilities: Iterable[dict[Any, float]], model: str, version: int
+) -> list[Prediction]:
+    """Predictions without errors or warnings, made in a third of the time of their constructor.
+
+    There is one for each record, and a frozen dataclass looks for its setter at each field. So they are
+    filled as drafts, whose fields are set directly, and declared to be what they are from then on.
     """
-    made = _new(Prediction)
-    _set_value(made, value)
-    _set_probabilities(made, probabilities)
-    _set_model(made, model)
-    _set_version(made, version)
-    _set_error(made, None)
-    _set_warnings(made, ())
+    made: list[Any] = []
+    for value, by_class in zip(values, probabilities, strict=True):
+        one = _Draft()
+        one.value = value
+        one.probabilities = by_class
+        one.model = model
+        one.version = version
+        one.error = None
+        one.warnings = ()
+        one.__class__ = Prediction  # type: ignore[assignment]
+        made.append(one)
     return made
-
-
-_new = object.__new__
-_set_value, _set_probabilities, _set_model, _set_version, _set_error, _set_warnings = (
-    getattr(Prediction, one.name).__set__ for one in fields(Prediction)
-)

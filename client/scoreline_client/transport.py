@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.connection import READ_BLOCK_S, Connection
 from scoreline_client.errors import NoAnswer
+from scoreline_client.garbage import no_search_for_garbage
 from scoreline_client.keys import Lane
 from scoreline_client.sending import Waiting, parts_of
 from scoreline_client.settings import ClientSettings
@@ -285,7 +286,9 @@ class Transport(Connection):
         key = self.keys.result(request_id)
         data = await self.redis.get(key)
         if data is not None:
-            self._resolve(Answer.decode(data))
+            with no_search_for_garbage():
+                answer = Answer.decode(data)
+            self._resolve(answer)
 
     def _resolve(self, answer: Answer) -> None:
         waiting = self._waiting.get(answer.id)

@@ -12,15 +12,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoreline_client import BulkOptions, Client, FileRefused, NoAnswer, Prediction, ScoredRow
+from scoreline_client import (
+    BulkOptions,
+    Client,
+    FileRefused,
+    NoAnswer,
+    Prediction,
+    ScoredRow,
+    UnknownModel,
+)
 from scoreline_client.bulk import lane
-from scoreline_client.bulk.asking import answers_in_time
+from scoreline_client.bulk.in_time import answers_in_time
 from scoreline_client.bulk.rows import scored_parts
 from scoreline_client.bulk.window import in_order
 from scoreline_client.options import Policy
 from scoreline_client.testing import FakeScoreline
 from scoreline_client.transport import Transport
-from scoreline_client.wire import Request, new_id
+from scoreline_client.wire import Answer, Request, Status, new_id
 from tests.bulk import LOADED, StubTransport
 
 YES = Prediction("yes", {"no": 0.25, "yes": 0.75}, "threshold", 4)
@@ -141,16 +149,65 @@ async def test_requests_are_made_when_there_is_room_for_them() -> None:
     assert made == list(range(20))
 
 
+async def _ask_for(
+    items: list[int], stub: StubTransport, *, timeout_s: float = 5.0
+) -> list[tuple[int, Answer]]:
+    def build(ref: str, item: int, job: str) -> Request:
+        return Request(id=new_id(), model=ref, body=str(item).encode(), job=job)
+
+    found = answers_in_time(
+        cast("Transport", stub), "threshold", iter(items), build, timeout_s=timeout_s
+    )
+    return [pair async for pair in found]
+
+
+async def test_requests_do_not_wait_to_be_told_the_version() -> None:
+    stub = StubTransport(lambda request: Answer(id=request.id, version=4))
+    await _ask_for([1, 2, 3, 4], stub)
+    assert [request.model for request, _ in stub.sent] == ["threshold"] * 4
+    assert [bool(request.job) for request, _ in stub.sent] == [False, True, True, True]
+
+
+async def test_what_met_another_version_than_the_first_is_asked_again() -> None:
+    def respond(request: Request) -> Answer:
+        """A release is on its way: those who come later meet the newer version."""
+        is_first = request.body == b"1"
+        version = 4 if is_first or request.model == "threshold@4" else 5
+        return Answer(id=request.id, version=version)
+
+    stub = StubTransport(respond)
+    found = await _ask_for([1, 2, 3], stub)
+    assert [(item, answer.version) for item, answer in found] == [(1, 4), (2, 4), (3, 4)]
+    again = [request.body for request, _ in stub.sent if request.model == "threshold@4"]
+    assert sorted(again) == [b"2", b"3"]
+
+
+async def test_what_is_asked_later_is_asked_of_the_version_that_is_known() -> None:
+    stub = StubTransport(lambda request: Answer(id=request.id, version=4))
+    stub.processes = 1
+    await _ask_for(list(range(10)), stub)
+    models = [request.model for request, _ in stub.sent]
+    assert models[0] == "threshold"
+    assert models[-1] == "threshold@4"
+
+
+async def test_a_refusal_of_the_first_ends_it_all() -> None:
+    error = {"code": "E_UNKNOWN_MODEL", "message": "there is none"}
+    stub = StubTransport(lambda one: Answer(id=one.id, status=Status.ERROR, error=error))
+    with pytest.raises(UnknownModel):
+        await _ask_for([1, 2, 3], stub)
+    assert len(stub.ended) == 1
+
+
 async def test_a_caller_who_has_waited_long_enough_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "PATIENCE_S", 0.01)
-    stub = StubTransport(lambda _: None)
 
-    def build(_: int, job: str) -> Request:
-        return Request(id=new_id(), model="threshold", job=job)
+    def respond(request: Request) -> Answer | None:
+        return None if request.body == b"2" else Answer(id=request.id, version=4)
 
-    found = answers_in_time(cast("Transport", stub), iter([1]), build, timeout_s=0.05)
+    stub = StubTransport(respond)
     with pytest.raises(NoAnswer, match=r"within 0\.05 s"):
-        await anext(found)
+        await _ask_for([1, 2], stub, timeout_s=0.05)
     assert len(stub.ended) == 1
 
 

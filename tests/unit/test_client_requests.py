@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import datetime
 import math
+import pickle
 from collections.abc import Iterable
+from dataclasses import FrozenInstanceError, replace
 from types import MappingProxyType
 from typing import Any
 
@@ -16,6 +18,7 @@ from scoreline_client import (
     Code,
     EmptyRequest,
     PayloadTooLarge,
+    Prediction,
     RecordRejected,
     RecordWarning,
     RequestRefused,
@@ -166,6 +169,34 @@ def test_an_answer_becomes_a_prediction() -> None:
     (found,) = predictions_of(answer)
     assert (found.value, found.probabilities) == (1, {0: 0.25, 1: 0.75})
     assert (found.model, found.version, found.error) == ("pima", 3, None)
+
+
+def test_a_prediction_of_an_answer_is_like_one_made_by_hand() -> None:
+    answer = Answer(
+        id="i", model="m", version=3, classes=["a", "b"], values=["b"], probabilities=[[0.25, 0.75]]
+    )
+    (found,) = predictions_of(answer)
+    by_hand = Prediction("b", {"a": 0.25, "b": 0.75}, "m", 3)
+    assert found == by_hand
+    assert repr(found) == repr(by_hand)
+    assert pickle.loads(pickle.dumps(found)) == by_hand
+    assert replace(found, version=4).version == 4
+    with pytest.raises(FrozenInstanceError):
+        found.value = "a"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("classes", [[0, 1], [0, 1, 2]], ids=["two", "three"])
+def test_probabilities_are_by_class_whatever_happened_to_a_neighbour(classes: list[int]) -> None:
+    share = [0.5, *[0.25] * (len(classes) - 1)]
+    error = {"code": "E_TYPE", "message": "text"}
+    answer = Answer(
+        id="i", model="m", version=1, classes=classes,
+        values=[0, None], probabilities=[share, None], errors={"1": error},
+    )  # fmt: skip
+    good, bad = predictions_of(answer)
+    assert good.probabilities == dict(zip(classes, share, strict=True))
+    assert bad.error is not None
+    assert bad.probabilities == {}
 
 
 def test_a_pipeline_without_probabilities_gives_none() -> None:

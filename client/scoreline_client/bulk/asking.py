@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import TypeVar
 
 from scoreline_client.bulk.lane import BulkJob, PieceSize
 from scoreline_client.bulk.pieces import Described, Piece, Place, Reader
 from scoreline_client.bulk.window import in_order
 from scoreline_client.codes import Code
-from scoreline_client.errors import NoAnswer, RequestRefused
+from scoreline_client.errors import RequestRefused
 from scoreline_client.keys import Lane
 from scoreline_client.requests import raise_refusal
 from scoreline_client.transport import Transport
@@ -19,8 +17,6 @@ from scoreline_client.wire import Answer, Operation, Request, new_id
 
 CHUNK_EXPIRES_MS = 3_600_000
 DESCRIBE_TIMEOUT_S = 10.0
-
-_Item = TypeVar("_Item")
 
 
 async def describe(transport: Transport, ref: str) -> Described:
@@ -89,37 +85,6 @@ async def answers(
                 _check_count(piece, answer)
                 size.learn(answer.timings.get("scored_ms", 0.0))
                 yield piece, answer
-
-
-async def answers_in_time(
-    transport: Transport,
-    items: Iterator[_Item],
-    build: Callable[[_Item, str], Request],
-    *,
-    timeout_s: float,
-) -> AsyncGenerator[tuple[_Item, Answer]]:
-    """Every item with its answer, in order, as one bulk job that has only so much time.
-
-    `build` makes the request for an item, given the job's id.
-
-    Raises:
-        NoAnswer: the time was up; otherwise as for `answers`.
-    """
-    deadline = asyncio.get_running_loop().time() + timeout_s
-    async with BulkJob(transport) as job:
-
-        async def ask(item: _Item) -> Answer:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    return await job.ask(lambda job_id: build(item, job_id))
-            except NoAnswer:
-                raise
-            except TimeoutError:
-                raise NoAnswer(job.id, timeout_s, await transport.diagnose()) from None
-
-        async with aclosing(in_order(items, ask, lambda: job.window)) as answered:
-            async for pair in answered:
-                yield pair
 
 
 def _check_count(piece: Piece, answer: Answer) -> None:
