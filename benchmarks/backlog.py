@@ -42,19 +42,12 @@ class Backlog:
 
     def put(self, model: str, count: int, records: list[dict[str, Any]]) -> None:
         """Let so many requests appear in the lane, all in the same moment; what was there is gone."""
-        self.show(self.prepare(model, count, records))
-
-    def prepare(self, model: str, count: int, records: list[dict[str, Any]]) -> str:
-        """Make requests that no worker sees yet; gives the key under which they are."""
+        # Made aside, where no worker sees them yet.
         aside = f"{self._lane}:aside-{self._number}"
         self._redis.xgroup_create(aside, GROUP, id="0", mkstream=True)
         for done in range(0, count, AT_ONCE):
             self._add(aside, model, min(AT_ONCE, count - done), records)
-        return aside
-
-    def show(self, prepared: str) -> None:
-        """Let them appear."""
-        self._redis.rename(prepared, self._lane)
+        self._redis.rename(aside, self._lane)
 
     def waiting(self) -> int:
         """Requests that have no answer yet."""

@@ -35,8 +35,7 @@ async def answers_in_time(
         NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
     """
     first = next(items)
-    asking = _Asking(transport, ref, build, timeout_s)
-    asking.begin(first)
+    asking = _Asking(transport, ref, build, first, timeout_s)
     try:
         async with BulkJob(transport) as job:
 
@@ -53,41 +52,36 @@ async def answers_in_time(
 
 
 class _Asking(Generic[_Item]):
-    """Asks for items until the time is up."""
+    """Asks for items until the time is up: for the first one while its job begins, of which it is no
+    part."""
 
     def __init__(
-        self, transport: Transport, ref: str, build: Build[_Item], timeout_s: float
+        self, transport: Transport, ref: str, build: Build[_Item], first: _Item, timeout_s: float
     ) -> None:
         self._transport = transport
         self._ref = ref
         self._build = build
         self._timeout_s = timeout_s
         self._deadline = asyncio.get_running_loop().time() + timeout_s
-        self._first: asyncio.Task[Answer] | None = None
-
-    def begin(self, item: _Item) -> None:
-        """Ask for the first item, while its job begins; that one is no part of it."""
-        self._first = asyncio.create_task(self._ask_alone(item))
+        self._first = asyncio.create_task(self._ask_alone(first))
 
     async def first(self) -> Answer:
         """The first item's answer."""
-        assert self._first is not None  # noqa: S101 - begun before anyone asks
         # Everybody's: whoever is cancelled while he waits for it does not take it from the others.
         return await asyncio.shield(self._first)
 
     async def other(self, item: _Item, job: BulkJob) -> Answer:
         """The answer to another one, of the same version."""
-        known = self._first is not None and self._first.done()
-        answer = await self._ask(item, job, await self._pinned() if known else self._ref)
+        ref = await self._pinned() if self._first.done() else self._ref
+        answer = await self._ask(item, job, ref)
         if answer.version != (await self.first()).version:
             answer = await self._ask(item, job, await self._pinned())
         return answer
 
     async def end(self) -> None:
         """Forget the first item, if it has no answer yet."""
-        if self._first is not None:
-            self._first.cancel()
-            await asyncio.gather(self._first, return_exceptions=True)
+        self._first.cancel()
+        await asyncio.gather(self._first, return_exceptions=True)
 
     async def _pinned(self) -> str:
         return f"{ModelRef.parse(self._ref).name}@{(await self.first()).version}"
