@@ -67,6 +67,8 @@ class StubTransport:
         self.most_waiting = 0
         self.processes = 2
         self.jobs = 1
+        self.answers_after = 0
+        """Requests that must be there before any of them is answered."""
         self.ended: list[str] = []
         self._respond = respond
         self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
@@ -81,6 +83,9 @@ class StubTransport:
         return future
 
     def _answer_newest(self) -> None:
+        if len(self.sent) < self.answers_after:
+            asyncio.get_running_loop().call_later(0.001, self._answer_newest)
+            return
         request, future = self._waiting.pop()
         try:
             found = self._respond(request)

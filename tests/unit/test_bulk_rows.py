@@ -163,6 +163,7 @@ async def _ask_for(
 
 async def test_requests_do_not_wait_to_be_told_the_version() -> None:
     stub = StubTransport(lambda request: Answer(id=request.id, version=4))
+    stub.answers_after = 4
     await _ask_for([1, 2, 3, 4], stub)
     assert [request.model for request, _ in stub.sent] == ["threshold"] * 4
     assert [bool(request.job) for request, _ in stub.sent] == [False, True, True, True]
