@@ -22,7 +22,7 @@ from redis.exceptions import RedisError
 
 from scoreline_tasks.forks import no_fork
 from scoreline_tasks.generations import Generations
-from scoreline_tasks.memory import settle
+from scoreline_tasks.memory import keep_freed, settle
 from scoreline_tasks.settings import WorkerSettings
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ class WorkerProcess:
         if self._runtime is None:
             from scoreline_tasks.runtime import build, open_models
 
+            if os.getpid() != self._main_pid:
+                keep_freed()  # not where versions are loaded: what that leaves is given back
             settings = WorkerSettings.from_environment()
             models = self._models or open_models(settings)
             self._runtime = build(settings, models, self.node, hints, main_pid=self._main_pid)
