@@ -31,14 +31,16 @@ def read_plain(
     """The rows of a chunk and its columns as the arrays of training; None if it is not plain."""
     if not _is_usual(chunk) or not all(map(_is_usual_number, schema.columns)):
         return None
-    if data.translate(None, _PLAIN + chunk.delimiter.encode()) or not _is_even(data):
+    if data.translate(None, _PLAIN + chunk.delimiter.encode()) or not _are_ends_alike(data):
+        return None
+    index = _index(data)
+    if (index.starts == index.ends).any():
         return None
     try:
         table = _parse(chunk, data, schema)
     except pa.ArrowInvalid:
         return None
     arrays = {name: table.column(name).to_numpy() for name in schema.names}
-    index = _index(data)
     if len(index) != table.num_rows or not all(map(_is_exact, arrays.values())):
         return None
     return ChunkRows(chunk, data, ChunkText(data, None), index, {}), arrays
@@ -56,14 +58,11 @@ def _is_usual_number(column: Column) -> bool:
     return is_number and column.dtype in _ARROW_TYPES
 
 
-def _is_even(data: bytes) -> bool:
-    """Whether all lines end in the same way, the last one too, and none is blank."""
-    if not data.endswith(b"\n") or data.startswith((b"\n", b"\r")):
+def _are_ends_alike(data: bytes) -> bool:
+    """Whether all lines end in the same way, the last one too."""
+    if not data.endswith(b"\n"):
         return False
-    if b"\r" not in data:
-        return b"\n\n" not in data
-    counts = {data.count(b"\r"), data.count(b"\r\n"), data.count(b"\n")}
-    return len(counts) == 1 and b"\n\r" not in data
+    return b"\r" not in data or data.count(b"\r") == data.count(b"\r\n") == data.count(b"\n")
 
 
 def _parse(chunk: CsvChunk, data: bytes, schema: Schema) -> Any:

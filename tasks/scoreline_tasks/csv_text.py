@@ -36,7 +36,7 @@ class ChunkText:
         return slices_of(self.data, starts, ends)
 
 
-def slices_of(data: bytes, starts: Places, ends: Places) -> Any:
+def slices_of(data: bytes | memoryview, starts: Places, ends: Places) -> Any:
     """Arrow strings between places of bytes; each slice begins where the one before ended, or later.
 
     Arrow takes the bytes as they lie there, once as what is wanted and once as what is between, and

@@ -8,9 +8,9 @@ from contextlib import suppress
 
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 64 << 20
+KEPT_BYTES = 16 << 20
 """So much of what is free a process that serves keeps for its next batch."""
-BLOCK_BYTES = 32 << 20
+BLOCK_BYTES = 8 << 20
 """What is larger is asked of the system each time, and given back at once."""
 
 

@@ -50,11 +50,11 @@ def bytes_of(strings: Any) -> memoryview:
     data = strings.buffers()[2]
     if len(strings) == 0 or data is None:
         return memoryview(b"")
-    offsets = _offsets(strings)
+    offsets = offsets_of(strings)
     return memoryview(data)[offsets[0] : offsets[-1]]
 
 
-def _offsets(strings: Any) -> npt.NDArray[Any]:
+def offsets_of(strings: Any) -> npt.NDArray[Any]:
     """Where each string begins among those bytes, and where the last one ends."""
     if len(strings) == 0:
         return np.zeros(1, dtype=np.int32)
@@ -126,7 +126,7 @@ class _ByHand:
 def null_mask(texts: Any, rules: TextRules) -> Mask:
     """Which texts stand for a missing value."""
     if rules.nulls == ("",):
-        return np.asarray(np.diff(_offsets(texts)) == 0)
+        return np.asarray(np.diff(offsets_of(texts)) == 0)
     return np.asarray(pc.is_in(texts, pa.array(rules.nulls, pa.string())))
 
 
