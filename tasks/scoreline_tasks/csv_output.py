@@ -28,7 +28,7 @@ def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
     source = without_formulas(rows) if chunk.excel_safe else rows
     if chunk.columns_out is not None:
         parts, ends = _chosen_columns(source), _line_ends(source)
-    elif _is_gapless(source):
+    elif source.is_gapless:
         parts, ends = _lines_behind_ends(source)
     else:
         parts, ends = [_whole_lines(source)], _line_ends(source)
@@ -37,12 +37,6 @@ def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
     if isinstance(joined, pa.Scalar):
         joined = pa.repeat(joined, len(rows.index))
     return bytes_of(joined if parts or not answers else _without_delimiter(joined))
-
-
-def _is_gapless(rows: ChunkRows) -> bool:
-    """Whether every line begins where the one before ended, and stays as it is."""
-    starts, stops = rows.index.starts, rows.index.stops
-    return not rows.careful and starts[0] == 0 and bool((starts[1:] == stops[:-1]).all())
 
 
 def _lines_behind_ends(rows: ChunkRows) -> tuple[list[Any], Any]:

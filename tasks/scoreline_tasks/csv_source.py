@@ -57,9 +57,22 @@ class ChunkRows:
 
     def position(self, row: int) -> dict[str, int]:
         """A row's number, and the physical line on which it begins."""
-        start = self.index.starts[row]
-        line = self.chunk.first_line + int(np.searchsorted(self._line_ends, start))
-        return {"row": self.chunk.first_row + row, "line": line}
+        before = row
+        if not self._has_a_line_for_each_row:
+            before = int(np.searchsorted(self._line_ends, self.index.starts[row]))
+        return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + before}
+
+    @cached_property
+    def is_gapless(self) -> bool:
+        """Whether every row begins where the one before ended, and all are regular."""
+        starts, stops = self.index.starts, self.index.stops
+        follows = not self.careful and len(starts) > 0 and starts[0] == 0
+        return follows and bool((starts[1:] == stops[:-1]).all())
+
+    @cached_property
+    def _has_a_line_for_each_row(self) -> bool:
+        quote = self.chunk.quote.encode()
+        return self.is_gapless and not (quote and quote in self.data)
 
     @cached_property
     def _line_ends(self) -> npt.NDArray[np.intp]:

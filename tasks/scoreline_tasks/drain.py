@@ -98,8 +98,11 @@ class Drain:
         for batch in batches:
             self._queue.finish(finished)
             finished = []
-            self._ask_for_help(batch)
-            if self._queue.drop_if_deserted(batch[0], self._now_ms()):
+            waiting, is_deserted = self._look_at(batch)
+            if waiting > len(batch):
+                self._hint(HELP, self._hints.help)
+            if is_deserted:
+                self._queue.drop(batch[0])
                 continue
             scored_before = self._batcher.tally.records
             with self._lease.hold(entries):
@@ -112,11 +115,12 @@ class Drain:
         """Requests hold from one record to thousands; the next ones are like those of this batch."""
         self._count = max(1, self._take * entries // max(entries, records))
 
-    def _ask_for_help(self, batch: Sequence[Entry]) -> None:
-        lane = batch[0].lane
-        full = len(batch) >= self._count or lane is Lane.BULK
-        if full and self._queue.waiting(lane) > len(batch):
-            self._hint(HELP, self._hints.help)
+    def _look_at(self, batch: Sequence[Entry]) -> tuple[int, bool]:
+        """How many entries wait, where there may be more than these; and whether nobody wants them."""
+        if batch[0].lane is Lane.BULK:
+            return self._queue.look_at(batch[0], self._now_ms())
+        is_full = len(batch) >= self._count
+        return self._queue.waiting(Lane.ONLINE) if is_full else 0, False
 
     def _look_is_due(self) -> bool:
         return time.monotonic() - self._looked_at >= LOOK_EVERY_MS / 1000
@@ -141,8 +145,8 @@ class Drain:
 
 
 def _is_calm(entries: Sequence[Entry]) -> bool:
-    """Whether a wait brought so little that hardly anything can have queued up while it is answered.
+    """Whether a wait brought so little that hardly anything can have queued up behind it.
 
     Then the next read is a wait again, which takes a chunk along with whatever is in the online lane.
     """
-    return len(entries) < 2 and all(entry.lane is Lane.ONLINE for entry in entries)
+    return sum(entry.lane is Lane.ONLINE for entry in entries) < 2

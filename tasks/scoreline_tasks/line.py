@@ -8,14 +8,16 @@ pool and looked at. Connecting, trying again, packing and parsing are redis-py's
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from redis import Redis
+from redis.connection import PythonRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 Command = tuple[Any, ...]
+_TOGETHER_BYTES = 1 << 16
 
 
 class Line:
@@ -28,6 +30,7 @@ class Line:
     def ask(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go; their replies in order, an error of one in its place.
 
+        Values that are views of memory are sent from where they lie.
         A connection may have been lost since it was used last: then all of them are sent once more,
         over a new one. So each must be one that may arrive twice.
 
@@ -50,13 +53,27 @@ class Line:
 
 
 def _ask(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    connection.send_packed_command(connection.pack_commands(commands))
+    connection.send_packed_command([*_packed(connection, commands)])
     try:
         return [_reply(connection) for _ in commands]
     # Whatever ends this early, a task's time limit for one: the next one must not read these replies.
     except BaseException:
         connection.disconnect()
         raise
+
+
+def _packed(connection: Any, commands: Sequence[Command]) -> Iterator[bytes | memoryview]:
+    small: list[Command] = []
+    for command in commands:
+        if not any(isinstance(value, memoryview) for value in command):
+            small.append(command)
+            continue
+        yield from connection.pack_commands(small)
+        small = []
+        # Not hiredis, which makes one piece of all.
+        serializer = PythonRespSerializer(_TOGETHER_BYTES, connection.encoder.encode)
+        yield from serializer.pack(*command)  # type: ignore[no-untyped-call]
+    yield from connection.pack_commands(small)
 
 
 def _reply(connection: Any) -> Any:

@@ -63,6 +63,11 @@ class Finished:
     reply_to: str
     answer: bytes
 
+    @property
+    def is_large(self) -> bool:
+        """Whether the answer is stored for itself, and its caller gets a note of it."""
+        return len(self.answer) > INLINE_ANSWER_BYTES
+
 
 class RequestQueue:
     """The lanes of one queue, read as one consumer of the group."""
@@ -95,7 +100,8 @@ class RequestQueue:
 
     def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
         """Finish a batch and take what waits in the online lane, in one round trip; never blocks."""
-        return self._finish_and_read(finished, [self._read([Lane.ONLINE], take)] if take else [])
+        reads = [self._read([Lane.ONLINE], take)] if take else []
+        return self._entries(self._finish_and(finished, reads)[1])
 
     def wait(self, take: int, block_ms: int, finished: Sequence[Finished] = ()) -> list[Entry]:
         """Wait for an entry of either lane; brings up to `take` online ones and one bulk chunk.
@@ -105,30 +111,31 @@ class RequestQueue:
         A batch that is `finished` goes with them, and its callers do not wait for what comes.
         """
         reads = [self._read(list(Lane), 1, block_ms), self._read([Lane.ONLINE], take)]
-        return self._finish_and_read(finished, reads)
+        return self._entries(self._finish_and(finished, reads)[1])
 
     def finish(self, finished: Sequence[Finished]) -> int:
         """Give requests their answers; returns for how many this was the first answer."""
-        return sum(
-            self._evalsha(self._finish_arguments(lane, part)) for lane, part in _parts(finished)
-        )
+        won, _ = self._finish_and(finished, [])
+        return won
 
-    def drop_if_deserted(self, entry: Entry, now_ms: int) -> bool:
-        """Take a chunk out of its lane unscored if its job's client is gone; whether that was so.
+    def look_at(self, chunk: Entry, now_ms: int) -> tuple[int, bool]:
+        """How many entries of its lane are not finished, and whether its job's client is gone."""
+        lane, job = self._keys.lane(chunk.lane), chunk.job
+        replies = self._line.ask(
+            [("XLEN", lane), *([("ZSCORE", self._keys.jobs, job)] if job else [])]
+        )
+        _raise_first(replies)
+        waiting, *until = replies
+        return int(waiting), bool(job) and (until[0] is None or float(until[0]) <= now_ms)
+
+    def drop(self, chunk: Entry) -> None:
+        """Take a chunk whose client is gone out of its lane, unscored.
 
         The client of a job that is alive finds out that its lease was over when it renews it, and
         sends its chunks again: so nobody waits for an answer to this one.
         """
-        if not entry.job:
-            return False
-        until: Any = self._redis.zscore(self._keys.jobs, entry.job)
-        if until is not None and until > now_ms:
-            return False
-        pipeline = self._redis.pipeline(transaction=False)
-        pipeline.xack(self._keys.lane(entry.lane), GROUP, entry.id)
-        pipeline.xdel(self._keys.lane(entry.lane), entry.id)
-        pipeline.execute()
-        return True
+        lane = self._keys.lane(chunk.lane)
+        _raise_first(self._line.ask([("XACK", lane, GROUP, chunk.id), ("XDEL", lane, chunk.id)]))
 
     def waiting(self, lane: Lane) -> int:
         """Entries of a lane that are not finished."""
@@ -201,23 +208,30 @@ class RequestQueue:
             for lane in Lane
         )
 
-    def _finish_and_read(
-        self, finished: Sequence[Finished], reads: Sequence[Command]
-    ) -> list[Entry]:
-        if any(len(one.answer) > INLINE_ANSWER_BYTES for one in finished):
-            self.finish(finished)
-            finished = ()
-        finishing: list[Command] = [
-            ("EVALSHA", self._finish_sha, *self._finish_arguments(lane, part))
-            for lane, part in _parts(finished)
-        ]
-        replies = self._line.ask([*finishing, *reads])
-        won, read = replies[: len(finishing)], replies[len(finishing) :]
-        if any(isinstance(one, NoScriptError) for one in won):
-            self.finish(finished)
+    def _finish_and(
+        self, finished: Sequence[Finished], commands: Sequence[Command]
+    ) -> tuple[int, list[Any]]:
+        """Give requests their answers and send commands along; for how many this was the first
+        answer, and what the server replied to the commands."""
+        finishing: list[Command] = []
+        for lane, part in _parts(finished):
+            finishing += [self._storing(one) for one in part if one.is_large]
+            finishing.append(("EVALSHA", self._finish_sha, *self._finish_arguments(lane, part)))
+        replies = self._line.ask([*finishing, *commands])
+        said, replies = replies[: len(finishing)], replies[len(finishing) :]
+        won = sum(one for one in said if isinstance(one, int))
+        is_full = any(isinstance(one, OutOfMemoryError) for one in said)
+        if is_full or any(isinstance(one, NoScriptError) for one in said):
+            self._finish_sha = self._redis.script_load(self._finish)
+            won += sum(self._finish_again(lane, part, is_full) for lane, part in _parts(finished))
         else:
-            _raise_first(won)
-        return self._entries(read)
+            _raise_first(said)
+        return won, replies
+
+    def _finish_again(self, lane: Lane, part: Sequence[Finished], is_full: bool) -> int:
+        """What was finished already changes nothing; only the script may write where a server is full."""
+        arguments = self._finish_arguments(lane, part, whole=is_full)
+        return int(self._redis.evalsha(self._finish_sha, *arguments))
 
     def _read(self, lanes: Sequence[Lane], count: int, block_ms: int | None = None) -> Command:
         block = () if block_ms is None else ("BLOCK", block_ms)
@@ -239,37 +253,23 @@ class RequestQueue:
                 entries += [Entry(lane, entry, _mapping(fields)) for entry, fields in read]
         return entries
 
-    def _evalsha(self, arguments: tuple[Any, ...]) -> int:
-        try:
-            return int(self._redis.evalsha(self._finish_sha, *arguments))
-        except NoScriptError:
-            self._finish_sha = self._redis.script_load(self._finish)
-            return int(self._redis.evalsha(self._finish_sha, *arguments))
-
-    def _finish_arguments(self, lane: Lane, part: Sequence[Finished]) -> tuple[Any, ...]:
+    def _finish_arguments(
+        self, lane: Lane, part: Sequence[Finished], *, whole: bool = False
+    ) -> tuple[Any, ...]:
         keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
-        ttl_ms = self._lifetime_ms(part[0].entry)
-        arguments: list[Any] = [GROUP, ttl_ms]
+        arguments: list[Any] = [GROUP, self._lifetime_ms(part[0].entry)]
         for one in part:
             result = self._keys.result(one.request_id)
             keys += (result, self._keys.reply(one.reply_to) if one.reply_to else result)
-            large = len(one.answer) > INLINE_ANSWER_BYTES
-            note = StoredNote(one.request_id).encode() if large else b""
-            answer = b"" if large and self._store(one) else one.answer
+            note = StoredNote(one.request_id).encode() if one.is_large else b""
+            answer = b"" if one.is_large and not whole else one.answer
             arguments += (one.entry.id, one.request_id, answer, note)
         return (len(keys), *keys, *arguments)
 
-    def _store(self, one: Finished) -> bool:
-        """Store a large answer before the script is told of it, which would copy it several times.
-
-        Not where the server is full: only the script may still write then.
-        """
+    def _storing(self, one: Finished) -> Command:
+        """Stores a large answer before the script is told of it, which would copy it several times."""
         key, lifetime_ms = self._keys.result(one.request_id), self._lifetime_ms(one.entry)
-        try:
-            self._redis.set(key, one.answer, nx=True, px=lifetime_ms)
-        except OutOfMemoryError:
-            return False
-        return True
+        return ("SET", key, memoryview(one.answer), "NX", "PX", lifetime_ms)
 
     def _lifetime_ms(self, entry: Entry) -> int:
         return min(self._ttl_ms, CHUNK_RESULT_MS) if entry.job else self._ttl_ms

@@ -51,11 +51,16 @@ class Rescue:
                 )
                 with self._lease.hold(entries):
                     now_ms = self._queue.server_time_ms()
-                    deserted = self._queue.drop_if_deserted
-                    self._answer([one for one in entries if not deserted(one, now_ms)])
+                    self._answer([one for one in entries if not self._dropped(one, now_ms)])
                 count += len(entries)
         self._queue.forget_dead_consumers()
         return count
+
+    def _dropped(self, entry: Entry, now_ms: int) -> bool:
+        _, is_deserted = self._queue.look_at(entry, now_ms)
+        if is_deserted:
+            self._queue.drop(entry)
+        return is_deserted
 
     def _answer(self, entries: Sequence[Entry]) -> None:
         attempts = self._queue.count_attempts([_id(entry) for entry in entries])

@@ -13,6 +13,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ from scoreline_client.errors import FileRefused
 BLOCK_BYTES = 1 << 20
 """Compressed output is cut into blocks of so many plain bytes, each readable without the others, so
 that it is the same however a run was interrupted."""
+SYNC_BYTES = 1 << 24
+"""After so many more bytes an output is brought to the disk again."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -186,11 +189,46 @@ class Output:
             view = view[self._file.write(view) :]
 
 
-def open_part(path: Path, length: int) -> Any:
-    """Open a file for appending behind its first `length` bytes, without a buffer of Python's."""
-    file = path.open("ab", buffering=0)
-    file.truncate(length)
-    return file
+class PartFile:
+    """A file that only grows, and is brought to the disk while it does: at its end little is left to
+    wait for."""
+
+    def __init__(self, path: Path, length: int) -> None:
+        """Go on behind the first `length` bytes."""
+        self._file = path.open("ab", buffering=0)
+        self._file.truncate(length)
+        self._unsynced = 0
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoreline-sync")
+        self._syncing: Future[None] | None = None
+
+    def write(self, data: memoryview) -> int:
+        """Append some of the bytes; returns how many.
+
+        Raises:
+            OSError: these or earlier ones cannot be written.
+        """
+        count = self._file.write(data)
+        self._unsynced += count
+        if self._unsynced >= SYNC_BYTES and (self._syncing is None or self._syncing.done()):
+            self._check()
+            self._unsynced = 0
+            self._syncing = self._thread.submit(os.fsync, self._file.fileno())
+        return count
+
+    def close(self) -> None:
+        """Close the file.
+
+        Raises:
+            OSError: something did not reach the disk. The system says so only once.
+        """
+        self._thread.shutdown()
+        self._file.close()
+        self._check()
+
+    def _check(self) -> None:
+        syncing, self._syncing = self._syncing, None
+        if syncing is not None:
+            syncing.result()
 
 
 def standard_output() -> Any:

@@ -19,7 +19,7 @@ from scoreline_client.bulk.inputs import Source, open_source
 from scoreline_client.bulk.journal import Journal, Mark, Run, resumable
 from scoreline_client.bulk.opening import open_reader
 from scoreline_client.bulk.options import BulkOptions
-from scoreline_client.bulk.output import Output, Target, open_part, standard_output, writing
+from scoreline_client.bulk.output import Output, PartFile, Target, standard_output, writing
 from scoreline_client.bulk.pieces import Described, Piece, Place, Reader, Written
 from scoreline_client.bulk.progress import BulkProgress, ScoreSummary, Tally
 from scoreline_client.bulk.window import to_the_end
@@ -224,7 +224,7 @@ class _FileRun:
 
     def _go_on(self, mark: Mark, compress: Callable[[bytes], bytes] | None) -> Place:
         target = self._target
-        file = open_part(target.part, mark.flushed[1])
+        file = PartFile(target.part, mark.flushed[1])
         output = Output(file, compress, plain=mark.plain, flushed=mark.flushed)
         self._writers = _Writers(output, ErrorReport(target.errors_part, mark.errors))
         self._tally = Tally.of(mark)
@@ -238,7 +238,7 @@ class _FileRun:
         assert journal is not None  # noqa: S101 - only a stream has none
         target.discard()
         journal.clear()
-        output = Output(open_part(target.part, 0), compress)
+        output = Output(PartFile(target.part, 0), compress)
         self._writers = _Writers(output, ErrorReport(target.errors_part))
         try:
             output.write(header)

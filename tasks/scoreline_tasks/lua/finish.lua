@@ -4,10 +4,11 @@
 -- KEYS[1] the lane's stream, KEYS[2] the attempts hash, then for each request its result key and its
 --   caller's reply list (the result key once more for a request that wants no reply)
 -- ARGV[1] the group, ARGV[2] milliseconds that results stay, then for each request its entry id, its
---   own id, the answer ('' if it is stored already), and what goes on the reply list ('' for the
+--   own id, the answer ('' if it was stored just before), and what goes on the reply list ('' for the
 --   answer itself)
 -- Returns how many of them were first.
 --
+-- Where an answer should be stored and is not, the server had no memory for it: its request stays.
 -- XACK comes first: it returns 1 for just one of all those that hold the entry, and a request that
 -- was queued twice (a lost reply to XADD) finds its result in place. allow-oom: a full server refuses
 -- new requests, but it must still take the answers to those that it has.
@@ -18,7 +19,8 @@ local arg = 3
 for key = 3, #KEYS, 2 do
   local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
   arg = arg + 4
-  if redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
+  local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
+  if there and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
     redis.call('XDEL', KEYS[1], entry)
     if tracked then redis.call('HDEL', KEYS[2], id) end
     if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then

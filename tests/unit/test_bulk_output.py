@@ -1,0 +1,68 @@
+"""An output reaches the disk while it grows, and what did not is told."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from scoreline_client.bulk import output
+from scoreline_client.bulk.output import PartFile
+
+DATA = memoryview(b"x" * 1000)
+
+
+@pytest.fixture(autouse=True)
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "SYNC_BYTES", 1000)
+
+
+def test_it_reaches_the_disk_before_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: synced.set())
+    part = PartFile(tmp_path / "part", 0)
+    part.write(DATA[:999])
+    assert not synced.wait(0.05)
+    part.write(DATA[999:])
+    assert synced.wait(10)
+    part.close()
+    assert (tmp_path / "part").read_bytes() == bytes(DATA)
+
+
+def test_what_is_slow_to_reach_it_keeps_nobody_from_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow = threading.Event()
+    monkeypatch.setattr(os, "fsync", lambda _: slow.wait(10))
+    part = PartFile(tmp_path / "part", 0)
+    for _ in range(5):
+        part.write(DATA)
+    assert (tmp_path / "part").stat().st_size == 5000
+    slow.set()
+    part.close()
+
+
+def test_what_did_not_reach_it_is_told_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "the disk is gone")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    part = PartFile(tmp_path / "part", 0)
+    part.write(DATA)
+    with pytest.raises(OSError, match="the disk is gone"):
+        part.close()
+
+
+def test_it_goes_on_behind_what_is_whole(tmp_path: Path) -> None:
+    (tmp_path / "part").write_bytes(b"whole and a half")
+    part = PartFile(tmp_path / "part", 5)
+    part.write(memoryview(b"!"))
+    part.close()
+    assert (tmp_path / "part").read_bytes() == b"whole!"
