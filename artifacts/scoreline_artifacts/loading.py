@@ -91,7 +91,7 @@ class LoadedVersion:
                 )
         if self.outputs.value_from == "probabilities" and probabilities is not None:
             classes = np.asarray(self.outputs.classes)
-            return Scores(classes[probabilities.argmax(axis=1)], probabilities)
+            return Scores(classes[_likeliest(probabilities)], probabilities)
         method = self.outputs.method
         return Scores(_rows(getattr(self.pipeline, method)(frame), count, method), probabilities)
 
@@ -105,6 +105,14 @@ class LoadedVersion:
         if checked.problems:
             raise ArtifactError(f"a golden row is refused: {checked.problems[0].message}")
         return golden.rows_of(records, self.score(checked.frame))
+
+
+def _likeliest(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """(rows,) Which class has the largest share of each row; the first of those that are equal."""
+    if probabilities.shape[1] == 2:
+        # What argmax says, in a tenth of the time.
+        return np.asarray(probabilities[:, 1] > probabilities[:, 0], dtype=np.intp)
+    return np.asarray(probabilities.argmax(axis=1))
 
 
 def load(store: Store, model: str, version: int, *, strict: bool = False) -> LoadedVersion:

@@ -86,7 +86,7 @@ def _parse(chunk: CsvChunk, data: bytes, schema: Schema) -> Any:
 
 def _is_exact(values: npt.NDArray[Any]) -> bool:
     """Whole numbers this large are looked at one by one: they may not fit without rounding."""
-    return bool((np.abs(values) < EXACT_IN_FLOAT).all())
+    return bool(values.min() > -EXACT_IN_FLOAT and values.max() < EXACT_IN_FLOAT)
 
 
 def _index(data: bytes) -> RowIndex:

@@ -145,8 +145,8 @@ class Drain:
 
 
 def _is_calm(entries: Sequence[Entry]) -> bool:
-    """Whether a wait brought so little that hardly anything can have queued up behind it.
+    """Whether a wait brought so little that hardly anything can have queued up while it is answered.
 
     Then the next read is a wait again, which takes a chunk along with whatever is in the online lane.
     """
-    return sum(entry.lane is Lane.ONLINE for entry in entries) < 2
+    return len(entries) < 2 and all(entry.lane is Lane.ONLINE for entry in entries)

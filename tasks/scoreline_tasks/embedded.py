@@ -29,9 +29,7 @@ _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _OPTIONS = {
     "appendonly": "yes",
     "appendfsync": "everysec",
-    # What passes through is soon gone again: to write the file anew more often, and to compress what is
-    # there just then, was a thirtieth of all that a million rows of CSV cost.
-    "auto-aof-rewrite-min-size": "256mb",
+    # When the file is written anew, which is often while large files are scored.
     "rdbcompression": "no",
     "maxmemory-policy": "noeviction",
     "save": "",

@@ -68,7 +68,7 @@ AT_THE_EDGES = {"xreadgroup": 3, "worker XREADGROUP": 2}
 
 CHUNKS, CHUNK_BYTES = 12, 1 << 17
 COMMANDS_A_CHUNK = {
-    "evalsha": 1, "xlen": 2, "xadd": 1, "xreadgroup": 2, "zscore": 1,
+    "evalsha": 1, "xlen": 2, "xadd": 1, "xreadgroup": 3, "zscore": 1,
     "exists": 2, "xack": 1, "xdel": 1, "set": 2, "rpush": 1, "pexpire": 1,
     "blmpop": 1, "get": 1, "unlink": 1,
 }  # fmt: skip
@@ -78,7 +78,8 @@ TRIPS_A_CHUNK = {
     "client BLMPOP": 1,
     "client GET": 1,  # an answer that is too large for the reply list
     "client UNLINK": 1,
-    "worker SET": 2,  # the answer, finish, wait for the next; ask others to help, once a second
+    "worker SET": 2,  # the answer, finish, look at the online lane; ask others to help
+    "worker XREADGROUP": 1,  # wait for the next
     "worker XLEN": 1,  # are others needed, is the job's client alive
 }
 COMMANDS_A_FILE = {
