@@ -258,7 +258,7 @@ class Answer:
         return join_frame(head, self.body)
 
     @classmethod
-    def decode(cls, data: bytes) -> Answer:
+    def decode(cls, data: bytes | bytearray) -> Answer:
         """Read an answer.
 
         Raises:
@@ -307,7 +307,7 @@ def join_frame(head: Mapping[str, Any], body: bytes | memoryview) -> bytes:
     return b"\n".join((orjson.dumps(head, option=orjson.OPT_SERIALIZE_NUMPY), body))
 
 
-def split_frame(data: bytes) -> tuple[dict[str, Any], memoryview]:
+def split_frame(data: bytes | bytearray) -> tuple[dict[str, Any], memoryview]:
     """The inverse of `join_frame`; data without a newline has an empty body.
 
     Raises:
@@ -326,5 +326,5 @@ def split_frame(data: bytes) -> tuple[dict[str, Any], memoryview]:
     return head, view[end + 1 :]
 
 
-def _show(data: bytes) -> str:
+def _show(data: bytes | bytearray) -> str:
     return repr(data[:80])

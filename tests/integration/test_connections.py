@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
@@ -48,6 +49,54 @@ async def test_a_reply_that_nobody_waits_for_any_more_is_not_the_next_ones(
     waiting.cancel()
     await asyncio.wait([waiting])
     redis_client.rpush("list", "late")
+    assert await direct.echo("mine") == b"mine"
+
+
+@pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 16_385, 3_000_000])
+async def test_a_value_of_any_size_is_read_as_it_is(
+    direct: DirectRedis, redis_client: Redis, size: int
+) -> None:
+    value = (b"\r\n$7\r\n" * (size // 7 + 1))[:size]
+    redis_client.set("key", value)
+    found = await asyncio.gather(*(direct.get("key") for _ in range(3)))
+    assert found == [value] * 3
+    assert await direct.echo("mine") == b"mine"
+
+
+async def test_what_is_no_value_is_read_as_ever(direct: DirectRedis, redis_client: Redis) -> None:
+    redis_client.rpush("list", "one")
+    await direct.echo("connects")
+    assert await direct.get("nothing") is None
+    with pytest.raises(ResponseError, match="WRONGTYPE"):
+        await direct.get("list")
+    assert await direct.echo("mine") == b"mine"
+
+
+async def test_a_large_value_that_nobody_waits_for_any_more_is_not_the_next_ones(
+    direct: DirectRedis, redis_client: Redis
+) -> None:
+    redis_client.set("key", b"x" * 50_000_000)
+    await direct.echo("connects")
+    reading = asyncio.create_task(direct.get("key"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert reading.cancelled()
+    assert await direct.echo("mine") == b"mine"
+
+
+async def test_a_large_value_that_is_cut_short_is_none(
+    direct: DirectRedis, redis_client: Redis
+) -> None:
+    redis_client.set("key", b"x" * 50_000_000)
+    own = await direct.client_id()
+    reading = asyncio.create_task(direct.get("key"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    redis_client.client_kill_filter(_id=str(own))
+    with pytest.raises(RedisConnectionError):
+        await reading
     assert await direct.echo("mine") == b"mine"
 
 
