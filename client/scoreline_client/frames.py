@@ -48,7 +48,9 @@ async def predict_frame(
         async with aclosing(found):
             async for _, answer in found:
                 answers.append(answer)
-    tables = [arrow.ipc.open_stream(answer.body).read_all() for answer in answers]
+    from scoreline_client.arrow_stream import read_stream
+
+    tables = [read_stream(answer.body) for answer in answers]
     result = arrow.concat_tables(tables).to_pandas()
     result.index = frame.index
     return result
@@ -68,10 +70,9 @@ def _encode(arrow: ModuleType, frame: pd.DataFrame) -> Any:
         raise RequestRefused(
             Code.TYPE, f"the frame has a column of mixed or unsupported type: {error}"
         ) from error
-    sink = arrow.BufferOutputStream()
-    with arrow.ipc.new_stream(sink, batch.schema) as writer:
-        writer.write_table(batch)
-    return sink.getvalue().to_pybytes()
+    from scoreline_client.arrow_stream import write_stream
+
+    return write_stream(batch).to_pybytes()
 
 
 def _check(frame: pd.DataFrame) -> None:
@@ -91,6 +92,6 @@ def _arrow() -> ModuleType:
             __import__(package)
         except ImportError as error:
             raise MissingDependency("predict_frame", package, "frames") from error
-    import pyarrow.ipc
+    import pyarrow
 
     return pyarrow  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.records import Checked, frame_of_columns, missing_column
+from scoreline_client.arrow_stream import read_stream, write_stream
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_tasks.answers import all_problems, output_table, particulars, rules_of, warned
@@ -28,9 +29,6 @@ def score_arrow(
     scored = score_frame(loaded, checked.frame)
     problems = all_problems(checked, scored)
     answer = output_table(table.num_rows, checked, scored, problems, loaded, options)
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, answer.schema) as writer:
-        writer.write_table(answer)
 
     def position(row: int) -> dict[str, int]:
         return {"row": options.first_row + row}
@@ -38,7 +36,7 @@ def score_arrow(
     return CodecResult(
         records=table.num_rows,
         rejected=count_codes(problems.values()),
-        body=sink.getvalue(),
+        body=write_stream(answer),
         problems=particulars(problems, options.problems, position),
         warned=warned(checked, loaded, position),
     )
@@ -51,9 +49,7 @@ def read_table(body: bytes) -> Any:
         RequestProblem: E_ARROW_INVALID or E_EMPTY_REQUEST.
     """
     try:
-        table = pa.ipc.open_stream(body).read_all()
-        # Arrow reads buffers without looking; a corrupt one would end this process.
-        table.validate(full=True)
+        table = read_stream(body)
         _ = table.column_names
     # A damaged column name is a UnicodeDecodeError.
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:

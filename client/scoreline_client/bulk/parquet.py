@@ -46,6 +46,7 @@ class ParquetReader:
         self._options = options
         self._wants_problems = wants_problems
         self._arrow = _arrow()
+        self._stream = _stream()
         if source.raw.facts is None or source.compression or target == STANDARD:
             message = (
                 "Parquet is read and written out of order: name files, and not compressed ones"
@@ -100,17 +101,17 @@ class ParquetReader:
     def written(self, piece: Piece, answer: Answer) -> Written:
         """The rows with their answers, as an Arrow stream behind its length."""
         arrow = self._arrow
-        answered = arrow.ipc.open_stream(answer.body).read_all()
+        answered = self._stream.read_stream(answer.body)
         kept = arrow.Table.from_batches([piece.context])
         columns = [*kept.columns, *(answered.column(name) for name in self._columns.answers)]
         table = arrow.table(columns, names=list(self._columns.names))
-        data = _encoded(arrow, table)
+        data = self._stream.write_stream(table).to_pybytes()
         size = _LENGTH.pack(len(data))
         return Written(size + data, answer.rejected, answer.problems, answer.warned)
 
     def records(self, piece: Piece, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
         """The rows as Python's values."""
-        answered = self._arrow.ipc.open_stream(answer.body).read_all().to_pylist()
+        answered = self._stream.read_stream(answer.body).to_pylist()
         said = predictions_from(answered, self._described, answer.problems, piece.start.row)
         return list(zip(piece.context.to_pylist(), said, strict=True))
 
@@ -118,7 +119,7 @@ class ParquetReader:
         """Make row groups out of the part."""
         arrow = self._arrow
         schema = self._schema()
-        for table in _streams(arrow, part):
+        for table in _streams(part):
             schema = arrow.unify_schemas([schema, table.schema], promote_options="permissive")
         with arrow.parquet.ParquetWriter(final, schema) as writer:
             for table in _groups(arrow, part, schema):
@@ -138,7 +139,7 @@ class ParquetReader:
             first_row=at + 1,
         )
         return Piece(
-            body=_encoded(self._arrow, needed),
+            body=self._stream.write_stream(needed).to_pybytes(),
             codec=Codec.ARROW,
             count=count,
             start=Place(at, at + 1, 0),
@@ -181,24 +182,17 @@ def _rows_at_once(group: Any) -> int:
     return int(min(MOST_ROWS, max(FEWEST_ROWS, PIECE_BYTES // row_bytes)))
 
 
-def _encoded(arrow: Any, table: Any) -> bytes:
-    sink = arrow.BufferOutputStream()
-    with arrow.ipc.new_stream(sink, table.schema) as writer:
-        writer.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _streams(arrow: Any, part: Path) -> Iterator[Any]:
+def _streams(part: Path) -> Iterator[Any]:
     with part.open("rb") as file:
         while length := file.read(_LENGTH.size):
             data = file.read(_LENGTH.unpack(length)[0])
-            yield arrow.ipc.open_stream(data).read_all()
+            yield _stream().read_stream(data)
 
 
 def _groups(arrow: Any, part: Path, schema: Any) -> Iterator[Any]:
     """Tables that are large enough for a row group."""
     waiting: list[Any] = []
-    for table in _streams(arrow, part):
+    for table in _streams(part):
         waiting.append(table.cast(schema))
         rows = sum(one.num_rows for one in waiting)
         if rows >= GROUP_ROWS or sum(one.nbytes for one in waiting) >= GROUP_BYTES:
@@ -211,8 +205,13 @@ def _groups(arrow: Any, part: Path, schema: Any) -> Iterator[Any]:
 def _arrow() -> Any:
     try:
         import pyarrow
-        import pyarrow.ipc
         import pyarrow.parquet
     except ImportError as error:
         raise MissingDependency("a Parquet file", "pyarrow", "frames") from error
     return pyarrow
+
+
+def _stream() -> Any:
+    from scoreline_client import arrow_stream
+
+    return arrow_stream
