@@ -18,6 +18,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.records.arrays import at_once
+from scoreline_artifacts.records.plain import frame_of_plain
 from scoreline_artifacts.records.problems import (
     NO_RULES,
     Checked,
@@ -58,6 +59,9 @@ def frame_of_records(
         return _record_by_record(records, schema, rules, reading)
     if set(map(type, records)) - {dict}:
         return _record_by_record(records, schema, rules, reading)
+    plain = frame_of_plain(columns, len(records), schema) if reading is None else None
+    if plain is not None:
+        return Checked(plain, None, [], [])
     return frame_of_columns(columns, len(records), schema, rules=rules, reading=reading)
 
 
