@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 REPEATS = 5
-LONG_REPEATS = 3
 WIDE_ROWS, TEXT_ROWS, MANY_ROWS = 50_000, 200_000, 10 * MILLION
 SCRIPT = "a pandas script"
 
@@ -112,7 +111,7 @@ def _long(stage: Stage) -> list[Row]:
     sources = {rows: repeated(million_rows(), rows) for rows in (MILLION, MANY_ROWS)}
     runs: dict[int, list[_Long]] = {MILLION: [], MANY_ROWS: []}
     _run(stage, sources[MILLION])
-    for _ in range(LONG_REPEATS):
+    for _ in range(REPEATS):
         for rows, source in sources.items():
             runs[rows].append(_run(stage, source))
     few, many = runs[MILLION], runs[MANY_ROWS]

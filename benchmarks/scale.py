@@ -16,7 +16,7 @@ from scoreline_client.fleet import read_reports
 from scoreline_client.keys import Keys
 from scoreline_tasks.sample_rows import records
 
-REPEATS = 3
+REPEATS = 5
 BACKLOGS = (10_000, 100_000, 1_000_000)
 ANSWERS = 50_000
 WARM_UP = 5_000

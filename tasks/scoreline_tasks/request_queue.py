@@ -115,8 +115,7 @@ class RequestQueue:
 
     def finish(self, finished: Sequence[Finished]) -> int:
         """Give requests their answers; returns for how many this was the first answer."""
-        won, _ = self._finish_and(finished, [])
-        return won
+        return self._finish_and(finished, [])[0] if finished else 0
 
     def look_at(self, chunk: Entry, now_ms: int) -> tuple[int, bool]:
         """How many entries of its lane are not finished, and whether its job's client is gone."""

@@ -100,16 +100,16 @@ def _failed(error: Exception, first: int, count: int) -> Scored:
 
 def _unusable(outputs: Scores, first: int) -> dict[int, Problem]:
     """NaN and infinity are no answers; a row that got one has an error instead."""
-    bad = np.zeros(len(outputs.values), dtype=bool)
+    bad: set[int] = set()
     for array in (outputs.values, outputs.probabilities):
         if array is not None and array.dtype.kind == "f":
             finite = np.isfinite(array)
             if not finite.all():
-                bad |= ~(finite if array.ndim == 1 else finite.all(axis=1))
+                bad.update(np.nonzero(~finite)[0].tolist())
     message = "the pipeline answered with NaN or infinity for this record"
     return {
         first + row: Problem(first + row, Code.MODEL_OUTPUT.value, message, None, None)
-        for row in np.flatnonzero(bad).tolist()
+        for row in sorted(bad)
     }
 
 

@@ -46,9 +46,9 @@ def frame_of_plain(
         if values is None:
             return None
         blocks.append((values, part.places))
-    # A view has its own name, should a pipeline give it one.
-    names = plan.names.view()
-    return create_dataframe_from_blocks(blocks, index=pd.RangeIndex(count), columns=names)
+    # Views have their own names, should a pipeline give them some.
+    names, rows = plan.names.view(), _rows(count).view()
+    return create_dataframe_from_blocks(blocks, index=rows, columns=names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,11 @@ class _Key:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _Key) and self.schema is other.schema
+
+
+@lru_cache(maxsize=MOST_RECORDS)
+def _rows(count: int) -> pd.RangeIndex:
+    return pd.RangeIndex(count)
 
 
 @lru_cache(maxsize=256)
