@@ -49,7 +49,6 @@ SEVERAL_REQUESTS = ONE_REQUEST | {
     "xreadgroup": 3,
     "xadd": 64,
     "xack": 64,
-    "xdel": 64,
     "set": 64,
     "rpush": 64,
 }

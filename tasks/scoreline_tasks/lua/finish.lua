@@ -14,14 +14,14 @@
 -- new requests, but it must still take the answers to those that it has.
 local won = 0
 local tracked = redis.call('EXISTS', KEYS[2]) == 1
-local replied = {}
+local replied, finished = {}, {}
 local arg = 3
 for key = 3, #KEYS, 2 do
   local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
   arg = arg + 4
   local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
   if there and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
-    redis.call('XDEL', KEYS[1], entry)
+    finished[#finished + 1] = entry
     if tracked then redis.call('HDEL', KEYS[2], id) end
     if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then
       won = won + 1
@@ -34,6 +34,7 @@ for key = 3, #KEYS, 2 do
     end
   end
 end
+if #finished > 0 then redis.call('XDEL', KEYS[1], unpack(finished)) end
 for reply, _ in pairs(replied) do
   redis.call('PEXPIRE', reply, ARGV[2])
 end
