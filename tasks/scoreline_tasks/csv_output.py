@@ -171,8 +171,8 @@ def _binary(offsets: npt.NDArray[np.int32], data: bytes) -> Any:
 
 
 def _without_delimiter(texts: Any) -> Any:
-    offsets = offsets_of(texts)
-    return slices_of(bytes_of(texts), offsets[:-1] + 1 - offsets[0], offsets[1:] - offsets[0])
+    places = offsets_of(texts) - offsets_of(texts)[0]
+    return slices_of(bytes_of(texts), places[:-1] + 1, places[1:]).view(pa.binary())
 
 
 def _delimiter(chunk: CsvChunk) -> Any:

@@ -195,3 +195,68 @@ def test_a_file_without_a_line_end_at_its_end_gets_one() -> None:
 def test_comments_are_no_rows() -> None:
     result = _score("#,,\n7,2,x\n# 7\n", comment="#")
     assert (result.records, bytes(result.body)) == (1, b"7,2,x,0,0.25,0.75,\n")
+
+
+class Floats:
+    """Says what it is given."""
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return frame["a"].to_numpy()
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        ("1", "1.0"),
+        ("-0.5", "-0.5"),
+        ("1e-7", "1e-7"),
+        ("1e16", "1e16"),
+        ("0.1", "0.1"),
+        ("1e300", "1e300"),
+    ],
+)
+def test_numbers_are_written_as_json_has_them(number: str, written: str) -> None:
+    loaded = LoadedVersion.of(Floats(), "floats", 1, Schema.infer(TRAINING[["a"]]))
+    chunk = CsvChunk(columns=["a"], first_row=1, first_line=1)
+    body = bytes(score_csv_chunk(chunk.encode(f"{number}\n2.5\n".encode()), loaded).body)
+    assert body.decode().replace("1e+", "1e") == f"{number},{written},\n2.5,2.5,\n"
+
+
+@pytest.mark.parametrize(
+    ("delimiter", "decimal", "shares"),
+    [
+        (",", ".", "0.25,0.75"),
+        (";", ",", "0,25;0,75"),
+        ("\t", ".", "0.25\t0.75"),
+        (",", ",", '"0,25","0,75"'),
+    ],
+)
+def test_numbers_are_written_in_the_way_of_the_file(
+    delimiter: str, decimal: str, shares: str
+) -> None:
+    rows = [delimiter.join(("p", value, "x")) for value in ("9", "", "2")]
+    found = bytes(_score("\n".join(rows), delimiter=delimiter, decimal=decimal).body).decode()
+    first, bad, last = found.splitlines()
+    assert first == f"{rows[0]}{delimiter}1{delimiter}{shares}{delimiter}"
+    assert last == f"{rows[2]}{delimiter}0{delimiter}{shares}{delimiter}"
+    *nothing, error = next(csv.reader([bad], delimiter=delimiter))[len(COLUMNS) :]
+    assert nothing == ["", "", ""]
+    assert error.startswith("E_NULL")
+
+
+@pytest.mark.parametrize("rows", ["p,9,x\nq,2,y\n", "p,9,x\nq,,y\n\nr,2,x", "p,,x\n"])
+def test_answers_alone_begin_their_lines(rows: str) -> None:
+    whole = _output(rows)
+    assert _output(rows, columns_out=[]) == [row[len(COLUMNS) :] for row in whole]
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+@pytest.mark.parametrize(
+    "rows", [["p,9,x", "q,10,x"], ["p,9,x", "", "q,10,x"], ['"p\n",9,x', "q,10,x"]]
+)
+def test_what_is_warned_of_has_its_line(rows: list[str], end: str) -> None:
+    text = end.join((*rows, ""))
+    (found,) = _score(text, out_of_range=Policy.WARN).warned
+    (example,) = found["examples"]
+    assert example["row"] == 12
+    assert example["line"] == 21 + text[: text.index("q")].count("\n")
