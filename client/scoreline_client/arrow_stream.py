@@ -15,6 +15,8 @@ import pyarrow.ipc
 
 SMALL_BYTES = 1 << 16
 """Tables that are smaller travel as they are."""
+MOST_NULLS = 1 << 24
+"""Values of columns that travelled as none; they cost a stream nothing, and who reads it memory."""
 _TYPE = b"scoreline:type"
 _SIGNED = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
@@ -75,15 +77,22 @@ def _holds(kind: Any, number: int) -> bool:
 
 def _widened(table: Any) -> Any:
     columns, fields = [], []
+    nulls = 0
     for field, column in zip(table.schema, table.columns, strict=True):
         said = dict(field.metadata or {})
         name = said.pop(_TYPE, None)
         if name is not None:
             kind = _KNOWN.get(name.decode())
-            if kind is None:
-                raise pa.ArrowInvalid(f"a field says that its type is {name!r}")
+            nulls += len(column) if field.type == pa.null() else 0
+            if kind is None or not _is_narrower(field.type, kind) or nulls > MOST_NULLS:
+                raise pa.ArrowInvalid(f"{len(column)} values of {field.type} cannot be {name!r}")
             column = column.cast(kind)
             field = field.with_type(kind).with_metadata(said or None)
         columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
+
+
+def _is_narrower(kind: Any, wide: Any) -> bool:
+    whole = [widths for widths in (_SIGNED, _UNSIGNED) if kind in widths and wide in widths]
+    return kind == pa.null() or (bool(whole) and bool(kind.bit_width <= wide.bit_width))

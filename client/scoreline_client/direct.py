@@ -86,7 +86,9 @@ class _Value(asyncio.BufferedProtocol):
         self._transport.set_protocol(self._usual)
         if value is None and self._filled and not self._is_begun:
             self._usual.data_received(bytes(self._data[: self._filled]))
-        self._done.set_result(value)
+        # Who waited may have been sent away in this very turn of the loop.
+        if not self._done.done():
+            self._done.set_result(value)
 
 
 @contextmanager

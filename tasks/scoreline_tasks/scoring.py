@@ -102,15 +102,27 @@ def _unusable(outputs: Scores, first: int) -> dict[int, Problem]:
     """NaN and infinity are no answers; a row that got one has an error instead."""
     bad: set[int] = set()
     for array in (outputs.values, outputs.probabilities):
-        if array is not None and array.dtype.kind == "f":
-            finite = np.isfinite(array)
-            if not finite.all():
-                bad.update(np.nonzero(~finite)[0].tolist())
+        finite = None if array is None else _finite(array)
+        if finite is not None and not finite.all():
+            bad.update(np.nonzero(~finite)[0].tolist())
     message = "the pipeline answered with NaN or infinity for this record"
     return {
         first + row: Problem(first + row, Code.MODEL_OUTPUT.value, message, None, None)
         for row in sorted(bad)
     }
+
+
+def _finite(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
+    """What is neither NaN nor infinite; None if nothing in it could be."""
+    if array.dtype.kind == "f":
+        return np.asarray(np.isfinite(array))
+    if array.dtype != object:
+        return None
+    values = array.ravel().tolist()
+    if not any(issubclass(kind, (float, np.floating)) for kind in set(map(type, values))):
+        return None
+    finite = [not isinstance(one, (float, np.floating)) or np.isfinite(one) for one in values]
+    return np.array(finite, dtype=bool).reshape(array.shape)
 
 
 def _join(parts: list[Scored]) -> Scored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.direct import DirectRedis
+from scoreline_client.direct import DirectRedis, _Value
 from scoreline_tasks.line import Line
 
 pytestmark = pytest.mark.integration
@@ -72,14 +73,28 @@ async def test_what_is_no_value_is_read_as_ever(direct: DirectRedis, redis_clien
     assert await direct.echo("mine") == b"mine"
 
 
+@pytest.fixture
+def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
+    """Set when the first part of a large value has come."""
+    event = asyncio.Event()
+    begin = _Value._begin
+
+    def noted(value: _Value) -> None:
+        begin(value)
+        if value._is_begun:
+            event.set()
+
+    monkeypatch.setattr(_Value, "_begin", noted)
+    return event
+
+
 async def test_a_large_value_that_nobody_waits_for_any_more_is_not_the_next_ones(
-    direct: DirectRedis, redis_client: Redis
+    direct: DirectRedis, redis_client: Redis, begun: asyncio.Event
 ) -> None:
     redis_client.set("key", b"x" * 50_000_000)
     await direct.echo("connects")
     reading = asyncio.create_task(direct.get("key"))
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await begun.wait()
     reading.cancel()
     await asyncio.wait([reading])
     assert reading.cancelled()
@@ -87,17 +102,30 @@ async def test_a_large_value_that_nobody_waits_for_any_more_is_not_the_next_ones
 
 
 async def test_a_large_value_that_is_cut_short_is_none(
-    direct: DirectRedis, redis_client: Redis
+    direct: DirectRedis, redis_client: Redis, begun: asyncio.Event
 ) -> None:
     redis_client.set("key", b"x" * 50_000_000)
     own = await direct.client_id()
     reading = asyncio.create_task(direct.get("key"))
-    for _ in range(5):
-        await asyncio.sleep(0)
+    await begun.wait()
     redis_client.client_kill_filter(_id=str(own))
     with pytest.raises(RedisConnectionError):
         await reading
     assert await direct.echo("mine") == b"mine"
+
+
+async def test_a_reply_that_comes_as_its_caller_goes_is_no_failure(
+    direct: DirectRedis, redis_client: Redis, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_client.set("key", "small")
+    await direct.echo("connects")
+    reading = asyncio.create_task(direct.get("key"))
+    await asyncio.sleep(0)
+    time.sleep(0.05)  # noqa: ASYNC251 - the reply is there when the loop looks next
+    reading.cancel()
+    await asyncio.wait([reading])
+    assert await direct.echo("mine") == b"mine"
+    assert not caplog.records
 
 
 async def test_a_command_without_a_reply_ends(

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +70,30 @@ def test_nan_is_no_answer() -> None:
     scored = _score([1.0, 0.0, 2.0], Regressor())
     assert {row: error.code for row, error in scored.errors.items()} == {1: "E_MODEL_OUTPUT"}
     assert scored.values[[0, 2]].tolist() == [1.0, 0.5]
+
+
+class Objects:
+    """Answers as Python's objects: numbers, text, or lists of them."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = answers
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        return np.array(self.answers, dtype=object)
+
+
+@pytest.mark.parametrize(
+    ("answers", "bad"),
+    [
+        ([np.inf, 1.5, "x"], {0}),
+        (["a", "b", "c"], set()),
+        ([1, np.float32("nan"), None], {1}),
+        ([[1.0, 2.0], [1.0, np.nan], ["x", 1]], {1}),
+    ],
+)
+def test_nan_among_objects_is_no_answer(answers: list[Any], bad: set[int]) -> None:
+    scored = _score([1.0, 2.0, 3.0], Objects(*answers))
+    assert set(scored.errors) == bad
 
 
 class Short:

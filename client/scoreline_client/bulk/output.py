@@ -197,7 +197,10 @@ class PartFile:
         """Go on behind the first `length` bytes."""
         self._file = path.open("ab", buffering=0)
         self._file.truncate(length)
-        self._unsynced = 0
+        self._length = self._synced = length
+        self._asked = length
+        """How long it was when it was last to be brought to the disk."""
+        self._error: OSError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoreline-sync")
         self._syncing: Future[None] | None = None
 
@@ -205,30 +208,44 @@ class PartFile:
         """Append some of the bytes; returns how many.
 
         Raises:
-            OSError: these or earlier ones cannot be written.
+            OSError: these cannot be written, or earlier ones did not reach the disk.
         """
+        self._check()
         count = self._file.write(data)
-        self._unsynced += count
-        if self._unsynced >= SYNC_BYTES and (self._syncing is None or self._syncing.done()):
-            self._check()
-            self._unsynced = 0
-            self._syncing = self._thread.submit(os.fsync, self._file.fileno())
+        self._length += count
+        is_busy = self._syncing is not None and not self._syncing.done()
+        if self._length - self._asked >= SYNC_BYTES and not is_busy:
+            self._asked = self._length
+            self._syncing = self._thread.submit(self._sync, self._length)
         return count
 
     def close(self) -> None:
-        """Close the file.
+        """Close the file. What comes behind bytes that did not reach the disk is cut off first, so
+        that a run goes on before it.
 
         Raises:
-            OSError: something did not reach the disk. The system says so only once.
+            OSError: there were such bytes.
         """
-        self._thread.shutdown()
-        self._file.close()
+        try:
+            self._thread.shutdown()
+        finally:
+            if not self._file.closed:
+                if self._error is not None:
+                    self._file.truncate(self._synced)
+                self._file.close()
         self._check()
 
+    def _sync(self, length: int) -> None:
+        try:
+            os.fsync(self._file.fileno())
+            self._synced = length
+        except OSError as error:
+            # The system says so only once.
+            self._error = error
+
     def _check(self) -> None:
-        syncing, self._syncing = self._syncing, None
-        if syncing is not None:
-            syncing.result()
+        if self._error is not None:
+            raise self._error
 
 
 def standard_output() -> Any:
