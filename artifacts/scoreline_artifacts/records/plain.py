@@ -1,7 +1,7 @@
 """The shortest way for the plainest records: whole numbers and numbers, such as training had.
 
 Their frame is made of one block of memory for each type, as pandas would arrange it when a pipeline
-looks at it first. For a lone record that is a fifth of what columns made one by one take. Whatever is
+looks at it first. For a lone record that is a third of what columns made one by one take. Whatever is
 anything else goes the way of all records (`frames`), which says the same.
 """
 

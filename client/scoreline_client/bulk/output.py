@@ -197,9 +197,8 @@ class PartFile:
         """Go on behind the first `length` bytes."""
         self._file = path.open("ab", buffering=0)
         self._file.truncate(length)
-        self._length = self._synced = length
-        self._asked = length
-        """How long it was when it was last to be brought to the disk."""
+        self._synced = self._asked = length
+        """How much of it is on the disk; and how long it was when it was last to be brought there."""
         self._error: OSError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoreline-sync")
         self._syncing: Future[None] | None = None
@@ -212,11 +211,11 @@ class PartFile:
         """
         self._check()
         count = self._file.write(data)
-        self._length += count
+        length = self._file.tell()
         is_busy = self._syncing is not None and not self._syncing.done()
-        if self._length - self._asked >= SYNC_BYTES and not is_busy:
-            self._asked = self._length
-            self._syncing = self._thread.submit(self._sync, self._length)
+        if length - self._asked >= SYNC_BYTES and not is_busy:
+            self._asked = length
+            self._syncing = self._thread.submit(self._sync, length)
         return count
 
     def close(self) -> None:
