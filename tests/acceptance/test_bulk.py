@@ -24,7 +24,8 @@ from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
-ROWS = 1_000_000
+ROWS = 3_000_000
+"""Some fifty pieces: more than are written before a busy machine notices where a run is."""
 EVERY = 200_000
 """One row in so many is rejected."""
 
@@ -76,6 +77,13 @@ class Command:
                 return True
             time.sleep(0.001)
         return False
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let the run wait where it is."""
+        self.process.send_signal(signal.SIGSTOP)
+        yield
+        self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> tuple[int, str]:
         """Wait for its exit code, and what it said on stderr."""
@@ -135,10 +143,12 @@ def test_workers_and_a_server_that_are_killed_cost_no_row(
     command = Command(source, target)
     assert command.runs_until(3)
     children_of(first)[0].kill()
-    assert command.runs_until(command.marks() + 3)
+    assert command.runs_until(command.marks() + 3), command.end()
     kill_group(first)
-    fleet.start_worker(processes=2)
-    assert command.runs_until(command.marks() + 3)
+    # Otherwise new workers may be done with the file before it is known that they are there.
+    with command.paused():
+        fleet.start_worker(processes=2)
+    assert command.runs_until(command.marks() + 3), command.end()
     with _killed_and_restarted(server):
         code, said = command.end()
         if code == 3:  # it had given up waiting for the server
