@@ -109,6 +109,8 @@ def wait_until_reporting(
 ) -> list[fleet.ProcessReport]:
     """Wait until that many processes of a worker report, and all of them serve `model` if given.
 
+    Reports of others do not count, nor those that stay for some seconds of workers that were killed.
+
     Raises:
         WorkerEnded: it ended instead.
         WorkerSilent: time is up.
@@ -118,12 +120,17 @@ def wait_until_reporting(
         if child.poll() is not None:
             raise WorkerEnded(child.returncode)
         reports = fleet.read_reports(redis, keys)
-        meant = [report for report in reports if report.scores]
+        meant = [report for report in reports if report.scores and _is_of(child, report)]
         serving = [report for report in meant if model is None or _serves(report, model)]
         if len(serving) >= processes and len(serving) == len(meant):
             return meant
         time.sleep(0.05)
     raise WorkerSilent(timeout_s)
+
+
+def _is_of(child: subprocess.Popen[bytes], report: fleet.ProcessReport) -> bool:
+    main = report.parent or report.name
+    return main.endswith(f"/{child.pid}")
 
 
 def _serves(report: fleet.ProcessReport, model: str) -> bool:

@@ -145,7 +145,7 @@ def test_workers_and_a_server_that_are_killed_cost_no_row(
     children_of(first)[0].kill()
     assert command.runs_until(command.marks() + 3), command.end()
     kill_group(first)
-    # Otherwise new workers may be done with the file before it is known that they are there.
+    # Without a worker it gives up after a while; with new ones it may be done before that is known.
     with command.paused():
         fleet.start_worker(processes=2)
     assert command.runs_until(command.marks() + 3), command.end()

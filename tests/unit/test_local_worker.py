@@ -1,0 +1,74 @@
+"""Waiting for a worker that was just started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import pytest
+from fakeredis import FakeRedis
+
+from scoreline_client.fleet import ProcessReport, send_report
+from scoreline_client.keys import Keys
+from scoreline_tasks.local_worker import WorkerEnded, WorkerSilent, wait_until_reporting
+
+KEYS = Keys("q")
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that stays until it is killed."""
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        yield process
+        process.kill()
+
+
+def report(redis: FakeRedis, name: str, parent: str | None = None, children: int = 0) -> None:
+    now = time.time()
+    send_report(
+        redis,
+        KEYS,
+        ProcessReport(
+            name=name,
+            host="h",
+            pid=int(name.rpartition("/")[2]),
+            parent=parent,
+            children=children,
+            started_at=now,
+            reported_at=now,
+        ),
+    )
+
+
+def test_the_children_of_a_worker_count(child: subprocess.Popen[bytes]) -> None:
+    redis = FakeRedis()
+    main = f"worker@h/{child.pid}"
+    report(redis, main, children=2)
+    report(redis, "worker@h/1", parent=main)
+    report(redis, "worker@h/2", parent=main)
+    found = wait_until_reporting(child, redis, KEYS, processes=2, timeout_s=5)
+    assert {one.pid for one in found} == {1, 2}
+
+
+def test_a_worker_without_children_counts_itself(child: subprocess.Popen[bytes]) -> None:
+    redis = FakeRedis()
+    report(redis, f"worker@h/{child.pid}")
+    (found,) = wait_until_reporting(child, redis, KEYS, timeout_s=5)
+    assert found.pid == child.pid
+
+
+def test_what_a_killed_worker_left_is_not_taken_for_it(child: subprocess.Popen[bytes]) -> None:
+    redis = FakeRedis()
+    report(redis, f"worker@h/{child.pid + 1}", children=1)
+    report(redis, "worker@h/1", parent=f"worker@h/{child.pid + 1}")
+    with pytest.raises(WorkerSilent):
+        wait_until_reporting(child, redis, KEYS, timeout_s=0.2)
+
+
+def test_a_worker_that_ends_is_not_waited_for(child: subprocess.Popen[bytes]) -> None:
+    child.kill()
+    child.wait()
+    with pytest.raises(WorkerEnded, match="exit code -9"):
+        wait_until_reporting(child, FakeRedis(), KEYS, timeout_s=5)
