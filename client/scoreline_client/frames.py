@@ -64,15 +64,37 @@ def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _encode(arrow: ModuleType, frame: pd.DataFrame) -> Any:
-    try:
-        batch = arrow.Table.from_pandas(frame, preserve_index=False, nthreads=1)
-    except (arrow.ArrowInvalid, arrow.ArrowTypeError, arrow.ArrowNotImplementedError) as error:
-        raise RequestRefused(
-            Code.TYPE, f"the frame has a column of mixed or unsupported type: {error}"
-        ) from error
     from scoreline_client.arrow_stream import write_stream
 
-    return write_stream(batch).to_pybytes()
+    refusals = (
+        arrow.ArrowInvalid,
+        arrow.ArrowTypeError,
+        arrow.ArrowNotImplementedError,
+        OverflowError,
+        UnicodeEncodeError,
+    )
+    try:
+        return write_stream(_table(arrow, frame)).to_pybytes()
+    except refusals as error:
+        for name in frame.columns:
+            try:
+                _table(arrow, frame[[name]])
+            except refusals as cause:
+                raise _unsendable(str(name), cause) from error
+        raise
+
+
+def _table(arrow: ModuleType, frame: pd.DataFrame) -> Any:
+    return arrow.Table.from_pandas(frame, preserve_index=False, nthreads=1)
+
+
+def _unsendable(column: str, cause: Exception) -> RequestRefused:
+    return RequestRefused(
+        Code.TYPE,
+        f"column {column!r} cannot be sent: {cause}. Give it values of one type: numbers of at most "
+        "64 bits, text, booleans or times",
+        column,
+    )
 
 
 def _check(frame: pd.DataFrame) -> None:

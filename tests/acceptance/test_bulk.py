@@ -82,8 +82,10 @@ class Command:
     def paused(self) -> Iterator[None]:
         """Let the run wait where it is."""
         self.process.send_signal(signal.SIGSTOP)
-        yield
-        self.process.send_signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
 
     def end(self) -> tuple[int, str]:
         """Wait for its exit code, and what it said on stderr."""

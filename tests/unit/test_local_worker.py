@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -25,50 +24,49 @@ def child() -> Iterator[subprocess.Popen[bytes]]:
         process.kill()
 
 
-def report(redis: FakeRedis, name: str, parent: str | None = None, children: int = 0) -> None:
-    now = time.time()
-    send_report(
-        redis,
-        KEYS,
-        ProcessReport(
-            name=name,
-            host="h",
-            pid=int(name.rpartition("/")[2]),
-            parent=parent,
-            children=children,
-            started_at=now,
-            reported_at=now,
-        ),
-    )
+@pytest.fixture
+def redis() -> Iterator[FakeRedis]:
+    with FakeRedis() as client:
+        yield client
 
 
-def test_the_children_of_a_worker_count(child: subprocess.Popen[bytes]) -> None:
-    redis = FakeRedis()
-    main = f"worker@h/{child.pid}"
-    report(redis, main, children=2)
-    report(redis, "worker@h/1", parent=main)
-    report(redis, "worker@h/2", parent=main)
+def report(redis: FakeRedis, pid: int, parent: str | None = None, children: int = 0) -> None:
+    own = ProcessReport(
+        name=f"worker@h/{pid}", host="h", pid=pid, started_at=0.0, reported_at=0.0,
+        parent=parent, children=children,
+    )  # fmt: skip
+    send_report(redis, KEYS, own)
+
+
+def test_the_children_of_a_worker_count(child: subprocess.Popen[bytes], redis: FakeRedis) -> None:
+    report(redis, child.pid, children=2)
+    report(redis, 1, parent=f"worker@h/{child.pid}")
+    report(redis, 2, parent=f"worker@h/{child.pid}")
     found = wait_until_reporting(child, redis, KEYS, processes=2, timeout_s=5)
     assert {one.pid for one in found} == {1, 2}
 
 
-def test_a_worker_without_children_counts_itself(child: subprocess.Popen[bytes]) -> None:
-    redis = FakeRedis()
-    report(redis, f"worker@h/{child.pid}")
+def test_a_worker_without_children_counts_itself(
+    child: subprocess.Popen[bytes], redis: FakeRedis
+) -> None:
+    report(redis, child.pid)
     (found,) = wait_until_reporting(child, redis, KEYS, timeout_s=5)
     assert found.pid == child.pid
 
 
-def test_what_a_killed_worker_left_is_not_taken_for_it(child: subprocess.Popen[bytes]) -> None:
-    redis = FakeRedis()
-    report(redis, f"worker@h/{child.pid + 1}", children=1)
-    report(redis, "worker@h/1", parent=f"worker@h/{child.pid + 1}")
+def test_what_a_killed_worker_left_is_not_taken_for_it(
+    child: subprocess.Popen[bytes], redis: FakeRedis
+) -> None:
+    report(redis, child.pid + 1, children=1)
+    report(redis, 1, parent=f"worker@h/{child.pid + 1}")
     with pytest.raises(WorkerSilent):
         wait_until_reporting(child, redis, KEYS, timeout_s=0.2)
 
 
-def test_a_worker_that_ends_is_not_waited_for(child: subprocess.Popen[bytes]) -> None:
+def test_a_worker_that_ends_is_not_waited_for(
+    child: subprocess.Popen[bytes], redis: FakeRedis
+) -> None:
     child.kill()
     child.wait()
     with pytest.raises(WorkerEnded, match="exit code -9"):
-        wait_until_reporting(child, FakeRedis(), KEYS, timeout_s=5)
+        wait_until_reporting(child, redis, KEYS, timeout_s=5)
