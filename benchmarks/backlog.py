@@ -9,8 +9,8 @@ import orjson
 from redis import Redis
 
 from benchmarks.stage import QUEUE
-from scoreline_client.keys import GROUP, Keys, Lane
-from scoreline_client.wire import Request
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import Request
 
 AT_ONCE = 10_000
 REPLACED_AT_ONCE = 1_000

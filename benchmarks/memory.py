@@ -27,7 +27,7 @@ from benchmarks.stage import Stage
 from scoreline_artifacts import Store, releases
 from scoreline_client import AsyncClient
 from scoreline_client.fleet import ProcessReport, announce_release, convergence, read_reports
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.local_worker import local_worker, wait_until_reporting
 from scoreline_tasks.memory import trim

@@ -15,7 +15,7 @@ from benchmarks.callers import steadily
 from benchmarks.files import million_rows, repeated
 from benchmarks.measures import Rate, Row, alone, at_least, at_most, times
 from benchmarks.stage import QUEUE, Stage
-from scoreline_client.keys import Keys, Lane
+from scoreline_client.protocol.keys import Keys, Lane
 
 REPEATS = 5
 ROWS = 3_000_000

@@ -13,7 +13,7 @@ from benchmarks.callers import tasks
 from benchmarks.measures import Row, alone, at_least, times
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client.fleet import read_reports
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.sample_rows import records
 
 REPEATS = 5

@@ -15,7 +15,7 @@ from redis import Redis
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading import LoadedVersion, load
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.children import running
 from scoreline_tasks.embedded import embedded_server
 from scoreline_tasks.local_worker import (

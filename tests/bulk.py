@@ -13,14 +13,14 @@ import pandas as pd
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client.bulk.options import BulkOptions
-from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
-from scoreline_client.bulk.scoring import score_file
 from scoreline_client.errors import QueueFull
-from scoreline_client.keys import Lane
+from scoreline_client.files.options import BulkOptions
+from scoreline_client.files.progress import BulkProgress, ScoreSummary
+from scoreline_client.files.run import score_file
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, ModelRef, Request
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport import Transport
-from scoreline_client.wire import Answer, ModelRef, Request
+from scoreline_client.transport.dispatcher import Transport
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.models import Models
 from scoreline_tasks.request_queue import Entry

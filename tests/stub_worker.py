@@ -11,8 +11,8 @@ from typing import Any
 import orjson
 from redis import Redis
 
-from scoreline_client.keys import GROUP, Keys, Lane
-from scoreline_client.wire import (
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import (
     INLINE_ANSWER_BYTES,
     Answer,
     Operation,

@@ -1,10 +1,7 @@
 """What a caller needs: `Client().predict("pima", {"preg": 6, …})`."""
 
-from scoreline_client.aio import AsyncClient
-from scoreline_client.bulk.check import FileReport
-from scoreline_client.bulk.options import BulkOptions, MaxErrors
-from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
-from scoreline_client.bulk.rows import ScoredRow
+from scoreline_client.async_client import AsyncClient
+from scoreline_client.client import Client
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import (
     EmptyRequest,
@@ -24,11 +21,14 @@ from scoreline_client.errors import (
     TooManyErrors,
     UnknownModel,
 )
+from scoreline_client.files.options import BulkOptions, MaxErrors
+from scoreline_client.files.profile import FileReport
+from scoreline_client.files.progress import BulkProgress, ScoreSummary
+from scoreline_client.files.rows import ScoredRow
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
 from scoreline_client.options import Policy, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.settings import ClientSettings
-from scoreline_client.sync import Client
 
 __all__ = [
     "AsyncClient",

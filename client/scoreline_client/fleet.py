@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import orjson
 
-from scoreline_client.keys import GROUP, Keys, Lane
-from scoreline_client.wire import WireError
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import WireError
 
 REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""

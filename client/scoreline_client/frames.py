@@ -8,17 +8,17 @@ from contextlib import aclosing
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from scoreline_client.bulk.in_time import answers_in_time
 from scoreline_client.codes import Code
 from scoreline_client.errors import EmptyRequest, MissingDependency, RequestRefused
-from scoreline_client.keys import Lane
-from scoreline_client.requests import raise_refusal
-from scoreline_client.wire import Answer, Codec, Request
+from scoreline_client.protocol.json_records import raise_refusal
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, Codec, Request
+from scoreline_client.transport.in_time import answers_in_time
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.aio import AsyncClient
+    from scoreline_client.async_client import AsyncClient
 
 SLICE_ROWS, SLICE_ROWS_AT_LEAST = 50_000, 2500
 SLICES_AT_LEAST = 4
@@ -48,7 +48,7 @@ async def predict_frame(
         async with aclosing(found):
             async for _, answer in found:
                 answers.append(answer)
-    from scoreline_client.arrow_stream import read_stream
+    from scoreline_client.protocol.arrow_tables import read_stream
 
     tables = [read_stream(answer.body) for answer in answers]
     result = arrow.concat_tables(tables).to_pandas()
@@ -64,7 +64,7 @@ def _slices(frame: pd.DataFrame) -> Iterator[pd.DataFrame]:
 
 
 def _encode(arrow: ModuleType, frame: pd.DataFrame) -> Any:
-    from scoreline_client.arrow_stream import write_stream
+    from scoreline_client.protocol.arrow_tables import write_stream
 
     refusals = (
         arrow.ArrowInvalid,

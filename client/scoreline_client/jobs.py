@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import JobLost, NoAnswer
-from scoreline_client.keys import GROUP
 from scoreline_client.predictions import Prediction
-from scoreline_client.requests import predictions_of
-from scoreline_client.wire import Answer, Status
+from scoreline_client.protocol.json_records import predictions_of
+from scoreline_client.protocol.keys import GROUP
+from scoreline_client.protocol.messages import Answer, Status
 
 if TYPE_CHECKING:
-    from scoreline_client.sync import Client
-    from scoreline_client.transport import Transport
+    from scoreline_client.client import Client
+    from scoreline_client.transport.dispatcher import Transport
 
 LOOK_EVERY_S = 0.02
 LOOK_AT_MOST_S = 0.5

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 import orjson
 
-from scoreline_client.wire import WireError, join_frame, split_frame
+from scoreline_client.protocol.messages import WireError, join_frame, split_frame
 
 _Options = TypeVar("_Options", bound="RequestOptions")
 

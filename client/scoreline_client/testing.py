@@ -19,10 +19,10 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Self
 
-from scoreline_client.aio import AsyncClient
+from scoreline_client.async_client import AsyncClient
+from scoreline_client.client import Client
 from scoreline_client.errors import MissingDependency
 from scoreline_client.settings import ClientSettings
-from scoreline_client.sync import Client
 
 IDLE_S = 0.001
 

@@ -14,7 +14,7 @@ from typing import Any
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
-from scoreline_client.wire import (
+from scoreline_client.protocol.messages import (
     Answer,
     Codec,
     ModelRef,

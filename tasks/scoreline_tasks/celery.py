@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from celery import Celery, signals
 from kombu.entity import Queue
 
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.hints import Hints
 from scoreline_tasks.pool import TaskPool, places
 from scoreline_tasks.process import WorkerProcess, served

@@ -1,7 +1,7 @@
 """What `scoreline check` says of records: each column as it is and as it should be; nothing is scored.
 
 A report speaks of one request. Those of all slices of a file are added up by the client
-(`scoreline_client.bulk.check`), so everything in it is a count, a smallest or largest, or a few examples.
+(`scoreline_client.files.profile`), so everything in it is a count, a smallest or largest, or a few examples.
 """
 
 from __future__ import annotations

@@ -8,9 +8,9 @@ import pyarrow as pa
 
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.records import Checked, frame_of_columns, missing_column
-from scoreline_client.arrow_stream import read_stream, write_stream
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.protocol.arrow_tables import read_stream, write_stream
 from scoreline_tasks.answers import all_problems, output_table, particulars, rules_of, warned
 from scoreline_tasks.scoring import CodecResult, RequestProblem, count_codes, score_frame
 from scoreline_tasks.text_values import coerced

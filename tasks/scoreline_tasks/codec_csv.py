@@ -14,7 +14,7 @@ from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.records import Checked, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
-from scoreline_client.wire import WireError
+from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.answers import all_problems, output_table, particulars, rules_of, warned
 from scoreline_tasks.csv_output import join_answers
 from scoreline_tasks.csv_plain import read_plain

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoreline_client.options import CsvChunk
-from scoreline_client.wire import WireError
+from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.csv_rows import Places, RowIndex
 
 _PAIRS = (b"\x81\x40", b"\xa4\x40", b"\xb0\xa1", b"\xa4\xa2")

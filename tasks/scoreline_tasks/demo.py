@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from scoreline_client.errors import RecordRejected, ScorelineError
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.children import running
 from scoreline_tasks.embedded import embedded_server
 from scoreline_tasks.local_worker import Surroundings, local_worker, scoreline, wait_until_reporting

@@ -7,7 +7,7 @@ from pathlib import Path
 from redis import Redis
 from rich.console import Console
 
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.embedded import (
     EmbeddedServerError,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from scoreline_client.codes import Code
-from scoreline_client.wire import Answer, Status
+from scoreline_client.protocol.messages import Answer, Status
 from scoreline_tasks.request_queue import Entry
 
 _DECODER = json.JSONDecoder()

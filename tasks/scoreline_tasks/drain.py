@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from scoreline_client.keys import Keys, Lane
+from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_tasks.batching import Batcher
 from scoreline_tasks.hints import Hints
 from scoreline_tasks.lease import Lease

@@ -13,7 +13,7 @@ import redis
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain

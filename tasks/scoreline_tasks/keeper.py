@@ -10,7 +10,7 @@ from typing import Any
 import redis
 from redis.exceptions import RedisError
 
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from redis import Redis
 
 from scoreline_client import fleet
 from scoreline_client.errors import MissingDependency, ScorelineError
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.children import running
 
 START_S = 60.0
@@ -71,7 +71,7 @@ def _place(given: Path | str | None) -> str | None:
 
 def scoreline(*arguments: str) -> list[str]:
     """A `scoreline` command of this very installation, as a program and its arguments."""
-    code = "import sys; from scoreline_client.cli import main; sys.exit(main())"
+    code = "import sys; from scoreline_client.cli.main import main; sys.exit(main())"
     return [sys.executable, "-c", code, *arguments]
 
 

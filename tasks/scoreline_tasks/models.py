@@ -33,7 +33,7 @@ from scoreline_artifacts.high_water import HighWater
 from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
-from scoreline_client.wire import ModelRef
+from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.forks import no_fork, renew_in_forks
 from scoreline_tasks.memory import trim
 from scoreline_tasks.refusals import Refusals

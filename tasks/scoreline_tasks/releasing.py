@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from scoreline_artifacts.releases import Release
 from scoreline_client import fleet
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.rollout import Rollout, follow, look
 

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.batching import Tally
 from scoreline_tasks.models import Models
 

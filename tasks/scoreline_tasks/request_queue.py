@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 from redis import Redis
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
-from scoreline_client.keys import GROUP, Keys, Lane
-from scoreline_client.wire import INLINE_ANSWER_BYTES, StoredNote
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import INLINE_ANSWER_BYTES, StoredNote
 from scoreline_tasks.line import Command, Line
 
 logger = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ import logging
 from collections.abc import Callable, Sequence
 
 from scoreline_client.codes import Code
-from scoreline_client.keys import Lane
-from scoreline_client.wire import Answer, WireError, decode_id, decode_reply_to
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, WireError, decode_id, decode_reply_to
 from scoreline_tasks.batching import Batcher, refuse
 from scoreline_tasks.dividing import crashed, joined, with_records
 from scoreline_tasks.isolation import Died, run_apart

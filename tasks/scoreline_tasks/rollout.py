@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from redis import Redis
 
 from scoreline_client import fleet
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 
 POLL_S = 0.05
 

@@ -10,7 +10,7 @@ import redis
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.high_water import HighWater
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain
 from scoreline_tasks.hints import Hints

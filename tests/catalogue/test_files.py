@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from backports import zstd
 
-from scoreline_client.bulk import compression
-from scoreline_client.cli import exit_code
+from scoreline_client.cli.main import exit_code
 from scoreline_client.errors import FileRefused, ScorelineError
+from scoreline_client.files import compression
 from tests.bulk import names_in, run
 
 HEADER = "id,a"

@@ -13,7 +13,7 @@ import pytest
 
 from scoreline_client.errors import FileRefused
 from scoreline_client.options import Policy, RequestOptions
-from scoreline_client.wire import Answer, Codec, Request
+from scoreline_client.protocol.messages import Answer, Codec, Request
 from tests.catalogue.visits import GOOD, HEADER, ROW, Doctor, Office, ask, post, row
 
 YES = ",yes,0.25,0.75,"

@@ -11,12 +11,12 @@ import pytest
 from redis import Redis
 
 from scoreline_client import AsyncClient, ClientSettings
-from scoreline_client.bulk import lane
-from scoreline_client.bulk.lane import BulkJob
 from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ProcessReport, send_report
-from scoreline_client.keys import GROUP, Keys, Lane
-from scoreline_client.wire import Answer, Request, new_id
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import Answer, Request, new_id
+from scoreline_client.transport import lane
+from scoreline_client.transport.lane import BulkJob
 from tests.stub_worker import StubWorker, double
 
 KEYS = Keys("default")

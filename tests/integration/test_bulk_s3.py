@@ -8,10 +8,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from scoreline_client.bulk import lane
-from scoreline_client.bulk.many import outputs_for
-from scoreline_client.bulk.progress import BulkProgress
 from scoreline_client.errors import FileRefused
+from scoreline_client.files.many import outputs_for
+from scoreline_client.files.progress import BulkProgress
+from scoreline_client.transport import lane
 from tests.bulk import run
 
 CSV = b"id,a\n1,9\n2,x\n" + b"3,1\n" * 4000

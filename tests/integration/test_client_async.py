@@ -18,8 +18,8 @@ from scoreline_client import (
     UnknownModel,
 )
 from scoreline_client.fleet import ProcessReport, send_report
-from scoreline_client.keys import Lane
-from scoreline_client.wire import INLINE_ANSWER_BYTES, Answer, Request, StoredNote
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import INLINE_ANSWER_BYTES, Answer, Request, StoredNote
 from tests.stub_worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration

@@ -19,7 +19,7 @@ from scoreline_client import (
     RequestExpired,
     UnknownModel,
 )
-from scoreline_client.keys import Lane
+from scoreline_client.protocol.keys import Lane
 from tests.stub_worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration

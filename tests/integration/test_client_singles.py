@@ -24,9 +24,9 @@ from scoreline_client import (
     RequestRefused,
     UnknownModel,
 )
-from scoreline_client.keys import Keys, Lane
-from scoreline_client.singles import LARGE_BYTES, SHARED_RECORDS
-from scoreline_client.wire import Answer, Request
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.protocol.messages import Answer, Request
+from scoreline_client.transport.coalescing import LARGE_BYTES, SHARED_RECORDS
 from tests.stub_worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration

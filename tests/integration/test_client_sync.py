@@ -16,8 +16,8 @@ import pytest
 from redis import Redis
 
 from scoreline_client import Client, ClientSettings, NoAnswer, RecordRejected, ServerUnreachable
-from scoreline_client.keys import Lane
-from scoreline_client.wire import Answer, Request
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, Request
 from tests.stub_worker import StubWorker, double
 
 pytestmark = pytest.mark.integration

@@ -13,7 +13,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.direct import DirectRedis, _Value
+from scoreline_client.transport.direct import DirectRedis, _Value
 from scoreline_tasks.line import Line
 
 pytestmark = pytest.mark.integration

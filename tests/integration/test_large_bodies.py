@@ -10,9 +10,9 @@ import pytest
 from redis import Redis
 
 from scoreline_client import AsyncClient, ClientSettings, QueueFull
-from scoreline_client.keys import Keys, Lane
-from scoreline_client.sending import LARGE_BYTES
-from scoreline_client.wire import Answer, Request, StoredNote, new_id
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.protocol.messages import Answer, Request, StoredNote, new_id
+from scoreline_client.transport.sending import LARGE_BYTES
 from scoreline_tasks.request_queue import Finished, RequestQueue
 from tests.stub_worker import StubWorker
 

@@ -15,8 +15,8 @@ from redis import Redis
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client.keys import GROUP, Keys, Lane
-from scoreline_client.wire import Answer, Request, Status, new_id
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.lease import Lease
 from scoreline_tasks.models import Models

@@ -23,9 +23,9 @@ from redis import Redis
 
 from scoreline_artifacts import Store
 from scoreline_client import AsyncClient, ClientSettings
-from scoreline_client.bulk import lane
 from scoreline_client.fleet import ProcessReport, send_report
-from scoreline_client.keys import Keys, Lane
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.transport import lane
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain
 from scoreline_tasks.hints import Hints

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scoreline_client.arrow_stream import MOST_NULLS, read_stream, write_stream
+from scoreline_client.protocol.arrow_tables import MOST_NULLS, read_stream, write_stream
 
 ROWS = 10_000
 WHOLE = [

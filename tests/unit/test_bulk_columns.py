@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoreline_client.bulk.options import BulkOptions, MaxErrors
 from scoreline_client.errors import FileRefused, SettingsError
+from scoreline_client.files.options import BulkOptions, MaxErrors
 from tests.bulk import run
 
 CSV = 'id,note,a\n007,"x, y",9\n12345678901234567890,,bad\n'
@@ -230,7 +230,7 @@ def test_a_run_stops_when_more_rows_are_rejected_than_that(
 
 
 def test_a_summary_and_its_progress_are_json() -> None:
-    from scoreline_client.bulk.progress import BulkProgress
+    from scoreline_client.files.progress import BulkProgress
 
     now = BulkProgress(
         rows=50, rejected=1, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=25.0,

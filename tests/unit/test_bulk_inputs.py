@@ -13,11 +13,11 @@ import fsspec
 import pytest
 from backports import zstd
 
-from scoreline_client.bulk import lane
-from scoreline_client.bulk.inputs import open_source
-from scoreline_client.bulk.many import is_done, is_many, outputs_for
-from scoreline_client.bulk.output import Target
 from scoreline_client.errors import FileRefused
+from scoreline_client.files.many import is_done, is_many, outputs_for
+from scoreline_client.files.sink import Target
+from scoreline_client.files.source import open_source
+from scoreline_client.transport import lane
 from tests.bulk import names_in, run
 
 CSV = "id,a\n1,9\n2,x\n"

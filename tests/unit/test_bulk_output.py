@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_client.bulk import output
-from scoreline_client.bulk.output import PartFile
+from scoreline_client.files import sink as output
+from scoreline_client.files.sink import PartFile
 
 DATA = memoryview(b"x" * 1000)
 

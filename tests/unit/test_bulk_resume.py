@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from scoreline_client.bulk import lane
-from scoreline_client.bulk.journal import Journal
-from scoreline_client.bulk.progress import BulkProgress
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, TooManyErrors
-from scoreline_client.wire import Answer, Operation, Request, Status
+from scoreline_client.files.checkpoint import Journal
+from scoreline_client.files.progress import BulkProgress
+from scoreline_client.protocol.messages import Answer, Operation, Request, Status
+from scoreline_client.transport import lane
 from tests.bulk import StubTransport, answer, names_in, run
 
 ROWS = 4000
@@ -26,9 +26,9 @@ def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many pieces in a small file, and many blocks in a small output."""
     for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
         monkeypatch.setattr(lane, name, 2048)
-    monkeypatch.setattr("scoreline_client.bulk.output.BLOCK_BYTES", 5000)
-    monkeypatch.setattr("scoreline_client.bulk.parquet.FEWEST_ROWS", 100)
-    monkeypatch.setattr("scoreline_client.bulk.parquet.PIECE_BYTES", 1000)
+    monkeypatch.setattr("scoreline_client.files.sink.BLOCK_BYTES", 5000)
+    monkeypatch.setattr("scoreline_client.files.formats.parquet.FEWEST_ROWS", 100)
+    monkeypatch.setattr("scoreline_client.files.formats.parquet.PIECE_BYTES", 1000)
 
 
 def _csv(path: Path) -> None:
@@ -246,7 +246,7 @@ def test_two_runs_cannot_write_one_output(tmp_path: Path, folder: Path) -> None:
 def test_a_run_that_stops_for_its_errors_goes_on_with_a_higher_limit(
     tmp_path: Path, folder: Path
 ) -> None:
-    from scoreline_client.bulk.options import MaxErrors
+    from scoreline_client.files.options import MaxErrors
 
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     run(source, tmp_path / "whole.csv")

@@ -21,14 +21,14 @@ from scoreline_client import (
     ScoredRow,
     UnknownModel,
 )
-from scoreline_client.bulk import lane
-from scoreline_client.bulk.in_time import answers_in_time
-from scoreline_client.bulk.rows import scored_parts
-from scoreline_client.bulk.window import in_order
+from scoreline_client.files.rows import scored_parts
 from scoreline_client.options import Policy
+from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_client.testing import FakeScoreline
-from scoreline_client.transport import Transport
-from scoreline_client.wire import Answer, Request, Status, new_id
+from scoreline_client.transport import lane
+from scoreline_client.transport.dispatcher import Transport
+from scoreline_client.transport.in_time import answers_in_time
+from scoreline_client.transport.window import in_order
 from tests.bulk import LOADED, StubTransport
 
 YES = Prediction("yes", {"no": 0.25, "yes": 0.75}, "threshold", 4)

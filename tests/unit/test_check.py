@@ -17,12 +17,12 @@ from rich.console import Console
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client.bulk.check import FileReport, check_file
-from scoreline_client.bulk.options import BulkOptions
-from scoreline_client.cli_check import check, show_report
+from scoreline_client.cli.check import check, show_report
 from scoreline_client.errors import FileRefused
-from scoreline_client.transport import Transport
-from scoreline_client.wire import Answer, ModelRef, Operation, Request
+from scoreline_client.files.options import BulkOptions
+from scoreline_client.files.profile import FileReport, check_file
+from scoreline_client.protocol.messages import Answer, ModelRef, Operation, Request
+from scoreline_client.transport.dispatcher import Transport
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.models import Models
 from scoreline_tasks.request_queue import Entry
@@ -184,7 +184,7 @@ def test_the_exit_code_says_whether_rows_would_be_rejected(
     async def check_file(*_: object, **__: object) -> FileReport:
         return report
 
-    monkeypatch.setattr("scoreline_client.aio.AsyncClient.check_file", check_file)
+    monkeypatch.setattr("scoreline_client.async_client.AsyncClient.check_file", check_file)
     result = CliRunner().invoke(check, ["visits", "in.csv", "--json", "--null", "NA"])
     assert result.exit_code == code
     assert json.loads(result.stdout)["rows"] == report.rows

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from scoreline_client import cli_score
-from scoreline_client.cli import main
-from scoreline_client.cli_progress import clock, sentence
+from scoreline_client.cli import score as cli_score
+from scoreline_client.cli.main import main
+from scoreline_client.cli.progress import clock, sentence
 from scoreline_client.testing import FakeScoreline
 from tests.bulk import names_in
 
@@ -186,8 +186,8 @@ def test_progress_on_a_terminal_tells_what_the_run_says() -> None:
 
     from rich.console import Console
 
-    from scoreline_client.bulk.progress import BulkProgress
-    from scoreline_client.cli_progress import shown_progress
+    from scoreline_client.cli.progress import shown_progress
+    from scoreline_client.files.progress import BulkProgress
 
     now = BulkProgress(
         rows=5000, rejected=3, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=2500.0,
@@ -205,7 +205,7 @@ def test_progress_on_a_terminal_tells_what_the_run_says() -> None:
 
 
 def test_a_summary_has_a_line_for_each_code_and_note() -> None:
-    from scoreline_client.bulk.progress import ScoreSummary
+    from scoreline_client.files.progress import ScoreSummary
 
     summary = ScoreSummary(
         rows=3, scored=2, rejected=1, rejected_by_code={"E_TYPE": 1}, warnings={"W_X a": 2},

@@ -26,11 +26,11 @@ from scoreline_client import (
     ServerUnreachable,
     SettingsError,
     UnknownModel,
-    cli,
-    cli_status,
 )
+from scoreline_client.cli import main as cli
+from scoreline_client.cli import status as cli_status
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeRedisServer
 from tests.stub_worker import StubWorker
 
@@ -114,7 +114,7 @@ def test_a_commands_help_shows_examples(run: Run, command: str) -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from scoreline_client.cli import main\n"
+        "import sys; from scoreline_client.cli.main import main\n"
         "main(['--help'], standalone_mode=False)\n"
         "print(*{'pandas', 'numpy', 'celery', 'sklearn', 'pyarrow'} & set(sys.modules))\n"
     )

@@ -24,7 +24,7 @@ from scoreline_client import (
     RequestRefused,
     UnknownModel,
 )
-from scoreline_client.requests import (
+from scoreline_client.protocol.json_records import (
     PIECE_RECORDS,
     Piece,
     check_model,
@@ -36,8 +36,8 @@ from scoreline_client.requests import (
     predictions_of,
     rejected,
 )
+from scoreline_client.protocol.messages import Answer, Status
 from scoreline_client.settings import ClientSettings
-from scoreline_client.wire import Answer, Status
 
 SMALL = ClientSettings(max_request_bytes=1024)
 

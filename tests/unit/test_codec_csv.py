@@ -16,7 +16,7 @@ from scoreline_artifacts import Schema
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
-from scoreline_client.wire import WireError
+from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.codec_csv import score_csv_chunk
 from scoreline_tasks.scoring import CodecResult, RequestProblem
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from scoreline_client.errors import RequestRefused
-from scoreline_client.wire import Operation
+from scoreline_client.protocol.messages import Operation
 from tests.unit.test_codec_csv import _score, _values
 from tests.unit.test_csv_scoring import StubTransport, _run, answer
 

@@ -3,8 +3,14 @@
 import pytest
 
 from scoreline_client.codes import Code
-from scoreline_client.csv_header import Header, check_header, nearest, quoted, read_header
 from scoreline_client.errors import FileRefused
+from scoreline_client.files.formats.csv_header import (
+    Header,
+    check_header,
+    nearest,
+    quoted,
+    read_header,
+)
 
 
 def _read(start: bytes, *needed: str, whole: bool = True, **options: str) -> Header:

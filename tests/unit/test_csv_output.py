@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.options import CsvChunk, Policy
-from scoreline_client.wire import WireError
+from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.codec_csv import score_csv_chunk
 from scoreline_tasks.csv_formulas import is_formula
 from scoreline_tasks.scoring import CodecResult, RequestProblem

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from scoreline_client.bulk import lane as bulk_lane
-from scoreline_client.bulk.progress import BulkProgress, ScoreSummary
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
-from scoreline_client.keys import Lane
-from scoreline_client.wire import Answer, Operation, Request, Status
+from scoreline_client.files.progress import BulkProgress, ScoreSummary
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, Operation, Request, Status
+from scoreline_client.transport import lane as bulk_lane
 from tests.bulk import StubTransport, answer, run
 
 HEADER = "id,a\n"

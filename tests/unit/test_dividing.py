@@ -5,8 +5,8 @@ from __future__ import annotations
 import orjson
 import pytest
 
-from scoreline_client.keys import Lane
-from scoreline_client.wire import Answer, Status
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, Status
 from scoreline_tasks.dividing import crashed, joined, records_of, with_records
 from scoreline_tasks.request_queue import Entry
 

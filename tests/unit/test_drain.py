@@ -15,10 +15,10 @@ import pytest
 from redis import Redis
 
 from scoreline_artifacts.loading import LoadedVersion
-from scoreline_client.keys import Keys, Lane
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
-from scoreline_client.wire import Answer, Codec, Operation, Request, Status, new_id
 from scoreline_tasks.inprocess import InProcessWorker
 
 KEYS = Keys("default")

@@ -13,7 +13,7 @@ import pytest
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_client.fleet import announce_release, read_reports
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.keeper import Keeper
 from scoreline_tasks.models import Models
 from scoreline_tasks.process import WorkerProcess

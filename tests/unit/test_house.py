@@ -79,7 +79,7 @@ def test_the_environment_is_read_in_few_places_only() -> None:
 
 
 def test_importing_the_client_takes_no_setting() -> None:
-    code = "import scoreline_client.cli"
+    code = "import scoreline_client.cli.main"
     environment = {"SCORELINE_RESULT_TTL_S": "not a number", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
     assert done.returncode == 0

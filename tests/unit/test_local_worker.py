@@ -10,7 +10,7 @@ import pytest
 from fakeredis import FakeRedis
 
 from scoreline_client.fleet import ProcessReport, send_report
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.local_worker import WorkerEnded, WorkerSilent, wait_until_reporting
 
 KEYS = Keys("q")

@@ -14,7 +14,7 @@ from scoreline_artifacts import CorruptArtifact, Release, Store, UnknownVersionE
 from scoreline_artifacts.loading import LoadedVersion
 from scoreline_artifacts.manifest import Outputs
 from scoreline_artifacts.releases import Head
-from scoreline_client.wire import ModelRef
+from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks import models as models_module
 from scoreline_tasks.isolation import run_apart
 from scoreline_tasks.models import PREVIOUS_KEPT_S, Models

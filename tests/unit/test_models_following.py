@@ -13,7 +13,7 @@ from sklearn.linear_model import LinearRegression
 from scoreline_artifacts import KeyRing, Store, releases
 from scoreline_artifacts.high_water import HighWater
 from scoreline_client.codes import Code
-from scoreline_client.wire import ModelRef
+from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models import Models
 from scoreline_tasks.scoring import RequestProblem
 from scoreline_training import publish

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from scoreline_client.options import CsvChunk, Policy, RequestOptions
-from scoreline_client.wire import Answer, Request, WireError
+from scoreline_client.protocol.messages import Answer, Request, WireError
 
 VERSION_1 = b'{"columns":["id","a"],"first_row":8,"first_line":9,"delimiter":";"}\n1;2\n'
 EVERYTHING = CsvChunk(

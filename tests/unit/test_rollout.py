@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from scoreline_artifacts import Release
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_tasks import cli, releasing
 from scoreline_tasks.rollout import Rollout, follow
 

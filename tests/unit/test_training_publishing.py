@@ -22,7 +22,7 @@ from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN
 from scoreline_client.errors import SettingsError
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_training import PublishedVersion, publish
 from scoreline_training.publishing import NEWS_TIMEOUT_S, announce, promote_by_default
 

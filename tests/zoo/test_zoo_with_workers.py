@@ -11,7 +11,7 @@ from redis import Redis
 
 from scoreline_artifacts import releases
 from scoreline_client import Client, Prediction
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
 from tests.zoo.loader import bits

@@ -34,7 +34,7 @@ from scoreline_artifacts.manifest import PIPELINE, REPORT
 from scoreline_artifacts.records import frame_of_records, shown
 from scoreline_artifacts.store import check_name
 from scoreline_client.fleet import announce_release
-from scoreline_client.keys import Keys
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_training.packing import pack
 

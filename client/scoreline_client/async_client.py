@@ -1,0 +1,282 @@
+"""AsyncClient: ask for predictions with `await`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import aclosing
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import redis.asyncio
+
+from scoreline_client.jobs import AsyncJob
+from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.predictions import Prediction
+from scoreline_client.protocol.json_records import (
+    Piece,
+    check_model,
+    check_records,
+    check_size,
+    check_timeout,
+    encode_record,
+    encode_records,
+    pieces_of,
+    predictions_of,
+)
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Request, new_id
+from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.coalescing import Singles
+from scoreline_client.transport.dispatcher import Transport
+from scoreline_client.transport.in_time import answers_in_time
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from scoreline_client.files.options import BulkOptions
+    from scoreline_client.files.profile import FileReport
+    from scoreline_client.files.progress import BulkProgress, ScoreSummary
+    from scoreline_client.files.rows import ScoredRow
+
+ONLINE_RECORDS = 1000
+"""More records than this in one call go into the bulk lane, behind everyone's single ones."""
+
+
+class AsyncClient:
+    """Asks for predictions, on the event loop that it is used on.
+
+    Arguments that are not given come from the environment: `SCORELINE_REDIS_URL`,
+    `SCORELINE_QUEUE` and so on, see ClientSettings.
+    """
+
+    def __init__(
+        self,
+        redis_url: str | None = None,
+        *,
+        queue: str | None = None,
+        settings: ClientSettings | None = None,
+        connection: redis.asyncio.Redis | None = None,
+    ) -> None:
+        self.settings = settings or ClientSettings.from_environment(
+            redis_url=redis_url, queue=queue
+        )
+        self.transport = Transport(self.settings, connection)
+        self.singles = Singles(self.transport)
+
+    async def predict(
+        self,
+        model: str,
+        record: Mapping[str, Any],
+        *,
+        timeout: float = 5.0,  # noqa: ASYNC109
+        options: RequestOptions = NO_OPTIONS,
+    ) -> Prediction:
+        """Predict one record.
+
+        `options` say what becomes of values that training did not have, and whether text is read as
+        numbers: `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
+
+        Raises:
+            RecordRejected: the record cannot be scored; names column and value.
+            UnknownModel: no such model, alias or version.
+            NoAnswer: none within `timeout` seconds.
+            QueueFull, ServerUnreachable: the request was not accepted.
+        """
+        # Its caller's alone: it is cancelled with it, and the others that share a request are not.
+        caller: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        body = encode_record(record)
+        self.singles.ask(
+            check_model(model), body, options.encode_options(), check_timeout(timeout), caller
+        )
+        return await caller
+
+    async def predict_many(
+        self,
+        model: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        timeout: float = 30.0,  # noqa: ASYNC109
+        options: RequestOptions = NO_OPTIONS,
+    ) -> list[Prediction]:
+        """Predict records, in their order; a bad one has an `.error` and costs no other one.
+
+        `options` are those of `predict`.
+        Many records travel as several requests, all scored by the version that answered the first.
+
+        Raises:
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+            EmptyRequest: there are no records.
+        """
+        listed = check_records(records)
+        asked = options.encode_options()
+
+        def build(ref: str, piece: Piece, job: str = "") -> Request:
+            return self.request(ref, piece.body, timeout, job=job, options=asked)
+
+        pieces = pieces_of(listed, self.settings)
+        piece = next(pieces)
+        if piece.count == len(listed):
+            lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
+            return predictions_of(
+                await self.transport.ask(build(model, piece), lane, timeout), piece
+            )
+        predictions: list[Prediction] = []
+        found = answers_in_time(
+            self.transport, model, chain([piece], pieces), build, timeout_s=timeout
+        )
+        async with aclosing(found):
+            async for piece, answer in found:
+                predictions += predictions_of(answer, piece, len(predictions))
+        return predictions
+
+    async def submit(
+        self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
+    ) -> AsyncJob:
+        """Queue records as one job and come back for the result later.
+
+        `expires` is how many seconds it may wait for a worker.
+
+        Raises:
+            PayloadTooLarge: more than one request may hold.
+            UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        piece = encode_records(check_records(records))
+        check_size(piece, self.settings, "predict_many and score_csv take any number of records.")
+        lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
+        request = Request(
+            id=new_id(), model=check_model(model), body=piece.body, expires_ms=int(expires * 1000)
+        )
+        await self.transport.send(request, lane, job=True)
+        return AsyncJob(self.transport, request.id)
+
+    def job(self, job_id: str) -> AsyncJob:
+        """Attach to a job by its id, from any process."""
+        return AsyncJob(self.transport, job_id)
+
+    async def predict_frame(
+        self,
+        model: str,
+        frame: pd.DataFrame,
+        *,
+        timeout: float = 60.0,  # noqa: ASYNC109
+    ) -> pd.DataFrame:
+        """Predict the rows of a data frame.
+
+        Returns a frame with the same index and the columns `prediction`, `probability_<class>` for
+        each class, and `error` (missing where there is none).
+
+        Raises:
+            MissingDependency: pandas or pyarrow is not installed.
+            RequestRefused: a column is missing, there twice, or of a type that cannot be sent.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.frames import predict_frame
+
+        return await predict_frame(self, check_model(model), frame, timeout)
+
+    async def score_file(
+        self,
+        model: str,
+        source: str | Path,
+        target: str | Path,
+        *,
+        options: BulkOptions | None = None,
+        progress: Callable[[BulkProgress], None] | None = None,
+    ) -> ScoreSummary:
+        """Score a CSV, JSON Lines or Parquet file into another one, of any size, in constant memory.
+
+        `source` and `target` are paths, URLs that fsspec knows, or `-` for standard input and output;
+        gzip and zstd are read and written. The output has one row for each input row, in order, all
+        of one version; it appears under its name when it is complete. Rejected rows have their error
+        in their own row, and are listed in `<target>.errors.csv`. An unfinished run is gone on with
+        by `options=BulkOptions(resume=True)`. `progress` is called after each piece.
+
+        Raises:
+            FileRefused: the file cannot be scored to its end; what was scored is kept.
+            TooManyErrors: more rows were rejected than `options.max_errors` allows.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.files.run import score_file
+
+        return await score_file(
+            self.transport,
+            self.settings,
+            check_model(model),
+            str(source),
+            str(target),
+            options=options,
+            progress=progress,
+        )
+
+    score_csv = score_file
+
+    async def score_rows(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> AsyncIterator[ScoredRow]:
+        """The rows of a file with their predictions, in order, for those who write the output.
+
+        Files and options are those of `score_file`; of the columns, `options` chooses which ones a
+        row's `record` has. Memory stays constant, however long the caller takes for a row.
+
+        Raises:
+            FileRefused, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score_file`.
+        """
+        async with aclosing(self.scored_parts(model, source, options=options)) as parts:
+            async for part in parts:
+                for row in part:
+                    yield row
+
+    def scored_parts(
+        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+    ) -> AsyncGenerator[list[ScoredRow]]:
+        """The same, some rows at a time."""
+        from scoreline_client.files.rows import scored_parts
+
+        return scored_parts(self.transport, check_model(model), str(source), options)
+
+    async def check_file(
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | None = None,
+        progress: Callable[[int, int, int | None], None] | None = None,
+    ) -> FileReport:
+        """Look at a file as a model would, without scoring it: each column, and what is wrong with rows.
+
+        `progress` is called with the rows so far, how much of the input that is, and how much there is
+        (None if nobody knows).
+
+        Raises:
+            FileRefused: the file as a whole cannot be scored; the message says why.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        from scoreline_client.files.profile import check_file
+
+        return await check_file(
+            self.transport, check_model(model), str(source), options=options, progress=progress
+        )
+
+    async def close(self) -> None:
+        """Close the connections; requests that still wait are forgotten."""
+        self.singles.close()
+        await self.transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def request(self, model: str, body: bytes, timeout_s: float, **fields: Any) -> Request:
+        """A request of this client, which expires when nobody waits for it any more."""
+        return Request(
+            id=new_id(),
+            model=check_model(model),
+            body=body,
+            reply_to=self.transport.client_id,
+            expires_ms=max(1, int(timeout_s * 1000)),
+            **fields,
+        )

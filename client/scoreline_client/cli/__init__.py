@@ -1,0 +1,1 @@
+"""The `scoreline` program; the other packages add their commands by entry point."""

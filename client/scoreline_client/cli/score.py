@@ -1,0 +1,284 @@
+"""`scoreline score`: files in, files out, and a bar that tells how far they are."""
+
+from __future__ import annotations
+
+import asyncio
+import csv
+import dataclasses
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from scoreline_client.async_client import AsyncClient
+from scoreline_client.cli.progress import Show, sentence, shown_progress
+from scoreline_client.codes import Code
+from scoreline_client.errors import (
+    FileRefused,
+    NoAnswer,
+    QueueFull,
+    ScorelineError,
+    ServerUnreachable,
+)
+from scoreline_client.files.many import is_done, is_many, outputs_for
+from scoreline_client.files.options import FORMATS, BulkOptions, MaxErrors
+from scoreline_client.files.progress import ScoreSummary
+from scoreline_client.files.sink import Target
+from scoreline_client.options import Policy
+
+SOME_REJECTED, REFUSED = 1, 2
+BY_SIGNAL = 128
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_POLICIES = click.Choice([one.value for one in Policy])
+
+
+class Stopped(Exception):
+    """Raised when a signal ended a run in order."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+class _Names(click.ParamType[Any]):
+    """A comma-separated list; a name with a comma stands in quotes, as in a CSV file."""
+
+    name = "a,b"
+
+    def convert(self, value: Any, *_: object) -> tuple[str, ...]:
+        return value if isinstance(value, tuple) else tuple(next(csv.reader([value]), ()))
+
+
+READING = [
+    click.option("--delimiter", metavar="CHAR", help="Between columns; by default found out."),
+    click.option("--decimal", default=".", metavar="CHAR", help="Decimal mark: . or ,"),
+    click.option("--thousands", default="", metavar="CHAR", help="Mark between groups of digits."),
+    click.option("--encoding", default="utf-8", show_default=True, help="Of the input's text."),
+    click.option("--null", "nulls", multiple=True, metavar="TEXT",
+                 help="A field that stands for a missing value; may be repeated. By default only "
+                 "the empty field does."),
+    click.option("--comment", default="", metavar="CHAR", help="Lines that begin so are no rows."),
+    click.option("--format", "input_format", type=click.Choice(FORMATS),
+                 help="Of the input, where its name does not tell."),
+    click.option("--strict", is_flag=True,
+                 help="Refuse columns that the model does not know, and stray quotes."),
+    click.option("--unseen", type=_POLICIES, default="warn", show_default=True,
+                 help="What becomes of text that training did not have."),
+    click.option("--out-of-range", type=_POLICIES, default="warn", show_default=True,
+                 help="What becomes of numbers outside the range of training."),
+    click.option("--coerce", is_flag=True,
+                 help="Take true and false for 1 and 0 and the other way round, and text for the "
+                 "number that it is."),
+]  # fmt: skip
+_COLUMNS = [
+    click.option("--keep", type=_Names(), help="The input's columns that the output has."),
+    click.option("--drop", type=_Names(), default=(), help="Those that it does not have."),
+    click.option("--id", "id", metavar="COLUMN", help="The one column before the answers."),
+    click.option("--only-predictions", is_flag=True, help="None of the input's columns."),
+    click.option("--outputs", type=_Names(),
+                 help="Answers, in order: prediction, probability, probability_<class>, error, "
+                 "warnings. By default all but warnings."),
+    click.option("--rename", multiple=True, metavar="OLD=NEW", help="May be repeated."),
+    click.option("--excel-safe", is_flag=True,
+                 help="Put ' before text that a spreadsheet would run as a formula."),
+]  # fmt: skip
+_RUNNING = [
+    click.option("--resume", is_flag=True, help="Go on with an unfinished run, if there is one."),
+    click.option("--restart", is_flag=True, help="Begin anew, and lose an unfinished run."),
+    click.option("--max-errors", metavar="N|P%", help="Stop when more rows are rejected."),
+    click.option("--json", "as_json", is_flag=True,
+                 help="Print the summary as JSON, and progress as JSON lines to standard error."),
+    click.option("--quiet", is_flag=True, help="Print nothing but errors."),
+]  # fmt: skip
+
+
+def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
+    """Give a command several options."""
+
+    def add(command: _F) -> _F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
+@click.command()
+@click.argument("model")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("target")
+@with_options(READING)
+@with_options(_COLUMNS)
+@with_options(_RUNNING)
+@click.pass_context
+def score(
+    ctx: click.Context,
+    /,
+    model: str,
+    sources: tuple[str, ...],
+    target: str,
+    as_json: bool,
+    quiet: bool,
+    **given: Any,
+) -> None:
+    """Score the file SOURCE with MODEL into TARGET.
+
+    CSV, JSON Lines and Parquet; gzip and zstd; paths, URLs such as s3://…, and - for standard input
+    and output. TARGET has SOURCE's columns as they are, then prediction, probability_<class> and
+    error; one row for each row, in order, all of one version. It appears when it is complete. Rows
+    that cannot be scored are listed in TARGET.errors.csv. Several SOURCEs, or a pattern in quotes, go
+    into the directory TARGET.
+
+    \b
+    Exit codes:
+      0  all rows scored
+      1  some rows were rejected
+      2  the file was refused, or the run stopped
+      3  trouble with the service; --resume goes on
+      130, 143  stopped by Ctrl-C or SIGTERM; --resume goes on
+
+    \b
+    Examples:
+      scoreline score pima in.csv out.csv
+      scoreline score pima@3 in.csv.gz out.csv.gz --resume
+      scoreline score pima in.csv out.csv --delimiter ';' --decimal , --null NA
+      scoreline score pima in.parquet out.parquet --id patient_id --outputs prediction
+      scoreline score pima 'visits/2024-*.csv' scored/ --max-errors 1%
+      zcat in.csv.gz | scoreline score pima - - | head
+    """
+    options = options_of(given)
+    console = Console(stderr=True)
+    with shown_progress(console, as_json=as_json, quiet=quiet) as show:
+        run = _Run(model, options, show, quiet=quiet, as_json=as_json)
+        try:
+            code = asyncio.run(_until_signal(run.score(sources, target)))
+        except Stopped as stopped:
+            code = BY_SIGNAL + stopped.number
+            if "-" not in (*sources, target):
+                click.echo(f"stopped by {stopped}; to go on: {_command()}", err=True)
+        except ScorelineError as error:
+            if _can_go_on(error) and "-" not in (*sources, target):
+                click.echo(f"what was scored is kept; to go on: {_command()}", err=True)
+            raise
+    ctx.exit(code)
+
+
+class _Run:
+    """One call of the command."""
+
+    def __init__(
+        self, model: str, options: BulkOptions, show: Show | None, *, quiet: bool, as_json: bool
+    ) -> None:
+        self._model = model
+        self._options = options
+        self._show = show
+        self._quiet = quiet
+        self._as_json = as_json
+
+    async def score(self, sources: tuple[str, ...], target: str) -> int:
+        """Score one file or many; the exit code."""
+        async with AsyncClient() as client:
+            if not is_many(sources, target):
+                return await self._one(client, sources[0], target)
+            worst = 0
+            for source, output in outputs_for(sources, target):
+                worst = max(worst, await self._one_of_many(client, source, output))
+            return worst
+
+    async def _one_of_many(self, client: AsyncClient, source: str, target: str) -> int:
+        """A file that is refused costs no other file anything."""
+        if self._options.resume and is_done(source, Target(target, client.settings.state)):
+            self._say(f"{target} is there already and younger than {source}")
+            return 0
+        try:
+            return await self._one(client, source, target)
+        except FileRefused as error:
+            click.echo(f"Error: {error}", err=True)
+            return REFUSED
+
+    async def _one(self, client: AsyncClient, source: str, target: str) -> int:
+        summary = await client.score_file(
+            self._model, source, target, options=self._options, progress=self._show
+        )
+        self._tell(summary, to_stderr=target == "-")
+        return SOME_REJECTED if summary.rejected else 0
+
+    def _tell(self, summary: ScoreSummary, *, to_stderr: bool) -> None:
+        if self._as_json:
+            click.echo(json.dumps(summary.as_json()), err=to_stderr)
+        else:
+            self._say(sentence(summary), to_stderr=to_stderr)
+
+    def _say(self, text: str, *, to_stderr: bool = False) -> None:
+        if not self._quiet:
+            click.echo(text, err=to_stderr or self._as_json)
+
+
+async def _until_signal(work: Any) -> int:
+    """Do work until it is done, or until SIGINT or SIGTERM; then let it end in order.
+
+    Raises:
+        Stopped: there was a signal.
+    """
+    loop = asyncio.get_running_loop()
+    task = asyncio.ensure_future(work)
+    seen: list[int] = []
+
+    def stop(number: int) -> None:
+        if seen:  # whoever asks twice does not want to wait; what is written can be resumed
+            os._exit(BY_SIGNAL + number)
+        seen.append(number)
+        task.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        return int(await task)
+    except asyncio.CancelledError:
+        if not seen:
+            raise
+        raise Stopped(seen[0]) from None
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def options_of(given: dict[str, Any]) -> BulkOptions:
+    """What the command line's options come to."""
+    given["nulls"] = given["nulls"] or ("",)
+    given["unseen"] = Policy(given["unseen"])
+    given["out_of_range"] = Policy(given["out_of_range"])
+    given["rename"] = dict(_renamed(one) for one in given.get("rename", ()))
+    if given.get("max_errors") is not None:
+        given["max_errors"] = MaxErrors.parse(given["max_errors"])
+    if given["delimiter"] in ("\\t", "tab"):
+        given["delimiter"] = "\t"
+    known = {one.name for one in dataclasses.fields(BulkOptions)}
+    return BulkOptions(**{name: value for name, value in given.items() if name in known})
+
+
+def _renamed(text: str) -> tuple[str, str]:
+    old, separator, new = text.partition("=")
+    if not separator or not old or not new:
+        raise click.UsageError(f"--rename is {text!r}; expected OLD=NEW")
+    return old, new
+
+
+def _can_go_on(error: ScorelineError) -> bool:
+    """Whether the same command may well succeed when something else has changed."""
+    code = getattr(error, "code", "")
+    service = isinstance(error, NoAnswer | QueueFull | ServerUnreachable)
+    return service or code == Code.DISK_FULL
+
+
+def _command() -> str:
+    """What was called, with --resume."""
+    words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
+    return shlex.join(["scoreline", *words, "--resume"])

@@ -1,0 +1,1 @@
+"""Files in, files out: each row of an input is answered once, in order."""

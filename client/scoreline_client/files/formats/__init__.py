@@ -1,0 +1,1 @@
+"""The formats of a file: each is cut into chunks and its answers are joined on."""

@@ -1,0 +1,1 @@
+"""A request on its way to Redis and its answer on the way back."""
