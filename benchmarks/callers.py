@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.measures import Rate
 from benchmarks.stage import MODEL, QUEUE, Stage
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client import AsyncClient, Client
 from scoreline_client.predictions import Prediction
 from scoreline_tasks.sample_rows import records

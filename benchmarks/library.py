@@ -10,7 +10,7 @@ import pandas as pd
 
 from benchmarks.measures import Row, alone, at_least, times
 from benchmarks.stage import MODEL, QUEUE, Stage
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client import Client
 from scoreline_tasks.sample_rows import records
 

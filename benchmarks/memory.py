@@ -24,7 +24,8 @@ import psutil
 from redis import Redis
 
 from benchmarks.stage import Stage
-from scoreline_artifacts import Store, releases
+from scoreline_artifacts import Store
+from scoreline_artifacts.store import releases
 from scoreline_client import AsyncClient
 from scoreline_client.fleet import ProcessReport, announce_release, convergence, read_reports
 from scoreline_client.protocol.keys import Keys
@@ -201,7 +202,7 @@ def _one_copy(place: _Place) -> float:
 
 
 def _load_here(root: str) -> None:
-    from scoreline_artifacts.loading import load
+    from scoreline_artifacts.loading.version import load
 
     store = Store(Path(root))
     kept = [load(store, TINY, 1)]

@@ -18,7 +18,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.stage import MODEL, Stage
-from scoreline_artifacts import Manifest, releases
+from scoreline_artifacts import Manifest
+from scoreline_artifacts.store import releases
 from scoreline_training import publish
 
 WIDE, TEXT, SLEEPING = "wide", "text", "sleeping"

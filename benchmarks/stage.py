@@ -14,7 +14,7 @@ import psutil
 from redis import Redis
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.children import running
 from scoreline_tasks.embedded import embedded_server

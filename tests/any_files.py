@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from scoreline_artifacts import Manifest, Outputs, Schema
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store.store import describe_file
 
 
 def manifest_of(files: Mapping[str, bytes], version: int, model: str = "pima") -> Manifest:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import QueueFull
 from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.progress import BulkProgress, ScoreSummary

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.records import Problem, frame_of_columns
+from scoreline_artifacts.validation import Problem, frame_of_columns
 from scoreline_tasks.text_values import PLAIN, TextRules, value_of
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.manifest import MANIFEST, SIGNATURE
-from scoreline_artifacts.signing import Purpose
+from scoreline_artifacts.store.signing import Purpose
 
 
 def rewrite_manifest(store: Store, model: str, version: int, data: bytes) -> None:

@@ -21,10 +21,10 @@ from scoreline_artifacts.errors import (
     UnusableKey,
 )
 from scoreline_artifacts.manifest import Manifest, Outputs
-from scoreline_artifacts.releases import Release
 from scoreline_artifacts.schema import Column, ColumnType, Schema
-from scoreline_artifacts.signing import KeyRing
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store.releases import Release
+from scoreline_artifacts.store.signing import KeyRing
+from scoreline_artifacts.store.store import Store
 
 __all__ = [
     "ArtifactError",

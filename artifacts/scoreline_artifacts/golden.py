@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from scoreline_artifacts.errors import CorruptArtifact, GoldenMismatch
 
 if TYPE_CHECKING:
-    from scoreline_artifacts.loading import LoadedVersion, Scores
+    from scoreline_artifacts.loading.version import LoadedVersion, Scores
 
 GOLDEN_ROWS = 32
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import (
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.schema import Column
+from scoreline_artifacts.validation import (
     Checked,
     Finding,
     Problem,
@@ -20,7 +21,6 @@ from scoreline_artifacts.records import (
     nearest_category,
     shown,
 )
-from scoreline_artifacts.schema import Column
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.options import RequestOptions
 from scoreline_tasks.scoring import RequestProblem, Scored

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.messages import (

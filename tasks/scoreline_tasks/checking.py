@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoreline_artifacts import Column, ColumnType
-from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import (
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.validation import (
     Problem,
     is_out_of_range,
     is_unseen,

@@ -16,10 +16,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from scoreline_artifacts import releases
+from scoreline_artifacts.cli.explained import VERSION
 from scoreline_artifacts.errors import ArtifactError
-from scoreline_artifacts.explained import VERSION
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import Store
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks import demo as story

@@ -6,8 +6,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import Checked, frame_of_columns, missing_column
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.validation import Checked, frame_of_columns, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.arrow_tables import read_stream, write_stream

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import Checked, missing_column
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.validation import Checked, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError

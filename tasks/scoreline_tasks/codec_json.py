@@ -10,8 +10,8 @@ from typing import Any
 
 import orjson
 
-from scoreline_artifacts.loading import LoadedVersion
-from scoreline_artifacts.records import Checked, Problem, frame_of_records
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.validation import Checked, Problem, frame_of_records
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_tasks.answers import each_warning, rules_of

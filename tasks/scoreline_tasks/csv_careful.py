@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scoreline_artifacts.records import Problem, shown
+from scoreline_artifacts.validation import Problem, shown
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_tasks.csv_rows import is_tidy_row

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from scoreline_artifacts import Column, ColumnType, Schema
-from scoreline_artifacts.records import EXACT_IN_FLOAT
+from scoreline_artifacts.validation import EXACT_IN_FLOAT
 from scoreline_client.options import CsvChunk
 from scoreline_tasks.csv_rows import RowIndex
 from scoreline_tasks.csv_source import ChunkRows

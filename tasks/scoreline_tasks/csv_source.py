@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.records import Checked, Problem, Rules, frame_of_arrays, renumbered
+from scoreline_artifacts.validation import Checked, Problem, Rules, frame_of_arrays, renumbered
 from scoreline_client.options import CsvChunk
 from scoreline_tasks.csv_careful import CarefulRow, read_row
 from scoreline_tasks.csv_rows import RowIndex, index_rows, rows_of_places, without

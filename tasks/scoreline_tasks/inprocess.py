@@ -12,7 +12,7 @@ from typing import Any
 import redis
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.batching import Batcher, Limits

@@ -11,7 +11,7 @@ import json
 import re
 from typing import Any
 
-from scoreline_artifacts.records import Unreadable
+from scoreline_artifacts.validation import Unreadable
 from scoreline_client.codes import Code
 from scoreline_tasks.scoring import RequestProblem
 

@@ -27,10 +27,10 @@ from scoreline_artifacts import (
     UnknownAliasError,
     UnknownModelError,
     UnknownVersionError,
-    releases,
 )
-from scoreline_artifacts.high_water import HighWater
-from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.loading.version import LoadedVersion, load
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef

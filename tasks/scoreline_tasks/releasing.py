@@ -12,7 +12,7 @@ from redis import Redis, RedisError
 from rich.console import Console
 from rich.markup import escape
 
-from scoreline_artifacts.releases import Release
+from scoreline_artifacts.store.releases import Release
 from scoreline_client import fleet
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings

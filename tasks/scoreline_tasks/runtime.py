@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import redis
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.high_water import HighWater
+from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.batching import Batcher, Limits
 from scoreline_tasks.drain import Drain

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from scoreline_artifacts.loading import LoadedVersion, Scores
-from scoreline_artifacts.records import Problem
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
+from scoreline_artifacts.validation import Problem
 from scoreline_client.codes import Code
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoreline_artifacts import Column, ColumnType
-from scoreline_artifacts.records import (
+from scoreline_artifacts.validation import (
     EXACT_IN_FLOAT,
     Odd,
     Problem,

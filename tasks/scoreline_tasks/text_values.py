@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoreline_artifacts import Column, ColumnType
-from scoreline_artifacts.records import EXACT_IN_FLOAT
+from scoreline_artifacts.validation import EXACT_IN_FLOAT
 
 Values = Sequence[Any] | npt.NDArray[Any]
 

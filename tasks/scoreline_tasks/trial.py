@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading import load
+from scoreline_artifacts.loading.version import load
 from scoreline_tasks.isolation import Died, TookTooLong, run_apart
 
 MIB = 1 << 20

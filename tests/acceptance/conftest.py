@@ -18,9 +18,10 @@ import pytest
 from redis import Redis
 from sklearn.linear_model import LinearRegression
 
-from scoreline_artifacts import Store, releases
+from scoreline_artifacts import Store
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import describe_file
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.local_worker import (

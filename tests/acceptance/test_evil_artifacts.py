@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from scoreline_artifacts import releases
+from scoreline_artifacts.store import releases
 from scoreline_client import AsyncClient, Client, RequestRefused
 from scoreline_client.fleet import announce_release
 from tests.acceptance.conftest import (

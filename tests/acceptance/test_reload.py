@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from scoreline_artifacts import releases
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import describe_file
 from scoreline_client import AsyncClient, Client
 from scoreline_client.fleet import announce_release, convergence, read_reports
 from tests.acceptance.conftest import MODEL, Fleet, kill_child, kill_group, publish_shift

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from scoreline_artifacts import KeyRing, Store, releases
+from scoreline_artifacts import KeyRing, Store
 from scoreline_artifacts.manifest import PIPELINE
+from scoreline_artifacts.store import releases
 from scoreline_client import AsyncClient
 from scoreline_client.fleet import read_reports, served_models
 from tests.acceptance.conftest import MODEL, Fleet, publish_shift

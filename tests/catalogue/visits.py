@@ -15,7 +15,7 @@ import orjson
 import pandas as pd
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.progress import ScoreSummary
 from scoreline_client.files.run import score_file

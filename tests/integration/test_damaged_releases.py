@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 from sklearn.linear_model import LinearRegression
 
-from scoreline_artifacts import Store, releases
+from scoreline_artifacts import Store
+from scoreline_artifacts.store import releases
 from scoreline_client.testing import FakeScoreline
 from scoreline_training import publish
 

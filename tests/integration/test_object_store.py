@@ -20,10 +20,9 @@ from scoreline_artifacts import (
     UnknownModelError,
     UnknownVersionError,
     UntrustedArtifact,
-    pruning,
-    releases,
 )
-from scoreline_artifacts.high_water import HighWater
+from scoreline_artifacts.store import releases, retention
+from scoreline_artifacts.store.rollback_protection import HighWater
 from tests.any_files import manifest_of
 
 pytestmark = pytest.mark.integration
@@ -321,7 +320,7 @@ def test_pruning_leaves_what_is_needed(store: Store) -> None:
     for _ in range(4):
         publish(store)
     releases.promote(store, "pima", 1)
-    result = pruning.prune(store, "pima", keep=1)
+    result = retention.prune(store, "pima", keep=1)
     assert (list(result.kept), result.removed) == ([1, 4], [2, 3])
     assert store.versions("pima") == [1, 4]
     assert sorted(store.backend.names("pima/versions")) == ["1", "4"]

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_tasks.batching import Batcher, Limits

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from scoreline_artifacts import pickling
-from scoreline_artifacts.namespace import Namespace
+from scoreline_artifacts.loading.namespace import Namespace
+from scoreline_artifacts.packaging import pickling
 
 SCRIPT = """
 import enum

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_artifacts.cache import FileCache
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store.cache import FileCache
+from scoreline_artifacts.store.store import describe_file
 
 DATA = b"a pipeline"
 ENTRY = describe_file(DATA)

@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from scoreline_artifacts import Manifest, Outputs, Schema, clean_room, pickling, proving
+from scoreline_artifacts import Manifest, Outputs, Schema
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.packaging import clean_room, pickling, proving
+from scoreline_artifacts.store.store import describe_file
 
 
 class Runs:

@@ -11,18 +11,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from scoreline_artifacts import (
-    Column,
-    ColumnType,
-    Manifest,
-    Outputs,
-    Schema,
-    Store,
-    releases,
-)
-from scoreline_artifacts.cli import versions
-from scoreline_artifacts.cli_inspect import inspect
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, Store
+from scoreline_artifacts.cli.inspect import inspect
+from scoreline_artifacts.cli.versions import versions
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import describe_file
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
 
@@ -137,7 +130,7 @@ def test_help_shows_examples(command: Any) -> None:
 
 def test_nothing_heavy_is_imported_to_look_at_the_store() -> None:
     code = (
-        "import sys, scoreline_artifacts.cli, scoreline_artifacts.cli_inspect; "
+        "import sys, scoreline_artifacts.cli.versions, scoreline_artifacts.cli.inspect; "
         "print({'pandas', 'numpy', 'dill', 'sklearn'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,8 +10,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import KeyRing
-from scoreline_artifacts.cli_keys import keygen, keys
-from scoreline_artifacts.signing import Purpose
+from scoreline_artifacts.cli.keys import keygen, keys
+from scoreline_artifacts.store.signing import Purpose
 
 
 def _run(command: Any, *arguments: str, folder: Path | None = None, **options: Any) -> Result:

@@ -23,13 +23,13 @@ from scoreline_artifacts import (
     ModelOutputError,
     Store,
     golden,
-    pickling,
 )
 from scoreline_artifacts.golden import GoldenRow
-from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Outputs
+from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.schema import Schema
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store.store import describe_file
 
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 30), "y": np.linspace(5, 0, 30)})
 LABELS = np.where(FRAME["x"] > 0, "high", "low")

@@ -13,7 +13,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from scoreline_artifacts.namespace import Namespace
+from scoreline_artifacts.loading.namespace import Namespace
 
 
 def _namespace(sources: dict[str, str], data: dict[str, bytes] | None = None) -> Namespace:

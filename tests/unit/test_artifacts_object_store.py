@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scoreline_artifacts import StoreUnreachable, UnsuitableStore
-from scoreline_artifacts.object_store import ObjectStore
+from scoreline_artifacts.store.object_store import ObjectStore
 
 
 @pytest.fixture
@@ -124,5 +124,7 @@ def test_every_process_connects_by_itself(
 ) -> None:
     before = bucket._system
     assert bucket._system is before
-    monkeypatch.setattr("scoreline_artifacts.object_store.os", SimpleNamespace(getpid=lambda: -1))
+    monkeypatch.setattr(
+        "scoreline_artifacts.store.object_store.os", SimpleNamespace(getpid=lambda: -1)
+    )
     assert bucket._system is not before

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_artifacts import pickling
-from scoreline_artifacts.namespace import Namespace
+from scoreline_artifacts.loading.namespace import Namespace
+from scoreline_artifacts.packaging import pickling
 
 SCRIPT = """
 from functools import partial

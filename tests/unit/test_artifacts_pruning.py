@@ -21,12 +21,11 @@ from scoreline_artifacts import (
     UnknownModelError,
     UnknownVersionError,
     UntrustedArtifact,
-    pruning,
-    releases,
 )
-from scoreline_artifacts.cli_prune import pin, prune, unpin
-from scoreline_artifacts.releases import Release
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.cli.retention import pin, prune, unpin
+from scoreline_artifacts.store import releases, retention
+from scoreline_artifacts.store.releases import Release
+from scoreline_artifacts.store.store import describe_file
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=30)
@@ -65,7 +64,7 @@ def _promote(store: Store, *versions: int, alias: str = "production") -> None:
 
 
 def test_the_newest_versions_stay(store: Store) -> None:
-    result = pruning.prune(store, "pima", keep=3, now=LATER)
+    result = retention.prune(store, "pima", keep=3, now=LATER)
     assert (list(result.kept), result.removed) == ([7, 8, 9], [1, 2, 3, 4, 5, 6])
     assert store.versions("pima") == [7, 8, 9]
 
@@ -73,7 +72,7 @@ def test_the_newest_versions_stay(store: Store) -> None:
 def test_what_an_alias_names_and_what_a_rollback_would_name_stays(store: Store) -> None:
     _promote(store, 1, 3, 2)
     _promote(store, 4, alias="candidate")
-    result = pruning.prune(store, "pima", keep=1, now=LATER)
+    result = retention.prune(store, "pima", keep=1, now=LATER)
     assert result.kept == {
         2: ["production names it"],
         3: ["a rollback of production would name it"],
@@ -86,16 +85,16 @@ def test_what_an_alias_names_and_what_a_rollback_would_name_stays(store: Store) 
 def test_after_a_rollback_what_the_next_one_would_name_stays(store: Store) -> None:
     _promote(store, 1, 2, 3)
     releases.rollback(store, "pima")
-    kept = pruning.plan(store, "pima", keep=1, now=LATER).kept
+    kept = retention.plan(store, "pima", keep=1, now=LATER).kept
     assert list(kept) == [1, 2, 9]
-    pruning.prune(store, "pima", keep=1, now=LATER)
+    retention.prune(store, "pima", keep=1, now=LATER)
     assert releases.rollback(store, "pima").version == 1
 
 
 def test_what_was_in_force_within_a_week_stays(store: Store) -> None:
     _promote(store, 1, 2, 3)
-    nearly = pruning.plan(store, "pima", keep=1, now=NOW + timedelta(days=6))
-    over = pruning.plan(store, "pima", keep=1, now=NOW + timedelta(days=8))
+    nearly = retention.plan(store, "pima", keep=1, now=NOW + timedelta(days=6))
+    over = retention.plan(store, "pima", keep=1, now=NOW + timedelta(days=8))
     assert (list(nearly.kept), list(over.kept)) == ([1, 2, 3, 9], [2, 3, 9])
     assert "within the last 7 days" in nearly.kept[1][0]
 
@@ -104,7 +103,7 @@ def test_a_version_that_was_released_long_ago_and_until_today_stays(store: Store
     old = Release(model="pima", alias="production", version=1, sequence=1, created_at=_ago(400))
     log = [old, replace(old, version=2, sequence=2, created_at=_ago(1))]
     log.append(replace(old, version=3, sequence=3, created_at=_ago(0)))
-    assert dict(pruning._needed("production", log, NOW)).keys() == {1, 2, 3}
+    assert dict(retention._needed("production", log, NOW)).keys() == {1, 2, 3}
 
 
 def _ago(days: int) -> str:
@@ -112,28 +111,28 @@ def _ago(days: int) -> str:
 
 
 def test_a_pinned_version_stays_until_it_is_unpinned(store: Store) -> None:
-    pruning.pin(store, "pima", 2)
-    pruning.pin(store, "pima", 2)
-    assert pruning.prune(store, "pima", keep=1, now=LATER).kept[2] == ["it is pinned"]
-    assert pruning.unpin(store, "pima", 2)
-    assert not pruning.unpin(store, "pima", 2)
-    assert pruning.prune(store, "pima", keep=1, now=LATER).removed == [2]
+    retention.pin(store, "pima", 2)
+    retention.pin(store, "pima", 2)
+    assert retention.prune(store, "pima", keep=1, now=LATER).kept[2] == ["it is pinned"]
+    assert retention.unpin(store, "pima", 2)
+    assert not retention.unpin(store, "pima", 2)
+    assert retention.prune(store, "pima", keep=1, now=LATER).removed == [2]
 
 
 def test_only_a_version_that_is_there_can_be_pinned(store: Store) -> None:
     with pytest.raises(UnknownVersionError):
-        pruning.pin(store, "pima", 99)
+        retention.pin(store, "pima", 99)
     with pytest.raises(UnknownModelError):
-        pruning.pin(store, "other", 1)
+        retention.pin(store, "other", 1)
 
 
 def test_a_plan_changes_nothing(store: Store) -> None:
-    assert pruning.plan(store, "pima", keep=1, now=LATER).removed == list(range(1, 9))
+    assert retention.plan(store, "pima", keep=1, now=LATER).removed == list(range(1, 9))
     assert store.versions("pima") == list(range(1, 10))
 
 
 def test_a_number_is_not_used_again(store: Store) -> None:
-    pruning.prune(store, "pima", keep=1, now=LATER)
+    retention.prune(store, "pima", keep=1, now=LATER)
     assert store.publish("pima", FILES, _manifest).version == 10
 
 
@@ -141,7 +140,7 @@ def test_nothing_goes_while_a_log_cannot_be_trusted(store: Store) -> None:
     _promote(store, 1)
     store.ring.revoke(str(store.ring.own_fingerprint()))
     with pytest.raises(UntrustedArtifact):
-        pruning.prune(store, "pima", keep=1, now=LATER)
+        retention.prune(store, "pima", keep=1, now=LATER)
     assert store.versions("pima") == list(range(1, 10))
 
 
@@ -151,7 +150,7 @@ def test_an_old_release_by_a_revoked_key_needs_no_version_and_is_no_obstacle(sto
     store.ring.generate(rotate=True)
     store.publish("pima", FILES, _manifest)
     _promote(store, 10)
-    assert list(pruning.prune(store, "pima", keep=1).kept) == [10]
+    assert list(retention.prune(store, "pima", keep=1).kept) == [10]
 
 
 def test_a_version_that_is_promoted_meanwhile_stays(
@@ -166,7 +165,7 @@ def test_a_version_that_is_promoted_meanwhile_stays(
     monkeypatch.setattr(
         type(store.backend), "remove_version", lambda _, *args: promote_the_next(*args)
     )
-    result = pruning.prune(store, "pima", keep=7, now=LATER)
+    result = retention.prune(store, "pima", keep=7, now=LATER)
     assert result.removed == [1]
     assert result.kept[2] == ["an alias names it by now"]
 
@@ -178,7 +177,7 @@ def test_what_a_killed_publisher_left_goes_after_a_day(tmp_path: Path) -> None:
         left = tmp_path / ".staging" / name
         left.mkdir()
         os.utime(left, times=(NOW.timestamp() - days * 86400,) * 2)
-    assert pruning.prune(store, "pima").leftovers == [".staging/old"]
+    assert retention.prune(store, "pima").leftovers == [".staging/old"]
     assert [one.name for one in (tmp_path / ".staging").iterdir()] == ["new"]
 
 
@@ -191,8 +190,8 @@ def test_what_a_killed_publisher_left_in_a_bucket_goes_after_a_day(
     with pytest.raises(KeyboardInterrupt):
         store.publish("pima", FILES, _interrupted)
     monkeypatch.undo()
-    assert pruning.prune(store, "pima").leftovers == []
-    assert pruning.prune(store, "pima", now=LATER).leftovers == ["pima/versions/2"]
+    assert retention.prune(store, "pima").leftovers == []
+    assert retention.prune(store, "pima", now=LATER).leftovers == ["pima/versions/2"]
     assert store.versions("pima") == [1]
     assert store.publish("pima", FILES, _manifest).version == 3
 
@@ -217,7 +216,7 @@ def test_the_command_says_what_it_kept_and_why(store: Store) -> None:
 
 def test_the_commands_pin_and_unpin(store: Store) -> None:
     assert _run(pin, "pima", "3").output == "pinned pima@3\n"
-    assert pruning.pins(store, "pima") == [3]
+    assert retention.pins(store, "pima") == [3]
     assert json.loads(_run(unpin, "pima", "3", "--json").output)["was_pinned"]
     assert _run(unpin, "pima", "3").output == "pima@3 was not pinned\n"
 

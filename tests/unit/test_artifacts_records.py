@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.records import (
+from scoreline_artifacts.validation import (
     Checked,
     Problem,
     frame_of_columns,

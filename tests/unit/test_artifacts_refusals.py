@@ -27,13 +27,13 @@ from scoreline_artifacts import (
     Manifest,
     Store,
     UntrustedArtifact,
-    releases,
 )
-from scoreline_artifacts.high_water import HighWater
-from scoreline_artifacts.loading import load
+from scoreline_artifacts.loading.version import load
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, PIPELINE, SIGNATURE
-from scoreline_artifacts.signing import Purpose
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.signing import Purpose
+from scoreline_artifacts.store.store import describe_file
 from tests.any_files import manifest_of
 
 HARMED = 300

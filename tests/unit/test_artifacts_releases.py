@@ -22,11 +22,11 @@ from scoreline_artifacts import (
     UnknownModelError,
     UnknownVersionError,
     UntrustedArtifact,
-    releases,
 )
 from scoreline_artifacts.errors import CorruptArtifact
-from scoreline_artifacts.high_water import HighWater
-from scoreline_artifacts.signing import Purpose
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.signing import Purpose
 
 MANIFEST = Manifest(
     model="pima",

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scoreline_artifacts import Distrust, UntrustedArtifact, UnusableKey
-from scoreline_artifacts.signing import KeyRing, Purpose
+from scoreline_artifacts.store.signing import KeyRing, Purpose
 
 DATA = b'{"model":"pima"}'
 ARTIFACT, RELEASE = Purpose.ARTIFACT, Purpose.RELEASE
@@ -160,7 +160,7 @@ def test_a_private_key_that_others_can_read_signs_nothing(ring: KeyRing, mode: i
 SIGN = """
 import sys
 from pathlib import Path
-from scoreline_artifacts.signing import KeyRing
+from scoreline_artifacts.store.signing import KeyRing
 sys.stdin.read(1)
 sys.stdout.buffer.write(KeyRing(Path(sys.argv[1])).sign("artifact", b"data"))
 """

@@ -22,9 +22,9 @@ from scoreline_artifacts import (
     UnknownVersionError,
     UnsuitableStore,
     UntrustedArtifact,
-    releases,
 )
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import describe_file
 from tests.any_files import manifest_of
 from tests.signed import rewrite_manifest
 

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.records import Checked, Rules, describe_unusual, frame_of_records
+from scoreline_artifacts.validation import Checked, Rules, describe_unusual, frame_of_records
 
 WARN = Rules(unseen="warn", out_of_range="warn")
 TRAINING = pd.DataFrame({"n": [1.5, 9.5] * 2, "t": ["red", "blue"] * 2})

@@ -16,7 +16,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.cli.check import check, show_report
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.options import BulkOptions

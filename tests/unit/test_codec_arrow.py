@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_tasks.codec_arrow import score_arrow
 from scoreline_tasks.scoring import CodecResult, RequestProblem

@@ -15,7 +15,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.options import CsvChunk, Policy
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.codec_csv import score_csv_chunk

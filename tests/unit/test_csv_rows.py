@@ -13,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.records import NO_RULES
+from scoreline_artifacts.validation import NO_RULES
 from scoreline_client.options import CsvChunk
 from scoreline_tasks.csv_plain import read_plain
 from scoreline_tasks.csv_source import ChunkRows, check_rows, read_chunk

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from redis import Redis
 
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
 from scoreline_client.settings import ClientSettings

@@ -11,7 +11,7 @@ import fakeredis
 import pytest
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.fleet import announce_release, read_reports
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.keeper import Keeper

@@ -26,10 +26,10 @@ TEXTS = sorted(
 )
 READS_ENVIRONMENT = {
     "scoreline_client/settings.py": "reads every setting",
-    "scoreline_artifacts/clean_room.py": "hands the environment to the room, with one thread for BLAS",
-    "scoreline_artifacts/store.py": "reads where the store is: it may not import the client",
-    "scoreline_artifacts/signing.py": "reads where the keys are, for the same reason",
-    "scoreline_artifacts/cache.py": "reads where the cache is, for the same reason",
+    "scoreline_artifacts/packaging/clean_room.py": "hands the environment to the room, with one thread for BLAS",
+    "scoreline_artifacts/store/store.py": "reads where the store is: it may not import the client",
+    "scoreline_artifacts/store/signing.py": "reads where the keys are, for the same reason",
+    "scoreline_artifacts/store/cache.py": "reads where the cache is, for the same reason",
     "scoreline_tasks/process.py": "sets one thread for BLAS before numpy is first imported",
     "scoreline_tasks/children.py": "hands the whole environment to child processes",
 }

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from scoreline_artifacts import CorruptArtifact, Release, Store, UnknownVersionError
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import Outputs
-from scoreline_artifacts.releases import Head
+from scoreline_artifacts.store.releases import Head
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks import models as models_module
 from scoreline_tasks.isolation import run_apart

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
 
-from scoreline_artifacts import KeyRing, Store, releases
-from scoreline_artifacts.high_water import HighWater
+from scoreline_artifacts import KeyRing, Store
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_client.codes import Code
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models import Models

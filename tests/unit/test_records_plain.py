@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scoreline_artifacts.records import Checked, Rules, frame_of_records, plain
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.validation import Checked, Rules, frame_of_records, plain
 
 SCHEMA = Schema(
     (

@@ -12,8 +12,9 @@ import psutil
 import pytest
 from click.testing import CliRunner, Result
 
-from scoreline_artifacts import Store, releases
-from scoreline_artifacts.loading import load
+from scoreline_artifacts import Store
+from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.store import releases
 from scoreline_training.cli import train
 
 SCRIPT = """

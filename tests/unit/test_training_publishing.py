@@ -17,10 +17,11 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden, releases
+from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN
+from scoreline_artifacts.store import releases
 from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
 from scoreline_training import PublishedVersion, publish

@@ -28,7 +28,7 @@ from sklearn.svm import LinearSVC
 
 from scoreline_artifacts import Schema, Store, UnsuitableData
 from scoreline_artifacts.golden import GoldenRow
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import REPORT
 from scoreline_training import publish
 from scoreline_training.report import Incumbent, ReportData, page, render

@@ -14,7 +14,7 @@ from sklearn import metrics
 from sklearn.linear_model import LinearRegression
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_training.report import charts, classes, intervals
 from scoreline_training.report.answers import Answers, Kind, ask
 from scoreline_training.report.data import NotMeasurable, ReportData

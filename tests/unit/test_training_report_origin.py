@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from scoreline_artifacts import Schema, Store, pickling
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts import Schema, Store
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE
+from scoreline_artifacts.packaging import pickling
 from scoreline_training import publish
 from scoreline_training.report import Incumbent, incumbent, lineage
 from scoreline_training.report.answers import ask

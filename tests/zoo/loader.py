@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading import LoadedVersion, load
+from scoreline_artifacts.loading.version import LoadedVersion, load
 
 
 @dataclass(kw_only=True)

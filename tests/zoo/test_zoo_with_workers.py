@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from redis import Redis
 
-from scoreline_artifacts import releases
+from scoreline_artifacts.store import releases
 from scoreline_client import Client, Prediction
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings

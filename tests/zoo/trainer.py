@@ -28,7 +28,7 @@ import sklearn.ensemble
 import sklearn.pipeline  # noqa: F401 - what nearly every project imports, imported once
 
 import scoreline_training
-from scoreline_artifacts import clean_room
+from scoreline_artifacts.packaging import clean_room
 
 ROWS = 40
 """Raw rows whose answers are compared."""

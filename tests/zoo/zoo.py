@@ -15,7 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.signing import KeyRing
+from scoreline_artifacts.store.signing import KeyRing
 from tests.zoo.loader import Verdict
 
 FOLDER = Path(__file__).parent

@@ -14,7 +14,7 @@ import click
 from rich.console import Console
 
 from scoreline_artifacts import ArtifactError
-from scoreline_artifacts.explained import Refused
+from scoreline_artifacts.cli.explained import Refused
 from scoreline_client.errors import SettingsError
 from scoreline_training.publishing import (
     PublishedVersion,

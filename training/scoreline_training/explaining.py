@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 
-from scoreline_artifacts.origins import Origins, spec_of
-from scoreline_artifacts.proving import Failure
+from scoreline_artifacts.packaging.origins import Origins, spec_of
+from scoreline_artifacts.packaging.proving import Failure
 
 _OF_SCRIPT = re.compile(r"Can't get attribute '(.+)' on <module '__main__'")
 """What unpickling says of something that dill could not store, and then referred to by its name."""

@@ -11,19 +11,13 @@ from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
-from scoreline_artifacts import (
-    Manifest,
-    UnsuitableData,
-    environment,
-    pickling,
-    proving,
-    snapshot,
-)
+from scoreline_artifacts import Manifest, UnsuitableData, environment
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
-from scoreline_artifacts.origins import Origins, spec_of
-from scoreline_artifacts.snapshot import SOURCES
-from scoreline_artifacts.store import describe_file
+from scoreline_artifacts.packaging import pickling, proving, sources
+from scoreline_artifacts.packaging.origins import Origins, spec_of
+from scoreline_artifacts.packaging.sources import SOURCES
+from scoreline_artifacts.store.store import describe_file
 from scoreline_training.explaining import explain
 
 NAMED_FUNCTIONS = 20
@@ -56,7 +50,7 @@ class _Luggage:
         modules = {one for one in asked if origins.is_local(one)} - self.modules
         self.data |= places
         self.modules |= modules
-        return bool(modules) or any(snapshot.has_data(place) for place in places)
+        return bool(modules) or any(sources.has_data(place) for place in places)
 
 
 def pack(
@@ -96,7 +90,7 @@ def _pack_once(
     luggage: _Luggage,
     origins: Origins,
 ) -> Packed:
-    taken = snapshot.collect(luggage.modules, origins, data=sorted(luggage.data))
+    taken = sources.collect(luggage.modules, origins, data=sorted(luggage.data))
     files = {PIPELINE: pickled.data, GOLDEN: golden_rows, **taken.files}
     found = _distributions(pickled.modules, origins)
     needed = {*environment.ALWAYS, *found}
@@ -124,13 +118,13 @@ def _below(packages: Iterable[str]) -> set[str]:
     for package in packages:
         if spec_of(package) is None:
             raise DoesNotTravel(f"code= names the module {package!r}, which cannot be found here")
-    return {module for package in packages for module in snapshot.modules_below(package)}
+    return {module for package in packages for module in sources.modules_below(package)}
 
 
 def _place(name: str) -> str:
     package, _, path = name.partition(":")
     place = f"{package.replace('.', '/')}/{path}"
-    if not snapshot.has_data(SOURCES + place):
+    if not sources.has_data(SOURCES + place):
         raise DoesNotTravel(
             f"code= names {name!r}, but package {package!r} has no such file; give data files as "
             "'package:path/below/it'"

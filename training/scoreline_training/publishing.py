@@ -19,20 +19,12 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from scoreline_artifacts import (
-    Manifest,
-    Outputs,
-    Release,
-    Schema,
-    Store,
-    UnsuitableData,
-    golden,
-    releases,
-)
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts import Manifest, Outputs, Release, Schema, Store, UnsuitableData, golden
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT
-from scoreline_artifacts.records import frame_of_records, shown
-from scoreline_artifacts.store import check_name
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import check_name
+from scoreline_artifacts.validation import frame_of_records, shown
 from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings

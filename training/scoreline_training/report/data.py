@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from scoreline_artifacts.golden import GoldenRow
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 
 if TYPE_CHECKING:
     from scoreline_training.report.answers import Answers

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts.loading import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_training.report.answers import ask
 from scoreline_training.report.data import NotMeasurable
 from scoreline_training.report.measures import objective

@@ -15,18 +15,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scoreline_artifacts import (
-    ArtifactError,
-    Manifest,
-    Schema,
-    Store,
-    clean_room,
-    environment,
-    golden,
-    releases,
-)
-from scoreline_artifacts.loading import LoadedVersion, assemble
+from scoreline_artifacts import ArtifactError, Manifest, Schema, Store, environment, golden
+from scoreline_artifacts.loading.version import LoadedVersion, assemble
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST
+from scoreline_artifacts.packaging import clean_room
+from scoreline_artifacts.store import releases
 from scoreline_training.report.answers import Answers, Kind, ask
 from scoreline_training.report.data import Incumbent, NotMeasurable
 from scoreline_training.report.rows import Rows

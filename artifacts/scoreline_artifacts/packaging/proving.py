@@ -10,12 +10,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from scoreline_artifacts import clean_room
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
+from scoreline_artifacts.packaging import clean_room
 
 if TYPE_CHECKING:
     from scoreline_artifacts.golden import GoldenRow
-    from scoreline_artifacts.loading import LoadedVersion
+    from scoreline_artifacts.loading.version import LoadedVersion
 
 LIMIT_S = 600.0
 """Seconds that loading and scoring some golden rows may take."""
@@ -58,7 +58,9 @@ def prove(manifest: Manifest, files: Mapping[str, bytes], *, limit_s: float = LI
     """
     with clean_room.staged(manifest, files) as folder:
         try:
-            found = clean_room.visit("scoreline_artifacts.proving:try_it", folder, limit_s)
+            found = clean_room.visit(
+                "scoreline_artifacts.packaging.proving:try_it", folder, limit_s
+            )
         except clean_room.Ended as end:
             failure = Failure(kind=end.kind, message=end.message, trace=end.output)
             return Finding(failure=failure)
@@ -75,16 +77,17 @@ def try_it(folder: Path) -> dict[str, Any]:
 
 
 def _try_it(staged: Path) -> Finding:
-    from scoreline_artifacts import golden, loading
+    from scoreline_artifacts import golden
+    from scoreline_artifacts.loading import version
 
     manifest = Manifest.decode((staged / MANIFEST).read_bytes())
 
     def read(name: str) -> bytes:
         return (staged / name).read_bytes()
 
-    namespace = loading.namespace_of(manifest, read)
+    namespace = version.namespace_of(manifest, read)
     try:
-        loaded = loading.assemble(manifest, read, namespace)
+        loaded = version.assemble(manifest, read, namespace)
         rows = golden.decode(read(GOLDEN))
         golden.check(loaded, rows, manifest.tolerance)
         batchable = _is_batchable(loaded, rows, manifest.tolerance)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from scoreline_artifacts import releases
 from scoreline_artifacts.errors import UnknownModelError, UnknownVersionError
-from scoreline_artifacts.names import check_name, version_numbers
-from scoreline_artifacts.releases import Release
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.names import check_name, version_numbers
+from scoreline_artifacts.store.releases import Release
+from scoreline_artifacts.store.store import Store
 
 KEEP = 5
 IN_USE = timedelta(days=7)

@@ -27,7 +27,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from scoreline_artifacts.backends import Seal
 from scoreline_artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
@@ -35,7 +34,8 @@ from scoreline_artifacts.errors import (
     UnsuitableStore,
 )
 from scoreline_artifacts.manifest import SIGNATURE
-from scoreline_artifacts.names import version_numbers
+from scoreline_artifacts.store.backends import Seal
+from scoreline_artifacts.store.names import version_numbers
 
 EXCLUSIVE = {"s3": "scoreline[s3]", "s3a": "scoreline[s3]", "memory": "fsspec"}
 """Protocols that are known to create a file for one only, and what to install for them."""

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts.records.arrays import (
+from scoreline_artifacts.schema import Column, ColumnType
+from scoreline_artifacts.validation.arrays import (
     as_column,
     bounds_of,
     clock_of,
@@ -22,8 +23,7 @@ from scoreline_artifacts.records.arrays import (
     pandas_type,
     type_beneath,
 )
-from scoreline_artifacts.records.problems import Odd, Problem, shown
-from scoreline_artifacts.schema import Column, ColumnType
+from scoreline_artifacts.validation.problems import Odd, Problem, shown
 
 NON_FINITE_TEXT = frozenset({"NaN", "Infinity", "-Infinity"})
 """How callers spell in JSON what JSON cannot say."""

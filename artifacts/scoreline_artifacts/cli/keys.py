@@ -12,8 +12,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from scoreline_artifacts.explained import explained
-from scoreline_artifacts.signing import KeyRing
+from scoreline_artifacts.cli.explained import explained
+from scoreline_artifacts.store.signing import KeyRing
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 

@@ -31,8 +31,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact, UnusableKey
-from scoreline_artifacts.files import write_new, write_over
-from scoreline_artifacts.pem import (
+from scoreline_artifacts.store.files import write_new, write_over
+from scoreline_artifacts.store.pem import (
     fingerprint_of,
     private_pem,
     public_pem,

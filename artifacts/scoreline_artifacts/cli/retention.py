@@ -10,9 +10,9 @@ from dataclasses import asdict
 
 import click
 
-from scoreline_artifacts import pruning
-from scoreline_artifacts.explained import VERSION, explained
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.cli.explained import VERSION, explained
+from scoreline_artifacts.store import retention
+from scoreline_artifacts.store.store import Store
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _version = click.argument("version", type=VERSION)
@@ -23,7 +23,7 @@ _version = click.argument("version", type=VERSION)
 @click.option(
     "--keep",
     type=click.IntRange(min=1),
-    default=pruning.KEEP,
+    default=retention.KEEP,
     show_default=True,
     metavar="N",
     help="Keep the newest N versions in any case.",
@@ -42,7 +42,7 @@ def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
       scoreline prune pima --keep 3 --json
     """
     with explained():
-        work = pruning.plan if dry_run else pruning.prune
+        work = retention.plan if dry_run else retention.prune
         result = work(Store.from_environment(), model, keep=keep)
     if as_json:
         click.echo(json.dumps(asdict(result) | {"dry_run": dry_run}))
@@ -70,7 +70,7 @@ def pin(model: str, version: int, as_json: bool) -> None:
       scoreline pin pima 3
     """
     with explained():
-        pruning.pin(Store.from_environment(), model, version)
+        retention.pin(Store.from_environment(), model, version)
     said = {"model": model, "version": version, "pinned": True}
     click.echo(json.dumps(said) if as_json else f"pinned {model}@{version}")
 
@@ -87,7 +87,7 @@ def unpin(model: str, version: int, as_json: bool) -> None:
       scoreline unpin pima 3
     """
     with explained():
-        was = pruning.unpin(Store.from_environment(), model, version)
+        was = retention.unpin(Store.from_environment(), model, version)
     said = {"model": model, "version": version, "pinned": False, "was_pinned": was}
     text = f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned"
     click.echo(json.dumps(said) if as_json else text)

@@ -13,12 +13,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from scoreline_artifacts import environment, golden
-from scoreline_artifacts.cli import resolve
-from scoreline_artifacts.explained import explained
+from scoreline_artifacts.cli.explained import explained
+from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.manifest import GOLDEN, Manifest
+from scoreline_artifacts.packaging.sources import SOURCES
 from scoreline_artifacts.schema import Column
-from scoreline_artifacts.snapshot import SOURCES
-from scoreline_artifacts.store import Store, VerifiedManifest
+from scoreline_artifacts.store.store import Store, VerifiedManifest
 
 GOLDEN_SHOWN = 3
 CATEGORIES_SHOWN = 8
@@ -86,7 +86,7 @@ class Checked:
 
 
 def _check(manifest: Manifest, files: dict[str, bytes]) -> Checked:
-    from scoreline_artifacts import proving
+    from scoreline_artifacts.packaging import proving
 
     found = environment.differences(manifest)
     if any(one.fatal for one in found):

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scoreline_artifacts import cache
 from scoreline_artifacts.errors import LogTruncated
+from scoreline_artifacts.store import cache
 
 if TYPE_CHECKING:
-    from scoreline_artifacts.releases import Release
+    from scoreline_artifacts.store.releases import Release
 
 logger = logging.getLogger(__name__)
 

@@ -11,14 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts import environment, golden, pickling
+from scoreline_artifacts import environment, golden
 from scoreline_artifacts.errors import ArtifactError, ModelOutputError
+from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Manifest, Outputs
-from scoreline_artifacts.namespace import Namespace
-from scoreline_artifacts.records import frame_of_records
+from scoreline_artifacts.packaging import pickling
+from scoreline_artifacts.packaging.sources import SOURCES
 from scoreline_artifacts.schema import Schema
-from scoreline_artifacts.snapshot import SOURCES
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store.store import Store
+from scoreline_artifacts.validation import frame_of_records
 
 
 @dataclass(frozen=True, slots=True)

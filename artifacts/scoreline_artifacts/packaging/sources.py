@@ -9,8 +9,8 @@ from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.imports import imports_of_source
-from scoreline_artifacts.origins import Origins, spec_of
+from scoreline_artifacts.loading.imports import imports_of_source
+from scoreline_artifacts.packaging.origins import Origins, spec_of
 
 SOURCES = "sources/"
 MAX_BYTES = 16 * 1024 * 1024

@@ -27,8 +27,8 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from scoreline_artifacts.imports import absolute
-from scoreline_artifacts.resources import Folder, Reader
+from scoreline_artifacts.loading.imports import absolute
+from scoreline_artifacts.loading.resources import Folder, Reader
 
 _RESOURCE_FUNCTIONS = (
     "contents", "files", "is_resource", "open_binary", "open_text", "path", "read_binary", "read_text",

@@ -17,9 +17,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts.records.arrays import at_once
-from scoreline_artifacts.records.plain import frame_of_plain
-from scoreline_artifacts.records.problems import (
+from scoreline_artifacts.schema import Column, Schema
+from scoreline_artifacts.validation.anomalies import find_unusual
+from scoreline_artifacts.validation.arrays import at_once
+from scoreline_artifacts.validation.plain import frame_of_plain
+from scoreline_artifacts.validation.problems import (
     NO_RULES,
     Checked,
     Problem,
@@ -27,9 +29,7 @@ from scoreline_artifacts.records.problems import (
     Unreadable,
     shown,
 )
-from scoreline_artifacts.records.unusual import find_unusual
-from scoreline_artifacts.records.values import kind_of, one_by_one
-from scoreline_artifacts.schema import Column, Schema
+from scoreline_artifacts.validation.values import kind_of, one_by_one
 
 Values = Sequence[Any] | npt.NDArray[Any]
 Reading = Callable[[Column, Values], Values]

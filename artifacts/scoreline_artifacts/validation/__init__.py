@@ -1,6 +1,13 @@
 """Raw records to the frame that the pipeline was trained on, with one problem per bad record."""
 
-from scoreline_artifacts.records.arrays import (
+from scoreline_artifacts.validation.anomalies import (
+    describe_unusual,
+    is_out_of_range,
+    is_unseen,
+    nearest_category,
+    value_at,
+)
+from scoreline_artifacts.validation.arrays import (
     EXACT_IN_FLOAT,
     as_column,
     bounds_of,
@@ -8,14 +15,14 @@ from scoreline_artifacts.records.arrays import (
     pandas_type,
     type_beneath,
 )
-from scoreline_artifacts.records.frames import (
+from scoreline_artifacts.validation.frames import (
     frame_of_arrays,
     frame_of_columns,
     frame_of_records,
     missing_column,
     renumbered,
 )
-from scoreline_artifacts.records.problems import (
+from scoreline_artifacts.validation.problems import (
     NO_RULES,
     Checked,
     Finding,
@@ -25,14 +32,7 @@ from scoreline_artifacts.records.problems import (
     Unreadable,
     shown,
 )
-from scoreline_artifacts.records.unusual import (
-    describe_unusual,
-    is_out_of_range,
-    is_unseen,
-    nearest_category,
-    value_at,
-)
-from scoreline_artifacts.records.values import array_of, convert_value, converter_of
+from scoreline_artifacts.validation.values import array_of, convert_value, converter_of
 
 __all__ = [
     "EXACT_IN_FLOAT",

@@ -102,7 +102,7 @@ class _Room:
 
     def __init__(self) -> None:
         self.owner = os.getpid()
-        here = str(Path(__file__).resolve().parents[1])
+        here = str(Path(__file__).resolve().parents[2])
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
             [sys.executable, "-I", "-c", _PROGRAM, here, *_installed_folders()],
             env={**_environment_at_start(), **dict.fromkeys(_THREADS, "1")},
@@ -186,7 +186,7 @@ def main() -> None:
     # What most artifacts need anyway; the forks have it without importing it again.
     import sklearn.pipeline  # noqa: F401
 
-    from scoreline_artifacts import loading  # noqa: F401
+    from scoreline_artifacts.loading import version  # noqa: F401
 
     for line in sys.stdin:
         visitor = os.fork()
@@ -217,7 +217,7 @@ def _work_and_exit(work: str, folder: Path, *project: Path) -> None:
 
 def _lock_the_door(here: str, folders: Sequence[str]) -> None:
     """Leave on the path what is installed, and take off what an editable installation added."""
-    from scoreline_artifacts.origins import OURS
+    from scoreline_artifacts.packaging.origins import OURS
 
     installed = {*folders, here}
     paths = sysconfig.get_paths()

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scoreline_artifacts import releases
+from scoreline_artifacts.cli.explained import explained
 from scoreline_artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
@@ -18,8 +18,8 @@ from scoreline_artifacts.errors import (
     UnknownModelError,
     UntrustedArtifact,
 )
-from scoreline_artifacts.explained import explained
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import Store
 
 
 @click.command()

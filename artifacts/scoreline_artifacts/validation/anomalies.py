@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts.records.problems import Finding, Problem, Rules, shown
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.validation.problems import Finding, Problem, Rules, shown
 
 UNSEEN = "W_UNSEEN_CATEGORY"
 OUT_OF_RANGE = "W_OUT_OF_RANGE"

@@ -22,10 +22,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoreline_artifacts.backends import Seal
 from scoreline_artifacts.errors import CorruptArtifact
-from scoreline_artifacts.files import sync_folder, write_new, write_synced
-from scoreline_artifacts.names import version_numbers
+from scoreline_artifacts.store.backends import Seal
+from scoreline_artifacts.store.files import sync_folder, write_new, write_synced
+from scoreline_artifacts.store.names import version_numbers
 
 _STAGING = ".staging"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW

@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoreline_artifacts.files import write_over
 from scoreline_artifacts.manifest import FileEntry
+from scoreline_artifacts.store.files import write_over
 
 logger = logging.getLogger(__name__)
 

@@ -28,10 +28,10 @@ from scoreline_artifacts.errors import (
     UnknownAliasError,
     UntrustedArtifact,
 )
-from scoreline_artifacts.high_water import HighWater
-from scoreline_artifacts.names import check_name, is_name
-from scoreline_artifacts.signing import REPAIR, Purpose
-from scoreline_artifacts.store import Store
+from scoreline_artifacts.store.names import check_name, is_name
+from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.signing import REPAIR, Purpose
+from scoreline_artifacts.store.store import Store
 
 PRODUCTION = "production"
 ENTRY_LIMIT_BYTES = 64 * 1024

@@ -15,8 +15,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from scoreline_artifacts.backends import Backend
-from scoreline_artifacts.cache import FileCache
 from scoreline_artifacts.errors import (
     CorruptArtifact,
     Distrust,
@@ -26,10 +24,12 @@ from scoreline_artifacts.errors import (
     UnsuitableStore,
     UntrustedArtifact,
 )
-from scoreline_artifacts.local import LocalFolder
 from scoreline_artifacts.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
-from scoreline_artifacts.names import check_file_name, check_name, is_name
-from scoreline_artifacts.signing import KeyRing, Purpose
+from scoreline_artifacts.store.backends import Backend
+from scoreline_artifacts.store.cache import FileCache
+from scoreline_artifacts.store.local import LocalFolder
+from scoreline_artifacts.store.names import check_file_name, check_name, is_name
+from scoreline_artifacts.store.signing import KeyRing, Purpose
 
 __all__ = ["Store", "VerifiedManifest", "check_name", "describe_file", "is_name"]
 
@@ -81,7 +81,7 @@ class Store:
         if isinstance(self.root, Path):
             return LocalFolder(self.root)
         # Not at the top: who keeps a store in a folder needs no fsspec.
-        from scoreline_artifacts.object_store import ObjectStore
+        from scoreline_artifacts.store.object_store import ObjectStore
 
         return ObjectStore(self.root)
 

@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts.records.arrays import EXACT_IN_FLOAT
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.validation.arrays import EXACT_IN_FLOAT
 
 try:
     from pandas.api.internals import create_dataframe_from_blocks

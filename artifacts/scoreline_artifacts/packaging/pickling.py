@@ -20,11 +20,11 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from scoreline_artifacts import by_value
-from scoreline_artifacts.imports import imports_of_code
-from scoreline_artifacts.origins import Origins
+from scoreline_artifacts.loading.imports import imports_of_code
+from scoreline_artifacts.packaging.origins import Origins
 
 if TYPE_CHECKING:
-    from scoreline_artifacts.namespace import Namespace
+    from scoreline_artifacts.loading.namespace import Namespace
 
 PROTOCOL = 5
 _SPAWNED = "__mp_main__"

@@ -1,0 +1,1 @@
+"""The commands about artifacts: versions, inspect, keys, retention."""

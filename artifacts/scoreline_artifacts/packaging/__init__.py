@@ -1,0 +1,1 @@
+"""From a pipeline to the files of an artifact that load on a machine without the training project."""

@@ -1,0 +1,1 @@
+"""Where versions are kept: storage, signatures, releases, cache, retention."""
