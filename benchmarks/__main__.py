@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.stage import ONE_THREAD, Stage, stage
-from scoreline_tasks.children import interruptible
+from scoreline_tasks.dev.processes import interruptible
 
 NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"

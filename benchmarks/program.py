@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.stage import MODEL, Stage
-from scoreline_tasks.children import stop
-from scoreline_tasks.local_worker import scoreline
+from scoreline_tasks.dev.local_worker import scoreline
+from scoreline_tasks.dev.processes import stop
 
 Summary = dict[str, Any]
 

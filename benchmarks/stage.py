@@ -16,14 +16,14 @@ from redis import Redis
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.children import running
-from scoreline_tasks.embedded import embedded_server
-from scoreline_tasks.local_worker import (
+from scoreline_tasks.dev.local_worker import (
     Surroundings,
     local_worker,
     scoreline,
     wait_until_reporting,
 )
+from scoreline_tasks.dev.processes import running
+from scoreline_tasks.dev.server import embedded_server
 
 QUEUE = "benchmark"
 MODEL = "pima"

@@ -9,10 +9,10 @@ from pathlib import Path
 from benchmarks.measures import Row, alone, at_most
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client import Client
-from scoreline_tasks.children import running
-from scoreline_tasks.embedded import HOST, free_port
-from scoreline_tasks.local_worker import scoreline
-from scoreline_tasks.sample_rows import records
+from scoreline_tasks.dev.local_worker import scoreline
+from scoreline_tasks.dev.processes import running
+from scoreline_tasks.dev.sample_rows import records
+from scoreline_tasks.dev.server import HOST, free_port
 
 REPEATS = 5
 GIVE_UP_S = 60.0

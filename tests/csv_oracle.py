@@ -12,7 +12,7 @@ import pandas as pd
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.validation import Problem, frame_of_columns
-from scoreline_tasks.text_values import PLAIN, TextRules, value_of
+from scoreline_tasks.scoring.text_values import PLAIN, TextRules, value_of
 
 
 @dataclass

@@ -14,14 +14,14 @@ from celery import Celery, signals
 from kombu.entity import Queue
 
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.hints import Hints
-from scoreline_tasks.pool import TaskPool, places
-from scoreline_tasks.process import WorkerProcess, served
+from scoreline_tasks.queue.hints import Hints
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.watcher import Watcher
+from scoreline_tasks.worker.pool import TaskPool, places
+from scoreline_tasks.worker.process import WorkerProcess, served
+from scoreline_tasks.worker.watchdog import Watcher
 
 if TYPE_CHECKING:
-    from scoreline_tasks.runtime import Runtime
+    from scoreline_tasks.worker.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def configuration() -> dict[str, Any]:
             RESCUE: {"time_limit": settings.batch_limit_s * RESCUE_SLICES},
         },
         # Celery's prefork pool, whose children leave when newer ones are to be forked.
-        "worker_pool": "scoreline_tasks.pool:TaskPool",
+        "worker_pool": "scoreline_tasks.worker.pool:TaskPool",
         # No hint waits behind a busy process of one worker while another worker has a free one.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,

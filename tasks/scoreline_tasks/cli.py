@@ -22,10 +22,10 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks import demo as story
-from scoreline_tasks.children import interruptible
-from scoreline_tasks.development import serve_here
-from scoreline_tasks.embedded import DATA
+from scoreline_tasks.dev import demo as story
+from scoreline_tasks.dev.processes import interruptible
+from scoreline_tasks.dev.server import DATA
+from scoreline_tasks.dev.up import serve_here
 from scoreline_tasks.releasing import NOTHING_RELEASED, Announcement, roll_out
 
 INTERRUPTED = 130

@@ -24,7 +24,7 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.local_worker import (
+from scoreline_tasks.dev.local_worker import (
     Surroundings,
     local_worker,
     scoreline,

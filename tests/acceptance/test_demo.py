@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from scoreline_tasks.local_worker import scoreline
+from scoreline_tasks.dev.local_worker import scoreline
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 

@@ -11,8 +11,8 @@ import pytest
 from redis import Redis
 
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.embedded import embedded_server
-from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.dev.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.dev.server import embedded_server
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text()

@@ -16,8 +16,8 @@ from redis import Redis
 
 from scoreline_client.fleet import read_reports
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.embedded import embedded_server, free_port, is_redis
-from scoreline_tasks.local_worker import scoreline
+from scoreline_tasks.dev.local_worker import scoreline
+from scoreline_tasks.dev.server import embedded_server, free_port, is_redis
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(90)]
 
@@ -86,7 +86,7 @@ def test_the_server_of_the_procfile_keeps_its_data_over_a_restart(
     url = f"redis://127.0.0.1:{free_port()}/0"
     monkeypatch.setenv("SCORELINE_REDIS_URL", url)
     for expected in (1, 2):
-        command = [sys.executable, "-m", "scoreline_tasks.embedded"]
+        command = [sys.executable, "-m", "scoreline_tasks.dev.server"]
         server = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
         eventually(lambda: is_redis(url))
         with Redis.from_url(url) as redis:

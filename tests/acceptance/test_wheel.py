@@ -101,5 +101,5 @@ def test_the_wheel_holds_the_data_and_the_scripts_that_run_in_redis(wheel: Path)
     assert "scoreline_training/jobs/pima/pima-indians-diabetes.csv" in names
     assert "scoreline_training/report/templates/report.html.j2" in names
     assert "scoreline_training/report/templates/report.css" in names
-    assert "scoreline_tasks/lua/finish.lua" in names
+    assert "scoreline_tasks/queue/finish.lua" in names
     assert "scoreline_client/py.typed" in names

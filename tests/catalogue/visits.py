@@ -23,9 +23,9 @@ from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, ModelRef, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_tasks.batching import Batcher, Limits
-from scoreline_tasks.models import Models
-from scoreline_tasks.request_queue import Entry
+from scoreline_tasks.models.registry import Models
+from scoreline_tasks.queue.streams import Entry
+from scoreline_tasks.scoring.batch import Batcher, Limits
 from tests.bulk import StubTransport
 
 TRAINING = pd.DataFrame(

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.transport.direct import DirectRedis, _Value
-from scoreline_tasks.line import Line
+from scoreline_tasks.queue.pipeline import Line
 
 pytestmark = pytest.mark.integration
 

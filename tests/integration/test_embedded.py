@@ -11,7 +11,7 @@ import psutil
 import pytest
 from redis import Redis
 
-from scoreline_tasks.embedded import (
+from scoreline_tasks.dev.server import (
     EmbeddedServerError,
     PortTaken,
     data_of,

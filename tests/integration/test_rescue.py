@@ -17,11 +17,11 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, Status, new_id
-from scoreline_tasks.batching import Batcher, Limits
-from scoreline_tasks.lease import Lease
-from scoreline_tasks.models import Models
-from scoreline_tasks.request_queue import Finished, RequestQueue
-from scoreline_tasks.rescue import ATTEMPTS, Rescue
+from scoreline_tasks.models.registry import Models
+from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.recovery import ATTEMPTS, Rescue
+from scoreline_tasks.queue.streams import Finished, RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Limits
 
 KEYS = Keys("default")
 LEASE_S = 0.05

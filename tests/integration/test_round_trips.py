@@ -26,12 +26,12 @@ from scoreline_client import AsyncClient, ClientSettings
 from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport import lane
-from scoreline_tasks.batching import Batcher, Limits
-from scoreline_tasks.drain import Drain
-from scoreline_tasks.hints import Hints
-from scoreline_tasks.lease import Lease
-from scoreline_tasks.models import Models
-from scoreline_tasks.request_queue import Entry, Finished, RequestQueue
+from scoreline_tasks.models.registry import Models
+from scoreline_tasks.queue.drain import Drain
+from scoreline_tasks.queue.hints import Hints
+from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.streams import Entry, Finished, RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Limits
 from tests.bulk import LOADED
 
 pytestmark = pytest.mark.integration

@@ -18,9 +18,9 @@ from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.options import CsvChunk, Policy
 from scoreline_client.protocol.messages import WireError
-from scoreline_tasks.codec_csv import score_csv_chunk
-from scoreline_tasks.csv_formulas import is_formula
-from scoreline_tasks.scoring import CodecResult, RequestProblem
+from scoreline_tasks.scoring.csv_codec.codec import score_csv_chunk
+from scoreline_tasks.scoring.csv_codec.formulas import is_formula
+from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 from tests.csv_oracle import raw_rows
 
 COLUMNS = ("id", "a", "t")

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scoreline_artifacts import Schema
 from scoreline_artifacts.validation import NO_RULES
 from scoreline_client.options import CsvChunk
-from scoreline_tasks.csv_plain import read_plain
-from scoreline_tasks.csv_source import ChunkRows, check_rows, read_chunk
+from scoreline_tasks.scoring.csv_codec.plain import read_plain
+from scoreline_tasks.scoring.csv_codec.source import ChunkRows, check_rows, read_chunk
 from tests.csv_oracle import consult
 
 COLUMNS = ("id", "n", "i", "t", "b", "c", "d", "m")

@@ -7,8 +7,8 @@ import pytest
 
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Status
-from scoreline_tasks.dividing import crashed, joined, records_of, with_records
-from scoreline_tasks.request_queue import Entry
+from scoreline_tasks.queue.bisect import crashed, joined, records_of, with_records
+from scoreline_tasks.queue.streams import Entry
 
 
 def test_records_are_cut_out_as_they_were_written() -> None:

@@ -19,7 +19,7 @@ from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
-from scoreline_tasks.inprocess import InProcessWorker
+from scoreline_tasks.testing import InProcessWorker
 
 KEYS = Keys("default")
 

@@ -14,10 +14,10 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.fleet import announce_release, read_reports
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.keeper import Keeper
-from scoreline_tasks.models import Models
-from scoreline_tasks.process import WorkerProcess
-from scoreline_tasks.reporter import Reporter
+from scoreline_tasks.models.follower import Keeper
+from scoreline_tasks.models.registry import Models
+from scoreline_tasks.worker.heartbeat import Reporter
+from scoreline_tasks.worker.process import WorkerProcess
 
 KEYS = Keys("default")
 

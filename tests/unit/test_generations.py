@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scoreline_tasks.generations import Generations
+from scoreline_tasks.worker.generations import Generations
 
 
 class Worker:

@@ -30,8 +30,8 @@ READS_ENVIRONMENT = {
     "scoreline_artifacts/store/store.py": "reads where the store is: it may not import the client",
     "scoreline_artifacts/store/signing.py": "reads where the keys are, for the same reason",
     "scoreline_artifacts/store/cache.py": "reads where the cache is, for the same reason",
-    "scoreline_tasks/process.py": "sets one thread for BLAS before numpy is first imported",
-    "scoreline_tasks/children.py": "hands the whole environment to child processes",
+    "scoreline_tasks/worker/process.py": "sets one thread for BLAS before numpy is first imported",
+    "scoreline_tasks/dev/processes.py": "hands the whole environment to child processes",
 }
 
 

@@ -8,7 +8,7 @@ import time
 import psutil
 import pytest
 
-from scoreline_tasks.isolation import Died, run_apart
+from scoreline_tasks.system.fork_runner import Died, run_apart
 
 
 def test_results_come_back_as_they_were() -> None:

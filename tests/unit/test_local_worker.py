@@ -11,7 +11,7 @@ from fakeredis import FakeRedis
 
 from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.local_worker import WorkerEnded, WorkerSilent, wait_until_reporting
+from scoreline_tasks.dev.local_worker import WorkerEnded, WorkerSilent, wait_until_reporting
 
 KEYS = Keys("q")
 

@@ -14,7 +14,7 @@ PAGES_A_BATCH = 1000
 _FAULTS = """
 import resource
 import numpy as np
-from scoreline_tasks.memory import keep_freed
+from scoreline_tasks.system.memory import keep_freed
 
 def batch():
     parts = [np.ones(62_500) for _ in range(8)]

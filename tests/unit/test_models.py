@@ -15,12 +15,12 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import Outputs
 from scoreline_artifacts.store.releases import Head
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_tasks import models as models_module
-from scoreline_tasks.isolation import run_apart
-from scoreline_tasks.models import PREVIOUS_KEPT_S, Models
-from scoreline_tasks.refusals import FIRST_S, LONGEST_S, Refusals
-from scoreline_tasks.scoring import RequestProblem
-from scoreline_tasks.trial import TrialFailed
+from scoreline_tasks.models import registry as models_module
+from scoreline_tasks.models.isolated_load import TrialFailed
+from scoreline_tasks.models.load_backoff import FIRST_S, LONGEST_S, Refusals
+from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
+from scoreline_tasks.scoring.predict import RequestProblem
+from scoreline_tasks.system.fork_runner import run_apart
 
 
 class Shelf:

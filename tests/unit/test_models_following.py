@@ -15,8 +15,8 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_client.codes import Code
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_tasks.models import Models
-from scoreline_tasks.scoring import RequestProblem
+from scoreline_tasks.models.registry import Models
+from scoreline_tasks.scoring.predict import RequestProblem
 from scoreline_training import publish
 
 

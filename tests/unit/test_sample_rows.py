@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scoreline_tasks import sample_rows
-from scoreline_tasks.sample_rows import records, write_csv
+from scoreline_tasks.dev import sample_rows
+from scoreline_tasks.dev.sample_rows import records, write_csv
 
 COLUMNS = ["preg", "plas", "pres", "skin", "test", "mass", "pedi", "age"]
 

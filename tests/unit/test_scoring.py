@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_tasks.scoring import score_frame
+from scoreline_tasks.scoring.predict import score_frame
 
 
 class Fragile:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from scoreline_artifacts import GoldenMismatch
-from scoreline_tasks import trial as trial_module
-from scoreline_tasks.trial import MIB, Trial, TrialFailed, available_memory
+from scoreline_tasks.models import isolated_load as trial_module
+from scoreline_tasks.models.isolated_load import MIB, Trial, TrialFailed, available_memory
 
 STORE: Any = None
 

@@ -13,7 +13,7 @@ from scoreline_artifacts.store import releases
 from scoreline_client import Client, Prediction
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.dev.local_worker import Surroundings, local_worker, wait_until_reporting
 from tests.zoo.loader import bits
 from tests.zoo.zoo import STORE, Zoo
 

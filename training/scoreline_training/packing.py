@@ -18,7 +18,7 @@ from scoreline_artifacts.packaging import pickling, proving, sources
 from scoreline_artifacts.packaging.origins import Origins, spec_of
 from scoreline_artifacts.packaging.sources import SOURCES
 from scoreline_artifacts.store.store import describe_file
-from scoreline_training.explaining import explain
+from scoreline_training.diagnosis import explain
 
 NAMED_FUNCTIONS = 20
 """Functions stored by value that a manifest names; one is enough to refuse another Python."""

@@ -33,7 +33,7 @@ ARTIFACT = "artifact"
 """Under which name a visitor finds the artifact's files in its folder."""
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from scoreline_artifacts import clean_room; clean_room.main()"
+    "from scoreline_artifacts.packaging import clean_room; clean_room.main()"
 )
 _ANSWER, _OUTPUT = "answer.json", "output.txt"
 _ZIP = "python{}{}.zip".format(*sys.version_info)

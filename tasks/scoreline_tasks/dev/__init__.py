@@ -1,0 +1,1 @@
+"""Running a server, workers and the demo on a developer's machine."""

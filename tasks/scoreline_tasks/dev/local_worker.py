@@ -1,0 +1,138 @@
+"""A worker on this machine as a child process, for `up`, the demo and the benchmarks."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from redis import Redis
+
+from scoreline_client import fleet
+from scoreline_client.errors import MissingDependency, ScorelineError
+from scoreline_client.protocol.keys import Keys
+from scoreline_tasks.dev.processes import running
+
+START_S = 60.0
+"""Seconds that a worker may take from its start to its first report."""
+
+
+class WorkerEnded(ScorelineError):
+    """Raised when the worker's process ended by itself."""
+
+    def __init__(self, exit_code: int) -> None:
+        super().__init__(f"the worker ended by itself with exit code {exit_code}; its log says why")
+        self.exit_code = exit_code
+
+
+class WorkerSilent(ScorelineError):
+    """Raised when a worker that was started does not report what it serves."""
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(f"the worker does not serve after {timeout_s:g} s; its log says why")
+        self.timeout_s = timeout_s
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """Where a worker and its callers meet: one server, one store, one queue."""
+
+    redis_url: str
+    artifacts: Path | str | None = None
+    """The artifact store, a folder or a URL; None: as this process's environment says."""
+    queue: str | None = None
+    """The queue's name; None: as this process's environment says."""
+    own: Path | None = None
+    """A folder for keys and cache of their own; None: as this process's environment says."""
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a child process must be told."""
+        named = {
+            "SCORELINE_REDIS_URL": self.redis_url,
+            "SCORELINE_ARTIFACTS": _place(self.artifacts),
+            "SCORELINE_QUEUE": self.queue,
+            "SCORELINE_KEYS": _place(self.own and self.own / "keys"),
+            "SCORELINE_CACHE": _place(self.own and self.own / "cache"),
+        }
+        return {name: value for name, value in named.items() if value is not None}
+
+
+def _place(given: Path | str | None) -> str | None:
+    """A folder as seen from anywhere; a URL is so already."""
+    return str(given.resolve()) if isinstance(given, Path) else given
+
+
+def scoreline(*arguments: str) -> list[str]:
+    """A `scoreline` command of this very installation, as a program and its arguments."""
+    code = "import sys; from scoreline_client.cli.main import main; sys.exit(main())"
+    return [sys.executable, "-c", code, *arguments]
+
+
+@contextmanager
+def local_worker(
+    where: Surroundings,
+    *options: str,
+    concurrency: int | None = None,
+    loglevel: str = "INFO",
+    output: IO[bytes] | None = None,
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run `celery -A scoreline_tasks worker`, with its options, for as long as the block lasts.
+
+    Raises:
+        MissingDependency: Celery is not installed.
+    """
+    if importlib.util.find_spec("celery") is None:
+        raise MissingDependency("A worker", "celery", "worker")
+    command = [sys.executable, "-m", "celery", "-A", "scoreline_tasks", "worker"]
+    command += ["--loglevel", loglevel, *options]
+    if concurrency is not None:
+        command += ["--concurrency", str(concurrency)]
+    with running(command, where.environment, output) as child:
+        yield child
+
+
+def wait_until_reporting(
+    child: subprocess.Popen[bytes],
+    redis: Redis,
+    keys: Keys,
+    *,
+    processes: int = 1,
+    model: str | None = None,
+    timeout_s: float = START_S,
+) -> list[fleet.ProcessReport]:
+    """Wait until that many processes of a worker report, and all of them serve `model` if given.
+
+    Reports of others do not count, nor those that stay for some seconds of workers that were killed.
+
+    Raises:
+        WorkerEnded: it ended instead.
+        WorkerSilent: time is up.
+    """
+    deadline = time.monotonic() + timeout_s
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            raise WorkerEnded(child.returncode)
+        reports = fleet.read_reports(redis, keys)
+        meant = [report for report in reports if report.scores and _is_of(child, report)]
+        serving = [report for report in meant if model is None or _serves(report, model)]
+        if len(serving) >= processes and len(serving) == len(meant):
+            return meant
+        time.sleep(0.05)
+    raise WorkerSilent(timeout_s)
+
+
+def _is_of(child: subprocess.Popen[bytes], report: fleet.ProcessReport) -> bool:
+    main = report.parent or report.name
+    return main.endswith(f"/{child.pid}")
+
+
+def _serves(report: fleet.ProcessReport, model: str) -> bool:
+    served = report.models.get(f"{model}@production")
+    return served is not None and served.serving is not None

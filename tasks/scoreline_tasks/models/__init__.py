@@ -1,0 +1,1 @@
+"""Which version answers to a reference, and how a process moves to a new one."""

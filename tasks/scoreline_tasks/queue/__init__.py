@@ -1,0 +1,1 @@
+"""The stream of requests: read, lease, finish, recover."""

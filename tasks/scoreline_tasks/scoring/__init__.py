@@ -1,0 +1,1 @@
+"""From requests to answers: decode, check, predict, encode."""

@@ -1,0 +1,101 @@
+"""Arrow in, Arrow out: one request of many rows, columns at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.validation import Checked, frame_of_columns, missing_column
+from scoreline_client.codes import Code
+from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.protocol.arrow_tables import read_stream, write_stream
+from scoreline_tasks.scoring.outputs import (
+    all_problems,
+    output_table,
+    particulars,
+    rules_of,
+    warned,
+)
+from scoreline_tasks.scoring.predict import CodecResult, RequestProblem, count_codes, score_frame
+from scoreline_tasks.scoring.text_values import coerced
+
+
+def score_arrow(
+    body: bytes, loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
+) -> CodecResult:
+    """Score an IPC stream; the answer is one too, with a row for each row, in order.
+
+    Raises:
+        RequestProblem: E_ARROW_INVALID, E_EMPTY_REQUEST, E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
+    """
+    table = read_table(body)
+    checked = check_table(table, loaded, options)
+    scored = score_frame(loaded, checked.frame)
+    problems = all_problems(checked, scored)
+    answer = output_table(table.num_rows, checked, scored, problems, loaded, options)
+
+    def position(row: int) -> dict[str, int]:
+        return {"row": options.first_row + row}
+
+    return CodecResult(
+        records=table.num_rows,
+        rejected=count_codes(problems.values()),
+        body=write_stream(answer),
+        problems=particulars(problems, options.problems, position),
+        warned=warned(checked, loaded, position),
+    )
+
+
+def read_table(body: bytes) -> Any:
+    """The table of an IPC stream, safe to look at.
+
+    Raises:
+        RequestProblem: E_ARROW_INVALID or E_EMPTY_REQUEST.
+    """
+    try:
+        table = read_stream(body)
+        _ = table.column_names
+    # A damaged column name is a UnicodeDecodeError.
+    except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
+        message = f"the body is no valid Arrow IPC stream: {error}"
+        raise RequestProblem(Code.ARROW_INVALID, message[:500]) from error
+    if table.num_rows == 0:
+        raise RequestProblem(Code.EMPTY_REQUEST, "the frame has no rows; send at least one")
+    return table
+
+
+def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> Checked:
+    """Hold every row of a table to the version's schema.
+
+    Raises:
+        RequestProblem: E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
+    """
+    names = table.column_names
+    if loaded.schema is None:
+        return Checked(table.to_pandas(), None, [])
+    for name in loaded.schema.names:
+        if names.count(name) > 1:
+            message = f"column {name!r} is there {names.count(name)} times"
+            raise RequestProblem(Code.DUPLICATE_COLUMN, message, name)
+        if name not in names:
+            raise RequestProblem(Code.MISSING_COLUMN, missing_column(name, names), name)
+    columns = {name: _values(table.column(name)) for name in loaded.schema.names}
+    return frame_of_columns(
+        columns,
+        table.num_rows,
+        loaded.schema,
+        rules=rules_of(options),
+        reading=coerced if options.coerce else None,
+    )
+
+
+def _values(column: Any) -> Any:
+    kind = column.type
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    if numeric and column.null_count == 0:
+        return column.to_numpy()
+    if pa.types.is_dictionary(kind):
+        column = column.cast(kind.value_type)
+    return column.to_pylist()

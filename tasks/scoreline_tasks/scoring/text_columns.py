@@ -1,0 +1,324 @@
+"""Columns of text to the arrays of training: what `text_values` says of a field, for all at once.
+
+Arrow converts what is plainly right. What is not goes through `text_values` value by value, each text
+once however often it is there; so both give the same, and a column is slow only where it is odd.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from scoreline_artifacts import Column, ColumnType
+from scoreline_artifacts.validation import (
+    EXACT_IN_FLOAT,
+    Odd,
+    Problem,
+    array_of,
+    as_column,
+    bounds_of,
+    clock_of,
+    convert_value,
+    converter_of,
+    pandas_type,
+    shown,
+    type_beneath,
+)
+from scoreline_tasks.scoring.text_values import TextRules, number_pattern, value_of
+
+Mask = npt.NDArray[np.bool_]
+_DIGITS = b"0123456789.-"
+_FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+def convert_texts(
+    column: Column, texts: Any, rules: TextRules, problems: dict[int, Problem]
+) -> Any:
+    """The array that pandas had in training, from (rows,) strings; `problems` gets what does not fit."""
+    by_hand = _ByHand(column, texts, rules, problems)
+    return _CONVERT[column.type](column, texts, rules, by_hand)
+
+
+def bytes_of(strings: Any) -> memoryview:
+    """The bytes of an array of strings, one after the other: they lie like that in memory already."""
+    data = strings.buffers()[2]
+    if len(strings) == 0 or data is None:
+        return memoryview(b"")
+    offsets = offsets_of(strings)
+    return memoryview(data)[offsets[0] : offsets[-1]]
+
+
+def offsets_of(strings: Any) -> npt.NDArray[Any]:
+    """Where each string begins among those bytes, and where the last one ends."""
+    if len(strings) == 0:
+        return np.zeros(1, dtype=np.int32)
+    kind = strings.type
+    is_large = pa.types.is_large_string(kind) or pa.types.is_large_binary(kind)
+    offsets = np.frombuffer(strings.buffers()[1], dtype=np.int64 if is_large else np.int32)
+    return offsets[strings.offset : strings.offset + len(strings) + 1]
+
+
+class _ByHand:
+    """Converts single values, each different text once."""
+
+    def __init__(
+        self, column: Column, texts: Any, rules: TextRules, problems: dict[int, Problem]
+    ) -> None:
+        self._column = column
+        self._texts = texts
+        self._rules = rules
+        self._problems = problems
+        self._convert = converter_of(column)
+        self._known: dict[str, Any] = {}
+        """The value of each text, or the problem that it is."""
+
+    def values(self, rows: npt.NDArray[np.intp]) -> list[Any]:
+        """The values of some rows; None where one is missing, or has a problem."""
+        texts = self._texts.take(pa.array(rows)).to_pylist()
+        return [self._value(row, text) for row, text in zip(rows.tolist(), texts, strict=True)]
+
+    def all(self) -> Any:
+        """The whole column as an array."""
+        return array_of(self._column, self.values(np.arange(len(self._texts))))
+
+    def distinct(self) -> tuple[list[Any], npt.NDArray[np.intp]]:
+        """The values of all different texts, and which of them each row has (-1: none)."""
+        encoded = self._texts.dictionary_encode()
+        texts = encoded.dictionary.to_pylist()
+        codes = encoded.indices.to_numpy(zero_copy_only=False)
+        values = [self._look_up(text) for text in texts]
+        is_odd = np.array([isinstance(value, Problem) for value in values], dtype=bool)
+        if is_odd.any():
+            for row in np.flatnonzero(is_odd[codes]).tolist():
+                self._value(row, texts[codes[row]])
+        return [None if isinstance(value, Problem) else value for value in values], codes
+
+    def _value(self, row: int, text: str) -> Any:
+        value = self._look_up(text)
+        if not isinstance(value, Problem):
+            return value
+        if row not in self._problems:
+            self._problems[row] = Problem(row, value.code, value.message, value.column, value.value)
+        return None
+
+    def _look_up(self, text: str) -> Any:
+        if text not in self._known:
+            self._known[text] = self._convert_text(text)
+        return self._known[text]
+
+    def _convert_text(self, text: str) -> Any:
+        column = self._column
+        value = value_of(column, text, self._rules)
+        try:
+            return convert_value(column, value, self._convert)
+        except Odd as odd:
+            message = f"column {column.name!r}: {odd.message}"
+            shown_value = shown(text if value is None else value)
+            return Problem(0, odd.code, message, column.name, shown_value)
+
+
+def null_mask(texts: Any, rules: TextRules) -> Mask:
+    """Which texts stand for a missing value."""
+    if rules.nulls == ("",):
+        return np.asarray(np.diff(offsets_of(texts)) == 0)
+    return np.asarray(pc.is_in(texts, pa.array(rules.nulls, pa.string())))
+
+
+# Many columns of numbers
+
+
+def convert_block(columns: Sequence[Column], texts: Any, rules: TextRules) -> list[Any] | None:
+    """The arrays of columns whose fields are all plain numbers, row by row in `texts`; or None.
+
+    One conversion for all of them: a file of many columns has few rows in a chunk.
+    """
+    is_null = null_mask(texts, rules)
+    floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
+    if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
+        return None
+    block = np.ascontiguousarray(floats.reshape(-1, len(columns)).T)
+    arrays: list[Any] = []
+    for column, values in zip(columns, block, strict=True):
+        if column.type is ColumnType.NUMBER:
+            arrays.append(values)
+            continue
+        integers = values.astype(np.int64)
+        if not (integers == values).all():
+            return None
+        arrays.append(integers)
+    return arrays
+
+
+# Numbers
+
+
+def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
+    is_null = null_mask(texts, rules)
+    floats, is_odd = _floats(texts, is_null, rules)
+    beneath = type_beneath(column.dtype)
+    if beneath != np.float64:
+        with np.errstate(over="ignore"):
+            is_odd |= np.isinf(floats.astype(beneath))
+    if not column.nullable:
+        is_odd |= is_null
+    rows = np.flatnonzero(is_odd)
+    if len(rows):
+        floats[rows] = [np.nan if one is None else one for one in by_hand.values(rows)]
+    return floats if column.dtype == "float64" else as_column(column, floats.astype(beneath))
+
+
+def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
+    is_null = null_mask(texts, rules)
+    if is_null.any() and column.nullable:
+        return by_hand.all()
+    integers = None if is_null.any() else _plain_integers(texts, rules)
+    if integers is None:
+        floats, is_odd = _floats(texts, is_null, rules)
+        is_odd |= is_null | (np.trunc(floats) != floats)
+        floats[is_odd] = 0
+        integers = floats.astype(np.int64)
+        rows = np.flatnonzero(is_odd)
+        values = [0 if one is None else one for one in by_hand.values(rows)]
+        if any(abs(one) >= 2**63 for one in values):
+            return by_hand.all()
+        integers[rows] = values
+    bounds = bounds_of(column.dtype)
+    if len(integers) and not (int(integers.min()) in bounds and int(integers.max()) in bounds):
+        return by_hand.all()
+    if column.dtype == "int64":
+        return integers
+    return as_column(column, integers.astype(type_beneath(column.dtype)))
+
+
+def _plain_integers(texts: Any, rules: TextRules) -> Any | None:
+    """All of a column, where it is digits and nothing else; or None."""
+    if not rules.is_plain or bytes(bytes_of(texts)).translate(None, b"0123456789-"):
+        return None
+    try:
+        return pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Numbers, NaN where there is none; and which rows must be looked at by hand."""
+    found = _plain_floats(texts, is_null, rules)
+    is_odd = np.zeros(len(texts), dtype=bool)
+    if found is None:
+        bare, is_number = _written_plainly(texts, rules)
+        is_number &= ~is_null
+        found = _plain_floats(bare, ~is_number, TextRules(), is_checked=True)
+        is_odd = ~is_number & ~is_null
+    if found is None:
+        return np.zeros(len(texts)), ~is_null
+    floats = np.array(found)
+    # Whole numbers this large may not fit without rounding; infinity is larger, and NaN nothing at all.
+    return floats, is_odd | (~(np.abs(floats) < EXACT_IN_FLOAT) & ~is_null)
+
+
+def _plain_floats(
+    texts: Any, is_missing: Mask, rules: TextRules, *, is_checked: bool = False
+) -> Any | None:
+    if not rules.is_plain:
+        return None
+    if not is_checked and bytes(bytes_of(texts)).translate(None, _DIGITS):
+        return None
+    if is_missing.any():
+        texts = pc.if_else(pa.array(~is_missing), texts, None)
+    try:
+        return pc.cast(texts, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _written_plainly(texts: Any, rules: TextRules) -> tuple[Any, Mask]:
+    """Numbers without blanks, plus sign and separators; and which texts are numbers at all."""
+    bare = pc.utf8_trim(texts, " ")
+    pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
+    is_number = np.array(pc.match_substring_regex(bare, pattern), dtype=bool)
+    if rules.thousands:
+        bare = pc.replace_substring(bare, rules.thousands, "")
+    if rules.decimal != ".":
+        bare = pc.replace_substring(bare, rules.decimal, ".")
+    return pc.replace_substring_regex(bare, r"^\+", ""), is_number
+
+
+# Other types
+
+
+def _texts(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
+    is_null = null_mask(texts, rules)
+    if is_null.any():
+        if not column.nullable:
+            by_hand.values(np.flatnonzero(is_null))
+        texts = pc.if_else(pa.array(~is_null), texts, None)
+    if column.dtype == "object":
+        return pd.Series(texts.to_numpy(zero_copy_only=False), dtype=object)
+    kind = pandas_type(column.dtype)
+    if isinstance(kind, pd.ArrowDtype) or getattr(kind, "storage", "") == "pyarrow":
+        return pd.array(texts, dtype=kind)
+    return as_column(column, texts.to_pylist())
+
+
+def _booleans(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
+    values, codes = by_hand.distinct()
+    if None in values:
+        return array_of(column, [values[code] for code in codes.tolist()])
+    return as_column(column, np.array(values, dtype=bool)[codes] if values else [])
+
+
+def _categories(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
+    values, codes = by_hand.distinct()
+    known = list(column.categories or ())
+    places = array_of(column, values).codes
+    kind = pd.CategoricalDtype(known, ordered=column.ordered)
+    return pd.Categorical.from_codes(places[codes] if values else [], dtype=kind)
+
+
+def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
+    kind = pandas_type(column.dtype)
+    if isinstance(kind, pd.ArrowDtype):
+        values, codes = by_hand.distinct()
+        return array_of(column, [values[code] for code in codes.tolist()])
+    unit, zone = clock_of(column.dtype)
+    is_plain = np.array(
+        pc.match_substring_regex(texts, _plain_moment(unit, bool(zone))), dtype=bool
+    )
+    is_plain &= ~null_mask(texts, rules)
+    plain = pc.if_else(pa.array(is_plain), texts, None).to_numpy(zero_copy_only=False)
+    moments = pd.Series(
+        pd.to_datetime(plain, format="ISO8601", errors="coerce", utc=bool(zone)), dtype=None
+    )
+    moments = (moments.dt.tz_convert(zone) if zone else moments).dt.as_unit(unit)
+    rows = np.flatnonzero(np.asarray(moments.isna()))
+    if len(rows):
+        moments.iloc[rows] = pd.Series(array_of(column, by_hand.values(rows)))
+    return moments.array
+
+
+def _plain_moment(unit: str, has_zone: bool) -> str:
+    """What pandas reads as fast as it can, and as `records` would."""
+    digits = _FRACTION_DIGITS[unit]
+    fraction = rf"(?:\.[0-9]{{1,{min(digits, 6)}}})?" if digits else ""
+    zone = r"(?:Z|[+-][0-9]{2}:[0-9]{2})" if has_zone else ""
+    clock = rf"[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}{fraction}{zone}"
+    if not has_zone:
+        clock = f"(?:{clock})?"
+    # Years that every unit can count.
+    return rf"^(?:19|20)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}{clock}\z"
+
+
+_CONVERT: dict[ColumnType, Callable[[Column, Any, TextRules, _ByHand], Any]] = {
+    ColumnType.INTEGER: _integers,
+    ColumnType.NUMBER: _numbers,
+    ColumnType.BOOLEAN: _booleans,
+    ColumnType.STRING: _texts,
+    ColumnType.CATEGORY: _categories,
+    ColumnType.DATETIME: _datetimes,
+}

@@ -1,0 +1,1 @@
+"""What the processes of a worker need from the operating system: forks, memory."""

@@ -1,0 +1,59 @@
+"""A worker inside the caller's own process: the real drain without Celery, for unit tests.
+
+`scoreline_client.testing` finds it by entry point, so that the client need not import it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import redis
+
+from scoreline_artifacts import Store
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_client.protocol.keys import Keys
+from scoreline_client.settings import ClientSettings
+from scoreline_tasks.models.registry import Models
+from scoreline_tasks.queue.drain import Drain
+from scoreline_tasks.queue.hints import Hints
+from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Limits
+
+
+class InProcessWorker:
+    """Answers what waits, when told to."""
+
+    def __init__(
+        self,
+        redis: redis.Redis,
+        settings: ClientSettings,
+        models: Mapping[str, Any] | None = None,
+        store: Path | str | None = None,
+    ) -> None:
+        """Serve fitted pipelines by name, as version 1 of each, or what a store has released."""
+        self._models = Models(Store(store or Path("no-store")), max_versions=8)
+        for name, pipeline in (models or {}).items():
+            self._models.add(LoadedVersion.of(pipeline, name))
+        keys = Keys(settings.queue)
+        queue = RequestQueue(redis, keys, "in-process", result_ttl_s=settings.result_ttl_s)
+        # A fake server does not say that a group is missing in the words of a real one.
+        queue.prepare()
+        limits = Limits(settings.max_request_bytes, settings.max_request_records)
+        lease = Lease(queue, lease_s=3600, limit_s=3600)
+        nobody = Hints(help=lambda: None, rescue=lambda: None)
+        self._drain = Drain(queue, Batcher(self._models, limits), lease, keys, nobody, take=512)
+
+    def serve(self, loaded: LoadedVersion) -> None:
+        """Serve one more version, under `production` and its number."""
+        self._models.add(loaded)
+
+    def step(self) -> int:
+        """Answer what waits now; returns how many requests that were."""
+        self._models.follow()
+        return self._drain.step()
+
+    def close(self) -> None:
+        """Nothing runs beside the steps, so there is nothing to end."""
