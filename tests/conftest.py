@@ -81,7 +81,7 @@ def client_settings(redis_url: str) -> ClientSettings:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """moto's S3 with a bucket `models`, in a process of its own: its warnings stay there."""
-    command = [sys.executable, "-m", "tests.moto_server"]
+    command = [sys.executable, "-m", "tests.support.moto_server"]
     root = Path(__file__).resolve().parents[1]
     pipe = subprocess.PIPE
     # Leaving the block closes its standard input, which ends it.

@@ -19,7 +19,7 @@ from backports import zstd
 from scoreline_client.cli.main import exit_code
 from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files import compression
-from tests.bulk import names_in, run
+from tests.support.bulk import names_in, run
 
 HEADER = "id,a"
 ADDED = "prediction,probability_no,probability_yes,error"

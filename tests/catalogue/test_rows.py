@@ -14,7 +14,7 @@ import pytest
 from scoreline_client.errors import FileRefused
 from scoreline_client.options import Policy, RequestOptions
 from scoreline_client.protocol.messages import Answer, Codec, Request
-from tests.catalogue.visits import GOOD, HEADER, ROW, Doctor, Office, ask, post, row
+from tests.catalogue.harness import GOOD, HEADER, ROW, Doctor, Office, ask, post, row
 
 YES = ",yes,0.25,0.75,"
 
@@ -413,7 +413,7 @@ def test_57_a_name_that_is_none_is_refused(model: str) -> None:
 
 @pytest.mark.parametrize("body", [b"", b"x", orjson.dumps([GOOD]), b"\xff\xff\xff\xff\x10\0\0\0"])
 def test_58_what_is_no_arrow_is_refused(body: bytes) -> None:
-    """Damaged streams, and columns of other types: see tests/unit/test_codec_arrow.py."""
+    """Damaged streams, and columns of other types: see tests/unit/tasks/scoring/test_arrow_codec.py."""
     answer = ask(Request(id="1" * 32, model="visits", body=body, codec=Codec.ARROW), Doctor())
     assert answer.error is not None
     assert answer.error["code"] == "E_ARROW_INVALID"

@@ -17,7 +17,7 @@ from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
 from scoreline_client.transport import lane
 from scoreline_client.transport.lane import BulkJob
-from tests.stub_worker import StubWorker, double
+from tests.support.stub_worker import StubWorker, double
 
 KEYS = Keys("default")
 BULK = KEYS.lane(Lane.BULK)
@@ -206,7 +206,7 @@ async def test_a_chunk_that_takes_long_is_not_sent_again(
 async def test_a_chunk_that_is_refused_is_not_asked_again(
     client: AsyncClient, worker: StubWorker
 ) -> None:
-    from tests.stub_worker import refuse
+    from tests.support.stub_worker import refuse
 
     with worker.serving(refuse("E_INTERNAL", "broken")):
         async with BulkJob(client.transport) as job:

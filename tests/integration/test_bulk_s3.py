@@ -12,7 +12,7 @@ from scoreline_client.errors import FileRefused
 from scoreline_client.files.many import outputs_for
 from scoreline_client.files.progress import BulkProgress
 from scoreline_client.transport import lane
-from tests.bulk import run
+from tests.support.bulk import run
 
 CSV = b"id,a\n1,9\n2,x\n" + b"3,1\n" * 4000
 

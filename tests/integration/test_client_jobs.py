@@ -20,7 +20,7 @@ from scoreline_client import (
     UnknownModel,
 )
 from scoreline_client.protocol.keys import Lane
-from tests.stub_worker import StubWorker, double, refuse
+from tests.support.stub_worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
 

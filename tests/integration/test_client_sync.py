@@ -18,7 +18,7 @@ from redis import Redis
 from scoreline_client import Client, ClientSettings, NoAnswer, RecordRejected, ServerUnreachable
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request
-from tests.stub_worker import StubWorker, double
+from tests.support.stub_worker import StubWorker, double
 
 pytestmark = pytest.mark.integration
 

@@ -14,7 +14,7 @@ from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, StoredNote, new_id
 from scoreline_client.transport.sending import LARGE_BYTES
 from scoreline_tasks.queue.streams import Finished, RequestQueue
-from tests.stub_worker import StubWorker
+from tests.support.stub_worker import StubWorker
 
 pytestmark = pytest.mark.integration
 

@@ -32,7 +32,7 @@ from scoreline_tasks.queue.hints import Hints
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import Entry, Finished, RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits
-from tests.bulk import LOADED
+from tests.support.bulk import LOADED
 
 pytestmark = pytest.mark.integration
 

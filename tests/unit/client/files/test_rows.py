@@ -29,7 +29,7 @@ from scoreline_client.transport import lane
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.in_time import answers_in_time
 from scoreline_client.transport.window import in_order
-from tests.bulk import LOADED, StubTransport
+from tests.support.bulk import LOADED, StubTransport
 
 YES = Prediction("yes", {"no": 0.25, "yes": 0.75}, "threshold", 4)
 

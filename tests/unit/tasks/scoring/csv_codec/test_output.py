@@ -21,7 +21,7 @@ from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.codec import score_csv_chunk
 from scoreline_tasks.scoring.csv_codec.formulas import is_formula
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
-from tests.csv_oracle import raw_rows
+from tests.support.csv_oracle import raw_rows
 
 COLUMNS = ("id", "a", "t")
 TRAINING = pd.DataFrame({"a": [1.0, 9.0] * 2, "t": ["x", "y"] * 2})

@@ -1,7 +1,7 @@
 """What somebody can do to an artifact who can write to the store, and that all of it is refused.
 
 The pipeline of this artifact leaves a mark when it is unpickled: not one byte of what is refused ever
-gets that far. `python -m tests.unit.test_artifacts_refusals` prints the table.
+gets that far. `python -m tests.unit.artifacts.store.test_refusals` prints the table.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_artifacts.store.signing import Purpose
 from scoreline_artifacts.store.store import describe_file
-from tests.any_files import manifest_of
+from tests.support.strategies import manifest_of
 
 HARMED = 300
 SEED = 20260131
@@ -293,7 +293,7 @@ def _unsigned_rollback(world: World) -> None:
 
 def _format_1(world: World) -> None:
     old = (
-        Path(__file__).resolve().parents[1] / "artifacts" / "format-1" / "loans" / "versions" / "1"
+        Path(__file__).resolve().parents[3] / "artifacts" / "format-1" / "loans" / "versions" / "1"
     )
     shutil.rmtree(world.version)
     shutil.copytree(old, world.version)

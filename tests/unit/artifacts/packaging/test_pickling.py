@@ -14,7 +14,7 @@ from scoreline_artifacts.packaging import pickling
 SCRIPT = """
 from functools import partial
 from pathlib import Path
-from scoreline_artifacts import pickling
+from scoreline_artifacts.packaging import pickling
 
 FACTOR = 3
 UNRELATED = open(__file__)  # cannot be pickled, and nothing that is pickled uses it

@@ -16,7 +16,7 @@ from scoreline_client.files.checkpoint import Journal
 from scoreline_client.files.progress import BulkProgress
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
 from scoreline_client.transport import lane
-from tests.bulk import StubTransport, answer, names_in, run
+from tests.support.bulk import StubTransport, answer, names_in, run
 
 ROWS = 4000
 

@@ -26,7 +26,7 @@ from scoreline_client.transport.dispatcher import Transport
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.streams import Entry
 from scoreline_tasks.scoring.batch import Batcher, Limits
-from tests.bulk import StubTransport
+from tests.support.bulk import StubTransport
 
 TRAINING = pd.DataFrame(
     {

@@ -25,8 +25,8 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
-from tests.any_files import manifest_of
-from tests.signed import rewrite_manifest
+from tests.support.signed_store import rewrite_manifest
+from tests.support.strategies import manifest_of
 
 FILES = {
     "pipeline.dill": b"pipeline",
@@ -34,7 +34,7 @@ FILES = {
     "sources/churn/__init__.py": b"",
     "sources/churn/features.py": b"def is_adult(age): return age >= 18",
 }
-OLD = Path(__file__).resolve().parents[1] / "artifacts"
+OLD = Path(__file__).resolve().parents[3] / "artifacts"
 
 
 @pytest.fixture

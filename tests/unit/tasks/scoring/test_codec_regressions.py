@@ -7,8 +7,8 @@ import pytest
 
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import Operation
-from tests.unit.test_codec_csv import _score, _values
-from tests.unit.test_csv_scoring import StubTransport, _run, answer
+from tests.unit.tasks.scoring.csv_codec.test_codec import _score, _values
+from tests.unit.tasks.scoring.csv_codec.test_scoring import StubTransport, _run, answer
 
 
 def test_a_chunk_whose_rows_are_all_rejected_has_all_columns():

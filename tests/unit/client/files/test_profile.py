@@ -26,7 +26,7 @@ from scoreline_client.transport.dispatcher import Transport
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.streams import Entry
 from scoreline_tasks.scoring.batch import Batcher, Limits
-from tests.bulk import StubTransport
+from tests.support.bulk import StubTransport
 
 TRAINING = pd.DataFrame(
     {"age": [20, 90] * 3, "bmi": [18.5, None, 40.0] * 2, "sex": ["F", "M"] * 3, "ok": [True] * 6}

@@ -17,7 +17,7 @@ import enum
 from functools import lru_cache
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
-from scoreline_artifacts import pickling
+from scoreline_artifacts.packaging import pickling
 
 T = TypeVar("T")
 

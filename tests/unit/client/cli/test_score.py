@@ -14,12 +14,12 @@ from scoreline_client.cli import score as cli_score
 from scoreline_client.cli.main import main
 from scoreline_client.cli.progress import clock, sentence
 from scoreline_client.testing import FakeScoreline
-from tests.bulk import names_in
+from tests.support.bulk import names_in
 
 
 @pytest.fixture(scope="module")
 def scoreline() -> Iterator[FakeScoreline]:
-    from tests.bulk import LOADED
+    from tests.support.bulk import LOADED
 
     with FakeScoreline(models={}) as fake:
         fake._worker._models.add(LOADED)

@@ -13,7 +13,7 @@ import pytest
 
 from scoreline_client.errors import FileRefused, SettingsError
 from scoreline_client.files.options import BulkOptions, MaxErrors
-from tests.bulk import run
+from tests.support.bulk import run
 
 CSV = 'id,note,a\n007,"x, y",9\n12345678901234567890,,bad\n'
 

@@ -17,7 +17,7 @@ from scoreline_artifacts.validation import NO_RULES
 from scoreline_client.options import CsvChunk
 from scoreline_tasks.scoring.csv_codec.plain import read_plain
 from scoreline_tasks.scoring.csv_codec.source import ChunkRows, check_rows, read_chunk
-from tests.csv_oracle import consult
+from tests.support.csv_oracle import consult
 
 COLUMNS = ("id", "n", "i", "t", "b", "c", "d", "m")
 SCHEMA = Schema.infer(

@@ -18,7 +18,7 @@ from scoreline_client.files.many import is_done, is_many, outputs_for
 from scoreline_client.files.sink import Target
 from scoreline_client.files.source import open_source
 from scoreline_client.transport import lane
-from tests.bulk import names_in, run
+from tests.support.bulk import names_in, run
 
 CSV = "id,a\n1,9\n2,x\n"
 OUT = "id,a,prediction,probability_no,probability_yes,error"

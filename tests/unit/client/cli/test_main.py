@@ -32,7 +32,7 @@ from scoreline_client.cli import status as cli_status
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeRedisServer
-from tests.stub_worker import StubWorker
+from tests.support.stub_worker import StubWorker
 
 KEYS = Keys("default")
 COMMANDS = sorted(one.name for one in entry_points(group="scoreline.commands"))

@@ -13,7 +13,7 @@ from scoreline_client.files.progress import BulkProgress, ScoreSummary
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
 from scoreline_client.transport import lane as bulk_lane
-from tests.bulk import StubTransport, answer, run
+from tests.support.bulk import StubTransport, answer, run
 
 HEADER = "id,a\n"
 ADDED = ",prediction,probability_no,probability_yes,error"
