@@ -1,30 +1,33 @@
-"""Everything that artifacts raise.
+"""Everything that artifacts raise, below the root that all packages share.
 
-ArtifactError
-├── InvalidName           a model's or alias's name cannot be one
-├── UnknownModelError     the store holds no such model
-├── UnknownVersionError   the store holds no such version of it
-├── UnknownAliasError     nothing was ever released under this alias
-├── NothingToRollBack     an alias has no earlier release
-├── CorruptArtifact       files are not what the manifest says, or no manifest at all
-├── UntrustedArtifact     not signed, or not by a key that is trusted here
-├── LogTruncated          a release log ends before a release that was seen here
-├── UnusableKey           a key file cannot be made, read or used
-├── UnsuitableStore       a place that cannot hold an artifact store
-├── StoreUnreachable      the store does not answer, or lets nobody in
-├── UnsuitableData        a frame or pipeline that cannot be published
-│   └── DoesNotTravel     something of it cannot come along to the workers
-├── UnfitEnvironment      this environment lacks what a version needs
-├── GoldenMismatch        a loaded version answers otherwise than it did in training
-└── ModelOutputError      a pipeline answers with something that cannot be an answer
+ScorelineError
+└── ArtifactError
+    ├── InvalidName           a model's or alias's name cannot be one
+    ├── UnknownModelError     the store holds no such model
+    ├── UnknownVersionError   the store holds no such version of it
+    ├── UnknownAliasError     nothing was ever released under this alias
+    ├── NothingToRollBack     an alias has no earlier release
+    ├── CorruptArtifact       files are not what the manifest says, or no manifest at all
+    ├── UntrustedArtifact     not signed, or not by a key that is trusted here
+    ├── LogTruncated          a release log ends before a release that was seen here
+    ├── UnusableKey           a key file cannot be made, read or used
+    ├── UnsuitableStore       a place that cannot hold an artifact store
+    ├── StoreUnreachable      the store does not answer, or lets nobody in
+    ├── UnsuitableData        a frame or pipeline that cannot be published
+    │   └── DoesNotTravel     something of it cannot come along to the workers
+    ├── UnfitEnvironment      this environment lacks what a version needs
+    ├── GoldenMismatch        a loaded version answers otherwise than it did in training
+    └── ModelOutputError      a pipeline answers with something that cannot be an answer
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
 
+from scoreline_client.errors import ScorelineError
 
-class ArtifactError(Exception):
+
+class ArtifactError(ScorelineError):
     """The root of everything that this package raises."""
 
 
