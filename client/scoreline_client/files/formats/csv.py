@@ -18,7 +18,7 @@ from scoreline_client.files.columns import (
     choose_columns,
     extra_columns,
 )
-from scoreline_client.files.formats.csv_cutter import MAX_ROW_BYTES, Chunk, CsvCutter
+from scoreline_client.files.formats.csv_cutter import Chunk, CsvCutter
 from scoreline_client.files.formats.csv_header import DELIMITERS, Header, check_header, read_header
 from scoreline_client.files.formats.pieces import Described, Piece, Place, Written
 from scoreline_client.files.options import BulkOptions
@@ -26,6 +26,7 @@ from scoreline_client.files.reading_answers import predictions_from
 from scoreline_client.files.source import Source
 from scoreline_client.options import CsvChunk
 from scoreline_client.predictions import Prediction
+from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES
 from scoreline_client.protocol.messages import Answer, Codec
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.csv_cutter import Grammar, count_lines
+from scoreline_client.protocol.csv_grammar import Grammar, count_lines, quote_field
 
 BOM = b"\xef\xbb\xbf"
 MAX_COLUMNS = 20_000
@@ -46,13 +46,13 @@ class Header:
 
     def with_columns(self, names: Sequence[str]) -> bytes:
         """The header line of the output: these bytes as they are, and more columns."""
-        added = "".join(self.delimiter + quoted(name, self.delimiter) for name in names)
+        added = "".join(self.delimiter + quote_field(name, self.delimiter) for name in names)
         return self.raw + added.encode(self.encoding) + (self.line_end or b"\n")
 
     def of_columns(self, names: Sequence[str]) -> bytes:
         """A header line with other columns, otherwise in this one's style."""
         mark = BOM if self.raw.startswith(BOM) else b""
-        line = self.delimiter.join(quoted(name, self.delimiter) for name in names)
+        line = self.delimiter.join(quote_field(name, self.delimiter) for name in names)
         return mark + line.encode(self.encoding) + (self.line_end or b"\n")
 
 
@@ -84,7 +84,7 @@ def read_header(
         delimiter = detect_delimiter(line, needed)
         row = next(Grammar.of(delimiter, comment).rows(start[skipped:]))
     size = skipped + row.end()
-    if row["unclosed"] is not None or row["unclosed_later"] is not None:
+    if Grammar.is_unclosed(row):
         raise FileRefused(Code.QUOTE, path, 'the header has a quote (") that is not closed')
     if size == len(start) and not whole and row["end"] != b"\n":
         raise FileRefused(Code.TOO_LARGE, path, f"the header is longer than {len(start):,} bytes")
@@ -226,10 +226,3 @@ def _called(delimiter: str) -> str:
 def _listed(names: Sequence[str]) -> str:
     shown = ", ".join(repr(name[:40]) for name in names[:12])
     return shown + (", …" if len(names) > 12 else "")
-
-
-def quoted(text: str, delimiter: str) -> str:
-    """A field as CSV has it: in quotes where it must be."""
-    if any(one in text for one in (delimiter, '"', "\n", "\r")):
-        return '"' + text.replace('"', '""') + '"'
-    return text

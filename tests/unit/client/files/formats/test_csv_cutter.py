@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.csv_cutter import Chunk, CsvCutter, Grammar
+from scoreline_client.files.formats.csv_cutter import Chunk, CsvCutter
+from scoreline_client.protocol.csv_grammar import Grammar
 
 TEXTS = st.text(alphabet='ab1,,""\n\n\r', max_size=40)
 BLOCKS = st.lists(st.integers(1, 9), min_size=1, max_size=8)

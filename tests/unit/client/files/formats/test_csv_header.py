@@ -8,7 +8,6 @@ from scoreline_client.files.formats.csv_header import (
     Header,
     check_header,
     nearest,
-    quoted,
     read_header,
 )
 
@@ -158,10 +157,3 @@ def test_a_header_of_one_byte_a_character_is_read_if_it_is_named() -> None:
 
 def test_the_nearest_name_ignores_case_and_blanks() -> None:
     assert nearest("mass", ["pedi", " MASS "]) == " MASS "
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"), [("a b", "a b"), ("a,b", '"a,b"'), ('a"b', '"a""b"'), ("a\nb", '"a\nb"')]
-)
-def test_a_field_is_quoted_only_where_it_must_be(text: str, expected: str) -> None:
-    assert quoted(text, ",") == expected
