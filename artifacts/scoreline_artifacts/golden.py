@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from scoreline_artifacts.errors import CorruptArtifact, GoldenMismatch
+from scoreline_artifacts.errors import CorruptArtifact
 
 if TYPE_CHECKING:
-    from scoreline_artifacts.loading.version import LoadedVersion, Scores
+    import numpy as np
+    import numpy.typing as npt
 
 GOLDEN_ROWS = 32
 
@@ -41,7 +42,7 @@ def decode(data: bytes) -> list[GoldenRow]:
     """The inverse of `encode`.
 
     Raises:
-        CorruptArtifact: the bytes are no golden rows.
+        CorruptArtifact: the bytes do not hold golden rows.
     """
     try:
         return [GoldenRow(**json.loads(line)) for line in data.splitlines()]
@@ -49,30 +50,14 @@ def decode(data: bytes) -> list[GoldenRow]:
         raise CorruptArtifact("golden.jsonl", f"it cannot be read: {error}") from error
 
 
-def rows_of(records: Sequence[dict[str, Any]], scores: Scores) -> list[GoldenRow]:
-    """Records together with what a version answered."""
-    values = scores.values.tolist()
-    probabilities = None if scores.probabilities is None else scores.probabilities.tolist()
-    return [
-        GoldenRow(record, values[row], None if probabilities is None else probabilities[row])
-        for row, record in enumerate(records)
-    ]
-
-
-def check(loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float) -> None:
-    """Score golden rows and compare.
-
-    Raises:
-        GoldenMismatch: the first row that differs by more than the tolerance.
-        ArtifactError: the rows cannot be scored at all.
-    """
-    found = loaded.score_records([row.record for row in rows])
-    for place, (expected, answer) in enumerate(zip(rows, found, strict=True)):
-        if not same_answer(expected, answer, tolerance):
-            want, got = expected.value, answer.value
-            if equal(want, got, tolerance):
-                want, got = expected.probabilities, answer.probabilities
-            raise GoldenMismatch(loaded.model, loaded.version, place, want, got)
+def rows_of(
+    records: Sequence[dict[str, Any]],
+    values: npt.NDArray[Any],
+    probabilities: npt.NDArray[np.float64] | None,
+) -> list[GoldenRow]:
+    """Records with their answers: `values` is (rows,) or (rows, outputs), `probabilities` (rows, classes)."""
+    shares = [None] * len(records) if probabilities is None else probabilities.tolist()
+    return [GoldenRow(*row) for row in zip(records, values.tolist(), shares, strict=True)]
 
 
 def same_answer(one: GoldenRow, other: GoldenRow, tolerance: float) -> bool:
@@ -86,7 +71,7 @@ def equal(want: Any, got: Any, tolerance: float) -> bool:
     """Whether two answers are the same, numbers up to a tolerance, NaN like NaN."""
     if isinstance(want, list) and isinstance(got, list):
         return len(want) == len(got) and all(
-            equal(one, other, tolerance) for one, other in zip(want, got, strict=True)
+            equal(*pair, tolerance) for pair in zip(want, got, strict=True)
         )
     if isinstance(want, float) and isinstance(got, float):
         if math.isnan(want) or math.isnan(got):

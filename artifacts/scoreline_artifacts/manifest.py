@@ -32,6 +32,8 @@ SIGNATURE = "signature.json"
 PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
 REPORT = "report.html"
+SOURCES = "sources/"
+"""The folder of the training project's modules and data files."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 
-from scoreline_artifacts.packaging.origins import Origins, spec_of
+from scoreline_artifacts.dependencies import ModuleOrigins, spec_of
 from scoreline_artifacts.packaging.proving import Failure
 
 _OF_SCRIPT = re.compile(r"Can't get attribute '(.+)' on <module '__main__'")
@@ -17,7 +17,7 @@ MAX_OBJECTS = 100_000
 """How many parts of a pipeline are looked at for the one that a message is about."""
 
 
-def explain(failure: Failure, pipeline: object, origins: Origins) -> str:
+def explain(failure: Failure, pipeline: object, origins: ModuleOrigins) -> str:
     """A message that names what is wrong, where it comes from, and what to do about it."""
     if failure.module is not None:
         what = _missing_module(failure.module, failure.place, pipeline, origins)
@@ -43,7 +43,9 @@ def explain(failure: Failure, pipeline: object, origins: Origins) -> str:
     return f"the pipeline does not work in a clean room, where a worker would load it: {what}"
 
 
-def _missing_module(module: str, place: str | None, pipeline: object, origins: Origins) -> str:
+def _missing_module(
+    module: str, place: str | None, pipeline: object, origins: ModuleOrigins
+) -> str:
     user = place and f"line {place} imports it"
     user = user or _referrer(pipeline, module) or "something in the pipeline refers to it"
     if spec_of(module) is None:

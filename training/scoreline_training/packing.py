@@ -12,11 +12,10 @@ from types import ModuleType
 from typing import Any
 
 from scoreline_artifacts import Manifest, UnsuitableData, environment
+from scoreline_artifacts.dependencies import ModuleOrigins, spec_of
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.manifest import GOLDEN, PIPELINE
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES
 from scoreline_artifacts.packaging import pickling, proving, sources
-from scoreline_artifacts.packaging.origins import Origins, spec_of
-from scoreline_artifacts.packaging.sources import SOURCES
 from scoreline_artifacts.store.store import describe_file
 from scoreline_training.diagnosis import explain
 
@@ -44,7 +43,7 @@ class _Luggage:
     modules: set[str] = field(default_factory=set)
     data: set[str] = field(default_factory=set)
 
-    def take(self, asked: Iterable[str], origins: Origins) -> bool:
+    def take(self, asked: Iterable[str], origins: ModuleOrigins) -> bool:
         """Add what is there of that which was asked for in vain; whether there was any."""
         places = {one for one in asked if one.startswith(SOURCES)} - self.data
         modules = {one for one in asked if origins.is_local(one)} - self.modules
@@ -67,7 +66,7 @@ def pack(
     """
     names = [one.__name__ if isinstance(one, ModuleType) else one for one in code]
     carried = {name for name in names if ":" not in name}
-    origins = Origins(carried)
+    origins = ModuleOrigins(carried)
     pickled = _pickled(pipeline, origins)
     luggage = _Luggage(
         modules=pickled.modules | pickled.imported | _below(carried),
@@ -84,11 +83,11 @@ def pack(
 
 
 def _pack_once(
-    pickled: pickling.Pickled,
+    pickled: pickling.PickledPipeline,
     draft: Manifest,
     golden_rows: bytes,
     luggage: _Luggage,
-    origins: Origins,
+    origins: ModuleOrigins,
 ) -> Packed:
     taken = sources.collect(luggage.modules, origins, data=sorted(luggage.data))
     files = {PIPELINE: pickled.data, GOLDEN: golden_rows, **taken.files}
@@ -107,7 +106,7 @@ def _pack_once(
     return Packed(files, manifest)
 
 
-def _distributions(modules: Iterable[str], origins: Origins) -> dict[str, str]:
+def _distributions(modules: Iterable[str], origins: ModuleOrigins) -> dict[str, str]:
     """The installed distributions that modules come from, each with such a module."""
     tops = sorted({name.partition(".")[0] for name in modules})
     found = {origins.distribution_of(top): top for top in tops if not origins.is_local(top)}
@@ -132,7 +131,7 @@ def _place(name: str) -> str:
     return place
 
 
-def _pickled(pipeline: Any, origins: Origins) -> pickling.Pickled:
+def _pickled(pipeline: Any, origins: ModuleOrigins) -> pickling.PickledPipeline:
     try:
         return pickling.dump(pipeline, origins)
     # Whatever an object's own pickling raises; the caller needs to know which object it was.

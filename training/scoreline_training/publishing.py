@@ -263,7 +263,7 @@ def _answered(
     here: LoadedVersion, records: list[dict[str, Any]], frame: pd.DataFrame
 ) -> list[golden.GoldenRow]:
     try:
-        return golden.rows_of(records, here.score(frame))
+        return golden.rows_of(records, (scores := here.score(frame)).values, scores.probabilities)
     # Whatever the pipeline raises: it cannot score what it was trained on.
     except Exception as error:
         raise UnsuitableData(

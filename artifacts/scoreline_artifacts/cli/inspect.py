@@ -15,8 +15,7 @@ from rich.table import Table
 from scoreline_artifacts import environment, golden
 from scoreline_artifacts.cli.explained import explained
 from scoreline_artifacts.cli.versions import resolve
-from scoreline_artifacts.manifest import GOLDEN, Manifest
-from scoreline_artifacts.packaging.sources import SOURCES
+from scoreline_artifacts.manifest import GOLDEN, SOURCES, Manifest
 from scoreline_artifacts.schema import Column
 from scoreline_artifacts.store.store import Store, VerifiedManifest
 

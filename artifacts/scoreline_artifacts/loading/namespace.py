@@ -27,7 +27,7 @@ from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from scoreline_artifacts.loading.imports import absolute
+from scoreline_artifacts.dependencies import absolute
 from scoreline_artifacts.loading.resources import Folder, Reader
 
 _RESOURCE_FUNCTIONS = (

@@ -12,11 +12,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts import environment, golden
-from scoreline_artifacts.errors import ArtifactError, ModelOutputError
+from scoreline_artifacts.errors import ArtifactError, GoldenMismatch, ModelOutputError
+from scoreline_artifacts.loading import unpickling
 from scoreline_artifacts.loading.namespace import Namespace
-from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Manifest, Outputs
-from scoreline_artifacts.packaging import pickling
-from scoreline_artifacts.packaging.sources import SOURCES
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES, Manifest, Outputs
 from scoreline_artifacts.schema import Schema
 from scoreline_artifacts.store.store import Store
 from scoreline_artifacts.validation import frame_of_records
@@ -105,7 +104,24 @@ class LoadedVersion:
         checked = frame_of_records(records, self.schema)
         if checked.problems:
             raise ArtifactError(f"a golden row is refused: {checked.problems[0].message}")
-        return golden.rows_of(records, self.score(checked.frame))
+        scores = self.score(checked.frame)
+        return golden.rows_of(records, scores.values, scores.probabilities)
+
+    def check_golden_rows(self, rows: Sequence[golden.GoldenRow], tolerance: float) -> None:
+        """Score golden rows and compare the answers with those of training.
+
+        Raises:
+            GoldenMismatch: names the first row that differs by more than the tolerance.
+            ArtifactError: the rows cannot be scored at all.
+        """
+        answers = self.score_records([row.record for row in rows])
+        for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            if golden.same_answer(row, answer, tolerance):
+                continue
+            want, got = row.value, answer.value
+            if golden.equal(want, got, tolerance):
+                want, got = row.probabilities, answer.probabilities
+            raise GoldenMismatch(self.model, self.version, index, want, got)
 
 
 def _likeliest(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
@@ -134,7 +150,7 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
     files = store.read_all(manifest)
     # Popped: a large pipeline's bytes are not kept beside it while it is checked.
     loaded = assemble(manifest, files.pop)
-    golden.check(loaded, golden.decode(files.pop(GOLDEN)), manifest.tolerance)
+    loaded.check_golden_rows(golden.decode(files.pop(GOLDEN)), manifest.tolerance)
     return loaded
 
 
@@ -144,7 +160,7 @@ def assemble(
     """Unpickle a version, whose files `read` brings, verified, and give its modules their own place."""
     namespace = namespace or namespace_of(manifest, read)
     return LoadedVersion(
-        pipeline=pickling.restore(read(PIPELINE), namespace),
+        pipeline=unpickling.unpickle(read(PIPELINE), namespace),
         model=manifest.model,
         version=manifest.version,
         outputs=manifest.outputs,

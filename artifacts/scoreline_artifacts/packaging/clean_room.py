@@ -217,7 +217,7 @@ def _work_and_exit(work: str, folder: Path, *project: Path) -> None:
 
 def _lock_the_door(here: str, folders: Sequence[str]) -> None:
     """Leave on the path what is installed, and take off what an editable installation added."""
-    from scoreline_artifacts.packaging.origins import OURS
+    from scoreline_artifacts.dependencies import SCORELINE_PACKAGES
 
     installed = {*folders, here}
     paths = sysconfig.get_paths()
@@ -229,7 +229,7 @@ def _lock_the_door(here: str, folders: Sequence[str]) -> None:
         if place in installed
         or any(Path(place).is_relative_to(one) for one in standard)
         or {"site-packages", "dist-packages"} & set(Path(place).parts)
-        or any(Path(place, name).is_dir() for name in OURS)
+        or any(Path(place, name).is_dir() for name in SCORELINE_PACKAGES)
     ]
     sys.meta_path[:] = [
         finder

@@ -89,7 +89,7 @@ def _try_it(staged: Path) -> Finding:
     try:
         loaded = version.assemble(manifest, read, namespace)
         rows = golden.decode(read(GOLDEN))
-        golden.check(loaded, rows, manifest.tolerance)
+        loaded.check_golden_rows(rows, manifest.tolerance)
         batchable = _is_batchable(loaded, rows, manifest.tolerance)
     # Whatever loading or scoring raises is what the one who publishes has to know.
     except Exception as error:  # noqa: BLE001

@@ -8,11 +8,10 @@ from importlib.abc import InspectLoader
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
+from scoreline_artifacts.dependencies import ModuleOrigins, imports_of_source, spec_of
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.loading.imports import imports_of_source
-from scoreline_artifacts.packaging.origins import Origins, spec_of
+from scoreline_artifacts.manifest import SOURCES
 
-SOURCES = "sources/"
 MAX_BYTES = 16 * 1024 * 1024
 """How much of a project may travel: sources are small, and data belongs into the pipeline."""
 
@@ -35,7 +34,7 @@ class Snapshot:
 
 
 def collect(
-    needed: Iterable[str], origins: Origins, *, data: Iterable[str] = (), cap: int = MAX_BYTES
+    needed: Iterable[str], origins: ModuleOrigins, *, data: Iterable[str] = (), cap: int = MAX_BYTES
 ) -> Snapshot:
     """Take the sources of local modules, and of the local modules that these import, and so on.
 

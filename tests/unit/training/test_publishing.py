@@ -84,7 +84,7 @@ def test_golden_rows_are_raw_records_with_the_answers_of_training(store: Store) 
     rows = golden.decode(store.read(manifest, GOLDEN))
     assert len(rows) == golden.GOLDEN_ROWS
     here = LoadedVersion.of(pipeline, "sides", schema=manifest.schema)
-    golden.check(here, rows, manifest.tolerance)
+    here.check_golden_rows(rows, manifest.tolerance)
 
 
 def test_one_call_is_enough_when_the_likeliest_class_is_the_prediction(store: Store) -> None:

@@ -87,7 +87,7 @@ def answer(folder: Path) -> dict[str, Any]:
     rows = pickle.loads((folder / _ROWS).read_bytes())  # noqa: S301
     try:
         loaded = assemble(manifest, lambda name: (staged / name).read_bytes())
-        golden.check(loaded, golden.decode((staged / GOLDEN).read_bytes()), manifest.tolerance)
+        loaded.check_golden_rows(golden.decode((staged / GOLDEN).read_bytes()), manifest.tolerance)
         found = ask_here(loaded, reference, rows)
     except NotMeasurable as error:
         return {"not_measurable": str(error)}

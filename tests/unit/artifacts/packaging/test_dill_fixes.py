@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
+import dill
 import pytest
+from dill import detect
 
+from scoreline_artifacts.loading import unpickling
 from scoreline_artifacts.loading.namespace import Namespace
-from scoreline_artifacts.packaging import pickling
+from scoreline_artifacts.packaging import dill_fixes, pickling
 
 SCRIPT = """
 import enum
@@ -78,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def things(data: bytes) -> Any:
     """The same things here."""
-    return pickling.restore(data, Namespace("m@1", {}, {}))
+    return unpickling.unpickle(data, Namespace("m@1", {}, {}))
 
 
 def test_an_enum_keeps_its_members_and_methods(things: Any) -> None:
@@ -119,3 +123,42 @@ def test_an_open_file_is_refused_rather_than_opened_again_elsewhere(tmp_path: Pa
         pytest.raises(TypeError, match=r"cannot pickle the open file '.*seen\.log'"),
     ):
         pickling.dump([file])
+
+
+def test_dill_walks_into_functions_by_the_name_that_is_replaced() -> None:
+    """Fails when dill no longer calls itself through `dill.detect.globalvars`."""
+    seen: list[str] = []
+    original = detect.globalvars
+
+    def recorded(function: Any, recurse: bool = True, builtin: bool = False) -> Any:
+        seen.append(function.__name__)
+        return original(function, recurse, builtin)
+
+    def inner() -> int:
+        return 1
+
+    def outer() -> int:
+        return inner()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(detect, "globalvars", recorded)
+        dill.dumps(outer, recurse=True)
+    assert {"outer", "inner"} <= set(seen)
+
+
+def _uses_a_global() -> str:
+    return SCRIPT
+
+
+def test_dill_is_as_it_was_after_pickling_and_for_other_threads() -> None:
+    original = detect.globalvars
+    elsewhere: list[Any] = []
+    with dill_fixes.no_repeated_globals_walk():
+        assert detect.globalvars is not original
+        thread = threading.Thread(
+            target=lambda: elsewhere.extend(detect.globalvars(_uses_a_global) for _ in range(2))
+        )
+        thread.start()
+        thread.join()
+    assert detect.globalvars is original
+    assert elsewhere == [{"SCRIPT": SCRIPT}] * 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scoreline_artifacts.loading.imports import imports_of_code, imports_of_source
+from scoreline_artifacts.dependencies import imports_of_code, imports_of_source
 
 
 @pytest.mark.parametrize(
