@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import redis.asyncio
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_client.jobs import Job
+from scoreline_client.jobs import AsyncJob, Job
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import check_model, check_timeout, encode_record
@@ -35,6 +35,8 @@ CLOSED_AFTER_S = 30.0
 LOOK_UP_S = 1.0
 STOP_WAIT_S = 5.0
 """Seconds that interrupted work may take to leave things in order."""
+CANCEL_AGAIN_S = 0.2
+"""Seconds after which work that goes on although it was cancelled is cancelled once more."""
 
 _T = TypeVar("_T")
 
@@ -83,6 +85,11 @@ class _Call:
         self._waits.release()
 
 
+_inherited: list[_Loop] = []
+"""Event loops of a parent process. They are kept, since what they would do when they are collected
+reaches the parent: a forked process shares its sockets, and whose news its selector waits for."""
+
+
 class _Loop:
     """An AsyncClient on an event loop in a daemon thread of its own."""
 
@@ -96,6 +103,8 @@ class _Loop:
         )
         self._calls: deque[tuple[str, bytes, bytes, float, _Call]] = deque()
         self._woken = False
+        self._work: set[asyncio.Task[Any]] = set()
+        self._parts: set[AsyncGenerator[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="scoreline-client", daemon=True)
         self._thread.start()
 
@@ -111,7 +120,7 @@ class _Loop:
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work on the loop and wait for it; interrupted, wait until it has stopped."""
         ended = threading.Event()
-        future = asyncio.run_coroutine_threadsafe(_telling(work, ended), self.loop)
+        future = asyncio.run_coroutine_threadsafe(self._do(work, ended), self.loop)
         try:
             return future.result()
         except BaseException:
@@ -119,10 +128,31 @@ class _Loop:
             ended.wait(STOP_WAIT_S)
             raise
 
+    def iterate(self, parts: AsyncGenerator[list[_T]]) -> Iterator[_T]:
+        """Each item of each part; what is left of the parts ends with the iterator, or the loop."""
+        self._parts.add(parts)
+        try:
+            while True:
+                if self.pid != os.getpid():
+                    raise RuntimeError("a forked process cannot read on in its parent's rows")
+                if parts not in self._parts:
+                    raise RuntimeError("the client was closed before all rows were read")
+                part = self.run(_next(parts))
+                if part is None:
+                    return
+                yield from part
+        finally:
+            # In a forked process there is no thread to do it, and the parent goes on by itself.
+            if parts in self._parts and self.pid == os.getpid():
+                self._parts.discard(parts)
+                self.run(parts.aclose())
+
     def close(self) -> None:
-        """Close the client and end the thread."""
-        if not self.loop.is_closed():
-            self.run(self.client.close())
+        """Close the client and end the thread; in a forked process both are the parent's."""
+        if self.pid != os.getpid():
+            _inherited.append(self)
+        elif not self.loop.is_closed():
+            self.run(self._end())
             self.loop.call_soon_threadsafe(self.loop.stop)
             self._thread.join()
 
@@ -133,18 +163,33 @@ class _Loop:
         finally:
             self.loop.close()
 
+    async def _do(self, work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - this is a coroutine
+        self._work.add(task)
+        try:
+            return await work
+        finally:
+            self._work.discard(task)
+            ended.set()
+
+    async def _end(self) -> None:
+        """End what other threads wait for, which would wait for ever once the loop has stopped."""
+        own = asyncio.current_task()
+        while others := [task for task in self._work if task is not own]:
+            for task in others:
+                task.cancel()
+            await asyncio.wait(others, timeout=CANCEL_AGAIN_S)
+        parts, self._parts = self._parts, set()
+        for one in parts:
+            await one.aclose()
+        await self.client.close()
+
     def _take_calls(self) -> None:
         # Cleared before the calls are taken: one that comes now wakes us again.
         self._woken = False
         while self._calls:
             self.client.singles.ask(*self._calls.popleft())
-
-
-async def _telling(work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
-    try:
-        return await work
-    finally:
-        ended.set()
 
 
 async def _next(parts: AsyncGenerator[_T]) -> _T | None:
@@ -204,11 +249,15 @@ class Client:
         self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
     ) -> Job:
         """See AsyncClient.submit."""
-        return Job(self, self.run(self._client.submit(model, records, expires=expires)))
+        return Job(self, self.run(self._client.submit(model, records, expires=expires)).id)
 
     def job(self, job_id: str) -> Job:
         """See AsyncClient.job."""
-        return Job(self, self._client.job(job_id))
+        return Job(self, job_id)
+
+    def async_job(self, job_id: str) -> AsyncJob:
+        """A job as this process's event loop knows it: a Job outlives a fork, and `close`."""
+        return self._client.job(job_id)
 
     def predict_frame(
         self, model: str, frame: pd.DataFrame, *, timeout: float = 60.0
@@ -235,12 +284,9 @@ class Client:
         self, model: str, source: str | Path, *, options: BulkOptions | None = None
     ) -> Iterator[ScoredRow]:
         """See AsyncClient.score_rows."""
-        parts = self._client.scored_parts(model, source, options=options)
-        try:
-            while (part := self.run(_next(parts))) is not None:
-                yield from part
-        finally:
-            self.run(parts.aclose())
+        # The rows belong to the loop that they begin on, whatever becomes of the client.
+        running = self._background()
+        yield from running.iterate(running.client.scored_parts(model, source, options=options))
 
     def check_file(
         self,

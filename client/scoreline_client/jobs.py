@@ -113,22 +113,21 @@ class AsyncJob:
 class Job:
     """The same for callers without an event loop."""
 
-    def __init__(self, client: Client, job: AsyncJob) -> None:
-        self.id = job.id
+    def __init__(self, client: Client, job_id: str) -> None:
+        self.id = job_id
         self._client = client
-        self._job = job
 
     def status(self) -> JobStatus:
         """See AsyncJob.status."""
-        return self._client.run(self._job.status())
+        return self._client.run(self._client.async_job(self.id).status())
 
     def result(self, timeout: float = 60.0) -> list[Prediction]:
         """See AsyncJob.result."""
-        return self._client.run(self._job.result(timeout))
+        return self._client.run(self._client.async_job(self.id).result(timeout))
 
     def cancel(self) -> bool:
         """See AsyncJob.cancel."""
-        return self._client.run(self._job.cancel())
+        return self._client.run(self._client.async_job(self.id).cancel())
 
 
 def _status_of(answer: Answer) -> JobStatus:

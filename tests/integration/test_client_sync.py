@@ -10,14 +10,16 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
 
 from scoreline_client import Client, ClientSettings, NoAnswer, RecordRejected, ServerUnreachable
+from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, Request
+from scoreline_client.protocol.messages import Answer, Codec, Request
 from tests.support.stub_worker import StubWorker, double
 
 pytestmark = pytest.mark.integration
@@ -169,3 +171,97 @@ def test_ctrl_c_interrupts_a_waiting_call(
         program.send_signal(signal.SIGINT)
         out, _ = program.communicate(timeout=30)
     assert out == "interrupted\n"
+
+
+_CHILD_THAT_ENDS = (
+    "import os, signal, sys; from scoreline_client import Client\n"
+    "client = Client(sys.argv[1])\n"
+    "client.predict('pima', {{'x': 1}})\n"
+    "job = client.submit('pima', [{{'x': 1}}])\n"
+    "child = os.fork()\n"
+    "if child == 0:\n"
+    "    signal.alarm(20)  # ends a child that hangs\n"
+    "    {work}\n"
+    "    sys.exit(7)\n"
+    "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+    "print(client.predict('pima', {{'x': 3}}).value)\n"
+)
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "pass",
+        "client = None",
+        "client.close()",
+        "client.predict('pima', {'x': 2})",
+        "client.predict('pima', {'x': 2}); client = None",
+        "job.status()",
+    ],
+    ids=["unused", "dropped", "closed", "used", "used and dropped", "looking at a job"],
+)
+def test_a_forked_child_that_inherited_a_client_ends_as_any_process_does(
+    redis_url: str, worker: StubWorker, work: str
+) -> None:
+    code = _CHILD_THAT_ENDS.format(work=work)
+    with worker.serving(), _python(code, redis_url) as program:
+        out, err = program.communicate(timeout=40)
+    assert (program.returncode, out, err) == (0, "7\n6\n", "")
+
+
+def test_a_forked_child_ends_while_its_parent_reads_rows(
+    redis_url: str, worker: StubWorker, tmp_path: Path
+) -> None:
+    source = _many_rows(tmp_path)
+    work = "del rows"
+    code = _CHILD_THAT_ENDS.format(work=work).replace(
+        "child =", f"rows = client.score_rows('pima', {str(source)!r}); next(rows); child =", 1
+    )
+    code += "print(int(next(rows).prediction.value))\n"
+    with worker.serving(double_lines), _python(code, redis_url) as program:
+        out, err = program.communicate(timeout=40)
+    assert (program.returncode, out, err) == (0, "7\n6\n2\n", "")
+
+
+def _many_rows(tmp_path: Path) -> Path:
+    """A file that is several requests."""
+    source = tmp_path / "in.csv"
+    source.write_text("x\n" + "1\n" * 40_000)
+    return source
+
+
+def double_lines(request: Request) -> Answer:
+    """Twice the one column of a CSV chunk."""
+    if request.codec is not Codec.CSV:
+        return double(request)
+    lines = CsvChunk.decode(request.body)[1].tobytes().splitlines()
+    answered = b"".join(b"%s,%d,\n" % (one, 2 * int(one)) for one in lines)
+    return Answer(
+        id=request.id, model="pima", version=7, codec=Codec.CSV, records=len(lines), body=answered
+    )
+
+
+def test_rows_that_are_half_read_end_with_their_client(
+    client_settings: ClientSettings, worker: StubWorker, tmp_path: Path
+) -> None:
+    threads = threading.active_count()
+    client = Client(settings=client_settings)
+    rows: Any = client.score_rows("pima", _many_rows(tmp_path))
+    with worker.serving(double_lines):
+        assert next(rows).prediction.value == 2
+        client.close()
+        rows.close()
+    assert client._running is None
+    assert threading.active_count() == threads
+
+
+def test_rows_of_a_closed_client_do_not_just_end(
+    sync_client: Client, worker: StubWorker, tmp_path: Path
+) -> None:
+    rows: Any = sync_client.score_rows("pima", _many_rows(tmp_path))
+    with worker.serving(double_lines):
+        next(rows)
+        sync_client.close()
+        with pytest.raises(RuntimeError, match="client was closed"):
+            for _ in rows:
+                pass
