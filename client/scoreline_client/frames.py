@@ -48,10 +48,12 @@ async def predict_frame(
         async with aclosing(found):
             async for _, answer in found:
                 answers.append(answer)
-    from scoreline_client.protocol.arrow_tables import read_stream
+    from scoreline_client.protocol.arrow_tables import read_stream, untyped_where_empty
 
     tables = [read_stream(answer.body) for answer in answers]
-    result = arrow.concat_tables(tables).to_pandas()
+    if len(tables) > 1:
+        tables = [untyped_where_empty(table) for table in tables]
+    result = arrow.concat_tables(tables, promote_options="permissive").to_pandas()
     result.index = frame.index
     return result
 

@@ -44,6 +44,18 @@ def read_stream(data: Any) -> Any:
     return _widened(table)
 
 
+def untyped_where_empty(table: Any) -> Any:
+    """The table, with the type null for columns without a value: it goes with any other type.
+
+    Where a version rejects all rows of a request, the type of its predictions is a guess.
+    """
+    columns = [
+        pa.nulls(len(column)) if column.null_count == len(column) else column
+        for column in table.columns
+    ]
+    return pa.table(columns, names=table.column_names)
+
+
 def _narrowed(table: Any) -> Any:
     columns, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):

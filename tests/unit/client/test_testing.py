@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
 from typing import Any
@@ -38,9 +38,28 @@ class Threshold:
         return np.column_stack([1 - high, high])
 
 
+class Rejecting:
+    """A fitted regressor that gives what a function makes of x, and takes no missing value."""
+
+    def __init__(self, answer: Callable[[Any], Any]) -> None:
+        self._answer = answer
+
+    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        if frame["x"].isna().any():
+            raise ValueError("x is missing")
+        return np.asarray(self._answer(frame["x"].to_numpy()))
+
+
+_MODELS: dict[str, Any] = {
+    "word": Rejecting(lambda x: np.where(x > 10, "high", "low")),
+    "parity": Rejecting(lambda x: x.astype(np.int64) % 2),
+    "share": Rejecting(lambda x: x / 20),
+}
+
+
 @pytest.fixture
 def scoreline() -> Iterator[FakeScoreline]:
-    with FakeScoreline(models={"size": Threshold()}) as scoreline:
+    with FakeScoreline(models=_MODELS | {"size": Threshold()}) as scoreline:
         yield scoreline
 
 
@@ -103,6 +122,19 @@ def test_a_large_frame_comes_back_whole_and_in_order(scoreline: FakeScoreline) -
     frame = pd.DataFrame({"x": np.arange(5000) % 20})
     found = scoreline.client().predict_frame("size", frame)
     assert (found["prediction"] == np.where(frame["x"] > 10, "high", "low")).all()
+
+
+@pytest.mark.parametrize("model", ["word", "parity", "share"], ids=["text", "integers", "floats"])
+def test_a_slice_without_a_good_row_costs_the_others_nothing(
+    scoreline: FakeScoreline, model: str
+) -> None:
+    x = np.arange(10_000) % 20.0
+    x[:2500] = np.nan
+    found = scoreline.client().predict_frame(model, pd.DataFrame({"x": x}))
+    assert found["error"].notna().tolist() == [row < 2500 for row in range(10_000)]
+    expected = _MODELS[model].predict(pd.DataFrame({"x": x[2500:]}))
+    assert found["prediction"].iloc[:2500].isna().all()
+    assert found["prediction"].iloc[2500:].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def _streams(part: Path) -> Iterator[Any]:
     with part.open("rb") as file:
         while length := file.read(_LENGTH.size):
             data = file.read(_LENGTH.unpack(length)[0])
-            yield _stream().read_stream(data)
+            yield _stream().untyped_where_empty(_stream().read_stream(data))
 
 
 def _groups(arrow: Any, part: Path, schema: Any) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 from scoreline_client.errors import FileRefused, SettingsError
 from scoreline_client.files.options import BulkOptions, MaxErrors
-from tests.support.bulk import run
+from scoreline_client.protocol.arrow_tables import write_stream
+from scoreline_client.protocol.messages import Answer, Request
+from tests.support.bulk import StubTransport, answer, run
 
 CSV = 'id,note,a\n007,"x, y",9\n12345678901234567890,,bad\n'
 
@@ -164,6 +167,28 @@ def test_parquet_has_the_columns_that_were_asked_for(tmp_path: Path) -> None:
 def test_parquet_without_rows_is_a_file_without_rows(tmp_path: Path) -> None:
     out = _parquet(tmp_path, pa.table({"a": pa.array([], pa.float64())}))
     assert out.column_names == ["a", "prediction", "probability_no", "probability_yes", "error"]
+
+
+def test_parquet_of_which_one_piece_has_no_good_row_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scoreline_client.files.formats.parquet.FEWEST_ROWS", 1)
+    monkeypatch.setattr("scoreline_client.files.formats.parquet.PIECE_BYTES", 1)
+
+    def guess_type(request: Request) -> Answer:
+        """As a worker does where the pipeline raises for all rows."""
+        answered = answer(request)
+        table = pa.ipc.open_stream(answered.body).read_all() if answered.body else None
+        if table is None or table["prediction"].null_count == 0:
+            return answered
+        table = table.set_column(0, "prediction", pa.nulls(len(table), pa.int64()))
+        return replace(answered, body=bytes(write_stream(table)))
+
+    pq.write_table(pa.table({"a": [None, 1.5, 9.5]}), tmp_path / "in.parquet")
+    transport = StubTransport(guess_type)
+    run(tmp_path / "in.parquet", tmp_path / "out.parquet", transport=transport)
+    out = pq.read_table(tmp_path / "out.parquet")
+    assert out["prediction"].to_pylist() == [None, "no", "yes"]
 
 
 def test_parquet_that_lacks_a_column_is_refused(tmp_path: Path) -> None:
