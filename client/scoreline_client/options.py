@@ -55,8 +55,6 @@ class RequestOptions:
 
     def encode_options(self) -> bytes:
         """As the entry's field `options`: empty when nothing special is asked."""
-        if self is NO_OPTIONS:
-            return b""
         if self is NO_OPTIONS:  # nearly always
             return b""
         asked = _asked(self)

@@ -14,7 +14,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:attempts       | hash    | field until answered  | worker           | worker           |
 | scoreline:{q}:dead           | stream  | newest 1,000          | worker           | operator         |
 | scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
-| scoreline:{q}:processes      | zset    | score: expiry, unix s | worker           | client, operator |
+| scoreline:{q}:processes      | zset    | score: last report, unix s | worker           | client, operator |
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
 | scoreline:celery:<q>:…       | Celery's | Celery's             | worker           | worker           |
 | scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |

@@ -55,10 +55,6 @@ class Connection:
             self._renew_job = self._redis.register_script(_script("renew_job.lua"))
         return self._redis
 
-    async def is_served(self) -> bool:
-        """Whether any worker process reports."""
-        return await self.process_count() > 0
-
     async def process_count(self) -> int:
         """How many worker processes report."""
         return len(await self.guard(fleet_names(self.redis, self.keys)))
