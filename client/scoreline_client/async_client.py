@@ -16,6 +16,7 @@ from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import (
     Piece,
+    check_expiry,
     check_model,
     check_records,
     check_size,
@@ -83,6 +84,7 @@ class AsyncClient:
             UnknownModel: no such model, alias or version.
             NoAnswer: none within `timeout` seconds.
             QueueFull, ServerUnreachable: the request was not accepted.
+            ValueError: `timeout` is negative, infinite or no number; here and for all others.
         """
         # Its caller's alone: it is cancelled with it, and the others that share a request are not.
         caller: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
@@ -109,6 +111,7 @@ class AsyncClient:
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
             EmptyRequest: there are no records.
         """
+        check_timeout(timeout)
         listed = check_records(records)
         asked = options.encode_options()
 
@@ -140,15 +143,17 @@ class AsyncClient:
 
         Raises:
             PayloadTooLarge: more than one request may hold.
-            UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+            EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+            ValueError: `expires` is negative, over 1e9, or no number.
         """
+        expires_ms = int(check_expiry(expires) * 1000)
         piece = encode_records(check_records(records))
         check_size(piece, self.settings, "predict_many and score_csv take any number of records.")
         lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
         request = Request(
-            id=new_id(), model=check_model(model), body=piece.body, expires_ms=int(expires * 1000)
+            id=new_id(), model=check_model(model), body=piece.body, expires_ms=expires_ms
         )
-        await self.transport.send(request, lane, job=True)
+        await self.transport.submit(request, lane)
         return AsyncJob(self.transport, request.id)
 
     def job(self, job_id: str) -> AsyncJob:
@@ -174,7 +179,7 @@ class AsyncClient:
         """
         from scoreline_client.frames import predict_frame
 
-        return await predict_frame(self, check_model(model), frame, timeout)
+        return await predict_frame(self, check_model(model), frame, check_timeout(timeout))
 
     async def score_file(
         self,

@@ -7,10 +7,12 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from redis.exceptions import RedisError
+
 from scoreline_client.codes import Code
 from scoreline_client.errors import JobLost, NoAnswer
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.json_records import predictions_of
+from scoreline_client.protocol.json_records import check_timeout, predictions_of
 from scoreline_client.protocol.keys import GROUP
 from scoreline_client.protocol.messages import Answer, Status
 
@@ -54,6 +56,7 @@ class AsyncJob:
 
         Raises:
             JobLost: the server knows nothing of it.
+            ServerUnreachable: it cannot be asked.
         """
         answer = await self._transport.fetch(self.id)
         if answer is not None:
@@ -65,10 +68,10 @@ class AsyncJob:
             raise JobLost(self.id)
         try:
             pending = await redis.xpending_range(stream, GROUP, entry, entry, 1)
-        except Exception as error:
+        except RedisError as error:
             if "NOGROUP" in str(error):
                 return JobStatus.QUEUED
-            raise
+            raise self._transport.explain(error) from error
         return JobStatus.RUNNING if pending else JobStatus.QUEUED
 
     async def result(self, timeout: float = 60.0) -> list[Prediction]:  # noqa: ASYNC109
@@ -79,7 +82,7 @@ class AsyncJob:
             JobLost: the server knows nothing of the job.
             JobCancelled, RequestExpired, RequestRefused: it has ended without predictions.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + check_timeout(timeout)
         pause_s = LOOK_EVERY_S
         while True:
             answer = await self._transport.fetch(self.id)

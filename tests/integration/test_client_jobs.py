@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
+from collections.abc import Iterator
 from typing import Any
 
+import pandas as pd
 import pytest
 from redis import Redis
 
 from scoreline_client import (
+    AsyncClient,
     Client,
     ClientSettings,
     EmptyRequest,
@@ -16,13 +22,17 @@ from scoreline_client import (
     JobStatus,
     NoAnswer,
     PayloadTooLarge,
+    QueueFull,
     RequestExpired,
+    ServerUnreachable,
     UnknownModel,
 )
-from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.transport import dispatcher as transport
 from tests.support.stub_worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
+KEYS = Keys("default")
 
 
 def test_a_jobs_result_is_there_when_it_is_scored(sync_client: Client, worker: StubWorker) -> None:
@@ -174,3 +184,81 @@ def test_a_jobs_record_does_not_stay_for_ever(
     job = sync_client.submit("pima", [{"x": 1}], expires=90)
     limit = 90 + sync_client.settings.result_ttl_s
     assert 0 < int(redis_client.ttl(worker.keys.job(job.id))) <= limit  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def nearly_full(redis_client: Redis) -> Iterator[None]:
+    """A server whose memory is in use to more than the share from which requests are refused."""
+    memory: Any = redis_client.info("memory")
+    redis_client.config_set("maxmemory", int(memory["used_memory"] * 1.25))
+    yield
+    redis_client.config_set("maxmemory", 0)
+
+
+@pytest.mark.usefixtures("nearly_full")
+def test_the_first_job_of_a_client_is_refused_when_the_server_is_nearly_full(
+    sync_client: Client, redis_client: Redis
+) -> None:
+    with pytest.raises(QueueFull, match="MEMORY_LIMIT_PERCENT"):
+        sync_client.submit("pima", [{"x": 1}])
+    assert redis_client.xlen(KEYS.lane(Lane.ONLINE)) == 0
+
+
+async def test_jobs_are_accepted_again_when_the_server_has_room(
+    client: AsyncClient, redis_client: Redis, nearly_full: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "MEMORY_LOOK_S", 0.01)
+    with pytest.raises(QueueFull):
+        await client.submit("pima", [{"x": 1}])
+    redis_client.config_set("maxmemory", 0)
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(QueueFull):
+                await client.submit("pima", [{"x": 1}])
+                return
+            await asyncio.sleep(0)
+
+
+async def test_a_job_whose_server_is_gone_is_an_error_of_ours() -> None:
+    async with AsyncClient("redis://127.0.0.1:1/0") as client:
+        job = client.job("0" * 32)
+        for ask in (job.status, job.result, job.cancel):
+            with pytest.raises(ServerUnreachable):
+                await ask()
+
+
+def test_a_job_whose_lane_cannot_be_looked_at_is_an_error_of_ours(
+    sync_client: Client, worker: StubWorker, redis_client: Redis
+) -> None:
+    job = sync_client.submit("pima", [{"x": 1}])
+    redis_client.execute_command("ACL", "SETUSER", "default", "-xpending")
+    try:
+        with pytest.raises(ServerUnreachable, match="xpending"):
+            job.status()
+    finally:
+        redis_client.execute_command("ACL", "SETUSER", "default", "+xpending")
+
+
+@pytest.mark.parametrize("expires", [math.inf, math.nan, -1.0, 1e300])
+async def test_a_job_expires_after_a_number_of_seconds(
+    client: AsyncClient, redis_client: Redis, expires: float
+) -> None:
+    with pytest.raises(ValueError, match="expires"):
+        await client.submit("pima", [{"x": 1}], expires=expires)
+    assert redis_client.dbsize() == 0
+
+
+@pytest.mark.parametrize("seconds", [math.inf, math.nan, -1.0])
+async def test_a_caller_waits_a_number_of_seconds(client: AsyncClient, seconds: float) -> None:
+    records = [{"x": 1}]
+    calls = [
+        lambda: client.predict("pima", records[0], timeout=seconds),
+        lambda: client.predict_many("pima", records, timeout=seconds),
+        lambda: client.predict_many("pima", records * 5000, timeout=seconds),
+        lambda: client.predict_frame("pima", pd.DataFrame(records), timeout=seconds),
+        lambda: client.predict_frame("pima", pd.DataFrame(records * 5000), timeout=seconds),
+        lambda: client.job("0" * 32).result(timeout=seconds),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="timeout must be"):
+            await call()

@@ -62,15 +62,32 @@ def check_model(model: str) -> str:
 _parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
+LONGEST_EXPIRY_S = 1e9
+"""Some thirty years; Redis keeps times in milliseconds, and refuses what does not fit."""
+
+
 def check_timeout(timeout_s: float) -> float:
     """Refuse at once what is no time to wait.
 
     Raises:
-        ValueError: it is infinite, or no number.
+        ValueError: it is infinite, negative, or no number.
     """
-    if not math.isfinite(timeout_s):
-        raise ValueError(f"timeout must be a number of seconds, not {timeout_s}")
+    if not 0 <= timeout_s < math.inf:
+        raise ValueError(f"timeout must be a number of seconds from 0, not {timeout_s}")
     return timeout_s
+
+
+def check_expiry(expires_s: float) -> float:
+    """Refuse at once what is no time for a job to wait in the queue.
+
+    Raises:
+        ValueError: it is too long, negative, or no number.
+    """
+    if not 0 <= expires_s <= LONGEST_EXPIRY_S:
+        raise ValueError(
+            f"expires must be a number of seconds from 0 to {LONGEST_EXPIRY_S:g}, not {expires_s}"
+        )
+    return expires_s
 
 
 def check_records(records: object) -> Sequence[Any]:

@@ -70,6 +70,8 @@ class Transport(Connection):
         self._flush_planned = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._first_look: asyncio.Task[None] | None = None
+        self._watcher: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
         self._chunks: dict[str, dict[str, bytes]] = {}
         """Of each bulk job that is alive here, the entries of its requests that have no answer."""
@@ -113,6 +115,19 @@ class Transport(Connection):
         except TimeoutError:
             raise NoAnswer(request.id, timeout_s, await self.diagnose()) from None
 
+    async def submit(self, request: Request, lane: Lane) -> None:
+        """Queue a request whose answer is fetched later.
+
+        Raises:
+            QueueFull, ServerUnreachable: it was not accepted.
+        """
+        # A client may live for one job only: it must know how full the server is before it sends that.
+        if self._first_look is None:
+            self._first_look = self.spawn(self._look_first())
+            self._watch()
+        await asyncio.wait([self._first_look])
+        await self.send(request, lane, job=True)
+
     async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
         """Keep a bulk job alive; tells whether its lease was still there, and how many jobs are."""
         self._chunks.setdefault(job, {})
@@ -152,7 +167,7 @@ class Transport(Connection):
             _, running = await asyncio.wait(running, timeout=CLOSE_AGAIN_S)
         for waiting in list(self._waiting.values()):
             waiting.future.cancel()
-        self._reader = None
+        self._reader = self._first_look = self._watcher = None
         # Taken before the wait below, in which the timer of `_forget` may come up.
         received, self._received = self._received, []
         if self._redis is not None:
@@ -170,16 +185,17 @@ class Transport(Connection):
         outbox, self._outbox = self._outbox, []
         if self._reader is None and any(one.request.reply_to for one in outbox):
             self._reader = asyncio.create_task(self._read_for_ever())
-            self.spawn(self._look_after())
+            self._watch()
         for lane in Lane:
             for part in parts_of([one for one in outbox if one.lane is lane]):
                 self.spawn(self._submit_part(lane, part))
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Do something beside; it is cancelled when the transport is closed."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _submit_part(self, lane: Lane, part: list[Waiting]) -> None:
         queue = self._queue_large if part[0].is_large else self._queue_part
@@ -320,6 +336,14 @@ class Transport(Connection):
     async def _unlink(self, keys: list[str]) -> None:
         with contextlib.suppress(RedisError):  # what stays expires by itself
             await self.redis.unlink(*keys)
+
+    def _watch(self) -> None:
+        if self._watcher is None:
+            self._watcher = self.spawn(self._look_after())
+
+    async def _look_first(self) -> None:
+        with contextlib.suppress(RedisError):  # the job that is sent next says what is wrong
+            await self._look_at_memory()
 
     async def _look_after(self) -> None:
         """Once a second: overdue requests, and how full the server is."""
