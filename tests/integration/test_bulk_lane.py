@@ -12,7 +12,7 @@ from redis import Redis
 
 from scoreline_client import AsyncClient, ClientSettings
 from scoreline_client.errors import RequestRefused
-from scoreline_client.fleet import ProcessReport, send_report
+from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
 from scoreline_client.transport import lane
@@ -112,6 +112,38 @@ async def test_a_job_takes_a_smaller_share_when_others_come(
             assert first.window == 2
         await first._renew()
         assert first.window == 4
+
+
+def _report(redis: Redis, pid: int, **known: Any) -> None:
+    known = {"name": f"stub/{pid}", "host": "here", "started_at": 0.0, "reported_at": 2e9} | known
+    send_report(redis, KEYS, ProcessReport(pid=pid, **known))
+
+
+async def test_a_main_process_does_not_score_and_gives_no_share(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    _report(redis_client, 9, children=2)
+    assert await client.transport.process_count() == 2
+    async with BulkJob(client.transport) as job:
+        assert job.window == 4
+    assert (await client.transport.diagnose()).startswith("2 worker processes")
+
+
+async def test_a_main_process_without_children_is_no_worker_yet(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    for pid in (1, 2):
+        withdraw_report(redis_client, KEYS, f"stub/{pid}")
+    _report(redis_client, 9, children=2)
+    assert await client.transport.process_count() == 0
+    assert "no worker process is ready" in await client.transport.diagnose()
+
+
+async def test_a_report_that_cannot_be_read_is_of_a_process_that_is_alive(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    redis_client.set(KEYS.process("stub/2"), b"{of the year 3000")
+    assert await client.transport.process_count() == 2
 
 
 async def test_a_job_that_is_cancelled_frees_the_queue_at_once(

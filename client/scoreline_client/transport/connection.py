@@ -13,8 +13,9 @@ from redis.backoff import NoBackoff
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable
+from scoreline_client.fleet import ProcessReport
 from scoreline_client.protocol.keys import Keys, Lane
-from scoreline_client.protocol.messages import Answer
+from scoreline_client.protocol.messages import Answer, WireError
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.direct import DirectRedis
 
@@ -56,8 +57,8 @@ class Connection:
         return self._redis
 
     async def process_count(self) -> int:
-        """How many worker processes report."""
-        return len(await self.guard(fleet_names(self.redis, self.keys)))
+        """How many worker processes score; a main process whose children do is none of them."""
+        return sum(map(_scores, await self._reports()))
 
     async def diagnose(self) -> str:
         """Why no answer may have come: one sentence for people.
@@ -65,9 +66,15 @@ class Connection:
         Raises:
             ServerUnreachable: Redis does not answer, which is why.
         """
-        processes = len(await self.guard(fleet_names(self.redis, self.keys)))
+        reports = await self._reports()
+        processes = sum(map(_scores, reports))
         lanes = [self.keys.lane(lane) for lane in Lane]
         backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
+        if reports and not processes:
+            return (
+                f"no worker process is ready to score for queue {self.settings.queue!r}: "
+                "they are being started; `scoreline status` says more"
+            )
         if not processes:
             return (
                 f"no worker serves queue {self.settings.queue!r}. "
@@ -77,6 +84,14 @@ class Connection:
             f"{processes} worker processes serve queue {self.settings.queue!r} and "
             f"{backlog} requests wait; `scoreline status` says more"
         )
+
+    async def _reports(self) -> list[bytes]:
+        names = await self.guard(self.redis.zrange(self.keys.processes, 0, -1))
+        if not names:
+            return []
+        keys = [self.keys.process(name.decode()) for name in names]
+        reports = await self.guard(self.redis.mget(keys))
+        return [one for one in reports if one is not None]
 
     async def fetch(self, request_id: str) -> Answer | None:
         """The stored result of a request, or None."""
@@ -114,13 +129,11 @@ class Connection:
         return QueueFull(self.settings.queue, reason, RETRY_AFTER_S, room)
 
 
-async def fleet_names(connection: Any, keys: Keys) -> list[bytes]:
-    """Names of the worker processes that are alive."""
-    names = await connection.zrange(keys.processes, 0, -1)
-    if not names:
-        return []
-    found = await connection.mget([keys.process(name.decode()) for name in names])
-    return [name for name, data in zip(names, found, strict=True) if data is not None]
+def _scores(report: bytes) -> bool:
+    try:
+        return ProcessReport.decode(report).scores
+    except WireError:
+        return True  # a worker of another release; it is alive, and main processes are few
 
 
 def _script(name: str) -> str:
