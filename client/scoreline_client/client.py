@@ -215,6 +215,8 @@ class Client:
         self.settings = settings or ClientSettings.from_environment(
             redis_url=redis_url, queue=queue
         )
+        if connection is None:
+            self.settings.check_redis_url()
         self._connection = connection
         self._lock = threading.Lock()
         self._running: _Loop | None = None

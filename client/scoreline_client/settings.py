@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self, get_type_hints
+from urllib.parse import urlsplit
 
 from scoreline_client.errors import SettingsError
 
@@ -38,7 +41,7 @@ class EnvironmentSettings:
                 values[one.name] = _convert(variable, source[variable], hints[one.name])
             if one.name in values and isinstance(values[one.name], int | float):
                 minimum = one.metadata.get("minimum", 0)
-                if not values[one.name] >= minimum:
+                if not minimum <= values[one.name] < math.inf:
                     raise SettingsError(variable, values[one.name], f"a number from {minimum} up")
             elif one.name not in values and one.default is MISSING:
                 raise SettingsError(variable, None, "a value")
@@ -80,3 +83,20 @@ class ClientSettings(EnvironmentSettings):
     """Records that one request may hold; workers refuse larger ones too."""
     state: str = "~/.local/state/scoreline"
     """Directory where an output that goes to a URL grows until it is complete."""
+
+    def check_redis_url(self) -> None:
+        """Refuse what is no address of a Redis server.
+
+        Raises:
+            SettingsError: it is none; the message does not show a password.
+        """
+        try:
+            parts = urlsplit(self.redis_url)
+            _ = parts.port
+            is_usable = parts.scheme in ("redis", "rediss", "unix")
+        except ValueError:
+            is_usable = False
+        if not is_usable:
+            shown = re.sub(r"//.*@", "//…@", self.redis_url)
+            expected = "a URL such as redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
+            raise SettingsError("SCORELINE_REDIS_URL", shown, expected)

@@ -20,7 +20,8 @@ from scoreline_artifacts.cli.explained import VERSION
 from scoreline_artifacts.errors import ArtifactError
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
-from scoreline_client.errors import ScorelineError
+from scoreline_client.cli.main import Seconds
+from scoreline_client.errors import ScorelineError, SettingsError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev import demo as story
 from scoreline_tasks.dev.processes import interruptible
@@ -28,7 +29,7 @@ from scoreline_tasks.dev.server import DATA
 from scoreline_tasks.dev.up import serve_here
 from scoreline_tasks.releasing import NOTHING_RELEASED, Announcement, roll_out
 
-INTERRUPTED = 130
+USAGE, INTERRUPTED = 2, 130
 
 _alias = click.option(
     "--alias", default="production", show_default=True, help="Which alias of the model."
@@ -36,7 +37,7 @@ _alias = click.option(
 _timeout = click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     default=30.0,
     show_default=True,
     metavar="SECONDS",
@@ -53,7 +54,7 @@ def _explained(exit_code: int = 1) -> Iterator[None]:
         yield
     except (ArtifactError, ScorelineError) as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(exit_code)
+        sys.exit(USAGE if isinstance(error, SettingsError) else exit_code)
 
 
 @click.command()

@@ -8,6 +8,7 @@ as the smallest install.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -32,7 +33,7 @@ from scoreline_client.errors import (
 )
 from scoreline_client.predictions import Prediction
 
-__all__ = ["exit_code", "main", "predict", "status"]
+__all__ = ["Seconds", "exit_code", "main", "predict", "status"]
 
 REJECTED, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
 
@@ -74,6 +75,21 @@ def exit_code(error: ScorelineError) -> int:
     if isinstance(error, ServerUnreachable | NoAnswer | QueueFull):
         return SERVICE
     return REFUSED
+
+
+class Seconds(click.FloatRange):
+    """So many seconds: `inf` and `nan`, which are numbers to Python, are none."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """The number, in its range."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
 
 
 class _Commands(click.Group):
@@ -172,7 +188,7 @@ def main() -> None:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min=0, min_open=True),
     default=30.0,
     show_default=True,
     metavar="SECONDS",

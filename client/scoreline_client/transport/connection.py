@@ -27,6 +27,8 @@ class Connection:
     """The server as a caller sees it."""
 
     def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None = None):
+        if connection is None:
+            settings.check_redis_url()
         self.settings = settings
         self.keys = Keys(settings.queue)
         self._given = connection

@@ -40,10 +40,12 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
     """Run both until the worker ends or KeyboardInterrupt is raised.
 
     Raises:
+        SettingsError: a setting is unusable.
         EmbeddedServerError: the server cannot be started; the message says what to do.
         WorkerEnded: the worker ended by itself.
     """
     settings = ClientSettings.from_environment()
+    settings.check_redis_url()
     number = port or port_of(settings.redis_url)
     try:
         with (

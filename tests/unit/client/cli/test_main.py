@@ -32,6 +32,7 @@ from scoreline_client.cli import status as cli_status
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeRedisServer
+from scoreline_tasks.settings import WorkerSettings
 from tests.support.stub_worker import StubWorker
 
 KEYS = Keys("default")
@@ -189,6 +190,57 @@ def test_what_is_no_json_object_is_a_usage_error(run: Run, text: str) -> None:
 @pytest.mark.parametrize("arguments", [("Pima!", '{"x": 1}'), ("pima", "[]")])
 def test_what_is_refused_ends_with_2(run: Run, arguments: tuple[str, str]) -> None:
     assert run("predict", *arguments).exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SCORELINE_REDIS_URL", "nonsense"),
+        ("SCORELINE_REDIS_URL", "redis://host:port/0"),
+        ("SCORELINE_RESULT_TTL_S", "abc"),
+    ],
+)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("predict", "m", "{}"),
+        ("score", "m", "in.csv", "out.csv"),
+        ("check", "m", "in.csv"),
+        ("status",),
+        ("up",),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_setting_that_is_unusable_ends_with_2_and_is_named(
+    arguments: tuple[str, ...], name: str, value: str
+) -> None:
+    done = CliRunner().invoke(cli.main, arguments, env={name: value})
+    assert (done.exit_code, name in done.stderr) == (2, True)
+
+
+def test_a_password_in_an_unusable_address_is_not_shown() -> None:
+    address = {"SCORELINE_REDIS_URL": "http://:p@ss@host/0"}
+    done = CliRunner().invoke(cli.main, ["predict", "m", "{}"], env=address)
+    assert done.exit_code == 2
+    assert "ss@" not in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1", "x"])
+@pytest.mark.parametrize(
+    "arguments", [("predict", "m", "{}"), ("promote", "m", "1"), ("rollback", "m")]
+)
+def test_a_timeout_that_is_no_number_of_seconds_is_a_usage_error(
+    arguments: tuple[str, ...], seconds: str
+) -> None:
+    done = CliRunner().invoke(cli.main, [*arguments, "--timeout", seconds])
+    assert done.exit_code == 2
+    assert "Invalid value for '--timeout'" in done.stderr
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-1"])
+def test_a_setting_in_seconds_is_a_number_of_them(seconds: str) -> None:
+    with pytest.raises(SettingsError, match="SCORELINE_POLL_S"):
+        WorkerSettings.from_environment({"SCORELINE_POLL_S": seconds})
 
 
 def test_a_number_of_thirty_digits_is_not_rounded(run: Run, worker: StubWorker) -> None:
