@@ -23,10 +23,11 @@ from scoreline_artifacts import Manifest, Outputs, Release, Schema, Store, Unsui
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.store import check_name
+from scoreline_artifacts.store.names import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
 from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Keys
+from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
 from scoreline_training.packing import pack
 
@@ -74,7 +75,7 @@ def publish(
     X_test: pd.DataFrame | None = None,  # noqa: N803
     y_test: Any = None,
     promote: bool | None = None,
-    alias: str = releases.PRODUCTION,
+    alias: str = PRODUCTION,
     metrics: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     code: Iterable[str | ModuleType] = (),
@@ -105,7 +106,7 @@ def publish(
         SettingsError: a release is wanted, and a setting for Redis is unusable.
     """
     check_name(name)
-    releases.check_alias(alias)
+    check_alias(alias)
     wanted = promote_by_default.get() if promote is None else promote
     # Read before anything is visible: a bad setting must not leave half of what was asked for.
     settings = ClientSettings.from_environment() if wanted else None

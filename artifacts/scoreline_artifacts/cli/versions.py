@@ -14,12 +14,14 @@ from scoreline_artifacts.cli.explained import explained
 from scoreline_artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
+    InvalidName,
     UnknownAliasError,
     UnknownModelError,
     UntrustedArtifact,
 )
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
+from scoreline_client.protocol.names import split_reference
 
 
 @click.command()
@@ -92,10 +94,12 @@ def resolve(store: Store, reference: str) -> tuple[str, int]:
     Raises:
         ArtifactError: it names nothing.
     """
-    name, at, rest = reference.partition("@")
-    if rest.isdecimal():
-        return name, int(rest)
-    alias = rest if at else releases.PRODUCTION
+    try:
+        name, alias, version = split_reference(reference)
+    except ValueError as error:
+        raise InvalidName(reference, str(error)) from error
+    if alias is None:
+        return name, int(version or 0)
     release = releases.current(store, name, alias)
     if release is None:
         if not store.versions(name):

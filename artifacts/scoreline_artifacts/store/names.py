@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 
 from scoreline_artifacts.errors import InvalidName
+from scoreline_client.protocol.names import NAME_RULE, is_alias, is_name, version_number
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_NUMBER = re.compile(r"[1-9][0-9]*")
-_RULE = "small letters, digits, '_', '.' and '-', starting with a letter or digit, at most 64 characters"
+__all__ = ["check_alias", "check_file_name", "check_name", "is_alias", "is_name", "version_numbers"]
+
 _FILE_RULE = (
     "names of folders and of a file with '/' between them; none of them empty, '.' or '..', "
     "no backslash, no control character, at most 255 bytes each and 1000 in all"
@@ -23,18 +22,24 @@ def check_name(name: str) -> str:
         InvalidName: it may not.
     """
     if not is_name(name):
-        raise InvalidName(name, _RULE)
+        raise InvalidName(name, NAME_RULE)
     return name
 
 
-def is_name(name: object) -> bool:
-    """Whether something may be a directory's name."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+def check_alias(name: str) -> str:
+    """Return a name that may be an alias's.
+
+    Raises:
+        InvalidName: it may not.
+    """
+    if not is_alias(check_name(name)):
+        raise InvalidName(name, "an alias of digits only would be taken for a version's number")
+    return name
 
 
 def version_numbers(names: Iterable[str]) -> list[int]:
-    """Those names that are numbers of versions, ascending."""
-    return sorted(int(name) for name in names if _NUMBER.fullmatch(name))
+    """Those names that are numbers of versions as the store writes them, ascending."""
+    return sorted(int(name) for name in names if version_number(name) and name[0] != "0")
 
 
 def check_file_name(name: str) -> str:

@@ -23,17 +23,16 @@ from typing import Any
 from scoreline_artifacts.errors import (
     CorruptArtifact,
     Distrust,
-    InvalidName,
     NothingToRollBack,
     UnknownAliasError,
     UntrustedArtifact,
 )
-from scoreline_artifacts.store.names import check_name, is_name
+from scoreline_artifacts.store.names import check_alias, check_name, is_alias, is_name
 from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_artifacts.store.signing import REPAIR, Purpose
 from scoreline_artifacts.store.store import Store
+from scoreline_client.protocol.names import PRODUCTION
 
-PRODUCTION = "production"
 ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"
 _ENTRY = re.compile(r"([0-9]{8,})\.json")
@@ -82,17 +81,6 @@ class Head:
     alias: str
     sequence: int
     """Number of its last release, from the name of its file."""
-
-
-def check_alias(name: str) -> str:
-    """Return a name that may be an alias's.
-
-    Raises:
-        InvalidName: it may not.
-    """
-    if check_name(name).isdecimal():
-        raise InvalidName(name, "an alias of digits only would be taken for a version's number")
-    return name
 
 
 def heads(store: Store) -> list[Head]:
@@ -260,11 +248,7 @@ def _logs(store: Store, model: str) -> dict[str, list[int]]:
     """Numbers of the releases of every alias that has any, ascending."""
     found = store.backend.names_below(f"{check_name(model)}/releases")
     logs = {name: _entries(names) for name, names in found.items()}
-    return {
-        name: numbers
-        for name, numbers in logs.items()
-        if numbers and is_name(name) and not name.isdecimal()
-    }
+    return {name: numbers for name, numbers in logs.items() if numbers and is_alias(name)}
 
 
 def _numbers(store: Store, model: str, alias: str) -> list[int]:

@@ -21,16 +21,14 @@ from typing import Any
 import orjson
 
 from scoreline_client.codes import Code
+from scoreline_client.protocol.names import PRODUCTION, split_reference
 
 WIRE_VERSION = 1
 INLINE_ANSWER_BYTES = 65_536
 """A larger answer is not put on the caller's reply list, only a note that it is stored."""
 DEFAULT_EXPIRES_MS = 60_000
 
-_MODEL = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_ALIAS = re.compile(r"[a-z][a-z0-9_-]{0,63}")
 _ID = re.compile(rb"[0-9a-f]{32}")
-_NAME_RULE = "small letters, digits, '_', '.' and '-', starting with a letter or digit, at most 64"
 
 
 class WireError(Exception):
@@ -83,7 +81,7 @@ class ModelRef:
     """`pima`, `pima@candidate` or `pima@3`: a model, and an alias or a version of it."""
 
     name: str
-    alias: str | None = "production"
+    alias: str | None = PRODUCTION
     version: int | None = None
 
     @classmethod
@@ -93,24 +91,15 @@ class ModelRef:
         Raises:
             WireError: E_UNKNOWN_MODEL; the text is not a reference.
         """
-        name, separator, rest = text.partition("@")
-        if not _MODEL.fullmatch(name):
-            raise WireError(f"{text!r} is not a model's name: {_NAME_RULE}", Code.UNKNOWN_MODEL)
-        if not separator:
-            return cls(name)
-        if rest.isascii() and rest.isdigit() and int(rest) > 0:
-            return cls(name, None, int(rest))
-        if _ALIAS.fullmatch(rest):
-            return cls(name, rest)
-        raise WireError(
-            f"{text!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')",
-            Code.UNKNOWN_MODEL,
-        )
+        try:
+            return cls(*split_reference(text))
+        except ValueError as error:
+            raise WireError(str(error), Code.UNKNOWN_MODEL) from error
 
     def __str__(self) -> str:
         if self.version is not None:
             return f"{self.name}@{self.version}"
-        return self.name if self.alias == "production" else f"{self.name}@{self.alias}"
+        return self.name if self.alias == PRODUCTION else f"{self.name}@{self.alias}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

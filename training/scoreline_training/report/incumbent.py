@@ -20,6 +20,7 @@ from scoreline_artifacts.loading.version import LoadedVersion, assemble
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST
 from scoreline_artifacts.packaging import clean_room
 from scoreline_artifacts.store import releases
+from scoreline_client.protocol.names import PRODUCTION
 from scoreline_training.report.answers import Answers, Kind, ask
 from scoreline_training.report.data import Incumbent, NotMeasurable
 from scoreline_training.report.rows import Rows
@@ -29,7 +30,7 @@ LIMIT_S = 20.0
 _ROWS = "rows.pickle"
 
 
-def incumbent(store: Store, model: str, alias: str = releases.PRODUCTION) -> Incumbent:
+def incumbent(store: Store, model: str, alias: str = PRODUCTION) -> Incumbent:
     """Find the version in production, or say why there is none that could be asked."""
     try:
         release = releases.current(store, model, alias)

@@ -1,0 +1,51 @@
+"""Names of models, aliases and versions, and references that join them, such as `pima@candidate`.
+
+Callers, workers and the artifact store share this one rule, so whatever can be released can be asked
+for. After the `@`, digits alone are the number of a version; an alias is therefore never digits alone.
+"""
+
+from __future__ import annotations
+
+import re
+
+PRODUCTION = "production"
+"""The alias that a reference without one means."""
+NAME_RULE = "small letters, digits, '_', '.' and '-', starting with a letter or digit, at most 64 characters"
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_VERSION = re.compile(r"[0-9]{1,18}")
+
+
+def is_name(name: object) -> bool:
+    """Whether this can be the name of a model; every such name is also usable as a folder's."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def is_alias(name: object) -> bool:
+    """Whether this can be the name of an alias: a name that is not digits alone."""
+    return isinstance(name, str) and is_name(name) and not name.isdigit()
+
+
+def version_number(text: str) -> int | None:
+    """The version that these digits mean, or None if they are not the number of one."""
+    return (int(text) or None) if _VERSION.fullmatch(text) else None
+
+
+def split_reference(text: str) -> tuple[str, str | None, int | None]:
+    """Model, alias and version of `name`, `name@alias` or `name@version`; alias or version is None.
+
+    Raises:
+        ValueError: the text is not such a reference; the message says why.
+    """
+    name, at, rest = text.partition("@")
+    if not is_name(name):
+        raise ValueError(f"{text!r} is not a model's name: {NAME_RULE}")
+    if not at:
+        return name, PRODUCTION, None
+    version = version_number(rest)
+    if version is not None:
+        return name, None, version
+    if is_alias(rest):
+        return name, rest, None
+    raise ValueError(
+        f"{text!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')"
+    )

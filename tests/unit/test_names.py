@@ -1,0 +1,78 @@
+"""Names of models, aliases and versions: what can be released can be asked for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from scoreline_artifacts import InvalidName, Manifest, Outputs, Schema, Store
+from scoreline_artifacts.cli.versions import resolve
+from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.store import describe_file
+from scoreline_client.protocol.messages import ModelRef, WireError
+
+FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """One version of the model pima, which nobody can unpickle."""
+    store = Store(tmp_path)
+    store.publish(
+        "pima",
+        FILES,
+        lambda version: Manifest(
+            model="pima",
+            version=version,
+            created_at="2026-01-31T12:00:00+00:00",
+            files={name: describe_file(data) for name, data in FILES.items()},
+            schema=Schema(()),
+            outputs=Outputs(method="predict"),
+        ),
+    )
+    return store
+
+
+@pytest.mark.parametrize(
+    "alias", ["candidate", "v1.2", "3b", "2024-05", "a.b_c-d", "1_000", "x" * 64]
+)
+def test_an_alias_that_can_be_released_can_be_asked_for(store: Store, alias: str) -> None:
+    releases.promote(store, "pima", 1, alias)
+    assert ModelRef.parse(f"pima@{alias}") == ModelRef("pima", alias)
+    assert resolve(store, f"pima@{alias}") == ("pima", 1)
+
+
+@pytest.mark.parametrize("text", ["3", "03"])
+def test_digits_alone_are_a_version_for_everybody(store: Store, text: str) -> None:
+    assert ModelRef.parse(f"pima@{text}") == ModelRef("pima", None, 3)
+    assert resolve(store, f"pima@{text}") == ("pima", 3)
+    with pytest.raises(InvalidName):
+        releases.promote(store, "pima", 1, text)
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "pima@",
+        "pima@0",
+        "pima@٣",
+        "pima@" + "1" * 5000,
+        "pima@Candidate",
+        "pima@a/b",
+        "../pima",
+        "@3",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_no_reference_is_none_for_everybody(store: Store, reference: str) -> None:
+    with pytest.raises(WireError) as refused:
+        ModelRef.parse(reference)
+    assert refused.value.code == "E_UNKNOWN_MODEL"
+    with pytest.raises(InvalidName):
+        resolve(store, reference)
+
+
+def test_a_folder_whose_number_is_written_otherwise_is_no_version(store: Store) -> None:
+    (store.path("pima", 1).parent / "02").mkdir()
+    assert store.versions("pima") == [1]
