@@ -12,7 +12,7 @@ ScorelineError
     ├── LogTruncated          a release log ends before a release that was seen here
     ├── UnusableKey           a key file cannot be made, read or used
     ├── UnsuitableStore       a place that cannot hold an artifact store
-    ├── StoreUnreachable      the store does not answer, or lets nobody in
+    ├── StoreUnreachable      the store does not answer, lets nobody in, or has no room
     ├── UnsuitableData        a frame or pipeline that cannot be published
     │   └── DoesNotTravel     something of it cannot come along to the workers
     ├── UnfitEnvironment      this environment lacks what a version needs
@@ -138,13 +138,15 @@ class UnsuitableStore(ArtifactError):
 
 
 class StoreUnreachable(ArtifactError):
-    """Raised when an object store does not answer, or does not let us in."""
+    """Raised when a store does not answer, does not let us in, or has no room."""
 
-    def __init__(self, root: object, reason: object) -> None:
-        super().__init__(
-            f"the artifact store {root} cannot be used now: {reason}. "
-            "Check its URL, the network, and the credentials in this environment."
-        )
+    def __init__(
+        self,
+        root: object,
+        reason: object,
+        advice: str = "Check its URL, the network, and the credentials in this environment.",
+    ) -> None:
+        super().__init__(f"the artifact store {root} cannot be used now: {reason}. {advice}")
         self.root = root
 
 

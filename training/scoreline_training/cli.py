@@ -13,8 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from scoreline_artifacts import ArtifactError
-from scoreline_artifacts.cli.explained import Refused
+from scoreline_artifacts.cli.explained import Refused, explained
 from scoreline_client.errors import SettingsError
 from scoreline_training.publishing import (
     PublishedVersion,
@@ -43,14 +42,15 @@ def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -
       scoreline train pima --strength 0.05 --json
       scoreline train churn/train.py --promote
     """
+    if strength and job != "pima":
+        raise click.UsageError("--strength is for pima; a script chooses its own parameters")
     try:
-        if job == "pima":
-            _train_pima(promote, strength, as_json)
-        elif strength:
-            raise click.UsageError("--strength is for pima; a script chooses its own parameters")
-        else:
-            _train_by_script(Path(job), promote, as_json)
-    except (ArtifactError, SettingsError) as error:
+        with explained():
+            if job == "pima":
+                _train_pima(promote, strength, as_json)
+            else:
+                _train_by_script(Path(job), promote, as_json)
+    except SettingsError as error:
         raise Refused(str(error)) from error
 
 

@@ -15,7 +15,11 @@ last one is what makes it a version."""
 
 
 class Backend(Protocol):
-    """A folder or a bucket."""
+    """A folder or a bucket.
+
+    Every operation raises StoreUnreachable if the place refuses it, UnsuitableStore if it can never
+    hold a store; no error of the operating system or of a service's library comes out but those named.
+    """
 
     @property
     def root(self) -> Path | str:

@@ -79,7 +79,8 @@ class FileCache:
             raise _Unusable(error) from error
         if len(data) != entry.size or hashlib.sha256(data).hexdigest() != entry.sha256:
             logger.warning("cached_file_damaged sha256=%s: it is fetched again", entry.sha256)
-            path.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                path.unlink()
             return None
         with contextlib.suppress(OSError):
             os.utime(path)  # used now

@@ -3,10 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        NotADirectoryError: something else has its name. It must not look as if a file that is about to
+            be made in there existed already.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from error
 
 
 def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
@@ -15,7 +29,7 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     Raises:
         FileExistsError: somebody else created it first.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with _written_beside(path, data, mode) as temporary:
         os.link(temporary, path)
         sync_folder(path.parent)
@@ -23,7 +37,7 @@ def write_new(path: Path, data: bytes, *, mode: int = 0o644) -> None:
 
 def write_over(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     """Create a file or replace it, all of its content at once."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     with _written_beside(path, data, mode) as temporary:
         temporary.rename(path)
         sync_folder(path.parent)
@@ -61,4 +75,6 @@ def _written_beside(path: Path, data: bytes, mode: int) -> Iterator[Path]:
         temporary.chmod(mode)
         yield temporary
     finally:
-        temporary.unlink(missing_ok=True)
+        # The file may have its name by now: a failure here must not be told as if it had not.
+        with contextlib.suppress(OSError):
+            temporary.unlink()

@@ -22,15 +22,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from scoreline_artifacts.errors import CorruptArtifact
+from scoreline_artifacts.errors import CorruptArtifact, StoreUnreachable, UnsuitableStore
 from scoreline_artifacts.store.backends import Seal
-from scoreline_artifacts.store.files import sync_folder, write_new, write_synced
+from scoreline_artifacts.store.files import make_folder, sync_folder, write_new, write_synced
 from scoreline_artifacts.store.names import version_numbers
 
 _STAGING = ".staging"
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 # A pipe in a file's place must not make us wait for somebody who writes into it.
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
+_NOT_OURS = frozenset({errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.ENAMETOOLONG})
+"""How the system refuses to open what no publisher has put there: a link, a socket, a file on the way."""
+_SHUT = frozenset({errno.EACCES, errno.EPERM})
+"""How it refuses what is shut for this user: a matter of that folder or file, not of the whole store."""
+_ADVICE = (
+    "Check SCORELINE_ARTIFACTS, the rights of this user on the folder, and the room on its disk."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,11 @@ class LocalFolder:
 
     def names(self, folder: str) -> list[str]:
         try:
-            with self._opened(folder) as descriptor, os.scandir(descriptor) as entries:
+            with (
+                self.reached(FileNotFoundError),
+                self._opened(folder) as descriptor,
+                os.scandir(descriptor) as entries,
+            ):
                 return [entry.name for entry in entries]
         except FileNotFoundError:
             return []
@@ -59,18 +70,13 @@ class LocalFolder:
         return found
 
     def files(self, folder: str) -> dict[str, int]:
-        with self._opened(folder) as descriptor:
+        with self.reached(FileNotFoundError), self._opened(folder) as descriptor:
             return dict(self._walk(descriptor, folder, ""))
 
     def read(self, path: str, *, limit_bytes: int) -> bytes:
         folder, _, name = path.rpartition("/")
-        with self._opened(folder) as parent:
-            try:
-                descriptor = os.open(name, _FILE, dir_fd=parent)
-            except FileNotFoundError:
-                raise
-            except OSError as error:
-                raise self._corrupt(path, error) from error
+        with self.reached(FileNotFoundError), self._opened(folder) as parent:
+            descriptor = self._open(name, _FILE, parent, path)
             with os.fdopen(descriptor, "rb") as file:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
@@ -86,54 +92,80 @@ class LocalFolder:
                 return data
 
     def create(self, path: str, data: bytes) -> None:
-        write_new(self.root / path, data)
+        with self.reached(FileExistsError):
+            write_new(self.root / path, data)
 
     def remove(self, path: str) -> None:
-        (self.root / path).unlink(missing_ok=True)
+        with self.reached():
+            (self.root / path).unlink(missing_ok=True)
 
     def versions(self, model: str) -> list[int]:
         return version_numbers(self.names(f"{model}/versions"))
 
     def publish(self, model: str, files: Mapping[str, bytes], seal: Seal) -> int:
         versions = self.root / model / "versions"
-        versions.mkdir(parents=True, exist_ok=True)
-        staged = self._staged()
-        try:
-            for name, data in files.items():
-                _write_below(staged, name, data)
-            while True:
-                number = max(self.versions(model), default=0) + 1
-                for name, data in seal(number).items():
+        with self.reached():
+            make_folder(versions)
+            staged = self._staged()
+            try:
+                for name, data in files.items():
                     _write_below(staged, name, data)
-                staged.chmod(0o755)
-                if _moved(staged, versions / str(number)):
-                    sync_folder(versions)
-                    return number
-        finally:
-            shutil.rmtree(staged, ignore_errors=True)
+                while True:
+                    number = max(self.versions(model), default=0) + 1
+                    for name, data in seal(number).items():
+                        _write_below(staged, name, data)
+                    staged.chmod(0o755)
+                    if _moved(staged, versions / str(number)):
+                        sync_folder(versions)
+                        return number
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
 
     def remove_version(self, model: str, version: int) -> None:
-        aside = self._staged()
-        (self.root / model / "versions" / str(version)).rename(aside / str(version))
-        shutil.rmtree(aside, ignore_errors=True)
+        with self.reached():
+            aside = self._staged()
+            # Somebody who prunes at the same time may have been faster.
+            with contextlib.suppress(FileNotFoundError):
+                (self.root / model / "versions" / str(version)).rename(aside / str(version))
+            shutil.rmtree(aside, ignore_errors=True)
 
     def remove_leftovers(self, model: str, *, before: float) -> list[str]:
-        places = [
-            *(self.root / _STAGING).glob("*"),
-            *(self.root / model / "releases").glob("*/.writing-*"),
-        ]
         removed = []
-        for place in places:
-            # Whoever made it may have finished with it in this very moment.
-            with contextlib.suppress(FileNotFoundError):
-                if place.lstat().st_mtime < before:
-                    _remove(place)
-                    removed.append(str(place.relative_to(self.root)))
+        with self.reached():
+            places = [
+                *(self.root / _STAGING).glob("*"),
+                *(self.root / model / "releases").glob("*/.writing-*"),
+            ]
+            for place in places:
+                # Whoever made it may have finished with it in this very moment.
+                with contextlib.suppress(FileNotFoundError):
+                    if place.lstat().st_mtime < before:
+                        _remove(place)
+                        removed.append(str(place.relative_to(self.root)))
         return removed
+
+    @contextlib.contextmanager
+    def reached(self, *expected: type[OSError]) -> Iterator[None]:
+        """Tell what the operating system refuses as an error of the store, but for what is expected.
+
+        Raises:
+            UnsuitableStore: the root, or something above it, is there and is no folder.
+            StoreUnreachable: anything else, such as missing rights or a full disk.
+        """
+        try:
+            yield
+        except expected:
+            raise
+        except OSError as error:
+            if error.errno == errno.ENOTDIR and not os.path.isdir(self.root):  # noqa: PTH112 - never raises
+                raise UnsuitableStore(
+                    self.root, "it, or something above it, is no folder"
+                ) from error
+            raise StoreUnreachable(self.root, error, _ADVICE) from error
 
     def _staged(self) -> Path:
         staging = self.root / _STAGING
-        staging.mkdir(exist_ok=True)
+        make_folder(staging)
         return Path(tempfile.mkdtemp(dir=staging))
 
     @contextlib.contextmanager
@@ -143,12 +175,7 @@ class LocalFolder:
         descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
         try:
             for part in filter(None, folder.split("/")):
-                try:
-                    inner = os.open(part, _FOLDER, dir_fd=descriptor)
-                except FileNotFoundError:
-                    raise
-                except OSError as error:
-                    raise self._corrupt(folder, error) from error
+                inner = self._open(part, _FOLDER, descriptor, folder)
                 os.close(descriptor)
                 descriptor = inner
             yield descriptor
@@ -174,10 +201,17 @@ class LocalFolder:
                     reason = "it is a link, or something else that is neither file nor folder"
                     raise CorruptArtifact(self.place(f"{folder}/{name}"), reason)
 
-    def _corrupt(self, path: str, error: OSError) -> CorruptArtifact:
-        if error.errno in (errno.ELOOP, errno.ENOTDIR):
-            return CorruptArtifact(self.place(path), "it is a link, or no folder, or behind one")
-        return CorruptArtifact(self.place(path), f"it cannot be read: {error.strerror}")
+    def _open(self, name: str, flags: int, parent: int, path: str) -> int:
+        try:
+            return os.open(name, flags, dir_fd=parent)
+        except OSError as error:
+            if error.errno in _NOT_OURS:
+                reason = "it is a link, or no folder, or behind one"
+            elif error.errno in _SHUT:
+                reason = f"it cannot be read: {error.strerror}"
+            else:
+                raise
+            raise CorruptArtifact(self.place(path), reason) from error
 
 
 def _moved(staged: Path, place: Path) -> bool:
@@ -194,7 +228,7 @@ def _moved(staged: Path, place: Path) -> bool:
 
 def _write_below(folder: Path, name: str, data: bytes) -> None:
     path = folder / name
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     write_synced(path, data)
 
 

@@ -90,6 +90,8 @@ def pin(store: Store, model: str, version: int) -> None:
         raise UnknownModelError(model, store.root, store.models())
     if version not in versions:
         raise UnknownVersionError(model, version, versions)
+    if version in pins(store, model):
+        return
     made = {"pinned_at": datetime.now(UTC).isoformat(timespec="seconds")}
     with contextlib.suppress(FileExistsError):
         store.backend.create(_pin(model, version), json.dumps(made).encode())

@@ -118,10 +118,11 @@ class Store:
         if not isinstance(self.root, Path):
             raise TypeError(f"{self.root} is no folder: use location() to show where a version is")
         path = self.root / _folder(model, version)
-        if path.is_symlink():
-            raise CorruptArtifact(path, "it is a link; a version is a directory of its own")
-        if not path.is_dir():
-            raise self._unknown(model, version)
+        with LocalFolder(self.root).reached():
+            if path.is_symlink():
+                raise CorruptArtifact(path, "it is a link; a version is a directory of its own")
+            if not path.is_dir():
+                raise self._unknown(model, version)
         return path
 
     def manifest(self, model: str, version: int) -> Manifest:

@@ -169,6 +169,17 @@ def test_a_bad_setting_is_named(
     assert "SCORELINE_RESULT_TTL_S" in result.output
 
 
+def test_a_store_that_cannot_be_used_is_trouble_with_the_store(
+    tmp_path: Path, script: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script.write_text(
+        "from scoreline_artifacts import StoreUnreachable; raise StoreUnreachable('s3://x', 'no')"
+    )
+    result = _run(str(script))
+    assert result.exit_code == 3
+    assert "s3://x" in result.stderr
+
+
 def test_a_script_whose_data_are_unfit_says_why(store: Store, script: Path) -> None:
     script.write_text(SCRIPT.replace('"lines", frame', '"lines", frame.to_numpy()'))
     result = _run(str(script))

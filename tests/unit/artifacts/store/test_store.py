@@ -18,6 +18,7 @@ from scoreline_artifacts import (
     InvalidName,
     Manifest,
     Store,
+    StoreUnreachable,
     UnknownModelError,
     UnknownVersionError,
     UnsuitableStore,
@@ -132,7 +133,7 @@ def test_a_version_that_cannot_be_moved_into_place_is_none(
         raise OSError(errno.EIO, "no")
 
     monkeypatch.setattr(Path, "rename", fail)
-    with pytest.raises(OSError, match="no"):
+    with pytest.raises(StoreUnreachable):
         _publish(store)
     assert store.versions("pima") == []
 
