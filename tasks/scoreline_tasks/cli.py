@@ -2,22 +2,23 @@
 
 promote and rollback need no Celery: a training machine has them with the `training` extra alone.
 Their exit codes: 0 every worker process serves the version, or there is none to serve it; 1 it is
-released, but some process refuses it or has not moved in time; 2 nothing was released; 3 it is
-released, but Redis cannot be reached: workers find out by themselves within seconds.
+released, but some process refuses it or has not moved in time, or whether they did cannot be told; 2
+nothing was released; 3 it is released, but Redis cannot be reached: workers find out by themselves
+within seconds; 130 it is released, and the waiting for the workers was interrupted.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import click
 from rich.console import Console
 
 from scoreline_artifacts.cli.explained import VERSION
-from scoreline_artifacts.errors import ArtifactError
+from scoreline_artifacts.errors import ArtifactError, CorruptArtifact, UntrustedArtifact
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.main import Seconds
@@ -27,9 +28,9 @@ from scoreline_tasks.dev import demo as story
 from scoreline_tasks.dev.processes import interruptible
 from scoreline_tasks.dev.server import DATA
 from scoreline_tasks.dev.up import serve_here
-from scoreline_tasks.releasing import NOTHING_RELEASED, Announcement, roll_out
+from scoreline_tasks.releasing import INTERRUPTED, NOTHING_RELEASED, Announcement, connect, roll_out
 
-USAGE, INTERRUPTED = 2, 130
+USAGE = 2
 
 _alias = click.option(
     "--alias", default="production", show_default=True, help="Which alias of the model."
@@ -76,10 +77,17 @@ def promote(
       scoreline promote pima 2 --json --timeout 60
     """
     with _explained(NOTHING_RELEASED):
+        # All that can fail beside the release itself comes before it.
+        settings = ClientSettings.from_environment()
+        redis = connect(settings)
         store = Store.from_environment()
-        before = releases.current(store, model, alias)
+        before = None
+        # A last entry that is not trusted is no obstacle: this release follows it.
+        with suppress(UntrustedArtifact, CorruptArtifact):
+            before = releases.current(store, model, alias)
         release = releases.promote(store, model, version, alias)
-    _tell_workers(Announcement(release, before), timeout_s, no_wait, as_json)
+    announcement = Announcement(release, before)
+    sys.exit(roll_out(announcement, settings, redis, None if no_wait else timeout_s, as_json))
 
 
 @click.command()
@@ -97,18 +105,13 @@ def rollback(model: str, alias: str, timeout_s: float, no_wait: bool, as_json: b
       scoreline rollback pima --alias candidate
     """
     with _explained(NOTHING_RELEASED):
+        settings = ClientSettings.from_environment()
+        redis = connect(settings)
         store = Store.from_environment()
         before = releases.current(store, model, alias)
         release = releases.rollback(store, model, alias)
-    _tell_workers(Announcement(release, before), timeout_s, no_wait, as_json)
-
-
-def _tell_workers(
-    announcement: Announcement, timeout_s: float, no_wait: bool, as_json: bool
-) -> None:
-    with _explained():
-        settings = ClientSettings.from_environment()
-    sys.exit(roll_out(announcement, settings, None if no_wait else timeout_s, as_json))
+    announcement = Announcement(release, before)
+    sys.exit(roll_out(announcement, settings, redis, None if no_wait else timeout_s, as_json))
 
 
 @click.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from rich.markup import escape
 
 from scoreline_artifacts.store.releases import Release
 from scoreline_client import fleet
+from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.rollout import Rollout, follow, look
@@ -21,6 +23,7 @@ from scoreline_tasks.rollout import Rollout, follow, look
 NOT_SERVED = 1
 NOTHING_RELEASED = 2
 UNREACHABLE = 3
+INTERRUPTED = 130
 REDIS_TIMEOUT_S = 5.0
 
 
@@ -42,27 +45,66 @@ class Announcement:
         return self.before.version if self.before else None
 
 
+def connect(settings: ClientSettings) -> Redis:
+    """The connection over which a release is announced, not opened yet.
+
+    Raises:
+        SettingsError: SCORELINE_REDIS_URL is no URL that can be connected to.
+    """
+    try:
+        redis = Redis.from_url(
+            settings.redis_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+        )
+        # An option in the URL that does not exist is noticed only here; nothing is connected yet.
+        redis.connection_pool.make_connection()
+    except (ValueError, TypeError) as error:
+        url = _without_password(settings.redis_url)
+        raise SettingsError("SCORELINE_REDIS_URL", url, f"a Redis URL ({error})") from error
+    return redis
+
+
 def roll_out(
-    announcement: Announcement, settings: ClientSettings, timeout_s: float | None, as_json: bool
+    announcement: Announcement,
+    settings: ClientSettings,
+    redis: Redis,
+    timeout_s: float | None,
+    as_json: bool,
 ) -> int:
-    """Tell the workers, wait for them (not at all if `timeout_s` is None); gives the exit code."""
+    """Tell the workers, wait for them (not at all if `timeout_s` is None); gives the exit code.
+
+    The release is in force when this begins, and whatever goes wrong here is reported beside that.
+    """
     console = Console(quiet=as_json, highlight=False)
     console.print(_headline(announcement))
-    rollout, error = None, None
+    rollout, error, exit_code = None, None, 0
     try:
-        rollout = _follow(announcement.release, settings, timeout_s, console)
+        with redis:
+            rollout = _follow(announcement.release, Keys(settings.queue), redis, timeout_s, console)
     except RedisError as failure:
-        error = f"cannot reach Redis at {settings.redis_url}: {failure}"
+        error = f"cannot reach Redis at {_without_password(settings.redis_url)}: {failure}"
+        exit_code = UNREACHABLE
+    except KeyboardInterrupt:
+        error, exit_code = "interrupted while waiting for the workers", INTERRUPTED
+    # The boundary of the waiting: without this, a traceback would stand where the release should.
+    except Exception as failure:  # noqa: BLE001
+        error = f"the workers cannot be followed: {type(failure).__name__}: {failure}"
+        exit_code = NOT_SERVED
     if as_json:
         _print_json(announcement, rollout, error)
     if rollout is None:
         console.print(
             f"{escape(str(error))}. The release is made all the same: workers look for it every few "
-            "seconds. See `scoreline status` once Redis answers."
+            "seconds. See `scoreline status`."
         )
-        return UNREACHABLE
+        return exit_code
     _explain(console, announcement.release, rollout, waited=timeout_s is not None)
     return 0 if rollout.complete or timeout_s is None else NOT_SERVED
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _headline(announcement: Announcement) -> str:
@@ -75,30 +117,22 @@ def _headline(announcement: Announcement) -> str:
 
 
 def _follow(
-    release: Release, settings: ClientSettings, timeout_s: float | None, console: Console
+    release: Release, keys: Keys, redis: Redis, timeout_s: float | None, console: Console
 ) -> Rollout:
-    keys = Keys(settings.queue)
     start = Rollout(model=release.model, alias=release.alias, version=release.version)
-    with Redis.from_url(
-        settings.redis_url,
-        socket_timeout=REDIS_TIMEOUT_S,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
-    ) as redis:
-        fleet.announce_release(redis, keys, release.model)
-        if timeout_s is None:
-            return look(redis, keys, start)
-        with (
-            console.status("waiting for the workers")
-            if console.is_terminal
-            else nullcontext() as live
-        ):
-            return follow(
-                redis,
-                keys,
-                start,
-                timeout_s,
-                lambda now: live.update(_progress(now)) if live else None,
-            )
+    fleet.announce_release(redis, keys, release.model)
+    if timeout_s is None:
+        return look(redis, keys, start)
+    with (
+        console.status("waiting for the workers") if console.is_terminal else nullcontext() as live
+    ):
+        return follow(
+            redis,
+            keys,
+            start,
+            timeout_s,
+            lambda now: live.update(_progress(now)) if live else None,
+        )
 
 
 def _progress(rollout: Rollout) -> str:

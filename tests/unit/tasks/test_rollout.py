@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import fakeredis
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from redis import RedisError
 
-from scoreline_artifacts import Release
+from scoreline_artifacts import Manifest, Outputs, Release, Schema, Store
+from scoreline_artifacts.store import releases
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks import cli, releasing
@@ -22,6 +25,14 @@ KEYS = Keys("default")
 TARGET = Rollout(model="pima", alias="production", version=2)
 RELEASED = Release(model="pima", alias="production", version=2, sequence=2)
 BEFORE = Release(model="pima", alias="production", version=1, sequence=1)
+MANIFEST = Manifest(
+    model="pima",
+    version=0,
+    created_at="2026-01-31T12:00:00+00:00",
+    files={},
+    schema=Schema(()),
+    outputs=Outputs(method="predict"),
+)
 
 
 @pytest.fixture
@@ -152,3 +163,88 @@ def test_an_unknown_model_releases_nothing(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
     done = CliRunner().invoke(cli.promote, ["pima", "2"])
     assert done.exit_code == 2
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Versions 1 to 3 of the model pima in a real store; 2 is in production after 1."""
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
+    monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://:secret@127.0.0.1:1/0")
+    store = Store(tmp_path)
+    for _ in range(3):
+        store.publish("pima", {}, lambda version: replace(MANIFEST, version=version))
+    releases.promote(store, "pima", 1)
+    releases.promote(store, "pima", 2)
+    return store
+
+
+def _serves(store: Store) -> int | None:
+    release = releases.current(store, "pima")
+    return release and release.version
+
+
+both = pytest.mark.parametrize(
+    "command", [(cli.promote, "pima", "3"), (cli.rollback, "pima")], ids=["promote", "rollback"]
+)
+
+
+@both
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("SCORELINE_RESULT_TTL_S", "soon"),
+        ("SCORELINE_REDIS_URL", "http://127.0.0.1:1/0"),
+        ("SCORELINE_REDIS_URL", "redis://:secret@127.0.0.1:port/0"),
+        ("SCORELINE_REDIS_URL", "redis://127.0.0.1:1/0?no_such_option=1"),
+    ],
+)
+def test_a_bad_setting_releases_nothing(
+    store: Store, monkeypatch: pytest.MonkeyPatch, command: Any, variable: str, value: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    done = CliRunner().invoke(command[0], command[1:])
+    assert done.exit_code == 2
+    assert variable in done.stderr
+    assert "secret" not in done.output
+    assert _serves(store) == 2
+
+
+@both
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(RedisError("gone"), 3), (ValueError("no report"), 1), (KeyboardInterrupt(), 130)],
+    ids=["no server", "unreadable", "interrupted"],
+)
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["for people", "as JSON"])
+def test_what_fails_after_the_release_is_told_beside_it(
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    command: Any,
+    failure: BaseException,
+    code: int,
+    options: tuple[str, ...],
+) -> None:
+    def fail(*_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(releasing.fleet, "announce_release", fail)
+    done = CliRunner().invoke(command[0], [*command[1:], *options])
+    released = _serves(store)
+    assert released in (1, 3)
+    assert done.exit_code == code
+    assert "secret" not in done.output
+    if options:
+        said = orjson.loads(done.stdout)
+        assert (said["version"], said["changed"], bool(said["error"])) == (released, True, True)
+    else:
+        said = " ".join(done.output.split())
+        assert f"pima@production is now version {released} (was 2)" in said
+        assert "The release is made all the same" in said
+
+
+def test_a_last_release_that_is_not_trusted_is_no_obstacle_to_promote(store: Store) -> None:
+    log = Path(store.root) / "pima" / "releases" / "production"
+    (log / "00000002.json").write_bytes(b"damaged")
+    done = CliRunner().invoke(cli.promote, ["pima", "3"])
+    assert done.exit_code == 3
+    assert _serves(store) == 3
