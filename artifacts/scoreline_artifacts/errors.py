@@ -7,6 +7,7 @@ ScorelineError
     ├── UnknownVersionError   the store holds no such version of it
     ├── UnknownAliasError     nothing was ever released under this alias
     ├── NothingToRollBack     an alias has no earlier release
+    ├── NotReleased           a version was published, and could not be released
     ├── CorruptArtifact       files are not what the manifest says, or no manifest at all
     ├── UntrustedArtifact     not signed, or not by a key that is trusted here
     ├── LogTruncated          a release log ends before a release that was seen here
@@ -25,6 +26,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from scoreline_client.errors import ScorelineError
+from scoreline_client.protocol.names import PRODUCTION
 
 
 class ArtifactError(ScorelineError):
@@ -77,6 +79,20 @@ class NothingToRollBack(ArtifactError):
     def __init__(self, model: str, alias: str) -> None:
         super().__init__(f"{model}@{alias} has no earlier release to go back to")
         self.model = model
+        self.alias = alias
+
+
+class NotReleased(ArtifactError):
+    """Raised when a version was published, as was asked for, and then could not be released."""
+
+    def __init__(self, model: str, version: int, alias: str, reason: object) -> None:
+        option = "" if alias == PRODUCTION else f" --alias {alias}"
+        super().__init__(
+            f"{model}@{version} is published, and {model}@{alias} does not name it: {reason} "
+            f"Then `scoreline promote {model} {version}{option}` releases it."
+        )
+        self.model = model
+        self.version = version
         self.alias = alias
 
 

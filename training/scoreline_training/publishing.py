@@ -19,7 +19,17 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
 
-from scoreline_artifacts import Manifest, Outputs, Release, Schema, Store, UnsuitableData, golden
+from scoreline_artifacts import (
+    ArtifactError,
+    Manifest,
+    NotReleased,
+    Outputs,
+    Release,
+    Schema,
+    Store,
+    UnsuitableData,
+    golden,
+)
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT
 from scoreline_artifacts.store import releases
@@ -104,6 +114,7 @@ def publish(
             the clean room; the message says what, where, and what to do.
         InvalidName: the name cannot be that of a model, or the alias's cannot be one.
         SettingsError: a release is wanted, and a setting for Redis is unusable.
+        NotReleased: a release is wanted, and the version is published but could not be released.
     """
     check_name(name)
     check_alias(alias)
@@ -178,8 +189,11 @@ def _release(
     store: Store, published: PublishedVersion, alias: str, settings: ClientSettings
 ) -> PublishedVersion:
     # It reads back as it was proven; what it does when it is loaded is known from the clean room.
-    store.manifest(published.name, published.version)
-    release = releases.promote(store, published.name, published.version, alias)
+    try:
+        store.manifest(published.name, published.version)
+        release = releases.promote(store, published.name, published.version, alias)
+    except ArtifactError as error:
+        raise NotReleased(published.name, published.version, alias, error) from error
     return replace(published, release=release, announced=announce(published.name, settings))
 
 
@@ -194,8 +208,8 @@ def announce(model: str, settings: ClientSettings | None = None) -> bool:
             retry=Retry(NoBackoff(), 0),
         ) as connection:
             announce_release(connection, Keys(settings.queue), model)
-    # A ValueError is about the URL: there is no Redis under it either.
-    except (RedisError, ValueError):
+    # The other two are about the URL: there is no Redis under it either.
+    except (RedisError, ValueError, TypeError):
         return False
     return True
 

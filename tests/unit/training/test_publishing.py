@@ -17,7 +17,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from scoreline_artifacts import InvalidName, Store, UnsuitableData, golden
+from scoreline_artifacts import InvalidName, NotReleased, Store, UnsuitableData, golden
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN
@@ -275,10 +275,22 @@ def test_a_promoted_version_is_released_though_redis_is_away(store: Store) -> No
     assert not published.announced
 
 
-def test_a_url_that_is_none_is_a_redis_that_is_away(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+def test_a_version_that_cannot_be_released_is_published_all_the_same_and_named(
+    store: Store,
 ) -> None:
-    monkeypatch.setenv("SCORELINE_REDIS_URL", "nonsense")
+    (Path(store.root) / "sides").mkdir()
+    (Path(store.root) / "sides" / "releases").touch()
+    with pytest.raises(NotReleased) as caught:
+        _publish(promote=True)
+    assert (caught.value.version, caught.value.alias) == (1, "production")
+    assert store.versions("sides") == [1]
+
+
+@pytest.mark.parametrize("url", ["nonsense", "redis://127.0.0.1:1/0?no_such_option=1"])
+def test_a_url_that_is_none_is_a_redis_that_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("SCORELINE_REDIS_URL", url)
     published = _publish(promote=True)
     assert published.release is not None
     assert not published.announced
