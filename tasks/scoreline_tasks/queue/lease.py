@@ -27,18 +27,23 @@ class Lease:
         self._queue = queue
         self._every_s = lease_s / 3
         self._limit_s = limit_s
-        self._held: tuple[float, Sequence[Entry]] = (0.0, ())
+        self._held: dict[object, tuple[float, Sequence[Entry]]] = {}
+        """One for each batch in hand: with a pool of threads there are several."""
+        self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
     @contextmanager
     def hold(self, entries: Sequence[Entry]) -> Iterator[None]:
         """Renew these entries for as long as the block runs."""
-        self._held = (time.monotonic() + self._limit_s, entries)
+        batch = object()
+        with self._lock:
+            self._held[batch] = (time.monotonic() + self._limit_s, entries)
         try:
             yield
         finally:
-            self._held = (0.0, ())
+            with self._lock:
+                del self._held[batch]
 
     def start(self) -> None:
         """Start renewing."""
@@ -53,8 +58,10 @@ class Lease:
 
     def renew(self) -> None:
         """Renew what is held now, unless it has been held too long."""
-        until, entries = self._held
-        if entries and time.monotonic() < until:
+        now = time.monotonic()
+        with self._lock:
+            entries = [one for until, held in self._held.values() if now < until for one in held]
+        if entries:
             self._queue.renew(entries)
 
     def _run(self) -> None:

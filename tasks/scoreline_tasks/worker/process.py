@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawValue
@@ -48,6 +49,8 @@ class WorkerProcess:
         self._main_pid = os.getpid()
         self._models: Models | None = None
         self._runtime: Runtime | None = None
+        self._building = threading.Lock()
+        """With a pool of threads, several tasks may be the first."""
         self._supervision: Supervision | None = None
 
     def configure(self, node: str) -> None:
@@ -82,17 +85,19 @@ class WorkerProcess:
 
     def runtime(self, hints: Hints) -> Runtime:
         """In a process that serves: what it scores with, built at the first call."""
-        if self._runtime is None:
-            from scoreline_tasks.worker.runtime import build, open_models
+        with self._building:
+            if self._runtime is None:
+                from scoreline_tasks.worker.runtime import build, open_models
 
-            if os.getpid() != self._main_pid:
-                keep_freed()  # not where versions are loaded: what that leaves is given back
-            settings = WorkerSettings.from_environment()
-            models = self._models or open_models(settings)
-            self._runtime = build(settings, models, self.node, hints, main_pid=self._main_pid)
-            self._runtime.start()
-            self.generations.note_ready()
-        return self._runtime
+                if os.getpid() != self._main_pid:
+                    keep_freed()  # not where versions are loaded: what that leaves is given back
+                settings = WorkerSettings.from_environment()
+                models = self._models or open_models(settings)
+                runtime = build(settings, models, self.node, hints, main_pid=self._main_pid)
+                runtime.start()
+                self._runtime = runtime
+                self.generations.note_ready()
+            return self._runtime
 
     def stop(self) -> None:
         """End what runs beside the tasks."""
