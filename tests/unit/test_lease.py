@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from redis.exceptions import RedisError
 
 from scoreline_client.protocol.keys import Lane
 from scoreline_tasks.queue.hints import Hints
@@ -71,6 +72,18 @@ def test_a_batch_that_runs_too_long_is_not_renewed() -> None:
     with lease.hold(LONG):
         lease.renew()
     assert queue.renewed == []
+
+
+@pytest.mark.parametrize("failure", [RedisError("away"), OSError("no descriptor"), ValueError("x")])
+def test_renewing_goes_on_after_a_failure(
+    failure: Exception, eventually: Callable[..., Any]
+) -> None:
+    queue = Renewals(failure)
+    lease = _lease(queue, lease_s=0.003)
+    lease.start()
+    with lease.hold(LONG):
+        eventually(lambda: queue.renewed)
+    lease.stop()
 
 
 def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

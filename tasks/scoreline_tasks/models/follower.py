@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any
 
 import redis
-from redis.exceptions import RedisError
 
 from scoreline_client.protocol.keys import Keys
 
@@ -50,8 +49,9 @@ class Keeper:
         while not self._stopped.is_set():
             try:
                 self._listen()
-            except RedisError as error:
-                logger.warning("redis_lost: %s; releases are followed by looking", error)
+            # Mostly Redis that is away; whatever it is, releases are followed without news of them.
+            except Exception as error:  # noqa: BLE001
+                logger.warning("redis_lost: %r; releases are followed by looking", error)
                 self._look()
                 self._stopped.wait(self._poll_s)
 

@@ -8,8 +8,6 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from redis.exceptions import RedisError
-
 from scoreline_tasks.queue.streams import Entry, RequestQueue
 
 logger = logging.getLogger(__name__)
@@ -68,5 +66,6 @@ class Lease:
         while not self._stopped.wait(self._every_s):
             try:
                 self.renew()
-            except RedisError as error:
-                logger.warning("lease_not_renewed: %s; others may score the batch too", error)
+            # Whatever it is, it is tried again: without this thread, others would take every batch.
+            except Exception as error:  # noqa: BLE001
+                logger.warning("lease_not_renewed: %r; others may score the batch too", error)

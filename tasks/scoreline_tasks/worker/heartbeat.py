@@ -48,6 +48,8 @@ class Reporter:
         self._parent = parent
         self._children = children
         self._started_at = time.time()
+        self._complaints: dict[str, str] = {}
+        """Failures that last, by name, so that none is logged again every few seconds."""
         self._stopped = False
         self._due = threading.Event()
         self._thread = threading.Thread(target=self._run, name="scoreline-reporter", daemon=True)
@@ -91,12 +93,23 @@ class Reporter:
         while not self._stopped:
             self._due.clear()
             # Here too, since a process whose releases the main one follows has nobody else to do it.
-            self._models.let_go()
-            try:
-                send_report(self._redis, self._keys, self.report())
-            except RedisError as error:
-                logger.debug("report_not_sent: %s; the next one comes soon", error)
+            self._attempt("let_go", self._models.let_go)
+            self._attempt("report", lambda: send_report(self._redis, self._keys, self.report()))
             self._due.wait(REPORT_EVERY_S)
+
+    def _attempt(self, name: str, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except RedisError as error:
+            logger.debug("report_not_sent: %s; the next one comes soon", error)
+        # A process without reports counts as gone while it serves, so this thread outlives any failure.
+        except Exception as error:
+            complaint = f"{type(error).__name__}: {error}"
+            if complaint != self._complaints.get(name):
+                logger.exception("%s_failed: it is tried again soon", name)
+            self._complaints[name] = complaint
+        else:
+            self._complaints.pop(name, None)
 
 
 def _resident_bytes() -> int:

@@ -45,15 +45,16 @@ class Watcher(bootsteps.StartStopStep):  # type: ignore[misc]
         """Send a new drain when none has been in sight for a few looks."""
         from scoreline_tasks.celery import DRAIN, process, send_drain
 
-        if any(request.name == DRAIN for request in state.reserved_requests):
-            self._missing = 0
-            return
-        self._missing += 1
-        if self._missing < MISSING_LOOKS:
-            return
-        self._missing = 0
         try:
+            if any(request.name == DRAIN for request in state.reserved_requests):
+                self._missing = 0
+                return
+            self._missing += 1
+            if self._missing < MISSING_LOOKS:
+                return
+            self._missing = 0
             send_drain(node, process.put_in_charge())
-        # The broker cannot take it now; the next looks will try again.
+        # The broker cannot take it now, or whatever else: the next looks will try again. Celery's loop
+        # itself would end with some exceptions.
         except Exception as error:  # noqa: BLE001
-            logger.warning("drain_not_sent: %s; requests wait until the broker takes it", error)
+            logger.warning("drain_not_sent: %r; requests wait until the broker takes it", error)
