@@ -5,6 +5,9 @@ Their exit codes: 0 every worker process serves the version, or there is none to
 released, but some process refuses it or has not moved in time, or whether they did cannot be told; 2
 nothing was released; 3 it is released, but Redis cannot be reached: workers find out by themselves
 within seconds; 130 it is released, and the waiting for the workers was interrupted.
+
+Those of up and demo: 0 it was stopped, or the story is told; 1 the worker ended, or a step failed; 2
+nothing was begun, such as for a bad setting or a port that is taken.
 """
 
 from __future__ import annotations
@@ -21,16 +24,17 @@ from scoreline_artifacts.cli.explained import VERSION
 from scoreline_artifacts.errors import ArtifactError, CorruptArtifact, UntrustedArtifact
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
-from scoreline_client.cli.main import Seconds
-from scoreline_client.errors import ScorelineError, SettingsError
+from scoreline_client.cli.main import exit_code
+from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev import demo as story
+from scoreline_tasks.dev.local_worker import WorkerEnded, WorkerSilent
 from scoreline_tasks.dev.processes import interruptible
 from scoreline_tasks.dev.server import DATA
 from scoreline_tasks.dev.up import serve_here
 from scoreline_tasks.releasing import INTERRUPTED, NOTHING_RELEASED, Announcement, connect, roll_out
 
-USAGE = 2
+FAILED = 1
 
 _alias = click.option(
     "--alias", default="production", show_default=True, help="Which alias of the model."
@@ -49,13 +53,17 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 
 @contextmanager
-def _explained(exit_code: int = 1) -> Iterator[None]:
-    """Show an error of Scoreline as its message alone."""
+def _explained(code: int | None = None) -> Iterator[None]:
+    """Show an error of Scoreline as its message alone; without a code, its kind decides."""
     try:
         yield
     except (ArtifactError, ScorelineError) as error:
         click.echo(f"Error: {error}", err=True)
-        sys.exit(USAGE if isinstance(error, SettingsError) else exit_code)
+        if code is None:
+            # Those three were not asked wrongly: what was asked was begun, and went wrong later.
+            later = isinstance(error, WorkerEnded | WorkerSilent | story.StepFailed)
+            code = FAILED if later or isinstance(error, ArtifactError) else exit_code(error)
+        sys.exit(code)
 
 
 @click.command()

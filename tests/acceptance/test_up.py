@@ -75,7 +75,7 @@ def test_up_says_what_to_do_when_the_port_has_a_redis_already(tmp_path: Path) ->
             text=True,
             check=False,
         )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"port {port} of 127.0.0.1 is taken: a Redis server answers" in done.stderr
     assert f"scoreline up --port {int(port) + 1}" in done.stderr
 

@@ -101,6 +101,10 @@ def _start(port: int, data: Path, options: dict[str, str]) -> Any:
             "its path must have no spaces. Name another directory."
         )
     _refuse_taken(port)
+    try:
+        data.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EmbeddedServerError(f"the embedded server cannot keep its data: {error}") from error
     server = ValkeyServer(port=port, host=HOST, data_dir=data, config=_OPTIONS | options)
     # Ctrl-C in a terminal reaches every process at once. Workers need the server to finish what they
     # have begun, so it must not hear it: a child inherits what is blocked while it is started.
@@ -157,7 +161,7 @@ def data_of(port: int, data: Path = DATA) -> Path:
 
 
 def main() -> int:
-    """Run the server until SIGINT or SIGTERM; 1 if it cannot start or ends by itself."""
+    """Run the server until SIGINT or SIGTERM; 1 if it ends by itself, 2 if it cannot start."""
     try:
         port = port_of(ClientSettings.from_environment().redis_url)
         with interruptible(), _server(port, data_of(port), {}) as server:
@@ -171,7 +175,7 @@ def main() -> int:
         return 0
     except ScorelineError as error:
         _say(str(error))
-        return 1
+        return 2
 
 
 def _say(line: str) -> None:
