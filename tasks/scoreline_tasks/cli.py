@@ -24,7 +24,7 @@ from scoreline_artifacts.cli.explained import VERSION
 from scoreline_artifacts.errors import ArtifactError, CorruptArtifact, UntrustedArtifact
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
-from scoreline_client.cli.main import exit_code
+from scoreline_client.cli.main import Seconds, exit_code
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev import demo as story
