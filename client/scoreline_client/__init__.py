@@ -21,12 +21,11 @@ from scoreline_client.errors import (
     TooManyErrors,
     UnknownModel,
 )
-from scoreline_client.files.options import BulkOptions, MaxErrors
 from scoreline_client.files.profile import FileReport
 from scoreline_client.files.progress import BulkProgress, ScoreSummary
 from scoreline_client.files.rows import ScoredRow
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
-from scoreline_client.options import Policy, RequestOptions
+from scoreline_client.options import BulkOptions, MaxErrors, Policy, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.settings import ClientSettings
 

@@ -36,10 +36,10 @@ from scoreline_client.transport.in_time import answers_in_time
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.files.options import BulkOptions
     from scoreline_client.files.profile import FileReport
     from scoreline_client.files.progress import BulkProgress, ScoreSummary
     from scoreline_client.files.rows import ScoredRow
+    from scoreline_client.options import BulkOptions
 
 ONLINE_RECORDS = 1000
 """More records than this in one call go into the bulk lane, behind everyone's single ones."""

@@ -25,10 +25,10 @@ from scoreline_client.settings import ClientSettings
 if TYPE_CHECKING:
     import pandas as pd
 
-    from scoreline_client.files.options import BulkOptions
     from scoreline_client.files.profile import FileReport
     from scoreline_client.files.progress import BulkProgress, ScoreSummary
     from scoreline_client.files.rows import ScoredRow
+    from scoreline_client.options import BulkOptions
 
 CLOSED_AFTER_S = 30.0
 """Seconds over its time after which a caller knows that its client was closed under it."""

@@ -1,217 +1,415 @@
-"""What a request may ask for beside predictions, and the head of a `csv` body. Part of the wire format.
+"""Options of requests and files. Each is declared once: name, default, permitted values, flag.
 
-Every field but a chunk's `columns`, `first_row` and `first_line` may be left out, and then means what
-it meant before there was such a field. A field that is not known here is refused: who asks for
-something must not get an answer in which it was forgotten.
+A request carries only the options that differ from their defaults, under the names that they have here;
+a field that is left out means what it meant before there was such a field. A field that is not known is
+refused: a caller must not get an answer in which an option was ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+import codecs
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
+import msgspec
 import orjson
+from msgspec import Meta
 
+from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.messages import WireError, join_frame, split_frame
 
 _Options = TypeVar("_Options", bound="RequestOptions")
 
-OUTPUT_NAMES = ("prediction", "probability", "error", "warnings")
-"""What `outputs` may name, beside `probability_<class>`; `probability` is all of those."""
+PERCENT_FROM_ROWS = 1000
+"""A percentage of rejected rows means little before there are so many rows."""
+
+_ASCII = r"[\x00-\x09\x0b\x0c\x0e-\x7f]"
+_Boolean = Annotated[bool, Meta(description="true or false")]
+_Count = Annotated[int, Meta(ge=0, description="a whole number from 0")]
+_Character = Annotated[str, Meta(pattern=rf"\A{_ASCII}\Z", description="one ASCII character")]
+_CharacterOrNothing = Annotated[
+    str, Meta(pattern=rf"\A{_ASCII}?\Z", description="one ASCII character or nothing")
+]
+_ANSWER = r"\A(prediction|probability|error|warnings)\Z|\Aprobability_"
+_AnswerNames = Annotated[
+    Sequence[Annotated[str, Meta(pattern=_ANSWER)]] | None,
+    Meta(description="names out of prediction, probability, error, warnings"),
+]
+_Format = Annotated[
+    Literal["csv", "jsonl", "parquet"] | None, Meta(description="one of csv, jsonl, parquet")
+]
+FORMATS = ("csv", "jsonl", "parquet")
 
 
 class Policy(StrEnum):
     """What becomes of a value that the model can take but has not seen in training."""
 
     IGNORE = "ignore"
-    """It is scored, and nothing is said."""
+    """It is scored without a warning."""
     WARN = "warn"
     """It is scored, and the answer carries a warning."""
     ERROR = "error"
     """Its record is rejected."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestOptions:
-    """How records are judged, and what the answer tells of them."""
+POLICIES = tuple(policy.value for policy in Policy)
+_Policy = Annotated[Policy, Meta(description="ignore, warn or error")]
 
-    coerce: bool = False
-    """Text is read as numbers and booleans where the model expects those: in JSON and Arrow as in a
-    CSV file, and anywhere `true` and `false` as 1 and 0, `1` and `0` as true and false."""
-    unseen: Policy = Policy.IGNORE
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """How the command line offers an option."""
+
+    help: str
+    name: str | None = None
+    """Without it, the option's own name with hyphens."""
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    show_default: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueOptions:
+    """How values are checked before they are scored."""
+
+    coerce: Annotated[
+        _Boolean,
+        Flag(
+            "Take true and false for 1 and 0 and the other way round, and text for the number that "
+            "it is."
+        ),
+    ] = False
+    """Text is read as numbers and booleans where the model expects those, in JSON, Arrow and Parquet as
+    in CSV; and in every format `true` and `false` as 1 and 0, `1` and `0` as true and false."""
+    unseen: _Policy = Policy.IGNORE
     """For text that training did not have, in columns whose values the schema lists."""
-    out_of_range: Policy = Policy.IGNORE
+    out_of_range: _Policy = Policy.IGNORE
     """For numbers below the smallest or above the largest of training."""
-    outputs: Sequence[str] | None = None
-    """Codecs csv and arrow: which columns the answer has, in which order; see OUTPUT_NAMES. None: the
-    prediction, all probabilities and the error."""
-    problems: int = 0
-    """Codecs csv and arrow: of how many rejected rows the answer gives the particulars; `rejected`
-    counts all of them."""
-    first_row: int = 1
-    """Number of the first row of the body; the file's first data row is 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CsvFormat:
+    """How CSV text is written."""
+
+    delimiter: _Character = ","
+    comment: Annotated[
+        _CharacterOrNothing, Flag("Lines that begin so are no rows.", metavar="CHAR")
+    ] = ""
+    """Lines that begin with this character are not rows. Empty: there are no comments."""
+    decimal: Annotated[
+        Literal[".", ","],
+        Meta(description="'.' or ','"),
+        Flag("Decimal mark: . or ,", metavar="CHAR"),
+    ] = "."
+    thousands: Annotated[
+        str,
+        Meta(pattern=r"\A[\W_]?\Z", description="one character or nothing"),
+        Flag("Mark between groups of digits.", metavar="CHAR"),
+    ] = ""
+    """What may stand between groups of three digits before the decimal mark; empty for nothing."""
+    nulls: Annotated[
+        Sequence[str],
+        Meta(description="a list of texts"),
+        Flag(
+            "A field that stands for a missing value; may be repeated. By default only the empty "
+            "field does.",
+            name="--null",
+            metavar="TEXT",
+        ),
+    ] = ("",)
+    """Fields that stand for a missing value."""
+    excel_safe: Annotated[
+        _Boolean, Flag("Put ' before text that a spreadsheet would run as a formula.")
+    ] = False
+    """Text that a spreadsheet would run as a formula gets a `'` before it; numbers do not."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RequestOptions(ValueOptions):
+    """How the records of a request are checked, and what its answer holds."""
+
+    outputs: _AnswerNames = None
+    """Codecs csv and arrow: the answer's columns in order: `prediction`, `probability_<class>`,
+    `probability` for all of those, `error`, `warnings`. None: prediction, all probabilities, error."""
+    problems: _Count = 0
+    """Codecs csv and arrow: of how many rejected rows the answer has the details; `rejected` counts all
+    of them."""
+    first_row: _Count = 1
+    """Number of the body's first row; the file's first data row is 1."""
 
     def encode_options(self) -> bytes:
-        """As the entry's field `options`: empty when nothing special is asked."""
+        """As the entry's field `options`: empty when every option has its default."""
         if self is NO_OPTIONS:  # nearly always
             return b""
-        asked = _asked(self)
-        return orjson.dumps(asked) if asked else b""
+        changed = _changed(self)
+        return orjson.dumps(changed) if changed else b""
 
     @classmethod
     def decode_options(cls, data: bytes) -> Self:
         """Read an entry's field `options`.
 
         Raises:
-            WireError: the bytes are no options.
+            WireError: an option is not known or its value not permitted; the message names it.
         """
-        if not data:
-            return cls()
-        return _read(cls, split_frame(data)[0], "options")
+        return _decode(cls, split_frame(data)[0], "options") if data else cls()
 
 
 NO_OPTIONS = RequestOptions()
-"""Nothing special is asked."""
+"""Every option has its default."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CsvChunk(RequestOptions):
-    """What a worker must know of a slice of a CSV file; the slice's bytes follow."""
+@dataclass(frozen=True, kw_only=True)
+class CsvChunk(RequestOptions, CsvFormat):
+    """The head of a `csv` body: what a worker must know of a chunk of a file; the chunk's bytes follow."""
 
-    columns: Sequence[str]
+    columns: Annotated[Sequence[str], Meta(description="a list of names")]
     """The file's header, decoded, in order."""
-    first_row: int
-    first_line: int
-    """Physical line on which the slice begins; the header's first line is 1."""
-    delimiter: str = ","
-    """One ASCII character."""
-    quote: str = '"'
-    """One ASCII character, or empty: then quotes are characters like any other."""
-    comment: str = ""
-    """One ASCII character: lines that begin with it are no rows. Empty: there are no comments."""
-    encoding: str = "utf-8"
-    """UTF-8, or an encoding of one byte a character that has ASCII in it (latin-1, cp1252). The
-    answer is in the same."""
-    decimal: str = "."
-    """`.` or `,`."""
-    thousands: str = ""
-    """What may stand between groups of three digits before the decimal mark; empty for nothing."""
-    nulls: Sequence[str] = ("",)
-    """Fields that stand for a missing value."""
-    strict: bool = False
+    first_row: _Count = field()  # required here, unlike in RequestOptions
+    first_line: _Count
+    """Physical line on which the chunk begins; the header's first line is 1."""
+    quote: _CharacterOrNothing = '"'
+    """Empty: quotes are characters like any other."""
+    encoding: Annotated[str, Meta(description="the name of an encoding")] = "utf-8"
+    """UTF-8, or an encoding of one byte a character that contains ASCII (latin-1, cp1252). The answer
+    has the same."""
+    strict: _Boolean = False
     """A quote within a field that does not begin with one is refused."""
-    columns_out: Sequence[int] | None = None
-    """Places (from 0) of the input's columns that the output has, in order, as they stand in the file.
-    None: the whole line, byte for byte."""
-    excel_safe: bool = False
-    """Text that a spreadsheet would run as a formula gets a `'` before it; numbers do not."""
+    columns_out: Annotated[
+        Sequence[Annotated[int, Meta(ge=0)]] | None, Meta(description="a list of indices from 0")
+    ] = None
+    """Indices of the input's columns that the output has, in order, as they are in the file. None: the
+    whole line, byte for byte."""
 
     def encode(self, rows: bytes) -> bytes:
         """The body of a request: this as a JSON line, then the rows."""
-        return join_frame(_asked(self), rows)
+        return join_frame(_changed(self), rows)
 
     @classmethod
     def decode(cls, body: bytes) -> tuple[CsvChunk, memoryview]:
         """Split a body into its head and the rows' bytes.
 
         Raises:
-            WireError: the head is not as above; the message names the field.
+            WireError: a field of the head is missing, not known or not permitted; the message names it.
         """
         head, rows = split_frame(body)
-        return _read(cls, head, "the head of a csv body"), rows
+        return _decode(cls, head, "the head of a csv body"), rows
 
 
-def _asked(options: RequestOptions) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class MaxErrors:
+    """How many rows may be rejected before a run stops: a number, or a percentage of the rows."""
+
+    rows: int | None = None
+    percent: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> MaxErrors:
+        """Read `100` or `2.5%`.
+
+        Raises:
+            SettingsError: it is neither.
+        """
+        match = re.fullmatch(r"([0-9]+)|([0-9]+(?:\.[0-9]+)?)%", text.strip())
+        if match is None:
+            raise SettingsError("max_errors", text, "a number of rows, or a percentage like 2.5%")
+        return cls(rows=int(match[1])) if match[1] else cls(percent=float(match[2]))
+
+    def exceeded(self, rejected: int, rows: int, *, at_end: bool) -> bool:
+        """Whether a run must stop; a percentage counts from 1,000 rows on, or at the end."""
+        if self.rows is not None:
+            return rejected > self.rows
+        enough = at_end or rows >= PERCENT_FROM_ROWS
+        return enough and rejected * 100 > (self.percent or 0.0) * rows
+
+    def __str__(self) -> str:
+        return str(self.rows) if self.rows is not None else f"{self.percent:g}%"
+
+
+@dataclass(frozen=True, kw_only=True)
+class BulkOptions(ValueOptions, CsvFormat):
+    """How a file is read, what its output holds, and when to stop."""
+
+    input_format: Annotated[
+        _Format,
+        Flag("Of the input, where its name does not tell.", name="--format", choices=FORMATS),
+    ] = None
+    """`csv`, `jsonl` or `parquet`; None: by the file's first bytes and its name."""
+    output_format: _Format = None
+    """The same for the output; None: by its name, and otherwise as the input."""
+    delimiter: Annotated[
+        _Character | None,
+        Meta(description="one ASCII character"),
+        Flag("Between columns; by default found out.", metavar="CHAR"),
+    ] = None  # type: ignore[assignment]
+    """None: the one of `,` `;` tab `|` with which the model's columns are in the header."""
+    encoding: Annotated[str, Flag("Of the input's text.", show_default=True)] = "utf-8"
+    """Any encoding of text that Python knows."""
+    strict: Annotated[
+        _Boolean, Flag("Refuse columns that the model does not know, and stray quotes.")
+    ] = False
+    """Refuse columns that the model does not know, and quotes in the middle of a field."""
+    unseen: Annotated[
+        _Policy,
+        Flag(
+            "What becomes of text that training did not have.", choices=POLICIES, show_default=True
+        ),
+    ] = Policy.WARN
+    out_of_range: Annotated[
+        _Policy,
+        Flag(
+            "What becomes of numbers outside the range of training.",
+            choices=POLICIES,
+            show_default=True,
+        ),
+    ] = Policy.WARN
+    keep: Annotated[tuple[str, ...] | None, Flag("The input's columns that the output has.")] = None
+    """Columns of the input that the output has, in this order; None: all of them."""
+    drop: Annotated[tuple[str, ...], Flag("Those that it does not have.")] = ()
+    """Columns of the input that the output does not have."""
+    id: Annotated[str | None, Flag("The one column before the answers.", metavar="COLUMN")] = None
+    """The only column of the output before the answers, unless `keep` names more."""
+    only_predictions: Annotated[_Boolean, Flag("None of the input's columns.")] = False
+    """The output has no column of the input."""
+    outputs: Annotated[
+        tuple[str, ...] | None,
+        Flag(
+            "Answers, in order: prediction, probability, probability_<class>, error, warnings. By "
+            "default all but warnings."
+        ),
+    ] = None
+    """Which answers, in this order; None: prediction, all probabilities, error."""
+    rename: Annotated[Mapping[str, str], Flag("May be repeated.", metavar="OLD=NEW")] = field(
+        default_factory=dict
+    )
+    """New names of the output's columns: the input's, where an answer has the same name."""
+    max_errors: Annotated[
+        MaxErrors | None, Flag("Stop when more rows are rejected.", metavar="N|P%")
+    ] = None
+    """Stop when more rows than this are rejected."""
+    resume: Annotated[bool, Flag("Go on with an unfinished run, if there is one.")] = False
+    """Continue an unfinished run, if there is one."""
+    restart: Annotated[bool, Flag("Begin anew, and lose an unfinished run.")] = False
+    """Begin anew, although there is an unfinished run."""
+
+    def __post_init__(self) -> None:
+        """Check the values.
+
+        Raises:
+            SettingsError: a value is not permitted, or two options exclude each other.
+        """
+        for name, kind in type_hints(BulkOptions).items():
+            if expected := _expected(kind):
+                try:
+                    msgspec.convert(getattr(self, name), kind)
+                except msgspec.ValidationError:
+                    raise SettingsError(name, getattr(self, name), expected) from None
+        _codec_name(self.encoding)
+        for name, is_wrong, expected in (
+            ("delimiter", self.delimiter == '"', "one ASCII character that is no quote"),
+            ("comment", self.comment == '"', "one ASCII character that is no quote"),
+            ("decimal", self.decimal == self.delimiter, "another character than the delimiter"),
+            ("thousands", self.thousands == self.decimal, "another mark than the decimal's"),
+            ("resume", self.resume and self.restart, "either resume or restart"),
+        ):
+            if is_wrong:
+                raise SettingsError(name, getattr(self, name), expected)
+        chosen = {
+            "keep": self.keep is not None,
+            "drop": bool(self.drop),
+            "only_predictions": self.only_predictions,
+        }
+        names = [name for name, is_given in chosen.items() if is_given]
+        if self.id is not None and names != ["keep"]:
+            names.append("id")
+        if len(names) > 1:
+            raise SettingsError(names[0], True, f"it without {' and '.join(names[1:])}")
+
+    @property
+    def is_transcoded(self) -> bool:
+        """Whether the text must be turned into UTF-8 before it can be cut into rows."""
+        name = _codec_name(self.encoding)
+        one_byte = ("ascii", "iso8859", "cp125", "koi8", "mac")
+        return name not in ("utf-8", "utf-8-sig") and not name.startswith(one_byte)
+
+    @property
+    def text_encoding(self) -> str:
+        """The encoding of the text once it is cut into rows."""
+        name = _codec_name(self.encoding)
+        return "utf-8" if self.is_transcoded or name == "utf-8-sig" else name
+
+    @property
+    def kept(self) -> tuple[str, ...] | None:
+        """Names of the input's columns that the output has, in order; None: all but `drop`."""
+        if self.only_predictions:
+            return ()
+        if self.keep is None and self.id is None:
+            return None
+        return tuple(dict.fromkeys([*([self.id] if self.id else []), *(self.keep or ())]))
+
+    def for_request(self, kind: type[_Options], **others: Any) -> _Options:
+        """The options of a request: those that both have, with `others` in addition or instead."""
+        shared = {option.name for option in fields(kind)} & {option.name for option in fields(self)}
+        return kind(**{name: getattr(self, name) for name in shared} | others)
+
+    def bound(self) -> dict[str, Any]:
+        """The options that a resumed run must have in common with the run that began."""
+        values = {option.name: getattr(self, option.name) for option in fields(self)}
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+            if name not in ("max_errors", "resume", "restart")
+        }
+
+
+def _codec_name(encoding: str) -> str:
+    """Python's name for an encoding of text.
+
+    Raises:
+        SettingsError: there is no such encoding, or it is not one of text, as rot13.
+    """
+    try:
+        codec = codecs.lookup(encoding)
+    except LookupError:
+        raise SettingsError("encoding", encoding, "an encoding that Python knows") from None
+    if not codec._is_text_encoding:  # Python has no public way to ask
+        raise SettingsError("encoding", encoding, "an encoding of text")
+    return codec.name
+
+
+def type_hints(kind: type) -> dict[str, Any]:
+    """The annotations of a class of options, with their `Meta` and `Flag`."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def _expected(hint: Any) -> str | None:
+    """The permitted values of an option, in words; None if its values are not checked."""
+    metadata = getattr(hint, "__metadata__", ())
+    return next((extra.description for extra in metadata if isinstance(extra, Meta)), None)
+
+
+def _changed(options: RequestOptions) -> dict[str, Any]:
     """The fields that differ from their defaults."""
     return {
-        one.name: value
-        for one in fields(options)
-        if (value := getattr(options, one.name)) != one.default
+        option.name: value
+        for option in fields(options)
+        if (value := getattr(options, option.name)) != option.default
     }
 
 
-def _read(cls: type[_Options], head: Mapping[str, Any], where: str) -> _Options:
-    known = {one.name: one for one in fields(cls)}
-    for name, value in head.items():
-        if name not in known:
-            raise WireError(f"{where}: {name!r} is not known to this worker; update the worker")
-        fits, expected = _RULES[name]
-        if not fits(value):
-            raise WireError(f"{where}: {name} is {str(value)[:80]!r}; expected {expected}")
-    missing = [name for name, one in known.items() if one.default is MISSING and name not in head]
-    if missing:
-        raise WireError(f"{where}: the field {missing[0]!r} is missing")
-    given = dict(head)
-    for name in ("unseen", "out_of_range"):
-        if name in given:
-            given[name] = Policy(given[name])
-    return cls(**given)
-
-
-_Fits = Callable[[Any], bool]
-
-
-def _is_list_of(kind: type) -> _Fits:
-    return lambda value: isinstance(value, list) and all(type(one) is kind for one in value)
-
-
-def _is_character(value: Any) -> bool:
-    return isinstance(value, str) and len(value) == 1 and value.isascii() and value not in "\r\n"
-
-
-def _is_character_or_nothing(value: Any) -> bool:
-    return value == "" or _is_character(value)
-
-
-def _is_short_or_nothing(value: Any) -> bool:
-    return isinstance(value, str) and len(value) <= 1 and not value.isalnum()
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_boolean(value: Any) -> bool:
-    return type(value) is bool
-
-
-def _is_policy(value: Any) -> bool:
-    return isinstance(value, str) and value in tuple(Policy)
-
-
-def _is_outputs(value: Any) -> bool:
-    return value is None or (
-        _is_list_of(str)(value)
-        and all(one in OUTPUT_NAMES or one.startswith("probability_") for one in value)
-    )
-
-
-def _is_places(value: Any) -> bool:
-    return value is None or (_is_list_of(int)(value) and all(one >= 0 for one in value))
-
-
-_BOOLEAN: tuple[_Fits, str] = (_is_boolean, "true or false")
-_COUNT: tuple[_Fits, str] = (_is_count, "a whole number from 0")
-_POLICY: tuple[_Fits, str] = (_is_policy, "ignore, warn or error")
-_RULES: dict[str, tuple[_Fits, str]] = {
-    "coerce": _BOOLEAN,
-    "unseen": _POLICY,
-    "out_of_range": _POLICY,
-    "outputs": (_is_outputs, "names out of prediction, probability, error, warnings"),
-    "problems": _COUNT,
-    "first_row": _COUNT,
-    "columns": (_is_list_of(str), "a list of names"),
-    "first_line": _COUNT,
-    "delimiter": (_is_character, "one ASCII character"),
-    "quote": (_is_character_or_nothing, "one ASCII character or nothing"),
-    "comment": (_is_character_or_nothing, "one ASCII character or nothing"),
-    "encoding": (lambda value: isinstance(value, str), "the name of an encoding"),
-    "decimal": (lambda value: value in (".", ","), "'.' or ','"),
-    "thousands": (_is_short_or_nothing, "one character or nothing"),
-    "nulls": (_is_list_of(str), "a list of texts"),
-    "strict": _BOOLEAN,
-    "columns_out": (_is_places, "a list of places from 0"),
-    "excel_safe": _BOOLEAN,
-}
+def _decode(kind: type[_Options], head: Mapping[str, Any], where: str) -> _Options:
+    unknown = sorted(head.keys() - {option.name for option in fields(kind)})
+    if unknown:
+        raise WireError(f"{where}: {unknown[0]!r} is not known to this worker; update the worker")
+    try:
+        return msgspec.convert(head, kind)
+    except msgspec.ValidationError as error:
+        if missing := re.search(r"missing required field `(\w+)`", str(error)):
+            raise WireError(f"{where}: the field {missing[1]!r} is missing") from None
+        path = re.search(r"\$\.(\w+)", str(error))
+        name = path[1] if path else ""
+        expected = _expected(type_hints(kind)[name])
+        message = f"{where}: {name} is {str(head[name])[:80]!r}; expected {expected}"
+        raise WireError(message) from None

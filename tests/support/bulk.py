@@ -14,9 +14,9 @@ import pandas as pd
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import QueueFull
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.progress import BulkProgress, ScoreSummary
 from scoreline_client.files.run import score_file
+from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, ModelRef, Request
 from scoreline_client.settings import ClientSettings

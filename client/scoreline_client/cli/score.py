@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import dataclasses
 import json
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -27,16 +26,14 @@ from scoreline_client.errors import (
     ServerUnreachable,
 )
 from scoreline_client.files.many import is_done, is_many, outputs_for
-from scoreline_client.files.options import FORMATS, BulkOptions, MaxErrors
 from scoreline_client.files.progress import ScoreSummary
 from scoreline_client.files.sink import Target
-from scoreline_client.options import Policy
+from scoreline_client.options import BulkOptions, Flag, MaxErrors, Policy, type_hints
 
 SOME_REJECTED, REFUSED = 1, 2
 BY_SIGNAL = 128
 
 _F = TypeVar("_F", bound=Callable[..., Any])
-_POLICIES = click.Choice([one.value for one in Policy])
 
 
 class Stopped(Exception):
@@ -56,43 +53,40 @@ class _Names(click.ParamType[Any]):
         return value if isinstance(value, tuple) else tuple(next(csv.reader([value]), ()))
 
 
-READING = [
-    click.option("--delimiter", metavar="CHAR", help="Between columns; by default found out."),
-    click.option("--decimal", default=".", metavar="CHAR", help="Decimal mark: . or ,"),
-    click.option("--thousands", default="", metavar="CHAR", help="Mark between groups of digits."),
-    click.option("--encoding", default="utf-8", show_default=True, help="Of the input's text."),
-    click.option("--null", "nulls", multiple=True, metavar="TEXT",
-                 help="A field that stands for a missing value; may be repeated. By default only "
-                 "the empty field does."),
-    click.option("--comment", default="", metavar="CHAR", help="Lines that begin so are no rows."),
-    click.option("--format", "input_format", type=click.Choice(FORMATS),
-                 help="Of the input, where its name does not tell."),
-    click.option("--strict", is_flag=True,
-                 help="Refuse columns that the model does not know, and stray quotes."),
-    click.option("--unseen", type=_POLICIES, default="warn", show_default=True,
-                 help="What becomes of text that training did not have."),
-    click.option("--out-of-range", type=_POLICIES, default="warn", show_default=True,
-                 help="What becomes of numbers outside the range of training."),
-    click.option("--coerce", is_flag=True,
-                 help="Take true and false for 1 and 0 and the other way round, and text for the "
-                 "number that it is."),
-]  # fmt: skip
-_COLUMNS = [
-    click.option("--keep", type=_Names(), help="The input's columns that the output has."),
-    click.option("--drop", type=_Names(), default=(), help="Those that it does not have."),
-    click.option("--id", "id", metavar="COLUMN", help="The one column before the answers."),
-    click.option("--only-predictions", is_flag=True, help="None of the input's columns."),
-    click.option("--outputs", type=_Names(),
-                 help="Answers, in order: prediction, probability, probability_<class>, error, "
-                 "warnings. By default all but warnings."),
-    click.option("--rename", multiple=True, metavar="OLD=NEW", help="May be repeated."),
-    click.option("--excel-safe", is_flag=True,
-                 help="Put ' before text that a spreadsheet would run as a formula."),
-]  # fmt: skip
+_BY_TYPE: dict[Any, dict[str, Any]] = {
+    bool: {"is_flag": True},
+    Sequence[str]: {"multiple": True},
+    Mapping[str, str]: {"multiple": True},
+    tuple[str, ...]: {"type": _Names()},
+    tuple[str, ...] | None: {"type": _Names()},
+}
+"""How click reads the options of a type; all others are text."""
+
+
+def _flags(*names: str) -> list[Callable[[_F], _F]]:
+    """The flags of some fields of BulkOptions, in this order; a flag that is not given has no value."""
+    hints, decorators = type_hints(BulkOptions), []
+    for name in names:
+        flag = next(extra for extra in hints[name].__metadata__ if isinstance(extra, Flag))
+        settings = dict(_BY_TYPE.get(hints[name].__origin__, {}), help=flag.help)
+        if flag.choices:
+            settings["type"] = click.Choice(flag.choices)
+        if flag.metavar:
+            settings["metavar"] = flag.metavar
+        if flag.show_default:
+            settings |= {"default": str(getattr(BulkOptions, name)), "show_default": True}
+        text = flag.name or f"--{name.replace('_', '-')}"
+        decorators.append(click.option(text, name, **settings))
+    return decorators
+
+
+READING = _flags(
+    "delimiter", "decimal", "thousands", "encoding", "nulls", "comment", "input_format", "strict",
+    "unseen", "out_of_range", "coerce",
+)  # fmt: skip
+_COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "rename", "excel_safe")
 _RUNNING = [
-    click.option("--resume", is_flag=True, help="Go on with an unfinished run, if there is one."),
-    click.option("--restart", is_flag=True, help="Begin anew, and lose an unfinished run."),
-    click.option("--max-errors", metavar="N|P%", help="Stop when more rows are rejected."),
+    *_flags("resume", "restart", "max_errors"),
     click.option("--json", "as_json", is_flag=True,
                  help="Print the summary as JSON, and progress as JSON lines to standard error."),
     click.option("--quiet", is_flag=True, help="Print nothing but errors."),
@@ -251,17 +245,23 @@ async def _until_signal(work: Any) -> int:
 
 
 def options_of(given: dict[str, Any]) -> BulkOptions:
-    """What the command line's options come to."""
-    given["nulls"] = given["nulls"] or ("",)
-    given["unseen"] = Policy(given["unseen"])
-    given["out_of_range"] = Policy(given["out_of_range"])
-    given["rename"] = dict(_renamed(one) for one in given.get("rename", ()))
-    if given.get("max_errors") is not None:
+    """The options that were given on the command line; all others have their defaults."""
+    absent = (("nulls", ()), ("rename", ()))  # `--keep ''` is given: no column at all
+    given = {
+        name: value
+        for name, value in given.items()
+        if value is not None and (name, value) not in absent
+    }
+    for name in ("unseen", "out_of_range"):
+        if name in given:
+            given[name] = Policy(given[name])
+    if "rename" in given:
+        given["rename"] = dict(_renamed(text) for text in given["rename"])
+    if "max_errors" in given:
         given["max_errors"] = MaxErrors.parse(given["max_errors"])
-    if given["delimiter"] in ("\\t", "tab"):
+    if given.get("delimiter") in ("\\t", "tab"):
         given["delimiter"] = "\t"
-    known = {one.name for one in dataclasses.fields(BulkOptions)}
-    return BulkOptions(**{name: value for name, value in given.items() if name in known})
+    return BulkOptions(**given)
 
 
 def _renamed(text: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.formats.csv_header import nearest
 from scoreline_client.files.formats.pieces import Described
-from scoreline_client.files.options import BulkOptions
+from scoreline_client.options import BulkOptions
 
 DEFAULT_OUTPUTS = ("prediction", "probability", "error")
 

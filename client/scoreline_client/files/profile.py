@@ -16,8 +16,8 @@ from typing import Any
 from scoreline_client.codes import Code
 from scoreline_client.files.formats.opening import open_reader
 from scoreline_client.files.formats.pieces import Described, Piece, Reader
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.source import Source, open_source
+from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Operation
 from scoreline_client.transport.asking import answers, ask_for_description
 from scoreline_client.transport.dispatcher import Transport

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from scoreline_client.files.formats.opening import open_reader
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.source import open_source
+from scoreline_client.options import BulkOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.transport.asking import answers, describe
 from scoreline_client.transport.dispatcher import Transport

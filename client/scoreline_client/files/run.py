@@ -23,10 +23,10 @@ from scoreline_client.files.compression import compression_by_name, compressor
 from scoreline_client.files.error_report import ErrorReport
 from scoreline_client.files.formats.opening import open_reader
 from scoreline_client.files.formats.pieces import Described, Piece, Place, Reader, Written
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.progress import BulkProgress, ScoreSummary, Tally
 from scoreline_client.files.sink import Output, PartFile, Target, standard_output, writing
 from scoreline_client.files.source import Source, open_source
+from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.asking import answers, describe

@@ -21,10 +21,9 @@ from scoreline_client.files.columns import (
 from scoreline_client.files.formats.csv_cutter import Chunk, CsvCutter
 from scoreline_client.files.formats.csv_header import DELIMITERS, Header, check_header, read_header
 from scoreline_client.files.formats.pieces import Described, Piece, Place, Written
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.reading_answers import predictions_from
 from scoreline_client.files.source import Source
-from scoreline_client.options import CsvChunk
+from scoreline_client.options import BulkOptions, CsvChunk
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES
 from scoreline_client.protocol.messages import Answer, Codec

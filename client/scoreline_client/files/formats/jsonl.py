@@ -15,9 +15,8 @@ from scoreline_client.errors import FileRefused
 from scoreline_client.files.columns import choose_answers
 from scoreline_client.files.formats.csv_header import BOM, check_not_wide
 from scoreline_client.files.formats.pieces import Described, Piece, Place, Written
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.source import Source
-from scoreline_client.options import RequestOptions
+from scoreline_client.options import BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES
 from scoreline_client.protocol.json_records import Piece as RequestPiece

@@ -9,10 +9,9 @@ from scoreline_client.errors import FileRefused, SettingsError
 from scoreline_client.files.compression import compression_by_name
 from scoreline_client.files.formats.csv import CsvReader
 from scoreline_client.files.formats.pieces import Reader
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.source import STANDARD, Source
+from scoreline_client.options import BulkOptions, CsvFormat
 
-_TEXT_ONLY = ("delimiter", "decimal", "thousands", "nulls", "comment", "excel_safe")
 _PARQUET_MAGIC = b"PAR1"
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -56,11 +55,12 @@ def _check_options(kind: str, options: BulkOptions) -> None:
     Raises:
         SettingsError: one is given.
     """
-    without = _TEXT_ONLY if kind == "jsonl" else (*_TEXT_ONLY, "encoding")
-    for one in fields(options):
-        value = getattr(options, one.name)
-        if kind != "csv" and one.name in without and value != one.default:
-            raise SettingsError(one.name, value, f"none: the input is {kind}, not csv")
+    of_csv = {option.name for option in fields(CsvFormat)}
+    for option in fields(options) if kind != "csv" else ():
+        value = getattr(options, option.name)
+        is_foreign = option.name in of_csv or (option.name, kind) == ("encoding", "parquet")
+        if is_foreign and value != option.default:
+            raise SettingsError(option.name, value, f"none: the input is {kind}, not csv")
 
 
 def _input_format(source: Source, options: BulkOptions) -> str:

@@ -19,10 +19,9 @@ from scoreline_client.files.columns import OutputColumns, check_strict, choose_c
 from scoreline_client.files.compression import compression_by_name
 from scoreline_client.files.formats.csv_header import check_no_duplicates, missing_columns
 from scoreline_client.files.formats.pieces import Described, Piece, Place, Written
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.reading_answers import predictions_from
 from scoreline_client.files.source import STANDARD, Source
-from scoreline_client.options import RequestOptions
+from scoreline_client.options import BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.messages import Answer, Codec
 

@@ -246,7 +246,7 @@ def test_two_runs_cannot_write_one_output(tmp_path: Path, folder: Path) -> None:
 def test_a_run_that_stops_for_its_errors_goes_on_with_a_higher_limit(
     tmp_path: Path, folder: Path
 ) -> None:
-    from scoreline_client.files.options import MaxErrors
+    from scoreline_client.options import MaxErrors
 
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     run(source, tmp_path / "whole.csv")

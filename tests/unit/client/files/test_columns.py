@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoreline_client.errors import FileRefused, SettingsError
-from scoreline_client.files.options import BulkOptions, MaxErrors
+from scoreline_client.options import BulkOptions, MaxErrors
 from scoreline_client.protocol.arrow_tables import write_stream
 from scoreline_client.protocol.messages import Answer, Request
 from tests.support.bulk import StubTransport, answer, run

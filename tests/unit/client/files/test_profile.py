@@ -19,8 +19,8 @@ from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.cli.check import check, show_report
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.options import BulkOptions
 from scoreline_client.files.profile import FileReport, check_file
+from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, ModelRef, Operation, Request
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_tasks.models.registry import Models
