@@ -196,7 +196,8 @@ class AsyncClient:
         gzip and zstd are read and written. The output has one row for each input row, in order, all
         of one version; it appears under its name when it is complete. Rejected rows have their error
         in their own row, and are listed in `<target>.errors.csv`. An unfinished run is gone on with
-        by `options=BulkOptions(resume=True)`. `progress` is called after each piece.
+        by `options=BulkOptions(resume=True)`. `progress` is called after each piece, and while
+        there is no worker.
 
         Raises:
             FileRefused: the file cannot be scored to its end; what was scored is kept.

@@ -70,6 +70,8 @@ class StubTransport:
         self.answers_after = 0
         """Requests that must be there before any of them is answered."""
         self.ended: list[str] = []
+        self.asked: list[tuple[Request, asyncio.Future[Answer]]] = []
+        """Every request with the future of its answer."""
         self._respond = respond
         self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
 
@@ -78,6 +80,7 @@ class StubTransport:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
         self._waiting.append((request, future))
+        self.asked.append((request, future))
         self.most_waiting = max(self.most_waiting, len(self._waiting))
         loop.call_later(0.001, self._answer_newest)
         return future

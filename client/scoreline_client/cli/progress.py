@@ -28,6 +28,8 @@ class _Told(ProgressColumn):
         if now is None:
             return Text("starting")
         percent = "" if now.percent is None else f"{now.percent:.1f} %  "
+        if now.waiting is not None:
+            return Text(percent + now.waiting, no_wrap=True, overflow="ellipsis")
         left = "" if now.seconds_left is None else f"{clock(now.seconds_left)} left  "
         return Text(
             f"{percent}{left}{now.rows:,} rows  {now.rows_per_s:,.0f} rows/s  "

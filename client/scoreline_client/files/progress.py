@@ -32,6 +32,8 @@ class BulkProgress:
     version: int
     source: str
     """The input's name."""
+    waiting: str | None = None
+    """Why it does not go on at this moment; None if it does."""
 
     @property
     def percent(self) -> float | None:

@@ -31,6 +31,7 @@ from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.asking import answers, describe
 from scoreline_client.transport.dispatcher import Transport
+from scoreline_client.transport.lane import UNSERVED_PATIENCE_S
 from scoreline_client.transport.window import to_the_end
 
 Show = Callable[[BulkProgress], None]
@@ -118,6 +119,7 @@ class _FileRun:
         self._progress = progress
         self._started = time.monotonic()
         self._tally = Tally()
+        self._done = 0
         self._reader: Reader
         self._described: Described
         self._writers: _Writers
@@ -261,13 +263,19 @@ class _FileRun:
 
     async def _score_from(self, place: Place) -> None:
         found = answers(
-            self._transport, self._described, self._reader, place, total_bytes=self._source.size
+            self._transport,
+            self._described,
+            self._reader,
+            place,
+            total_bytes=self._source.size,
+            on_unserved=self._show_unserved,
         )
         async with aclosing(found):
             async for piece, answer in found:
                 written = await asyncio.to_thread(self._reader.written, piece, answer)
                 await to_the_end(self._write, piece, written)
-                self._show(piece)
+                self._done = piece.done
+                self._show()
                 self._check_errors(at_end=False)
         self._check_errors(at_end=True)
 
@@ -292,10 +300,16 @@ class _FileRun:
                 )
             )
 
-    def _show(self, piece: Piece) -> None:
+    def _show_unserved(self, seconds: float | None) -> None:
+        if seconds is None:
+            self._show()
+        else:
+            self._show(f"no worker for {seconds:.0f} s; waiting until {UNSERVED_PATIENCE_S:g} s")
+
+    def _show(self, waiting: str | None = None) -> None:
         if self._progress is None:
             return
-        tally, total, done = self._tally, self._reader.total, piece.done
+        tally, total, done = self._tally, self._reader.total, self._done
         seconds = time.monotonic() - self._started
         share = done / total if total else None
         self._progress(
@@ -310,15 +324,16 @@ class _FileRun:
                 seconds_left=self._left(share, seconds),
                 version=self._described.version,
                 source=self._source.name,
+                waiting=waiting,
             )
         )
 
     def _left(self, share: float | None, seconds: float) -> float | None:
         """At the pace of this run alone: what a run before it did took it no time."""
-        if not share:
+        rows_here = self._tally.rows - self._tally.rows_before
+        if not share or not rows_here:
             return None
         rows_in_all = self._tally.rows / share
-        rows_here = self._tally.rows - self._tally.rows_before
         return max(0.0, (rows_in_all - self._tally.rows) * seconds / rows_here)
 
     def _check_errors(self, *, at_end: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from scoreline_client.codes import Code
@@ -54,14 +54,15 @@ async def answers(
     *,
     total_bytes: int | None,
     operation: Operation = Operation.SCORE,
+    on_unserved: Callable[[float | None], None] | None = None,
 ) -> AsyncGenerator[tuple[Piece, Answer]]:
-    """Every piece from a place on with its answer, in order, as one bulk job.
+    """Every piece from a place on with its answer, in order, as one bulk job; `on_unserved` is BulkJob's.
 
     Raises:
         RequestRefused: a piece as a whole cannot be scored.
         NoAnswer, QueueFull, ServerUnreachable: the service is gone for too long.
     """
-    async with BulkJob(transport) as job:
+    async with BulkJob(transport, on_unserved) as job:
         size = PieceSize(total_bytes)
         pieces = reader.pieces(place, lambda: size.bytes)
 

@@ -32,6 +32,8 @@ FEWEST, MOST = 1, 32
 """Chunks of one job in the queue; more than MOST would only fill memory."""
 PATIENCE_S = 10.0
 """Seconds without an answer after which the client looks whether any worker is alive."""
+UNSERVED_PATIENCE_S = 60.0
+"""Seconds without any worker before a job gives up: those that are deployed load their models first."""
 SERVER_PATIENCE_S = 30.0
 """Seconds for which a server may be away before a job gives up."""
 FULL_PATIENCE_S = 60.0
@@ -72,11 +74,17 @@ class Lanes(Protocol):
 class BulkJob:
     """One job among those that share the bulk lane; alive inside an `async with` block."""
 
-    def __init__(self, lanes: Lanes) -> None:
+    def __init__(
+        self, lanes: Lanes, on_unserved: Callable[[float | None], None] | None = None
+    ) -> None:
+        """`on_unserved` is called now and then while there is no worker, with the seconds for which
+        there is none, and with None when there is one again."""
         self.id = new_id()
         self.window = FEWEST
         """Chunks that may be on their way at a time."""
         self._lanes = lanes
+        self._on_unserved = on_unserved
+        self._unserved_since: float | None = None
         self._lease_lost = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
 
@@ -122,7 +130,8 @@ class BulkJob:
         try:
             while not future.done() and not lost.done():
                 both: set[asyncio.Future[Any]] = {future, lost}
-                await asyncio.wait(both, timeout=PATIENCE_S, return_when=asyncio.FIRST_COMPLETED)
+                pause_s = PATIENCE_S if self._unserved_since is None else RENEW_EVERY_S
+                await asyncio.wait(both, timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
                 if not future.done() and not lost.done() and await self._is_lost(request, sent):
                     return None
             return future.result() if future.done() else None
@@ -134,7 +143,8 @@ class BulkJob:
         """Whether the request must be sent again; raises when nobody would answer it."""
         waited = time.monotonic() - sent
         try:
-            if not await self._lanes.process_count():
+            await self._count_processes()
+            if self._unserved_s() > UNSERVED_PATIENCE_S:
                 raise NoAnswer(request.id, waited, await self._lanes.diagnose())
             return await self._lanes.is_lost(request)
         except ServerUnreachable:
@@ -157,10 +167,25 @@ class BulkJob:
 
     async def _renew(self) -> bool:
         known, jobs = await self._lanes.renew_job(self.id, LEASE_MS)
-        processes = await self._lanes.process_count()
+        processes = await self._count_processes()
         share = -(-CHUNKS_A_PROCESS * processes // max(1, jobs))
         self.window = min(MOST, max(FEWEST, share))
         return known
+
+    async def _count_processes(self) -> int:
+        count = await self._lanes.process_count()
+        was_unserved = self._unserved_since is not None
+        if count:
+            self._unserved_since = None
+        elif not was_unserved:
+            self._unserved_since = time.monotonic()
+        if was_unserved and self._on_unserved is not None:
+            self._on_unserved(None if count else self._unserved_s())
+        return count
+
+    def _unserved_s(self) -> float:
+        since = self._unserved_since
+        return 0.0 if since is None else time.monotonic() - since
 
 
 class PieceSize:

@@ -204,6 +204,27 @@ def test_progress_on_a_terminal_tells_what_the_run_says() -> None:
     assert "v3" in shown
 
 
+def test_a_file_that_waits_for_workers_says_so_on_a_terminal() -> None:
+    import io
+
+    from rich.console import Console
+    from scoreline_client.files.progress import BulkProgress
+    from scoreline_client.cli_progress import shown_progress
+
+    now = BulkProgress(
+        rows=5000, rejected=3, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=2500.0,
+        seconds_left=61.0, version=3, source="data/in.csv",
+        waiting="no worker for 12 s; waiting until 60 s",
+    )  # fmt: skip
+    text = io.StringIO()
+    console = Console(file=text, force_terminal=True, width=100)
+    with shown_progress(console, as_json=False, quiet=False) as show:
+        assert show is not None
+        show(now)
+    assert "25.0 %  no worker for 12 s; waiting until 60 s" in text.getvalue()
+    assert now.as_json()["waiting"] == "no worker for 12 s; waiting until 60 s"
+
+
 def test_a_summary_has_a_line_for_each_code_and_note() -> None:
     from scoreline_client.files.progress import ScoreSummary
 

@@ -174,11 +174,40 @@ def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
 def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bulk_lane, "PATIENCE_S", 0.01)
-    transport = StubTransport(
-        lambda request: answer(request) if request.operation is Operation.DESCRIBE else None
-    )
+    for name in ("PATIENCE_S", "RENEW_EVERY_S", "UNSERVED_PATIENCE_S"):
+        monkeypatch.setattr(bulk_lane, name, 0.01)
+    transport = StubTransport(_describe_only)
     transport.processes = 0
     with pytest.raises(NoAnswer, match="no worker is alive"):
         _run(source, target, transport)
     assert _is_alone(source)
+
+
+def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("PATIENCE_S", "RENEW_EVERY_S"):
+        monkeypatch.setattr(bulk_lane, name, 0.01)
+    transport = StubTransport(_describe_only)
+    seen: list[BulkProgress] = []
+    looks = 0
+
+    async def process_count() -> int:
+        """None for some looks; then there are two, and all that waits is answered."""
+        nonlocal looks
+        looks += 1
+        if looks < 20:
+            return 0
+        for request, future in transport.asked:
+            if not future.done():
+                future.set_result(answer(request))
+        return 2
+
+    monkeypatch.setattr(transport, "process_count", process_count)
+    assert run(source, target, transport=transport, progress=seen.append).rows == 3
+    assert seen[0].waiting == "no worker for 0 s; waiting until 60 s"
+    assert (seen[-1].waiting, seen[-1].rows) == (None, 3)
+
+
+def _describe_only(request: Request) -> Answer | None:
+    return answer(request) if request.operation is Operation.DESCRIBE else None
