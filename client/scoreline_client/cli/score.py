@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -25,10 +26,15 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
 )
-from scoreline_client.files.many import is_done, is_many, outputs_for
+from scoreline_client.files.checkpoint import Finished, FinishedFiles
+from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
 from scoreline_client.files.progress import ScoreSummary
 from scoreline_client.files.sink import Target
+from scoreline_client.files.source import facts_of, is_url
 from scoreline_client.options import BulkOptions, Flag, MaxErrors, Policy, type_hints
+from scoreline_client.protocol.json_records import check_model
+from scoreline_client.protocol.messages import ModelRef
+from scoreline_client.transport.asking import describe
 
 SOME_REJECTED, REFUSED = 1, 2
 BY_SIGNAL = 128
@@ -175,12 +181,17 @@ class _Run:
         self._show = show
         self._quiet = quiet
         self._as_json = as_json
+        self._named_version: int | None = None
+        self._finished: dict[str, Finished] = {}
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
         """Score one file or many; the exit code."""
         async with AsyncClient() as client:
             if not is_many(sources, target):
-                return await self._one(client, sources[0], target)
+                summary = await self._one(client, sources[0], target)
+                return SOME_REJECTED if summary.rejected else 0
+            if self._options.resume and not is_url(target):
+                self._finished = FinishedFiles(Path(target)).read()
             worst = 0
             for source, output in outputs_for(sources, target):
                 worst = max(worst, await self._one_of_many(client, source, output))
@@ -188,21 +199,40 @@ class _Run:
 
     async def _one_of_many(self, client: AsyncClient, source: str, target: str) -> int:
         """A file that is refused costs no other file anything."""
-        if self._options.resume and is_done(source, Target(target, client.settings.state)):
-            self._say(f"{target} is there already and younger than {source}")
-            return 0
+        output = Target(target, client.settings.state)
+        facts = await asyncio.to_thread(facts_of, source)
+        if self._options.resume:
+            ref = ModelRef.parse(check_model(self._model))
+            done = await asyncio.to_thread(
+                finished, self._finished, output, facts, ref, self._options
+            )
+            if done is not None and done.version == await self._version(client, ref):
+                share = f"{done.rejected:,} of {done.rows:,} rows rejected"
+                self._say(f"{target} is done: scored by {done.model}@{done.version}, {share}")
+                return SOME_REJECTED if done.rejected else 0
         try:
-            return await self._one(client, source, target)
+            summary = await self._one(client, source, target)
         except FileRefused as error:
             click.echo(f"Error: {error}", err=True)
             return REFUSED
+        await asyncio.to_thread(note_finished, output, facts, self._options, summary)
+        return SOME_REJECTED if summary.rejected else 0
 
-    async def _one(self, client: AsyncClient, source: str, target: str) -> int:
+    async def _version(self, client: AsyncClient, ref: ModelRef) -> int:
+        """The version that the model's name stands for; asked once for all files."""
+        if self._named_version is None:
+            version = ref.version
+            if version is None:
+                version = (await describe(client.transport, self._model)).version
+            self._named_version = version
+        return self._named_version
+
+    async def _one(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
         summary = await client.score_file(
             self._model, source, target, options=self._options, progress=self._show
         )
         self._tell(summary, to_stderr=target == "-")
-        return SOME_REJECTED if summary.rejected else 0
+        return summary
 
     def _tell(self, summary: ScoreSummary, *, to_stderr: bool) -> None:
         if self._as_json:

@@ -9,7 +9,9 @@ there. Lines are only appended; one that was cut short by a kill is as if it had
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -87,6 +89,62 @@ class Run:
         if self.header != other.header:
             return "the output's columns would not be the same as then"
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A file that was scored to its end into a directory."""
+
+    target: str
+    """The output's name in the directory."""
+    output: dict[str, int]
+    """What the output looks like: its size, and when it was written."""
+    input: dict[str, Any]
+    options: dict[str, Any]
+    model: str
+    version: int
+    rows: int
+    rejected: int
+    format: int = FORMAT
+
+    def is_of(self, facts: dict[str, Any] | None, options: dict[str, Any]) -> bool:
+        """Whether it was made of this input, under these options."""
+        mine = (self.format, self.input, self.options)
+        return facts is not None and mine == (FORMAT, facts, options)
+
+
+class FinishedFiles:
+    """`.scoreline.journal` in a directory: a line for each file that was scored into it to its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ".scoreline.journal"
+
+    def read(self) -> dict[str, Finished]:
+        """The last line of each output; lines that are damaged are as if they were not there."""
+        found: dict[str, Finished] = {}
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except OSError:
+            return found
+        for line in lines:
+            with suppress(ValueError, TypeError):
+                one = Finished(**orjson.loads(line))
+                found[one.target] = one
+        return found
+
+    def add(self, one: Finished) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            is_whole = file.read(1) in (b"", b"\n")
+            line = orjson.dumps(asdict(one), option=orjson.OPT_SORT_KEYS) + b"\n"
+            _write_all(file, line if is_whole else b"\n" + line)
 
 
 class Journal:

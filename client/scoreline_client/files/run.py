@@ -86,8 +86,9 @@ async def _journal(target: Target, options: BulkOptions) -> AsyncIterator[Journa
         yield journal
     finally:
         # Whoever fails before there is something to resume leaves nothing behind.
-        if not was_there and not target.part.exists():
-            journal.path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if not was_there and not target.part.exists():
+                journal.path.unlink(missing_ok=True)
         journal.close()
 
 
@@ -165,7 +166,8 @@ class _FileRun:
     def _found(self) -> tuple[Run | None, list[Mark]]:
         if self._journal is None or not self._options.resume or not self._target.is_unfinished():
             return None, []
-        return self._journal.read()
+        with writing(self._target.name):
+            return self._journal.read()
 
     def _check_same_model(self, model: str, run: Run | None) -> None:
         if run is None:
@@ -361,7 +363,9 @@ class _FileRun:
         """What was scored is kept; where nothing was, nothing is left behind."""
         with suppress(OSError):
             self._writers.output.close()
-        if self._journal is not None and self._tally.rows == 0:
-            self._target.discard()
-            self._journal.remove()
-            self._target.tidy()
+        # What ended the run is to be told, and not that of this something could not be removed.
+        with suppress(OSError):
+            if self._journal is not None and self._tally.rows == 0:
+                self._target.discard()
+                self._journal.remove()
+                self._target.tidy()

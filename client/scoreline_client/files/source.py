@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from scoreline_client.codes import Code
-from scoreline_client.errors import FileRefused, MissingDependency
+from scoreline_client.errors import FileRefused, MissingDependency, ScorelineError
 from scoreline_client.files.compression import Decompressed, check_readable, compression_of
 
 STANDARD = "-"
@@ -97,9 +97,12 @@ class Source:
             parts = [self._back[:size]]
             self._back = self._back[size:]
             size -= len(parts[0])
-        while size > 0 and (part := self._plain.read(size)):
-            parts.append(part)
-            size -= len(part)
+        try:
+            while size > 0 and (part := self._plain.read(size)):
+                parts.append(part)
+                size -= len(part)
+        except OSError as error:
+            raise unreadable(self.name, error) from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def blocks(
@@ -300,8 +303,28 @@ def open_source(name: str) -> Source:
             raw.close()
             raise
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise FileRefused(Code.FILE, name, f"it cannot be read: {reason}") from error
+        raise unreadable(name, error) from error
+
+
+def unreadable(name: str, error: OSError) -> FileRefused:
+    """The error of an input that the operating system, or a store, does not give."""
+    reason = error.strerror or str(error)
+    return FileRefused(Code.FILE, name, f"it cannot be read: {reason}")
+
+
+def facts_of(name: str) -> dict[str, Any] | None:
+    """What tells an input from any other; None if nothing does, or it cannot be read."""
+    try:
+        # Not standard input nor a named pipe: what is read of those is gone.
+        if not is_url(name) and not Path(name).is_file():
+            return None
+        raw = _open(name)
+    except (OSError, ScorelineError):
+        return None
+    try:
+        return raw.facts
+    finally:
+        raw.close()
 
 
 def _open(name: str) -> Raw:

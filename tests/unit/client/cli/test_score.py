@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +17,8 @@ from scoreline_client.cli.main import main
 from scoreline_client.cli.progress import clock, sentence
 from scoreline_client.testing import FakeScoreline
 from tests.support.bulk import names_in
+
+RECORD = ".scoreline.journal"
 
 
 @pytest.fixture(scope="module")
@@ -113,16 +117,135 @@ def test_several_files_go_into_a_directory_and_a_bad_one_costs_no_other(
     out = source.parent / "out"
     done = run("threshold", source.parent / "*.csv", out)
     assert done.exit_code == 2
-    assert names_in(out) == ["in.csv", "in.csv.errors.csv"]
+    assert names_in(out) == [RECORD, "in.csv", "in.csv.errors.csv"]
     assert "bad.csv: column missing: 'a'" in done.stderr
 
 
-def test_files_that_are_done_are_not_scored_again(run: Callable[..., Result], source: Path) -> None:
+def test_files_that_are_done_are_not_scored_again_and_count_as_they_did(
+    run: Callable[..., Result], source: Path
+) -> None:
+    out = source.parent / "out"
+    good = source.with_name("good.csv")
+    good.write_text("id,a\n1,9\n")
+    run("threshold", source, good, f"{out}/")
+    before = (out / "in.csv").stat()
+    done = run("threshold", source, good, f"{out}/", "--resume")
+    assert done.exit_code == 1, "a row of in.csv was rejected"
+    assert "in.csv is done: scored by threshold@4, 1 of 3 rows rejected" in done.stdout
+    assert (out / "in.csv").stat().st_mtime_ns == before.st_mtime_ns
+    assert run("threshold@4", good, f"{out}/", "--resume").exit_code == 0
+
+
+def _scored_again(run: Callable[..., Result], source: Path, *arguments: str) -> bool:
+    """Whether a run that goes on with a directory of done files scores this one."""
+    out = source.parent / "out"
+    done = run("threshold", source, f"{out}/", "--resume", *arguments)
+    assert done.exit_code == 1
+    assert ("3 rows, 2 scored" in done.stdout) != ("is done" in done.stdout)
+    return "is done" not in done.stdout
+
+
+def test_a_done_file_is_scored_again_with_other_options(
+    run: Callable[..., Result], source: Path
+) -> None:
+    run("threshold", source, f"{source.parent / 'out'}/")
+    assert _scored_again(run, source, "--keep", "id")
+    assert not _scored_again(run, source, "--keep", "id")
+    assert not _scored_again(run, source, "--keep", "id", "--max-errors", "5")
+
+
+def test_a_done_file_is_scored_again_when_its_input_is_another_one(
+    run: Callable[..., Result], source: Path
+) -> None:
+    run("threshold", source, f"{source.parent / 'out'}/")
+    times = source.stat()
+    source.write_text("id,a\n1,9\n2,x\n3,2\n")
+    os.utime(source, (times.st_atime - 60, times.st_mtime - 60))
+    assert _scored_again(run, source)
+
+
+@pytest.mark.parametrize("change", ["touched", "other bytes", "gone", "record gone", "record torn"])
+def test_a_done_file_is_scored_again_when_the_output_is_not_known_to_be_its_own(
+    run: Callable[..., Result], source: Path, change: str
+) -> None:
     out = source.parent / "out"
     run("threshold", source, f"{out}/")
-    done = run("threshold", source, f"{out}/", "--resume")
-    assert done.exit_code == 0
-    assert "is there already and younger" in done.stdout
+    record = out / RECORD
+    if change == "touched":
+        os.utime(out / "in.csv")
+    elif change == "other bytes":
+        (out / "in.csv").write_text("something else")
+    elif change == "gone":
+        (out / "in.csv").unlink()
+    elif change == "record gone":
+        record.unlink()
+    else:
+        record.write_bytes(record.read_bytes()[:-20])
+    assert _scored_again(run, source)
+    assert not _scored_again(run, source)
+
+
+def test_a_done_file_is_scored_again_by_another_version(
+    run: Callable[..., Result], source: Path, scoreline: FakeScoreline
+) -> None:
+    from tests.support.bulk import LOADED
+
+    run("threshold", source, f"{source.parent / 'out'}/")
+    scoreline._worker._models.add(dataclasses.replace(LOADED, version=5))
+    try:
+        assert _scored_again(run, source)
+    finally:
+        scoreline._worker._models.add(LOADED)
+
+
+def test_a_done_file_of_another_model_does_not_stand_in_for_an_unknown_one(
+    run: Callable[..., Result], source: Path
+) -> None:
+    out = source.parent / "out"
+    run("threshold", source, f"{out}/")
+    assert run("whatever@9", source, f"{out}/", "--resume").exit_code == 2
+
+
+def test_a_done_file_with_more_errors_than_are_wanted_now_is_refused(
+    run: Callable[..., Result], source: Path
+) -> None:
+    out = source.parent / "out"
+    run("threshold", source, f"{out}/")
+    assert run("threshold", source, f"{out}/", "--resume", "--max-errors", "0").exit_code == 2
+
+
+def test_an_input_that_is_gone_costs_no_other_file(
+    run: Callable[..., Result], source: Path
+) -> None:
+    out = source.parent / "out"
+    gone = source.with_name("gone.csv")
+    gone.write_text("id,a\n1,9\n")
+    run("threshold", gone, f"{out}/")
+    gone.unlink()
+    done = run("threshold", gone, source, f"{out}/", "--resume")
+    assert done.exit_code == 2
+    assert "gone.csv: it cannot be read" in done.stderr
+    assert (out / "in.csv").exists()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_directory_that_cannot_be_made_is_refused(
+    run: Callable[..., Result], source: Path, place: str
+) -> None:
+    (source.parent / "file").write_text("")
+    done = run("threshold", source, f"{source.parent / place}/")
+    assert done.exit_code == 2
+    assert "cannot be written" in done.stderr
+
+
+def test_nothing_but_outputs_and_one_hidden_record_is_in_a_directory(
+    run: Callable[..., Result], source: Path
+) -> None:
+    out = source.parent / "out"
+    run("threshold", source, f"{out}/")
+    assert names_in(out) == [RECORD, "in.csv", "in.csv.errors.csv"]
+    run("threshold", source, source.with_name("single.csv"))
+    assert RECORD not in names_in(source.parent)
 
 
 @pytest.mark.parametrize(("number", "code"), [(2, 130), (15, 143)])
@@ -133,8 +256,6 @@ def test_a_signal_ends_a_run_in_order_and_says_how_to_go_on(
     number: int,
     code: int,
 ) -> None:
-    import os
-
     monkeypatch.setattr(
         cli_score, "shown_progress", lambda *_, **__: _Once(lambda _: os.kill(os.getpid(), number))
     )
@@ -208,8 +329,9 @@ def test_a_file_that_waits_for_workers_says_so_on_a_terminal() -> None:
     import io
 
     from rich.console import Console
+
+    from scoreline_client.cli.progress import shown_progress
     from scoreline_client.files.progress import BulkProgress
-    from scoreline_client.cli_progress import shown_progress
 
     now = BulkProgress(
         rows=5000, rejected=3, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=2500.0,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
+import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +17,12 @@ import pytest
 from backports import zstd
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.many import is_done, is_many, outputs_for
+from scoreline_client.files.checkpoint import Finished, FinishedFiles
+from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
 from scoreline_client.files.sink import Target
-from scoreline_client.files.source import open_source
+from scoreline_client.files.source import Raw, Source, facts_of, open_source
+from scoreline_client.options import BulkOptions
+from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.transport import lane
 from tests.support.bulk import names_in, run
 
@@ -219,14 +225,44 @@ def test_several_inputs_go_into_a_directory(
     assert is_many(sources, target) is many
 
 
-def test_an_output_that_is_younger_than_its_input_is_done(source: Path) -> None:
+def test_an_output_whose_run_was_begun_anew_is_not_finished(source: Path) -> None:
     target = Target(str(source.with_name("out.csv")), "")
-    assert not is_done(str(source), target)
-    run(source, target.name)
-    assert is_done(str(source), target)
+    facts, options, model = facts_of(str(source)), BulkOptions(), ModelRef.parse("threshold")
+    note_finished(target, facts, options, run(source, target.name))
+    known = FinishedFiles(source.parent).read()
+    assert finished(known, target, facts, model, options)
     target.part.touch()
     target.journal.touch()
-    assert not is_done(str(source), target)
+    assert finished(known, target, facts, model, options) is None
+
+
+def test_records_of_several_runs_at_once_are_all_kept(tmp_path: Path) -> None:
+    def add(number: int) -> None:
+        one = Finished(f"{number}.csv", {}, {}, {}, "m", 1, 1, 0)
+        FinishedFiles(tmp_path).add(one)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(200)))
+    assert len(FinishedFiles(tmp_path).read()) == 200
+
+
+def test_an_input_that_fails_half_way_is_refused() -> None:
+    class Failing(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            if self.tell():
+                raise OSError(errno.EIO, "Input/output error")
+            return super().read(size)
+
+    source = Source("in.csv", Raw(Failing(b"id,a\n1,9\n2,1\n"), 15, {}))
+    with pytest.raises(FileRefused, match=r"in\.csv: it cannot be read: Input/output error"):
+        source.read(100)
+
+
+def test_what_cannot_be_read_twice_has_no_facts(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert facts_of(str(tmp_path / "pipe")) is None
+    assert facts_of("-") is None
+    assert facts_of(str(tmp_path / "none.csv")) is None
 
 
 def test_blocks_end_at_the_same_places_wherever_reading_begins(tmp_path: Path) -> None:
