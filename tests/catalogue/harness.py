@@ -19,14 +19,11 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.files.progress import ScoreSummary
 from scoreline_client.files.run import score_file
 from scoreline_client.options import BulkOptions
-from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, ModelRef, Request
+from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.streams import Entry
-from scoreline_tasks.scoring.batch import Batcher, Limits
 from tests.support.bulk import StubTransport
+from tests.support.scoring import answer_to
 
 TRAINING = pd.DataFrame(
     {
@@ -64,21 +61,10 @@ class Doctor:
         return np.tile([0.25, 0.75], (len(frame), 1))
 
 
-@dataclass(frozen=True)
-class _OneModel:
-    pipeline: object
-    batchable: bool = True
-
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
-        return LoadedVersion.of(self.pipeline, "visits", 1, Schema.infer(TRAINING))
-
-
 def ask(request: Request, pipeline: object) -> Answer:
     """What a worker answers to a request."""
-    pairs = [one if isinstance(one, bytes) else str(one).encode() for one in request.encode()]
-    entry = Entry(Lane.BULK, b"1-0", dict(zip(pairs[::2], pairs[1::2], strict=True)))
-    batcher = Batcher(cast("Models", _OneModel(pipeline)), Limits(1 << 24, 1000))
-    return Answer.decode(batcher.answer([entry], 1)[0].answer)
+    loaded = LoadedVersion.of(pipeline, "visits", 1, Schema.infer(TRAINING))
+    return answer_to(request, loaded, max_records=1000)
 
 
 @dataclass(frozen=True)

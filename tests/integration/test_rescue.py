@@ -20,8 +20,8 @@ from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.recovery import ATTEMPTS, Rescue
-from scoreline_tasks.queue.streams import Finished, RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Finished, Limits
 
 KEYS = Keys("default")
 LEASE_S = 0.05

@@ -30,8 +30,8 @@ from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain
 from scoreline_tasks.queue.hints import Hints
 from scoreline_tasks.queue.lease import Lease
-from scoreline_tasks.queue.streams import Entry, Finished, RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
 from tests.support.bulk import LOADED
 
 pytestmark = pytest.mark.integration

@@ -18,12 +18,10 @@ from scoreline_client.files.progress import BulkProgress, ScoreSummary
 from scoreline_client.files.run import score_file
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, ModelRef, Request
+from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.streams import Entry
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from tests.support.scoring import answer_to
 
 
 class Threshold:
@@ -41,20 +39,9 @@ class Threshold:
 LOADED = LoadedVersion.of(Threshold(), "threshold", 4, Schema.infer(pd.DataFrame({"a": [1.5]})))
 
 
-class _OneModel:
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
-        return LOADED
-
-
-_BATCHER = Batcher(cast("Models", _OneModel()), Limits(1 << 24, 100_000))
-
-
 def answer(request: Request) -> Answer:
     """What a worker answers."""
-    pairs = [one if isinstance(one, bytes) else str(one).encode() for one in request.encode()]
-    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
-    (finished,) = _BATCHER.answer([Entry(Lane.BULK, b"1000-0", fields)], 1000)
-    return Answer.decode(finished.answer)
+    return answer_to(request, LOADED)
 
 
 class StubTransport:

@@ -5,33 +5,13 @@ Pure. For a request that kills whoever scores it: all but the record that does i
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.protocol.messages import Answer, Status
-from scoreline_tasks.queue.streams import Entry
-
-_DECODER = json.JSONDecoder()
-_GAP = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
-
-
-def records_of(body: bytes) -> list[bytes]:
-    """The elements of a JSON array as they were written; none if it cannot be told where they end."""
-    found: list[bytes] = []
-    try:
-        text = body.decode()
-        at = _after(text, text.index("[") + 1)
-        while text[at] != "]":
-            _, end = _DECODER.raw_decode(text, at)
-            found.append(text[at:end].encode())
-            at = _after(text, end)
-    except (ValueError, IndexError, RecursionError):
-        return []
-    return found
+from scoreline_tasks.scoring.batch import Entry
 
 
 def with_records(entry: Entry, records: Sequence[bytes]) -> Entry:
@@ -71,8 +51,3 @@ def joined(answers: Sequence[Answer]) -> Answer:
         errors=errors,
         warnings=warnings,
     )
-
-
-def _after(text: str, at: int) -> int:
-    found = _GAP.match(text, at)
-    return at if found is None else found.end()

@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_tasks.queue.hints import Hints
 from scoreline_tasks.queue.lease import Lease
-from scoreline_tasks.queue.streams import Entry, Finished, RequestQueue
-from scoreline_tasks.scoring.batch import Batcher
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
 
 HELP, RESCUE = "help", "rescue"
 HINT_MS = 1000
@@ -104,11 +104,11 @@ class Drain:
             if is_deserted:
                 self._queue.drop(batch[0])
                 continue
-            scored_before = self._batcher.tally.records
+            scored_before = self._batcher.totals.records
             with self._lease.hold(entries):
                 finished = self._batcher.answer(batch, self._now_ms())
             if batch is online:
-                self._learn(len(batch), self._batcher.tally.records - scored_before)
+                self._learn(len(batch), self._batcher.totals.records - scored_before)
         return finished
 
     def _learn(self, entries: int, records: int) -> None:

@@ -8,7 +8,8 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from scoreline_tasks.queue.streams import Entry, RequestQueue
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Entry
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, WireError, decode_id, decode_reply_to
 from scoreline_tasks.queue.bisect import crashed, joined, with_records
 from scoreline_tasks.queue.lease import Lease
-from scoreline_tasks.queue.streams import Entry, Finished, RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, refuse
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse
 from scoreline_tasks.scoring.predict import RequestProblem
 from scoreline_tasks.system.fork_runner import Died, run_apart
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from hashlib import sha1
 from importlib import resources
 from typing import Any, TypeVar
@@ -18,8 +17,9 @@ from redis import Redis
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
-from scoreline_client.protocol.messages import INLINE_ANSWER_BYTES, StoredNote
+from scoreline_client.protocol.messages import StoredNote
 from scoreline_tasks.queue.pipeline import Command, Line
+from scoreline_tasks.scoring.batch import Entry, Finished
 
 logger = logging.getLogger(__name__)
 
@@ -33,40 +33,6 @@ CHUNK_RESULT_MS = 60_000
 """A client that is alive reads the answer to a chunk at once; one that is not never does."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
 """Processes come and go; the names of those that are gone for so long are removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry of a lane, as read: not decoded, not trusted."""
-
-    lane: Lane
-    id: bytes
-    fields: dict[bytes, bytes]
-
-    @property
-    def job(self) -> bytes:
-        """The bulk job whose chunk this is; empty if it is none."""
-        return self.fields.get(b"job", b"")
-
-    @property
-    def queued_at_ms(self) -> int:
-        """When it was queued, in Unix milliseconds by the server's clock."""
-        return int(self.id.partition(b"-")[0])
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The answer to one entry."""
-
-    entry: Entry
-    request_id: str
-    reply_to: str
-    answer: bytes
-
-    @property
-    def is_large(self) -> bool:
-        """Whether the answer is stored for itself, and its caller gets a note of it."""
-        return len(self.answer) > INLINE_ANSWER_BYTES
 
 
 class RequestQueue:

@@ -6,46 +6,50 @@ from typing import Any
 
 import pyarrow as pa
 
-from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.validation import Checked, frame_of_columns, missing_column
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
+from scoreline_artifacts.validation import Checked, Problem, frame_of_columns, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.arrow_tables import read_stream, write_stream
-from scoreline_tasks.scoring.outputs import (
-    all_problems,
-    output_table,
-    particulars,
-    rules_of,
-    warned,
-)
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem, count_codes, score_frame
+from scoreline_tasks.scoring.outputs import rules_of, table_result
+from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 from scoreline_tasks.scoring.text_values import coerced
 
 
-def score_arrow(
-    body: bytes, loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
-) -> CodecResult:
-    """Score an IPC stream; the answer is one too, with a row for each row, in order.
+class ArrowBody:
+    """The rows of an IPC stream."""
 
-    Raises:
-        RequestProblem: E_ARROW_INVALID, E_EMPTY_REQUEST, E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
-    """
-    table = read_table(body)
-    checked = check_table(table, loaded, options)
-    scored = score_frame(loaded, checked.frame)
-    problems = all_problems(checked, scored)
-    answer = output_table(table.num_rows, checked, scored, problems, loaded, options)
+    def __init__(
+        self, body: bytes, loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
+    ) -> None:
+        """Decode a body and hold its rows to the version's schema.
 
-    def position(row: int) -> dict[str, int]:
-        return {"row": options.first_row + row}
+        Raises:
+            RequestProblem: E_ARROW_INVALID, E_EMPTY_REQUEST, E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
+        """
+        self._loaded = loaded
+        self._options = options
+        table = read_table(body)
+        self._count: int = table.num_rows
+        self.checked = check_table(table, loaded, options)
 
-    return CodecResult(
-        records=table.num_rows,
-        rejected=count_codes(problems.values()),
-        body=write_stream(answer),
-        problems=particulars(problems, options.problems, position),
-        warned=warned(checked, loaded, position),
-    )
+    def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
+        """The one result: an IPC stream with a row for each row, in order.
+
+        Raises:
+            RequestProblem: E_WIRE; the version does not have an output that the options name.
+        """
+        result = table_result(
+            self.checked,
+            scores,
+            errors,
+            self._loaded,
+            self._options,
+            count=self._count,
+            position=lambda row: {"row": self._options.first_row + row},
+            write=write_stream,
+        )
+        return [result]
 
 
 def read_table(body: bytes) -> Any:

@@ -1,20 +1,23 @@
 """Turns the entries of one read into batches by version, and batches into answers.
 
 Every entry gets an answer here, whatever is wrong with it, and none costs another one its answer.
+`Batcher.answer` has all that can become of a request, in order.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import (
+    INLINE_ANSWER_BYTES,
     Answer,
     Codec,
     ModelRef,
@@ -25,13 +28,10 @@ from scoreline_client.protocol.messages import (
     decode_id,
     decode_reply_to,
 )
-from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.bisect import records_of
-from scoreline_tasks.queue.streams import Entry, Finished
-from scoreline_tasks.scoring.arrow_codec import score_arrow
-from scoreline_tasks.scoring.csv_codec.codec import score_csv_chunk
-from scoreline_tasks.scoring.json_codec import JsonResult, join_results, read_records, score_batch
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.arrow_codec import ArrowBody
+from scoreline_tasks.scoring.csv_codec.codec import CsvBody
+from scoreline_tasks.scoring.json_codec import JsonBody, raw_records, read_records
+from scoreline_tasks.scoring.predict import Body, CodecResult, RequestProblem, score_frame
 from scoreline_tasks.scoring.profile import check_arrow, check_csv_chunk, check_json
 
 logger = logging.getLogger(__name__)
@@ -41,38 +41,85 @@ NO_ID = "0" * 32
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a lane, as read: not decoded, not trusted."""
+
+    lane: Lane
+    id: bytes
+    fields: dict[bytes, bytes]
+
+    @property
+    def job(self) -> bytes:
+        """The bulk job whose chunk this is; empty if it is none."""
+        return self.fields.get(b"job", b"")
+
+    @property
+    def queued_at_ms(self) -> int:
+        """When it was queued, in Unix milliseconds by the server's clock."""
+        return int(self.id.partition(b"-")[0])
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The answer to one entry."""
+
+    entry: Entry
+    request_id: str
+    reply_to: str
+    answer: bytes
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the answer is stored for itself, and its caller gets a note of it."""
+        return len(self.answer) > INLINE_ANSWER_BYTES
+
+
+class Registry(Protocol):
+    """The versions of a process."""
+
+    def resolve(self, ref: ModelRef) -> LoadedVersion:
+        """The version that a reference names now.
+
+        Raises:
+            RequestProblem: E_UNKNOWN_MODEL or E_NOT_LOADED.
+        """
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """What one request may ask for."""
+    """How large one request may be."""
 
     max_request_bytes: int
     max_request_records: int
 
 
 @dataclass(slots=True)
-class Tally:
-    """What a process has done since it started."""
+class Totals:
+    """How much a process has scored since it started."""
 
     requests: int = 0
     records: int = 0
     batches: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Open:
-    """A decoded request that waits for its answer."""
+@dataclass(slots=True)
+class Accepted:
+    """A request that is in time and well-formed, with the version that answers it."""
 
     entry: Entry
     request: Request
-    records: list[Any]
+    loaded: LoadedVersion
     options: RequestOptions
+    records: list[Any]
+    """Codec json: the records of the body."""
 
 
 class Batcher:
     """Answers entries with the models of this process."""
 
-    def __init__(self, models: Models, limits: Limits) -> None:
-        self.tally = Tally()
-        self._models = models
+    def __init__(self, registry: Registry, limits: Limits) -> None:
+        self.totals = Totals()
+        self._registry = registry
         self._limits = limits
 
     def answer(self, entries: Sequence[Entry], now_ms: int) -> list[Finished]:
@@ -81,146 +128,124 @@ class Batcher:
         `now_ms` is the time by the server's clock, against which requests expire.
         """
         finished: list[Finished] = []
-        batches: dict[tuple[int, bytes], tuple[LoadedVersion, list[_Open]]] = {}
         versions: dict[str, LoadedVersion] = {}
+        batches: dict[Hashable, list[Accepted]] = {}
+        limit = self._limits.max_request_bytes
         for entry in entries:
             try:
-                request = self._accept(entry, now_ms)
+                request = Request.decode(entry.fields)
+                waited_ms = now_ms - entry.queued_at_ms
+                if waited_ms >= request.expires_ms:
+                    message = (
+                        f"waited {waited_ms} ms in the queue, expired after {request.expires_ms} ms"
+                    )
+                    finished.append(refuse(entry, RequestProblem(Code.EXPIRED, message)))
+                    continue
+                if len(request.body) > limit:
+                    message = f"the body has {len(request.body)} bytes; SCORELINE_MAX_REQUEST_BYTES is {limit}"
+                    finished.append(refuse(entry, RequestProblem(Code.TOO_LARGE, message)))
+                    continue
                 loaded = versions.get(request.model)
-                if loaded is None:
-                    loaded = self._models.resolve(ModelRef.parse(request.model))
+                if loaded is None:  # raises where there is no such model, or it cannot be loaded
+                    loaded = self._registry.resolve(ModelRef.parse(request.model))
                     versions[request.model] = loaded
-                if request.operation is Operation.SCORE and request.codec is Codec.JSON:
-                    records = read_records(request.body, self._limits.max_request_records)
-                    one = _Open(entry, request, records, _options(request))
-                    # Those who ask for the same share a call; most ask for nothing special.
-                    key = (id(loaded), request.options)
-                    batches.setdefault(key, (loaded, []))[1].append(one)
-                else:
-                    finished.append(self._answer_alone(entry, request, loaded, now_ms))
+                if request.operation is Operation.DESCRIBE:
+                    finished.append(_finished(entry, request, _description(request, loaded)))
+                    continue
+                accepted = self._accept(entry, request, loaded)
+            # One of the above, or its fields, options or body do not follow the wire format.
             except (WireError, RequestProblem) as problem:
                 finished.append(refuse(entry, problem))
             # The boundary of one request: whatever else happens is its own answer, and logged.
             except Exception as error:
                 logger.exception("request_failed entry=%s: its caller gets E_INTERNAL", entry.id)
                 finished.append(refuse(entry, _internal(error)))
-        for loaded, batch in batches.values():
-            finished += self._answer_batch(loaded, batch, now_ms)
-        self.tally.requests += len(finished)
+            else:
+                # Requests that ask for the same share a call, unless answers depend on the other rows.
+                shares = loaded.batchable and _is_json_score(request)
+                key: Hashable = (id(loaded), request.options) if shares else (entry.lane, entry.id)
+                batches.setdefault(key, []).append(accepted)
+        for batch in batches.values():
+            first, started = batch[0], time.perf_counter()
+            try:
+                if first.request.operation is Operation.CHECK:
+                    results: Sequence[CodecResult] = [_check(first)]
+                else:
+                    # A bad record costs only itself: `checked` has its problem, and a frame without it.
+                    body = _open_body(batch)
+                    alone = first.request.apart and not first.loaded.batchable
+                    # If the pipeline raises, only the rows that make it raise get an error.
+                    scored = score_frame(first.loaded, body.checked.frame, each_row_alone=alone)
+                    results = body.results(*scored)
+            except (WireError, RequestProblem) as problem:
+                finished += [refuse(one.entry, problem) for one in batch]
+            # The boundary of one batch: its callers get an answer, and the others are not touched.
+            except Exception as error:
+                logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
+                finished += [refuse(one.entry, _internal(error)) for one in batch]
+            else:
+                finished += self._answers(batch, results, now_ms, started)
+        self.totals.requests += len(finished)
         return finished
 
     def records_of(self, entry: Entry) -> list[bytes]:
         """The records of an entry that may be scored without the others; none if they belong together.
 
-        They do where they cannot be told apart, and where a version's answers depend on company.
+        They do where they cannot be told apart, and where a version's answers depend on the other rows.
         """
         try:
             request = Request.decode(entry.fields)
-            loaded = self._models.resolve(ModelRef.parse(request.model))
+            loaded = self._registry.resolve(ModelRef.parse(request.model))
         except (WireError, RequestProblem):
             return []
-        is_json = request.operation is Operation.SCORE and request.codec is Codec.JSON
-        if not is_json or not (request.apart or loaded.batchable):
+        if not _is_json_score(request) or not (request.apart or loaded.batchable):
             return []
-        return records_of(request.body)
+        return raw_records(request.body)
 
-    def _accept(self, entry: Entry, now_ms: int) -> Request:
-        request = Request.decode(entry.fields)
-        late_ms = now_ms - entry.queued_at_ms - request.expires_ms
-        if late_ms >= 0:
-            raise RequestProblem(
-                Code.EXPIRED,
-                f"the request waited {now_ms - entry.queued_at_ms} ms in the queue; it was to "
-                f"expire after {request.expires_ms} ms and was not scored",
-            )
-        if len(request.body) > self._limits.max_request_bytes:
-            raise RequestProblem(
-                Code.TOO_LARGE,
-                f"the body has {len(request.body)} bytes; this worker takes up to "
-                f"{self._limits.max_request_bytes} (SCORELINE_MAX_REQUEST_BYTES)",
-            )
-        return request
-
-    def _answer_alone(
-        self, entry: Entry, request: Request, loaded: LoadedVersion, now_ms: int
-    ) -> Finished:
-        if request.operation is Operation.DESCRIBE:
-            return _finish(entry, request, _describe(request, loaded))
-        started = time.perf_counter()
-        result = self._result(request, loaded)
-        self.tally.records += result.records
-        self.tally.batches += 1
-        answer = Answer(
-            id=request.id,
-            model=loaded.model,
-            version=loaded.version,
-            codec=request.codec,
-            records=result.records,
-            rejected=result.rejected,
-            problems=result.problems,
-            warned=result.warned,
-            report=result.report,
-            classes=loaded.classes,
-            timings=_timings(entry, now_ms, started, result.records),
-            body=result.body,
-        )
-        return _finish(entry, request, answer)
-
-    def _result(self, request: Request, loaded: LoadedVersion) -> CodecResult:
-        is_check = request.operation is Operation.CHECK
-        if request.codec is Codec.CSV:
-            return (check_csv_chunk if is_check else score_csv_chunk)(request.body, loaded)
-        options = _options(request)
+    def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> Accepted:
+        records: list[Any] = []
+        options = NO_OPTIONS
         if request.codec is Codec.JSON:
-            limit = self._limits.max_request_records
-            return check_json(request.body, limit, loaded, options)
-        return (check_arrow if is_check else score_arrow)(request.body, loaded, options)
+            records = read_records(request.body, self._limits.max_request_records)
+        # The options of a csv chunk are in the head of its body.
+        if request.options and request.codec is not Codec.CSV:
+            options = RequestOptions.decode_options(request.options)
+        return Accepted(entry, request, loaded, options, records)
 
-    def _answer_batch(
-        self, loaded: LoadedVersion, batch: list[_Open], now_ms: int
+    def _answers(
+        self,
+        batch: Sequence[Accepted],
+        results: Sequence[CodecResult],
+        now_ms: int,
+        started: float,
     ) -> list[Finished]:
-        # Requests of a version whose answers depend on batch-mates never share a call.
-        groups = [batch] if loaded.batchable else [[one] for one in batch]
-        return [done for group in groups for done in self._answer_group(loaded, group, now_ms)]
-
-    def _answer_group(
-        self, loaded: LoadedVersion, group: list[_Open], now_ms: int
-    ) -> list[Finished]:
-        started = time.perf_counter()
-        try:
-            results = _score(loaded, group)
-        # The boundary of one batch: its callers get an answer, and the others are not touched.
-        except Exception as error:
-            logger.exception("batch_failed model=%s@%s", loaded.model, loaded.version)
-            return [refuse(one.entry, _internal(error)) for one in group]
-        count = sum(len(one.records) for one in group)
-        self.tally.records += count
-        self.tally.batches += 1
-        finished: list[Finished] = []
-        for one, result in zip(group, results, strict=True):
+        count = sum(one.records for one in results)
+        self.totals.records += count
+        self.totals.batches += 1
+        scored_ms = round((time.perf_counter() - started) * 1000, 3)
+        finished = []
+        for one, result in zip(batch, results, strict=True):
+            queued_ms = max(0, now_ms - one.entry.queued_at_ms)
             answer = Answer(
                 id=one.request.id,
-                model=loaded.model,
-                version=loaded.version,
-                records=len(one.records),
-                classes=loaded.classes if result.probabilities else None,
+                model=one.loaded.model,
+                version=one.loaded.version,
+                codec=one.request.codec,
+                records=result.records,
+                classes=result.classes,
                 values=result.values,
                 probabilities=result.probabilities,
                 errors=result.errors,
+                rejected=result.rejected,
+                problems=result.problems,
                 warnings=result.warnings,
-                timings=_timings(one.entry, now_ms, started, count),
+                warned=result.warned,
+                report=result.report,
+                timings={"queued_ms": queued_ms, "scored_ms": scored_ms, "batch_records": count},
+                body=result.body,
             )
-            finished.append(_finish(one.entry, one.request, answer))
+            finished.append(_finished(one.entry, one.request, answer))
         return finished
-
-
-def _score(loaded: LoadedVersion, group: list[_Open]) -> list[JsonResult]:
-    requests, options = [one.records for one in group], group[0].options
-    if loaded.batchable or not group[0].request.apart:
-        return score_batch(loaded, requests, options)
-    # The records of one request, from different callers, of a version that must not mix them.
-    (records,) = requests
-    return [join_results([score_batch(loaded, [[one]], options)[0] for one in records])]
 
 
 def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:
@@ -238,27 +263,36 @@ def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:
     return Finished(entry, request_id, reply_to, answer.encode())
 
 
-def _options(request: Request) -> RequestOptions:
-    return RequestOptions.decode_options(request.options) if request.options else NO_OPTIONS
-
-
-def _finish(entry: Entry, request: Request, answer: Answer) -> Finished:
-    return Finished(entry, request.id, request.reply_to, answer.encode())
-
-
-def _timings(entry: Entry, now_ms: int, started: float, count: int) -> dict[str, float]:
-    return {
-        "queued_ms": max(0, now_ms - entry.queued_at_ms),
-        "scored_ms": round((time.perf_counter() - started) * 1000, 3),
-        "batch_records": count,
-    }
-
-
 def _internal(error: Exception) -> RequestProblem:
     return RequestProblem(Code.INTERNAL, f"the worker failed: {type(error).__name__}: {error}")
 
 
-def _describe(request: Request, loaded: LoadedVersion) -> Answer:
+def _finished(entry: Entry, request: Request, answer: Answer) -> Finished:
+    return Finished(entry, request.id, request.reply_to, answer.encode())
+
+
+def _is_json_score(request: Request) -> bool:
+    return request.operation is Operation.SCORE and request.codec is Codec.JSON
+
+
+def _open_body(batch: Sequence[Accepted]) -> Body:
+    first = batch[0]
+    if first.request.codec is Codec.JSON:
+        return JsonBody([one.records for one in batch], first.loaded, first.options)
+    if first.request.codec is Codec.CSV:
+        return CsvBody(first.request.body, first.loaded)
+    return ArrowBody(first.request.body, first.loaded, first.options)
+
+
+def _check(one: Accepted) -> CodecResult:
+    if one.request.codec is Codec.JSON:
+        return check_json(one.records, one.loaded, one.options)
+    if one.request.codec is Codec.CSV:
+        return check_csv_chunk(one.request.body, one.loaded)
+    return check_arrow(one.request.body, one.loaded, one.options)
+
+
+def _description(request: Request, loaded: LoadedVersion) -> Answer:
     columns = [
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
         for column in (loaded.schema.columns if loaded.schema else ())

@@ -1,42 +1,129 @@
-"""JSON records in, columns of answers out; requests of one version share one call of its pipeline."""
+"""JSON records in, columns of answers out; requests of one version share one call of its pipeline.
+
+orjson reads nearly every body. It is strict and fast, but it refuses a whole body for one number that is
+too large or one lone surrogate, rounds whole numbers beyond 64 bits, and keeps the last of two equal
+keys. Python's `json` reads all of that: it costs the one record, and nothing but a count when all is well.
+"""
 
 from __future__ import annotations
 
+import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 import orjson
 
-from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.validation import Checked, Problem, frame_of_records
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
+from scoreline_artifacts.validation import Checked, Problem, Unreadable, frame_of_records
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
-from scoreline_tasks.scoring.json_careful import needs_care, read_carefully
-from scoreline_tasks.scoring.outputs import each_warning, rules_of
-from scoreline_tasks.scoring.predict import RequestProblem, Scored, score_frame
+from scoreline_tasks.scoring.outputs import all_problems, each_warning, error_details, rules_of
+from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 from scoreline_tasks.scoring.text_values import coerced
 
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_CONSTANT = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
+_LONGEST_INTEGER = 400
+_DIGITS = bytes(ord("0") if one in b"123456789" else one for one in range(256))
+_LONG_RUN = b"0" * 20
+"""So many digits may be a whole number beyond 64 bits."""
+_DECODER = json.JSONDecoder()
+_GAP = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 
-@dataclass(frozen=True, slots=True)
-class JsonResult:
-    """One request's share of a batch. Lists run parallel to its records."""
 
-    values: list[Any]
-    probabilities: list[list[float] | None] | None
-    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
-    warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+class JsonBody:
+    """The records of requests that share a call."""
+
+    def __init__(
+        self,
+        requests: Sequence[list[Any]],
+        loaded: LoadedVersion,
+        options: RequestOptions = NO_OPTIONS,
+    ) -> None:
+        self._requests = requests
+        self._loaded = loaded
+        self.checked = check_records(list(chain.from_iterable(requests)), loaded, options)
+
+    def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
+        """One result for each request, in order; its lists run parallel to its records."""
+        checked = self.checked
+        values: list[Any] = scores.values.tolist()
+        probabilities: list[Any] | None = None
+        if scores.probabilities is not None:
+            probabilities = scores.probabilities.tolist()
+        problems = all_problems(checked, errors)
+        if checked.good is not None:
+            # The frame has the good records only: spread their answers over all of them.
+            good, count = checked.good.tolist(), sum(map(len, self._requests))
+            values = _spread(values, good, count)
+            probabilities = probabilities and _spread(probabilities, good, count)
+        warnings: dict[int, list[dict[str, Any]]] = defaultdict(list)
+        for one in each_warning(checked, self._loaded):
+            detail = {
+                "code": one.code, "message": one.message, "column": one.column, "value": one.value
+            }  # fmt: skip
+            warnings[one.index].append(detail)
+        for index in problems:
+            values[index] = None
+            if probabilities is not None:
+                probabilities[index] = None
+            warnings.pop(index, None)
+        results: list[CodecResult] = []
+        start = 0
+        for records in self._requests:
+            end = start + len(records)
+            part = None if probabilities is None else probabilities[start:end]
+            result = CodecResult(
+                records=len(records),
+                classes=self._loaded.classes if part else None,
+                values=values[start:end],
+                probabilities=part,
+            )
+            if problems or warnings:
+                indices = range(start, end)
+                result.errors = {
+                    str(index - start): error_details(problems[index])
+                    for index in indices
+                    if index in problems
+                }
+                result.warnings = {
+                    str(index - start): warnings[index] for index in indices if index in warnings
+                }
+            results.append(result)
+            start = end
+        return results
+
+
+def check_records(
+    records: list[Any], loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
+) -> Checked:
+    """Hold records to a version's schema."""
+    return frame_of_records(
+        records,
+        loaded.schema,
+        rules=rules_of(options),
+        reading=coerced if options.coerce else None,
+    )
 
 
 def read_records(body: bytes, limit: int) -> list[Any]:
-    """Decode a body into records, which are not looked at yet.
+    """Decode a body into records, which are not checked yet.
 
     Raises:
         RequestProblem: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
-    records = _decode(body)
+    try:
+        records = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise RequestProblem(Code.JSON, f"the body is not valid JSON: {error}") from error
+        records = _read_strictly(body)
+    else:
+        if isinstance(records, list) and _may_be_wrong(body, records):
+            records = _read_strictly(body)
     if not isinstance(records, list):
         raise RequestProblem(
             Code.WIRE, f"the body is a JSON {type(records).__name__}; expected an array of objects"
@@ -52,119 +139,107 @@ def read_records(body: bytes, limit: int) -> list[Any]:
     return records
 
 
-def _decode(body: bytes) -> Any:
+def raw_records(body: bytes) -> list[bytes]:
+    """The elements of a JSON array as they were written; none if it cannot be told where they end."""
+    found: list[bytes] = []
     try:
-        records = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if "depth limit" in str(error):
-            raise RequestProblem(Code.JSON, f"the body is not valid JSON: {error}") from error
-        return read_carefully(body)
-    if isinstance(records, list) and needs_care(body, records):
-        return read_carefully(body)
-    return records
-
-
-def check_records(
-    records: list[Any], loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
-) -> Checked:
-    """Hold records to a version's schema."""
-    return frame_of_records(
-        records,
-        loaded.schema,
-        rules=rules_of(options),
-        reading=coerced if options.coerce else None,
-    )
-
-
-def score_batch(
-    loaded: LoadedVersion,
-    requests: Sequence[list[Any]],
-    options: RequestOptions = NO_OPTIONS,
-) -> list[JsonResult]:
-    """Score the records of several requests in one call; one result for each request, in order."""
-    checked = check_records(list(chain.from_iterable(requests)), loaded, options)
-    scored = score_frame(loaded, checked.frame)
-    if checked.good is None and not scored.errors and not checked.findings:
-        return list(_split(requests, scored))
-    return _split_with_errors(requests, checked, scored, _warnings(checked, loaded))
-
-
-def join_results(results: Sequence[JsonResult]) -> JsonResult:
-    """The result of a request whose records were scored one by one, from theirs."""
-    shares = [(one.probabilities or [None])[0] for one in results]
-    return JsonResult(
-        [one.values[0] for one in results],
-        shares if any(shares) else None,
-        {str(place): one.errors["0"] for place, one in enumerate(results) if one.errors},
-        {str(place): one.warnings["0"] for place, one in enumerate(results) if one.warnings},
-    )
-
-
-def _warnings(checked: Checked, loaded: LoadedVersion) -> dict[int, list[dict[str, Any]]]:
-    """Warnings by the record's place."""
-    found: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for one in each_warning(checked, loaded):
-        found[one.place].append(
-            {"code": one.code, "message": one.message, "column": one.column, "value": one.value}
-        )
+        text = body.decode()
+        at = _after_gap(text, text.index("[") + 1)
+        while text[at] != "]":
+            _, end = _DECODER.raw_decode(text, at)
+            found.append(text[at:end].encode())
+            at = _after_gap(text, end)
+    except (ValueError, IndexError, RecursionError):
+        return []
     return found
 
 
-def _split(requests: Sequence[list[Any]], scored: Scored) -> list[JsonResult]:
-    values = scored.values.tolist()
-    probabilities = None if scored.probabilities is None else scored.probabilities.tolist()
-    results: list[JsonResult] = []
-    start = 0
-    for records in requests:
-        end = start + len(records)
-        part = None if probabilities is None else probabilities[start:end]
-        results.append(JsonResult(values[start:end], part))
-        start = end
-    return results
+def _after_gap(text: str, at: int) -> int:
+    gap = _GAP.match(text, at)
+    return at if gap is None else gap.end()
 
 
-def _split_with_errors(
-    requests: Sequence[list[Any]],
-    checked: Checked,
-    scored: Scored,
-    warnings: dict[int, list[dict[str, Any]]],
-) -> list[JsonResult]:
-    """The careful way: spread what was scored over the places of the good records."""
-    count = sum(map(len, requests))
-    good = range(count) if checked.good is None else checked.good.tolist()
-    problems = {problem.record: problem for problem in checked.problems}
-    problems |= {good[row]: problem for row, problem in scored.errors.items()}
-    values: list[Any] = [None] * count
-    probabilities: list[Any] = [None] * count
-    shares = None if scored.probabilities is None else scored.probabilities.tolist()
-    for row, (place, value) in enumerate(zip(good, scored.values.tolist(), strict=True)):
-        if place not in problems:
-            values[place] = value
-            probabilities[place] = shares and shares[row]
-    results: list[JsonResult] = []
-    start = 0
-    for records in requests:
-        end = start + len(records)
-        errors = {
-            str(place - start): _error(problems[place])
-            for place in range(start, end)
-            if place in problems
-        }
-        part = None if shares is None else probabilities[start:end]
-        warned = {
-            str(place - start): warnings[place]
-            for place in range(start, end)
-            if place in warnings and place not in problems
-        }
-        results.append(JsonResult(values[start:end], part, errors, warned))
-        start = end
-    return results
+def _spread(answers: list[Any], good: list[int], count: int) -> list[Any]:
+    spread: list[Any] = [None] * count
+    for index, answer in zip(good, answers, strict=True):
+        spread[index] = answer
+    return spread
 
 
-def _error(problem: Problem) -> dict[str, Any]:
-    error = {"code": problem.code, "message": problem.message}
-    if problem.column is not None:
-        error["column"] = problem.column
-    if problem.value is not None:
-        error["value"] = problem.value
-    return error
+# What orjson cannot read, rounds, or passes over in silence
+
+
+def _may_be_wrong(body: bytes, records: list[Any]) -> bool:
+    """Whether `records`, as orjson read them, may differ from what the body says."""
+    if _LONG_RUN in body.translate(_DIGITS):
+        return True
+    # Each key has a colon. Without colons in texts there are no more of them than keys that are left.
+    if len(records) == 1:  # most requests: a microsecond here is a percent of what they cost
+        if type(records[0]) is dict and body.count(b":") == len(records[0]):
+            return False
+    elif set(map(type, records)) == {dict} and body.count(b":") == sum(map(len, records)):
+        return False
+    keys, left = 0, [records]
+    while left:
+        value: Any = left.pop()
+        if isinstance(value, dict):
+            keys += len(value)
+            left.extend(value.values())
+        elif isinstance(value, list):
+            left.extend(value)
+    return _STRING.sub(b"", body).count(b":") != keys
+
+
+def _read_strictly(body: bytes) -> Any:
+    """Decode a body with Python's `json`; a record with a key twice is an Unreadable.
+
+    Raises:
+        RequestProblem: E_JSON or E_ENCODING, with the position of the byte.
+    """
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        message = f"the body is not UTF-8: byte {body[error.start]:#04x} at {error.start}"
+        raise RequestProblem(Code.ENCODING, message) from error
+    try:
+        return json.loads(
+            text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object
+        )
+    except _Constant as error:
+        constant = next(one for one in _CONSTANT.finditer(body) if one[1] is not None)
+        message = (
+            f"the body is not JSON: {constant[1].decode()} at byte {constant.start()} "
+            "is no JSON value"
+        )
+        raise RequestProblem(Code.JSON, message) from error
+    except json.JSONDecodeError as error:
+        position = len(text[: error.pos].encode())
+        message = f"the body is not valid JSON at byte {position}: {error.msg}"
+        raise RequestProblem(Code.JSON, message) from error
+    except RecursionError as error:
+        raise RequestProblem(Code.JSON, "the body is nested too deep") from error
+
+
+class _Constant(ValueError):
+    """Raised when a body holds NaN or an infinity."""
+
+
+def _refuse(name: str) -> Any:
+    raise _Constant(name)
+
+
+def _integer(text: str) -> int:
+    # Python takes quadratic time to read digits; these are enough to be too many.
+    return int(text[:_LONGEST_INTEGER])
+
+
+def _object(pairs: list[tuple[str, Any]]) -> Any:
+    record = dict(pairs)
+    bad = next((one for one in record.values() if isinstance(one, Unreadable)), None)
+    if bad is not None:
+        return bad
+    if len(record) == len(pairs):
+        return record
+    keys = [key for key, _ in pairs]
+    twice = next(key for key in keys if keys.count(key) > 1)
+    return Unreadable(Code.DUPLICATE_KEY.value, f"the record has the key {twice!a} twice")

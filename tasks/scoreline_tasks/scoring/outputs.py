@@ -1,8 +1,9 @@
-"""What is answered for the rows of a file or a frame: the columns, and the particulars beside them."""
+"""The columns of answers to a file or a frame, and the details of errors and warnings."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
 from scoreline_artifacts.schema import Column
 from scoreline_artifacts.validation import (
     Checked,
@@ -23,14 +24,14 @@ from scoreline_artifacts.validation import (
 )
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.options import RequestOptions
-from scoreline_tasks.scoring.predict import RequestProblem, Scored
+from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 
 EXAMPLES = 5
-"""So many different values are shown of what is warned of in a column."""
+"""Different values that a warning about a column gives as examples."""
 _SEPARATOR = "; "
 
 Position = Callable[[int], dict[str, int]]
-"""The row and, in text, the line of a record, by its place."""
+"""The row and, in text, the line of a record, by its index."""
 
 
 def rules_of(options: RequestOptions) -> Rules:
@@ -38,12 +39,63 @@ def rules_of(options: RequestOptions) -> Rules:
     return Rules(unseen=options.unseen.value, out_of_range=options.out_of_range.value)
 
 
-def all_problems(checked: Checked, scored: Scored) -> dict[int, Problem]:
-    """What is wrong with records, by place: before they were scored, and then."""
+def all_problems(checked: Checked, errors: Mapping[int, Problem]) -> dict[int, Problem]:
+    """What is wrong with records, by index: found by the check, and by the pipeline (by frame row)."""
     problems = {problem.record: problem for problem in checked.problems}
-    for row, problem in scored.errors.items():
+    for row, problem in errors.items():
         problems[row if checked.good is None else int(checked.good[row])] = problem
     return problems
+
+
+def table_result(
+    checked: Checked,
+    scores: Scores,
+    errors: Mapping[int, Problem],
+    loaded: LoadedVersion,
+    options: RequestOptions,
+    *,
+    count: int,
+    position: Position,
+    write: Callable[[Any], bytes | memoryview],
+) -> CodecResult:
+    """The answer to a request in rows: `write` makes the body from an Arrow table of `count` rows.
+
+    Raises:
+        RequestProblem: E_WIRE; a class was asked for that the version does not have.
+    """
+    problems = all_problems(checked, errors)
+    columns: dict[str, Any] = {}
+    classes = [f"probability_{label}" for label in loaded.classes or ()]
+    spread = _spreader(count, checked, problems)
+    for name in output_names(loaded, options):
+        if name == "prediction":
+            columns[name] = spread(scores.values)
+        elif name == "error":
+            texts: list[str | None] = [None] * count
+            for index, problem in problems.items():
+                texts[index] = f"{problem.code}: {problem.message}"
+            columns[name] = (
+                pa.array(texts, pa.string()) if problems else pa.nulls(count, pa.string())
+            )
+        elif name == "warnings":
+            found: list[list[str]] = [[] for _ in range(count)]
+            for one in each_warning(checked, loaded):
+                if one.index not in problems:
+                    found[one.index].append(f"{one.code}: {one.message}")
+            columns[name] = pa.array([_SEPARATOR.join(one) or None for one in found], pa.string())
+        elif scores.probabilities is None:
+            # Where no row could be scored there are none, but their columns must be there.
+            columns[name] = pa.nulls(count, pa.float64())
+        else:
+            columns[name] = spread(scores.probabilities[:, classes.index(name)])
+    return CodecResult(
+        records=count,
+        classes=loaded.classes,
+        rejected=count_codes(problems.values()),
+        problems=rejected_rows(problems, options.problems, position),
+        warned=[_warned(checked, loaded, one, position) for one in checked.findings],
+        body=write(pa.table(columns)),
+    )
 
 
 def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
@@ -52,134 +104,103 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
     Raises:
         RequestProblem: E_WIRE; a class was asked for that the version does not have.
     """
-    shares = [f"probability_{label}" for label in loaded.classes or ()]
+    probabilities = [f"probability_{label}" for label in loaded.classes or ()]
     names: list[str] = []
     for name in (
         ("prediction", "probability", "error") if options.outputs is None else options.outputs
     ):
-        if name.startswith("probability_") and name not in shares:
-            message = f"there is no output {name!r}; this version has {', '.join(shares) or 'none'}"
+        if name.startswith("probability_") and name not in probabilities:
+            available = ", ".join(probabilities) or "none"
+            message = f"there is no output {name!r}; this version has {available}"
             raise RequestProblem(Code.WIRE, message)
-        names += shares if name == "probability" else [name]
+        names += probabilities if name == "probability" else [name]
     return names
 
 
-def output_table(
-    count: int,
-    checked: Checked,
-    scored: Scored,
-    problems: Mapping[int, Problem],
-    loaded: LoadedVersion,
-    options: RequestOptions,
-) -> Any:
-    """The columns that are asked for, (count,) each; null is none."""
-    columns: dict[str, Any] = {}
-    classes = [f"probability_{label}" for label in loaded.classes or ()]
-    for name in output_names(loaded, options):
-        if name == "prediction":
-            columns[name] = _spread(scored.values, count, checked, problems)
-        elif name == "error":
-            columns[name] = _errors(count, problems)
-        elif name == "warnings":
-            columns[name] = _warnings(count, checked, loaded, problems)
-        elif scored.probabilities is None:
-            # Where no row could be scored there are none, but their columns must be there.
-            columns[name] = pa.nulls(count, pa.float64())
-        else:
-            shares = scored.probabilities[:, classes.index(name)]
-            columns[name] = _spread(shares, count, checked, problems)
-    return pa.table(columns)
+def _spreader(
+    count: int, checked: Checked, problems: Mapping[int, Problem]
+) -> Callable[[Any], Any]:
+    """Puts the answers of good records at their indices, and null everywhere else."""
+    source = None
+    if problems:
+        rows = np.full(count, -1, dtype=np.int64)
+        good = slice(None) if checked.good is None else checked.good
+        rows[good] = np.arange(len(checked.frame))
+        rows[list(problems)] = -1
+        source = pa.array(rows, mask=rows < 0)
+
+    def spread(values: Any) -> Any:
+        array = np.asarray(values)
+        answers = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
+        return answers if source is None else answers.take(source)
+
+    return spread
 
 
-def _errors(count: int, problems: Mapping[int, Problem]) -> Any:
-    if not problems:
-        return pa.nulls(count, pa.string())
-    errors: list[str | None] = [None] * count
-    for row, problem in problems.items():
-        errors[row] = f"{problem.code}: {problem.message}"
-    return pa.array(errors, pa.string())
+# Details
 
 
-def _warnings(
-    count: int, checked: Checked, loaded: LoadedVersion, problems: Mapping[int, Problem]
-) -> Any:
-    texts: list[str | None] = [None] * count
-    for one in each_warning(checked, loaded):
-        if one.place not in problems:
-            before = texts[one.place]
-            text = f"{one.code}: {one.message}"
-            texts[one.place] = text if before is None else before + _SEPARATOR + text
-    return pa.array(texts, pa.string())
+def error_details(problem: Problem) -> dict[str, Any]:
+    """A problem as answers have it: code, message, and column and value where there is one."""
+    details = {"code": problem.code, "message": problem.message}
+    if problem.column is not None:
+        details["column"] = problem.column
+    if problem.value is not None:
+        details["value"] = problem.value
+    return details
 
 
-def _spread(values: Any, count: int, checked: Checked, problems: Mapping[int, Problem]) -> Any:
-    """Answers of the good records at their places, null everywhere else."""
-    array = np.asarray(values)
-    rows = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
-    if not problems:
-        return rows
-    source = np.full(count, -1, dtype=np.int64)
-    source[slice(None) if checked.good is None else checked.good] = np.arange(len(rows))
-    source[list(problems)] = -1
-    return rows.take(pa.array(source, mask=source < 0))
-
-
-# Particulars
-
-
-def particulars(
+def rejected_rows(
     problems: Mapping[int, Problem], limit: int, position: Position
 ) -> list[dict[str, Any]]:
-    """The first rejected rows, as the answer tells of them."""
-    found = []
-    for place in islice(sorted(problems), limit):
-        problem = problems[place]
-        one = position(place) | {"code": problem.code, "message": problem.message}
-        if problem.column is not None:
-            one["column"] = problem.column
-        if problem.value is not None:
-            one["value"] = problem.value
-        found.append(one)
-    return found
+    """The details of the first rejected rows, in order."""
+    return [
+        position(index) | error_details(problems[index])
+        for index in islice(sorted(problems), limit)
+    ]
+
+
+def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
+    """How many problems there are of each code."""
+    return dict(Counter(problem.code for problem in problems))
 
 
 @dataclass(frozen=True, slots=True)
-class Warned:
-    """One thing that is unusual about one record."""
+class RecordWarning:
+    """One unusual value of one record."""
 
-    place: int
+    index: int
     code: str
     column: str
     value: str
     message: str
 
 
-def each_warning(checked: Checked, loaded: LoadedVersion) -> Iterator[Warned]:
-    """All findings, record by record."""
-    for one in checked.findings:
-        column = _column(loaded, one.column)
-        values = _values(checked, one)
-        for place, value in zip(one.records.tolist(), values.tolist(), strict=True):
-            message = describe_unusual(one.code, column, value)
-            yield Warned(place, one.code, one.column, shown(value), message)
+def each_warning(checked: Checked, loaded: LoadedVersion) -> Iterator[RecordWarning]:
+    """The warnings of all records, column by column."""
+    for finding in checked.findings:
+        column = _column(loaded, finding)
+        values = _values(checked, finding).tolist()
+        for index, value in zip(finding.records.tolist(), values, strict=True):
+            message = describe_unusual(finding.code, column, value)
+            yield RecordWarning(index, finding.code, finding.column, shown(value), message)
 
 
-def warned(checked: Checked, loaded: LoadedVersion, position: Position) -> list[dict[str, Any]]:
-    """How often something unusual was found, by code and column, with examples."""
-    return [_summary(checked, loaded, one, position) for one in checked.findings]
-
-
-def _summary(
+def _warned(
     checked: Checked, loaded: LoadedVersion, finding: Finding, position: Position
 ) -> dict[str, Any]:
+    """How often a column has unusual values, and the most frequent of them with their first record."""
+    values = np.asarray(_values(checked, finding))
+    different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
     examples = []
-    for value, count, first in _most_frequent(_values(checked, finding)):
-        place = int(finding.records[first])
-        one = position(place) | {"value": shown(value), "count": count}
+    for at in np.lexsort((firsts, -counts))[:EXAMPLES]:
+        value = different[at] if values.dtype == object else different[at].item()
+        first = int(finding.records[firsts[at]])
+        example = position(first) | {"value": shown(value), "count": int(counts[at])}
         if finding.code == WarningCode.UNSEEN_CATEGORY:
-            near = nearest_category(_column(loaded, finding.column), str(value))
-            one |= {"nearest": near} if near is not None else {}
-        examples.append(one)
+            near = nearest_category(_column(loaded, finding), str(value))
+            example |= {"nearest": near} if near is not None else {}
+        examples.append(example)
     return {
         "code": finding.code,
         "column": finding.column,
@@ -188,23 +209,12 @@ def _summary(
     }
 
 
-def _most_frequent(values: Any) -> list[tuple[Any, int, int]]:
-    """The values that are there most, how often, and where first."""
-    plain = values if isinstance(values, np.ndarray) else np.asarray(values, dtype=object)
-    found, firsts, counts = np.unique(plain, return_index=True, return_counts=True)
-    order = np.lexsort((firsts, -counts))[:EXAMPLES]
-    return [
-        (found[at].item() if plain.dtype != object else found[at], int(counts[at]), int(firsts[at]))
-        for at in order
-    ]
-
-
-def _column(loaded: LoadedVersion, name: str) -> Column:
-    assert loaded.schema is not None  # noqa: S101 - nothing is found unusual without a schema
-    return next(one for one in loaded.schema.columns if one.name == name)
+def _column(loaded: LoadedVersion, finding: Finding) -> Column:
+    assert loaded.schema is not None  # noqa: S101 - without a schema nothing is unusual
+    return next(one for one in loaded.schema.columns if one.name == finding.column)
 
 
 def _values(checked: Checked, finding: Finding) -> Any:
-    """What the column has at the finding's records, as numpy has it."""
+    """The column's values at the finding's records, as numpy has them."""
     rows = np.searchsorted(checked.places, finding.records)
     return checked.frame[finding.column].to_numpy()[rows]

@@ -1,20 +1,19 @@
 """Scores a frame with a loaded version: one vectorised call, and a bad row costs only itself.
 
-A pure function: a frame and a version in, predictions and errors out. It knows nothing of queues.
+Pure: a frame and a version in, scores and errors out. Nothing here knows of queues or codecs.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import Problem
+from scoreline_artifacts.validation import Checked, Problem
 from scoreline_client.codes import Code
 
 if TYPE_CHECKING:
@@ -31,77 +30,81 @@ class RequestProblem(Exception):
         self.column = column
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CodecResult:
-    """What a codec makes of one request body."""
+    """A codec's share of the answer to one request; the fields are those of `Answer`."""
 
     records: int
     """Records in the body, good and bad."""
-    rejected: dict[str, int]
-    """How many of them were rejected, by code."""
-    body: bytes | memoryview = b""
-    """The answer's body in the same codec."""
+    classes: list[Any] | None
+    values: list[Any] = field(default_factory=list)
+    probabilities: list[list[float] | None] | None = None
+    errors: dict[str, dict[str, Any]] = field(default_factory=dict)
+    warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    rejected: dict[str, int] = field(default_factory=dict)
     problems: list[dict[str, Any]] = field(default_factory=list)
-    """The particulars of the first of them, as many as were asked for."""
     warned: list[dict[str, Any]] = field(default_factory=list)
-    """What was unusual about the others, by code and column."""
     report: dict[str, Any] | None = None
-    """For operation check."""
+    body: bytes | memoryview = b""
 
 
-@dataclass(slots=True)
-class Scored:
-    """Answers for the rows of one frame, in order."""
+class Body(Protocol):
+    """The decoded records of one request, or of several that share a call of the pipeline."""
 
-    values: npt.NDArray[Any]
-    """(rows,) or (rows, outputs); what stands at a row with an error has no meaning."""
-    probabilities: npt.NDArray[np.float64] | None
-    """(rows, classes), or None; what stands at a row with an error has no meaning."""
-    errors: dict[int, Problem] = field(default_factory=dict)
-    """By row, from 0."""
+    @property
+    def checked(self) -> Checked:
+        """The records held to the schema: a frame of the good ones, and what is wrong with the others."""
+
+    def results(self, scores: Scores, errors: dict[int, Problem]) -> Sequence[CodecResult]:
+        """One result for each request, in order; `errors` are those of the frame's rows."""
 
 
-def score_frame(loaded: LoadedVersion, frame: pd.DataFrame) -> Scored:
+def score_frame(
+    loaded: LoadedVersion, frame: pd.DataFrame, first: int = 0, *, each_row_alone: bool = False
+) -> tuple[Scores, dict[int, Problem]]:
     """Score every row of a frame that has the columns and types of training.
 
     One call of the pipeline when all is well. When it raises, the rows are halved until those that
-    make it raise are found (2·log2(rows) calls for one bad row); their neighbours are answered. The
-    rows of a version that is not batchable depend on each other, so all of them share the error.
+    make it raise are isolated (2·log2(rows) calls for one bad row); their neighbours are answered. The
+    rows of a version that is not batchable depend on each other, so all of them share the error; with
+    `each_row_alone` they are scored in a call each.
+
+    Returns the scores, whose values mean nothing at rows with an error, and the errors by row, counted
+    from `first`.
     """
-    if len(frame) == 0:
-        return Scored(np.array([], dtype=object), None)
-    return _score_part(loaded, frame, 0)
-
-
-def _score_part(loaded: LoadedVersion, frame: pd.DataFrame, first: int) -> Scored:
+    count = len(frame)
+    if count == 0:
+        return Scores(np.array([], dtype=object), None), {}
+    if each_row_alone:
+        parts = [score_frame(loaded, frame.iloc[row : row + 1], row) for row in range(count)]
+        for row, (scores, errors) in enumerate(parts):
+            # As an object: such a version may answer with another number of columns for each row.
+            value = np.empty(1, dtype=object)
+            value[0] = scores.values.tolist()[0]
+            parts[row] = Scores(value, scores.probabilities), errors
+        return _joined(parts)
     try:
-        outputs = loaded.score(frame)
-    # Whatever a pipeline raises is about these rows: it becomes the error of the one that it is about.
+        scores = loaded.score(frame)
+    # Whatever a pipeline raises is about these rows: it becomes the error of the row that causes it.
     except Exception as error:  # noqa: BLE001
-        if len(frame) == 1 or not loaded.batchable:
-            return _failed(error, first, len(frame))
-        middle = len(frame) // 2
-        return _join(
-            [
-                _score_part(loaded, frame.iloc[:middle], first),
-                _score_part(loaded, frame.iloc[middle:], first + middle),
-            ]
-        )
-    return Scored(outputs.values, outputs.probabilities, _unusable(outputs, first))
+        if count > 1 and loaded.batchable:
+            middle = count // 2
+            upper, lower = frame.iloc[:middle], frame.iloc[middle:]
+            return _joined(
+                [score_frame(loaded, upper, first), score_frame(loaded, lower, first + middle)]
+            )
+        code = str(getattr(error, "code", Code.PREDICT))
+        message = f"the pipeline raised {type(error).__name__} for this record: {error}"[:500]
+        failed = range(first, first + count)
+        nothing = Scores(np.full(count, None, dtype=object), None)
+        return nothing, {row: Problem(row, code, message, None, None) for row in failed}
+    return scores, _not_finite(scores, first)
 
 
-def _failed(error: Exception, first: int, count: int) -> Scored:
-    code = getattr(error, "code", Code.PREDICT)
-    message = f"the pipeline raised {type(error).__name__} for this record: {error}"[:500]
-    rows = range(first, first + count)
-    errors = {row: Problem(row, str(code), message, None, None) for row in rows}
-    return Scored(np.full(count, None, dtype=object), None, errors)
-
-
-def _unusable(outputs: Scores, first: int) -> dict[int, Problem]:
-    """NaN and infinity are no answers; a row that got one has an error instead."""
+def _not_finite(scores: Scores, first: int) -> dict[int, Problem]:
+    """NaN and infinity are not answers: a row that got one has an error instead."""
     bad: set[int] = set()
-    for array in (outputs.values, outputs.probabilities):
+    for array in (scores.values, scores.probabilities):
         finite = None if array is None else _finite(array)
         if finite is not None and not finite.all():
             bad.update(np.nonzero(~finite)[0].tolist())
@@ -113,7 +116,7 @@ def _unusable(outputs: Scores, first: int) -> dict[int, Problem]:
 
 
 def _finite(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    """What is neither NaN nor infinite; None if nothing in it could be."""
+    """Where values are neither NaN nor infinite; None if no value of this type could be."""
     if array.dtype.kind == "f":
         return np.asarray(np.isfinite(array))
     if array.dtype != object:
@@ -125,30 +128,28 @@ def _finite(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
     return np.array(finite, dtype=bool).reshape(array.shape)
 
 
-def _join(parts: list[Scored]) -> Scored:
-    """Put parts of a frame together; rows without an answer are filled to fit those with one."""
-    errors = {row: problem for part in parts for row, problem in part.errors.items()}
-    answered = next((part for part in parts if not _failed_whole(part)), parts[0])
-    values = [_fill(part.values, answered.values, part) for part in parts]
-    probabilities = answered.probabilities
-    if probabilities is not None:
-        probabilities = np.concatenate(
-            [_fill(part.probabilities, answered.probabilities, part) for part in parts]
+def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict[int, Problem]]:
+    """Put the parts of a frame together.
+
+    Rows of parts that failed get the shape and type of those that did not, so that types survive.
+    """
+    failed = [
+        len(errors) == len(scores.values) and scores.probabilities is None
+        for scores, errors in parts
+    ]
+    pattern = parts[failed.index(False) if False in failed else 0][0]
+
+    def joined(name: str) -> Any:
+        like = getattr(pattern, name)
+        return np.concatenate(
+            [
+                np.zeros((len(scores.values), *like.shape[1:]), dtype=like.dtype)
+                if has_failed
+                else getattr(scores, name)
+                for (scores, _), has_failed in zip(parts, failed, strict=True)
+            ]
         )
-    return Scored(np.concatenate(values), probabilities, errors)
 
-
-def _failed_whole(part: Scored) -> bool:
-    return len(part.errors) == len(part.values) and part.probabilities is None
-
-
-def _fill(array: Any, pattern: Any, part: Scored) -> npt.NDArray[Any]:
-    """Rows that failed get the shape and type of those that did not, so that types survive."""
-    if array is not None and not _failed_whole(part):
-        return np.asarray(array)
-    return np.zeros((len(part.values), *pattern.shape[1:]), dtype=pattern.dtype)
-
-
-def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
-    """How many problems there are of each code."""
-    return dict(Counter(problem.code for problem in problems))
+    probabilities = None if pattern.probabilities is None else joined("probabilities")
+    errors = {row: problem for _, part in parts for row, problem in part.items()}
+    return Scores(joined("values"), probabilities), errors

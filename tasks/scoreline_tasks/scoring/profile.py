@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 from scoreline_artifacts import Column, ColumnType
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.validation import (
+    Checked,
     Problem,
     is_out_of_range,
     is_unseen,
@@ -30,9 +31,9 @@ from scoreline_client.options import RequestOptions
 from scoreline_tasks.scoring.arrow_codec import check_table, read_table
 from scoreline_tasks.scoring.csv_codec.codec import open_chunk
 from scoreline_tasks.scoring.csv_codec.source import ChunkRows, checked_rows, read_chunk, text_rules
-from scoreline_tasks.scoring.json_codec import check_records, read_records
-from scoreline_tasks.scoring.outputs import Position, particulars, rules_of
-from scoreline_tasks.scoring.predict import CodecResult, count_codes
+from scoreline_tasks.scoring.json_codec import check_records
+from scoreline_tasks.scoring.outputs import Position, count_codes, rejected_rows, rules_of
+from scoreline_tasks.scoring.predict import CodecResult
 from scoreline_tasks.scoring.text_columns import bytes_of, convert_texts, null_mask
 from scoreline_tasks.scoring.text_values import TextRules, number_pattern
 
@@ -59,57 +60,65 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
         problems = one.problems | problems
     arrays = {one.column.name: one.array for one in looked_at}
     checked = checked_rows(rows, schema, arrays, problems, rules_of(rows.chunk))
-    by_place = {one.record: one for one in checked.problems}
     columns = [one.told() for one in looked_at]
-    return _result(len(rows.index), by_place, columns, rows.chunk, rows.position)
+    return _result(len(rows.index), checked, columns, loaded, rows.chunk, rows.position)
 
 
 def check_arrow(body: bytes, loaded: LoadedVersion, options: RequestOptions) -> CodecResult:
-    """Look at the rows of an IPC stream."""
+    """Profile the rows of an IPC stream.
+
+    Raises:
+        RequestProblem: as when they are scored.
+    """
     table = read_table(body)
     checked = check_table(table, loaded, options)
     columns = [
         _typed_column(one, table.column(one.name).to_pylist())
         for one in (loaded.schema.columns if loaded.schema else ())
     ]
-    return _typed_result(table.num_rows, checked.problems, columns, options)
+    return _typed_result(table.num_rows, checked, columns, loaded, options)
 
 
-def check_json(
-    body: bytes, limit: int, loaded: LoadedVersion, options: RequestOptions
-) -> CodecResult:
-    """Look at records of JSON."""
-    records = read_records(body, limit)
+def check_json(records: list[Any], loaded: LoadedVersion, options: RequestOptions) -> CodecResult:
+    """Profile records of JSON."""
     checked = check_records(records, loaded, options)
-    there = [one for one in records if isinstance(one, dict)]
+    mappings = [one for one in records if isinstance(one, dict)]
     columns = [
-        _typed_column(one, [record[one.name] for record in there if one.name in record])
+        _typed_column(one, [record[one.name] for record in mappings if one.name in record])
         for one in (loaded.schema.columns if loaded.schema else ())
     ]
-    return _typed_result(len(records), checked.problems, columns, options)
+    return _typed_result(len(records), checked, columns, loaded, options)
 
 
 def _typed_result(
-    count: int, problems: list[Problem], columns: list[dict[str, Any]], options: RequestOptions
+    count: int,
+    checked: Checked,
+    columns: list[dict[str, Any]],
+    loaded: LoadedVersion,
+    options: RequestOptions,
 ) -> CodecResult:
-    by_place = {one.record: one for one in problems}
-    return _result(count, by_place, columns, options, lambda row: {"row": options.first_row + row})
+    return _result(
+        count, checked, columns, loaded, options, lambda row: {"row": options.first_row + row}
+    )
 
 
 def _result(
     count: int,
-    problems: Mapping[int, Problem],
+    checked: Checked,
     columns: list[dict[str, Any]],
+    loaded: LoadedVersion,
     options: RequestOptions,
     position: Position,
 ) -> CodecResult:
-    at_fault = Counter(one.column for one in problems.values())
+    rejected = Counter(one.column for one in checked.problems)
     for column in columns:
-        column["rejected"] = at_fault[column["name"]]
+        column["rejected"] = rejected[column["name"]]
+    problems = {one.record: one for one in checked.problems}
     return CodecResult(
         records=count,
-        rejected=count_codes(problems.values()),
-        problems=particulars(problems, options.problems or BAD_ROWS, position),
+        classes=loaded.classes,
+        rejected=count_codes(checked.problems),
+        problems=rejected_rows(problems, options.problems or BAD_ROWS, position),
         report={"columns": columns},
     )
 

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.scoring.batch import Tally
+from scoreline_tasks.scoring.batch import Totals
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Reporter:
         models: Models,
         *,
         name: str,
-        tally: Tally | None = None,
+        totals: Totals | None = None,
         parent: str | None = None,
         children: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -43,7 +43,7 @@ class Reporter:
         self._redis: Any = connect()
         self._keys = keys
         self._models = models
-        self._tally = tally or Tally()
+        self._totals = totals or Totals()
         self._name = name
         self._parent = parent
         self._children = children
@@ -83,9 +83,9 @@ class Reporter:
             started_at=self._started_at,
             reported_at=time.time(),
             models=self._models.report(),
-            requests=self._tally.requests,
-            records=self._tally.records,
-            batches=self._tally.batches,
+            requests=self._totals.requests,
+            records=self._totals.records,
+            batches=self._totals.batches,
             rss_bytes=_resident_bytes(),
         )
 

@@ -111,7 +111,7 @@ def build(
     batcher = Batcher(models, Limits(settings.max_request_bytes, settings.max_request_records))
     lease = Lease(queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     parent = f"{node}/{main_pid}" if forked else None
-    reporter = Reporter(connect, keys, models, name=name, tally=batcher.tally, parent=parent)
+    reporter = Reporter(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
     return Runtime(
         settings=settings,
         drain=Drain(requests, batcher, lease, keys, hints, take=settings.batch_records),

@@ -8,46 +8,52 @@ one by one, with Python's `csv` module as the arbiter; what cannot be scored get
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.validation import Checked, missing_column
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
+from scoreline_artifacts.validation import Checked, Problem, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.output import join_answers
 from scoreline_tasks.scoring.csv_codec.plain import read_plain
 from scoreline_tasks.scoring.csv_codec.source import ChunkRows, check_rows, checked_rows, read_chunk
-from scoreline_tasks.scoring.outputs import (
-    all_problems,
-    output_table,
-    particulars,
-    rules_of,
-    warned,
-)
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem, count_codes, score_frame
+from scoreline_tasks.scoring.outputs import rules_of, table_result
+from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 
 
-def score_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
-    """Score the rows of a `csv` body.
+class CsvBody:
+    """The rows of a `csv` body."""
 
-    Raises:
-        WireError: the body has no head, or one that asks for what there is not.
-        RequestProblem: E_MISSING_COLUMN; a column that the version needs is not in the file.
-    """
-    chunk, data, schema = open_chunk(body, loaded)
-    rows, checked = _check(chunk, data, schema)
-    scored = score_frame(loaded, checked.frame)
-    problems = all_problems(checked, scored)
-    count = len(rows.index)
-    table = output_table(count, checked, scored, problems, loaded, rows.chunk)
-    return CodecResult(
-        records=count,
-        rejected=count_codes(problems.values()),
-        body=join_answers(rows, table),
-        problems=particulars(problems, rows.chunk.problems, rows.position),
-        warned=warned(checked, loaded, rows.position),
-    )
+    def __init__(self, body: bytes, loaded: LoadedVersion) -> None:
+        """Decode a body and hold its rows to the version's schema.
+
+        Raises:
+            WireError: the body has no head, or one that asks for what there is not.
+            RequestProblem: E_MISSING_COLUMN; a column that the version needs is not in the file.
+        """
+        self._loaded = loaded
+        chunk, data, schema = open_chunk(body, loaded)
+        self._rows, self.checked = _check(chunk, data, schema)
+
+    def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
+        """The one result: the rows' own lines with the answers behind them.
+
+        Raises:
+            RequestProblem: E_WIRE; the version does not have an output that the chunk names.
+        """
+        result = table_result(
+            self.checked,
+            scores,
+            errors,
+            self._loaded,
+            self._rows.chunk,
+            count=len(self._rows.index),
+            position=self._rows.position,
+            write=partial(join_answers, self._rows),
+        )
+        return [result]
 
 
 def _check(chunk: CsvChunk, data: bytes, schema: Schema) -> tuple[ChunkRows, Checked]:
@@ -64,7 +70,7 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
     """A body's head and rows, and the schema that they are held to.
 
     Raises:
-        WireError, RequestProblem: as for `score_csv_chunk`.
+        WireError, RequestProblem: as for `CsvBody`.
     """
     chunk, view = CsvChunk.decode(body)
     if any(place >= len(chunk.columns) for place in chunk.columns_out or ()):

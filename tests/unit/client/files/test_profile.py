@@ -21,12 +21,10 @@ from scoreline_client.cli.check import check, show_report
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.profile import FileReport, check_file
 from scoreline_client.options import BulkOptions
-from scoreline_client.protocol.messages import Answer, ModelRef, Operation, Request
+from scoreline_client.protocol.messages import Answer, Operation, Request
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.streams import Entry
-from scoreline_tasks.scoring.batch import Batcher, Limits
 from tests.support.bulk import StubTransport
+from tests.support.scoring import answer_to
 
 TRAINING = pd.DataFrame(
     {"age": [20, 90] * 3, "bmi": [18.5, None, 40.0] * 2, "sex": ["F", "M"] * 3, "ok": [True] * 6}
@@ -40,19 +38,12 @@ class NeverAsked:
         raise AssertionError("the pipeline was asked")
 
 
-class _OneModel:
-    loaded = LoadedVersion.of(NeverAsked(), "visits", 2, Schema.infer(TRAINING))
-
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
-        return self.loaded
+LOADED = LoadedVersion.of(NeverAsked(), "visits", 2, Schema.infer(TRAINING))
 
 
 def _answer(request: Request) -> Answer:
     assert request.operation in (Operation.CHECK, Operation.DESCRIBE)
-    pairs = [one if isinstance(one, bytes) else str(one).encode() for one in request.encode()]
-    entry = Entry(cast("Any", None), b"1-0", dict(zip(pairs[::2], pairs[1::2], strict=True)))
-    batcher = Batcher(cast("Models", _OneModel()), Limits(1 << 24, 100_000))
-    return Answer.decode(batcher.answer([entry], 1)[0].answer)
+    return answer_to(request, LOADED)
 
 
 def _check(path: Path, **options: Any) -> FileReport:

@@ -7,13 +7,14 @@ import pytest
 
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Status
-from scoreline_tasks.queue.bisect import crashed, joined, records_of, with_records
-from scoreline_tasks.queue.streams import Entry
+from scoreline_tasks.queue.bisect import crashed, joined, with_records
+from scoreline_tasks.scoring.batch import Entry
+from scoreline_tasks.scoring.json_codec import raw_records
 
 
 def test_records_are_cut_out_as_they_were_written() -> None:
     body = b' [ {"x" : 1e400} ,\n{"x":1, "x":2}, {"x":"\\ud800],["}, null, [1,[2]],12345678901234567890 ] '
-    assert records_of(body) == [
+    assert raw_records(body) == [
         b'{"x" : 1e400}',
         b'{"x":1, "x":2}',
         b'{"x":"\\ud800],["}',
@@ -25,7 +26,7 @@ def test_records_are_cut_out_as_they_were_written() -> None:
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"[", b"[1,", b"[{]", b"\xff[1]", b"[" * 100_000])
 def test_what_cannot_be_divided_has_no_records(body: bytes) -> None:
-    assert records_of(body) == []
+    assert raw_records(body) == []
 
 
 def test_an_entry_of_some_records_is_otherwise_the_same() -> None:
@@ -68,4 +69,4 @@ def test_a_refusal_of_a_part_is_one_of_the_whole() -> None:
 def test_joined_records_read_like_the_request() -> None:
     body = orjson.dumps([{"x": n, "text": "a,]b"} for n in range(50)])
     entry = Entry(Lane.ONLINE, b"1-0", {b"body": body})
-    assert with_records(entry, records_of(body)).fields[b"body"] == body
+    assert with_records(entry, raw_records(body)).fields[b"body"] == body

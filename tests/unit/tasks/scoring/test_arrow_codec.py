@@ -11,8 +11,8 @@ import pytest
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
-from scoreline_tasks.scoring.arrow_codec import score_arrow
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from tests.support.scoring import score_arrow
 
 SCHEMA = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
 

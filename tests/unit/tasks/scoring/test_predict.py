@@ -1,5 +1,6 @@
 """A bad row costs only itself."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,8 @@ class Fragile:
 
 def _score(values: list[float], pipeline: object | None = None) -> Any:
     loaded = LoadedVersion.of(pipeline or Fragile(), "fragile")
-    return score_frame(loaded, pd.DataFrame({"x": values}))
+    scores, errors = score_frame(loaded, pd.DataFrame({"x": values}))
+    return SimpleNamespace(values=scores.values, probabilities=scores.probabilities, errors=errors)
 
 
 @given(st.lists(st.integers(-3, 20), max_size=40))

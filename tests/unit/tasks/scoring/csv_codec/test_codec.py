@@ -17,8 +17,8 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
-from scoreline_tasks.scoring.csv_codec.codec import score_csv_chunk
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from tests.support.scoring import score_csv_chunk
 
 COLUMNS = ("id", "a", "b")
 NUMBERS = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))

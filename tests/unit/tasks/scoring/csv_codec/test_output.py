@@ -18,10 +18,10 @@ from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.options import CsvChunk, Policy
 from scoreline_client.protocol.messages import WireError
-from scoreline_tasks.scoring.csv_codec.codec import score_csv_chunk
 from scoreline_tasks.scoring.csv_codec.formulas import is_formula
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 from tests.support.csv_oracle import raw_rows
+from tests.support.scoring import score_csv_chunk
 
 COLUMNS = ("id", "a", "t")
 TRAINING = pd.DataFrame({"a": [1.0, 9.0] * 2, "t": ["x", "y"] * 2})
