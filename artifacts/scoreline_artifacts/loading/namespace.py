@@ -22,6 +22,7 @@ import os
 import pkgutil
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
@@ -60,6 +61,10 @@ class Namespace:
         }
         self._loaded: dict[str, ModuleType] = {}
         self._stand_ins: dict[str, ModuleType] = {}
+        self._traced: dict[str, tuple[Any, ...]] = {}
+        """What `linecache` has of this version, by file."""
+        # Such a version may have been let go long before its process ends.
+        weakref.finalize(self, _forget, self._traced).atexit = False
         self.asked: set[str] = set()
         """Modules and data files that code asked for and that did not come with the artifact."""
         self.builtins = {**vars(builtins), "__import__": self._import}
@@ -233,6 +238,13 @@ class Namespace:
         return self._stand_ins[name]
 
 
+def _forget(traced: Mapping[str, tuple[Any, ...]]) -> None:
+    """Take the sources of a version out of `linecache`, but for those that another one has replaced."""
+    for file, entry in traced.items():
+        if linecache.cache.get(file) is entry:
+            linecache.cache.pop(file, None)
+
+
 class Loader(importlib.abc.InspectLoader):
     """What a private module has for `__loader__`: its source and its data, for those who ask."""
 
@@ -254,7 +266,8 @@ class Loader(importlib.abc.InspectLoader):
             return None
         file = f"{self._namespace._label}/{self._file}"
         # For tracebacks and inspect.getsource: there is no such file on disk.
-        linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+        entry = (len(source), None, source.splitlines(keepends=True), file)
+        linecache.cache[file] = self._namespace._traced[file] = entry
         return compile(self._namespace.source(self._file), file, "exec", dont_inherit=True)
 
     def is_package(self, fullname: str) -> bool:  # noqa: ARG002 - importlib's signature

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
+import linecache
 import pickle
 import sys
 import threading
@@ -191,6 +193,26 @@ def test_the_source_is_there_for_tracebacks_and_inspect() -> None:
         fail()
     assert "1 / 0  # here" in inspect.getsource(fail)
     assert "1 / 0  # here" in "".join(traceback.format_exception(caught.value))
+
+
+def test_the_source_of_a_version_that_was_let_go_is_not_kept() -> None:
+    before = set(linecache.cache)
+    namespace = _namespace({"gone/__init__.py": "", "gone/deep.py": "def f():\n    return 1\n"})
+    assert namespace.import_module("gone.deep").f() == 1
+    assert "m@1/sources/gone/deep.py" in linecache.cache
+    del namespace
+    gc.collect()
+    assert set(linecache.cache) <= before
+
+
+def test_a_version_that_was_let_go_leaves_the_source_to_the_same_one_loaded_again() -> None:
+    first = _namespace({"again.py": "def f():\n    return 1\n"})
+    first.import_module("again")
+    second = _namespace({"again.py": "def f():\n    return 1\n"})
+    again = second.import_module("again")
+    del first
+    gc.collect()
+    assert "return 1" in inspect.getsource(again.f)
 
 
 def test_threads_that_import_at_the_same_moment_get_the_same_module() -> None:
