@@ -117,6 +117,17 @@ def test_a_job_that_a_worker_has_is_cancelled_for_its_caller(
     assert job.status() is JobStatus.CANCELLED
 
 
+def test_a_job_that_is_cancelled_leaves_no_count_of_attempts_behind(
+    sync_client: Client, worker: StubWorker, redis_client: Redis
+) -> None:
+    job = sync_client.submit("pima", [{"x": 1}])
+    worker.take()
+    keys = Keys("default")
+    redis_client.hset(keys.attempts, job.id, "1")
+    assert job.cancel()
+    assert redis_client.exists(keys.attempts) == 0
+
+
 def test_a_job_that_is_done_cannot_be_cancelled(sync_client: Client, worker: StubWorker) -> None:
     job = sync_client.submit("pima", [{"x": 1}])
     worker.step()

@@ -51,7 +51,9 @@ def rescue(queue: RequestQueue, tmp_path: Any) -> Rescue:
     return Rescue(queue, batcher, Lease(queue, lease_s=LEASE_S, limit_s=60), limit_s=20)
 
 
-def abandon(redis: Redis, numbers: list[int], together: list[int] | None = None) -> dict[int, str]:
+def abandon(
+    redis: Redis, numbers: list[int], together: list[int] | None = None, expires_ms: int = 60_000
+) -> dict[int, str]:
     """Queue requests and let a worker take them that is never heard of again.
 
     One for each number, and one, as -1, for those that go together.
@@ -62,7 +64,9 @@ def abandon(redis: Redis, numbers: list[int], together: list[int] | None = None)
     asked = {}
     for number, records in bodies.items():
         body = orjson.dumps(records)
-        request = Request(id=new_id(), model="poisonable", body=body, reply_to="a" * 32)
+        request = Request(
+            id=new_id(), model="poisonable", body=body, reply_to="a" * 32, expires_ms=expires_ms
+        )
         flat: list[Any] = request.encode()
         redis.xadd(KEYS.lane(Lane.ONLINE), dict(zip(flat[::2], flat[1::2], strict=True)))
         asked[number] = request.id
@@ -71,8 +75,8 @@ def abandon(redis: Redis, numbers: list[int], together: list[int] | None = None)
     return asked
 
 
-def _wait_for_the_lease(redis: Redis, count: int) -> None:
-    lane, idle_ms = KEYS.lane(Lane.ONLINE), int(LEASE_S * 1000)
+def _wait_for_the_lease(redis: Redis, count: int, of: Lane = Lane.ONLINE) -> None:
+    lane, idle_ms = KEYS.lane(of), int(LEASE_S * 1000)
     deadline = time.monotonic() + 10
     while len(redis.xpending_range(lane, GROUP, "-", "+", count, idle=idle_ms)) < count:  # type: ignore[arg-type]
         assert time.monotonic() < deadline
@@ -136,6 +140,63 @@ def test_what_brings_down_its_rescuers_too_is_not_tried_for_ever(
     error = answer_to(redis_client, asked[1]).error
     assert error is not None
     assert error["code"] == "E_CRASHED"
+
+
+def test_a_chunk_that_is_dropped_with_its_job_leaves_no_count_behind(
+    redis_client: Redis, rescue: Rescue
+) -> None:
+    request = Request(id=new_id(), model="poisonable", body=b'[{"x": 1}]', job=new_id())
+    flat: list[Any] = request.encode()
+    lane = KEYS.lane(Lane.BULK)
+    redis_client.xadd(lane, dict(zip(flat[::2], flat[1::2], strict=True)))
+    redis_client.xreadgroup(GROUP, "dead", {lane: ">"})
+    _wait_for_the_lease(redis_client, 1, Lane.BULK)
+    redis_client.hset(KEYS.attempts, request.id, "1")
+    assert rescue.run() == 1
+    assert redis_client.exists(KEYS.attempts, KEYS.result(request.id)) == 0
+
+
+def test_a_request_without_an_id_leaves_no_count_behind(
+    redis_client: Redis, rescue: Rescue
+) -> None:
+    lane = KEYS.lane(Lane.ONLINE)
+    redis_client.xadd(lane, {"wire": "1", "body": "[]"})
+    redis_client.xreadgroup(GROUP, "dead", {lane: ">"})
+    _wait_for_the_lease(redis_client, 1)
+    assert rescue.run() == 1
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
+def test_an_expired_request_leaves_no_count_behind(redis_client: Redis, rescue: Rescue) -> None:
+    (request_id,) = abandon(redis_client, [1], expires_ms=1).values()
+    redis_client.hset(KEYS.attempts, request_id, "1")
+    rescue.run()
+    error = answer_to(redis_client, request_id).error
+    assert error is not None
+    assert error["code"] == "E_EXPIRED"
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
+def test_who_counts_after_another_has_answered_leaves_no_count_behind(
+    redis_client: Redis, queue: RequestQueue
+) -> None:
+    asked = abandon(redis_client, [5])
+    (entry,) = _pending(redis_client, queue)
+    answer = Finished(entry, asked[5], "a" * 32, Answer(id=asked[5], values=[5]).encode())
+    assert queue.finish([answer]) == 1
+    queue.count_attempts([entry])
+    assert queue.finish([answer]) == 0
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
+def test_a_count_that_nobody_takes_back_goes_by_itself(
+    redis_client: Redis, queue: RequestQueue
+) -> None:
+    abandon(redis_client, [5])
+    (entry,) = _pending(redis_client, queue)
+    assert queue.count_attempts([entry]) == [1]
+    ttl: Any = redis_client.pttl(KEYS.attempts)
+    assert ttl > 0
 
 
 def test_a_worker_that_wakes_up_late_changes_no_answer(

@@ -11,7 +11,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
 | scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; last lease | client | client, worker |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
-| scoreline:{q}:attempts       | hash    | field until answered  | worker           | worker           |
+| scoreline:{q}:attempts       | hash    | field until answered, at most a day after the last | worker, cancel | worker |
 | scoreline:{q}:dead           | stream  | newest 1,000          | worker           | operator         |
 | scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
 | scoreline:{q}:processes      | zset    | score: last report, unix s | worker           | client, operator |

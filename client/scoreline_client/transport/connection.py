@@ -107,8 +107,8 @@ class Connection:
         return bool(
             await self.guard(
                 self._cancel(
-                    keys=[self.keys.result(request_id), stream],
-                    args=[answer.encode(), self.settings.result_ttl_s * 1000, entry],
+                    keys=[self.keys.result(request_id), stream, self.keys.attempts],
+                    args=[answer.encode(), self.settings.result_ttl_s * 1000, entry, request_id],
                 )
             )
         )

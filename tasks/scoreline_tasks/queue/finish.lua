@@ -8,6 +8,8 @@
 --   answer itself)
 -- Returns how many of them were first.
 --
+-- Attempts are forgotten by whoever brings an answer, first or not: who comes second may have counted
+-- one after the first was done.
 -- Where an answer should be stored and is not, the server had no memory for it: its request stays.
 -- XACK comes first: it returns 1 for just one of all those that hold the entry, and a request that
 -- was queued twice (a lost reply to XADD) finds its result in place. allow-oom: a full server refuses
@@ -20,9 +22,9 @@ for key = 3, #KEYS, 2 do
   local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
   arg = arg + 4
   local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
+  if there and tracked then redis.call('HDEL', KEYS[2], id) end
   if there and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
     finished[#finished + 1] = entry
-    if tracked then redis.call('HDEL', KEYS[2], id) end
     if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then
       won = won + 1
       local reply = KEYS[key + 1]

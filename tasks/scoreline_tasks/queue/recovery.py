@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from scoreline_client.codes import Code
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, WireError, decode_id, decode_reply_to
+from scoreline_client.protocol.messages import Answer, decode_reply_to
 from scoreline_tasks.queue.bisect import crashed, joined, with_records
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import RequestQueue
@@ -63,7 +63,7 @@ class Rescue:
         return is_deserted
 
     def _answer(self, entries: Sequence[Entry]) -> None:
-        attempts = self._queue.count_attempts([_id(entry) for entry in entries])
+        attempts = self._queue.count_attempts(entries)
         again = [e for e, count in zip(entries, attempts, strict=True) if count <= ATTEMPTS]
         for entry, count in zip(entries, attempts, strict=True):
             if count > ATTEMPTS:
@@ -108,9 +108,11 @@ class Rescue:
             else:
                 return [Answer.decode(finished.answer)]
         if len(records) == 1:
-            logger.error("record_dead id=%s lane=%s: %s", _id(entry), entry.lane.value, reason)
+            logger.error(
+                "record_dead id=%s lane=%s: %s", entry.request_id, entry.lane.value, reason
+            )
             self._queue.bury(part, reason)
-            return [crashed(_id(entry), _fatal(reason))]
+            return [crashed(entry.request_id, _fatal(reason))]
         return self._answers_to_halves(entry, records)
 
     def _answers_to_halves(self, entry: Entry, records: Sequence[bytes]) -> list[Answer]:
@@ -134,7 +136,7 @@ class Rescue:
 
     def _give_up(self, entry: Entry, reason: str) -> None:
         message = f"the request was given up: {reason}"
-        logger.error("request_dead id=%s lane=%s: %s", _id(entry), entry.lane.value, reason)
+        logger.error("request_dead id=%s lane=%s: %s", entry.request_id, entry.lane.value, reason)
         self._queue.bury(entry, reason)
         self._queue.finish([refuse(entry, RequestProblem(Code.CRASHED, message))])
 
@@ -152,10 +154,3 @@ def _packed(batcher: Batcher, entries: Sequence[Entry], now_ms: int) -> Callable
 
 def _fatal(reason: str) -> str:
     return f"scoring it alone killed {ALONE} processes: {reason}"
-
-
-def _id(entry: Entry) -> str:
-    try:
-        return decode_id(entry.fields)
-    except WireError:
-        return entry.id.decode()

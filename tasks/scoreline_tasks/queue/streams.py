@@ -31,6 +31,8 @@ CLAIM_AT_ONCE = {Lane.ONLINE: 256, Lane.BULK: 1}
 DEAD_LETTERS = 1000
 CHUNK_RESULT_MS = 60_000
 """A client that is alive reads the answer to a chunk at once; one that is not never does."""
+ATTEMPTS_KEPT_MS = 86_400_000
+"""For a request that leaves its lane in a way that no worker sees, such as with a flushed stream."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
 """Processes come and go; the names of those that are gone for so long are removed."""
 
@@ -100,7 +102,10 @@ class RequestQueue:
         sends its chunks again: so nobody waits for an answer to this one.
         """
         lane = self._keys.lane(chunk.lane)
-        _raise_first(self._line.ask([("XACK", lane, GROUP, chunk.id), ("XDEL", lane, chunk.id)]))
+        forgetting = ("HDEL", self._keys.attempts, chunk.request_id)
+        _raise_first(
+            self._line.ask([("XACK", lane, GROUP, chunk.id), ("XDEL", lane, chunk.id), forgetting])
+        )
 
     def waiting(self, lane: Lane) -> int:
         """Entries of a lane that are not finished."""
@@ -130,12 +135,14 @@ class RequestQueue:
         )
         return [Entry(lane, entry, fields) for entry, fields in claimed if fields]
 
-    def count_attempts(self, request_ids: Sequence[str]) -> list[int]:
+    def count_attempts(self, entries: Sequence[Entry]) -> list[int]:
         """Note, just before they are scored, that requests that killed a worker are tried again."""
         pipeline = self._redis.pipeline(transaction=False)
-        for request_id in request_ids:
-            pipeline.hincrby(self._keys.attempts, request_id, 1)
-        return [int(count) for count in pipeline.execute()]
+        for entry in entries:
+            pipeline.hincrby(self._keys.attempts, entry.request_id, 1)
+        pipeline.pexpire(self._keys.attempts, ATTEMPTS_KEPT_MS)
+        *counts, _ = pipeline.execute()
+        return [int(count) for count in counts]
 
     def bury(self, entry: Entry, reason: str) -> None:
         """Keep a copy of an entry that is given up, for people to look at."""
@@ -228,7 +235,7 @@ class RequestQueue:
             keys += (result, self._keys.reply(one.reply_to) if one.reply_to else result)
             note = StoredNote(one.request_id).encode() if one.is_large else b""
             answer = b"" if one.is_large and not whole else one.answer
-            arguments += (one.entry.id, one.request_id, answer, note)
+            arguments += (one.entry.id, one.entry.request_id, answer, note)
         return (len(keys), *keys, *arguments)
 
     def _storing(self, one: Finished) -> Command:

@@ -54,6 +54,14 @@ class Entry:
         return self.fields.get(b"job", b"")
 
     @property
+    def request_id(self) -> str:
+        """The id of its request; the entry's own where it has none that can be read."""
+        try:
+            return decode_id(self.fields)
+        except WireError:
+            return self.id.decode()
+
+    @property
     def queued_at_ms(self) -> int:
         """When it was queued, in Unix milliseconds by the server's clock."""
         return int(self.id.partition(b"-")[0])
