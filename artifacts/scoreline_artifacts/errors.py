@@ -8,6 +8,7 @@ ScorelineError
     ├── UnknownAliasError     nothing was ever released under this alias
     ├── NothingToRollBack     an alias has no earlier release
     ├── NotReleased           a version was published, and could not be released
+    ├── PartlyPruned          some versions were removed, and then the others could not be
     ├── CorruptArtifact       files are not what the manifest says, or no manifest at all
     ├── UntrustedArtifact     not signed, or not by a key that is trusted here
     ├── LogTruncated          a release log ends before a release that was seen here
@@ -94,6 +95,18 @@ class NotReleased(ArtifactError):
         self.model = model
         self.version = version
         self.alias = alias
+
+
+class PartlyPruned(ArtifactError):
+    """Raised when some versions of a model were removed, and then the others could not be."""
+
+    def __init__(self, model: str, removed: list[int], reason: object) -> None:
+        gone = ", ".join(map(str, removed))
+        super().__init__(
+            f"removed of {model}: {gone}. What else was to go is still there: {reason}"
+        )
+        self.model = model
+        self.removed = removed
 
 
 class CorruptArtifact(ArtifactError):

@@ -1,6 +1,7 @@
 """`scoreline prune`, `pin` and `unpin`: which versions the store keeps.
 
-Exit codes: 0 as asked; 2 it cannot be done, and nothing was removed; 3 the store cannot be reached.
+Exit codes: 0 as asked; 1 some versions were removed, the others could not be; 2 it cannot be done, and
+nothing was removed; 3 the store cannot be reached, and nothing was removed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import asdict
 import click
 
 from scoreline_artifacts.cli.explained import VERSION, explained
+from scoreline_artifacts.errors import PartlyPruned
 from scoreline_artifacts.store import retention
 from scoreline_artifacts.store.store import Store
 
@@ -43,7 +45,10 @@ def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
     """
     with explained():
         work = retention.plan if dry_run else retention.prune
-        result = work(Store.from_environment(), model, keep=keep)
+        try:
+            result = work(Store.from_environment(), model, keep=keep)
+        except PartlyPruned as error:
+            raise click.ClickException(str(error)) from error  # exit code 1
     if as_json:
         click.echo(json.dumps(asdict(result) | {"dry_run": dry_run}))
         return

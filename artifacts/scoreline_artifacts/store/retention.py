@@ -14,7 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from scoreline_artifacts.errors import UnknownModelError, UnknownVersionError
+from scoreline_artifacts.errors import (
+    ArtifactError,
+    PartlyPruned,
+    UnknownModelError,
+    UnknownVersionError,
+)
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.names import check_name, version_numbers
 from scoreline_artifacts.store.releases import Release
@@ -63,17 +68,24 @@ def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = N
 def prune(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = None) -> Plan:
     """Remove the versions that nothing needs, and what killed publishers had left.
 
-    Raises: as for `plan`; then nothing was removed.
+    Raises:
+        PartlyPruned: some versions were removed before something failed.
+        ArtifactError: as for `plan`, or the store refused it; nothing was removed.
     """
     now = now or datetime.now(UTC)
     planned = plan(store, model, keep=keep, now=now)
-    removed = []
-    for version in planned.removed:
-        # Somebody may have promoted it since.
-        if version not in _named(store, model):
-            store.backend.remove_version(model, version)
-            removed.append(version)
-    left = store.backend.remove_leftovers(model, before=(now - ABANDONED).timestamp())
+    removed: list[int] = []
+    try:
+        for version in planned.removed:
+            # Somebody may have promoted it since.
+            if version not in _named(store, model):
+                store.backend.remove_version(model, version)
+                removed.append(version)
+        left = store.backend.remove_leftovers(model, before=(now - ABANDONED).timestamp())
+    except ArtifactError as error:
+        if not removed:
+            raise
+        raise PartlyPruned(model, removed, error) from error
     spared = {one: ["an alias names it by now"] for one in planned.removed if one not in removed}
     kept = dict(sorted({**planned.kept, **spared}.items()))
     return Plan(model=model, kept=kept, removed=removed, leftovers=left)

@@ -171,6 +171,28 @@ def test_a_version_that_cannot_be_removed_stays(
     assert store.versions("pima") == [1, 2, 3, 4, 5, 6]
 
 
+def test_what_was_pruned_before_a_failure_is_told(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _publish(store)
+    _publish(store)
+    releases.promote(store, "pima", 5)
+    monkeypatch.setattr(pruning, "_needed", lambda alias, log, now: [(5, "named")])
+    real = os.rename
+
+    def fail(source: Any, *arguments: Any, **options: Any) -> None:
+        if Path(source).name == "3":
+            raise OSError(errno.EIO, "no", str(source))
+        real(source, *arguments, **options)
+
+    monkeypatch.setattr(os, "rename", fail)
+    result = _run(prune, "pima", "--keep", "1")
+    assert _is_told(result)
+    assert result.exit_code == 1
+    assert store.versions("pima") == [3, 4, 5]
+    assert "removed of pima: 1, 2" in result.stderr
+
+
 def test_a_version_that_somebody_else_has_just_removed_is_no_error(store: Store) -> None:
     store.backend.remove_version("pima", 1)
     store.backend.remove_version("pima", 1)
