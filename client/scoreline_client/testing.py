@@ -11,6 +11,8 @@ what an artifact store has released. Needs `pip install 'scoreline[worker,testin
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import threading
 import time
 from collections.abc import Mapping
@@ -21,8 +23,13 @@ from typing import Any, Self
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.client import Client
+from scoreline_client.codes import Code
 from scoreline_client.errors import MissingDependency
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.protocol.messages import Answer, Request, Status, WireError
 from scoreline_client.settings import ClientSettings
+
+logger = logging.getLogger(__name__)
 
 IDLE_S = 0.001
 
@@ -86,6 +93,7 @@ class FakeScoreline:
         self.settings = ClientSettings()
         self._server = FakeRedisServer()
         self._worker = _worker_class()(self._server.client(), self.settings, models, store or None)
+        self._redis = self._server.client()
         self._stopped = threading.Event()
         self._clients: list[Client] = []
         self._thread = threading.Thread(target=self._run, name="fake-scoreline", daemon=True)
@@ -115,9 +123,34 @@ class FakeScoreline:
         self.close()
 
     def _run(self) -> None:
+        failure = ""
         while not self._stopped.is_set():
-            if not self._worker.step():
+            try:
+                is_idle = not self._worker.step()
+            # Whatever it is, those who ask are to know it, and not to wait until their time is up.
+            except Exception as error:
+                is_idle = True
+                if failure != repr(error):
+                    failure = repr(error)
+                    logger.exception("fake_worker_failed: all requests are refused with the reason")
+                self._refuse(f"the fake worker failed: {type(error).__name__}: {error}")
+            if is_idle:
                 time.sleep(IDLE_S)
+
+    def _refuse(self, message: str) -> None:
+        """Answer whatever is queued, or was being scored, with an error."""
+        redis, keys = self._redis, Keys(self.settings.queue)
+        error = {"code": Code.INTERNAL.value, "message": message}
+        for lane in Lane:
+            for entry, fields in redis.xrange(keys.lane(lane)):
+                with contextlib.suppress(WireError):
+                    request = Request.decode(fields)
+                    data = Answer(id=request.id, status=Status.ERROR, error=error).encode()
+                    redis.set(keys.result(request.id), data, nx=True, ex=self.settings.result_ttl_s)
+                    if request.reply_to:
+                        redis.rpush(keys.reply(request.reply_to), data)
+                redis.xack(keys.lane(lane), GROUP, entry)
+                redis.xdel(keys.lane(lane), entry)
 
 
 def _worker_class() -> Any:

@@ -165,6 +165,24 @@ def test_a_column_that_cannot_be_sent_is_named(scoreline: FakeScoreline, value: 
     assert (refused.value.code, refused.value.column) == ("E_TYPE", "odd")
 
 
+def test_a_fake_that_fails_says_why_to_all_who_ask(
+    scoreline: FakeScoreline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> int:
+        raise ZeroDivisionError("by nothing")
+
+    client = scoreline.client()
+    monkeypatch.setattr(scoreline._worker, "step", fail)
+    for _ in range(2):
+        with pytest.raises(RequestRefused, match="ZeroDivisionError: by nothing") as refused:
+            client.predict("size", {"x": 1}, timeout=20)
+        assert refused.value.code == "E_INTERNAL"
+    with pytest.raises(RequestRefused, match="ZeroDivisionError"):
+        client.submit("size", [{"x": 1}]).result(timeout=20)
+    monkeypatch.undo()
+    assert client.predict("size", {"x": 11}).value == "high"
+
+
 def test_without_the_worker_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("worker", "package_that_is_not_there:Worker", "scoreline.inprocess")
     monkeypatch.setattr(testing, "entry_points", lambda **_: [broken])
