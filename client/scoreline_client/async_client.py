@@ -143,7 +143,7 @@ class AsyncClient:
 
         Raises:
             PayloadTooLarge: more than one request may hold.
-            EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+            UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
             ValueError: `expires` is negative, over 1e9, or no number.
         """
         expires_ms = int(check_expiry(expires) * 1000)
