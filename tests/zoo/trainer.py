@@ -28,7 +28,6 @@ import sklearn.ensemble
 import sklearn.pipeline  # noqa: F401 - what nearly every project imports, imported once
 
 import scoreline_training
-from scoreline_artifacts.packaging import clean_room
 
 ROWS = 40
 """Raw rows whose answers are compared."""
@@ -63,36 +62,21 @@ class Trained:
 
 def main(out: Path, processes: int, projects: list[Path]) -> None:
     """Run projects, so many at a time; OUT gets one pickle for each."""
-    rooms = [SharedRoom() for _ in range(processes)]
-    free: list[SharedRoom] = list(rooms)
-    used: dict[int, SharedRoom] = {}
-    waiting = list(projects)
-    while waiting or used:
-        if waiting and free:
-            room = free.pop()
-            used[_start(waiting.pop(0), out, room)] = room
+    waiting, running = list(projects), 0
+    while waiting or running:
+        if waiting and running < processes:
+            _start(waiting.pop(0), out)
+            running += 1
         else:
-            free.append(used.pop(os.wait()[0]))
-    for room in rooms:
-        room.close()
+            os.wait()
+            running -= 1
 
 
-class SharedRoom(clean_room._Room):
-    """A clean room for one project after the other; it forks for every visit anyway.
-
-    Starting one for each project would take as long again as everything else. A project that
-    publishes with a room of its own is in `test_zoo.py`.
-    """
-
-    is_open = True
-
-
-def _start(project: Path, out: Path, room: SharedRoom) -> int:
+def _start(project: Path, out: Path) -> None:
     sys.stdout.flush()
-    if child := os.fork():
-        return child
+    if os.fork():
+        return
     try:
-        clean_room._open[:] = [room]
         _train(project, out)
         sys.stdout.flush()
         sys.stderr.flush()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType, MethodType, ModuleType
 
 from scoreline_artifacts.dependencies import ModuleOrigins, spec_of
-from scoreline_artifacts.packaging.proving import Failure
+from scoreline_artifacts.packaging.clean_room import CleanRoomFailure
 
 _OF_SCRIPT = re.compile(r"Can't get attribute '(.+)' on <module '__main__'")
 """What unpickling says of something that dill could not store, and then referred to by its name."""
@@ -17,14 +17,14 @@ MAX_OBJECTS = 100_000
 """How many parts of a pipeline are looked at for the one that a message is about."""
 
 
-def explain(failure: Failure, pipeline: object, origins: ModuleOrigins) -> str:
+def explain(failure: CleanRoomFailure, pipeline: object, origins: ModuleOrigins) -> str:
     """A message that names what is wrong, where it comes from, and what to do about it."""
     if failure.module is not None:
-        what = _missing_module(failure.module, failure.place, pipeline, origins)
+        what = _missing_module(failure.module, failure.location, pipeline, origins)
     elif failure.file is not None:
-        what = _missing_file(failure.file, failure.place)
+        what = _missing_file(failure.file, failure.location)
     elif failure.variable is not None:
-        what = _missing_variable(failure.variable, failure.place)
+        what = _missing_variable(failure.variable, failure.location)
     elif (found := _OF_SCRIPT.search(failure.message)) is not None:
         what = (
             f"{found[1]!r} is defined in the training script (or notebook) in a way that cannot be "
@@ -37,7 +37,7 @@ def explain(failure: Failure, pipeline: object, origins: ModuleOrigins) -> str:
             "code that was edited after the import, random numbers without a seed, the time of day"
         )
     else:
-        where = f" at {failure.place}" if failure.place else ""
+        where = f" at {failure.location}" if failure.location else ""
         what = f"{failure.kind}{where}: {failure.message}"
         what += f"\n{failure.trace}" if failure.trace else ""
     return f"the pipeline does not work in a clean room, where a worker would load it: {what}"

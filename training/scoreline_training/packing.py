@@ -15,7 +15,7 @@ from scoreline_artifacts import Manifest, UnsuitableData, environment
 from scoreline_artifacts.dependencies import ModuleOrigins, spec_of
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES
-from scoreline_artifacts.packaging import pickling, proving, sources
+from scoreline_artifacts.packaging import clean_room, pickling, sources
 from scoreline_artifacts.store.store import describe_file
 from scoreline_training.diagnosis import explain
 
@@ -74,12 +74,12 @@ def pack(
     )
     while True:
         packed = _pack_once(pickled, draft, golden_rows, luggage, origins)
-        finding = proving.prove(packed.manifest, packed.files)
-        if luggage.take(finding.asked, origins):
+        proof = clean_room.prove(packed.manifest, packed.files)
+        if luggage.take(proof.missing, origins):
             continue
-        if finding.failure is not None:
-            raise DoesNotTravel(explain(finding.failure, pipeline, origins))
-        return replace(packed, manifest=replace(packed.manifest, batchable=finding.batchable))
+        if proof.failure is not None:
+            raise DoesNotTravel(explain(proof.failure, pipeline, origins))
+        return replace(packed, manifest=replace(packed.manifest, batchable=proof.batchable))
 
 
 def _pack_once(

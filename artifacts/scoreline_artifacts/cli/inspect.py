@@ -85,12 +85,12 @@ class Checked:
 
 
 def _check(manifest: Manifest, files: dict[str, bytes]) -> Checked:
-    from scoreline_artifacts.packaging import proving
+    from scoreline_artifacts.packaging import clean_room
 
     found = environment.differences(manifest)
     if any(one.fatal for one in found):
         return Checked(found)
-    failure = proving.prove(manifest, files).failure
+    failure = clean_room.prove(manifest, files).failure
     return Checked(found, f"{failure.kind}: {failure.message}" if failure else None)
 
 

@@ -65,7 +65,7 @@ class Namespace:
         """What `linecache` has of this version, by file."""
         # Such a version may have been let go long before its process ends.
         weakref.finalize(self, _forget, self._traced).atexit = False
-        self.asked: set[str] = set()
+        self.missing: set[str] = set()
         """Modules and data files that code asked for and that did not come with the artifact."""
         self.builtins = {**vars(builtins), "__import__": self._import}
         """What private code has for `__builtins__`."""
@@ -177,15 +177,15 @@ class Namespace:
         parent, _, last = name.rpartition(".")
         if parent in self._modules:
             # Of a package with a file of its own, all that there is came with the artifact.
-            self.asked.add(name)
+            self.missing.add(name)
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         try:
             module = importlib.import_module(name)
         except ModuleNotFoundError as error:
             if error.name is not None:
-                self.asked.add(error.name)
+                self.missing.add(error.name)
                 # Where the package above it is not there, it is the module that is wanted.
-                self.asked.update({name} if name.startswith(f"{error.name}.") else ())
+                self.missing.update({name} if name.startswith(f"{error.name}.") else ())
             raise
         # A package may be in parts, some of them installed and some private.
         if parent in self._packages:
@@ -229,7 +229,7 @@ class Namespace:
         return Folder(
             package.rpartition(".")[2],
             {relative: self._files[name] for relative, name in held.items()},
-            lambda path: self.asked.add(f"{at}{path}"),
+            lambda path: self.missing.add(f"{at}{path}"),
         )
 
     def _stand_in(self, name: str) -> ModuleType:

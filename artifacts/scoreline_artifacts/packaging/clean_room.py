@@ -1,235 +1,216 @@
-"""The clean room: an isolated interpreter that has what a worker has, and nothing of the training project.
+"""Loads a version in a clean room, an isolated interpreter without the training project, and proves its answers.
 
-The room is isolated mode
-(no PYTHON… variable, no user's site, no working directory on the path), an empty working directory,
-and a path of installed distributions alone: folders that an editable installation or a .pth file adds
-are out of reach.
-
-The interpreter is started once and imports the libraries; each visit is a fork of it, so that nothing
-of one visit is there in the next. `visit` is the side that asks; `main` is what runs in the room.
+Each visit is a new interpreter in isolated mode (no PYTHON… variable, no user's site, no working directory on
+the path) with an empty working directory and a path of installed distributions alone: folders that an
+editable installation or a .pth file adds are out of reach. Files of the training project cannot be opened, and
+environment variables that the training process has set itself are not set.
 """
 
 from __future__ import annotations
 
-import atexit
 import errno
 import importlib
 import json
 import os
-import selectors
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import threading
+import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from scoreline_artifacts.manifest import MANIFEST, Manifest
+from scoreline_artifacts.dependencies import SCORELINE_PACKAGES
+from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
 
+if TYPE_CHECKING:
+    from scoreline_artifacts.golden import GoldenRow
+    from scoreline_artifacts.loading.version import LoadedVersion
+
+LIMIT_S = 600.0
+"""Seconds that starting, loading and scoring some golden rows may take."""
 ARTIFACT = "artifact"
-"""Under which name a visitor finds the artifact's files in its folder."""
+"""The folder of the artifact's files, below the folder that a visit is given."""
+_WORKING_DIRECTORY, _RESULT, _OUTPUT = "empty", "result.json", "output.txt"
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
-    "from scoreline_artifacts.packaging import clean_room; clean_room.main()"
+    "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
 )
-_ANSWER, _OUTPUT = "answer.json", "output.txt"
-_ZIP = "python{}{}.zip".format(*sys.version_info)
-"""Where the standard library may be, beside its folder."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
-"""One thread for each numeric library, as in a worker; more would not survive the fork."""
+"""Numeric libraries get one thread each, as in a worker."""
 
 
-class Ended(Exception):
-    """Raised when a visit did not come to its end; `kind` is `ended` or `timeout`."""
+class CleanRoomFailed(Exception):
+    """Raised when the process of a visit ended without a result; `kind` is `ended` or `timeout`."""
 
     def __init__(self, kind: str, message: str, output: str = "") -> None:
         super().__init__(message)
         self.kind = kind
         self.message = message
         self.output = output
-        """The last that it printed."""
+        """The last that the process printed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CleanRoomFailure:
+    """Why a version does not work in the clean room."""
+
+    kind: str
+    """The exception's class, or how the process ended."""
+    message: str
+    module: str | None = None
+    """The module that was not found, if that was the reason."""
+    file: str | None = None
+    """The file that was not found, if that was the reason."""
+    variable: str | None = None
+    """The environment variable that is not set, if that was the reason."""
+    location: str | None = None
+    """`file:line` of the training project's code that was running, if any was."""
+    trace: str = ""
+    """The lines of the project's code that led there, or the last output of a process that ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """The outcome of loading a version in the clean room and scoring its golden rows there."""
+
+    failure: CleanRoomFailure | None = None
+    batchable: bool = True
+    """Whether golden rows got the same answers one by one, together and shuffled."""
+    missing: list[str] = field(default_factory=list)
+    """Modules and data files that its code asked for and that did not travel with it."""
+
+
+def prove(manifest: Manifest, files: Mapping[str, bytes], *, limit_s: float = LIMIT_S) -> Proof:
+    """Load a version in the clean room and score its golden rows there.
+
+    A version that ends its process, or takes longer than `limit_s` seconds, is a failure like others.
+    """
+    with staged(manifest, files) as folder:
+        try:
+            fields = run_in_clean_room(f"{__name__}:load_and_score", folder, limit_s)
+        except CleanRoomFailed as end:
+            failure = CleanRoomFailure(kind=end.kind, message=end.message, trace=end.output)
+            return Proof(failure=failure)
+    failed = fields.pop("failure")
+    return Proof(**fields, failure=CleanRoomFailure(**failed) if failed else None)
 
 
 @contextmanager
 def staged(manifest: Manifest, files: Mapping[str, bytes]) -> Iterator[Path]:
-    """A folder for a visit, with an artifact's files under `artifact`; gone at the end of the block."""
+    """A folder for a visit, with an artifact's files under `artifact`; deleted at the end of the block."""
     with tempfile.TemporaryDirectory(prefix="scoreline-") as name:
         folder = Path(name)
         for file, data in {**files, MANIFEST: manifest.encode()}.items():
             path = folder / ARTIFACT / file
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(data)
-        (folder / "empty").mkdir()
+        (folder / _WORKING_DIRECTORY).mkdir()
         yield folder
 
 
-def visit(work: str, folder: Path, limit_s: float) -> Any:
-    """Let a function of ours work in the room, and return what it makes of a folder, as of JSON.
+def run_in_clean_room(work: str, folder: Path, limit_s: float) -> Any:
+    """Call a function in a new isolated interpreter and return its result, as JSON carries it.
 
-    `work` is `module:function`; the function gets the folder.
+    `work` is `module:function` of a package that workers have; the function is called with `folder`.
 
     Raises:
-        Ended: the process ended otherwise than by the end of the function, or after `limit_s` seconds.
+        CleanRoomFailed: the process ended before the function did, or was not done after `limit_s` seconds.
     """
-    with _ONE_AT_A_TIME:
-        room = _room()
-        try:
-            status = room.visit(work, folder, limit_s)
-        except (OSError, ValueError) as error:
-            room.close()
-            raise Ended("ended", f"the clean room itself ended: {error}") from error
-        # Ctrl-C, say: the answer that is still to come must not be taken for that of the next visit.
-        except BaseException:
-            room.close()
-            raise
-    if status is None:
-        raise Ended("timeout", f"it was not done after {limit_s:g} s")
-    try:
-        return json.loads((folder / _ANSWER).read_bytes())
-    except (OSError, ValueError) as error:
-        code = os.waitstatus_to_exitcode(status)
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        output = folder / _OUTPUT
-        said = output.read_text(errors="replace")[-2000:] if output.exists() else ""
-        raise Ended("ended", f"the process that loaded it ended with {how}", said) from error
-
-
-class _Room:
-    """The interpreter that waits for visits; it ends when this process does."""
-
-    def __init__(self) -> None:
-        self.owner = os.getpid()
-        here = str(Path(__file__).resolve().parents[2])
-        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
-            [sys.executable, "-I", "-c", _PROGRAM, here, *_installed_folders()],
+    here = str(Path(__file__).resolve().parents[2])
+    folders = json.dumps([_installed_folders(), _project_folders()])
+    with (
+        (folder / _OUTPUT).open("wb") as output,
+        subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
+            [sys.executable, "-I", "-c", _PROGRAM, here, work, str(folder), folders],
             env={**_environment_at_start(), **dict.fromkeys(_THREADS, "1")},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
             start_new_session=True,
-        )
-
-    @property
-    def is_open(self) -> bool:
-        """Whether there can be another visit."""
-        return self.owner == os.getpid() and self._process.poll() is None
-
-    def visit(self, work: str, folder: Path, limit_s: float) -> int | None:
-        """The wait status of the process that did the work, or None when time was up."""
-        process = self._process
-        assert process.stdin is not None  # noqa: S101 - both are pipes, see above
-        assert process.stdout is not None  # noqa: S101
-        process.stdin.write(json.dumps([work, str(folder), *_project_folders()]).encode() + b"\n")
-        process.stdin.flush()
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            if not selector.select(limit_s):
-                self.close()
-                return None
-        line = process.stdout.readline()
-        return int(line)
-
-    def close(self) -> None:
-        """End the room and whatever runs in it."""
-        if self.owner == os.getpid():
-            with suppress(ProcessLookupError):
-                os.killpg(self._process.pid, 9)
-            self._process.communicate()
-
-
-_ONE_AT_A_TIME = threading.Lock()
-os.register_at_fork(after_in_child=_ONE_AT_A_TIME._at_fork_reinit)  # type: ignore[attr-defined]
-_open: list[_Room] = []
-
-
-def _room() -> _Room:
-    """The room of this process; another one after a fork, or when the last one was closed."""
-    if not (_open and _open[-1].is_open):
-        room = _Room()
-        _open[:] = [room]
-        atexit.register(room.close)
-    return _open[-1]
+        ) as process,
+    ):
+        try:
+            code = process.wait(limit_s)
+        except subprocess.TimeoutExpired as error:
+            raise CleanRoomFailed("timeout", f"it was not done after {limit_s:g} s") from error
+        finally:
+            # Also after Ctrl-C, and for processes that the pipeline has started and left behind.
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+    try:
+        return json.loads((folder / _RESULT).read_bytes())
+    except (OSError, ValueError) as error:
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        last_output = (folder / _OUTPUT).read_text(errors="replace")[-2000:]
+        message = f"the process that loaded it ended with {how}"
+        raise CleanRoomFailed("ended", message, last_output) from error
 
 
 def _installed_folders() -> list[str]:
     """Folders on this path that `pip install --target` filled: a worker has them as well."""
-    return [place for place in sys.path if place and any(Path(place).glob("*.dist-info"))]
+    return [folder for folder in sys.path if folder and any(Path(folder).glob("*.dist-info"))]
 
 
 def _project_folders() -> list[str]:
-    """Where this project has its files: they are still here, and will not be where workers are."""
-    places = {str(Path.cwd()), *(str(Path(place).resolve()) for place in sys.path if place)}
-    # In a home folder are also the settings and caches of libraries, which workers have of their own.
+    """Folders of the training project's files, which exist here and will not exist where workers run."""
+    folders = {str(Path.cwd()), *(str(Path(folder).resolve()) for folder in sys.path if folder)}
+    # A home folder also holds the settings and caches of libraries, which workers have of their own.
     not_projects = {os.sep, os.path.expanduser("~"), sys.prefix, sys.base_prefix}  # noqa: PTH111
-    return sorted(one for one in places if Path(one).is_dir() and one not in not_projects)
+    return sorted(folder for folder in folders - not_projects if Path(folder).is_dir())
 
 
 def _environment_at_start() -> dict[str, str]:
     """The variables that this process was started with, without those that it has set itself."""
     try:
         block = Path("/proc/self/environ").read_bytes()
-    except OSError:  # not on every system
+    except OSError:  # there is no /proc on macOS
         return dict(os.environ)
-    pairs = (os.fsdecode(one).partition("=") for one in block.split(b"\0") if one)
+    pairs = (os.fsdecode(entry).partition("=") for entry in block.split(b"\0") if entry)
     return {name: value for name, _, value in pairs}
 
 
-# In the room
+# Everything below runs inside the clean room.
 
 
-def main() -> None:
-    """Do what standard input names, a work and a folder a line, each in a process of its own."""
-    here, *folders = sys.argv[1:]
-    _lock_the_door(here, folders)
-    # What most artifacts need anyway; the forks have it without importing it again.
-    import sklearn.pipeline  # noqa: F401
-
-    from scoreline_artifacts.loading import version  # noqa: F401
-
-    for line in sys.stdin:
-        visitor = os.fork()
-        if visitor == 0:
-            work, *folders = json.loads(line)
-            _work_and_exit(work, *map(Path, folders))
-        print(os.waitpid(visitor, 0)[1], flush=True)  # noqa: T201 - the answer that is waited for
-
-
-def _work_and_exit(work: str, folder: Path, *project: Path) -> None:
-    """The whole life of a visit."""
+def main(here: str, work: str, folder: str, folders: str) -> None:
+    """Call the function that `work` names with a folder, write its result there, and end the process."""
     status = 1
+    installed, project = json.loads(folders)
+    _restrict_sys_path({*installed, here})
     try:
-        output = os.open(folder / _OUTPUT, os.O_WRONLY | os.O_CREAT)
-        for stream, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
-            os.dup2(target, stream)
         module, _, function = work.partition(":")
-        do = getattr(importlib.import_module(module), function)
-        os.chdir(folder / "empty")
-        _hide(project, but=folder)
-        (folder / _ANSWER).write_text(json.dumps(do(folder), default=str))
+        call = getattr(importlib.import_module(module), function)
+        os.chdir(Path(folder, _WORKING_DIRECTORY))
+        _block_project_files(project, but=folder)
+        Path(folder, _RESULT).write_text(json.dumps(call(Path(folder)), default=str))
         status = 0
+    except BaseException:  # noqa: BLE001 - the caller reports the exit code and this output
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
+        # Neither threads nor exit handlers of the pipeline's libraries may hold up the result.
         os._exit(status)
 
 
-def _lock_the_door(here: str, folders: Sequence[str]) -> None:
-    """Leave on the path what is installed, and take off what an editable installation added."""
-    from scoreline_artifacts.dependencies import SCORELINE_PACKAGES
-
-    installed = {*folders, here}
+def _restrict_sys_path(installed: set[str]) -> None:
+    """Keep installed packages importable, and remove what an editable installation added."""
     paths = sysconfig.get_paths()
-    standard = {paths["stdlib"], paths["platstdlib"], str(Path(paths["stdlib"]).with_name(_ZIP))}
-    sys.path += [folder for folder in folders if folder not in sys.path]
+    archive = Path(paths["stdlib"]).with_name("python{}{}.zip".format(*sys.version_info))
+    standard_library = {paths["stdlib"], paths["platstdlib"], str(archive)}
     sys.path[:] = [
-        place
-        for place in sys.path
-        if place in installed
-        or any(Path(place).is_relative_to(one) for one in standard)
-        or {"site-packages", "dist-packages"} & set(Path(place).parts)
-        or any(Path(place, name).is_dir() for name in SCORELINE_PACKAGES)
+        folder
+        for folder in dict.fromkeys([*sys.path, *installed])
+        if folder in installed
+        or any(Path(folder).is_relative_to(root) for root in standard_library)
+        or {"site-packages", "dist-packages"} & set(Path(folder).parts)
+        or any(Path(folder, name).is_dir() for name in SCORELINE_PACKAGES)
     ]
     sys.meta_path[:] = [
         finder
@@ -238,20 +219,90 @@ def _lock_the_door(here: str, folders: Sequence[str]) -> None:
     ]
 
 
-def _hide(folders: Sequence[Path], but: Path) -> None:
-    """Let files of the training project be as absent as they are where workers are."""
-    places = (str(but), sys.prefix, sys.base_prefix, *sys.path)
-    open_ones = {Path(place).resolve() for place in places if place}
-    # An environment may lie in a project, and a project in a folder that holds an interpreter.
-    known = {f"{one}{os.sep}": one in open_ones for one in {*folders, *open_ones}}
-    innermost_first = sorted(known, key=len, reverse=True)
+def _block_project_files(folders: Sequence[str], but: str) -> None:
+    """Let opening a file of the training project fail as it does where workers run."""
+    allowed = {
+        str(Path(folder).resolve())
+        for folder in (but, sys.prefix, sys.base_prefix, *sys.path)
+        if folder
+    }
+    # An environment may lie in a project, and a project in a folder that holds an interpreter: the innermost
+    # folder of a file decides.
+    is_allowed = {f"{folder}{os.sep}": folder in allowed for folder in {*folders, *allowed}}
+    innermost_first = sorted(is_allowed, key=len, reverse=True)
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
         if event != "open" or not isinstance(arguments[0], str | bytes):
             return
         path = os.path.realpath(os.fsdecode(arguments[0]))
-        inside = next((one for one in innermost_first if path.startswith(one)), None)
-        if inside is not None and not known[inside]:
+        folder = next((folder for folder in innermost_first if path.startswith(folder)), None)
+        if folder is not None and not is_allowed[folder]:
             raise FileNotFoundError(errno.ENOENT, "it is a file of the training project", path)
 
     sys.addaudithook(refuse)
+
+
+def load_and_score(folder: Path) -> dict[str, Any]:
+    """Load the artifact in a folder and score its golden rows; returns the fields of a `Proof`."""
+    from scoreline_artifacts import golden
+    from scoreline_artifacts.loading import version
+
+    artifact = folder / ARTIFACT
+    manifest = Manifest.decode((artifact / MANIFEST).read_bytes())
+
+    def read(name: str) -> bytes:
+        return (artifact / name).read_bytes()
+
+    namespace = version.namespace_of(manifest, read)
+    failure, batchable = None, False
+    try:
+        loaded = version.assemble(manifest, read, namespace)
+        rows = golden.decode(read(GOLDEN))
+        loaded.check_golden_rows(rows, manifest.tolerance)
+        batchable = _is_batchable(loaded, rows, manifest.tolerance)
+    # Whatever loading or scoring raises, the caller of publish() has to know it.
+    except Exception as error:  # noqa: BLE001
+        failure = _describe(error, manifest)
+    return asdict(Proof(failure=failure, batchable=batchable, missing=sorted(namespace.missing)))
+
+
+def _describe(error: Exception, manifest: Manifest) -> CleanRoomFailure:
+    """What a person needs to know of an exception, and where in the project's code it was raised."""
+    frames = traceback.extract_tb(error.__traceback__)
+    prefix = f"{manifest.model}@{manifest.version}".replace(".", "_") + "/sources/"
+    project = [frame for frame in frames if frame.filename.startswith(prefix)]
+    # `os.environ["NAME"]` raises a KeyError in the os module.
+    is_variable = isinstance(error, KeyError) and frames[-1].filename in {
+        os.__file__,
+        "<frozen os>",
+    }
+    return CleanRoomFailure(
+        kind=type(error).__name__,
+        message=str(error),
+        module=error.name if isinstance(error, ModuleNotFoundError) else None,
+        file=str(error.filename or error) if isinstance(error, FileNotFoundError) else None,
+        variable=str(error.args[0]) if is_variable else None,
+        location=(
+            f"{project[-1].filename.removeprefix(prefix)}:{project[-1].lineno}" if project else None
+        ),
+        trace="".join(traceback.format_list(project))[-4000:],
+    )
+
+
+def _is_batchable(loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float) -> bool:
+    """Whether records get the same answers alone, together with others, and in another order."""
+    import numpy as np
+
+    from scoreline_artifacts import golden
+
+    records = [row.record for row in rows]
+    shuffled = np.random.default_rng(0).permutation(len(rows)).tolist()
+    with suppress(
+        Exception
+    ):  # a pipeline that fails on some batch, or on none, depends on the batch
+        alone = [loaded.score_records([record])[0] for record in records]
+        mixed = loaded.score_records([records[index] for index in shuffled])
+        pairs = [*zip(rows, alone, strict=True)]
+        pairs += [(rows[index], answer) for index, answer in zip(shuffled, mixed, strict=True)]
+        return all(golden.same_answer(want, got, tolerance) for want, got in pairs)
+    return False

@@ -27,6 +27,8 @@ from scoreline_client.protocol.keys import Keys
 from scoreline_training import PublishedVersion, publish
 from scoreline_training.publishing import NEWS_TIMEOUT_S, announce, promote_by_default
 
+pytestmark = pytest.mark.usefixtures("clean_room_in_this_process")
+
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 60), "n": np.arange(60)})
 LABELS = pd.Series(np.where(FRAME["x"] > 0, "high", "low"), name="side")
 NOBODY = "redis://127.0.0.1:1/0"

@@ -60,8 +60,8 @@ def ask_apart(manifest: Manifest, files: dict[str, bytes], rows: Rows) -> Answer
     with clean_room.staged(manifest, files) as folder:
         (folder / _ROWS).write_bytes(pickle.dumps(rows))
         try:
-            said = clean_room.visit(f"{__name__}:answer", folder, LIMIT_S)
-        except clean_room.Ended as end:
+            said = clean_room.run_in_clean_room(f"{__name__}:answer", folder, LIMIT_S)
+        except clean_room.CleanRoomFailed as end:
             raise NotMeasurable(f"{reference} cannot be loaded here: {end.message}") from end
     if "not_measurable" in said:
         raise NotMeasurable(said["not_measurable"])

@@ -85,7 +85,7 @@ def test_relative_imports_stay_inside(statement: str) -> None:
         }
     )
     namespace.import_module("base.pkg.user")
-    assert namespace.asked == set()
+    assert namespace.missing == set()
 
 
 def test_a_relative_import_beyond_the_top_is_an_error() -> None:
@@ -143,7 +143,7 @@ def test_a_module_that_came_along_goes_before_an_installed_one() -> None:
 def test_what_is_not_there_is_remembered_and_raised() -> None:
     namespace = _namespace({"user.py": "try:\n    import faster\nexcept ImportError:\n    pass\n"})
     namespace.import_module("user")
-    assert namespace.asked == {"faster"}
+    assert namespace.missing == {"faster"}
 
 
 def test_a_module_that_fails_is_tried_again() -> None:
@@ -267,7 +267,7 @@ def test_a_data_file_that_is_not_there_is_remembered(source: str) -> None:
     namespace = _namespace({"pkg/__init__.py": "", "pkg/user.py": source})
     with pytest.raises(FileNotFoundError, match=r"data/words\.txt"):
         namespace.import_module("pkg.user").ask()
-    assert "sources/pkg/data/words.txt" in namespace.asked
+    assert "sources/pkg/data/words.txt" in namespace.missing
 
 
 def test_data_of_installed_packages_is_read_as_ever() -> None:
@@ -286,7 +286,7 @@ def test_what_is_asked_for_below_a_package_is_noted_by_its_own_name() -> None:
     namespace = _namespace({"steps/__init__.py": ""})
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'steps\.square'"):
         namespace.import_module("steps.square")
-    assert namespace.asked == {"steps.square"}
+    assert namespace.missing == {"steps.square"}
 
 
 def test_pkgutil_finds_data_beside_a_module_that_is_no_package() -> None:
