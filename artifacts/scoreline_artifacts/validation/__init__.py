@@ -1,19 +1,22 @@
 """Raw records to the frame that the pipeline was trained on, with one problem per bad record."""
 
 from scoreline_artifacts.validation.anomalies import (
-    describe_unusual,
+    describe_anomaly,
     is_out_of_range,
     is_unseen,
     nearest_category,
     value_at,
 )
-from scoreline_artifacts.validation.arrays import (
+from scoreline_artifacts.validation.convert import (
     EXACT_IN_FLOAT,
+    array_of,
     as_column,
     bounds_of,
     clock_of,
+    convert_value,
+    converter_of,
+    numpy_type,
     pandas_type,
-    type_beneath,
 )
 from scoreline_artifacts.validation.frames import (
     frame_of_arrays,
@@ -24,32 +27,31 @@ from scoreline_artifacts.validation.frames import (
 )
 from scoreline_artifacts.validation.problems import (
     NO_RULES,
-    Checked,
-    Finding,
-    Odd,
+    Anomaly,
+    CheckedRecords,
+    InvalidValue,
     Problem,
     Rules,
-    Unreadable,
+    UnreadableRecord,
     shown,
 )
-from scoreline_artifacts.validation.values import array_of, convert_value, converter_of
 
 __all__ = [
     "EXACT_IN_FLOAT",
     "NO_RULES",
-    "Checked",
-    "Finding",
-    "Odd",
+    "Anomaly",
+    "CheckedRecords",
+    "InvalidValue",
     "Problem",
     "Rules",
-    "Unreadable",
+    "UnreadableRecord",
     "array_of",
     "as_column",
     "bounds_of",
     "clock_of",
     "convert_value",
     "converter_of",
-    "describe_unusual",
+    "describe_anomaly",
     "frame_of_arrays",
     "frame_of_columns",
     "frame_of_records",
@@ -57,9 +59,9 @@ __all__ = [
     "is_unseen",
     "missing_column",
     "nearest_category",
+    "numpy_type",
     "pandas_type",
     "renumbered",
     "shown",
-    "type_beneath",
     "value_at",
 ]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -12,40 +13,54 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType, Schema
-from scoreline_artifacts.validation.problems import Finding, Problem, Rules, shown
+from scoreline_artifacts.validation.problems import Anomaly, Problem, Rules, shown
 
 UNSEEN = "W_UNSEEN_CATEGORY"
 OUT_OF_RANGE = "W_OUT_OF_RANGE"
 _ERRORS = {UNSEEN: "E_CATEGORY", OUT_OF_RANGE: "E_OUT_OF_RANGE"}
-_NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 
 
-def find_unusual(
+def find_anomalies(
     schema: Schema, arrays: Mapping[str, Any], rules: Rules, problems: dict[int, Problem]
-) -> list[Finding]:
-    """What is unusual about records without a problem; what `rules` refuse becomes a problem."""
-    policies = {UNSEEN: rules.unseen, OUT_OF_RANGE: rules.out_of_range}
-    if set(policies.values()) == {"ignore"}:
+) -> list[Anomaly]:
+    """The anomalies of records without a problem; those that `rules` refuse are added to `problems`."""
+    if rules.unseen == rules.out_of_range == "ignore":
         return []
-    found: list[tuple[str, Column, npt.NDArray[np.intp]]] = []
+    anomalies: list[Anomaly] = []
     for column in schema.columns:
-        for code, unusual in _unusual(column, arrays[column.name], policies):
-            if policies[code] == "error":
-                _refuse(code, column, arrays[column.name], unusual, problems)
-            elif len(unusual):
-                found.append((code, column, unusual))
+        if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
+            code, rule, is_anomaly = OUT_OF_RANGE, rules.out_of_range, is_out_of_range
+        elif column.type is ColumnType.STRING:
+            code, rule, is_anomaly = UNSEEN, rules.unseen, is_unseen
+        else:
+            continue
+        if rule == "ignore":
+            continue
+        array = arrays[column.name]
+        indices = np.flatnonzero(is_anomaly(column, array))
+        if rule == "warn":
+            anomalies.append(Anomaly(code, column.name, indices))
+            continue
+        for index in indices.tolist():
+            value = value_at(array, index)
+            message = describe_anomaly(code, column, value)
+            problem = Problem(index, _ERRORS[code], message, column.name, shown(value))
+            problems.setdefault(index, problem)
     bad = np.fromiter(problems, dtype=np.intp, count=len(problems))
-    kept = ((code, column, np.setdiff1d(places, bad)) for code, column, places in found)
-    return [Finding(code, column.name, places) for code, column, places in kept if len(places)]
+    anomalies = [replace(each, records=np.setdiff1d(each.records, bad)) for each in anomalies]
+    return [anomaly for anomaly in anomalies if len(anomaly.records)]
 
 
-def describe_unusual(code: str, column: Column, value: object) -> str:
+def describe_anomaly(code: str, column: Column, value: object) -> str:
     """The message for a value."""
     if code == UNSEEN:
         near = nearest_category(column, str(value))
         hint = f"; the nearest is {near!r}" if near is not None else ""
         return f"column {column.name!r}: {shown(value)} was not there in training{hint}"
-    low, high = _plain(column.minimum), _plain(column.maximum)
+    low, high = (
+        f"{bound:g}" if bound is not None and abs(bound) < 1e6 else str(bound)
+        for bound in (column.minimum, column.maximum)
+    )
     return f"column {column.name!r}: {shown(value)} is outside of {low} to {high}, the range of training"
 
 
@@ -56,27 +71,18 @@ def nearest_category(column: Column, text: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _nearest(names: tuple[str, ...], text: str) -> str | None:
-    plain = {one.strip().casefold(): one for one in names}
+    by_folded = {name.strip().casefold(): name for name in names}
     wanted = text.strip().casefold()
-    if wanted in plain:
-        return plain[wanted]
-    near = get_close_matches(wanted, plain, n=1, cutoff=0.6)
-    return plain[near[0]] if near else None
+    if wanted in by_folded:
+        return by_folded[wanted]
+    near = get_close_matches(wanted, by_folded, n=1, cutoff=0.6)
+    return by_folded[near[0]] if near else None
 
 
-def value_at(array: Any, place: int) -> Any:
-    """One value of a converted array, as Python has it."""
-    value = array.iloc[place] if isinstance(array, pd.Series) else array[place]
+def value_at(array: Any, index: int) -> Any:
+    """One value of a converted array as a Python value."""
+    value = array.iloc[index] if isinstance(array, pd.Series) else array[index]
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _unusual(
-    column: Column, array: Any, policies: Mapping[str, str]
-) -> Iterator[tuple[str, npt.NDArray[np.intp]]]:
-    if policies[OUT_OF_RANGE] != "ignore" and column.type in _NUMBERS:
-        yield OUT_OF_RANGE, np.flatnonzero(is_out_of_range(column, array))
-    if policies[UNSEEN] != "ignore" and column.type is ColumnType.STRING:
-        yield UNSEEN, np.flatnonzero(is_unseen(column, array))
 
 
 def is_out_of_range(column: Column, array: Any) -> npt.NDArray[np.bool_]:
@@ -88,9 +94,8 @@ def is_out_of_range(column: Column, array: Any) -> npt.NDArray[np.bool_]:
         if isinstance(array, np.ndarray)
         else pd.Series(array).to_numpy(dtype=np.float64, na_value=np.nan)
     )
-    # Bounds are kept as floats: those of narrow floats are compared as such.
-    low, high = column.minimum, column.maximum
-    return np.asarray((numbers < low) | (numbers > high))
+    # Bounds are kept as Python floats: numpy compares narrow floats with those as narrow floats.
+    return np.asarray((numbers < column.minimum) | (numbers > column.maximum))
 
 
 def is_unseen(column: Column, array: Any) -> npt.NDArray[np.bool_]:
@@ -99,21 +104,3 @@ def is_unseen(column: Column, array: Any) -> npt.NDArray[np.bool_]:
         return np.zeros(len(array), dtype=bool)
     texts = pd.Series(array)
     return ~np.asarray(texts.isin(list(column.categories)) | texts.isna())
-
-
-def _refuse(
-    code: str,
-    column: Column,
-    array: Any,
-    places: npt.NDArray[np.intp],
-    problems: dict[int, Problem],
-) -> None:
-    for place in places.tolist():
-        value = value_at(array, place)
-        message = describe_unusual(code, column, value)
-        problem = Problem(place, _ERRORS[code], message, column.name, shown(value))
-        problems.setdefault(place, problem)
-
-
-def _plain(bound: float | None) -> str:
-    return f"{bound:g}" if bound is not None and abs(bound) < 1e6 else str(bound)

@@ -1,14 +1,15 @@
 """Raw records to the frame that the pipeline was trained on, with one problem per bad record.
 
-The rules are Scoreline's own and the same wherever records come from: nothing is guessed, and
-nothing is converted that would change a value. The common case, all well, is columns at a time; only
-a column in which something is odd is looked at value by value.
+The rules are Scoreline's own and the same for records of every format: nothing is guessed, and nothing
+is converted that would change a value. Columns are converted at once; only a column that holds something
+unexpected is converted value by value (`convert.py`). The fast path here is for a few records of nothing
+but plain numbers, and gives the same frame in a third of the time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -17,23 +18,33 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from scoreline_artifacts.schema import Column, Schema
-from scoreline_artifacts.validation.anomalies import find_unusual
-from scoreline_artifacts.validation.arrays import at_once
-from scoreline_artifacts.validation.plain import frame_of_plain
+from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.validation.anomalies import find_anomalies
+from scoreline_artifacts.validation.convert import (
+    EXACT_IN_FLOAT,
+    convert_column,
+    convert_values,
+    kind_of,
+)
 from scoreline_artifacts.validation.problems import (
     NO_RULES,
-    Checked,
+    CheckedRecords,
     Problem,
     Rules,
-    Unreadable,
+    UnreadableRecord,
     shown,
 )
-from scoreline_artifacts.validation.values import kind_of, one_by_one
+
+try:
+    from pandas.api.internals import create_dataframe_from_blocks
+except ImportError:  # before pandas 3
+    create_dataframe_from_blocks = None
 
 Values = Sequence[Any] | npt.NDArray[Any]
 Reading = Callable[[Column, Values], Values]
-"""What is done to the values of a column before they are held to it."""
+"""Changes the values of a column before they are checked."""
+FAST_PATH_RECORDS = 128
+"""Of more records, numpy finds out faster than `min` and `max` do whether all numbers are plain."""
 
 
 def frame_of_records(
@@ -42,7 +53,7 @@ def frame_of_records(
     *,
     rules: Rules = NO_RULES,
     reading: Reading | None = None,
-) -> Checked:
+) -> CheckedRecords:
     """Check records against a schema and build the pipeline's frame from the good ones.
 
     Without a schema, any mappings are taken as they are.
@@ -50,7 +61,7 @@ def frame_of_records(
     if schema is None:
         return _without_schema(records)
     try:
-        # A mapping is a dict wherever records were decoded; anything else goes the careful way.
+        # Every decoder makes dicts; other mappings take the slower way.
         columns: dict[str, Sequence[Any]] = {
             column.name: [record[column.name] for record in records]  # type: ignore[index]
             for column in schema.columns
@@ -59,9 +70,10 @@ def frame_of_records(
         return _record_by_record(records, schema, rules, reading)
     if set(map(type, records)) - {dict}:
         return _record_by_record(records, schema, rules, reading)
-    plain = frame_of_plain(columns, len(records), schema) if reading is None else None
-    if plain is not None:
-        return Checked(plain, None, [], [])
+    if reading is None:
+        frame = fast_path(columns, len(records), schema)
+        if frame is not None:
+            return CheckedRecords(frame, None, [], [])
     return frame_of_columns(columns, len(records), schema, rules=rules, reading=reading)
 
 
@@ -72,19 +84,25 @@ def frame_of_columns(
     *,
     rules: Rules = NO_RULES,
     reading: Reading | None = None,
-) -> Checked:
-    """The same for values that come by column; a column that is not there fails every record."""
+) -> CheckedRecords:
+    """The same for `count` values of each column; if a column is missing, every record has a problem."""
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
     for column in schema.columns:
         if column.name not in columns:
-            return _without_column(column.name, columns, count, schema)
+            message = missing_column(column.name, list(columns))
+            missing = [
+                Problem(row, "E_MISSING_COLUMN", message, column.name) for row in range(count)
+            ]
+            empty = frame_of_columns({name: [] for name in schema.names}, 0, schema).frame
+            good = np.array([], dtype=np.intp) if missing else None
+            return CheckedRecords(empty, good, missing)
         values = columns[column.name]
         if reading is not None:
             values = reading(column, values)
-        array = at_once(column, values)
+        array = convert_column(column, values)
         if array is None:
-            array = one_by_one(column, values, problems)
+            array = convert_values(column, values, problems)
         arrays[column.name] = array
     return frame_of_arrays(arrays, count, schema, problems, rules)
 
@@ -95,106 +113,187 @@ def frame_of_arrays(
     schema: Schema,
     problems: dict[int, Problem],
     rules: Rules,
-) -> Checked:
-    """The same for arrays that are converted already; what they hold where there is a problem has no
-    meaning. Where `rules` refuse what training did not have, those records have a problem too."""
-    findings = find_unusual(schema, arrays, rules, problems)
+) -> CheckedRecords:
+    """The same for converted arrays, whose values at the index of a problem have no meaning.
+
+    Records with a value that `rules` refuse get a problem too.
+    """
+    anomalies = find_anomalies(schema, arrays, rules, problems)
     if not problems:
-        return Checked(_frame(arrays), None, [], findings)
+        # Frames of the same columns share an index of their names: pandas need neither make it for each
+        # batch nor hash the names again when the pipeline selects some.
+        frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=False)
+        # A view has its own name, should a pipeline give it one.
+        frame.columns = _column_index(tuple(arrays)).view()
+        return CheckedRecords(frame, None, [], anomalies)
     is_good = np.ones(count, dtype=bool)
     is_good[list(problems)] = False
     good = np.flatnonzero(is_good)
-    kept = {name: _take(array, good) for name, array in arrays.items()}
+    kept: dict[str, Any] = {}
+    for name, array in arrays.items():
+        taken = array.take(good)
+        kept[name] = taken.reset_index(drop=True) if isinstance(taken, pd.Series) else taken
     frame = pd.DataFrame(kept, index=range(len(good)))
-    return Checked(frame, good, [problems[row] for row in sorted(problems)], findings)
-
-
-def _frame(arrays: Mapping[str, Any]) -> pd.DataFrame:
-    """A frame of these columns.
-
-    Every batch has one, so it is made with what frames of the same columns share: pandas need not make
-    an index of the names again, nor hash them when the pipeline asks for some of them.
-    """
-    frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=False)
-    # A view has its own name, should a pipeline give it one.
-    frame.columns = _index_of(tuple(arrays)).view()
-    return frame
+    return CheckedRecords(frame, good, [problems[row] for row in sorted(problems)], anomalies)
 
 
 @lru_cache(maxsize=256)
-def _index_of(names: tuple[str, ...]) -> pd.Index[str]:
+def _column_index(names: tuple[str, ...]) -> pd.Index[str]:
     return pd.Index(names)
 
 
 def renumbered(
-    checked: Checked, places: Sequence[int] | npt.NDArray[np.intp], problems: Sequence[Problem]
-) -> Checked:
-    """What was checked of some records, as a part of what is said of all; `problems` are the others'."""
-    where = np.asarray(places, dtype=np.intp)
-    moved = [replace(one, record=int(where[one.record])) for one in checked.problems]
-    findings = [replace(one, records=where[one.records]) for one in checked.findings]
-    ordered = sorted([*problems, *moved], key=lambda one: one.record)
-    return Checked(checked.frame, where[checked.places], ordered, findings)
+    checked: CheckedRecords,
+    indices: Sequence[int] | npt.NDArray[np.intp],
+    problems: Sequence[Problem],
+) -> CheckedRecords:
+    """The outcome for some records as a part of that for all.
+
+    `indices` are the records' indices among all; `problems` are those of the other records.
+    """
+    among_all = np.asarray(indices, dtype=np.intp)
+    moved = [replace(each, record=int(among_all[each.record])) for each in checked.problems]
+    anomalies = [replace(each, records=among_all[each.records]) for each in checked.anomalies]
+    ordered = sorted([*problems, *moved], key=lambda problem: problem.record)
+    return CheckedRecords(checked.frame, among_all[checked.indices], ordered, anomalies)
 
 
-def _without_column(
-    name: str, columns: Mapping[str, object], count: int, schema: Schema
-) -> Checked:
-    message = missing_column(name, list(columns))
-    problems = [Problem(row, "E_MISSING_COLUMN", message, name) for row in range(count)]
-    nothing: dict[str, list[Any]] = {column: [] for column in schema.names}
-    frame = frame_of_columns(nothing, 0, schema).frame
-    return Checked(frame, np.array([], dtype=np.intp) if problems else None, problems)
-
-
-def _take(array: Any, good: npt.NDArray[np.intp]) -> Any:
-    kept = array.take(good)
-    return kept.reset_index(drop=True) if isinstance(kept, pd.Series) else kept
-
-
-def _without_schema(records: Sequence[object]) -> Checked:
+def _without_schema(records: Sequence[object]) -> CheckedRecords:
+    good = [index for index, record in enumerate(records) if isinstance(record, Mapping)]
     problems = [
-        _no_record(place, record)
-        for place, record in enumerate(records)
+        _no_record(index, record)
+        for index, record in enumerate(records)
         if not isinstance(record, Mapping)
     ]
-    good = [place for place, record in enumerate(records) if isinstance(record, Mapping)]
-    frame = pd.DataFrame([records[place] for place in good])
-    return Checked(frame, np.array(good, dtype=np.intp) if problems else None, problems)
+    frame = pd.DataFrame([records[index] for index in good])
+    return CheckedRecords(frame, np.array(good, dtype=np.intp) if problems else None, problems)
 
 
-def _no_record(place: int, record: object) -> Problem:
-    if isinstance(record, Unreadable):
-        return Problem(place, record.code, record.message)
+def _no_record(index: int, record: object) -> Problem:
+    if isinstance(record, UnreadableRecord):
+        return Problem(index, record.code, record.message)
     message = f"the record is {kind_of(record)}; expected an object with a value for each column"
-    return Problem(place, "E_TYPE", message, None, shown(record))
+    return Problem(index, "E_TYPE", message, None, shown(record))
 
 
 def _record_by_record(
     records: Sequence[object], schema: Schema, rules: Rules, reading: Reading | None
-) -> Checked:
-    """Sort out records that lack a column or are none, and check the rest by column."""
+) -> CheckedRecords:
+    """Find records that lack a column or are no mappings, and check the others by column."""
     problems: list[Problem] = []
     good: list[int] = []
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         if not isinstance(record, Mapping):
-            problems.append(_no_record(place, record))
+            problems.append(_no_record(index, record))
             continue
         missing = next((name for name in schema.names if name not in record), None)
         if missing is None:
-            good.append(place)
+            good.append(index)
         else:
             unknown = [key for key in record if isinstance(key, str) and key not in schema.names]
             message = missing_column(missing, unknown)
-            problems.append(Problem(place, "E_MISSING_COLUMN", message, missing))
-    columns = {name: [records[place][name] for place in good] for name in schema.names}  # type: ignore[index]
+            problems.append(Problem(index, "E_MISSING_COLUMN", message, missing))
+    columns = {name: [records[index][name] for index in good] for name in schema.names}  # type: ignore[index]
     checked = frame_of_columns(columns, len(good), schema, rules=rules, reading=reading)
     return renumbered(checked, good, problems)
 
 
-def missing_column(name: str, found: Sequence[str]) -> str:
-    """The message for a column that is not there; `found` may hold what was meant by it."""
-    near = get_close_matches(name, [one.strip() for one in found], n=1, cutoff=0.7)
-    near = near or [one for one in found if one.strip().casefold() == name.casefold()]
+def missing_column(name: str, candidates: Sequence[str]) -> str:
+    """The message for a missing column; one of the candidates may be meant to be it."""
+    near = get_close_matches(name, [each.strip() for each in candidates], n=1, cutoff=0.7)
+    near = near or [each for each in candidates if each.strip().casefold() == name.casefold()]
     hint = f"; did you mean it by {near[0]!r}?" if near else ""
     return f"column {name!r} is missing{hint}"
+
+
+# The fast path: a few records of whole numbers and numbers, all within the ranges of training. Their frame is
+# made of one block of memory for each type, as pandas would arrange it when a pipeline first reads it.
+
+
+def fast_path(
+    columns: Mapping[str, Sequence[Any]], count: int, schema: Schema
+) -> pd.DataFrame | None:
+    """The frame of a few records, (count,) values by column; None if a value is anything but a plain number."""
+    plan = _plan_of(_SameSchema(schema)) if 0 < count <= FAST_PATH_RECORDS else None
+    if plan is None:
+        return None
+    blocks: list[tuple[Any, Any]] = []
+    for block in plan.blocks:
+        values: list[Sequence[Any]] = []
+        for name, least, most in block.bounds:
+            column = columns[name]
+            if not block.accepted.issuperset(map(type, column)):
+                return None
+            if not (least <= min(column) and max(column) <= most):
+                return None
+            values.append(column)
+        array = np.array(values, dtype=block.dtype)  # (columns, records)
+        # min and max may overlook a NaN.
+        if not np.isfinite(array).all():
+            return None
+        blocks.append((array, block.positions))
+    # Views have their own names, should a pipeline give them some.
+    names, rows = plan.names.view(), _row_index(count).view()
+    return create_dataframe_from_blocks(blocks, index=rows, columns=names)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The columns of one type."""
+
+    dtype: type[Any]
+    accepted: frozenset[type]
+    """The Python types of values that need no conversion but numpy's."""
+    positions: npt.NDArray[np.intp]
+    bounds: tuple[tuple[str, float, float], ...]
+    """Each column's name, and the least and the most that it takes here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    names: pd.Index[str]
+    blocks: tuple[_Block, ...]
+
+
+class _SameSchema:
+    """A key for a cache that compares schemas by identity: comparing their columns would take too long."""
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+
+    def __hash__(self) -> int:
+        return id(self.schema)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _SameSchema) and self.schema is other.schema
+
+
+@lru_cache(maxsize=FAST_PATH_RECORDS)
+def _row_index(count: int) -> pd.RangeIndex:
+    return pd.RangeIndex(count)
+
+
+@lru_cache(maxsize=256)
+def _plan_of(key: _SameSchema) -> _Plan | None:
+    """How to make a frame for a schema; None if it has columns of other types."""
+    columns = key.schema.columns
+    accepted_types: dict[tuple[ColumnType, str], tuple[type[Any], frozenset[type]]] = {
+        (ColumnType.INTEGER, "int64"): (np.int64, frozenset({int})),
+        (ColumnType.NUMBER, "float64"): (np.float64, frozenset({int, float})),
+    }
+    types = [(column.type, column.dtype) for column in columns]
+    if create_dataframe_from_blocks is None or not accepted_types.keys() >= set(types):
+        return None
+    blocks: list[_Block] = []
+    for wanted, (dtype, accepted) in accepted_types.items():
+        positions = [index for index, column_type in enumerate(types) if column_type == wanted]
+        bounds: list[tuple[str, float, float]] = []
+        for index in positions:
+            # Within the bounds of training there is no anomaly; within these, a float is what was written.
+            low, high = columns[index].minimum, columns[index].maximum
+            least = -EXACT_IN_FLOAT if low is None else max(low, -EXACT_IN_FLOAT)
+            most = EXACT_IN_FLOAT if high is None else min(high, EXACT_IN_FLOAT)
+            bounds.append((columns[index].name, least, most))
+        if positions:
+            blocks.append(_Block(dtype, accepted, np.array(positions), tuple(bounds)))
+    return _Plan(pd.Index(key.schema.names), tuple(blocks))

@@ -1,4 +1,4 @@
-"""What is said of records: why one cannot be scored, and what is unusual about one that can."""
+"""The outcome of checking records: why one cannot be scored, and which values of others training did not have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class Problem:
     """Why one record cannot be scored."""
 
     record: int
-    """The record's place, from 0."""
+    """The record's index, from 0."""
     code: str
     message: str
     column: str | None = None
@@ -26,37 +26,37 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """Records that are scored although a column has something in them that training did not have."""
+class Anomaly:
+    """Records that are scored although their value of a column did not occur in training."""
 
     code: str
     column: str
     records: npt.NDArray[np.intp]
-    """Their places, in order."""
+    """The records' indices, in order."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
-    """Records held to a schema."""
+class CheckedRecords:
+    """Records checked against a schema."""
 
     frame: pd.DataFrame
     """The good records, in order, with the columns and types of training."""
     good: npt.NDArray[np.intp] | None
-    """The places of the good records; None when all are good."""
+    """The indices of the good records; None when all are good."""
     problems: list[Problem]
     """One for each bad record, in order."""
-    findings: list[Finding] = field(default_factory=list)
-    """About good records, if asked for."""
+    anomalies: list[Anomaly] = field(default_factory=list)
+    """Of good records, if the rules ask for them."""
 
     @property
-    def places(self) -> npt.NDArray[np.intp]:
-        """The places of the good records."""
+    def indices(self) -> npt.NDArray[np.intp]:
+        """The indices of the good records."""
         return np.arange(len(self.frame)) if self.good is None else self.good
 
 
 @dataclass(frozen=True, slots=True)
-class Unreadable:
-    """Stands where a record would, when what was sent cannot be read as one."""
+class UnreadableRecord:
+    """Takes the place of a record in a list when its bytes cannot be read."""
 
     code: str
     message: str
@@ -64,7 +64,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What becomes of values that training did not have: `ignore`, `warn` or `error`."""
+    """What happens to values that training did not have: `ignore`, `warn` or `error`."""
 
     unseen: str = "ignore"
     out_of_range: str = "ignore"
@@ -73,7 +73,7 @@ class Rules:
 NO_RULES = Rules()
 
 
-class Odd(Exception):
+class InvalidValue(Exception):
     """Raised when a column does not take a value."""
 
     def __init__(self, code: str, message: str) -> None:
@@ -83,16 +83,12 @@ class Odd(Exception):
 
 
 def shown(value: object) -> str:
-    """A value as it may stand in a message: escaped, at most 80 characters."""
-    text = ascii(value[:100]) if isinstance(value, str) else _written(value)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _written(value: object) -> str:
+    """A value as a message shows it: escaped, at most 80 characters."""
     if value is None:
         return "null"
     try:
-        return ascii(value)
+        text = ascii(value[:100] if isinstance(value, str) else value)
     # A whole number of more digits, or lists nested deeper, than Python writes out.
     except (ValueError, RecursionError):
-        return f"<{type(value).__name__}>"
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= 80 else text[:77] + "..."

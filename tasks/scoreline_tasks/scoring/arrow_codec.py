@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import Checked, Problem, frame_of_columns, missing_column
+from scoreline_artifacts.validation import CheckedRecords, Problem, frame_of_columns, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.arrow_tables import read_stream, write_stream
@@ -70,7 +70,7 @@ def read_table(body: bytes) -> Any:
     return table
 
 
-def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> Checked:
+def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> CheckedRecords:
     """Hold every row of a table to the version's schema.
 
     Raises:
@@ -78,7 +78,7 @@ def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> C
     """
     names = table.column_names
     if loaded.schema is None:
-        return Checked(table.to_pandas(), None, [])
+        return CheckedRecords(table.to_pandas(), None, [])
     for name in loaded.schema.names:
         if names.count(name) > 1:
             message = f"column {name!r} is there {names.count(name)} times"

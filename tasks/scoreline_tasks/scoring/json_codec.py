@@ -17,7 +17,12 @@ from typing import Any
 import orjson
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import Checked, Problem, Unreadable, frame_of_records
+from scoreline_artifacts.validation import (
+    CheckedRecords,
+    Problem,
+    UnreadableRecord,
+    frame_of_records,
+)
 from scoreline_client.codes import Code
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_tasks.scoring.outputs import all_problems, each_warning, error_details, rules_of
@@ -99,7 +104,7 @@ class JsonBody:
 
 def check_records(
     records: list[Any], loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
-) -> Checked:
+) -> CheckedRecords:
     """Hold records to a version's schema."""
     return frame_of_records(
         records,
@@ -191,7 +196,7 @@ def _may_be_wrong(body: bytes, records: list[Any]) -> bool:
 
 
 def _read_strictly(body: bytes) -> Any:
-    """Decode a body with Python's `json`; a record with a key twice is an Unreadable.
+    """Decode a body with Python's `json`; a record with a key twice is an UnreadableRecord.
 
     Raises:
         RequestProblem: E_JSON or E_ENCODING, with the position of the byte.
@@ -235,11 +240,11 @@ def _integer(text: str) -> int:
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     record = dict(pairs)
-    bad = next((one for one in record.values() if isinstance(one, Unreadable)), None)
+    bad = next((one for one in record.values() if isinstance(one, UnreadableRecord)), None)
     if bad is not None:
         return bad
     if len(record) == len(pairs):
         return record
     keys = [key for key, _ in pairs]
     twice = next(key for key in keys if keys.count(key) > 1)
-    return Unreadable(Code.DUPLICATE_KEY.value, f"the record has the key {twice!a} twice")
+    return UnreadableRecord(Code.DUPLICATE_KEY.value, f"the record has the key {twice!a} twice")

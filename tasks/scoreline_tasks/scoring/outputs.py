@@ -14,11 +14,11 @@ import pyarrow as pa
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
 from scoreline_artifacts.schema import Column
 from scoreline_artifacts.validation import (
-    Checked,
-    Finding,
+    Anomaly,
+    CheckedRecords,
     Problem,
     Rules,
-    describe_unusual,
+    describe_anomaly,
     nearest_category,
     shown,
 )
@@ -39,7 +39,7 @@ def rules_of(options: RequestOptions) -> Rules:
     return Rules(unseen=options.unseen.value, out_of_range=options.out_of_range.value)
 
 
-def all_problems(checked: Checked, errors: Mapping[int, Problem]) -> dict[int, Problem]:
+def all_problems(checked: CheckedRecords, errors: Mapping[int, Problem]) -> dict[int, Problem]:
     """What is wrong with records, by index: found by the check, and by the pipeline (by frame row)."""
     problems = {problem.record: problem for problem in checked.problems}
     for row, problem in errors.items():
@@ -48,7 +48,7 @@ def all_problems(checked: Checked, errors: Mapping[int, Problem]) -> dict[int, P
 
 
 def table_result(
-    checked: Checked,
+    checked: CheckedRecords,
     scores: Scores,
     errors: Mapping[int, Problem],
     loaded: LoadedVersion,
@@ -93,7 +93,7 @@ def table_result(
         classes=loaded.classes,
         rejected=count_codes(problems.values()),
         problems=rejected_rows(problems, options.problems, position),
-        warned=[_warned(checked, loaded, one, position) for one in checked.findings],
+        warned=[_warned(checked, loaded, one, position) for one in checked.anomalies],
         body=write(pa.table(columns)),
     )
 
@@ -118,7 +118,7 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
 
 
 def _spreader(
-    count: int, checked: Checked, problems: Mapping[int, Problem]
+    count: int, checked: CheckedRecords, problems: Mapping[int, Problem]
 ) -> Callable[[Any], Any]:
     """Puts the answers of good records at their indices, and null everywhere else."""
     source = None
@@ -176,45 +176,45 @@ class RecordWarning:
     message: str
 
 
-def each_warning(checked: Checked, loaded: LoadedVersion) -> Iterator[RecordWarning]:
+def each_warning(checked: CheckedRecords, loaded: LoadedVersion) -> Iterator[RecordWarning]:
     """The warnings of all records, column by column."""
-    for finding in checked.findings:
-        column = _column(loaded, finding)
-        values = _values(checked, finding).tolist()
-        for index, value in zip(finding.records.tolist(), values, strict=True):
-            message = describe_unusual(finding.code, column, value)
-            yield RecordWarning(index, finding.code, finding.column, shown(value), message)
+    for anomaly in checked.anomalies:
+        column = _column(loaded, anomaly)
+        values = _values(checked, anomaly).tolist()
+        for index, value in zip(anomaly.records.tolist(), values, strict=True):
+            message = describe_anomaly(anomaly.code, column, value)
+            yield RecordWarning(index, anomaly.code, anomaly.column, shown(value), message)
 
 
 def _warned(
-    checked: Checked, loaded: LoadedVersion, finding: Finding, position: Position
+    checked: CheckedRecords, loaded: LoadedVersion, anomaly: Anomaly, position: Position
 ) -> dict[str, Any]:
     """How often a column has unusual values, and the most frequent of them with their first record."""
-    values = np.asarray(_values(checked, finding))
+    values = np.asarray(_values(checked, anomaly))
     different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
     examples = []
     for at in np.lexsort((firsts, -counts))[:EXAMPLES]:
         value = different[at] if values.dtype == object else different[at].item()
-        first = int(finding.records[firsts[at]])
+        first = int(anomaly.records[firsts[at]])
         example = position(first) | {"value": shown(value), "count": int(counts[at])}
-        if finding.code == WarningCode.UNSEEN_CATEGORY:
-            near = nearest_category(_column(loaded, finding), str(value))
+        if anomaly.code == WarningCode.UNSEEN_CATEGORY:
+            near = nearest_category(_column(loaded, anomaly), str(value))
             example |= {"nearest": near} if near is not None else {}
         examples.append(example)
     return {
-        "code": finding.code,
-        "column": finding.column,
-        "count": len(finding.records),
+        "code": anomaly.code,
+        "column": anomaly.column,
+        "count": len(anomaly.records),
         "examples": examples,
     }
 
 
-def _column(loaded: LoadedVersion, finding: Finding) -> Column:
+def _column(loaded: LoadedVersion, anomaly: Anomaly) -> Column:
     assert loaded.schema is not None  # noqa: S101 - without a schema nothing is unusual
-    return next(one for one in loaded.schema.columns if one.name == finding.column)
+    return next(one for one in loaded.schema.columns if one.name == anomaly.column)
 
 
-def _values(checked: Checked, finding: Finding) -> Any:
-    """The column's values at the finding's records, as numpy has them."""
-    rows = np.searchsorted(checked.places, finding.records)
-    return checked.frame[finding.column].to_numpy()[rows]
+def _values(checked: CheckedRecords, anomaly: Anomaly) -> Any:
+    """The column's values at the anomaly's records, as numpy has them."""
+    rows = np.searchsorted(checked.indices, anomaly.records)
+    return checked.frame[anomaly.column].to_numpy()[rows]

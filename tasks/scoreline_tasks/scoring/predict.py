@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import Checked, Problem
+from scoreline_artifacts.validation import CheckedRecords, Problem
 from scoreline_client.codes import Code
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ class Body(Protocol):
     """The decoded records of one request, or of several that share a call of the pipeline."""
 
     @property
-    def checked(self) -> Checked:
+    def checked(self) -> CheckedRecords:
         """The records held to the schema: a frame of the good ones, and what is wrong with the others."""
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> Sequence[CodecResult]:

@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 from scoreline_artifacts import Column, ColumnType
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.validation import (
-    Checked,
+    CheckedRecords,
     Problem,
     is_out_of_range,
     is_unseen,
@@ -92,7 +92,7 @@ def check_json(records: list[Any], loaded: LoadedVersion, options: RequestOption
 
 def _typed_result(
     count: int,
-    checked: Checked,
+    checked: CheckedRecords,
     columns: list[dict[str, Any]],
     loaded: LoadedVersion,
     options: RequestOptions,
@@ -104,7 +104,7 @@ def _typed_result(
 
 def _result(
     count: int,
-    checked: Checked,
+    checked: CheckedRecords,
     columns: list[dict[str, Any]],
     loaded: LoadedVersion,
     options: RequestOptions,

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from scoreline_artifacts import Column, ColumnType
 from scoreline_artifacts.validation import (
     EXACT_IN_FLOAT,
-    Odd,
+    InvalidValue,
     Problem,
     array_of,
     as_column,
@@ -26,9 +26,9 @@ from scoreline_artifacts.validation import (
     clock_of,
     convert_value,
     converter_of,
+    numpy_type,
     pandas_type,
     shown,
-    type_beneath,
 )
 from scoreline_tasks.scoring.text_values import TextRules, number_pattern, value_of
 
@@ -117,10 +117,10 @@ class _ByHand:
         value = value_of(column, text, self._rules)
         try:
             return convert_value(column, value, self._convert)
-        except Odd as odd:
-            message = f"column {column.name!r}: {odd.message}"
+        except InvalidValue as invalid:
+            message = f"column {column.name!r}: {invalid.message}"
             shown_value = shown(text if value is None else value)
-            return Problem(0, odd.code, message, column.name, shown_value)
+            return Problem(0, invalid.code, message, column.name, shown_value)
 
 
 def null_mask(texts: Any, rules: TextRules) -> Mask:
@@ -161,7 +161,7 @@ def convert_block(columns: Sequence[Column], texts: Any, rules: TextRules) -> li
 def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
     is_null = null_mask(texts, rules)
     floats, is_odd = _floats(texts, is_null, rules)
-    beneath = type_beneath(column.dtype)
+    beneath = numpy_type(column.dtype)
     if beneath != np.float64:
         with np.errstate(over="ignore"):
             is_odd |= np.isinf(floats.astype(beneath))
@@ -193,7 +193,7 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
         return by_hand.all()
     if column.dtype == "int64":
         return integers
-    return as_column(column, integers.astype(type_beneath(column.dtype)))
+    return as_column(column, integers.astype(numpy_type(column.dtype)))
 
 
 def _plain_integers(texts: Any, rules: TextRules) -> Any | None:

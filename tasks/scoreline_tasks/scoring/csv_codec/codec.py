@@ -12,7 +12,7 @@ from functools import partial
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import Checked, Problem, missing_column
+from scoreline_artifacts.validation import CheckedRecords, Problem, missing_column
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
@@ -56,7 +56,7 @@ class CsvBody:
         return [result]
 
 
-def _check(chunk: CsvChunk, data: bytes, schema: Schema) -> tuple[ChunkRows, Checked]:
+def _check(chunk: CsvChunk, data: bytes, schema: Schema) -> tuple[ChunkRows, CheckedRecords]:
     rules = rules_of(chunk)
     plain = read_plain(chunk, data, schema)
     if plain is not None:

@@ -10,7 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.validation import Checked, Problem, Rules, frame_of_arrays, renumbered
+from scoreline_artifacts.validation import (
+    CheckedRecords,
+    Problem,
+    Rules,
+    frame_of_arrays,
+    renumbered,
+)
 from scoreline_client.options import CsvChunk
 from scoreline_tasks.scoring.csv_codec.careful import CarefulRow, read_row
 from scoreline_tasks.scoring.csv_codec.rows import RowIndex, index_rows, rows_of_places, without
@@ -127,7 +133,7 @@ def text_rules(chunk: CsvChunk) -> TextRules:
     return TextRules(chunk.decimal, chunk.thousands, tuple(chunk.nulls), chunk.coerce)
 
 
-def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> Checked:
+def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> CheckedRecords:
     """Hold every row to a schema whose columns are all there."""
     problems: dict[int, Problem] = {}
     return checked_rows(rows, schema, convert_rows(rows, schema, problems), problems, rules)
@@ -139,7 +145,7 @@ def checked_rows(
     arrays: dict[str, Any],
     problems: dict[int, Problem],
     rules: Rules,
-) -> Checked:
+) -> CheckedRecords:
     """The same for readable rows that are converted already."""
     checked = frame_of_arrays(arrays, len(rows.readable), schema, problems, rules)
     if len(rows.readable) == len(rows.index):

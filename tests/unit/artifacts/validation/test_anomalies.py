@@ -9,18 +9,20 @@ import pandas as pd
 import pytest
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.validation import Checked, Rules, describe_unusual, frame_of_records
+from scoreline_artifacts.validation import CheckedRecords, Rules, describe_anomaly, frame_of_records
 
 WARN = Rules(unseen="warn", out_of_range="warn")
 TRAINING = pd.DataFrame({"n": [1.5, 9.5] * 2, "t": ["red", "blue"] * 2})
 
 
-def _check(records: list[Any], rules: Rules = WARN, training: pd.DataFrame = TRAINING) -> Checked:
+def _check(
+    records: list[Any], rules: Rules = WARN, training: pd.DataFrame = TRAINING
+) -> CheckedRecords:
     return frame_of_records(records, Schema.infer(training), rules=rules)
 
 
-def _found(checked: Checked) -> dict[tuple[str, str], list[int]]:
-    return {(one.code, one.column): one.records.tolist() for one in checked.findings}
+def _found(checked: CheckedRecords) -> dict[tuple[str, str], list[int]]:
+    return {(one.code, one.column): one.records.tolist() for one in checked.anomalies}
 
 
 def test_findings_name_records_by_their_place_among_bad_ones() -> None:
@@ -30,11 +32,11 @@ def test_findings_name_records_by_their_place_among_bad_ones() -> None:
         ("W_OUT_OF_RANGE", "n"): [1],
         ("W_UNSEEN_CATEGORY", "t"): [3],
     }
-    assert checked.places.tolist() == [1, 3]
+    assert checked.indices.tolist() == [1, 3]
 
 
 def test_nothing_is_looked_for_unless_it_is_asked_for() -> None:
-    assert _check([{"n": 0.5, "t": "green"}], Rules()).findings == []
+    assert _check([{"n": 0.5, "t": "green"}], Rules()).anomalies == []
 
 
 def test_one_policy_refuses_and_the_other_warns() -> None:
@@ -47,7 +49,7 @@ def test_one_policy_refuses_and_the_other_warns() -> None:
 
 @pytest.mark.parametrize("value", [1.5, 9.5])
 def test_the_bounds_of_training_are_inside(value: float) -> None:
-    assert _check([{"n": value, "t": "red"}]).findings == []
+    assert _check([{"n": value, "t": "red"}]).anomalies == []
 
 
 @pytest.mark.parametrize("dtype", ["float32", "Int64", "Float64", "int8", "double[pyarrow]"])
@@ -59,12 +61,12 @@ def test_ranges_hold_for_every_type_of_number(dtype: str) -> None:
 
 def test_bounds_that_a_narrow_float_has_rounded_are_inside() -> None:
     training = pd.DataFrame({"n": np.array([0.1, 0.7], dtype=np.float32)})
-    assert _check([{"n": 0.1}, {"n": 0.7}], training=training).findings == []
+    assert _check([{"n": 0.1}, {"n": 0.7}], training=training).anomalies == []
 
 
 def test_a_missing_value_is_neither_unseen_nor_out_of_range() -> None:
     training = pd.DataFrame({"n": [1.0, None] * 2, "t": ["a", None, "a", None]})
-    assert _check([{"n": None, "t": None}], training=training).findings == []
+    assert _check([{"n": None, "t": None}], training=training).anomalies == []
 
 
 @pytest.mark.parametrize("dtype", ["object", "str", "string", "string[pyarrow]"])
@@ -77,7 +79,7 @@ def test_texts_are_known_for_every_type_of_text(dtype: str) -> None:
 def test_texts_that_hardly_come_again_are_not_recorded() -> None:
     names = pd.DataFrame({"t": [f"name {row}" for row in range(100)]})
     assert Schema.infer(names).columns[0].categories is None
-    assert _check([{"t": "anybody"}], training=names).findings == []
+    assert _check([{"t": "anybody"}], training=names).anomalies == []
 
 
 @pytest.mark.parametrize(
@@ -86,11 +88,11 @@ def test_texts_that_hardly_come_again_are_not_recorded() -> None:
 )
 def test_the_message_says_what_was_probably_meant(value: str, hint: str) -> None:
     column = Schema.infer(TRAINING).columns[1]
-    message = describe_unusual("W_UNSEEN_CATEGORY", column, value)
+    message = describe_anomaly("W_UNSEEN_CATEGORY", column, value)
     assert message.endswith(f"the nearest is {hint}")
 
 
 def test_the_message_says_the_range() -> None:
     column = Schema.infer(TRAINING).columns[0]
-    message = describe_unusual("W_OUT_OF_RANGE", column, 900)
+    message = describe_anomaly("W_OUT_OF_RANGE", column, 900)
     assert message == "column 'n': 900 is outside of 1.5 to 9.5, the range of training"

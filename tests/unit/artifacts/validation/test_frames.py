@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.validation import (
-    Checked,
+    CheckedRecords,
     Problem,
     frame_of_columns,
     frame_of_records,
@@ -42,7 +42,7 @@ GOOD: dict[str, Any] = {
 }
 
 
-def _check(*records: object, training: pd.DataFrame = TRAINING) -> Checked:
+def _check(*records: object, training: pd.DataFrame = TRAINING) -> CheckedRecords:
     return frame_of_records(records, Schema.infer(training))
 
 

@@ -10,7 +10,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from scoreline_artifacts.schema import Column, ColumnType, Schema
-from scoreline_artifacts.validation import Checked, Rules, frame_of_records, plain
+from scoreline_artifacts.validation import CheckedRecords, Rules, frame_of_records, frames
 
 SCHEMA = Schema(
     (
@@ -44,9 +44,9 @@ def _record(**values: Any) -> dict[str, Any]:
     return {"a": 1, "x": 0.5, "b": 2, "y": 1.5} | values
 
 
-def _both(records: list[Any], rules: Rules) -> tuple[Checked, Checked]:
+def _both(records: list[Any], rules: Rules) -> tuple[CheckedRecords, CheckedRecords]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(plain, "MOST_RECORDS", 0)
+        patch.setattr(frames, "FAST_PATH_RECORDS", 0)
         slow = frame_of_records(records, SCHEMA, rules=rules)
     return frame_of_records(records, SCHEMA, rules=rules), slow
 
@@ -60,20 +60,20 @@ def test_both_ways_say_the_same(records: list[dict[str, Any]], rules: Rules) -> 
     quick, slow = _both(records, rules)
     pd.testing.assert_frame_equal(quick.frame, slow.frame, check_exact=True)
     assert quick.problems == slow.problems
-    assert list(quick.places) == list(slow.places)
-    assert [(one.code, one.column, list(one.records)) for one in quick.findings] == [
-        (one.code, one.column, list(one.records)) for one in slow.findings
+    assert list(quick.indices) == list(slow.indices)
+    assert [(one.code, one.column, list(one.records)) for one in quick.anomalies] == [
+        (one.code, one.column, list(one.records)) for one in slow.anomalies
     ]
 
 
-@pytest.mark.skipif(plain.create_dataframe_from_blocks is None, reason="pandas 3 made it possible")
+@pytest.mark.skipif(frames.create_dataframe_from_blocks is None, reason="pandas 3 made it possible")
 @pytest.mark.parametrize(
     ("values", "is_plain"),
     [({}, True), ({"x": 3}, True), ({"a": 101}, False), ({"a": 1.0}, False), ({"y": None}, False)],
 )
 def test_only_the_plainest_records_take_it(values: dict[str, Any], is_plain: bool) -> None:
     columns = {name: [value] for name, value in _record(**values).items()}
-    assert (plain.frame_of_plain(columns, 1, SCHEMA) is not None) is is_plain
+    assert (frames.fast_path(columns, 1, SCHEMA) is not None) is is_plain
 
 
 def test_a_pipeline_may_change_the_frame() -> None:

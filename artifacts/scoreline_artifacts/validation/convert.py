@@ -1,0 +1,339 @@
+"""Raw values to the array that pandas had in training: a column at once where it is clean, else value by value."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime, tzinfo
+from difflib import get_close_matches
+from functools import lru_cache, partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from scoreline_artifacts.schema import Column, ColumnType
+from scoreline_artifacts.validation.problems import InvalidValue, Problem, shown
+
+EXACT_IN_FLOAT = 2**53 - 1
+"""A whole float up to here is the number that was written; a larger one may have been rounded to it."""
+NON_FINITE_TEXT = frozenset({"NaN", "Infinity", "-Infinity"})
+"""How callers write in JSON what JSON has no number for."""
+_NANOSECONDS = re.compile(r"[.,][0-9]{7}")
+_EXPECTED = {
+    ColumnType.INTEGER: "a whole number",
+    ColumnType.NUMBER: "a finite number",
+    ColumnType.BOOLEAN: "true or false",
+    ColumnType.STRING: "text",
+    ColumnType.CATEGORY: "one of the categories of training",
+    ColumnType.DATETIME: "a date and time such as 2026-01-31T12:00:00",
+}
+
+
+# The fast path: all values of a column at once.
+
+
+def convert_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any | None:
+    """All values of a column as an array, or None if one of them needs `convert_values`."""
+    if isinstance(values, np.ndarray):
+        return _convert_array(column, values)
+    types = set(map(type, values))
+    try:
+        match column.type:
+            case ColumnType.NUMBER if types <= {float, int}:
+                floats = np.array(values, dtype=np.float64)
+                is_exact = int not in types or bool((np.abs(floats) <= EXACT_IN_FLOAT).all())
+                return (
+                    _as_floats(column, floats) if is_exact and np.isfinite(floats).all() else None
+                )
+            case ColumnType.INTEGER if types <= {int}:
+                return _as_integers(column, np.array(values, dtype=np.int64))
+            case ColumnType.BOOLEAN if types <= {bool}:
+                return as_column(column, values)
+            case ColumnType.STRING if types <= {str}:
+                text = "".join(values)
+                is_plain = "\0" not in text and (text.isascii() or not has_surrogate(text))
+                return as_column(column, values) if is_plain else None
+    except OverflowError:  # a whole number of more bits than numpy's types have
+        return None
+    return None
+
+
+def _convert_array(column: Column, values: npt.NDArray[Any]) -> Any | None:
+    match column.type, values.dtype.kind:
+        case ColumnType.NUMBER, "f":
+            floats = values.astype(np.float64, copy=False)
+            is_refused = np.isinf(floats) if column.nullable else ~np.isfinite(floats)
+            return None if is_refused.any() else _as_floats(column, floats)
+        case ColumnType.NUMBER, "i" | "u":
+            floats = values.astype(np.float64)
+            is_exact = (np.abs(floats) <= EXACT_IN_FLOAT).all()
+            return _as_floats(column, floats) if is_exact else None
+        case ColumnType.INTEGER, "i":
+            return _as_integers(column, values.astype(np.int64, copy=False))
+        case ColumnType.BOOLEAN, "b":
+            return as_column(column, values)
+    return None
+
+
+def _as_floats(column: Column, array: npt.NDArray[np.float64]) -> Any | None:
+    """As the float type of training, or None if a value becomes infinite there."""
+    if column.dtype == "float64":
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(numpy_type(column.dtype))
+    return None if np.isinf(narrow).any() else as_column(column, narrow)
+
+
+def _as_integers(column: Column, array: npt.NDArray[np.int64]) -> Any | None:
+    """As the integer type of training, or None if a value does not fit."""
+    if column.dtype == "int64":
+        return array
+    bounds = bounds_of(column.dtype)
+    if len(array) and not (int(array.min()) in bounds and int(array.max()) in bounds):
+        return None
+    return as_column(column, array.astype(numpy_type(column.dtype)))
+
+
+# The strict path: value by value, with a reason for each value that a column does not take.
+
+
+def convert_values(
+    column: Column, values: Sequence[Any] | npt.NDArray[Any], problems: dict[int, Problem]
+) -> Any:
+    """A column converted value by value; each value that it does not take adds to `problems`, by index."""
+    convert = converter_of(column)
+    converted: list[Any] = []
+    for index, value in enumerate(values.tolist() if isinstance(values, np.ndarray) else values):
+        try:
+            converted.append(convert_value(column, value, convert))
+        except InvalidValue as invalid:
+            converted.append(None)
+            message = f"column {column.name!r}: {invalid.message}"
+            problem = Problem(index, invalid.code, message, column.name, shown(value))
+            problems.setdefault(index, problem)
+    return array_of(column, converted)
+
+
+def convert_value(column: Column, value: Any, convert: Callable[[Column, Any], Any]) -> Any:
+    """A value as the column has it, None if it is missing and may be; `convert` is of `converter_of`.
+
+    Raises:
+        InvalidValue: the column does not take it.
+    """
+    if value is None or value is pd.NaT:
+        if column.nullable:
+            return None
+        raise InvalidValue("E_NULL", f"the value is missing; expected {_EXPECTED[column.type]}")
+    return convert(column, value)
+
+
+def converter_of(column: Column) -> Callable[[Column, Any], Any]:
+    """The function that converts a value which is not missing."""
+    if column.type is ColumnType.CATEGORY:
+        return partial(_category, {_identity(each): each for each in column.categories or ()})
+    return _CONVERTERS[column.type]
+
+
+def _identity(value: Any) -> tuple[bool, Any]:
+    """A key that tells True from 1, which are equal in Python."""
+    return isinstance(value, bool), value
+
+
+def _number(column: Column, value: Any) -> float:
+    if isinstance(value, float) and math.isnan(value) and column.nullable:
+        return value
+    number = _finite(column, value)
+    with np.errstate(over="ignore"):
+        if np.isinf(numpy_type(column.dtype).type(number)):
+            raise _out_of_range(column, value)
+    return number
+
+
+def _finite(column: Column, value: Any) -> float:
+    is_text = isinstance(value, str) and value in NON_FINITE_TEXT
+    if is_text or (isinstance(value, float) and not math.isfinite(value)):
+        expected = _EXPECTED[column.type]
+        raise InvalidValue("E_NON_FINITE", f"{value} is no finite number; expected {expected}")
+    if isinstance(value, float):
+        return value
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise _wrong_type(column, value)
+    try:
+        number = float(value)
+    except OverflowError:
+        raise _out_of_range(column, value) from None
+    if int(number) != value:
+        raise _out_of_range(column, value)
+    return number
+
+
+def _integer(column: Column, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        whole = value
+    else:
+        number = _finite(column, value)
+        if not number.is_integer():
+            raise _wrong_type(column, value)
+        whole = int(number)
+    if whole not in bounds_of(column.dtype):
+        raise _out_of_range(column, value)
+    return whole
+
+
+def _boolean(column: Column, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise _wrong_type(column, value)
+    return value
+
+
+def _string(column: Column, value: Any) -> str:
+    if not isinstance(value, str):
+        raise _wrong_type(column, value)
+    if "\0" in value:
+        message = f"{shown(value)} holds a NUL byte; expected plain text"
+        raise InvalidValue("E_CONTROL_CHAR", message)
+    if has_surrogate(value):
+        message = f"{shown(value)} cannot be written as UTF-8; expected plain text"
+        raise InvalidValue("E_ENCODING", message)
+    return value
+
+
+def _category(known: dict[tuple[bool, Any], Any], column: Column, value: Any) -> Any:
+    if not isinstance(value, str | int | float):
+        raise _wrong_type(column, value)
+    if _identity(value) in known:
+        return known[_identity(value)]
+    if isinstance(value, bool) and not any(is_boolean for is_boolean, _ in known):
+        raise _wrong_type(column, value)
+    names = [str(each) for each in column.categories or ()]
+    near = get_close_matches(value[:100], names, n=1, cutoff=0.6) if isinstance(value, str) else []
+    hint = f"; the nearest is {near[0]!r}" if near else ""
+    message = f"{shown(value)} is none of its {len(names)} categories{hint}"
+    raise InvalidValue("E_CATEGORY", message)
+
+
+def _datetime(column: Column, value: Any) -> Any:
+    """A pandas timestamp; text that pandas would have to guess at is refused."""
+    if not isinstance(value, str | datetime):
+        raise _wrong_type(column, value)
+    try:
+        moment: Any = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if moment.tzinfo is not None:
+            moment.astimezone(UTC)  # fails outside the years 1 to 9999, where pandas does not
+        if isinstance(value, str) and _NANOSECONDS.search(value):
+            # Python reads six digits of a second's fraction and drops the rest; pandas reads nine.
+            moment = value.replace(",", ".")
+        timestamp: Any = pd.Timestamp(moment)
+    except (pd.errors.OutOfBoundsDatetime, OverflowError):
+        raise _out_of_range(column, value) from None
+    except ValueError:
+        raise _wrong_type(column, value) from None
+    unit, zone = clock_of(column.dtype)
+    if timestamp.tzinfo is not None and zone is None:
+        rule = "has an offset from UTC; the times of training had none"
+        raise InvalidValue("E_TYPE", f"{shown(value)} {rule}")
+    if timestamp.tzinfo is None and zone is not None:
+        rule = "has no offset from UTC; expected one, such as in 2026-01-31T12:00:00+00:00"
+        raise InvalidValue("E_TYPE", f"{shown(value)} {rule}")
+    try:
+        timestamp = timestamp if zone is None else timestamp.tz_convert(zone)
+        return timestamp.as_unit(unit, round_ok=False)
+    except (ValueError, OverflowError):  # outside of the unit's range, or finer than the unit
+        raise _out_of_range(column, value) from None
+
+
+_CONVERTERS: dict[ColumnType, Callable[[Column, Any], Any]] = {
+    ColumnType.INTEGER: _integer,
+    ColumnType.NUMBER: _number,
+    ColumnType.BOOLEAN: _boolean,
+    ColumnType.STRING: _string,
+    ColumnType.DATETIME: _datetime,
+}
+
+
+def _wrong_type(column: Column, value: object) -> InvalidValue:
+    message = f"{shown(value)} is {kind_of(value)}; expected {_EXPECTED[column.type]}"
+    return InvalidValue("E_TYPE", message)
+
+
+def _out_of_range(column: Column, value: object) -> InvalidValue:
+    message = f"{shown(value)} cannot be held in {column.dtype} without rounding"
+    return InvalidValue("E_RANGE", message)
+
+
+def kind_of(value: object) -> str:
+    """A value's type in the words of JSON."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
+def has_surrogate(text: str) -> bool:
+    """Whether text cannot be written as UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
+
+
+# Arrays of the types of training.
+
+
+def array_of(column: Column, values: list[Any]) -> Any:
+    """Converted values, None where one is missing or invalid, as the array that pandas had in training."""
+    if column.type is ColumnType.CATEGORY:
+        categories = list(column.categories or ())
+        return pd.Categorical(values, categories=categories, ordered=column.ordered)
+    dtype = pandas_type(column.dtype)
+    if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
+        # In a column without missing values, None stands for a record with a problem, which is dropped.
+        placeholder = np.nan if dtype.kind == "f" else 0
+        values = [placeholder if value is None else value for value in values]
+    return as_column(column, values)
+
+
+def as_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any:
+    """Values that fit as the array that pandas had in training, of a plain numpy type if it had one."""
+    if column.dtype == "object":
+        # pandas 3 would give an array of text its own text type.
+        return pd.Series(values, dtype=object)
+    dtype = pandas_type(column.dtype)
+    if isinstance(dtype, np.dtype) and dtype.kind != "M":
+        return np.asarray(values, dtype=dtype)
+    return pd.array(values, dtype=dtype)
+
+
+@lru_cache(maxsize=256)
+def pandas_type(dtype: str) -> Any:
+    """The type of a column from its name in the manifest."""
+    return pd.api.types.pandas_dtype(dtype)
+
+
+def numpy_type(dtype: str) -> np.dtype[Any]:
+    """numpy's type for the values of a column, also where pandas wraps it (Int8)."""
+    column_type = pandas_type(dtype)
+    inner: np.dtype[Any] = (
+        column_type if isinstance(column_type, np.dtype) else column_type.numpy_dtype
+    )
+    return inner
+
+
+@lru_cache(maxsize=256)
+def bounds_of(dtype: str) -> range:
+    """The whole numbers that a column of integers can hold."""
+    info = np.iinfo(numpy_type(dtype))
+    return range(int(info.min), int(info.max) + 1)
+
+
+@lru_cache(maxsize=256)
+def clock_of(dtype: str) -> tuple[str, tzinfo | str | None]:
+    """The unit and the time zone in which a column keeps points in time."""
+    column_type = pandas_type(dtype)
+    if isinstance(column_type, pd.ArrowDtype):
+        return column_type.pyarrow_dtype.unit, column_type.pyarrow_dtype.tz
+    if isinstance(column_type, np.dtype):
+        return np.datetime_data(column_type)[0], None
+    return column_type.unit, column_type.tz
