@@ -22,8 +22,8 @@ from scoreline_client.errors import (
     UnknownModel,
 )
 from scoreline_client.files.profile import FileReport
-from scoreline_client.files.progress import BulkProgress, ScoreSummary
 from scoreline_client.files.rows import ScoredRow
+from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
 from scoreline_client.options import BulkOptions, MaxErrors, Policy, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError, RecordWarning

@@ -31,14 +31,14 @@ from scoreline_client.protocol.messages import Request, new_id
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.coalescing import Singles
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_client.transport.in_time import answers_in_time
+from scoreline_client.transport.ordered import answers_in_time
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from scoreline_client.files.profile import FileReport
-    from scoreline_client.files.progress import BulkProgress, ScoreSummary
     from scoreline_client.files.rows import ScoredRow
+    from scoreline_client.files.run import BulkProgress, ScoreSummary
     from scoreline_client.options import BulkOptions
 
 ONLINE_RECORDS = 1000

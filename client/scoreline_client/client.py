@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from scoreline_client.files.profile import FileReport
-    from scoreline_client.files.progress import BulkProgress, ScoreSummary
     from scoreline_client.files.rows import ScoredRow
+    from scoreline_client.files.run import BulkProgress, ScoreSummary
     from scoreline_client.options import BulkOptions
 
 CLOSED_AFTER_S = 30.0

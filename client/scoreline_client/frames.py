@@ -13,7 +13,7 @@ from scoreline_client.errors import EmptyRequest, MissingDependency, RequestRefu
 from scoreline_client.protocol.json_records import raise_refusal
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Request
-from scoreline_client.transport.in_time import answers_in_time
+from scoreline_client.transport.ordered import answers_in_time
 
 if TYPE_CHECKING:
     import pandas as pd

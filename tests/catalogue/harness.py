@@ -16,8 +16,7 @@ import pandas as pd
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_client.files.progress import ScoreSummary
-from scoreline_client.files.run import score_file
+from scoreline_client.files.run import ScoreSummary, score_file
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings

@@ -15,8 +15,7 @@ from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
-from scoreline_client.transport import lane
-from scoreline_client.transport.lane import BulkJob
+from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkJob, BulkTimes
 from tests.support.stub_worker import StubWorker, double
 
 KEYS = Keys("default")
@@ -184,11 +183,9 @@ async def test_what_a_client_that_died_has_left_goes_with_its_lease(
 
 
 async def test_chunks_that_were_lost_with_the_lease_are_sent_again(
-    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(lane, "RENEW_EVERY_S", 0.01)
-    async with BulkJob(client.transport) as job:
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any
+) -> None:
+    async with BulkJob(client.transport, BulkTimes(renew_every_s=0.01)) as job:
         asked = asyncio.create_task(job.ask(_request(client)))
         await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
         redis_client.flushall()
@@ -199,11 +196,9 @@ async def test_chunks_that_were_lost_with_the_lease_are_sent_again(
 
 
 async def test_a_chunk_of_which_nothing_is_left_is_sent_again(
-    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    monkeypatch.setattr(lane, "PATIENCE_S", 0.02)
-    async with BulkJob(client.transport) as job:
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Any
+) -> None:
+    async with BulkJob(client.transport, BulkTimes(check_after_s=0.02)) as job:
         asked = asyncio.create_task(job.ask(_request(client)))
         await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
         first = worker.take()
@@ -226,8 +221,7 @@ async def test_a_chunk_that_takes_long_is_not_sent_again(
         return await is_lost(request)
 
     monkeypatch.setattr(client.transport, "is_lost", look)
-    monkeypatch.setattr(lane, "PATIENCE_S", 0.01)
-    async with BulkJob(client.transport) as job:
+    async with BulkJob(client.transport, BulkTimes(check_after_s=0.01)) as job:
         asked = asyncio.create_task(job.ask(_request(client)))
         await asyncio.to_thread(eventually, lambda: looks > 3)
         assert redis_client.xlen(BULK) == 1
@@ -261,5 +255,5 @@ async def test_many_records_are_sent_a_few_requests_at_a_time(
     with worker.serving(look):
         found = await client.predict_many("m", [{"x": number} for number in range(20_500)])
     assert [one.value for one in found] == [2 * number for number in range(20_500)]
-    share = 2 * lane.CHUNKS_A_PROCESS
+    share = 2 * REQUESTS_PER_PROCESS
     assert most <= 1 + share, "the first request is no part of the job's share"

@@ -10,9 +10,8 @@ import pytest
 
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.many import outputs_for
-from scoreline_client.files.progress import BulkProgress
-from scoreline_client.transport import lane
-from tests.support.bulk import run
+from scoreline_client.files.run import BulkProgress
+from tests.support.bulk import SMALL, run
 
 CSV = b"id,a\n1,9\n2,x\n" + b"3,1\n" * 4000
 
@@ -42,10 +41,8 @@ def test_a_file_of_a_bucket_is_scored_into_a_bucket(s3_url: str, tmp_path: Path)
 
 
 def test_a_run_between_buckets_is_resumed_unless_the_object_changed(
-    s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3_url: str, tmp_path: Path
 ) -> None:
-    for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
-        monkeypatch.setattr(lane, name, 2048)
     source, target = f"{s3_url}/resumed.csv", f"{s3_url}/resumed-out.csv"
     _put(source, CSV)
 
@@ -54,7 +51,7 @@ def test_a_run_between_buckets_is_resumed_unless_the_object_changed(
             raise _Killed
 
     with pytest.raises(_Killed):
-        run(source, target, state=tmp_path, progress=kill)
+        run(source, target, state=tmp_path, progress=kill, sizes=SMALL)
     _put(source, CSV + b"4,1\n")
     with pytest.raises(FileRefused, match="ETag was"):
         run(source, target, state=tmp_path, resume=True)

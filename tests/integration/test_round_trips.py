@@ -23,9 +23,11 @@ from redis import Redis
 
 from scoreline_artifacts import Store
 from scoreline_client import AsyncClient, ClientSettings
+from scoreline_client.files.run import score_file
+from scoreline_client.files.sizes import FileSizes
 from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys, Lane
-from scoreline_client.transport import lane
+from scoreline_client.transport.ordered import BulkTimes
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain
 from scoreline_tasks.queue.hints import Hints
@@ -220,11 +222,7 @@ def costs(redis_client: Redis, queue: CountedQueue, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.fixture
-def _small_chunks(redis_client: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All of one size, whatever the time they take, in turns for two processes."""
-    monkeypatch.setattr(lane, "RENEW_EVERY_S", 3600)
-    for size in ("SMALLEST_BYTES", "LARGEST_BYTES"):
-        monkeypatch.setattr(lane, size, CHUNK_BYTES)
+def _two_processes(redis_client: Redis) -> None:
     for pid in (1, 2):
         report = ProcessReport(
             name=f"stub/{pid}", host="here", pid=pid, started_at=0.0, reported_at=2e9
@@ -280,7 +278,7 @@ async def test_callers_cost_what_is_written_down(
     check(costs.trips, trips, WAVES, AT_THE_EDGES)
 
 
-@pytest.mark.usefixtures("_small_chunks")
+@pytest.mark.usefixtures("_two_processes")
 async def test_chunks_of_a_file_cost_what_is_written_down(
     client: AsyncClient, costs: Costs, tmp_path: Path
 ) -> None:
@@ -288,7 +286,15 @@ async def test_chunks_of_a_file_cost_what_is_written_down(
     source.write_text("a\n" + "1.5\n" * (CHUNKS * CHUNK_BYTES // 4))
     await ask(client, 1)
     with costs.counted():
-        await client.score_csv("threshold", source, tmp_path / "out.csv")
+        await score_file(
+            client.transport,
+            client.settings,
+            "threshold",
+            str(source),
+            str(tmp_path / "out.csv"),
+            sizes=FileSizes(smallest_chunk_bytes=CHUNK_BYTES, largest_chunk_bytes=CHUNK_BYTES),
+            times=BulkTimes(renew_every_s=3600),
+        )
     assert costs.chunks >= CHUNKS
     check(costs.commands, COMMANDS_A_CHUNK, costs.chunks, COMMANDS_A_FILE)
     check(costs.trips, TRIPS_A_CHUNK, costs.chunks, TRIPS_A_FILE)

@@ -14,13 +14,14 @@ import pandas as pd
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import QueueFull
-from scoreline_client.files.progress import BulkProgress, ScoreSummary
-from scoreline_client.files.run import score_file
+from scoreline_client.files.run import BulkProgress, ScoreSummary, score_file
+from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
+from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
 from tests.support.scoring import answer_to
 
 
@@ -112,6 +113,8 @@ def run(
     model: str = "threshold",
     progress: Callable[[BulkProgress], None] | None = None,
     state: Path | str = "",
+    sizes: FileSizes = DEFAULT_SIZES,
+    times: BulkTimes = DEFAULT_TIMES,
     **options: Any,
 ) -> ScoreSummary:
     """Score a file against the worker's code."""
@@ -124,8 +127,16 @@ def run(
             str(target),
             options=BulkOptions(**options),
             progress=progress,
+            sizes=sizes,
+            times=times,
         )
     )
+
+
+SMALL = FileSizes(
+    smallest_chunk_bytes=2048, largest_chunk_bytes=2048, fewest_chunk_rows=100, block_bytes=5000
+)
+"""Many chunks in a small file, and many blocks in a small output."""
 
 
 def names_in(folder: Path) -> list[str]:

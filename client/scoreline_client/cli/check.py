@@ -17,7 +17,7 @@ from rich.text import Text
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.cli.score import READING, options_of, with_options
-from scoreline_client.files.profile import ColumnReport, FileReport, Show, Values
+from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
 
 SOME_REJECTED = 1
 _SHOWN = 3
@@ -56,13 +56,15 @@ def check(ctx: click.Context, /, model: str, source: str, as_json: bool, **given
         ctx.exit(SOME_REJECTED)
 
 
-async def _check(model: str, source: str, given: dict[str, Any], show: Show | None) -> FileReport:
+async def _check(
+    model: str, source: str, given: dict[str, Any], show: ShowCheck | None
+) -> FileReport:
     async with AsyncClient() as client:
         return await client.check_file(model, source, options=options_of(given), progress=show)
 
 
 @contextmanager
-def _progress(console: Console, *, visible: bool) -> Iterator[Show | None]:
+def _progress(console: Console, *, visible: bool) -> Iterator[ShowCheck | None]:
     if not visible:
         yield None
         return

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from scoreline_client.files.progress import BulkProgress, ScoreSummary
+from scoreline_client.files.run import BulkProgress, ScoreSummary
 
 JSON_EVERY_S = 0.5
 

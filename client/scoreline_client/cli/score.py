@@ -26,15 +26,15 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
 )
-from scoreline_client.files.checkpoint import Finished, FinishedFiles
+from scoreline_client.files.checkpoint import FinishedFile, FinishedFiles
+from scoreline_client.files.chunks import describe
 from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
-from scoreline_client.files.progress import ScoreSummary
+from scoreline_client.files.run import ScoreSummary
 from scoreline_client.files.sink import Target
 from scoreline_client.files.source import facts_of, is_url
 from scoreline_client.options import BulkOptions, Flag, MaxErrors, Policy, type_hints
 from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_client.transport.asking import describe
 
 SOME_REJECTED, REFUSED = 1, 2
 BY_SIGNAL = 128
@@ -182,7 +182,7 @@ class _Run:
         self._quiet = quiet
         self._as_json = as_json
         self._named_version: int | None = None
-        self._finished: dict[str, Finished] = {}
+        self._finished: dict[str, FinishedFile] = {}
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
         """Score one file or many; the exit code."""

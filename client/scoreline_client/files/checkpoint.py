@@ -1,36 +1,36 @@
-"""Remembers how far a run has come, so that another process can go on where it was killed.
+"""Checkpoints of a run, so that another process can continue where it was killed; and finished runs.
 
-A journal is a file of JSON lines beside the output. The first line says what is being done: which
-input, which options, which version. Every other line says how far it is, after a piece's output was
-written: where the input goes on, how long the output and the error report are, and the counts up to
-there. Lines are only appended; one that was cut short by a kill is as if it had never been written.
+A journal is a file of JSON lines beside the output. Its first line describes the run: which input, which
+options, which version. A line follows for every chunk whose output was written: where the input goes on,
+how long the output and the error report are, and the counts so far. Lines are only appended; a line that
+a kill has cut short counts as not written.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Self
 
-import orjson
+import msgspec
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.pieces import Place
+from scoreline_client.files.formats.reader import Position
+from scoreline_client.files.sink import Target, write_all, writing
+from scoreline_client.options import BulkOptions
 
 FORMAT = 1
 """Raise it when the meaning of a line changes; a journal of another format is not resumed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """How far a run is."""
+class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How far a run is: a line of its journal."""
 
-    place: Place
+    position: Position = msgspec.field(name="place")
     """Where the input goes on."""
     plain: int
     """Bytes of output up to here, before compression."""
@@ -38,46 +38,24 @@ class Mark:
     """How many of those bytes are in the file, and how long the file is with them."""
     errors: int
     """Bytes of the error report up to here."""
-    rejected: dict[str, int] = field(default_factory=dict)
-    warned: dict[str, int] = field(default_factory=dict)
+    rejected: dict[str, int] = {}
+    warned: dict[str, int] = {}
     seconds: float = 0.0
 
-    def encode(self) -> bytes:
-        """A line of the journal."""
-        return orjson.dumps(asdict(self)) + b"\n"
 
-    @classmethod
-    def decode(cls, line: bytes) -> Mark:
-        """Read a line."""
-        values = orjson.loads(line)
-        values["place"] = Place(**values["place"])
-        values["flushed"] = tuple(values["flushed"])
-        return cls(**values)
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """What a run is about: a run that is resumed must be about the same."""
+class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a run does: the first line of its journal. A run that is resumed must do the same."""
 
     input: dict[str, Any]
     options: dict[str, Any]
     model: str
     version: int
     header: str
-    """The output's beginning, as text of hexadecimal digits."""
+    """The output's beginning, in hexadecimal digits."""
     format: int = FORMAT
 
-    def encode(self) -> bytes:
-        """The first line of the journal."""
-        return orjson.dumps(asdict(self), option=orjson.OPT_SORT_KEYS) + b"\n"
-
-    @classmethod
-    def decode(cls, line: bytes) -> Run:
-        """Read it."""
-        return cls(**orjson.loads(line))
-
     def difference(self, other: Run) -> str | None:
-        """What is not the same in another run, in words; None if nothing is."""
+        """What another run does differently, in words; None if nothing."""
         if self.format != other.format:
             return "the journal was written by another release of Scoreline"
         if self.input != other.input:
@@ -91,64 +69,8 @@ class Run:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """A file that was scored to its end into a directory."""
-
-    target: str
-    """The output's name in the directory."""
-    output: dict[str, int]
-    """What the output looks like: its size, and when it was written."""
-    input: dict[str, Any]
-    options: dict[str, Any]
-    model: str
-    version: int
-    rows: int
-    rejected: int
-    format: int = FORMAT
-
-    def is_of(self, facts: dict[str, Any] | None, options: dict[str, Any]) -> bool:
-        """Whether it was made of this input, under these options."""
-        mine = (self.format, self.input, self.options)
-        return facts is not None and mine == (FORMAT, facts, options)
-
-
-class FinishedFiles:
-    """`.scoreline.journal` in a directory: a line for each file that was scored into it to its end."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / ".scoreline.journal"
-
-    def read(self) -> dict[str, Finished]:
-        """The last line of each output; lines that are damaged are as if they were not there."""
-        found: dict[str, Finished] = {}
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except OSError:
-            return found
-        for line in lines:
-            with suppress(ValueError, TypeError):
-                one = Finished(**orjson.loads(line))
-                found[one.target] = one
-        return found
-
-    def add(self, one: Finished) -> None:
-        """Append a line.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        with self._path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            is_whole = file.read(1) in (b"", b"\n")
-            line = orjson.dumps(asdict(one), option=orjson.OPT_SORT_KEYS) + b"\n"
-            _write_all(file, line if is_whole else b"\n" + line)
-
-
 class Journal:
-    """The file itself; as long as it is open, no other run can have it."""
+    """The journal of an output; while it is open, no other run can open it."""
 
     def __init__(self, path: Path, file: Any) -> None:
         self.path = path
@@ -171,75 +93,147 @@ class Journal:
         return cls(path, file)
 
     def read(self) -> tuple[Run | None, list[Mark]]:
-        """The run, and every mark; what was cut short is cut off."""
+        """The run and its marks; an incomplete or damaged line ends them, and is removed."""
         self._file.seek(0)
         run: Run | None = None
         marks: list[Mark] = []
-        whole = 0
+        complete = 0
         for line in self._file.read().splitlines(keepends=True):
             try:
                 if not line.endswith(b"\n"):
                     break
                 if run is None:
-                    run = Run.decode(line)
+                    run = msgspec.json.decode(line, type=Run)
                 else:
-                    marks.append(Mark.decode(line))
-            # A power cut may leave anything behind what had reached the disk.
-            except (ValueError, TypeError, KeyError):
+                    marks.append(msgspec.json.decode(line, type=Mark))
+            # A power cut may leave any bytes after those that had reached the disk.
+            except msgspec.DecodeError:
                 break
-            whole += len(line)
-        self._file.truncate(whole)
+            complete += len(line)
+        self._file.truncate(complete)
         return run, marks
 
     def clear(self) -> None:
         """Forget an earlier run."""
         self._file.truncate(0)
 
-    def begin(self, run: Run) -> None:
-        """Write the first line."""
-        _write_all(self._file, run.encode())
-
-    def append(self, mark: Mark) -> None:
-        """Note how far the run is; what the mark tells of must be written already."""
-        _write_all(self._file, mark.encode())
+    def append(self, line: Run | Mark) -> None:
+        """Write the run, or how far it is; the output of a mark must be written already."""
+        write_all(self._file, msgspec.json.encode(line) + b"\n")
 
     def close(self) -> None:
-        """Let others have it."""
+        """Let other runs open it."""
         self._file.close()
 
     def remove(self) -> None:
-        """The run is over."""
+        """Remove the file: the run has ended."""
         self.path.unlink(missing_ok=True)
         self.close()
+
+
+@contextmanager
+def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | None]:
+    """The journal of an output, which no other run can open meanwhile; None for standard output.
+
+    Raises:
+        FileRefused: another run has it, or an unfinished run is neither to be resumed nor restarted.
+    """
+    if target.is_stream:
+        if options.resume:
+            message = "what went to standard output cannot be resumed; name an output file"
+            raise FileRefused(Code.UNFINISHED, target.name, message)
+        yield None
+        return
+    with writing(target.name):
+        was_there = target.journal.exists()
+        journal = Journal.open(target.journal)
+    try:
+        if target.is_unfinished() and not (options.resume or options.restart):
+            message = (
+                f"an unfinished run is there ({target.part}): continue it (--resume), or begin "
+                "anew and lose it (--restart)"
+            )
+            raise FileRefused(Code.UNFINISHED, target.name, message)
+        yield journal
+    finally:
+        # A run that failed before there was anything to resume leaves nothing.
+        with suppress(OSError):
+            if not was_there and not target.part.exists():
+                journal.path.unlink(missing_ok=True)
+        journal.close()
 
 
 def resumable(marks: Sequence[Mark], output_bytes: int, error_bytes: int) -> Mark | None:
     """The last mark from which both files can be continued; None if there is none.
 
-    Output that is compressed is written in blocks, so that the file may end before the last mark's
-    output does: then a run goes back to the piece with which the block began.
+    Compressed output is written in blocks, so the file may end before the last mark's output does: the
+    run then goes back to the chunk with which the block began.
     """
-    whole = [
+    reached = [
         mark for mark in marks if mark.flushed[1] <= output_bytes and mark.errors <= error_bytes
     ]
-    if not whole:
+    if not reached:
         return None
-    flushed = whole[-1].flushed
-    back = [mark for mark in whole if mark.plain <= flushed[0]]
-    if not back:
-        return None
-    last = back[-1]
-    return Mark(
-        last.place, last.plain, flushed, last.errors, last.rejected, last.warned, last.seconds
-    )
+    flushed = reached[-1].flushed
+    before = [mark for mark in reached if mark.plain <= flushed[0]]
+    return msgspec.structs.replace(before[-1], flushed=flushed) if before else None
 
 
-def _differing(one: dict[str, Any], other: dict[str, Any]) -> str:
-    names = [name for name in sorted({*one, *other}) if one.get(name) != other.get(name)]
-    return ", ".join(f"{name} was {one.get(name)!r}, is {other.get(name)!r}" for name in names)
+class FinishedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that was scored to its end into a directory."""
+
+    target: str
+    """The output's name in the directory."""
+    output: dict[str, int]
+    """Size of the output, and when it was written."""
+    input: dict[str, Any]
+    options: dict[str, Any]
+    model: str
+    version: int
+    rows: int
+    rejected: int
+    format: int = FORMAT
+
+    def is_of(self, facts: dict[str, Any] | None, options: dict[str, Any]) -> bool:
+        """Whether it was made of this input, under these options."""
+        this = (self.format, self.input, self.options)
+        return facts is not None and this == (FORMAT, facts, options)
 
 
-def _write_all(file: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+class FinishedFiles:
+    """`.scoreline.journal` in a directory: a line for each file that was scored into it to its end."""
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / ".scoreline.journal"
+
+    def read(self) -> dict[str, FinishedFile]:
+        """The last line of each output; damaged lines are ignored."""
+        by_target: dict[str, FinishedFile] = {}
+        try:
+            lines = self._path.read_bytes().splitlines()
+        except OSError:
+            return by_target
+        for line in lines:
+            with suppress(msgspec.DecodeError):
+                finished = msgspec.json.decode(line, type=FinishedFile)
+                by_target[finished.target] = finished
+        return by_target
+
+    def add(self, finished: FinishedFile) -> None:
+        """Append a line.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        with self._path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            is_complete = file.read(1) in (b"", b"\n")
+            line = msgspec.json.encode(finished) + b"\n"
+            write_all(file, line if is_complete else b"\n" + line)
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    return ", ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names)

@@ -1,16 +1,18 @@
-"""Which columns an output has, in which order, and what they are called."""
+"""Which columns an output has, in which order, and under which names; and the predictions in them."""
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.csv_header import nearest
-from scoreline_client.files.formats.pieces import Described
+from scoreline_client.files.formats.reader import ModelInfo
 from scoreline_client.options import BulkOptions
+from scoreline_client.predictions import Prediction, RecordError
 
 DEFAULT_OUTPUTS = ("prediction", "probability", "error")
 
@@ -19,14 +21,14 @@ DEFAULT_OUTPUTS = ("prediction", "probability", "error")
 class OutputColumns:
     """The columns of an output."""
 
-    places: tuple[int, ...] | None
-    """Places of the input's columns, in the output's order; None: all, as they are."""
+    indices: tuple[int, ...] | None
+    """Indices of the input's columns, in the output's order; None: all, as they are."""
     kept: tuple[str, ...]
-    """What those columns are called in the output."""
+    """The names that those columns have in the output."""
     answers: tuple[str, ...]
-    """The answers that are asked for, by the names that they have on the wire."""
+    """The answers, by the names that they have on the wire."""
     added: tuple[str, ...]
-    """What the answers are called in the output."""
+    """The names that the answers have in the output."""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -35,92 +37,32 @@ class OutputColumns:
 
 
 def choose_columns(
-    path: str, columns: Sequence[str], described: Described, options: BulkOptions
+    path: str, columns: Sequence[str], model: ModelInfo, options: BulkOptions
 ) -> OutputColumns:
-    """What the options make of an input's columns and a version's answers.
+    """The output's columns, for an input's columns and a version's answers.
 
     Raises:
-        FileRefused: a column that is named is not there, or two would have the same name.
+        FileRefused: a column that an option names is not there, two columns would have the same name,
+            or, with `strict`, the model does not know a column.
     """
-    places = _places(path, columns, options)
-    answers = choose_answers(path, described, options)
-    here = columns if places is None else [columns[place] for place in places]
-    unknown = [name for name in options.rename if name not in (*here, *answers)]
-    if unknown:
-        raise _not_there(path, unknown[0], (*here, *answers), "rename")
-    kept = tuple(options.rename.get(name, name) for name in here)
-    # A name that the input has too means the input's: the answer can then keep it.
-    added = tuple(name if name in here else options.rename.get(name, name) for name in answers)
-    _check_once(path, kept, added)
-    return OutputColumns(places, kept, answers, added)
-
-
-def check_strict(path: str, columns: Sequence[str], described: Described) -> None:
-    """Refuse columns that the model does not know.
-
-    Raises:
-        FileRefused: there is one.
-    """
-    extra = extra_columns(columns, described)
-    if extra:
+    extra = extra_columns(columns, model)
+    if options.strict and extra:
         listed = ", ".join(map(repr, extra[:12]))
-        message = f"columns that {described.ref} does not know (strict): {listed}"
+        message = f"columns that {model.ref} does not know (strict): {listed}"
         raise FileRefused(Code.EXTRA_COLUMN, path, message, extra[0])
-
-
-def extra_columns(columns: Sequence[str], described: Described) -> list[str]:
-    """The columns that a model does not need."""
-    return [name for name in columns if name not in described.needed]
-
-
-def _places(path: str, columns: Sequence[str], options: BulkOptions) -> tuple[int, ...] | None:
-    if options.only_predictions:
-        return ()
-    if options.drop:
-        dropped = {_place(path, columns, name, "drop") for name in options.drop}
-        return tuple(place for place in range(len(columns)) if place not in dropped)
-    if options.keep is None and options.id is None:
-        return None
-    names = dict.fromkeys([*([options.id] if options.id else []), *(options.keep or ())])
-    return tuple(_place(path, columns, name, "keep") for name in names)
-
-
-def _place(path: str, columns: Sequence[str], name: str, option: str) -> int:
-    try:
-        return columns.index(name)
-    except ValueError:
-        raise _not_there(path, name, columns, option) from None
-
-
-def choose_answers(path: str, described: Described, options: BulkOptions) -> tuple[str, ...]:
-    """The names on the wire of the answers that are asked for, in order.
-
-    Raises:
-        FileRefused: the version has no such answer.
-    """
-    shares = tuple(f"probability_{label}" for label in described.classes)
-    known = ("prediction", *shares, "error", "warnings")
-    found: list[str] = []
-    for name in options.outputs or DEFAULT_OUTPUTS:
-        if name == "probability":
-            found += shares
-        elif name in known:
-            found.append(name)
-        else:
-            raise _not_there(path, name, known, "outputs")
-    return tuple(dict.fromkeys(found))
-
-
-def _not_there(path: str, name: str, names: Sequence[str], option: str) -> FileRefused:
-    near = nearest(name, list(names))
-    advice = f"did you mean {near!r}?" if near else f"there are {', '.join(map(repr, names[:12]))}"
-    message = f"there is no column {name!r} to {option}; {advice}"
-    if option == "outputs":
-        message = f"the model does not answer with {name!r}; {advice}"
-    return FileRefused(Code.MISSING_COLUMN, path, message, name)
-
-
-def _check_once(path: str, kept: Sequence[str], added: Sequence[str]) -> None:
+    for option, names in (("drop", options.drop), ("keep", options.kept or ())):
+        for name in names:
+            if name not in columns:
+                raise _not_there(path, name, columns, option)
+    is_whole = options.kept is None and not options.drop
+    indices = None if is_whole else tuple(selected(columns, options))
+    here = columns if indices is None else [columns[index] for index in indices]
+    answers = choose_answers(path, model, options)
+    for name in options.rename:
+        if name not in (*here, *answers):
+            raise _not_there(path, name, (*here, *answers), "rename")
+    kept = tuple(options.rename.get(name, name) for name in here)
+    added = tuple(answer_names(answers, here, options).values())
     for name, count in Counter((*kept, *added)).items():
         if name and count > 1:
             message = f"the output would have column {name!r} {count} times"
@@ -128,3 +70,129 @@ def _check_once(path: str, kept: Sequence[str], added: Sequence[str]) -> None:
                 message = f"column {name!r} is there already, and the output adds one"
             advice = f"rename it (--rename {name}=…) or leave it out (--drop {name})"
             raise FileRefused(Code.DUPLICATE_COLUMN, path, f"{message}: {advice}", name)
+    return OutputColumns(indices, kept, answers, added)
+
+
+def selected(columns: Sequence[str], options: BulkOptions) -> list[int]:
+    """Indices of the columns that the output has, in its order; names that are not there are ignored."""
+    if options.kept is not None:
+        return [columns.index(name) for name in options.kept if name in columns]
+    return [index for index, name in enumerate(columns) if name not in options.drop]
+
+
+def choose_answers(path: str, model: ModelInfo, options: BulkOptions) -> tuple[str, ...]:
+    """The answers that the options name, by their names on the wire, in order.
+
+    Raises:
+        FileRefused: the version has no such answer.
+    """
+    probabilities = tuple(f"probability_{label}" for label in model.classes)
+    known = ("prediction", *probabilities, "error", "warnings")
+    chosen: list[str] = []
+    for name in options.outputs or DEFAULT_OUTPUTS:
+        if name == "probability":
+            chosen += probabilities
+        elif name in known:
+            chosen.append(name)
+        else:
+            raise _not_there(path, name, known, "outputs")
+    return tuple(dict.fromkeys(chosen))
+
+
+def answer_names(
+    answers: Iterable[str], columns: Iterable[str], options: BulkOptions
+) -> dict[str, str]:
+    """The answers' names in the output. A name that the input has, too, is renamed there, not here."""
+    names = set(columns)
+    return {name: name if name in names else options.rename.get(name, name) for name in answers}
+
+
+def extra_columns(columns: Sequence[str], model: ModelInfo) -> list[str]:
+    """The columns that a model does not need."""
+    needed = set(model.needed)
+    return [name for name in columns if name not in needed]
+
+
+def check_no_duplicates(path: str, columns: Sequence[str]) -> None:
+    """Check that every name is there once; several columns may have no name.
+
+    Raises:
+        FileRefused: a name is there twice; the message has the columns' numbers.
+    """
+    for name, count in Counter(columns).items():
+        if name and count > 1:
+            *numbers, last = [str(at) for at, other in enumerate(columns, start=1) if other == name]
+            message = f"duplicate column {name!r} (columns {', '.join(numbers)} and {last})"
+            raise FileRefused(Code.DUPLICATE_COLUMN, path, message, name)
+
+
+def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> str:
+    """A sentence about columns that are not there, and the column that may have been meant."""
+    listed = ", ".join(map(repr, missing))
+    message = f"column{'s' if len(missing) > 1 else ''} missing: {listed}"
+    near = nearest(missing[0], columns)
+    return f"{message}; " + (
+        f"did you mean {near!r}?" if near else f"the file has {listing(columns)}"
+    )
+
+
+def nearest(name: str, names: Sequence[str]) -> str | None:
+    """The one of `names` that was probably meant: it differs in case and spaces, or is close to it."""
+    plain = {other.strip().casefold(): other for other in names}
+    close = difflib.get_close_matches(name.strip().casefold(), plain, n=1)
+    return plain[close[0]] if close else None
+
+
+def listing(columns: Sequence[str]) -> str:
+    """A list of names for a message: the first twelve, cut short."""
+    listed = ", ".join(repr(name[:40]) for name in columns[:12])
+    return listed + (", …" if len(columns) > 12 else "")
+
+
+def predictions_from(
+    rows: Iterable[Mapping[str, Any]],
+    model: ModelInfo,
+    problems: Iterable[Mapping[str, Any]],
+    first_row: int,
+) -> list[Prediction]:
+    """Predictions from the answer's columns of each row, and the details of rejected rows.
+
+    Text becomes the class or the number that it stands for.
+    """
+    classes = {
+        str(label).lower() if isinstance(label, bool) else str(label): label
+        for label in model.classes
+    }
+
+    def value_of(value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return classes[value] if value in classes else float(value)
+        except ValueError:
+            return value
+
+    by_row = {problem["row"]: problem for problem in problems}
+    predictions = []
+    for number, row in enumerate(rows, start=first_row):
+        problem = by_row.get(number)
+        value, probabilities, error = None, {}, None
+        if problem is None:
+            value = value_of(row["prediction"])
+            probabilities = {label: float(row[f"probability_{label}"]) for label in model.classes}
+        else:
+            details = (problem.get("column"), problem.get("value"))
+            error = RecordError(problem["code"], problem["message"], number - 1, *details)
+        predictions.append(Prediction(value, probabilities, model.model, model.version, error))
+    return predictions
+
+
+def _not_there(path: str, name: str, columns: Sequence[str], option: str) -> FileRefused:
+    near = nearest(name, columns)
+    advice = (
+        f"did you mean {near!r}?" if near else f"there are {', '.join(map(repr, columns[:12]))}"
+    )
+    message = f"there is no column {name!r} to {option}; {advice}"
+    if option == "outputs":
+        message = f"the model does not answer with {name!r}; {advice}"
+    return FileRefused(Code.MISSING_COLUMN, path, message, name)

@@ -11,8 +11,8 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.checkpoint import Finished, FinishedFiles
-from scoreline_client.files.progress import ScoreSummary
+from scoreline_client.files.checkpoint import FinishedFile, FinishedFiles
+from scoreline_client.files.run import ScoreSummary
 from scoreline_client.files.sink import Target, writing
 from scoreline_client.files.source import STANDARD, file_system, is_url, unreadable
 from scoreline_client.options import BulkOptions
@@ -55,12 +55,12 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
 
 
 def finished(
-    known: Mapping[str, Finished],
+    known: Mapping[str, FinishedFile],
     target: Target,
     facts: dict[str, Any] | None,
     model: ModelRef,
     options: BulkOptions,
-) -> Finished | None:
+) -> FinishedFile | None:
     """The record of an output that was made of this input, by this model and under these options.
 
     None if any of that is not known; then the file is to be scored. Which version the model's alias
@@ -90,7 +90,7 @@ def note_finished(
     output = None if target.is_url else _facts_of_output(target)
     if facts is None or output is None:
         return
-    one = Finished(
+    one = FinishedFile(
         target=target.final.name,
         output=output,
         input=facts,

@@ -1,7 +1,7 @@
-"""Looks at a file without scoring it: what is in each column, and which rows would be rejected.
+"""Profiles a file without scoring it: the values of each column, and the rows that would be rejected.
 
-The rules are the workers': each piece of the file goes to one of them, and what they report is added up
-here. So an analyst's machine needs nothing but the client.
+The rules are the workers': each chunk of the file goes to one of them, and their reports are added up here.
+So an analyst's machine needs nothing but the client.
 """
 
 from __future__ import annotations
@@ -9,27 +9,27 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
-from dataclasses import asdict, dataclass, field, replace
+from contextlib import aclosing, closing
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from scoreline_client.codes import Code
-from scoreline_client.files.formats.opening import open_reader
-from scoreline_client.files.formats.pieces import Described, Piece, Reader
-from scoreline_client.files.source import Source, open_source
+from scoreline_client.files.chunks import answered_chunks, describe, open_reader
+from scoreline_client.files.formats.reader import Chunk
+from scoreline_client.files.source import open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Operation
-from scoreline_client.transport.asking import answers, ask_for_description
 from scoreline_client.transport.dispatcher import Transport
 
 BAD_ROWS = 10
 SHOWN_EXAMPLES = 5
 _MOST_EXAMPLES = 1000
-"""Different values that are counted, of each column; those that come later are only in the total."""
+"""Different values of a column that are counted; further ones are only in the total."""
 _NO_TARGET = "report"
 
-Show = Callable[[int, int, int | None], None]
+ShowCheck = Callable[[int, int, int | None], None]
 """Called with the rows so far, how much of the input that is, and how much there is."""
+_NO_VALUES: dict[str, Any] = {"count": 0, "examples": []}
 
 
 @dataclass(slots=True)
@@ -38,18 +38,19 @@ class Values:
 
     count: int = 0
     counts: Counter[str] = field(default_factory=Counter)
-    """How often each was there, as it is shown."""
+    """How often each occurs, as it is shown."""
     nearest: dict[str, str] = field(default_factory=dict)
-    """What was probably meant, where there is something."""
+    """The value that was probably meant, where there is one."""
 
-    def add(self, found: Mapping[str, Any]) -> None:
-        self.count += found["count"]
-        for one in found["examples"]:
-            value = one["value"]
+    def add(self, values: Mapping[str, Any]) -> None:
+        """Add the values of a chunk."""
+        self.count += values["count"]
+        for example in values["examples"]:
+            value = example["value"]
             if value in self.counts or len(self.counts) < _MOST_EXAMPLES:
-                self.counts[value] += one["count"]
-                if "nearest" in one:
-                    self.nearest[value] = one["nearest"]
+                self.counts[value] += example["count"]
+                if "nearest" in example:
+                    self.nearest[value] = example["nearest"]
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -63,15 +64,15 @@ class Values:
 
 @dataclass(slots=True)
 class ColumnReport:
-    """What was found in a column that the model needs."""
+    """The values of a column that the model needs."""
 
     name: str
     type: str
-    """What the model expects."""
+    """The type that the model expects."""
     nullable: bool
     """Whether a value may be missing."""
     found: Counter[str] = field(default_factory=Counter)
-    """What the values look like, and how many of them."""
+    """How many values look like each type."""
     nulls: int = 0
     rejected: int = 0
     """Rows that would be rejected for this column."""
@@ -82,17 +83,18 @@ class ColumnReport:
     out_of_range: Values = field(default_factory=Values)
     unseen: Values = field(default_factory=Values)
 
-    def add(self, found: Mapping[str, Any]) -> None:
-        """Add what was found in a piece of the file."""
-        self.found.update(found["found"])
-        self.nulls += found["nulls"]
-        self.rejected += found["rejected"]
-        self.minimum = _either(min, self.minimum, found.get("minimum"))
-        self.maximum = _either(max, self.maximum, found.get("maximum"))
-        low, high = found.get("training", self.training)
+    def add(self, report: Mapping[str, Any]) -> None:
+        """Add a worker's report of a chunk."""
+        self.found.update(report["found"])
+        self.nulls += report["nulls"]
+        self.rejected += report["rejected"]
+        for name, choose in (("minimum", min), ("maximum", max)):
+            both = [x for x in (getattr(self, name), report.get(name)) if x is not None]
+            setattr(self, name, choose(both, default=None))
+        low, high = report.get("training", self.training)
         self.training = (low, high)
-        self.out_of_range.add(found.get("out_of_range", _NOTHING))
-        self.unseen.add(found.get("unseen", _NOTHING))
+        self.out_of_range.add(report.get("out_of_range", _NO_VALUES))
+        self.unseen.add(report.get("unseen", _NO_VALUES))
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -103,12 +105,9 @@ class ColumnReport:
         }
 
 
-_NOTHING: dict[str, Any] = {"count": 0, "examples": []}
-
-
 @dataclass(slots=True)
 class FileReport:
-    """What a file looks like to a model."""
+    """A file as a model sees it."""
 
     source: str
     model: str
@@ -126,19 +125,26 @@ class FileReport:
     def rejected_rows(self) -> int:
         return self.rejected.total()
 
-    def add(self, piece: Piece, answer: Answer) -> None:
-        """Add what a worker says of a piece."""
+    def add(self, chunk: Chunk, answer: Answer) -> None:
+        """Add a worker's answer for a chunk."""
         self.rows += answer.records
         self.rejected.update(answer.rejected)
-        found = (answer.report or {}).get("columns", [])
-        if not self.columns:
-            self.columns = [
-                ColumnReport(one["name"], one["type"], one["nullable"]) for one in found
-            ]
-        for column, one in zip(self.columns, found, strict=True):
-            column.add(one)
-        room = BAD_ROWS - len(self.bad_rows)
-        self.bad_rows += [_placed(one, piece) for one in answer.problems[: max(0, room)]]
+        if chunk.unreadable:
+            # Lines that the client could not read went as `null`, which workers reject with E_TYPE.
+            self.rejected[Code.TYPE] -= len(chunk.unreadable)
+            self.rejected.update(code for code, _ in chunk.unreadable.values())
+            self.rejected = +self.rejected
+        for column, report in zip(
+            self.columns, (answer.report or {}).get("columns", []), strict=True
+        ):
+            column.add(report)
+        for problem in answer.problems[: max(0, BAD_ROWS - len(self.bad_rows))]:
+            if chunk.lines:
+                index = problem["row"] - 1
+                problem |= {"row": chunk.start.row + index, "line": chunk.lines[index]}
+                if index in chunk.unreadable:
+                    problem["code"], problem["message"] = chunk.unreadable[index]
+            self.bad_rows.append(problem)
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -149,27 +155,10 @@ class FileReport:
             "rows": self.rows,
             "rejected": self.rejected_rows,
             "rejected_by_code": dict(sorted(self.rejected.items())),
-            "columns": [one.as_json() for one in self.columns],
+            "columns": [column.as_json() for column in self.columns],
             "bad_rows": self.bad_rows,
             "notes": self.notes,
         }
-
-
-def _either(
-    choose: Callable[[float, float], float], one: float | None, other: float | None
-) -> float | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return choose(one, other)
-
-
-def _placed(problem: dict[str, Any], piece: Piece) -> dict[str, Any]:
-    """A problem with its row in the file; workers number the records of JSON and Arrow from 1."""
-    numbers = getattr(piece.context, "numbers", None)
-    if numbers is None:
-        return problem
-    place = problem["row"] - 1
-    return problem | {"row": piece.start.row + place, "line": numbers[place]}
 
 
 async def check_file(
@@ -178,58 +167,25 @@ async def check_file(
     source_name: str,
     *,
     options: BulkOptions | None = None,
-    progress: Show | None = None,
+    progress: ShowCheck | None = None,
 ) -> FileReport:
-    """Look at a file; see AsyncClient.check_file."""
-    source = await asyncio.to_thread(open_source, source_name)
-    try:
-        description = await ask_for_description(transport, model)
-        described = Described.of(description)
-        schema = (description.description or {}).get("columns", [])
+    """Profile a file; see AsyncClient.check_file."""
+    with closing(await asyncio.to_thread(open_source, source_name)) as source:
+        info = await describe(transport, model)
         reader = open_reader(source, _NO_TARGET, options or BulkOptions(), wants_problems=False)
-        report = FileReport(source_name, described.model, described.version)
-        report.columns = [ColumnReport(one["name"], one["type"], one["nullable"]) for one in schema]
-        await _check(transport, described, source, reader, report, progress)
+        report = FileReport(source_name, info.model, info.version)
+        report.columns = [
+            ColumnReport(column["name"], column["type"], column["nullable"])
+            for column in info.columns
+        ]
+        _, start = await asyncio.to_thread(reader.begin, info)
+        answered = answered_chunks(
+            transport, info, reader, start, total_bytes=source.size, operation=Operation.CHECK
+        )
+        async with aclosing(answered):
+            async for chunk, answer in answered:
+                report.add(chunk, answer)
+                if progress is not None:
+                    progress(report.rows, chunk.done, reader.total)
         report.notes = list(reader.notes)
-    finally:
-        source.close()
     return report
-
-
-async def _check(
-    transport: Transport,
-    described: Described,
-    source: Source,
-    reader: Reader,
-    report: FileReport,
-    progress: Show | None,
-) -> None:
-    _, start = await asyncio.to_thread(reader.begin, described)
-    answered = answers(
-        transport,
-        described,
-        reader,
-        start,
-        total_bytes=source.size,
-        operation=Operation.CHECK,
-    )
-    async with aclosing(answered):
-        async for piece, answer in answered:
-            report.add(piece, _with_unreadable(piece, answer))
-            if progress is not None:
-                progress(report.rows, piece.done, reader.total)
-
-
-def _with_unreadable(piece: Piece, answer: Answer) -> Answer:
-    """The answer with what the client knows: lines that are no JSON went as `null`."""
-    problems = getattr(piece.context, "problems", {})
-    if not problems:
-        return answer
-    rejected = Counter(answer.rejected)
-    rejected[Code.TYPE] -= len(problems)
-    rejected.update(code for code, _ in problems.values())
-    answer = replace(answer, rejected=dict(+rejected))
-    for one in answer.problems:
-        if one["row"] - 1 in problems:
-            one["code"], one["message"] = problems[one["row"] - 1]
-    return answer

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from scoreline_client.files.formats.opening import open_reader
+from scoreline_client.files.chunks import answered_chunks, describe, open_reader
 from scoreline_client.files.source import open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.predictions import Prediction
-from scoreline_client.transport.asking import answers, describe
 from scoreline_client.transport.dispatcher import Transport
 
 
@@ -23,9 +22,9 @@ class ScoredRow:
     row: int
     """Its number; the file's first data row is 1."""
     record: dict[str, Any]
-    """The columns that were asked for, as the file has them: text, where the file is text."""
+    """The columns that the options choose, as the file has them: text, where the file is text."""
     prediction: Prediction
-    """What the model says of it; with an `error`, if the row was rejected."""
+    """What the model predicts for it; with an `error`, if the row was rejected."""
 
 
 async def scored_parts(
@@ -33,18 +32,15 @@ async def scored_parts(
 ) -> AsyncGenerator[list[ScoredRow]]:
     """The rows of a file, some at a time, in order; see AsyncClient.score_rows."""
     options = replace(options or BulkOptions(), outputs=None, rename={})
-    source = await asyncio.to_thread(open_source, source_name)
-    try:
-        described = await describe(transport, model)
+    with closing(await asyncio.to_thread(open_source, source_name)) as source:
+        info = await describe(transport, model)
         reader = open_reader(source, source_name, options, wants_problems=True, line_by_line=False)
-        _, place = await asyncio.to_thread(reader.begin, described)
-        found = answers(transport, described, reader, place, total_bytes=source.size)
-        async with aclosing(found):
-            async for piece, answer in found:
-                rows = await asyncio.to_thread(reader.records, piece, answer)
+        _, start = await asyncio.to_thread(reader.begin, info)
+        answered = answered_chunks(transport, info, reader, start, total_bytes=source.size)
+        async with aclosing(answered):
+            async for chunk, answer in answered:
+                rows = await asyncio.to_thread(reader.rows, chunk, answer)
                 yield [
-                    ScoredRow(piece.start.row + at, record, prediction)
-                    for at, (record, prediction) in enumerate(rows)
+                    ScoredRow(number, record, prediction)
+                    for number, (record, prediction) in enumerate(rows, start=chunk.start.row)
                 ]
-    finally:
-        source.close()

@@ -1,40 +1,142 @@
-"""Scores a file into another one: pieces out, answers back in order, and a journal of how far it is.
+"""Scores a file into another one: chunks out, answers back in order, and a checkpoint after each.
 
-Memory stays constant, whatever the file's size: one piece is read, a window of pieces is on its way,
-and an answer is written before the next is waited for.
+Memory stays constant, whatever the file's size: a chunk is read only when the job's window has room, and
+an answer is written before the next one is awaited.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing, asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import aclosing, closing, suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 from scoreline_client.codes import Code
-from scoreline_client.errors import (
-    FileRefused,
-    TooManyErrors,
-    UnknownModel,
+from scoreline_client.errors import FileRefused, TooManyErrors, UnknownModel
+from scoreline_client.files.checkpoint import Journal, Mark, Run, locked_journal, resumable
+from scoreline_client.files.chunks import answered_chunks, describe, open_reader
+from scoreline_client.files.formats.reader import Chunk, ChunkOutput, ModelInfo, Position, Reader
+from scoreline_client.files.sink import (
+    ErrorReport,
+    Output,
+    PartFile,
+    Target,
+    compressor,
+    standard_output,
+    writing,
 )
-from scoreline_client.files.checkpoint import Journal, Mark, Run, resumable
-from scoreline_client.files.compression import compression_by_name, compressor
-from scoreline_client.files.error_report import ErrorReport
-from scoreline_client.files.formats.opening import open_reader
-from scoreline_client.files.formats.pieces import Described, Piece, Place, Reader, Written
-from scoreline_client.files.progress import BulkProgress, ScoreSummary, Tally
-from scoreline_client.files.sink import Output, PartFile, Target, standard_output, writing
-from scoreline_client.files.source import Source, open_source
+from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
+from scoreline_client.files.source import Source, compression_by_name, open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.asking import answers, describe
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_client.transport.lane import UNSERVED_PATIENCE_S
-from scoreline_client.transport.window import to_the_end
+from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
 
-Show = Callable[[BulkProgress], None]
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BulkProgress:
+    """How far a file is."""
+
+    rows: int
+    """Rows written, with those of the run that is resumed."""
+    rejected: int
+    done: int
+    """How much of the input that is."""
+    total: int | None
+    """How much there is; None if that is unknown."""
+    unit: str
+    """What `done` and `total` count: bytes or rows."""
+    seconds: float
+    """How long it took so far, with the run that is resumed."""
+    rows_per_s: float
+    """Rows a second in this run."""
+    seconds_left: float | None
+    """How long the rest will take at this run's pace; None if that is unknown."""
+    version: int
+    source: str
+    """The input's name."""
+    waiting: str | None = None
+    """Why the run makes no progress at this moment; None if it does."""
+
+    @property
+    def percent(self) -> float | None:
+        """How much of the input is done; None if that is unknown."""
+        if self.total is None:
+            return None
+        return 100.0 if self.total == 0 else min(100.0, 100 * self.done / self.total)
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        percent = None if self.percent is None else round(self.percent, 2)
+        values = asdict(self) | {"percent": percent}
+        for name in ("seconds", "rows_per_s", "seconds_left"):
+            if values[name] is not None:
+                values[name] = round(values[name], 3)
+        return {"event": "progress", **values}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreSummary:
+    """The result of scoring a file: its counts, and where the output is."""
+
+    rows: int
+    scored: int
+    rejected: int
+    rejected_by_code: dict[str, int]
+    warnings: dict[str, int]
+    """How many values each kind of warning is about, by `code column`."""
+    model: str
+    version: int
+    seconds: float
+    rows_per_s: float
+    source: str
+    target: str
+    errors: str | None = None
+    """The error report's name, if there is one."""
+    notes: tuple[str, ...] = ()
+    """What the caller should know about how the file was read."""
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        rounded = {"seconds": round(self.seconds, 3), "rows_per_s": round(self.rows_per_s, 1)}
+        return {"event": "summary", **asdict(self), **rounded}
+
+
+@dataclass(slots=True)
+class RunCounts:
+    """The counts of a run, with those of the run that it resumes."""
+
+    rows: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    warned: Counter[str] = field(default_factory=Counter)
+    seconds_before: float = 0.0
+    rows_before: int = 0
+
+    @classmethod
+    def of(cls, mark: Mark) -> RunCounts:
+        """The counts up to a mark."""
+        rows = mark.position.row - 1
+        return cls(rows, Counter(mark.rejected), Counter(mark.warned), mark.seconds, rows)
+
+    @property
+    def rejected_rows(self) -> int:
+        """Rejected rows of all codes."""
+        return self.rejected.total()
+
+    def add(
+        self, rows: int, rejected: Mapping[str, int], warned: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Count a chunk."""
+        self.rows += rows
+        self.rejected.update(rejected)
+        for warning in warned:
+            self.warned[f"{warning['code']} {warning['column']}"] += warning["count"]
 
 
 async def score_file(
@@ -45,327 +147,273 @@ async def score_file(
     target_name: str,
     *,
     options: BulkOptions | None = None,
-    progress: Show | None = None,
+    progress: Callable[[BulkProgress], None] | None = None,
+    sizes: FileSizes = DEFAULT_SIZES,
+    times: BulkTimes = DEFAULT_TIMES,
 ) -> ScoreSummary:
     """Score a file; see AsyncClient.score_file."""
     options = options or BulkOptions()
     target = Target(target_name, settings.state)
     await asyncio.to_thread(target.check, source_name)
-    source = await asyncio.to_thread(open_source, source_name)
-    try:
-        async with _journal(target, options) as journal:
-            run = _FileRun(transport, source, target, options, journal, progress)
-            return await run.score(model)
-    finally:
-        source.close()
+    opened = await asyncio.to_thread(open_source, source_name, sizes)
+    with closing(opened) as source, locked_journal(target, options) as journal:
+        run = FileRun(transport, source, target, options, journal, progress, sizes, times)
+        return await run.score(model)
 
 
-@asynccontextmanager
-async def _journal(target: Target, options: BulkOptions) -> AsyncIterator[Journal | None]:
-    """The output's journal, which nobody else has meanwhile.
+@dataclass
+class FileRun:
+    """One file on its way from input to output."""
 
-    Raises:
-        FileRefused: an unfinished run is in the way.
-    """
-    if target.is_stream:
-        if options.resume:
-            message = "what went to standard output cannot be resumed; name an output file"
-            raise FileRefused(Code.UNFINISHED, target.name, message)
-        yield None
-        return
-    with writing(target.name):
-        was_there = target.journal.exists()
-        journal = Journal.open(target.journal)
-    try:
-        if target.is_unfinished() and not (options.resume or options.restart):
-            message = (
-                f"an unfinished run is there ({target.part}): go on with it (--resume), or begin "
-                "anew and lose it (--restart)"
-            )
-            raise FileRefused(Code.UNFINISHED, target.name, message)
-        yield journal
-    finally:
-        # Whoever fails before there is something to resume leaves nothing behind.
-        with suppress(OSError):
-            if not was_there and not target.part.exists():
-                journal.path.unlink(missing_ok=True)
-        journal.close()
+    transport: Transport
+    source: Source
+    target: Target
+    options: BulkOptions
+    journal: Journal | None
+    """None for standard output."""
+    progress: Callable[[BulkProgress], None] | None
+    sizes: FileSizes
+    times: BulkTimes
 
-
-@dataclass(slots=True)
-class _Writers:
-    """What a run writes to."""
-
-    output: Output
-    report: ErrorReport
-
-
-class _FileRun:
-    """One file on its way."""
-
-    def __init__(
-        self,
-        transport: Transport,
-        source: Source,
-        target: Target,
-        options: BulkOptions,
-        journal: Journal | None,
-        progress: Show | None,
-    ) -> None:
-        self._transport = transport
-        self._source = source
-        self._target = target
-        self._options = options
-        self._journal = journal
-        self._progress = progress
+    def __post_init__(self) -> None:
         self._started = time.monotonic()
-        self._tally = Tally()
+        self._counts = RunCounts()
         self._done = 0
-        self._reader: Reader
-        self._described: Described
-        self._writers: _Writers
+        self._model: ModelInfo
+        self._reader: Reader[Any]
+        self._output: Output
+        self._report: ErrorReport
 
     async def score(self, model: str) -> ScoreSummary:
-        """Begin or go on, and come to the end."""
-        run, marks = self._found()
-        ref = model if run is None else f"{run.model}@{run.version}"
-        self._check_same_model(model, run)
-        self._described = await self._describe(ref, run)
-        place = await asyncio.to_thread(self._begin, run, marks)
+        """Score all rows that are not scored yet, and publish the output; see AsyncClient.score_file."""
+        before, marks = self._unfinished_run(model)
         try:
-            await self._score_from(place)
-            await to_the_end(self._finish)
-        except BaseException:
-            self._keep_or_discard()
-            raise
-        return self.summary()
-
-    def summary(self) -> ScoreSummary:
-        """The counts so far."""
-        tally, target = self._tally, self._target
-        seconds = time.monotonic() - self._started
-        rejected = tally.rejected_rows
-        return ScoreSummary(
-            rows=tally.rows,
-            scored=tally.rows - rejected,
-            rejected=rejected,
-            rejected_by_code=dict(sorted(tally.rejected.items())),
-            warnings=dict(sorted(tally.warned.items())),
-            model=self._described.model,
-            version=self._described.version,
-            seconds=seconds + tally.seconds_before,
-            rows_per_s=(tally.rows - tally.rows_before) / seconds if seconds else 0.0,
-            source=self._source.name,
-            target=target.name,
-            errors=target.errors_name if self._writers.report.length else None,
-            notes=tuple(self._reader.notes),
-        )
-
-    # Beginning
-
-    def _found(self) -> tuple[Run | None, list[Mark]]:
-        if self._journal is None or not self._options.resume or not self._target.is_unfinished():
-            return None, []
-        with writing(self._target.name):
-            return self._journal.read()
-
-    def _check_same_model(self, model: str, run: Run | None) -> None:
-        if run is None:
-            return
-        asked = ModelRef.parse(model)
-        if asked.name != run.model or asked.version not in (None, run.version):
-            raise self._unfinished(f"it was begun with {run.model}@{run.version}")
-
-    async def _describe(self, ref: str, run: Run | None) -> Described:
-        try:
-            return await describe(self._transport, ref)
+            ref = model if before is None else f"{before.model}@{before.version}"
+            self._model = await describe(self.transport, ref)
         except UnknownModel as error:
-            if run is None:
+            if before is None:
                 raise
-            gone = f"version {run.version} of {run.model!r}, with which it was begun, is gone"
-            raise self._unfinished(gone) from error
-
-    def _begin(self, run: Run | None, marks: list[Mark]) -> Place:
-        """Open everything, at the beginning or where the last run stopped."""
-        target, options = self._target, self._options
+            gone = f"version {before.version} of {before.model!r}, with which it was begun, is gone"
+            raise self._unresumable(gone) from error
         self._reader = open_reader(
-            self._source, target.name, options, wants_problems=not target.is_stream
+            self.source,
+            self.target.name,
+            self.options,
+            wants_problems=not self.target.is_stream,
+            sizes=self.sizes,
         )
-        header, place = self._reader.begin(self._described)
-        compress = compressor(compression_by_name(target.name)[0])
-        if self._journal is None:
-            self._writers = _Writers(Output(standard_output(), compress), ErrorReport(None))
-            self._write_header(header)
-            return place
-        this = self._this_run(header)
-        mark = None if run is None else self._mark_to_resume(run, this, marks)
-        with writing(target.name):
-            if mark is not None:
-                return self._go_on(mark, compress)
-            self._begin_anew(this, header, place, compress)
-        return place
-
-    def _this_run(self, header: bytes) -> Run:
-        facts = self._source.raw.facts
-        if facts is None and self._options.resume:
-            raise self._unfinished("its input cannot be read twice")
-        return Run(
-            facts or {},
-            {**self._options.bound(), "target": self._target.final.name},
-            self._described.model,
-            self._described.version,
-            header.hex(),
-        )
-
-    def _mark_to_resume(self, run: Run, this: Run, marks: list[Mark]) -> Mark | None:
-        difference = run.difference(this)
-        if difference is not None:
-            code = Code.INPUT_CHANGED if run.input != this.input else Code.UNFINISHED
-            raise self._unfinished(difference, code)
-        target = self._target
-        errors = target.errors_part.stat().st_size if target.errors_part.exists() else 0
-        return resumable(marks, target.part.stat().st_size, errors)
-
-    def _go_on(self, mark: Mark, compress: Callable[[bytes], bytes] | None) -> Place:
-        target = self._target
-        file = PartFile(target.part, mark.flushed[1])
-        output = Output(file, compress, plain=mark.plain, flushed=mark.flushed)
-        self._writers = _Writers(output, ErrorReport(target.errors_part, mark.errors))
-        self._tally = Tally.of(mark)
-        self._reader.notes.append(f"resumed behind row {mark.place.row - 1:,}")
-        return mark.place
-
-    def _begin_anew(
-        self, this: Run, header: bytes, place: Place, compress: Callable[[bytes], bytes] | None
-    ) -> None:
-        target, journal = self._target, self._journal
-        assert journal is not None  # noqa: S101 - only a stream has none
-        target.discard()
-        journal.clear()
-        output = Output(PartFile(target.part, 0), compress)
-        self._writers = _Writers(output, ErrorReport(target.errors_part))
+        header, first = await asyncio.to_thread(self._reader.begin, self._model)
+        start = await asyncio.to_thread(self._begin_or_resume, header, first, before, marks)
         try:
-            output.write(header)
-            journal.begin(this)
-            self._note(place)
-        except OSError:
-            output.close()
-            target.discard()
-            raise
-
-    def _write_header(self, header: bytes) -> None:
-        with writing(self._target.name):
-            self._writers.output.write(header)
-
-    def _unfinished(self, reason: str, code: Code = Code.UNFINISHED) -> FileRefused:
-        message = f"the unfinished run cannot be resumed: {reason}. To begin anew: --restart"
-        return FileRefused(code, self._target.name, message)
-
-    # On the way
-
-    async def _score_from(self, place: Place) -> None:
-        found = answers(
-            self._transport,
-            self._described,
-            self._reader,
-            place,
-            total_bytes=self._source.size,
-            on_unserved=self._show_unserved,
-        )
-        async with aclosing(found):
-            async for piece, answer in found:
-                written = await asyncio.to_thread(self._reader.written, piece, answer)
-                await to_the_end(self._write, piece, written)
-                self._done = piece.done
-                self._show()
-                self._check_errors(at_end=False)
-        self._check_errors(at_end=True)
-
-    def _write(self, piece: Piece, written: Written) -> None:
-        with writing(self._target.name):
-            self._writers.output.write(written.data)
-            self._writers.report.write(written.problems)
-            self._tally.add(piece.count, written.rejected, written.warned)
-            self._note(piece.end)
-
-    def _note(self, place: Place) -> None:
-        if self._journal is not None:
-            self._journal.append(
-                Mark(
-                    place,
-                    self._writers.output.plain,
-                    self._writers.output.flushed,
-                    self._writers.report.length,
-                    dict(self._tally.rejected),
-                    dict(self._tally.warned),
-                    round(self._tally.seconds_before + time.monotonic() - self._started, 3),
-                )
+            answered = answered_chunks(
+                self.transport,
+                self._model,
+                self._reader,
+                start,
+                total_bytes=self.source.size,
+                on_unserved=self._show_unserved,
+                sizes=self.sizes,
+                times=self.times,
             )
+            async with aclosing(answered):
+                async for chunk, answer in answered:
+                    output = await asyncio.to_thread(self._reader.output, chunk, answer)
+                    await _to_completion(self._write, chunk, output)
+                    self._done = chunk.done
+                    self._show()
+                    self._check_errors(at_end=False)
+            self._check_errors(at_end=True)
+            await asyncio.to_thread(self.source.check_unchanged)
+            await _to_completion(self._publish)
+        except BaseException:
+            # What was scored is kept for --resume; where nothing was, nothing is left. The error that
+            # ended the run is raised, and not that of closing or removing files.
+            with suppress(OSError):
+                self._output.close()
+            with suppress(OSError):
+                if self.journal is not None and self._counts.rows == 0:
+                    self.target.discard()
+                    self.journal.remove()
+                    self.target.tidy()
+            raise
+        return self._summary()
+
+    def _unfinished_run(self, model: str) -> tuple[Run | None, list[Mark]]:
+        """The run to be resumed and its marks, if there is one.
+
+        Raises:
+            FileRefused: it was begun with another model or version.
+        """
+        if self.journal is None or not self.options.resume or not self.target.is_unfinished():
+            return None, []
+        with writing(self.target.name):
+            run, marks = self.journal.read()
+        if run is not None:
+            ref = ModelRef.parse(model)
+            if ref.name != run.model or ref.version not in (None, run.version):
+                raise self._unresumable(f"it was begun with {run.model}@{run.version}")
+        return run, marks
+
+    def _begin_or_resume(
+        self, header: bytes, first: Position, before: Run | None, marks: list[Mark]
+    ) -> Position:
+        """Open output and error report, empty or where an unfinished run stopped; where reading begins.
+
+        Raises:
+            FileRefused: the unfinished run had another input, other options or other columns.
+        """
+        target, journal, sizes = self.target, self.journal, self.sizes
+        compress = compressor(compression_by_name(target.name)[0])
+        if journal is None:
+            self._output = Output(standard_output(), compress, block_bytes=sizes.block_bytes)
+            self._report = ErrorReport(None)
+            with writing(target.name):
+                self._output.write(header)
+            return first
+        facts = self.source.facts
+        if facts is None and self.options.resume:
+            raise self._unresumable("its input cannot be read twice")
+        run = Run(
+            input=facts or {},
+            options={**self.options.bound(), "target": target.final.name},
+            model=self._model.model,
+            version=self._model.version,
+            header=header.hex(),
+        )
+        mark = None
+        if before is not None:
+            if (difference := before.difference(run)) is not None:
+                is_changed = before.input != run.input
+                code = Code.INPUT_CHANGED if is_changed else Code.UNFINISHED
+                raise self._unresumable(difference, code)
+            errors = target.errors_part.stat().st_size if target.errors_part.exists() else 0
+            mark = resumable(marks, target.part.stat().st_size, errors)
+        with writing(target.name):
+            if mark is None:
+                target.discard()
+                journal.clear()
+            plain, flushed = (0, (0, 0)) if mark is None else (mark.plain, mark.flushed)
+            part = PartFile(target.part, flushed[1], sizes.sync_bytes)
+            self._output = Output(
+                part, compress, plain=plain, flushed=flushed, block_bytes=sizes.block_bytes
+            )
+            self._report = ErrorReport(target.errors_part, 0 if mark is None else mark.errors)
+            if mark is not None:
+                self._counts = RunCounts.of(mark)
+                self._reader.notes.append(f"resumed behind row {mark.position.row - 1:,}")
+                return mark.position
+            try:
+                self._output.write(header)
+                journal.append(run)
+                self._checkpoint(first)
+            except OSError:
+                self._output.close()
+                target.discard()
+                raise
+        return first
+
+    def _write(self, chunk: Chunk, output: ChunkOutput) -> None:
+        with writing(self.target.name):
+            self._output.write(output.data)
+            self._report.write(output.problems)
+            self._counts.add(chunk.count, output.rejected, output.warned)
+            self._checkpoint(chunk.end)
+
+    def _checkpoint(self, position: Position) -> None:
+        if self.journal is not None:
+            counts = self._counts
+            mark = Mark(
+                position=position,
+                plain=self._output.plain,
+                flushed=self._output.flushed,
+                errors=self._report.length,
+                rejected=dict(counts.rejected),
+                warned=dict(counts.warned),
+                seconds=round(counts.seconds_before + time.monotonic() - self._started, 3),
+            )
+            self.journal.append(mark)
+
+    def _publish(self) -> None:
+        with writing(self.target.name):
+            self._output.finish()
+            self._output.close()
+            if self.journal is not None:
+                self.target.publish(self._reader.finish)
+                self.journal.remove()
+                self.target.tidy()
+
+    def _check_errors(self, *, at_end: bool) -> None:
+        limit, counts = self.options.max_errors, self._counts
+        if limit is None or not limit.exceeded(counts.rejected_rows, counts.rows, at_end=at_end):
+            return
+        where = f"They are listed in {self.target.errors_part}"
+        if self.target.is_stream:
+            where = "They have their errors in their own lines"
+        raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
 
     def _show_unserved(self, seconds: float | None) -> None:
         if seconds is None:
             self._show()
         else:
-            self._show(f"no worker for {seconds:.0f} s; waiting until {UNSERVED_PATIENCE_S:g} s")
+            limit_s = self.times.unserved_patience_s
+            self._show(f"no worker for {seconds:.0f} s; waiting until {limit_s:g} s")
 
     def _show(self, waiting: str | None = None) -> None:
-        if self._progress is None:
+        if self.progress is None:
             return
-        tally, total, done = self._tally, self._reader.total, self._done
+        counts, total, done = self._counts, self._reader.total, self._done
         seconds = time.monotonic() - self._started
-        share = done / total if total else None
-        self._progress(
+        rows_here = counts.rows - counts.rows_before
+        left = None
+        if total and done and rows_here:
+            # At the pace of this run alone: the rows of the run before took it no time.
+            rows_left = max(0.0, counts.rows * total / done - counts.rows)
+            left = rows_left * seconds / rows_here
+        self.progress(
             BulkProgress(
-                rows=tally.rows,
-                rejected=tally.rejected_rows,
+                rows=counts.rows,
+                rejected=counts.rejected_rows,
                 done=done,
                 total=total,
                 unit=self._reader.unit,
-                seconds=seconds + tally.seconds_before,
-                rows_per_s=(tally.rows - tally.rows_before) / seconds if seconds else 0.0,
-                seconds_left=self._left(share, seconds),
-                version=self._described.version,
-                source=self._source.name,
+                seconds=seconds + counts.seconds_before,
+                rows_per_s=rows_here / seconds if seconds else 0.0,
+                seconds_left=left,
+                version=self._model.version,
+                source=self.source.name,
                 waiting=waiting,
             )
         )
 
-    def _left(self, share: float | None, seconds: float) -> float | None:
-        """At the pace of this run alone: what a run before it did took it no time."""
-        rows_here = self._tally.rows - self._tally.rows_before
-        if not share or not rows_here:
-            return None
-        rows_in_all = self._tally.rows / share
-        return max(0.0, (rows_in_all - self._tally.rows) * seconds / rows_here)
+    def _summary(self) -> ScoreSummary:
+        counts = self._counts
+        seconds = time.monotonic() - self._started
+        return ScoreSummary(
+            rows=counts.rows,
+            scored=counts.rows - counts.rejected_rows,
+            rejected=counts.rejected_rows,
+            rejected_by_code=dict(sorted(counts.rejected.items())),
+            warnings=dict(sorted(counts.warned.items())),
+            model=self._model.model,
+            version=self._model.version,
+            seconds=seconds + counts.seconds_before,
+            rows_per_s=(counts.rows - counts.rows_before) / seconds if seconds else 0.0,
+            source=self.source.name,
+            target=self.target.name,
+            errors=self.target.errors_name if self._report.length else None,
+            notes=tuple(self._reader.notes),
+        )
 
-    def _check_errors(self, *, at_end: bool) -> None:
-        limit, tally = self._options.max_errors, self._tally
-        if limit is None or not limit.exceeded(tally.rejected_rows, tally.rows, at_end=at_end):
-            return
-        where = f"They are listed in {self._target.errors_part}"
-        if self._target.is_stream:
-            where = "They have their errors in their own lines"
-        raise TooManyErrors(self._source.name, tally.rejected_rows, tally.rows, str(limit), where)
+    def _unresumable(self, reason: str, code: Code = Code.UNFINISHED) -> FileRefused:
+        message = f"the unfinished run cannot be resumed: {reason}. To begin anew: --restart"
+        return FileRefused(code, self.target.name, message)
 
-    # At the end
 
-    def _finish(self) -> None:
-        self._source.check_unchanged()
-        with writing(self._target.name):
-            self._writers.output.finish()
-            self._writers.output.close()
-            if self._journal is not None:
-                self._target.publish(self._reader.complete)
-                self._journal.remove()
-                self._target.tidy()
-
-    def _keep_or_discard(self) -> None:
-        """What was scored is kept; where nothing was, nothing is left behind."""
-        with suppress(OSError):
-            self._writers.output.close()
-        # What ended the run is to be told, and not that of this something could not be removed.
-        with suppress(OSError):
-            if self._journal is not None and self._tally.rows == 0:
-                self._target.discard()
-                self._journal.remove()
-                self._target.tidy()
+async def _to_completion(work: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Do work in a thread; a caller that is cancelled meanwhile waits until it is done."""
+    task = asyncio.ensure_future(asyncio.to_thread(work, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -1,18 +1,21 @@
-"""Where answers are written: beside the output's name, under which they appear when all are there.
+"""Writes the output: a part file that grows, the error report, and both under their names at the end.
 
-`OUT.part` and `OUT.errors.csv.part` grow, and `OUT.journal` says how far they are. At the end they
-are brought to the disk and take their names. What goes to a URL grows in a directory of this machine
-and is sent when it is complete; what goes to standard output leaves at once and cannot be resumed.
+`OUT.part` and `OUT.errors.csv.part` grow, and `OUT.journal` says how far they are. At the end they are
+brought to the disk and take their names. An output to a URL grows in a directory of this machine and is
+sent when it is complete; output to standard output leaves at once and cannot be resumed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import gzip
 import hashlib
+import io
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +23,10 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.source import STANDARD, file_system, is_url
+from scoreline_client.files.sizes import DEFAULT_SIZES
+from scoreline_client.files.source import STANDARD, file_system, is_url, zstd
 
-BLOCK_BYTES = 1 << 20
-"""Compressed output is cut into blocks of so many plain bytes, each readable without the others, so
-that it is the same however a run was interrupted."""
-SYNC_BYTES = 1 << 24
-"""After so many more bytes an output is brought to the disk again."""
+REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -49,90 +49,85 @@ class Target:
         self.errors_part = base.with_name(base.name + ".errors.csv.part")
 
     def check(self, source: str) -> None:
-        """See that the output can be written, and is not the input.
+        """Check that the output can be written, and is not the input.
 
         Raises:
-            FileRefused: it is, or it cannot.
+            FileRefused: it cannot, or it is.
         """
         if self.is_stream:
             return
-        with writing(self.name):
-            if self.is_url:
+        same = FileRefused(Code.FILE, self.name, "input and output are the same file")
+        if self.is_url:
+            if self.name == source:
+                raise same
+            with writing(self.name):
                 file_system(self.name)
                 self.part.parent.mkdir(parents=True, exist_ok=True)
-                if self.name == source:
-                    raise FileRefused(Code.FILE, self.name, "input and output are the same file")
-                return
-            self._check_local(source)
-
-    def _check_local(self, source: str) -> None:
+            return
         final, folder = self.final, self.final.parent
-        if not folder.is_dir():
-            raise FileRefused(Code.FILE, self.name, f"there is no directory {folder}")
-        if final.is_dir():
-            raise FileRefused(Code.FILE, self.name, "it is a directory; name a file in it")
-        beside = (final, self.part, self.journal, self.errors, self.errors_part)
-        if source != STANDARD and not is_url(source) and Path(source).exists():
-            for one in beside:
-                if one.exists() and one.samefile(source):
-                    raise FileRefused(Code.FILE, self.name, "input and output are the same file")
-        if final.exists() and not os.access(final, os.W_OK):
-            raise FileRefused(Code.FILE, self.name, "it is there already and write-protected")
-        if not os.access(folder, os.W_OK | os.X_OK):
-            message = f"it cannot be written: no permission to write into {folder}"
-            raise FileRefused(Code.FILE, self.name, message)
+        with writing(self.name):
+            if not folder.is_dir():
+                raise FileRefused(Code.FILE, self.name, f"there is no directory {folder}")
+            if final.is_dir():
+                raise FileRefused(Code.FILE, self.name, "it is a directory; name a file in it")
+            if source != STANDARD and not is_url(source) and Path(source).exists():
+                beside = (final, self.part, self.journal, self.errors, self.errors_part)
+                if any(path.exists() and path.samefile(source) for path in beside):
+                    raise same
+            if final.exists() and not os.access(final, os.W_OK):
+                raise FileRefused(Code.FILE, self.name, "it is there already and write-protected")
+            if not os.access(folder, os.W_OK | os.X_OK):
+                message = f"it cannot be written: no permission to write into {folder}"
+                raise FileRefused(Code.FILE, self.name, message)
 
     def is_unfinished(self) -> bool:
-        """Whether a run was begun and not brought to its end."""
+        """Whether a run began and did not end."""
         return not self.is_stream and self.journal.exists() and self.part.exists()
 
     def discard(self) -> None:
-        """Leave nothing of an unfinished run but its journal, which is its lock."""
+        """Remove an unfinished run but for its journal, which is its lock."""
         self.part.unlink(missing_ok=True)
         self.errors_part.unlink(missing_ok=True)
 
-    def publish(self, complete: Callable[[Path, Path], bool]) -> None:
+    def publish(self, finish: Callable[[Path, Path], bool]) -> None:
         """Give the output, and the error report if there is one, their names.
 
-        `complete` may make the final file out of the part, and says whether it did.
+        `finish` may make the final file of the part, and returns whether it did.
         """
         whole = self.part.with_name(self.part.name + ".whole")
-        done = whole if complete(self.part, whole) else self.part
+        done = whole if finish(self.part, whole) else self.part
         _sync(done)
+        has_errors = self.errors_part.exists()
+        # Without errors, the report of an earlier run is removed: it would be taken for this one's.
         if self.is_url:
-            self._upload(done)
+            fs, path = file_system(self.name)
+            if has_errors:
+                fs.put_file(str(self.errors_part), f"{path}.errors.csv")
+            elif fs.exists(f"{path}.errors.csv"):
+                fs.rm_file(f"{path}.errors.csv")
+            fs.put_file(str(done), path)
         else:
-            self._publish_errors()
+            if has_errors:
+                _sync(self.errors_part)
+                self.errors_part.replace(self.errors)
+            else:
+                self.errors.unlink(missing_ok=True)
             done.replace(self.final)
-            _sync_directory(self.final.parent)
-        for one in (self.part, whole, self.errors_part):
-            one.unlink(missing_ok=True)
+            # Not every file system can sync a directory; the rename itself is done.
+            with contextlib.suppress(OSError):
+                _sync(self.final.parent)
+        for left in (self.part, whole, self.errors_part):
+            left.unlink(missing_ok=True)
 
     def tidy(self) -> None:
-        """Leave no empty directory behind."""
+        """Remove the directory of an output to a URL, if it is empty."""
         if self.is_url:
             with contextlib.suppress(OSError):
                 self.part.parent.rmdir()
 
-    def _publish_errors(self) -> None:
-        if self.errors_part.exists():
-            _sync(self.errors_part)
-            self.errors_part.replace(self.errors)
-        else:
-            # A report of an earlier run would be taken for one of this.
-            self.errors.unlink(missing_ok=True)
-
-    def _upload(self, done: Path) -> None:
-        fs, path = file_system(self.name)
-        if self.errors_part.exists():
-            fs.put_file(str(self.errors_part), f"{path}.errors.csv")
-        elif fs.exists(f"{path}.errors.csv"):
-            fs.rm_file(f"{path}.errors.csv")
-        fs.put_file(str(done), path)
-
 
 class Output:
-    """A file that only grows, compressed block by block if it is to be."""
+    """A file that only grows, compressed block by block where the target's name asks for it."""
 
     def __init__(
         self,
@@ -141,12 +136,13 @@ class Output:
         *,
         plain: int = 0,
         flushed: tuple[int, int] = (0, 0),
+        block_bytes: int = DEFAULT_SIZES.block_bytes,
     ) -> None:
-        """Go on in a file that holds `flushed[1]` bytes for the first `flushed[0]` of the output;
-        the next bytes that are written begin at `plain`, and those that are there already are
-        left out."""
+        """Continue a file that holds `flushed[1]` bytes for the first `flushed[0]` of the output. The
+        next bytes that are written begin at `plain`; those that the file holds already are left out."""
         self._file = file
         self._compress = compress
+        self._block_bytes = block_bytes
         self._skip = flushed[0] - plain
         self._block = bytearray()
         self.plain = plain
@@ -160,12 +156,12 @@ class Output:
             self._skip -= skipped
             data = memoryview(data)[skipped:]
         if self._compress is None:
-            self._write_all(data)
+            write_all(self._file, data)
             self.flushed = (self.flushed[0] + len(data), self.flushed[1] + len(data))
             return
         self._block += data
-        while len(self._block) >= BLOCK_BYTES:
-            self._write_block(BLOCK_BYTES)
+        while len(self._block) >= self._block_bytes:
+            self._write_block(self._block_bytes)
 
     def finish(self) -> None:
         """Write what waits for its block to be full."""
@@ -180,25 +176,20 @@ class Output:
         assert self._compress is not None  # noqa: S101 - only called with it
         stored = self._compress(bytes(self._block[:size]))
         del self._block[:size]
-        self._write_all(stored)
+        write_all(self._file, stored)
         self.flushed = (self.flushed[0] + size, self.flushed[1] + len(stored))
-
-    def _write_all(self, data: bytes | memoryview) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
 
 
 class PartFile:
-    """A file that only grows, and is brought to the disk while it does: at its end little is left to
-    wait for."""
+    """A file that only grows, and is brought to the disk meanwhile, so that its end is not a long wait."""
 
-    def __init__(self, path: Path, length: int) -> None:
-        """Go on behind the first `length` bytes."""
+    def __init__(self, path: Path, length: int, sync_bytes: int = DEFAULT_SIZES.sync_bytes) -> None:
+        """Continue after the first `length` bytes."""
         self._file = path.open("ab", buffering=0)
         self._file.truncate(length)
-        self._synced = self._asked = length
-        """How much of it is on the disk; and how long it was when it was last to be brought there."""
+        self._sync_bytes = sync_bytes
+        self._synced = self._requested = length
+        """How much of it is on the disk, and how much will be after the sync that is running."""
         self._error: OSError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoreline-sync")
         self._syncing: Future[None] | None = None
@@ -213,14 +204,14 @@ class PartFile:
         count = self._file.write(data)
         length = self._file.tell()
         is_busy = self._syncing is not None and not self._syncing.done()
-        if length - self._asked >= SYNC_BYTES and not is_busy:
-            self._asked = length
+        if length - self._requested >= self._sync_bytes and not is_busy:
+            self._requested = length
             self._syncing = self._thread.submit(self._sync, length)
         return count
 
     def close(self) -> None:
-        """Close the file. What comes behind bytes that did not reach the disk is cut off first, so
-        that a run goes on before it.
+        """Close the file. All after the first bytes that did not reach the disk is cut off, so that a
+        run continues before them.
 
         Raises:
             OSError: there were such bytes.
@@ -239,12 +230,41 @@ class PartFile:
             os.fsync(self._file.fileno())
             self._synced = length
         except OSError as error:
-            # The system says so only once.
+            # The system reports it only once.
             self._error = error
 
     def _check(self) -> None:
         if self._error is not None:
             raise self._error
+
+
+class ErrorReport:
+    """`OUT.errors.csv`: a line for each rejected row. The file is there from the first one on."""
+
+    def __init__(self, path: Path | None, length: int = 0) -> None:
+        """Continue after the first `length` bytes of a report; without a path there is none."""
+        self.length = length
+        self._path = path
+        if path is not None and length == 0:
+            path.unlink(missing_ok=True)
+
+    def write(self, problems: Iterable[Mapping[str, Any]]) -> None:
+        """Add rejected rows."""
+        text = io.StringIO()
+        lines = csv.DictWriter(
+            text, REPORT_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n"
+        )
+        if self.length == 0:
+            lines.writeheader()
+        before = text.tell()
+        lines.writerows(problems)
+        if self._path is None or text.tell() == before:
+            return
+        data = text.getvalue().encode("utf-8", "backslashreplace")
+        with self._path.open("ab", buffering=0) as file:
+            file.truncate(self.length)
+            write_all(file, data)
+        self.length += len(data)
 
 
 def standard_output() -> Any:
@@ -253,9 +273,26 @@ def standard_output() -> Any:
     return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
 
 
+def compressor(kind: str | None) -> Callable[[bytes], bytes] | None:
+    """A function that makes bytes a complete member of a compressed file, always the same one."""
+    if kind is None:
+        return None
+    if kind == "gzip":
+        return lambda data: gzip.compress(data, compresslevel=6, mtime=0)
+    compress: Callable[[bytes], bytes] = zstd().compress
+    return compress
+
+
+def write_all(file: Any, data: bytes | memoryview) -> None:
+    """Write bytes to a file without a buffer, which may take only some at a time."""
+    view = memoryview(data)
+    while view:
+        view = view[file.write(view) :]
+
+
 @contextmanager
 def writing(name: str) -> Iterator[None]:
-    """Turn what an operating system says when it cannot write into our own error.
+    """Make an error of Scoreline's of one of the operating system's.
 
     Raises:
         FileRefused: E_DISK_FULL, or E_FILE with the system's reason.
@@ -267,22 +304,16 @@ def writing(name: str) -> Iterator[None]:
             message = "there is no room left on the disk; what was scored is kept"
             raise FileRefused(Code.DISK_FULL, name, message) from error
         if isinstance(error, BrokenPipeError):
-            message = "nobody reads the output any more"
+            message = "broken pipe: the reader of the output has closed it"
             raise FileRefused(Code.FILE, name, message) from error
         reason = error.strerror or str(error)
         raise FileRefused(Code.FILE, name, f"it cannot be written: {reason}") from error
 
 
 def _sync(path: Path) -> None:
-    with path.open("rb") as file:
-        os.fsync(file.fileno())
-
-
-def _sync_directory(path: Path) -> None:
-    # Not every file system can do this for a directory; the rename itself is done.
-    with contextlib.suppress(OSError):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    """Bring a file, or the names in a directory, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,29 +1,41 @@
-"""Opens what is to be scored: a file, a URL, or standard input; compressed or not.
+"""Opens the input: a path, a URL, or `-` for standard input; compressed or not, in any encoding.
 
-A `Source` gives plain bytes and knows how many stored bytes they took. It also knows what it looked
-like when it was opened, so that a run which is resumed, and one that comes to its end, can tell
-whether they still read the same file.
+A `Source` gives plain bytes and knows how many stored bytes they took. It remembers facts about the file,
+by which a run that is resumed, and a run that ends, can tell whether the file has changed.
 """
 
 from __future__ import annotations
 
 import codecs
+import gzip
 import hashlib
+import io
 import os
 import select
 import sys
+import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from types import ModuleType
+from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, MissingDependency, ScorelineError
-from scoreline_client.files.compression import Decompressed, check_readable, compression_of
+from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
 
 STANDARD = "-"
 END_BYTES = 1 << 16
 SKIP_BYTES = 1 << 20
-LOOK_EVERY_S = 0.1
+CHECK_STOP_EVERY_S = 0.1
+_COMPRESSIONS = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
+_SUFFIXES = {".gz": "gzip", ".zst": "zstd"}
+_FOREIGN = {
+    b"PK\x03\x04": "a zip archive",
+    b"BZh": "compressed with bzip2",
+    b"\xfd7zXZ": "compressed with xz",
+    b"\xd0\xcf\x11\xe0": "a legacy Office file (.xls, .doc)",
+}
 _FACTS = (
     "ETag",
     "etag",
@@ -37,8 +49,237 @@ _FACTS = (
 """What file systems tell of a file that changes when the file does."""
 
 
+@dataclass(frozen=True, slots=True)
+class StoredFile:
+    """A file as it is stored, and what is known of it."""
+
+    file: io.BufferedReader
+    size: int | None = None
+    """Bytes in all; None if that is unknown."""
+    facts: dict[str, Any] | None = None
+    """What tells it from any other file, and from itself after a change. None: nothing does, and it
+    cannot be read twice."""
+    opened: object = None
+    state: Callable[[], object] = lambda: None
+    """Equals `opened` as long as the file has not been changed or replaced."""
+
+
+class Source:
+    """An input as plain bytes."""
+
+    def __init__(self, name: str, stored: StoredFile, sizes: FileSizes = DEFAULT_SIZES) -> None:
+        """Recognise what is stored by its first bytes.
+
+        Raises:
+            FileRefused: it is an archive, or has a compression that is not read here.
+        """
+        self.name = name
+        self.file = file = stored.file
+        self.size = stored.size
+        self.facts = stored.facts
+        self._stored = stored
+        self.start = file.peek(8)[:8]
+        """The first stored bytes."""
+        for magic, kind in _FOREIGN.items():
+            if self.start.startswith(magic):
+                message = f"the file is {kind}; only gzip and zstd are read: unpack it first"
+                raise FileRefused(Code.FILE, name, message)
+        fitting = (kind for magic, kind in _COMPRESSIONS.items() if self.start.startswith(magic))
+        self.compression = next(fitting, None)
+        self._plain: Any = file
+        self._damage: tuple[type[Exception], ...] = (OSError, zlib.error)
+        if self.compression == "gzip":
+            self._plain = gzip.GzipFile(fileobj=file, mode="rb")
+        elif self.compression == "zstd":
+            # zstd's own error is derived from Exception alone.
+            self._plain, self._damage = zstd().ZstdFile(file, "rb"), (OSError, zstd().ZstdError)
+        self._sizes = sizes
+        self._unpacked = 0
+        self._encoding: str | None = None
+        self._decoder: codecs.IncrementalDecoder
+        self._back = b""
+
+    @property
+    def position(self) -> int:
+        """Stored bytes read so far."""
+        return self.file.tell()
+
+    @property
+    def is_stored_plain(self) -> bool:
+        """Whether the stored bytes are the plain ones."""
+        return self.compression is None and self._encoding is None
+
+    def decode(self, encoding: str) -> None:
+        """From here on, give the text in UTF-8."""
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(encoding)()
+
+    def read(self, size: int) -> bytes:
+        """Up to `size` plain bytes, fewer only at the end.
+
+        Raises:
+            FileRefused: the file cannot be read, is cut short or damaged, expands without measure, or
+                is not in its encoding.
+        """
+        parts: list[bytes] = []
+        if self._back:
+            parts = [self._back[:size]]
+            self._back = self._back[size:]
+            size -= len(parts[0])
+        try:
+            while size > 0 and (part := self._read_text(size)):
+                parts.append(part)
+                size -= len(part)
+        except OSError as error:
+            raise unreadable(self.name, error) from error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def unread(self, data: bytes) -> None:
+        """Put bytes back, to be read once more."""
+        self._back = data + self._back
+
+    def blocks(
+        self, offset: int, block_bytes: Callable[[], int], *, origin: int = 0
+    ) -> Iterator[bytes]:
+        """All that follows, in blocks that end at the same offsets wherever reading begins.
+
+        `offset` is that of the next byte. Blocks end at multiples of their size after `origin`. A block
+        that begins between two of those, where the rows of a block before ended, extends to the second:
+        the first is where that block had ended.
+        """
+        while block := self.read((size := block_bytes()) + (origin - offset) % size):
+            yield block
+            offset += len(block)
+
+    def go_to(self, offset: int, *, at: int) -> None:
+        """Continue at an offset among the plain bytes; `at` is that of the next byte now.
+
+        Raises:
+            FileRefused: the input ends before it.
+        """
+        if (
+            offset != at
+            and self.is_stored_plain
+            and self.facts is not None
+            and self.file.seekable()
+        ):
+            self.file.seek(offset)
+            self._back = b""
+            return
+        missing = offset - at
+        while missing:
+            skipped = self.read(min(missing, SKIP_BYTES))
+            if not skipped:
+                raise FileRefused(Code.INPUT_CHANGED, self.name, "the input is shorter than it was")
+            missing -= len(skipped)
+
+    def check_unchanged(self) -> None:
+        """Check that the file is still the one that was opened.
+
+        Raises:
+            FileRefused: it was written to, replaced or removed meanwhile.
+        """
+        try:
+            is_same = self._stored.state() == self._stored.opened
+        except OSError:
+            is_same = False
+        if not is_same:
+            message = "the input was changed or replaced while it was read"
+            raise FileRefused(Code.INPUT_CHANGED, self.name, message)
+
+    def close(self) -> None:
+        """Close the file; a thread that waits for standard input stops waiting."""
+        if isinstance(self.file.raw, _Pipe):
+            # First: the buffer around it is locked while a thread reads.
+            self.file.raw.is_stopped = True
+        self.file.close()
+
+    def _read_text(self, size: int) -> bytes:
+        """Some plain bytes, in UTF-8 if the encoding was named."""
+        if self._encoding is None:
+            return self._read_plain(size)
+        before = self._unpacked
+        while True:
+            data = self._read_plain(size)
+            try:
+                text = self._decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                message = f"the text is not {self._encoding}: {error.reason} near byte {before:,}"
+                raise FileRefused(Code.ENCODING, self.name, message) from error
+            if text or not data:
+                return text.encode()
+
+    def _read_plain(self, size: int) -> bytes:
+        """Some unpacked bytes."""
+        if self.compression is None:
+            data: bytes = self.file.read(size)
+            self._unpacked += len(data)
+            return data
+        try:
+            data = self._plain.read(size)
+        except EOFError as error:
+            raise self._damaged("ends in the middle: it was not copied or written whole") from error
+        except self._damage as error:
+            raise self._damaged(f"is damaged ({error})") from error
+        self._unpacked += len(data)
+        most = self._sizes.most_expansion
+        if self._unpacked > max(self._sizes.unwatched_bytes, most * self.position):
+            message = (
+                f"{self.position:,} compressed bytes became {self._unpacked:,} so far: more than "
+                f"{most} times as many. If that is intended, unpack it first"
+            )
+            raise FileRefused(Code.TOO_LARGE, self.name, message)
+        return data
+
+    def _damaged(self, reason: str) -> FileRefused:
+        message = (
+            f"the {self.compression} data {reason}; {self._unpacked:,} bytes could be unpacked"
+        )
+        return FileRefused(Code.FILE, self.name, message)
+
+
+class _Pipe(io.RawIOBase):
+    """Standard input or a named pipe; a thread that waits for it stops waiting when it is stopped."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self.is_stopped = False
+        self._file = file
+        self._count = 0
+        try:
+            self._number = int(file.fileno())
+        except (AttributeError, OSError, ValueError):
+            self._number = -1  # not the operating system's; it does not block
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._count
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill the buffer, unless the input ends before."""
+        view, size = memoryview(buffer), 0
+        while size < len(view) and (data := self._read(len(view) - size)):
+            view[size : size + len(data)] = data
+            size += len(data)
+        self._count += size
+        return size
+
+    def _read(self, size: int) -> bytes:
+        if self._number < 0:
+            return bytes(self._file.read(size))
+        while not self.is_stopped:
+            if select.select([self._number], [], [], CHECK_STOP_EVERY_S)[0]:
+                return os.read(self._number, size)
+        return b""
+
+
+# Opening
+
+
 def is_url(name: str) -> bool:
-    """Whether this names something for fsspec."""
+    """Whether this names a file for fsspec."""
     return "://" in name
 
 
@@ -46,8 +287,8 @@ def file_system(name: str) -> tuple[Any, str]:
     """The fsspec file system of a URL, and the path in it.
 
     Raises:
-        MissingDependency: fsspec, or what it needs for this kind of URL, is not installed.
-        FileRefused: nobody knows such URLs.
+        MissingDependency: fsspec, or the package that it needs for this kind of URL, is not installed.
+        FileRefused: fsspec does not know this kind of URL.
     """
     try:
         from fsspec.core import url_to_fs
@@ -63,247 +304,70 @@ def file_system(name: str) -> tuple[Any, str]:
     return fs, path
 
 
-class Source:
-    """An input as plain bytes."""
-
-    def __init__(self, name: str, raw: Raw) -> None:
-        self.name = name
-        self.raw = raw
-        self.start = raw.peek(8)
-        """The first stored bytes."""
-        check_readable(name, self.start)
-        self.compression = compression_of(self.start)
-        self._plain: Any = Decompressed(name, self.compression, raw) if self.compression else raw
-        self._back = b""
-
-    @property
-    def size(self) -> int | None:
-        """Stored bytes in all; None if nobody knows."""
-        return self.raw.size
-
-    @property
-    def position(self) -> int:
-        """Stored bytes read so far."""
-        return self.raw.position
-
-    def decode(self, encoding: str) -> None:
-        """From here on, give the text in UTF-8."""
-        self._plain = _Transcoded(self.name, self._plain, encoding)
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes, fewer only at the end."""
-        parts: list[bytes] = []
-        if self._back:
-            parts = [self._back[:size]]
-            self._back = self._back[size:]
-            size -= len(parts[0])
-        try:
-            while size > 0 and (part := self._plain.read(size)):
-                parts.append(part)
-                size -= len(part)
-        except OSError as error:
-            raise unreadable(self.name, error) from error
-        return parts[0] if len(parts) == 1 else b"".join(parts)
-
-    def blocks(
-        self, offset: int, block_bytes: Callable[[], int], *, origin: int = 0
-    ) -> Iterator[bytes]:
-        """All that follows, in blocks that end at the same places wherever reading begins.
-
-        `offset` is what would be read next. Blocks end at multiples of their size behind `origin`. One
-        that begins between two of them, where the rows of a block before ended, goes to the second: the
-        first is where that block had ended.
-        """
-        while block := self.read((size := block_bytes()) + (origin - offset) % size):
-            yield block
-            offset += len(block)
-
-    def unread(self, data: bytes) -> None:
-        """Put bytes back, to be read once more."""
-        self._back = data + self._back
-
-    @property
-    def is_stored_plain(self) -> bool:
-        """Whether the stored bytes are the plain ones."""
-        return self._plain is self.raw
-
-    def go_to(self, offset: int, *, at: int) -> None:
-        """Go on at a place among the plain bytes; `at` says which one would be read next."""
-        if offset == at:
-            return
-        if self.is_stored_plain and self.raw.seek(offset):
-            self._back = b""
-            return
-        missing = offset - at
-        while missing:
-            skipped = self.read(min(missing, SKIP_BYTES))
-            if not skipped:
-                raise FileRefused(Code.INPUT_CHANGED, self.name, "the input is shorter than it was")
-            missing -= len(skipped)
-
-    def check_unchanged(self) -> None:
-        """See that the file is still what was opened.
-
-        Raises:
-            FileRefused: it grew, was written to or replaced while it was read.
-        """
-        if self.raw.has_changed():
-            message = "the input was changed or replaced while it was read"
-            raise FileRefused(Code.INPUT_CHANGED, self.name, message)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.raw.close()
-
-
-class Raw:
-    """Stored bytes, counted."""
-
-    def __init__(self, file: IO[bytes], size: int | None, facts: dict[str, Any] | None) -> None:
-        self.file = file
-        self.size = size
-        self.facts = facts
-        """What tells this input from another one, or from itself after a change; None: nothing."""
-        self.position = 0
-        self._back = b""
-
-    def peek(self, size: int) -> bytes:
-        """The next bytes, which stay."""
-        while len(self._back) < size and (part := self.file.read(size - len(self._back))):
-            self._back += part
-        return self._back[:size]
-
-    def read(self, size: int) -> bytes:
-        """Up to `size` bytes."""
-        if self._back:
-            data, self._back = self._back[:size], self._back[size:]
-        else:
-            data = self.file.read(size)
-        self.position += len(data)
-        return data
-
-    def seek(self, offset: int) -> bool:
-        """Go to a place, if the file can do that."""
-        if self.facts is None or not self.file.seekable():
-            return False
-        self.file.seek(offset)
-        self.position, self._back = offset, b""
-        return True
-
-    def has_changed(self) -> bool:
-        """Whether the file is not what it was when it was opened."""
-        return False
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
-
-
-class _StandardInput(Raw):
-    def __init__(self, file: Any) -> None:
-        super().__init__(_Interruptible(file), None, None)  # type: ignore[arg-type]
-
-
-class _Interruptible:
-    """A pipe or terminal; who waits for it in a thread stops waiting when it is closed."""
-
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self._stopped = False
-        try:
-            self._number = int(file.fileno())
-        except (AttributeError, OSError, ValueError):
-            self._number = -1  # not the operating system's; it does not block
-
-    def read(self, size: int) -> bytes:
-        if self._number < 0:
-            return bytes(self._file.read(size))
-        while not self._stopped:
-            if select.select([self._number], [], [], LOOK_EVERY_S)[0]:
-                return os.read(self._number, size)
-        return b""
-
-    def close(self) -> None:
-        """Standard input itself is not ours to close."""
-        self._stopped = True
-
-
-class _Local(Raw):
-    def __init__(self, path: Path, file: IO[bytes]) -> None:
-        status = os.fstat(file.fileno())
-        ends = hashlib.sha256(file.read(END_BYTES))
-        file.seek(max(0, status.st_size - END_BYTES))
-        ends.update(file.read(END_BYTES))
-        file.seek(0)
-        size = status.st_size if file.seekable() else None
-        facts = {"size": size, "mtime_ns": status.st_mtime_ns, "ends": ends.hexdigest()}
-        super().__init__(file, size, facts)
-        self._path = path
-        self._status = status
-
-    def has_changed(self) -> bool:
-        try:
-            now = [os.fstat(self.file.fileno()), self._path.stat()]
-        except OSError:
-            return True
-        return any(_changing(one) != _changing(self._status) for one in now)
-
-
-class _Remote(Raw):
-    def __init__(self, fs: Any, path: str) -> None:
-        facts = _remote_facts(fs, path)
-        super().__init__(fs.open(path, "rb"), facts["size"], facts)
-        self._fs = fs
-        self._path = path
-
-    def has_changed(self) -> bool:
-        self._fs.invalidate_cache()
-        try:
-            return _remote_facts(self._fs, self._path) != self.facts
-        except OSError:
-            return True
-
-
-class _Transcoded:
-    """Text of any encoding as UTF-8."""
-
-    def __init__(self, path: str, plain: Any, encoding: str) -> None:
-        self._path = path
-        self._plain = plain
-        self._encoding = encoding
-        self._decoder = codecs.getincrementaldecoder(encoding)()
-        self._read = 0
-
-    def read(self, size: int) -> bytes:
-        while True:
-            data = self._plain.read(size)
-            try:
-                text = self._decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                message = (
-                    f"the text is not {self._encoding}: {error.reason} near byte {self._read:,}"
-                )
-                raise FileRefused(Code.ENCODING, self._path, message) from error
-            self._read += len(data)
-            if text or not data:
-                return text.encode()
-
-
-def open_source(name: str) -> Source:
+def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
     """Open a path, a URL, or `-` for standard input.
 
     Raises:
         FileRefused: it cannot be read, or is of a kind that is not read here.
     """
     try:
-        raw = _open(name)
+        stored = _open(name)
         try:
-            return Source(name, raw)
+            return Source(name, stored, sizes)
         except BaseException:
-            raw.close()
+            stored.file.close()
             raise
     except OSError as error:
         raise unreadable(name, error) from error
+
+
+def facts_of(name: str) -> dict[str, Any] | None:
+    """The facts that tell an input from any other; None if nothing does, or it cannot be read."""
+    try:
+        # Not standard input nor a named pipe: bytes that are read from those are gone.
+        if not is_url(name) and not Path(name).is_file():
+            return None
+        stored = _open(name)
+    except (OSError, ScorelineError):
+        return None
+    stored.file.close()
+    return stored.facts
+
+
+def _open(name: str) -> StoredFile:
+    if name == STANDARD:
+        return StoredFile(io.BufferedReader(_Pipe(sys.stdin.buffer)))
+    if is_url(name):
+        fs, path = file_system(name)
+
+        def facts_now() -> dict[str, Any]:
+            fs.invalidate_cache()
+            info = fs.info(path)
+            known = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
+            return {"size": info.get("size"), **known}
+
+        facts = facts_now()
+        file = io.BufferedReader(fs.open(path, "rb"))
+        return StoredFile(file, facts["size"], facts, facts, facts_now)
+    file = Path(name).open("rb")  # noqa: SIM115 - Source closes it
+    if not file.seekable():  # a named pipe
+        return StoredFile(io.BufferedReader(_Pipe(file)))
+
+    def state() -> object:
+        both = (os.fstat(file.fileno()), Path(name).stat())
+        return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in both]
+
+    try:
+        opened, status = state(), os.fstat(file.fileno())
+        ends = hashlib.sha256(file.read(END_BYTES))
+        file.seek(max(0, status.st_size - END_BYTES))
+        ends.update(file.read(END_BYTES))
+        file.seek(0)
+    except OSError:
+        file.close()
+        raise
+    facts = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "ends": ends.hexdigest()}
+    return StoredFile(file, status.st_size, facts, opened, state)
 
 
 def unreadable(name: str, error: OSError) -> FileRefused:
@@ -312,42 +376,28 @@ def unreadable(name: str, error: OSError) -> FileRefused:
     return FileRefused(Code.FILE, name, f"it cannot be read: {reason}")
 
 
-def facts_of(name: str) -> dict[str, Any] | None:
-    """What tells an input from any other; None if nothing does, or it cannot be read."""
+# Compression
+
+
+def compression_by_name(name: str) -> tuple[str | None, str]:
+    """The compression that a file's name asks for, and the name without its ending."""
+    for suffix, kind in _SUFFIXES.items():
+        if name.lower().endswith(suffix):
+            return kind, name[: -len(suffix)]
+    return None, name
+
+
+def zstd() -> ModuleType:
+    """Python's module for zstd, or the same for older Pythons.
+
+    Raises:
+        MissingDependency: it is not installed.
+    """
     try:
-        # Not standard input nor a named pipe: what is read of those is gone.
-        if not is_url(name) and not Path(name).is_file():
-            return None
-        raw = _open(name)
-    except (OSError, ScorelineError):
-        return None
-    try:
-        return raw.facts
-    finally:
-        raw.close()
-
-
-def _open(name: str) -> Raw:
-    if name == STANDARD:
-        return _StandardInput(sys.stdin.buffer)
-    if is_url(name):
-        return _Remote(*file_system(name))
-    path = Path(name)
-    file = path.open("rb")
-    if not file.seekable():
-        return Raw(file, None, None)  # a named pipe
-    try:
-        return _Local(path, file)
-    except OSError:
-        file.close()
-        raise
-
-
-def _changing(status: os.stat_result) -> tuple[int, ...]:
-    return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns)
-
-
-def _remote_facts(fs: Any, path: str) -> dict[str, Any]:
-    info = fs.info(path)
-    facts = {name: str(info[name]) for name in _FACTS if info.get(name) is not None}
-    return {"size": info.get("size"), **facts}
+        if sys.version_info >= (3, 14):
+            from compression import zstd
+        else:
+            from backports import zstd
+    except ImportError as error:
+        raise MissingDependency("a file compressed with zstd", "backports.zstd", "files") from error
+    return zstd

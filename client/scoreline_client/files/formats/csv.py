@@ -1,32 +1,49 @@
-"""CSV and TSV: the text is cut at row ends, and workers do everything else.
+"""CSV and TSV: the header is read here, the text is cut at row ends, and workers do everything else.
 
-The client never looks at a value. It reads the header, cuts the bytes behind it into chunks of whole
-rows, and gets the same rows back with the answers appended.
+The client never looks at a value. It reads the header, cuts the bytes after it into chunks of whole rows,
+and gets the same rows back with the answers appended. Rows are those of Python's `csv` module.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Iterator
-from functools import partial
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+from scoreline_client.codes import Code
+from scoreline_client.errors import FileRefused
 from scoreline_client.files.columns import (
     OutputColumns,
-    check_strict,
+    check_no_duplicates,
     choose_columns,
     extra_columns,
+    listing,
+    missing_columns,
+    predictions_from,
 )
-from scoreline_client.files.formats.csv_cutter import Chunk, CsvCutter
-from scoreline_client.files.formats.csv_header import DELIMITERS, Header, check_header, read_header
-from scoreline_client.files.formats.pieces import Described, Piece, Place, Written
-from scoreline_client.files.reading_answers import predictions_from
+from scoreline_client.files.formats.reader import Chunk, ChunkOutput, ModelInfo, Position
 from scoreline_client.files.source import Source
 from scoreline_client.options import BulkOptions, CsvChunk
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES
+from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES, Grammar, count_lines, quote_field
 from scoreline_client.protocol.messages import Answer, Codec
+
+BOM = b"\xef\xbb\xbf"
+MAX_COLUMNS = 20_000
+"""A wider header means that the file is not a table."""
+DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
+
+_WIDE = {
+    b"\xff\xfe\0\0": ("UTF-32", "utf-32"),
+    b"\0\0\xfe\xff": ("UTF-32", "utf-32"),
+    b"\xff\xfe": ("UTF-16 (little-endian)", "utf-16"),
+    b"\xfe\xff": ("UTF-16 (big-endian)", "utf-16"),
+}
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
 class CsvReader:
@@ -42,15 +59,15 @@ class CsvReader:
         wants_problems: bool,
         line_by_line: bool = True,
     ) -> None:
-        """`line_by_line`: the input's lines come back as they are, also where they do not have as
-        many fields as the header; otherwise each field stands in its place."""
+        """`line_by_line`: the output has the input's lines as they are, also those that do not have as
+        many fields as the header; otherwise it has the fields of the header's columns."""
         self.notes: list[str] = []
         self._source = source
         self._options = options
         self._wants_problems = wants_problems
         self._line_by_line = line_by_line
-        self._described: Described
-        self._head: partial[CsvChunk]
+        self._model: ModelInfo
+        self._head: CsvChunk
         self.header: Header
         self.columns: OutputColumns
 
@@ -59,126 +76,319 @@ class CsvReader:
         """Stored bytes in all."""
         return self._source.size
 
-    def begin(self, described: Described) -> tuple[bytes, Place]:
+    def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
         """Read the header, and make the output's."""
-        options, path = self._options, self._source.name
-        self._described = described
-        self.header = header = self._read_header(described)
-        check_header(path, header, described.needed)
-        if options.strict:
-            check_strict(path, header.columns, described)
-        self.columns = chosen = choose_columns(path, header.columns, described, options)
-        self._note(described)
-        self._head = partial(
-            CsvChunk,
-            columns=list(header.columns),
-            delimiter=header.delimiter,
-            comment=options.comment,
-            encoding=header.encoding,
-            decimal=options.decimal,
-            thousands=options.thousands,
-            nulls=options.nulls,
-            strict=options.strict,
-            unseen=options.unseen,
-            out_of_range=options.out_of_range,
-            coerce=options.coerce,
-            columns_out=self._places(chosen),
-            outputs=None if options.outputs is None else list(chosen.answers),
-            excel_safe=options.excel_safe,
-        )
-        return self._output_header(), Place(header.size, 1, header.lines + 1)
-
-    def pieces(self, start: Place, piece_bytes: Callable[[], int]) -> Iterator[Piece]:
-        """Chunks of whole rows."""
-        self._source.go_to(start.offset, at=self.header.size)
-        cutter = CsvCutter(
-            self._source.name,
-            first_line=start.line,
-            first_row=start.row,
-            offset=start.offset,
-            delimiter=self.header.delimiter,
-            comment=self._options.comment,
-        )
-        for block in self._source.blocks(start.offset, piece_bytes, origin=self.header.size):
-            if (chunk := cutter.feed(block)) is not None:
-                yield self._piece(chunk, cutter)
-        if (chunk := cutter.finish()) is not None:
-            yield self._piece(chunk, cutter)
-
-    def written(self, piece: Piece, answer: Answer) -> Written:  # noqa: ARG002 - a reader's signature
-        """The worker's lines are the output."""
-        return Written(answer.body, answer.rejected, answer.problems, answer.warned)
-
-    def records(self, piece: Piece, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
-        """The worker's lines, read again."""
-        text = bytes(answer.body).decode(self.header.encoding, "surrogateescape")
-        # A process-wide limit of the csv module (131,072), in the way of rows that are let pass.
-        csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
-        lines = csv.reader(io.StringIO(text, newline=""), delimiter=self.header.delimiter)
-        kept, answers = self.columns.kept, self.columns.answers
-        fields = [line for line in lines if line]
-        rows = [dict(zip(answers, line[len(kept) :], strict=True)) for line in fields]
-        said = predictions_from(rows, self._described, answer.problems, piece.start.row)
-        records = (dict(zip(kept, line, strict=False)) for line in fields)
-        return list(zip(records, said, strict=True))
-
-    def complete(self, part: Any, final: Any) -> bool:  # noqa: ARG002 - a reader's signature
-        """The lines are the file already."""
-        return False
-
-    def _read_header(self, described: Described) -> Header:
-        options, source = self._options, self._source
+        options, source, path = self._options, self._source, self._source.name
         if options.is_transcoded:
             source.decode(options.encoding)
         start = source.read(MAX_ROW_BYTES)
         header = read_header(
-            source.name,
+            path,
             start,
-            needed=described.needed,
+            needed=model.needed,
             whole=len(start) < MAX_ROW_BYTES,
             delimiter=options.delimiter,
             comment=options.comment,
             encoding=options.text_encoding,
         )
         source.unread(start[header.size :])
-        return header
+        check_header(path, header, model.needed)
+        chosen = choose_columns(path, header.columns, model, options)
+        self._model, self.header, self.columns = model, header, chosen
+        self._note(model)
+        indices = chosen.indices
+        if indices is None and not self._line_by_line:
+            indices = tuple(range(len(header.columns)))
+        self._head = options.for_request(
+            CsvChunk,
+            columns=list(header.columns),
+            first_row=1,
+            first_line=1,
+            delimiter=header.delimiter,
+            encoding=header.encoding,
+            columns_out=None if indices is None else list(indices),
+            outputs=None if options.outputs is None else list(chosen.answers),
+        )
+        is_extended = chosen.indices is None and chosen.kept == header.columns
+        first = (
+            header.with_columns(chosen.added) if is_extended else header.of_columns(chosen.names)
+        )
+        return first, Position(header.size, 1, header.lines + 1)
 
-    def _places(self, chosen: OutputColumns) -> list[int] | None:
-        if chosen.places is not None:
-            return list(chosen.places)
-        return None if self._line_by_line else list(range(len(self.header.columns)))
+    def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[Chunk]:
+        """Chunks of whole rows."""
+        source, origin = self._source, self.header.size
+        source.go_to(start.offset, at=origin)
+        grammar = Grammar.of(self.header.delimiter, self._options.comment)
+        blocks = source.blocks(start.offset, chunk_bytes, origin=origin)
+        for rows in cut_rows(source.name, blocks, grammar, start):
+            head = replace(
+                self._head,
+                first_row=rows.start.row,
+                first_line=rows.start.line,
+                problems=rows.count if self._wants_problems else 0,
+            )
+            yield Chunk(
+                body=head.encode(rows.data),
+                codec=Codec.CSV,
+                count=rows.count,
+                start=rows.start,
+                end=rows.end,
+                # Rows that were only read ahead are not done; that is known of plain bytes alone.
+                done=rows.end.offset if source.is_stored_plain else source.position,
+            )
 
-    def _note(self, described: Described) -> None:
-        if self._options.delimiter is None and self.header.delimiter != ",":
-            self.notes.append(f"columns are separated by {DELIMITERS[self.header.delimiter]}")
+    def output(self, chunk: Chunk, answer: Answer) -> ChunkOutput:  # noqa: ARG002 - a reader's signature
+        """The worker's lines are the output."""
+        return ChunkOutput(answer.body, answer.rejected, answer.problems, answer.warned)
+
+    def rows(self, chunk: Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The fields of the worker's lines, as text."""
+        text = bytes(answer.body).decode(self.header.encoding, "surrogateescape")
+        # The csv module has one limit for the whole process (131,072), too low for permitted rows.
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
+        lines = csv.reader(io.StringIO(text, newline=""), delimiter=self.header.delimiter)
+        fields = [line for line in lines if line]
+        kept, answers = self.columns.kept, self.columns.answers
+        answered = (dict(zip(answers, line[len(kept) :], strict=True)) for line in fields)
+        predictions = predictions_from(answered, self._model, answer.problems, chunk.start.row)
+        records = (dict(zip(kept, line, strict=False)) for line in fields)
+        return list(zip(records, predictions, strict=True))
+
+    def finish(self, part: Path, final: Path) -> bool:  # noqa: ARG002 - a reader's signature
+        """The part is the final file."""
+        return False
+
+    def _note(self, model: ModelInfo) -> None:
+        columns, delimiter = self.header.columns, self.header.delimiter
+        if self._options.delimiter is None and delimiter != ",":
+            self.notes.append(f"columns are separated by {DELIMITERS[delimiter]}")
         if self._options.is_transcoded:
             self.notes.append(f"the output is UTF-8 (the input is {self._options.encoding})")
-        unnamed = [place for place, name in enumerate(self.header.columns, start=1) if not name]
+        unnamed = [str(number) for number, name in enumerate(columns, start=1) if not name]
         if unnamed:
-            self.notes.append(f"columns without a name: {', '.join(map(str, unnamed[:6]))}")
-        extra = [name for name in extra_columns(self.header.columns, described) if name]
+            self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
+        extra = [name for name in extra_columns(columns, model) if name]
         if extra:
             listed = ", ".join(map(repr, extra[:6])) + (", …" if len(extra) > 6 else "")
             self.notes.append(f"the model does not use {listed}")
 
-    def _output_header(self) -> bytes:
-        chosen, header = self.columns, self.header
-        if chosen.places is None and chosen.kept == header.columns:
-            return header.with_columns(chosen.added)
-        return header.of_columns(chosen.names)
 
-    def _piece(self, chunk: Chunk, cutter: CsvCutter) -> Piece:
-        head = self._head(
-            first_row=chunk.first_row,
-            first_line=chunk.first_line,
-            problems=chunk.count if self._wants_problems else 0,
+# Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Whole rows of a file, byte for byte."""
+
+    data: bytes
+    """The rows with their line ends, and any blank lines between them."""
+    count: int
+    """How many rows these are, without blank lines and comments."""
+    start: Position
+    end: Position
+
+
+def cut_rows(
+    path: str,
+    blocks: Iterable[bytes],
+    grammar: Grammar,
+    start: Position,
+    *,
+    max_row_bytes: int = MAX_ROW_BYTES,
+) -> Iterator[Rows]:
+    """Cut a file's blocks at row ends: for each block, the whole rows that end in it.
+
+    A block must be longer than a row for rows to come out of it; until then it is kept.
+
+    Raises:
+        FileRefused: a row is longer than the limit, or a quote is never closed.
+    """
+    rest, end = b"", start
+
+    def advance(data: bytes, tidy: bool) -> Rows:
+        nonlocal end
+        begin = end
+        count, lines = grammar.count(data, tidy)
+        end = Position(begin.offset + len(data), begin.row + count, begin.line + lines)
+        return Rows(data, count, begin, end)
+
+    def unclosed(quote: int, where: str) -> FileRefused:
+        message = (
+            f'the quote (") that opens a field on line {end.line + count_lines(rest[:quote])} is not '
+            f"closed before {where}; row {end.row} begins on line {end.line}"
         )
-        return Piece(
-            body=head.encode(chunk.rows),
-            codec=Codec.CSV,
-            count=chunk.count,
-            start=Place(chunk.offset, chunk.first_row, chunk.first_line),
-            end=Place(*cutter.place),
-            # What was read ahead is not done; but only plain bytes can be told apart.
-            done=cutter.place[0] if self._source.is_stored_plain else self._source.position,
+        return FileRefused(Code.QUOTE, path, message)
+
+    for block in blocks:
+        data = rest + block
+        size, tidy = grammar.last_row_end(data)
+        rest = data[size:]
+        rows = advance(data[:size], tidy)
+        if len(rest) > max_row_bytes:
+            if (quote := grammar.unclosed(rest)) is not None:
+                raise unclosed(quote, f"{max_row_bytes:,} bytes")
+            message = (
+                f"row {end.row} (line {end.line}) is longer than {max_row_bytes:,} bytes; is this a "
+                "CSV file?"
+            )
+            raise FileRefused(Code.TOO_LARGE, path, message)
+        if rows.count:
+            yield rows
+    if (quote := grammar.unclosed(rest)) is not None:
+        raise unclosed(quote, "the file's end")
+    rows = advance(rest, tidy=False)
+    if rows.count:
+        yield rows
+
+
+# The header
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """A file's first row."""
+
+    raw: bytes
+    """Its bytes without the line end, with a byte order mark if there is one."""
+    line_end: bytes
+    """The line end of the file's own style."""
+    columns: tuple[str, ...]
+    """The names, decoded, in order."""
+    size: int
+    """Bytes up to the first byte of data; blank lines before the header count."""
+    lines: int
+    """Physical lines up to there."""
+    delimiter: str
+    encoding: str
+
+    def with_columns(self, names: Sequence[str]) -> bytes:
+        """The header line of the output: these bytes as they are, and more columns."""
+        added = "".join(self.delimiter + quote_field(name, self.delimiter) for name in names)
+        return self.raw + added.encode(self.encoding) + (self.line_end or b"\n")
+
+    def of_columns(self, names: Sequence[str]) -> bytes:
+        """A header line with other columns, otherwise in this one's style."""
+        mark = BOM if self.raw.startswith(BOM) else b""
+        line = self.delimiter.join(quote_field(name, self.delimiter) for name in names)
+        return mark + line.encode(self.encoding) + (self.line_end or b"\n")
+
+
+def read_header(
+    path: str,
+    start: bytes,
+    *,
+    needed: Sequence[str],
+    whole: bool,
+    delimiter: str | None = None,
+    comment: str = "",
+    encoding: str = "utf-8",
+) -> Header:
+    """Read the header from a file's first bytes; `whole` says that these are the whole file.
+
+    Without a `delimiter` it is the one with which all `needed` columns are there, or else a comma.
+
+    Raises:
+        FileRefused: there is no header, or it cannot be read; the message says why.
+    """
+    check_not_wide(path, start)
+    skipped = len(BOM) if start.startswith(BOM) else 0
+    row = next(Grammar.of(delimiter or ",", comment).rows(start[skipped:]), None)
+    if row is None:
+        raise FileRefused(Code.EMPTY, path, "the file is empty; a header was expected")
+    if delimiter is None:
+        delimiter = detect_delimiter(row[0].decode(encoding, "replace"), needed)
+        row = next(Grammar.of(delimiter, comment).rows(start[skipped:]))
+    size = skipped + row.end()
+    if Grammar.is_unclosed(row):
+        raise FileRefused(Code.QUOTE, path, 'the header has a quote (") that is not closed')
+    if size == len(start) and not whole and row["end"] != b"\n":
+        raise FileRefused(Code.TOO_LARGE, path, f"the header is longer than {len(start):,} bytes")
+    raw = start[skipped + row.start() : skipped + row.start("end")]
+    return Header(
+        raw=start[:skipped] + raw,
+        line_end=row["end"],
+        columns=_names(path, raw, delimiter, encoding),
+        size=size,
+        lines=count_lines(start[:size]),
+        delimiter=delimiter,
+        encoding=encoding,
+    )
+
+
+def check_not_wide(path: str, start: bytes) -> None:
+    """Refuse text in an encoding of two or four bytes a character, unless it was named.
+
+    Raises:
+        FileRefused: it has such an encoding's byte order mark; the message has the flag to give.
+    """
+    for mark, (name, option) in _WIDE.items():
+        if start.startswith(mark):
+            message = f"the file is {name}, not UTF-8: give --encoding {option}"
+            raise FileRefused(Code.ENCODING, path, message)
+
+
+def detect_delimiter(line: str, needed: Sequence[str]) -> str:
+    """The delimiter with which a header has all the needed columns, or else a comma."""
+    wanted = set(needed)
+    fitting = (mark for mark in DELIMITERS if wanted and wanted <= _split(line, mark))
+    return next(fitting, ",")
+
+
+def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
+    """Check that the columns that a model needs are there, and that no name is there twice.
+
+    Raises:
+        FileRefused: they are not, or the first line is not a header; the message says what to do.
+    """
+    columns = header.columns
+    missing = [name for name in needed if name not in columns]
+    if columns[0].startswith("#") and missing:
+        message = f"the first line looks like a comment: {columns[0][:40]!r}; give --comment '#'"
+        raise FileRefused(Code.HEADER, path, message)
+    if all(_NUMBER.fullmatch(name) or not name for name in columns):
+        message = f"a header was expected on the first line, got numbers: {listing(columns)}"
+        raise FileRefused(Code.HEADER, path, message)
+    check_no_duplicates(path, columns)
+    if missing:
+        message = missing_columns(missing, columns)
+        text = header.raw.removeprefix(BOM).decode(header.encoding)
+        wanted = {name.strip().casefold() for name in needed}
+
+        def matches(delimiter: str) -> int:
+            return len(wanted & {name.strip().casefold() for name in _split(text, delimiter)})
+
+        best = max(DELIMITERS, key=matches)
+        if matches(best) > matches(header.delimiter):
+            now = DELIMITERS.get(header.delimiter, repr(header.delimiter))
+            option = "'\\t'" if best == "\t" else f"'{best}'"
+            message = (
+                f"{message.partition(';')[0]}; the columns are separated by {DELIMITERS[best]}, it "
+                f"seems, and not by {now}: give --delimiter {option}"
+            )
+        raise FileRefused(Code.MISSING_COLUMN, path, message, missing[0])
+
+
+def _names(path: str, raw: bytes, delimiter: str, encoding: str) -> tuple[str, ...]:
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        message = (
+            f"the header is not {encoding}: byte {raw[error.start]:#04x} at {error.start}. If it is "
+            "in another encoding, name it: --encoding latin-1, for instance"
         )
+        raise FileRefused(Code.ENCODING, path, message) from error
+    if "\0" in text:
+        raise FileRefused(Code.CONTROL_CHAR, path, "the header holds a NUL byte; is this text?")
+    try:
+        names = tuple(next(csv.reader([text], delimiter=delimiter, strict=True)))
+    except csv.Error as error:
+        raise FileRefused(Code.QUOTE, path, f"the header cannot be read: {error}") from error
+    if len(names) > MAX_COLUMNS:
+        message = f"the header has {len(names):,} columns; {MAX_COLUMNS:,} are the most"
+        raise FileRefused(Code.TOO_LARGE, path, message)
+    return names
+
+
+def _split(line: str, delimiter: str) -> set[str]:
+    return {name.strip("\r\n").strip('"') for name in line.split(delimiter)}

@@ -308,7 +308,7 @@ def test_progress_on_a_terminal_tells_what_the_run_says() -> None:
     from rich.console import Console
 
     from scoreline_client.cli.progress import shown_progress
-    from scoreline_client.files.progress import BulkProgress
+    from scoreline_client.files.run import BulkProgress
 
     now = BulkProgress(
         rows=5000, rejected=3, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=2500.0,
@@ -331,7 +331,7 @@ def test_a_file_that_waits_for_workers_says_so_on_a_terminal() -> None:
     from rich.console import Console
 
     from scoreline_client.cli.progress import shown_progress
-    from scoreline_client.files.progress import BulkProgress
+    from scoreline_client.files.run import BulkProgress
 
     now = BulkProgress(
         rows=5000, rejected=3, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=2500.0,
@@ -348,7 +348,7 @@ def test_a_file_that_waits_for_workers_says_so_on_a_terminal() -> None:
 
 
 def test_a_summary_has_a_line_for_each_code_and_note() -> None:
-    from scoreline_client.files.progress import ScoreSummary
+    from scoreline_client.files.run import ScoreSummary
 
     summary = ScoreSummary(
         rows=3, scored=2, rejected=1, rejected_by_code={"E_TYPE": 1}, warnings={"W_X a": 2},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,22 +14,14 @@ import pytest
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, TooManyErrors
 from scoreline_client.files.checkpoint import Journal
-from scoreline_client.files.progress import BulkProgress
+from scoreline_client.files.run import BulkProgress
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
-from scoreline_client.transport import lane
-from tests.support.bulk import StubTransport, answer, names_in, run
+from tests.support import bulk
+from tests.support.bulk import SMALL, StubTransport, answer, names_in
+
+run = partial(bulk.run, sizes=SMALL)
 
 ROWS = 4000
-
-
-@pytest.fixture(autouse=True)
-def _small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many pieces in a small file, and many blocks in a small output."""
-    for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
-        monkeypatch.setattr(lane, name, 2048)
-    monkeypatch.setattr("scoreline_client.files.sink.BLOCK_BYTES", 5000)
-    monkeypatch.setattr("scoreline_client.files.formats.parquet.FEWEST_ROWS", 100)
-    monkeypatch.setattr("scoreline_client.files.formats.parquet.PIECE_BYTES", 1000)
 
 
 def _csv(path: Path) -> None:

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoreline_client.errors import FileRefused, SettingsError
+from scoreline_client.files.sizes import FileSizes
 from scoreline_client.options import BulkOptions, MaxErrors
 from scoreline_client.protocol.arrow_tables import write_stream
 from scoreline_client.protocol.messages import Answer, Request
@@ -169,12 +170,7 @@ def test_parquet_without_rows_is_a_file_without_rows(tmp_path: Path) -> None:
     assert out.column_names == ["a", "prediction", "probability_no", "probability_yes", "error"]
 
 
-def test_parquet_of_which_one_piece_has_no_good_row_is_whole(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("scoreline_client.files.formats.parquet.FEWEST_ROWS", 1)
-    monkeypatch.setattr("scoreline_client.files.formats.parquet.PIECE_BYTES", 1)
-
+def test_parquet_of_which_one_chunk_has_no_good_row_is_whole(tmp_path: Path) -> None:
     def guess_type(request: Request) -> Answer:
         """As a worker does where the pipeline raises for all rows."""
         answered = answer(request)
@@ -186,7 +182,8 @@ def test_parquet_of_which_one_piece_has_no_good_row_is_whole(
 
     pq.write_table(pa.table({"a": [None, 1.5, 9.5]}), tmp_path / "in.parquet")
     transport = StubTransport(guess_type)
-    run(tmp_path / "in.parquet", tmp_path / "out.parquet", transport=transport)
+    sizes = FileSizes(fewest_chunk_rows=1, largest_chunk_bytes=1)
+    run(tmp_path / "in.parquet", tmp_path / "out.parquet", transport=transport, sizes=sizes)
     out = pq.read_table(tmp_path / "out.parquet")
     assert out["prediction"].to_pylist() == [None, "no", "yes"]
 
@@ -255,7 +252,7 @@ def test_a_run_stops_when_more_rows_are_rejected_than_that(
 
 
 def test_a_summary_and_its_progress_are_json() -> None:
-    from scoreline_client.files.progress import BulkProgress
+    from scoreline_client.files.run import BulkProgress
 
     now = BulkProgress(
         rows=50, rejected=1, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=25.0,

@@ -21,14 +21,20 @@ from scoreline_client import (
     ScoredRow,
     UnknownModel,
 )
+from scoreline_client.files.chunks import ChunkSize
 from scoreline_client.files.rows import scored_parts
+from scoreline_client.files.sizes import DEFAULT_SIZES
 from scoreline_client.options import Policy
 from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_client.testing import FakeScoreline
-from scoreline_client.transport import lane
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_client.transport.in_time import answers_in_time
-from scoreline_client.transport.window import in_order
+from scoreline_client.transport.ordered import (
+    DEFAULT_TIMES,
+    BulkJob,
+    BulkTimes,
+    answers_in_time,
+    in_order,
+)
 from tests.support.bulk import LOADED, StubTransport
 
 YES = Prediction("yes", {"no": 0.25, "yes": 0.75}, "threshold", 4)
@@ -150,13 +156,17 @@ async def test_requests_are_made_when_there_is_room_for_them() -> None:
 
 
 async def _ask_for(
-    items: list[int], stub: StubTransport, *, timeout_s: float = 5.0
+    items: list[int],
+    stub: StubTransport,
+    *,
+    timeout_s: float = 5.0,
+    times: BulkTimes = DEFAULT_TIMES,
 ) -> list[tuple[int, Answer]]:
     def build(ref: str, item: int, job: str) -> Request:
         return Request(id=new_id(), model=ref, body=str(item).encode(), job=job)
 
     found = answers_in_time(
-        cast("Transport", stub), "threshold", iter(items), build, timeout_s=timeout_s
+        cast("Transport", stub), "threshold", iter(items), build, timeout_s=timeout_s, times=times
     )
     return [pair async for pair in found]
 
@@ -200,15 +210,13 @@ async def test_a_refusal_of_the_first_ends_it_all() -> None:
     assert len(stub.ended) == 1
 
 
-async def test_a_caller_who_has_waited_long_enough_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lane, "PATIENCE_S", 0.01)
-
+async def test_a_caller_who_has_waited_long_enough_is_told() -> None:
     def respond(request: Request) -> Answer | None:
         return None if request.body == b"2" else Answer(id=request.id, version=4)
 
     stub = StubTransport(respond)
     with pytest.raises(NoAnswer, match=r"within 0\.05 s"):
-        await _ask_for([1, 2], stub, timeout_s=0.05)
+        await _ask_for([1, 2], stub, timeout_s=0.05, times=BulkTimes(check_after_s=0.01))
     assert len(stub.ended) == 1
 
 
@@ -220,26 +228,26 @@ async def test_a_jobs_share_is_two_chunks_a_process_among_all_jobs(
 ) -> None:
     stub = StubTransport()
     stub.processes, stub.jobs = processes, jobs
-    async with lane.BulkJob(stub) as job:
+    async with BulkJob(cast("Transport", stub)) as job:
         assert job.window == window
 
 
 def test_chunks_are_of_one_size_however_long_some_of_them_take() -> None:
-    size = lane.PieceSize(1 << 30)
+    size = ChunkSize(1 << 30)
     for scored_ms in (1.0, 900.0, 900.0, 20.0) * 5:
         size.learn(scored_ms)
-    assert size.bytes == lane.LARGEST_BYTES
+    assert size.bytes == DEFAULT_SIZES.largest_chunk_bytes
 
 
 def test_chunks_of_a_slow_model_become_smaller() -> None:
-    size = lane.PieceSize(1 << 30)
-    for _ in range(lane.SLOW_CHUNKS):
-        size.learn(lane.SLOW_CHUNK_MS + 1)
-    assert size.bytes == lane.LARGEST_BYTES // 2
+    size = ChunkSize(1 << 30)
+    for _ in range(DEFAULT_SIZES.slow_chunks):
+        size.learn(DEFAULT_SIZES.slow_chunk_ms + 1)
+    assert size.bytes == DEFAULT_SIZES.largest_chunk_bytes // 2
     for _ in range(100):
         size.learn(1000.0)
-    assert size.bytes == lane.SMALLEST_BYTES
+    assert size.bytes == DEFAULT_SIZES.smallest_chunk_bytes
 
 
 def test_small_files_are_cut_small_so_that_processes_share_them() -> None:
-    assert lane.PieceSize(400_000).bytes == 50_000
+    assert ChunkSize(400_000).bytes == 50_000

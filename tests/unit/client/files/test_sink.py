@@ -9,15 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_client.files import sink as output
 from scoreline_client.files.sink import PartFile
 
 DATA = memoryview(b"x" * 1000)
-
-
-@pytest.fixture(autouse=True)
-def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "SYNC_BYTES", 1000)
 
 
 def test_it_reaches_the_disk_before_its_end(
@@ -25,7 +19,7 @@ def test_it_reaches_the_disk_before_its_end(
 ) -> None:
     synced = threading.Event()
     monkeypatch.setattr(os, "fsync", lambda _: synced.set())
-    part = PartFile(tmp_path / "part", 0)
+    part = PartFile(tmp_path / "part", 0, sync_bytes=1000)
     part.write(DATA[:999])
     assert not synced.wait(0.05)
     part.write(DATA[999:])
@@ -39,7 +33,7 @@ def test_what_is_slow_to_reach_it_keeps_nobody_from_writing(
 ) -> None:
     slow = threading.Event()
     monkeypatch.setattr(os, "fsync", lambda _: slow.wait(10))
-    part = PartFile(tmp_path / "part", 0)
+    part = PartFile(tmp_path / "part", 0, sync_bytes=1000)
     for _ in range(5):
         part.write(DATA)
     assert (tmp_path / "part").stat().st_size == 5000
@@ -62,7 +56,7 @@ def test_what_did_not_reach_it_is_told_and_cut_off(
             raise OSError(errno.EIO, "the disk is gone")
 
     monkeypatch.setattr(os, "fsync", fail)
-    part = PartFile(tmp_path / "part", 0)
+    part = PartFile(tmp_path / "part", 0, sync_bytes=1000)
     part.write(DATA)
     for _ in range(2):
         assert tried.wait(10)

@@ -17,14 +17,13 @@ import pytest
 from backports import zstd
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.checkpoint import Finished, FinishedFiles
+from scoreline_client.files.checkpoint import FinishedFile, FinishedFiles
 from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
 from scoreline_client.files.sink import Target
-from scoreline_client.files.source import Raw, Source, facts_of, open_source
+from scoreline_client.files.source import Source, StoredFile, facts_of, open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_client.transport import lane
-from tests.support.bulk import names_in, run
+from tests.support.bulk import SMALL, names_in, run
 
 CSV = "id,a\n1,9\n2,x\n"
 OUT = "id,a,prediction,probability_no,probability_yes,error"
@@ -70,11 +69,7 @@ def test_a_url_of_parquet_is_read_out_of_order(memory: Any, tmp_path: Path) -> N
         assert pq.read_table(file).column("prediction").to_pylist() == ["yes", "no"]
 
 
-def test_a_run_into_a_url_is_resumed(
-    memory: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("SMALLEST_BYTES", "LARGEST_BYTES"):
-        monkeypatch.setattr(lane, name, 2048)
+def test_a_run_into_a_url_is_resumed(memory: Any, tmp_path: Path) -> None:
     memory.pipe_file("/bucket/in.csv", b"id,a\n" + b"1,9\n" * 5000)
 
     class _Killed(Exception):
@@ -86,9 +81,13 @@ def test_a_run_into_a_url_is_resumed(
 
     urls = ("memory://bucket/in.csv", "memory://bucket/out.csv")
     with pytest.raises(_Killed):
-        run(*urls, state=tmp_path, progress=kill)
+        run(*urls, state=tmp_path, progress=kill, sizes=SMALL)
     assert not memory.exists("/bucket/out.csv")
-    assert run(*urls, state=tmp_path, resume=True).notes[-1].startswith("resumed behind row 2,")
+    assert (
+        run(*urls, state=tmp_path, sizes=SMALL, resume=True)
+        .notes[-1]
+        .startswith("resumed behind row 2,")
+    )
     assert len(_lines(memory.cat_file("/bucket/out.csv"))) == 5001
 
 
@@ -238,7 +237,7 @@ def test_an_output_whose_run_was_begun_anew_is_not_finished(source: Path) -> Non
 
 def test_records_of_several_runs_at_once_are_all_kept(tmp_path: Path) -> None:
     def add(number: int) -> None:
-        one = Finished(f"{number}.csv", {}, {}, {}, "m", 1, 1, 0)
+        one = FinishedFile(f"{number}.csv", {}, {}, {}, "m", 1, 1, 0)
         FinishedFiles(tmp_path).add(one)
 
     with ThreadPoolExecutor(8) as pool:
@@ -248,12 +247,13 @@ def test_records_of_several_runs_at_once_are_all_kept(tmp_path: Path) -> None:
 
 def test_an_input_that_fails_half_way_is_refused() -> None:
     class Failing(io.BytesIO):
-        def read(self, size: int | None = -1) -> bytes:
+        def readinto(self, buffer: Any) -> int:
             if self.tell():
                 raise OSError(errno.EIO, "Input/output error")
-            return super().read(size)
+            return super().readinto(buffer)
 
-    source = Source("in.csv", Raw(Failing(b"id,a\n1,9\n2,1\n"), 15, {}))
+    file = io.BufferedReader(Failing(b"id,a\n1,9\n2,1\n"))  # type: ignore[arg-type]
+    source = Source("in.csv", StoredFile(file, 15, {}))
     with pytest.raises(FileRefused, match=r"in\.csv: it cannot be read: Input/output error"):
         source.read(100)
 

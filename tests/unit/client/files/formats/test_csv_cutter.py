@@ -2,7 +2,9 @@
 
 import csv
 import io
+from collections.abc import Iterator
 from contextlib import nullcontext
+from itertools import cycle
 
 import pytest
 from hypothesis import given
@@ -10,24 +12,28 @@ from hypothesis import strategies as st
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.csv_cutter import Chunk, CsvCutter
+from scoreline_client.files.formats.csv import Rows, cut_rows
+from scoreline_client.files.formats.reader import Position
 from scoreline_client.protocol.csv_grammar import Grammar
 
 TEXTS = st.text(alphabet='ab1,,""\n\n\r', max_size=40)
 BLOCKS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
 
-def _cut(data: bytes, *sizes: int, max_row_bytes: int = 1000) -> list[Chunk]:
-    """Feed blocks of these sizes, over and over."""
-    cutter = CsvCutter("in.csv", first_line=2, offset=0, max_row_bytes=max_row_bytes)
-    chunks: list[Chunk | None] = []
-    start = turn = 0
-    while start < len(data):
-        size = sizes[turn % len(sizes)]
-        chunks.append(cutter.feed(data[start : start + size]))
-        start, turn = start + size, turn + 1
-    chunks.append(cutter.finish())
-    return [chunk for chunk in chunks if chunk is not None]
+def _cut(data: bytes, *sizes: int, max_row_bytes: int = 1000) -> list[Rows]:
+    """Cut blocks of these sizes, over and over."""
+
+    def blocks() -> Iterator[bytes]:
+        start = 0
+        for size in cycle(sizes):
+            if start >= len(data):
+                return
+            yield data[start : start + size]
+            start += size
+
+    grammar = Grammar.of(",")
+    begin = Position(0, 1, 2)
+    return list(cut_rows("in.csv", blocks(), grammar, begin, max_row_bytes=max_row_bytes))
 
 
 def _rows(text: str) -> list[list[str]]:
@@ -41,22 +47,22 @@ def _is_closed(text: str) -> bool:
 @given(TEXTS.filter(_is_closed), BLOCKS)
 def test_the_rows_of_the_chunks_are_those_of_the_csv_module(text: str, sizes: list[int]) -> None:
     chunks = _cut(text.encode(), *sizes)
-    assert [row for chunk in chunks for row in _rows(chunk.rows.decode())] == _rows(text)
+    assert [row for chunk in chunks for row in _rows(chunk.data.decode())] == _rows(text)
 
 
 @given(TEXTS.filter(_is_closed), BLOCKS)
 def test_every_chunk_counts_the_rows_that_it_holds(text: str, sizes: list[int]) -> None:
     for chunk in _cut(text.encode(), *sizes):
-        assert chunk.count == len(_rows(chunk.rows.decode()))
+        assert chunk.count == len(_rows(chunk.data.decode()))
 
 
 @given(TEXTS.filter(_is_closed), BLOCKS)
 def test_every_chunk_knows_where_it_stands(text: str, sizes: list[int]) -> None:
     row = 1
     for chunk in _cut(text.encode(), *sizes):
-        before = io.StringIO(text[: chunk.offset], newline="").readlines()
-        assert text.encode()[chunk.offset :].startswith(chunk.rows)
-        assert (chunk.first_row, chunk.first_line) == (row, 2 + len(before))
+        before = io.StringIO(text[: chunk.start.offset], newline="").readlines()
+        assert text.encode()[chunk.start.offset :].startswith(chunk.data)
+        assert (chunk.start.row, chunk.start.line) == (row, 2 + len(before))
         row += chunk.count
 
 
@@ -72,7 +78,7 @@ def test_a_quote_that_is_never_closed_is_found_however_the_file_is_read(
 
 def test_a_quoted_line_end_does_not_end_the_row() -> None:
     chunks = _cut(b'1,"a\nb"\n2,c\n', 6, 100)
-    assert [chunk.rows for chunk in chunks] == [b'1,"a\nb"\n2,c\n']
+    assert [chunk.data for chunk in chunks] == [b'1,"a\nb"\n2,c\n']
 
 
 def test_a_quote_inside_a_field_opens_nothing() -> None:
@@ -80,11 +86,11 @@ def test_a_quote_inside_a_field_opens_nothing() -> None:
 
 
 def test_the_last_row_needs_no_line_end() -> None:
-    assert [chunk.rows for chunk in _cut(b"1\n2", 100)] == [b"1\n", b"2"]
+    assert [chunk.data for chunk in _cut(b"1\n2", 100)] == [b"1\n", b"2"]
 
 
 def test_windows_line_ends_are_not_cut_in_two() -> None:
-    assert [chunk.rows for chunk in _cut(b"1\r\n2\r\n", 2, 100)] == [b"1\r\n2\r\n"]
+    assert [chunk.data for chunk in _cut(b"1\r\n2\r\n", 2, 100)] == [b"1\r\n2\r\n"]
 
 
 def test_a_file_with_carriage_returns_alone_has_rows() -> None:
@@ -93,7 +99,7 @@ def test_a_file_with_carriage_returns_alone_has_rows() -> None:
 
 def test_blank_lines_are_no_rows_but_count_as_lines() -> None:
     chunks = _cut(b"1\n\n\n2\n", 4)
-    assert [(chunk.first_row, chunk.first_line, chunk.count) for chunk in chunks] == [
+    assert [(chunk.start.row, chunk.start.line, chunk.count) for chunk in chunks] == [
         (1, 2, 1),
         (2, 5, 1),
     ]

@@ -4,12 +4,8 @@ import pytest
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.csv_header import (
-    Header,
-    check_header,
-    nearest,
-    read_header,
-)
+from scoreline_client.files.columns import nearest
+from scoreline_client.files.formats.csv import Header, check_header, read_header
 
 
 def _read(start: bytes, *needed: str, whole: bool = True, **options: str) -> Header:
@@ -80,7 +76,7 @@ def test_numbers_where_the_header_should_be_are_noticed() -> None:
 
 
 def test_a_column_that_is_there_twice_is_refused_with_its_places() -> None:
-    with pytest.raises(FileRefused, match="columns 1, 3") as caught:
+    with pytest.raises(FileRefused, match="columns 1 and 3") as caught:
         _check(b"age,bmi,age\n", "age")
     assert (caught.value.code, caught.value.column) == (Code.DUPLICATE_COLUMN, "age")
 

@@ -9,10 +9,10 @@ import pytest
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
-from scoreline_client.files.progress import BulkProgress, ScoreSummary
+from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
-from scoreline_client.transport import lane as bulk_lane
+from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkTimes
 from tests.support.bulk import StubTransport, answer, run
 
 HEADER = "id,a\n"
@@ -76,7 +76,7 @@ def test_only_a_few_chunks_are_on_their_way_at_a_time(source: Path, target: Path
     source.write_text(HEADER + "1,2.5\n" * 300_000)
     transport = StubTransport()
     _run(source, target, transport)
-    assert transport.most_waiting <= bulk_lane.CHUNKS_A_PROCESS * transport.processes
+    assert transport.most_waiting <= REQUESTS_PER_PROCESS * transport.processes
 
 
 def test_chunks_go_by_the_bulk_lane_and_are_pinned(source: Path, target: Path) -> None:
@@ -171,23 +171,19 @@ def test_a_full_queue_makes_a_file_wait(source: Path, target: Path) -> None:
     assert _run(source, target, StubTransport(full_twice)).rows == 3
 
 
-def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(
-    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name in ("PATIENCE_S", "RENEW_EVERY_S", "UNSERVED_PATIENCE_S"):
-        monkeypatch.setattr(bulk_lane, name, 0.01)
+def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(source: Path, target: Path) -> None:
+    times = BulkTimes(check_after_s=0.01, renew_every_s=0.01, unserved_patience_s=0.01)
     transport = StubTransport(_describe_only)
     transport.processes = 0
     with pytest.raises(NoAnswer, match="no worker is alive"):
-        _run(source, target, transport)
+        _run(source, target, transport, times=times)
     assert _is_alone(source)
 
 
 def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("PATIENCE_S", "RENEW_EVERY_S"):
-        monkeypatch.setattr(bulk_lane, name, 0.01)
+    times = BulkTimes(check_after_s=0.01, renew_every_s=0.01)
     transport = StubTransport(_describe_only)
     seen: list[BulkProgress] = []
     looks = 0
@@ -204,7 +200,8 @@ def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
         return 2
 
     monkeypatch.setattr(transport, "process_count", process_count)
-    assert run(source, target, transport=transport, progress=seen.append).rows == 3
+    summary = run(source, target, transport=transport, progress=seen.append, times=times)
+    assert summary.rows == 3
     assert seen[0].waiting == "no worker for 0 s; waiting until 60 s"
     assert (seen[-1].waiting, seen[-1].rows) == (None, 3)
 

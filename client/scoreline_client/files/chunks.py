@@ -1,0 +1,168 @@
+"""Cuts an input into chunks by the reader of its format, and has them scored in order."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import fields
+from typing import Any
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import FileRefused, RequestRefused, SettingsError
+from scoreline_client.files.formats.csv import CsvReader
+from scoreline_client.files.formats.reader import Chunk, ModelInfo, Position, Reader
+from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
+from scoreline_client.files.source import STANDARD, Source, compression_by_name
+from scoreline_client.options import BulkOptions, CsvFormat
+from scoreline_client.protocol.json_records import raise_refusal
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Answer, Operation, Request, new_id
+from scoreline_client.transport.dispatcher import Transport
+from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkJob, BulkTimes, in_order
+
+CHUNK_EXPIRES_MS = 3_600_000
+DESCRIBE_TIMEOUT_S = 10.0
+_PARQUET_MAGIC = b"PAR1"
+_SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
+
+
+def open_reader(
+    source: Source,
+    target: str,
+    options: BulkOptions,
+    *,
+    wants_problems: bool,
+    line_by_line: bool = True,
+    sizes: FileSizes = DEFAULT_SIZES,
+) -> Reader[Any]:
+    """The reader of an input's format; `wants_problems`: answers hold the details of rejected rows.
+
+    Raises:
+        FileRefused: the output would have another format.
+        SettingsError: an option does not apply to the format.
+    """
+    kind: str | None = options.input_format
+    if kind is None:
+        is_parquet = source.start.startswith(_PARQUET_MAGIC)
+        kind = "parquet" if is_parquet else _format_by_name(source.name) or "csv"
+    wanted = options.output_format or _format_by_name(target) or kind
+    if kind != wanted:
+        message = (
+            f"the input is {kind} and the output would be {wanted}; they must be the same: "
+            "convert before or after"
+        )
+        raise FileRefused(Code.FILE, target, message)
+    if kind == "csv":
+        return CsvReader(source, options, wants_problems=wants_problems, line_by_line=line_by_line)
+    of_csv = {option.name for option in fields(CsvFormat)}
+    for option in fields(options):
+        value = getattr(options, option.name)
+        is_foreign = option.name in of_csv or (option.name, kind) == ("encoding", "parquet")
+        if is_foreign and value != option.default:
+            raise SettingsError(option.name, value, f"none: the input is {kind}, not csv")
+    if kind == "jsonl":
+        from scoreline_client.files.formats.jsonl import JsonLinesReader
+
+        return JsonLinesReader(source, options, sizes)
+    from scoreline_client.files.formats.parquet import ParquetReader
+
+    return ParquetReader(source, target, options, sizes, wants_problems=wants_problems)
+
+
+async def describe(transport: Transport, ref: str) -> ModelInfo:
+    """The version that a reference names now, and the columns that it needs.
+
+    Raises:
+        UnknownModel: there is no such version.
+    """
+    request = Request(
+        id=new_id(),
+        model=ref,
+        operation=Operation.DESCRIBE,
+        reply_to=transport.client_id,
+        expires_ms=int(DESCRIBE_TIMEOUT_S * 1000),
+    )
+    answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
+    raise_refusal(answer)
+    return ModelInfo.of(answer)
+
+
+async def answered_chunks(
+    transport: Transport,
+    model: ModelInfo,
+    reader: Reader[Any],
+    start: Position,
+    *,
+    total_bytes: int | None,
+    operation: Operation = Operation.SCORE,
+    on_unserved: Callable[[float | None], None] | None = None,
+    sizes: FileSizes = DEFAULT_SIZES,
+    times: BulkTimes = DEFAULT_TIMES,
+) -> AsyncGenerator[tuple[Chunk, Answer]]:
+    """Every chunk from a position on with its answer, in order, as one job; `on_unserved` is BulkJob's.
+
+    Raises:
+        RequestRefused: a chunk as a whole cannot be scored.
+        NoAnswer, QueueFull, ServerUnreachable: the service is gone for too long.
+    """
+    async with BulkJob(transport, times, on_unserved) as job:
+        size = ChunkSize(total_bytes, sizes)
+        chunks = reader.chunks(start, lambda: size.bytes)
+
+        async def ask(chunk: Chunk) -> Answer:
+            return await job.ask(
+                lambda job_id: Request(
+                    id=new_id(),
+                    model=model.ref,
+                    body=chunk.body,
+                    operation=operation,
+                    codec=chunk.codec,
+                    options=chunk.options,
+                    reply_to=transport.client_id,
+                    expires_ms=CHUNK_EXPIRES_MS,
+                    job=job_id,
+                )
+            )
+
+        async with aclosing(in_order(chunks, ask, lambda: job.window)) as answered:
+            async for chunk, answer in answered:
+                if answer.records != chunk.count:
+                    where = f" (line {chunk.start.line})" if chunk.start.line else ""
+                    message = (
+                        f"the worker answered {answer.records} rows for the {chunk.count} rows from "
+                        f"row {chunk.start.row}{where} on"
+                    )
+                    raise RequestRefused(Code.INTERNAL, message)
+                size.learn(answer.timings.get("scored_ms", 0.0))
+                yield chunk, answer
+
+
+class ChunkSize:
+    """The size of a file's chunks: always the same, unless the model is slow.
+
+    The last digit of an answer may depend on which rows are scored together, since numeric libraries
+    work on several at once. So a file is cut at the same rows in every run, also in one that was
+    interrupted, whatever the speed of the machine.
+    """
+
+    def __init__(self, total_bytes: int | None, sizes: FileSizes = DEFAULT_SIZES) -> None:
+        self._sizes = sizes
+        largest = sizes.largest_chunk_bytes
+        share = largest if total_bytes is None else total_bytes // sizes.least_chunks
+        self.bytes = min(largest, max(sizes.smallest_chunk_bytes, share))
+        self._slow = 0
+
+    def learn(self, scored_ms: float) -> None:
+        """Take note of how long a chunk took; halves the size after several slow ones in a row."""
+        self._slow = self._slow + 1 if scored_ms > self._sizes.slow_chunk_ms else 0
+        if self._slow == self._sizes.slow_chunks:
+            self._slow = 0
+            self.bytes = max(self._sizes.smallest_chunk_bytes, self.bytes // 2)
+
+
+def _format_by_name(name: str) -> str | None:
+    """By the ending of a name: csv for an ending of no other format, None without an ending."""
+    base = compression_by_name(name)[1].rpartition("/")[2]
+    if name == STANDARD or "." not in base:
+        return None
+    return _SUFFIXES.get(base[base.rindex(".") :].lower(), "csv")
