@@ -1,6 +1,6 @@
 """The Celery app: `celery -A scoreline_tasks worker`. Celery's own options all apply.
 
-Celery brings the process pool, the fleet and its tools. Its messages are hints here: requests wait in
+Celery brings the process pool, the fleet and its tools. Its messages are only wakeups here: requests wait in
 Redis Streams, and losing a message loses nothing.
 """
 
@@ -14,25 +14,33 @@ from celery import Celery, signals
 from kombu.entity import Queue
 
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.queue.hints import Hints
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.worker.pool import TaskPool, places
-from scoreline_tasks.worker.process import WorkerProcess, served
-from scoreline_tasks.worker.watchdog import Watcher
+from scoreline_tasks.worker.pool import TaskPool, child_count
+from scoreline_tasks.worker.process import survives, this_process
+from scoreline_tasks.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from scoreline_tasks.worker.runtime import Runtime
 
 logger = logging.getLogger(__name__)
 
-DRAIN, HELP, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
-HINT_EXPIRES_S = 5
+DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
+WAKEUP_EXPIRES_S = 5
 RESCUE_SLICES = 30
 """Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
 
-process = WorkerProcess()
 app = Celery("scoreline")
-app.steps["consumer"].add(Watcher)
+
+
+@app.steps["consumer"].add
+class DrainWatchdog(Watchdog):
+    """Keeps the permanent drain of this worker running."""
+
+    task_name = DRAIN
+
+    def send_drain(self, node: str) -> None:
+        """Send a drain that replaces all earlier ones of this worker."""
+        send_drain(node, this_process().next_drain())
 
 
 @app.add_defaults
@@ -50,28 +58,28 @@ def configuration() -> dict[str, Any]:
             "socket_connect_timeout": 5,
             "socket_keepalive": True,
             "health_check_interval": 10,
-            # Apart from other Celery applications: theirs may have a shorter visibility timeout.
+            # Not shared with other Celery applications, whose visibility timeout may be shorter.
             "global_keyprefix": Keys(settings.queue).celery_prefix,
         },
         "accept_content": ["json"],
         "task_serializer": "json",
-        # A message is a hint: acknowledged at once, its result of no interest to anybody.
+        # A message is only a wakeup: acknowledged at once, and its result is not read.
         "task_acks_late": False,
         "task_ignore_result": True,
         "task_default_queue": shared_queue(settings),
         "task_queues": [Queue(shared_queue(settings), durable=True)],
         "task_annotations": {
             DRAIN: {"time_limit": limit_s},
-            HELP: {"time_limit": limit_s},
+            EXTRA_DRAIN: {"time_limit": limit_s},
             RESCUE: {"time_limit": settings.batch_limit_s * RESCUE_SLICES},
         },
-        # Celery's prefork pool, whose children leave when newer ones are to be forked.
+        # Celery's prefork pool, whose children exit when newer ones are to be forked.
         "worker_pool": "scoreline_tasks.worker.pool:TaskPool",
-        # No hint waits behind a busy process of one worker while another worker has a free one.
+        # No wakeup waits behind a busy process of one worker while another worker has a free one.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
-        # The default of 4 s takes a child that loads a large model for dead.
+        # After the default of 4 s a child that loads a large model would count as dead.
         "worker_proc_alive_timeout": 120,
         "worker_hijack_root_logger": True,
         "worker_send_task_events": False,
@@ -84,64 +92,69 @@ def shared_queue(settings: WorkerSettings) -> str:
 
 
 def own_queue(settings: WorkerSettings, node: str) -> Queue:
-    """The Celery queue that keeps a worker's parked drain on that worker; gone soon after it."""
+    """The Celery queue of a worker's own permanent drain; it expires soon after the worker."""
     return Queue(f"{shared_queue(settings)}.{node}", expires=120)
 
 
 @app.task(name=DRAIN)
 def drain(number: int) -> None:
-    """Serve this worker's share for one slice of time, and send the next."""
-    process.park(_runtime(), number, lambda: send_drain(process.node, number))
+    """Serve for one slice of time as this worker's permanent drain, and send the next."""
+    process = this_process()
+    process.run_permanent_drain(_runtime(), number, lambda: send_drain(process.node, number))
 
 
-@app.task(name=HELP)
-def help_drain() -> None:
-    """Serve beside the parked drains while more waits than they take."""
-    process.help(_runtime())
+@app.task(name=EXTRA_DRAIN)
+def extra_drain() -> None:
+    """Serve beside the permanent drains while more waits than they take."""
+    this_process().run_extra_drain(_runtime())
 
 
 @app.task(name=RESCUE)
 def rescue() -> None:
     """Take over the requests of processes that died."""
-    served(_runtime().rescue.run)
+    survives(_runtime().rescue.run)
 
 
 def send_drain(node: str, number: int) -> None:
-    """Send the drain that is to be parked on a worker."""
+    """Send a worker the permanent drain of this number."""
     queue = own_queue(WorkerSettings.from_environment(), node)
     app.send_task(DRAIN, args=[number], queue=queue, retry=False)
 
 
 def _runtime() -> Runtime:
-    return process.runtime(Hints(help=_hint(help_drain), rescue=_hint(rescue)))
+    from scoreline_tasks.queue.drain import Wakeups
+
+    return this_process().runtime(Wakeups(_wakeup(extra_drain), _wakeup(rescue)))
 
 
-def _hint(task: Any) -> Callable[[], None]:
+def _wakeup(task: Any) -> Callable[[], None]:
     def send() -> None:
         try:
-            task.apply_async(expires=HINT_EXPIRES_S, retry=False)
-        # A hint that cannot be sent costs time, never a request: parked drains come by anyway.
+            task.apply_async(expires=WAKEUP_EXPIRES_S, retry=False)
+        # A wakeup that cannot be sent costs time, never a request: the permanent drains serve anyway.
         except Exception as error:  # noqa: BLE001
-            logger.warning("hint_not_sent task=%s: %s", task.name, error)
+            logger.warning(
+                "hint_not_sent task=%s: %s; permanent drains serve alone", task.name, error
+            )
 
     return send
 
 
 @signals.celeryd_init.connect
 def _on_command(sender: str, conf: Any, **_: Any) -> None:
-    process.configure(sender)
+    this_process().configure(sender)
     conf.task_queues = [*conf.task_queues, own_queue(WorkerSettings.from_environment(), sender)]
 
 
 @signals.worker_init.connect
 def _on_main_process(**_: Any) -> None:
-    process.preload()
+    this_process().preload()
 
 
 @signals.worker_ready.connect
 def _on_ready(sender: Any, **_: Any) -> None:
     if isinstance(sender.pool, TaskPool):
-        process.supervise(lambda: places(sender.pool))
+        this_process().supervise(lambda: child_count(sender.pool))
 
 
 @signals.worker_process_init.connect
@@ -151,9 +164,9 @@ def _on_child(**_: Any) -> None:
 
 @signals.worker_process_shutdown.connect
 def _on_child_end(**_: Any) -> None:
-    process.stop()
+    this_process().stop()
 
 
 @signals.worker_shutdown.connect
 def _on_main_process_end(**_: Any) -> None:
-    process.stop()
+    this_process().stop()

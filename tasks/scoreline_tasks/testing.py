@@ -16,8 +16,7 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain
-from scoreline_tasks.queue.hints import Hints
+from scoreline_tasks.queue.drain import Drain, Wakeups
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits
@@ -43,8 +42,8 @@ class InProcessWorker:
         queue.prepare()
         limits = Limits(settings.max_request_bytes, settings.max_request_records)
         lease = Lease(queue, lease_s=3600, limit_s=3600)
-        nobody = Hints(help=lambda: None, rescue=lambda: None)
-        self._drain = Drain(queue, Batcher(self._models, limits), lease, keys, nobody, take=512)
+        no_wakeups = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
+        self._drain = Drain(queue, Batcher(self._models, limits), lease, keys, no_wakeups, take=512)
 
     def serve(self, loaded: LoadedVersion) -> None:
         """Serve one more version, under `production` and its number."""

@@ -14,7 +14,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.transport.direct import DirectRedis, _Value
-from scoreline_tasks.queue.pipeline import Line
+from scoreline_tasks.queue.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
 
@@ -26,9 +26,9 @@ async def direct(redis_url: str) -> AsyncIterator[DirectRedis]:
 
 
 @pytest.fixture
-def line(redis_url: str) -> Iterator[Line]:
+def pipeline(redis_url: str) -> Iterator[Pipeline]:
     with Redis.from_url(redis_url) as connection:
-        yield Line(connection)
+        yield Pipeline(connection)
 
 
 async def test_commands_at_the_same_moment_get_each_its_own_reply(direct: DirectRedis) -> None:
@@ -154,20 +154,21 @@ async def test_a_connection_that_the_server_closed_is_made_anew(
     assert await direct.echo("mine") == b"mine"
 
 
-def test_an_error_stands_in_the_place_of_its_command(line: Line) -> None:
-    before, error, after = line.ask([("ECHO", "a"), ("LPOP", "x", "y"), ("ECHO", "b")])
+def test_an_error_stands_in_the_place_of_its_command(pipeline: Pipeline) -> None:
+    before, error, after = pipeline.execute([("ECHO", "a"), ("LPOP", "x", "y"), ("ECHO", "b")])
     assert (before, after) == (b"a", b"b")
     assert isinstance(error, ResponseError)
 
 
-def test_nothing_to_ask_is_not_sent(line: Line) -> None:
-    assert line.ask([]) == []
+def test_nothing_to_ask_is_not_sent(pipeline: Pipeline) -> None:
+    assert pipeline.execute([]) == []
 
 
 def test_replies_that_were_not_read_are_not_the_next_ones(
-    line: Line, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (connection,) = {line._connection()}
+    pipeline.execute([("ECHO", "first")])
+    connection = pipeline._own.connection
 
     def interrupted(*_: Any, **__: Any) -> Any:
         raise KeyboardInterrupt
@@ -175,10 +176,10 @@ def test_replies_that_were_not_read_are_not_the_next_ones(
     with monkeypatch.context() as interruption:
         interruption.setattr(connection, "read_response", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            line.ask([("ECHO", "lost"), ("ECHO", "lost, too")])
-    assert line.ask([("ECHO", "mine")]) == [b"mine"]
+            pipeline.execute([("ECHO", "lost"), ("ECHO", "lost, too")])
+    assert pipeline.execute([("ECHO", "mine")]) == [b"mine"]
 
 
-def test_a_lost_connection_is_made_anew(line: Line, redis_client: Redis) -> None:
-    redis_client.client_kill_filter(_id=str(*line.ask([("CLIENT", "ID")])))
-    assert line.ask([("ECHO", "mine")]) == [b"mine"]
+def test_a_lost_connection_is_made_anew(pipeline: Pipeline, redis_client: Redis) -> None:
+    redis_client.client_kill_filter(_id=str(*pipeline.execute([("CLIENT", "ID")])))
+    assert pipeline.execute([("ECHO", "mine")]) == [b"mine"]

@@ -29,8 +29,7 @@ from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.ordered import BulkTimes
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain
-from scoreline_tasks.queue.hints import Hints
+from scoreline_tasks.queue.drain import Drain, Wakeups
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
@@ -207,10 +206,10 @@ async def worker(queue: CountedQueue, tmp_path: Path) -> AsyncIterator[None]:
     models.add(LOADED)
     batcher = Batcher(models, Limits(1 << 24, 100_000))
     lease = Lease(queue, lease_s=3600, limit_s=3600)
-    nobody = Hints(help=lambda: None, rescue=lambda: None)
+    nobody = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
     drain = Drain(queue, batcher, lease, Keys("default"), nobody, take=2048)
     stopped = threading.Event()
-    parked = asyncio.create_task(asyncio.to_thread(drain.park, 3600, stopped.is_set))
+    parked = asyncio.create_task(asyncio.to_thread(drain.serve, 3600, stopped.is_set))
     yield
     stopped.set()
     await parked

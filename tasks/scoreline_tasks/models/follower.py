@@ -1,75 +1,55 @@
-"""Follows the release logs in the background."""
+"""Follows the release logs in the background: polls the store, at once when a release is announced."""
 
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import redis
 
 from scoreline_client.protocol.keys import Keys
+from scoreline_tasks.system.periodic import Periodic
 
 logger = logging.getLogger(__name__)
 
 
-class Keeper:
-    """A thread that moves a process's models along with their releases.
+class ReleaseFollower(Periodic):
+    """Calls `poll` every `poll_s` seconds, and whenever Redis brings the news of a release.
 
-    The news of a release on Redis only makes it look at once. It looks every `poll_s` anyhow, since
-    news get lost, and the artifact store is the truth.
+    News can get lost, so they only shorten the wait; the artifact store is the truth.
     """
 
     def __init__(
         self,
+        poll: Callable[[], object],
         connect: Callable[[], redis.Redis],
         keys: Keys,
-        look: Callable[[], None],
         *,
         poll_s: float,
     ) -> None:
+        super().__init__(
+            "follower", poll_s, poll, "store_unreadable: the loaded versions continue to serve"
+        )
+        self._poll_s = poll_s
         self._redis: Any = connect()
         self._keys = keys
-        self._follow = look
-        self._poll_s = poll_s
-        self._complaint = ""
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="scoreline-keeper", daemon=True)
+        self._news: Any = None
 
-    def start(self) -> None:
-        """Start following."""
-        self._thread.start()
+    def stop(self, wait_s: float = 0) -> None:
+        """Stop following. A load that has begun is not waited for: it ends with its process."""
+        super().stop(wait_s)
 
-    def stop(self) -> None:
-        """Stop following; the thread is not waited for, since it may be loading: it ends with its process."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._listen()
-            # Mostly Redis that is away; whatever it is, releases are followed without news of them.
-            except Exception as error:  # noqa: BLE001
-                logger.warning("redis_lost: %r; releases are followed by looking", error)
-                self._look()
-                self._stopped.wait(self._poll_s)
-
-    def _listen(self) -> None:
-        with self._redis.pubsub(ignore_subscribe_messages=True) as news:
-            news.subscribe(self._keys.releases)
-            while not self._stopped.is_set():
-                self._look()
-                news.get_message(timeout=self._poll_s)
-
-    def _look(self) -> None:
+    def sleep(self) -> None:
+        """Wait for news of a release, up to `poll_s` seconds."""
         try:
-            self._follow()
-        # A store that cannot be read now is read again at the next look; what is loaded serves on.
-        except Exception as error:
-            complaint = f"{type(error).__name__}: {error}"
-            if complaint != self._complaint:
-                logger.exception("store_unreadable: the loaded versions go on serving")
-            self._complaint = complaint
-        else:
-            self._complaint = ""
+            if self._news is None:
+                self._news = self._redis.pubsub(ignore_subscribe_messages=True)
+                self._news.subscribe(self._keys.releases)
+            # Returns at once when it is subscribed: the next poll finds a release that came just before.
+            self._news.get_message(timeout=self._poll_s)
+        # Mostly Redis that is away; whatever it is, releases are followed without news of them.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("redis_lost: %r; releases are found by polling alone", error)
+            self._news = None
+            super().sleep()

@@ -1,24 +1,26 @@
 """Takes over the requests of processes that died, without dying of them in turn.
 
-One of them may be what killed its process. So they are scored in a throw-away process; when that
-dies, the requests are halved until the one is found, and then its records. A record that kills its
-process alone, twice, is given up: it gets an error, its neighbours get their answers.
+One of the requests may be what killed its process. So they are scored in a throw-away process. When that
+dies, they are halved until the fatal request is found, and that one until its fatal record is found. A
+record that kills its process twice when it is alone is given up: it gets an error, its neighbours get their
+answers.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, decode_reply_to
-from scoreline_tasks.queue.bisect import crashed, joined, with_records
+from scoreline_client.protocol.messages import Answer, Status, decode_reply_to
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse
 from scoreline_tasks.scoring.predict import RequestProblem
-from scoreline_tasks.system.fork_runner import Died, run_apart
+from scoreline_tasks.system.fork_runner import ChildDied, run_in_fork
 
 logger = logging.getLogger(__name__)
 
@@ -34,13 +36,14 @@ class Rescue:
     def __init__(
         self, queue: RequestQueue, batcher: Batcher, lease: Lease, *, limit_s: float
     ) -> None:
+        """`limit_s` is how long scoring one batch may take."""
         self._queue = queue
         self._batcher = batcher
         self._lease = lease
         self._limit_s = limit_s
 
     def run(self) -> int:
-        """Claim and answer all that is abandoned now; returns how many requests that were."""
+        """Claim and answer all that is abandoned now; returns the number of requests."""
         count = 0
         for lane in Lane:
             while entries := self._queue.claim(lane, self._lease.lease_ms):
@@ -50,107 +53,121 @@ class Rescue:
                     len(entries),
                 )
                 with self._lease.hold(entries):
-                    now_ms = self._queue.server_time_ms()
-                    self._answer([one for one in entries if not self._dropped(one, now_ms)])
+                    self._answer(entries)
                 count += len(entries)
         self._queue.forget_dead_consumers()
         return count
 
-    def _dropped(self, entry: Entry, now_ms: int) -> bool:
-        _, is_deserted = self._queue.look_at(entry, now_ms)
-        if is_deserted:
-            self._queue.drop(entry)
-        return is_deserted
-
     def _answer(self, entries: Sequence[Entry]) -> None:
-        attempts = self._queue.count_attempts(entries)
-        again = [e for e, count in zip(entries, attempts, strict=True) if count <= ATTEMPTS]
-        for entry, count in zip(entries, attempts, strict=True):
-            if count > ATTEMPTS:
-                self._give_up(entry, f"{count} processes that tried to score it did not survive it")
-        if again:
-            self._answer_apart(again)
-
-    def _answer_apart(self, entries: Sequence[Entry]) -> None:
-        records = self._batcher.records_of(entries[0]) if len(entries) == 1 else []
-        is_single = len(entries) == 1 and len(records) < 2
-        for _ in range(ALONE if is_single else 1):
-            try:
-                finished = self._score_apart(entries)
-            except Died as error:
-                reason = str(error)
-            else:
-                self._queue.finish(finished)
-                return
-        if is_single:
-            self._give_up(entries[0], _fatal(reason))
-            return
-        if records:
-            self._answer_divided(entries[0], records)
-            return
-        middle = len(entries) // 2
-        self._answer_apart(entries[:middle])
-        self._answer_apart(entries[middle:])
-
-    def _answer_divided(self, entry: Entry, records: Sequence[bytes]) -> None:
-        answer = joined(self._answers_to_halves(entry, records))
-        reply_to = decode_reply_to(entry.fields)
-        self._queue.finish([Finished(entry, answer.id, reply_to, answer.encode())])
-
-    def _answers_to(self, entry: Entry, records: Sequence[bytes]) -> list[Answer]:
-        """Answers to all records of an entry, each for some of them, in order."""
-        part = with_records(entry, records)
-        for _ in range(ALONE if len(records) == 1 else 1):
-            try:
-                (finished,) = self._score_apart([part])
-            except Died as error:
-                reason = str(error)
-            else:
-                return [Answer.decode(finished.answer)]
-        if len(records) == 1:
-            logger.error(
-                "record_dead id=%s lane=%s: %s", entry.request_id, entry.lane.value, reason
-            )
-            self._queue.bury(part, reason)
-            return [crashed(entry.request_id, _fatal(reason))]
-        return self._answers_to_halves(entry, records)
-
-    def _answers_to_halves(self, entry: Entry, records: Sequence[bytes]) -> list[Answer]:
-        middle = len(records) // 2
-        return [
-            *self._answers_to(entry, records[:middle]),
-            *self._answers_to(entry, records[middle:]),
-        ]
-
-    def _score_apart(self, entries: Sequence[Entry]) -> list[Finished]:
+        """Answer claimed entries, or drop those whose job is over."""
         now_ms = self._queue.server_time_ms()
-        results = run_apart(_packed(self._batcher, entries, now_ms), self._limit_s)
-        fields = [results[start : start + 3] for start in range(0, len(results), 3)]
+        wanted: list[Entry] = []
+        for entry in entries:
+            if entry.job and self._queue.look_at(entry, now_ms)[1]:
+                self._queue.drop(entry)
+            else:
+                wanted.append(entry)
+        again: list[Entry] = []
+        for entry, attempts in zip(wanted, self._queue.count_attempts(wanted), strict=True):
+            if attempts <= ATTEMPTS:
+                again.append(entry)
+            else:
+                reason = f"{attempts} processes that tried to score it did not survive it"
+                self._queue.finish([self._give_up(entry, reason)])
+        if again:
+            for finished in self._score(again):
+                self._queue.finish(finished)
+
+    def _score(
+        self, entries: Sequence[Entry], part: Sequence[bytes] | None = None
+    ) -> Iterator[list[Finished]]:
+        """Score entries in a throw-away process; when it dies, each half of them apart.
+
+        A single entry is halved by its records. `part` holds the records of such a half.
+        """
+        records = part or (self._batcher.records_of(entries[0]) if len(entries) == 1 else [])
+        is_indivisible = len(entries) == 1 and len(records) < 2
+        for _ in range(ALONE if is_indivisible else 1):
+            try:
+                yield self._score_in_fork(entries)
+            except ChildDied as death:
+                reason = str(death)
+            else:
+                return
+        if is_indivisible:
+            reason = f"scoring it alone killed {ALONE} processes: {reason}"
+            yield [self._give_up(entries[0], reason, "record" if part else "request")]
+            return
+        if not records:
+            middle = len(entries) // 2
+            yield from self._score(entries[:middle])
+            yield from self._score(entries[middle:])
+            return
+        (entry,), middle = entries, len(records) // 2
+        answers = [
+            Answer.decode(one.answer)
+            for half in (records[:middle], records[middle:])
+            for finished in self._score([entry_with_records(entry, half)], half)
+            for one in finished
+        ]
+        merged = merge_answers(answers)
+        yield [Finished(entry, merged.id, decode_reply_to(entry.fields), merged.encode())]
+
+    def _score_in_fork(self, entries: Sequence[Entry]) -> list[Finished]:
+        now_ms = self._queue.server_time_ms()
+        answers = run_in_fork(
+            lambda: [
+                (finished.entry.id, finished.request_id, finished.reply_to, finished.answer)
+                for finished in self._batcher.answer(entries, now_ms)
+            ],
+            self._limit_s,
+        )
         by_id = {entry.id: entry for entry in entries}
-        return [
-            Finished(by_id[entry_id], request_id.decode(), reply_to.decode(), answer)
-            for entry_id, (request_id, reply_to), answer in (
-                (one[0], one[1].split(b" "), one[2]) for one in fields
-            )
-        ]
+        return [Finished(by_id[entry_id], *answer) for entry_id, *answer in answers]
 
-    def _give_up(self, entry: Entry, reason: str) -> None:
-        message = f"the request was given up: {reason}"
-        logger.error("request_dead id=%s lane=%s: %s", entry.request_id, entry.lane.value, reason)
-        self._queue.bury(entry, reason)
-        self._queue.finish([refuse(entry, RequestProblem(Code.CRASHED, message))])
+    def _give_up(self, entry: Entry, reason: str, kind: str = "request") -> Finished:
+        """Keep a copy of a request or record for an operator to look at; returns its answer."""
+        logger.error("%s_dead id=%s lane=%s: %s", kind, entry.request_id, entry.lane.value, reason)
+        self._queue.add_dead_letter(entry, reason)
+        return refuse(entry, RequestProblem(Code.CRASHED, f"the {kind} was given up: {reason}"))
 
 
-def _packed(batcher: Batcher, entries: Sequence[Entry], now_ms: int) -> Callable[[], list[bytes]]:
-    def work() -> list[bytes]:
-        return [
-            part
-            for one in batcher.answer(entries, now_ms)
-            for part in (one.entry.id, f"{one.request_id} {one.reply_to}".encode(), one.answer)
-        ]
-
-    return work
+def entry_with_records(entry: Entry, records: Sequence[bytes]) -> Entry:
+    """The same entry as if these were all of its records."""
+    return replace(entry, fields={**entry.fields, b"body": b"[" + b",".join(records) + b"]"})
 
 
-def _fatal(reason: str) -> str:
-    return f"scoring it alone killed {ALONE} processes: {reason}"
+def merge_answers(answers: Sequence[Answer]) -> Answer:
+    """The answer to a request, from those to parts of it, in order.
+
+    A part that was given up is one record, and its refusal becomes that record's error. Any other refusal,
+    for the request's version or its time, is the answer to the whole.
+    """
+    errors: dict[str, dict[str, Any]] = {}
+    warnings: dict[str, list[dict[str, Any]]] = {}
+    values: list[Any] = []
+    probabilities: list[list[float] | None] = []
+    for answer in answers:
+        start = len(values)
+        if answer.status is Status.ERROR and answer.error is not None:
+            if answer.error["code"] != Code.CRASHED.value:
+                return answer
+            errors[str(start)] = answer.error
+            values.append(None)
+            probabilities.append(None)
+            continue
+        errors |= {str(start + int(index)): error for index, error in answer.errors.items()}
+        warnings |= {str(start + int(index)): found for index, found in answer.warnings.items()}
+        probabilities += answer.probabilities or [None] * len(answer.values)
+        values += answer.values
+    like = next((answer for answer in answers if answer.version), answers[0])
+    return replace(
+        like,
+        status=Status.OK,
+        error=None,
+        records=len(values),
+        values=values,
+        probabilities=probabilities if any(probabilities) else None,
+        errors=errors,
+        warnings=warnings,
+    )

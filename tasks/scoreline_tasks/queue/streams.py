@@ -1,8 +1,8 @@
-"""The two lanes of a queue as a worker sees them: take, renew, claim, finish.
+"""The two lanes of a queue as a worker uses them: take, renew, claim, finish.
 
-An entry belongs to the consumer that read it until it is finished. A consumer that stops renewing
-its entries loses them, after a lease, to whoever claims them. `finish` is the only way in which an
-entry leaves a lane, and it gives each request one answer, whoever and how many try.
+An entry belongs to the consumer that read it until it is finished. A consumer that stops renewing its
+entries loses them, after a lease, to the first that claims them. `finish.lua` gives each request one answer,
+however many processes try. Only a chunk whose job is over leaves its lane without an answer.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import StoredNote
-from scoreline_tasks.queue.pipeline import Command, Line
+from scoreline_tasks.queue.pipeline import Command, Pipeline
 from scoreline_tasks.scoring.batch import Entry, Finished
 
 logger = logging.getLogger(__name__)
@@ -26,15 +26,15 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 FINISH_AT_ONCE = 256
-"""Requests that one call of the finish script answers, so that it does not block the server long."""
+"""Requests that one call of the finish script answers: it blocks the server meanwhile."""
 CLAIM_AT_ONCE = {Lane.ONLINE: 256, Lane.BULK: 1}
 DEAD_LETTERS = 1000
 CHUNK_RESULT_MS = 60_000
-"""A client that is alive reads the answer to a chunk at once; one that is not never does."""
+"""A client that is alive reads the answer to a chunk at once."""
 ATTEMPTS_KEPT_MS = 86_400_000
 """For a request that leaves its lane in a way that no worker sees, such as with a flushed stream."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
-"""Processes come and go; the names of those that are gone for so long are removed."""
+"""Consumers that have been idle for so long are removed, unless they hold entries."""
 
 
 class RequestQueue:
@@ -42,27 +42,28 @@ class RequestQueue:
 
     def __init__(self, redis: Redis, keys: Keys, consumer: str, *, result_ttl_s: int) -> None:
         self._redis = redis
-        self._line = Line(redis)
+        self._pipeline = Pipeline(redis)
         self._keys = keys
         self._lanes = {keys.lane(lane).encode(): lane for lane in Lane}
         self._consumer = consumer
         self._ttl_ms = result_ttl_s * 1000
-        self._finish = _script("finish.lua")
+        scripts = resources.files("scoreline_tasks.queue")
+        self._finish = scripts.joinpath("finish.lua").read_text()
         self._finish_sha = sha1(self._finish.encode(), usedforsecurity=False).hexdigest()
-        self._forget = _script("forget_consumers.lua")
+        self._forget = scripts.joinpath("forget_consumers.lua").read_text()
 
     def prepare(self) -> None:
-        """Create the groups where they are missing, from the lanes' first entries on."""
+        """Create the lanes' consumer groups where they are missing."""
         for lane in Lane:
             try:
-                # From 0: what callers queued before any worker started is not skipped.
+                # From 0: requests that were queued before any worker started are not skipped.
                 self._redis.xgroup_create(self._keys.lane(lane), GROUP, id="0", mkstream=True)
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
 
     def server_time_ms(self) -> int:
-        """Unix milliseconds by the server's clock, the only one that counts."""
+        """Unix milliseconds by the server's clock, by which requests expire."""
         seconds, microseconds = self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
 
@@ -72,23 +73,23 @@ class RequestQueue:
         return self._entries(self._finish_and(finished, reads)[1])
 
     def wait(self, take: int, block_ms: int, finished: Sequence[Finished] = ()) -> list[Entry]:
-        """Wait for an entry of either lane; brings up to `take` online ones and one bulk chunk.
+        """Wait for an entry of either lane; takes up to `take` online ones and one bulk chunk.
 
-        COUNT counts for each stream of a read, so the blocking one asks for a single entry of each
-        lane, and a second read, sent along with it, brings what else came into the online lane.
-        A batch that is `finished` goes with them, and its callers do not wait for what comes.
+        COUNT applies to each stream of a read, so the blocking one asks for a single entry of each
+        lane, and a second read, sent along with it, takes what else came into the online lane.
+        Finished answers leave in the same round trip before it blocks.
         """
         reads = [self._read(list(Lane), 1, block_ms), self._read([Lane.ONLINE], take)]
         return self._entries(self._finish_and(finished, reads)[1])
 
     def finish(self, finished: Sequence[Finished]) -> int:
-        """Give requests their answers; returns for how many this was the first answer."""
+        """Give requests their answers; returns how many of these were the first."""
         return self._finish_and(finished, [])[0] if finished else 0
 
     def look_at(self, chunk: Entry, now_ms: int) -> tuple[int, bool]:
-        """How many entries of its lane are not finished, and whether its job's client is gone."""
+        """How many entries of its lane are not finished, and whether the lease of its job is over."""
         lane, job = self._keys.lane(chunk.lane), chunk.job
-        replies = self._line.ask(
+        replies = self._pipeline.execute(
             [("XLEN", lane), *([("ZSCORE", self._keys.jobs, job)] if job else [])]
         )
         _raise_first(replies)
@@ -96,23 +97,25 @@ class RequestQueue:
         return int(waiting), bool(job) and (until[0] is None or float(until[0]) <= now_ms)
 
     def drop(self, chunk: Entry) -> None:
-        """Take a chunk whose client is gone out of its lane, unscored.
+        """Take a chunk whose job is over out of its lane, unscored.
 
-        The client of a job that is alive finds out that its lease was over when it renews it, and
-        sends its chunks again: so nobody waits for an answer to this one.
+        A client that is alive after all notices at its next renewal that its lease was over, and sends
+        its chunks again. So no client waits for an answer to this one.
         """
         lane = self._keys.lane(chunk.lane)
-        forgetting = ("HDEL", self._keys.attempts, chunk.request_id)
-        _raise_first(
-            self._line.ask([("XACK", lane, GROUP, chunk.id), ("XDEL", lane, chunk.id), forgetting])
-        )
+        commands: list[Command] = [
+            ("XACK", lane, GROUP, chunk.id),
+            ("XDEL", lane, chunk.id),
+            ("HDEL", self._keys.attempts, chunk.request_id),
+        ]
+        _raise_first(self._pipeline.execute(commands))
 
     def waiting(self, lane: Lane) -> int:
         """Entries of a lane that are not finished."""
         return int(self._redis.xlen(self._keys.lane(lane)))
 
     def renew(self, entries: Iterable[Entry]) -> None:
-        """Keep entries for another lease, without counting as a delivery."""
+        """Hold entries for another lease; it does not count as a delivery."""
         for lane in Lane:
             ids = [entry.id for entry in entries if entry.lane is lane]
             for part in _slices(ids):
@@ -121,12 +124,13 @@ class RequestQueue:
                 )
 
     def abandoned(self, lease_ms: int) -> bool:
-        """Whether some consumer holds an entry that it has not renewed for a lease."""
+        """Whether any consumer holds an entry that it has not renewed for a lease."""
         pipeline = self._redis.pipeline(transaction=False)
         for lane in Lane:
             pipeline.xpending_range(self._keys.lane(lane), GROUP, "-", "+", 1, idle=lease_ms)
-        # A group that is missing is an error here; the next read makes it.
-        return any(isinstance(one, list) and one for one in pipeline.execute(raise_on_error=False))
+        # A group that is missing is an error here; the next read creates it.
+        replies = pipeline.execute(raise_on_error=False)
+        return any(isinstance(reply, list) and reply for reply in replies)
 
     def claim(self, lane: Lane, lease_ms: int) -> list[Entry]:
         """Take over abandoned entries."""
@@ -136,7 +140,7 @@ class RequestQueue:
         return [Entry(lane, entry, fields) for entry, fields in claimed if fields]
 
     def count_attempts(self, entries: Sequence[Entry]) -> list[int]:
-        """Note, just before they are scored, that requests that killed a worker are tried again."""
+        """Count, just before they are scored, how often requests of dead processes were tried."""
         pipeline = self._redis.pipeline(transaction=False)
         for entry in entries:
             pipeline.hincrby(self._keys.attempts, entry.request_id, 1)
@@ -144,15 +148,15 @@ class RequestQueue:
         *counts, _ = pipeline.execute()
         return [int(count) for count in counts]
 
-    def bury(self, entry: Entry, reason: str) -> None:
-        """Keep a copy of an entry that is given up, for people to look at."""
+    def add_dead_letter(self, entry: Entry, reason: str) -> None:
+        """Keep a copy of an entry that is given up, for an operator to look at."""
         fields: dict[Any, Any] = {**entry.fields, b"lane": entry.lane.value, b"reason": reason}
         self._redis.xadd(self._keys.dead, fields, maxlen=DEAD_LETTERS, approximate=True)
 
     def claim_once(self, key: str, lifetime_ms: int) -> bool:
-        """Whether this is the first to ask within a lifetime; used so that hints do not pile up.
+        """True for the first caller within `lifetime_ms` (SET NX); False when Redis is out of memory.
 
-        Never, when the server has no memory for it: it would have none for the hint either.
+        It keeps wakeups from piling up. A server without memory would not take the wakeup either.
         """
         try:
             return bool(self._redis.set(key, b"1", nx=True, px=lifetime_ms))
@@ -160,19 +164,19 @@ class RequestQueue:
             return False
 
     def release_claim(self, key: str) -> None:
-        """Let the next one ask; to be called before the read that the hint was about."""
+        """Let the next caller claim; called before the read that the wakeup was for."""
         self._redis.delete(key)
 
     def forget_dead_consumers(self, idle_ms: int = CONSUMER_FORGOTTEN_MS) -> int:
-        """Remove consumers that were not heard of for `idle_ms` and hold nothing."""
+        """Remove consumers that have been idle for `idle_ms` and hold nothing; returns how many."""
         return self._forget_consumers(idle_ms)
 
     def leave(self) -> None:
-        """Let the group forget this consumer, unless it holds something."""
+        """Remove this consumer from its groups, unless it holds entries."""
         try:
             self._forget_consumers(0, self._consumer)
         except RedisError as error:
-            logger.debug("consumer_not_removed: %s; others remove it some day", error)
+            logger.debug("consumer_not_removed: %s; another worker removes it after an hour", error)
 
     def _forget_consumers(self, idle_ms: int, only: str = "") -> int:
         return sum(
@@ -183,27 +187,34 @@ class RequestQueue:
     def _finish_and(
         self, finished: Sequence[Finished], commands: Sequence[Command]
     ) -> tuple[int, list[Any]]:
-        """Give requests their answers and send commands along; for how many this was the first
-        answer, and what the server replied to the commands."""
+        """Give requests their answers and send commands along, in one round trip.
+
+        Returns how many of the answers were the first, and the replies to the commands.
+        """
         finishing: list[Command] = []
         for lane, part in _parts(finished):
-            finishing += [self._storing(one) for one in part if one.is_large]
+            for one in part:
+                if one.is_large:
+                    # Stored before the script runs, which would copy it several times.
+                    value = memoryview(one.answer)
+                    lifetime_ms = self._lifetime_ms(one.entry)
+                    key = self._keys.result(one.request_id)
+                    finishing.append(("SET", key, value, "NX", "PX", lifetime_ms))
             finishing.append(("EVALSHA", self._finish_sha, *self._finish_arguments(lane, part)))
-        replies = self._line.ask([*finishing, *commands])
-        said, replies = replies[: len(finishing)], replies[len(finishing) :]
-        won = sum(one for one in said if isinstance(one, int))
-        is_full = any(isinstance(one, OutOfMemoryError) for one in said)
-        if is_full or any(isinstance(one, NoScriptError) for one in said):
+        replies = self._pipeline.execute([*finishing, *commands])
+        results, replies = replies[: len(finishing)], replies[len(finishing) :]
+        first = sum(result for result in results if isinstance(result, int))
+        is_full = any(isinstance(result, OutOfMemoryError) for result in results)
+        if is_full or any(isinstance(result, NoScriptError) for result in results):
+            # Once more: what is finished already does not change, and on a full server only the script
+            # may write, so it takes the large answers, too.
             self._finish_sha = self._redis.script_load(self._finish)
-            won += sum(self._finish_again(lane, part, is_full) for lane, part in _parts(finished))
+            for lane, part in _parts(finished):
+                arguments = self._finish_arguments(lane, part, whole=is_full)
+                first += int(self._redis.evalsha(self._finish_sha, *arguments))
         else:
-            _raise_first(said)
-        return won, replies
-
-    def _finish_again(self, lane: Lane, part: Sequence[Finished], is_full: bool) -> int:
-        """What was finished already changes nothing; only the script may write where a server is full."""
-        arguments = self._finish_arguments(lane, part, whole=is_full)
-        return int(self._redis.evalsha(self._finish_sha, *arguments))
+            _raise_first(results)
+        return first, replies
 
     def _read(self, lanes: Sequence[Lane], count: int, block_ms: int | None = None) -> Command:
         block = () if block_ms is None else ("BLOCK", block_ms)
@@ -216,13 +227,16 @@ class RequestQueue:
         entries: list[Entry] = []
         for reply in replies:
             if isinstance(reply, ResponseError) and "NOGROUP" in str(reply):
-                # Somebody flushed the server or destroyed the group: serve those who come now.
+                # The server was flushed or the group destroyed: serve what comes from now on.
                 self.prepare()
                 continue
             _raise_first([reply])
-            for stream, read in _streams(reply):
+            # RESP3 gives a mapping, RESP2 pairs, and both nothing when there is nothing.
+            for stream, read in reply.items() if isinstance(reply, dict) else reply or ():
                 lane = self._lanes[stream]
-                entries += [Entry(lane, entry, _mapping(fields)) for entry, fields in read]
+                for entry_id, pairs in read:
+                    fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
+                    entries.append(Entry(lane, entry_id, fields))
         return entries
 
     def _finish_arguments(
@@ -238,25 +252,16 @@ class RequestQueue:
             arguments += (one.entry.id, one.entry.request_id, answer, note)
         return (len(keys), *keys, *arguments)
 
-    def _storing(self, one: Finished) -> Command:
-        """Stores a large answer before the script is told of it, which would copy it several times."""
-        key, lifetime_ms = self._keys.result(one.request_id), self._lifetime_ms(one.entry)
-        return ("SET", key, memoryview(one.answer), "NX", "PX", lifetime_ms)
-
     def _lifetime_ms(self, entry: Entry) -> int:
         return min(self._ttl_ms, CHUNK_RESULT_MS) if entry.job else self._ttl_ms
 
 
 def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
-    """Finished requests of one lane; chunks apart, since their results stay less long."""
+    """Finished requests of one lane; chunks apart, since their results are kept for less long."""
     for lane in Lane:
+        of_lane = [one for one in finished if one.entry.lane is lane]
         for is_chunk in (False, True):
-            of_kind = [
-                one
-                for one in finished
-                if one.entry.lane is lane and bool(one.entry.job) is is_chunk
-            ]
-            for part in _slices(of_kind):
+            for part in _slices([one for one in of_lane if bool(one.entry.job) is is_chunk]):
                 yield lane, part
 
 
@@ -265,20 +270,7 @@ def _slices(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
         yield items[start : start + FINISH_AT_ONCE]
 
 
-def _streams(reply: Any) -> Iterable[tuple[bytes, Any]]:
-    """RESP2 gives pairs, RESP3 a mapping."""
-    return reply.items() if isinstance(reply, dict) else reply or ()
-
-
-def _mapping(fields: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(fields[::2], fields[1::2], strict=True))
-
-
 def _raise_first(replies: Iterable[Any]) -> None:
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
-
-
-def _script(name: str) -> str:
-    return resources.files("scoreline_tasks.queue").joinpath(name).read_text()

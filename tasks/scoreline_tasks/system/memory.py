@@ -1,4 +1,4 @@
-"""Gives memory back to the system or keeps it, and keeps what processes share shared."""
+"""Gives unused memory back to the system, and keeps the pages shared that a worker's processes share."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from contextlib import suppress
 # glibc's malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 16 << 20
-"""So much of what is free a process that serves keeps for its next batch."""
+"""Free memory that a process that serves keeps for its next batch."""
 BLOCK_BYTES = 8 << 20
-"""What is larger is asked of the system each time, and given back at once."""
+"""Larger blocks are mapped and unmapped each time."""
 
 
 def settle() -> None:
-    """Forget what is not used any more, and keep the garbage collector off what is left.
+    """Collect garbage, then exempt all remaining objects from collection.
 
-    To look at an object, the collector writes to its page, and then no child shares that page.
+    The collector writes to the page of every object that it visits, and a child of this process then no
+    longer shares that page.
     """
     gc.unfreeze()
     gc.collect()
@@ -26,16 +27,16 @@ def settle() -> None:
 
 
 def trim() -> None:
-    """Give freed memory back: the C library keeps it for itself, in every process that shares it."""
+    """Give freed memory back to the system: the C library keeps it otherwise."""
     with suppress(AttributeError, OSError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 
 
 def keep_freed() -> None:
-    """Use freed memory again for the next batch, instead of giving it back in between.
+    """Raise malloc's trim threshold, so that the next batch reuses freed pages.
 
-    Batches of a process that serves take the same few megabytes over and over. What was given back comes
-    page by page, each cleared by the system: with frames that was a third of all that a process did.
+    The batches of a process that serves take the same few megabytes over and over. Pages that were given
+    back return one by one, each cleared by the system: with frames that was a third of a process's time.
     """
     with suppress(AttributeError, OSError):  # not glibc
         library = ctypes.CDLL(None)

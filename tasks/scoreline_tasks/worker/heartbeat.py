@@ -1,11 +1,10 @@
-"""Reports what this process is and serves, every few seconds."""
+"""Reports every few seconds what this process is and serves."""
 
 from __future__ import annotations
 
 import logging
 import os
 import socket
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,16 +16,15 @@ from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.scoring.batch import Totals
+from scoreline_tasks.system.periodic import STOP_S, Periodic
 
 logger = logging.getLogger(__name__)
 
 REPORT_EVERY_S = 2.0
-PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-STOP_S = 2.0
 
 
-class Reporter:
-    """A thread of its own: a process that loads something for minutes is alive all the same."""
+class Heartbeat(Periodic):
+    """Reports from a thread of its own: a process that loads something for minutes is alive, too."""
 
     def __init__(
         self,
@@ -37,49 +35,48 @@ class Reporter:
         name: str,
         totals: Totals | None = None,
         parent: str | None = None,
-        children: Callable[[], int] = lambda: 0,
+        child_count: Callable[[], int] = lambda: 0,
     ) -> None:
-        """`parent` names the main process's report, `children` counts those of a main process."""
+        """`parent` names the main process's report, `child_count` counts those of a main process."""
+        super().__init__(
+            "heartbeat", REPORT_EVERY_S, self.send, "report_failed: this process may look dead"
+        )
         self._redis: Any = connect()
         self._keys = keys
         self._models = models
         self._totals = totals or Totals()
         self._name = name
         self._parent = parent
-        self._children = children
+        self._child_count = child_count
         self._started_at = time.time()
-        self._complaints: dict[str, str] = {}
-        """Failures that last, by name, so that none is logged again every few seconds."""
-        self._stopped = False
-        self._due = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="scoreline-reporter", daemon=True)
 
-    def start(self) -> None:
-        """Start reporting."""
-        self._thread.start()
+    def send_now(self) -> None:
+        """Report at once, since something has changed."""
+        self.trigger()
 
-    def tell(self) -> None:
-        """Report now: something has changed."""
-        self._due.set()
-
-    def stop(self) -> None:
+    def stop(self, wait_s: float = STOP_S) -> None:
         """Stop reporting and withdraw the report."""
-        self._stopped = True
-        self._due.set()
-        self._thread.join(timeout=STOP_S)
+        super().stop(wait_s)
         try:
             withdraw_report(self._redis, self._keys, self._name)
         except RedisError as error:
             logger.debug("report_not_withdrawn: %s; it expires by itself", error)
 
+    def send(self) -> None:
+        """Send one report."""
+        try:
+            send_report(self._redis, self._keys, self.report())
+        except RedisError as error:
+            logger.debug("report_not_sent: %s; the next one is due soon", error)
+
     def report(self) -> ProcessReport:
-        """What this process says of itself now."""
+        """What this process is and serves now."""
         return ProcessReport(
             name=self._name,
             host=socket.gethostname(),
             pid=os.getpid(),
             parent=self._parent,
-            children=self._children(),
+            children=self._child_count(),
             started_at=self._started_at,
             reported_at=time.time(),
             models=self._models.report(),
@@ -89,32 +86,10 @@ class Reporter:
             rss_bytes=_resident_bytes(),
         )
 
-    def _run(self) -> None:
-        while not self._stopped:
-            self._due.clear()
-            # Here too, since a process whose releases the main one follows has nobody else to do it.
-            self._attempt("let_go", self._models.let_go)
-            self._attempt("report", lambda: send_report(self._redis, self._keys, self.report()))
-            self._due.wait(REPORT_EVERY_S)
-
-    def _attempt(self, name: str, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except RedisError as error:
-            logger.debug("report_not_sent: %s; the next one comes soon", error)
-        # A process without reports counts as gone while it serves, so this thread outlives any failure.
-        except Exception as error:
-            complaint = f"{type(error).__name__}: {error}"
-            if complaint != self._complaints.get(name):
-                logger.exception("%s_failed: it is tried again soon", name)
-            self._complaints[name] = complaint
-        else:
-            self._complaints.pop(name, None)
-
 
 def _resident_bytes() -> int:
     try:
         with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - no path to build
-            return int(statm.read().split()[1]) * PAGE_BYTES
+            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:
         return 0  # not Linux: the report goes without

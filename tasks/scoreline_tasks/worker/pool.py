@@ -1,8 +1,8 @@
-"""Celery's pool of processes, whose children leave between two tasks when newer ones are to be forked.
+"""Celery's pool of processes, whose children exit between two tasks when newer ones are to be forked.
 
-Only between two tasks is nothing in hand: a task that was sent to the child and not yet read is sent
-to another one by the pool. `EX_RECYCLE` is how a child says that it ends in order, as it does after
-`--max-tasks-per-child`; the pool replaces it at once and logs nothing.
+Only between two tasks does a child have nothing in hand: the pool sends a task that it had not read yet to
+another one. `EX_RECYCLE` is the exit code of a child that ends in order, as after `--max-tasks-per-child`;
+the pool replaces it at once and logs nothing.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 from billiard.pool import EX_RECYCLE
 from celery.concurrency import asynpool, prefork
 
-LOOK_EVERY_S = 0.1
-"""Seconds between two looks of a child without a task at whether it is to leave."""
+from scoreline_tasks.worker.process import this_process
+
+CHECK_EVERY_S = 0.1
+"""Seconds between two checks of a child without a task of whether it is to exit."""
 
 
 class Worker(asynpool.Worker):  # type: ignore[misc]
@@ -27,9 +29,13 @@ class Worker(asynpool.Worker):  # type: ignore[misc]
         receive: Callable[[], Any] = self.wait_for_job
 
         def wait_for_job() -> Any:
-            _leave_if_outdated()
-            # Looked at first, since Celery's own wait is too long for a release to wait for.
-            return receive() if self.inq._reader.poll(LOOK_EVERY_S) else None
+            process = this_process()
+            if process.generations.should_exit():
+                process.stop()
+                logging.shutdown()
+                os._exit(EX_RECYCLE)
+            # Polled first, since a release cannot wait as long as Celery's own wait.
+            return receive() if self.inq._reader.poll(CHECK_EVERY_S) else None
 
         self.wait_for_job: Callable[[], Any] = wait_for_job
 
@@ -40,10 +46,10 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
     Worker = Worker
 
     def _event_process_exit(self, hub: Any, proc: Any, again_s: float = 0.005) -> None:
-        """Replace a child as soon as it is gone.
+        """Replace a child as soon as it has ended.
 
-        A process closes its files before it can be waited for. Celery looks only when they are closed,
-        and then every five seconds; nobody would serve in between.
+        A process closes its files before it can be waited for. Celery checks only when they are closed,
+        and then every five seconds, in which nobody would serve.
         """
         super()._event_process_exit(hub, proc)
         if proc in self._pool:
@@ -51,20 +57,11 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
 
 
 class TaskPool(prefork.TaskPool):  # type: ignore[misc]
-    """What Celery's setting `worker_pool` names."""
+    """The value of Celery's setting `worker_pool`."""
 
     Pool = Pool
 
 
-def places(pool: TaskPool) -> int:
+def child_count(pool: TaskPool) -> int:
     """How many children a pool is to have; 0 when it is not running."""
     return 0 if pool._pool is None else int(pool.num_processes)
-
-
-def _leave_if_outdated() -> None:
-    from scoreline_tasks.celery import process
-
-    if process.generations.may_leave():
-        process.stop()
-        logging.shutdown()
-        os._exit(EX_RECYCLE)

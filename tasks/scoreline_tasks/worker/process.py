@@ -1,16 +1,18 @@
-"""One worker's processes: what the main one does, what each child builds, and its tasks' bodies.
+"""One worker's processes: what the main one and its children do, from start to stop.
 
-The main process loads the released models and forks; each child builds its runtime around what it
-inherited. While it runs, the main process follows the releases and loads what is new, and its
-children are replaced (see generations.py). A pool that does not fork serves in the main process,
-which then swaps to the new version by itself.
+The main process loads the released models and forks. Each child builds its runtime around the models that it
+inherited. Meanwhile the main process follows the releases and loads what is new, and its children are
+replaced (see generations.py). A pool that does not fork serves in the main process, which then switches to
+the new version by itself.
 
-A counter in shared memory tells a parked drain whether it is still in charge: the watcher raises it
-when it starts another.
+Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. A
+number in shared memory tells it whether it is still the current one: the watchdog raises the number when it
+starts another.
 """
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
@@ -22,40 +24,51 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system.forks import no_fork
+from scoreline_tasks.system.forks import fork_guard
 from scoreline_tasks.system.memory import keep_freed, settle
 from scoreline_tasks.worker.generations import Generations
 
 if TYPE_CHECKING:
+    # Not earlier than configure(): they import numpy.
     from scoreline_tasks.models.registry import Models
-    from scoreline_tasks.queue.hints import Hints
-    from scoreline_tasks.worker.runtime import Runtime, Supervision
+    from scoreline_tasks.queue.drain import Wakeups
+    from scoreline_tasks.worker.runtime import Background, Runtime
 
 logger = logging.getLogger(__name__)
 
-TAKEN_S = 1.0
-"""Seconds within which another child should have taken up the parked drain of one that leaves."""
+HANDOVER_S = 1.0
+"""Seconds within which another child should have begun the permanent drain of one that exits."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
+@functools.cache
+def this_process() -> WorkerProcess:
+    """The state of this process. A worker's main process makes it at its start, before it forks."""
+    return WorkerProcess()
+
+
 class WorkerProcess:
-    """This process, be it a worker's main one or one of its children."""
+    """A worker's main process, or one of its children."""
 
     def __init__(self) -> None:
         self.node = "scoreline"
         """The Celery worker's name."""
         self.generations = Generations()
-        self._in_charge = RawValue("Q", 0)
+        self._drain_number = RawValue("Q", 0)
         self._main_pid = os.getpid()
         self._models: Models | None = None
+        self._child_count: Callable[[], int] | None = None
+        """In a main process whose children score: how many there are to be."""
+        self._background: Background | None = None
+        self._background_pid = 0
         self._runtime: Runtime | None = None
         self._building = threading.Lock()
-        """With a pool of threads, several tasks may be the first."""
-        self._supervision: Supervision | None = None
 
     def configure(self, node: str) -> None:
-        """Before numpy is imported: one thread for each numeric library, unless the operator says
-        otherwise. Processes are the workers here; more threads would only get in their way."""
+        """Before numpy is imported: set one thread for each numeric library, unless the operator did.
+
+        The processes of a worker run in parallel; more threads would only compete with them.
+        """
         self.node = node
         for variable in THREADS:
             os.environ.setdefault(variable, "1")
@@ -69,100 +82,110 @@ class WorkerProcess:
         self._models.follow()
         settle()
 
-    def supervise(self, places: Callable[[], int]) -> None:
-        """In the main process: load new releases for children, of which there are to be `places()`."""
-        from scoreline_tasks.worker.runtime import supervise
+    def supervise(self, child_count: Callable[[], int]) -> None:
+        """In the main process: load new releases for its children, of which there are `child_count()`."""
+        from scoreline_tasks.worker.runtime import build_supervision
 
-        if self._supervision is None and self._models is not None:
+        if self._child_count is None and self._models is not None:
+            self._child_count = child_count
             settings = WorkerSettings.from_environment()
-            models = self._models
+            self._start(
+                build_supervision(
+                    settings, self._models, self.node, self.poll_releases, child_count
+                )
+            )
 
-            def look() -> bool:
-                return self._advance(models, places())
-
-            self._supervision = supervise(settings, models, self.node, look, places)
-            self._supervision.start()
-
-    def runtime(self, hints: Hints) -> Runtime:
-        """In a process that serves: what it scores with, built at the first call."""
+    def runtime(self, wakeups: Wakeups) -> Runtime:
+        """In a process that serves: what it works with, built at the first call."""
         with self._building:
             if self._runtime is None:
-                from scoreline_tasks.worker.runtime import build, open_models
+                from scoreline_tasks.worker.runtime import build_runtime, open_models
 
-                if os.getpid() != self._main_pid:
-                    keep_freed()  # not where versions are loaded: what that leaves is given back
+                is_child = os.getpid() != self._main_pid
+                if is_child:
+                    keep_freed()  # a process that loads versions gives back the memory of a load
                 settings = WorkerSettings.from_environment()
-                models = self._models or open_models(settings)
-                runtime = build(settings, models, self.node, hints, main_pid=self._main_pid)
-                runtime.start()
+                self._models = self._models or open_models(settings)
+                runtime = build_runtime(
+                    settings,
+                    self._models,
+                    self.node,
+                    wakeups,
+                    main_pid=self._main_pid,
+                    poll=None if is_child else self.poll_releases,
+                )
+                self._start(runtime)
                 self._runtime = runtime
                 self.generations.note_ready()
             return self._runtime
 
+    def _start(self, background: Background) -> None:
+        background.start()
+        self._background, self._background_pid = background, os.getpid()
+
     def stop(self) -> None:
-        """End what runs beside the tasks."""
-        if self._runtime is not None:
-            self._runtime.stop()
-            self._runtime = None
-        if self._supervision is not None and os.getpid() == self._main_pid:
-            self._supervision.stop()
-            self._supervision = None
+        """End what runs beside the tasks; what a child inherited is its main process's."""
+        if self._background is not None and self._background_pid == os.getpid():
+            self._background.stop()
+        self._background = self._runtime = None
 
-    def put_in_charge(self) -> int:
-        """In the main process: number the next parked drain; all earlier ones end with their slice."""
-        self._in_charge.value += 1
-        return int(self._in_charge.value)
+    def poll_releases(self) -> None:
+        """Load what was released, have children replaced that serve something else, and report it."""
+        if self._models is None or self._background is None:
+            return
+        before = self._models.serving()
+        changed = self._models.follow()
+        if self._child_count is not None:
+            if self._models.serving() != before:
+                with fork_guard():
+                    settle()
+                    self.generations.advance(self._child_count())
+            else:
+                self.generations.note_child_count(self._child_count())
+        if changed:
+            self._background.heartbeat.send_now()
 
-    def is_in_charge(self, number: int) -> bool:
-        """Whether the parked drain of this number is to go on."""
-        return bool(number == self._in_charge.value)
+    def next_drain(self) -> int:
+        """In the main process: number a new permanent drain; all earlier ones end with their slice."""
+        self._drain_number.value += 1
+        return int(self._drain_number.value)
 
-    def park(self, runtime: Runtime, number: int, send_successor: Callable[[], None]) -> None:
-        """Serve one slice and hand over to a successor, unless another drain is in charge."""
-        self.generations.note_parked()
-        until = time.monotonic() + runtime.settings.batch_limit_s
-        while self.is_in_charge(number) and time.monotonic() < until:
-            if not served(lambda: runtime.drain.park(runtime.settings.slice_s, self.may_leave)):
+    def run_permanent_drain(
+        self, runtime: Runtime, number: int, send_successor: Callable[[], None]
+    ) -> None:
+        """Serve for one slice and hand over to a successor, unless a newer drain was started."""
+        generations, settings = self.generations, runtime.settings
+        generations.mark_as_drain_owner()
+        until = time.monotonic() + settings.batch_limit_s
+        while number == self._drain_number.value and time.monotonic() < until:
+            if not survives(lambda: runtime.drain.serve(settings.slice_s, generations.should_exit)):
                 return
             try:
                 send_successor()
             # The broker takes no message now, perhaps for want of memory that only serving frees.
             except Exception as error:  # noqa: BLE001
-                logger.warning("successor_not_sent: %s; this drain serves on", error)
-            else:
-                self._serve_until_taken(runtime)
-                return
+                logger.warning("drain_handover_failed: %s; this process keeps serving", error)
+                continue
+            if generations.should_exit() and not generations.is_only_child:
+                # It makes room for a newer child, and serves until that has begun the successor.
+                survives(
+                    lambda: runtime.drain.serve(HANDOVER_S, lambda: not generations.is_drain_owner)
+                )
+            return
 
-    def help(self, runtime: Runtime) -> None:
+    def run_extra_drain(self, runtime: Runtime) -> None:
         """Serve for a slice, or until nothing waits any more."""
-        served(lambda: runtime.drain.help(runtime.settings.slice_s, self.may_leave))
-
-    def _serve_until_taken(self, runtime: Runtime) -> None:
-        """A parked drain that makes room serves on until the successor runs in another child."""
-        generations = self.generations
-        if generations.may_leave() and not generations.is_alone:
-            served(lambda: runtime.drain.park(TAKEN_S, lambda: not generations.is_parked_here))
-
-    def may_leave(self) -> bool:
-        """In a child: whether its drain is to end early, so that it can be replaced."""
-        return self.generations.may_leave()
-
-    def _advance(self, models: Models, places: int) -> bool:
-        before = models.serving()
-        changed = models.follow()
-        if models.serving() != before:
-            with no_fork():
-                settle()
-                self.generations.advance(places)
-        else:
-            self.generations.note_places(places)
-        return changed
+        survives(
+            lambda: runtime.drain.serve_backlog(
+                runtime.settings.slice_s, self.generations.should_exit
+            )
+        )
 
 
-def served(serve: Callable[[], object]) -> bool:
-    """Do a task's work; a lost server is an event, not a failure of the task."""
+def survives(work: Callable[[], object]) -> bool:
+    """Do a task's work; returns False where Redis was lost, which is no failure of the task."""
     try:
-        serve()
+        work()
     except RedisError as error:
         logger.warning("redis_lost: %s; what was being scored will be scored again", error)
         return False

@@ -1,87 +1,152 @@
-"""What one worker process holds, put together in one place."""
+"""Builds what a worker's main process and its children work with: drain, lease, heartbeat, follower."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import redis
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.store.rollback_protection import HighWater
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.models.follower import Keeper
-from scoreline_tasks.models.isolated_load import Trial
+from scoreline_tasks.models.follower import ReleaseFollower
+from scoreline_tasks.models.isolated_load import IsolatedLoad
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain
-from scoreline_tasks.queue.hints import Hints
+from scoreline_tasks.queue.drain import Drain, Wakeups
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.recovery import Rescue
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.worker.heartbeat import Reporter
+from scoreline_tasks.system.periodic import Periodic
+from scoreline_tasks.worker.heartbeat import Heartbeat
+
+EVICT_EVERY_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
-    """The parts of a process that scores."""
+class Background:
+    """The threads that run beside the work of a process."""
 
-    settings: WorkerSettings
-    drain: Drain
-    rescue: Rescue
-    lease: Lease
-    reporter: Reporter
-    keeper: Keeper | None
-    """None in a child: its main process follows the releases, and replaces it."""
-    leave: Callable[[], None]
-
-    def start(self) -> None:
-        """Start what runs beside the drain."""
-        self.lease.start()
-        self.reporter.start()
-        if self.keeper is not None:
-            self.keeper.start()
-
-    def stop(self) -> None:
-        """Stop it, in order."""
-        if self.keeper is not None:
-            self.keeper.stop()
-        self.reporter.stop()
-        self.lease.stop()
-        self.leave()
-
-
-@dataclass(frozen=True, slots=True)
-class Supervision:
-    """What runs in a main process whose children score."""
-
-    keeper: Keeper
-    reporter: Reporter
+    def __init__(self, models: Models, heartbeat: Heartbeat, *others: Periodic) -> None:
+        self.heartbeat = heartbeat
+        evictor = Periodic(
+            "evictor", EVICT_EVERY_S, models.evict_idle, "eviction_failed: idle versions stay"
+        )
+        self._threads = (evictor, heartbeat, *others)
 
     def start(self) -> None:
-        """Start following the releases and reporting."""
-        self.reporter.start()
-        self.keeper.start()
+        """Start them."""
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
-        """Stop both."""
-        self.keeper.stop()
-        self.reporter.stop()
+        """Stop them, the last one first."""
+        for thread in reversed(self._threads):
+            thread.stop()
+
+
+class Runtime(Background):
+    """What a process that scores works with."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        models: Models,
+        heartbeat: Heartbeat,
+        lease: Lease,
+        *others: Periodic,
+        drain: Drain,
+        rescue: Rescue,
+        queue: RequestQueue,
+    ) -> None:
+        super().__init__(models, heartbeat, lease, *others)
+        self.settings = settings
+        self.drain = drain
+        self.rescue = rescue
+        self._queue = queue
+
+    def stop(self) -> None:
+        """Stop the threads, and leave the queue."""
+        super().stop()
+        self._queue.leave()
 
 
 def open_models(settings: WorkerSettings) -> Models:
     """Open the artifact store; nothing is loaded yet."""
     strict = bool(settings.strict_environment)
-    trial = Trial.within(settings.load_limit_s, settings.load_limit_mb, strict=strict)
-    store = Store.from_environment()
-    seen = HighWater.from_environment()
-    return Models(store, settings.max_versions, seen=seen, strict=strict, prove=trial.prove)
+    trial = IsolatedLoad.within(settings.load_limit_s, settings.load_limit_mb, strict=strict)
+    return Models(
+        Store.from_environment(),
+        settings.max_versions,
+        seen=HighWater.from_environment(),
+        strict=strict,
+        prove=trial.run,
+    )
+
+
+def build_runtime(
+    settings: WorkerSettings,
+    models: Models,
+    node: str,
+    wakeups: Wakeups,
+    *,
+    main_pid: int,
+    poll: Callable[[], None] | None,
+) -> Runtime:
+    """Build a process that scores; `node` is the Celery worker's name.
+
+    `poll` is None in a child: its main process follows the releases, and replaces it.
+    """
+    keys = Keys(settings.queue)
+    connect = connector(settings)
+    name = f"{node}/{os.getpid()}"
+
+    def open_queue() -> RequestQueue:
+        return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
+
+    queue = open_queue()
+    batcher = Batcher(models, Limits(settings.max_request_bytes, settings.max_request_records))
+    lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
+    parent = f"{node}/{main_pid}" if os.getpid() != main_pid else None
+    heartbeat = Heartbeat(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
+    follower = [ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)] if poll else []
+    return Runtime(
+        settings,
+        models,
+        heartbeat,
+        lease,
+        *follower,
+        drain=Drain(queue, batcher, lease, keys, wakeups, take=settings.batch_records),
+        rescue=Rescue(queue, batcher, lease, limit_s=settings.batch_limit_s),
+        queue=queue,
+    )
+
+
+def build_supervision(
+    settings: WorkerSettings,
+    models: Models,
+    node: str,
+    poll: Callable[[], None],
+    child_count: Callable[[], int],
+) -> Background:
+    """Build what runs in a main process whose children score."""
+    keys = Keys(settings.queue)
+    connect = connector(settings)
+    heartbeat = Heartbeat(
+        connect,
+        keys,
+        models,
+        name=f"{node}/{os.getpid()}",
+        # At least 1, also while the pool ends: this process never scores itself.
+        child_count=lambda: max(1, child_count()),
+    )
+    follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
+    return Background(models, heartbeat, follower)
 
 
 def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
-    """How this process connects to Redis: no wait without a limit, a dead peer is noticed."""
+    """How this process connects to Redis: no wait is without a limit, and a dead peer is noticed."""
 
     def connect() -> redis.Redis:
         return redis.Redis.from_url(
@@ -93,61 +158,3 @@ def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
         )
 
     return connect
-
-
-def build(
-    settings: WorkerSettings, models: Models, node: str, hints: Hints, *, main_pid: int
-) -> Runtime:
-    """Put a process that scores together; `node` is the Celery worker's name."""
-    keys = Keys(settings.queue)
-    connect = connector(settings)
-    name = f"{node}/{os.getpid()}"
-    forked = os.getpid() != main_pid
-
-    def queue() -> RequestQueue:
-        return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
-
-    requests = queue()
-    batcher = Batcher(models, Limits(settings.max_request_bytes, settings.max_request_records))
-    lease = Lease(queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
-    parent = f"{node}/{main_pid}" if forked else None
-    reporter = Reporter(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
-    return Runtime(
-        settings=settings,
-        drain=Drain(requests, batcher, lease, keys, hints, take=settings.batch_records),
-        rescue=Rescue(requests, batcher, lease, limit_s=settings.batch_limit_s),
-        lease=lease,
-        reporter=reporter,
-        keeper=None if forked else _keeper(settings, connect, models.follow, reporter),
-        leave=requests.leave,
-    )
-
-
-def supervise(
-    settings: WorkerSettings,
-    models: Models,
-    node: str,
-    look: Callable[[], bool],
-    places: Callable[[], int],
-) -> Supervision:
-    """Put together what runs in a main process; `look` returns whether there is news to report."""
-    connect = connector(settings)
-    name = f"{node}/{os.getpid()}"
-    # One at least, also while the pool ends: this process never scores itself.
-    reporter = Reporter(
-        connect, Keys(settings.queue), models, name=name, children=lambda: max(1, places())
-    )
-    return Supervision(_keeper(settings, connect, look, reporter), reporter)
-
-
-def _keeper(
-    settings: WorkerSettings,
-    connect: Callable[[], redis.Redis],
-    look: Callable[[], bool],
-    reporter: Reporter,
-) -> Keeper:
-    def look_and_tell() -> None:
-        if look():
-            reporter.tell()
-
-    return Keeper(connect, Keys(settings.queue), look_and_tell, poll_s=settings.poll_s)

@@ -15,8 +15,13 @@ import numpy as np
 import pytest
 
 from scoreline_artifacts import GoldenMismatch
-from scoreline_tasks.models import isolated_load as trial_module
-from scoreline_tasks.models.isolated_load import MIB, Trial, TrialFailed, available_memory
+from scoreline_tasks.models import isolated_load
+from scoreline_tasks.models.isolated_load import (
+    MIB,
+    IsolatedLoad,
+    IsolatedLoadFailed,
+    available_memory,
+)
 
 STORE: Any = None
 
@@ -26,8 +31,8 @@ def attempt(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Try a version whose loading is a function of the test's."""
 
     def run(load: Callable[[], Any], limit_s: float = 30, memory_mb: int = 2000) -> None:
-        monkeypatch.setattr(trial_module, "load", lambda *_, **__: load())
-        Trial(limit_s, memory_mb * MIB).prove(STORE, "m", 1)
+        monkeypatch.setattr(isolated_load, "load", lambda *_, **__: load())
+        IsolatedLoad(limit_s, memory_mb * MIB).run(STORE, "m", 1)
 
     return run
 
@@ -80,12 +85,12 @@ def test_a_version_that_loads_is_proven(attempt: Callable[..., None]) -> None:
 def test_what_went_wrong_is_the_reason(
     attempt: Callable[..., None], load: Callable[[], None], reason: str
 ) -> None:
-    with pytest.raises(TrialFailed, match=reason):
+    with pytest.raises(IsolatedLoadFailed, match=reason):
         attempt(load)
 
 
 def test_a_version_that_takes_too_long_is_ended(attempt: Callable[..., None]) -> None:
-    with pytest.raises(TrialFailed, match=r"longer than 0\.2 s \(SCORELINE_LOAD_LIMIT_S\)"):
+    with pytest.raises(IsolatedLoadFailed, match=r"longer than 0\.2 s \(SCORELINE_LOAD_LIMIT_S\)"):
         attempt(_hang, limit_s=0.2)
 
 
@@ -95,7 +100,7 @@ def test_a_version_that_takes_too_much_memory_is_ended(
     attempt: Callable[..., None], load: Callable[[], None]
 ) -> None:
     reason = r"needed more than 100 MiB of memory \(SCORELINE_LOAD_LIMIT_MB\)"
-    with pytest.raises(TrialFailed, match=reason):
+    with pytest.raises(IsolatedLoadFailed, match=reason):
         attempt(load, memory_mb=100)
 
 
@@ -107,5 +112,5 @@ def test_this_process_keeps_its_own_limits(attempt: Callable[..., None]) -> None
 
 
 def test_without_a_limit_half_of_the_memory_may_be_used() -> None:
-    assert Trial.within(1, 0).memory_bytes == available_memory() // 2
+    assert IsolatedLoad.within(1, 0).memory_bytes == available_memory() // 2
     assert 0 < available_memory() <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -16,11 +16,11 @@ from scoreline_artifacts.manifest import Outputs
 from scoreline_artifacts.store.releases import Head
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models import registry as models_module
-from scoreline_tasks.models.isolated_load import TrialFailed
-from scoreline_tasks.models.load_backoff import FIRST_S, LONGEST_S, Refusals
+from scoreline_tasks.models.isolated_load import IsolatedLoadFailed
+from scoreline_tasks.models.load_backoff import FIRST_S, LONGEST_S, LoadBackoff
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
 from scoreline_tasks.scoring.predict import RequestProblem
-from scoreline_tasks.system.fork_runner import run_apart
+from scoreline_tasks.system.fork_runner import run_in_fork
 
 
 class Shelf:
@@ -163,10 +163,10 @@ def test_the_version_before_is_let_go_when_nobody_asked_for_it_in_a_while(
     shelf.now += PREVIOUS_KEPT_S
     version_of(models, "m@1")
     shelf.now += PREVIOUS_KEPT_S
-    models.let_go()
+    models.evict_idle()
     assert models.report()["m@production"].resident == [2, 1]
     shelf.now += 1
-    models.let_go()
+    models.evict_idle()
     assert models.report()["m@production"].resident == [2]
 
 
@@ -205,11 +205,11 @@ def test_a_refused_version_is_tried_again_later_and_later(shelf: Shelf, models: 
 
 def test_the_time_until_a_refused_version_is_tried_again_has_a_limit() -> None:
     now = 0.0
-    refusals = Refusals(lambda: now)
+    backoff = LoadBackoff(lambda: now)
     for _ in range(20):
-        refusals.note("m", 1, "no")
+        backoff.note("m", 1, "no")
     now += LONGEST_S
-    assert refusals.reason("m", 1) is None
+    assert backoff.reason("m", 1) is None
 
 
 def test_a_refusal_is_logged_once_for_each_reason(
@@ -286,7 +286,7 @@ def test_a_version_that_fails_its_trial_is_never_loaded_here(
 ) -> None:
     def prove(_store: Any, _model: str, version: int) -> None:
         if version == 2:
-            raise TrialFailed("loading it in a trial process ended with signal SIGSEGV")
+            raise IsolatedLoadFailed("loading it in a trial process ended with signal SIGSEGV")
 
     models = open_models(prove=prove)
     for version in (1, 2):
@@ -323,7 +323,7 @@ def test_a_process_that_was_forked_in_the_middle_of_a_load_can_load(
     thread.start()
     locked.wait()
     try:
-        assert run_apart(lambda: [str(models.follow()).encode()], 20) == [b"True"]
+        assert run_in_fork(models.follow, 20) is True
     finally:
         done.set()
         thread.join()

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
+from scoreline_tasks.queue.hints import Hints
 
 from scoreline_client.protocol.keys import Lane
-from scoreline_tasks.queue.hints import Hints
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import Entry
 from scoreline_tasks.worker import runtime

@@ -8,11 +8,11 @@ import time
 import psutil
 import pytest
 
-from scoreline_tasks.system.fork_runner import Died, run_apart
+from scoreline_tasks.system.fork_runner import ChildDied, run_in_fork
 
 
 def test_results_come_back_as_they_were() -> None:
-    assert run_apart(lambda: [b"", b"a" * 300_000, b"\x00\n"], 10) == [
+    assert run_in_fork(lambda: [b"", b"a" * 300_000, b"\x00\n"], 10) == [
         b"",
         b"a" * 300_000,
         b"\x00\n",
@@ -20,7 +20,7 @@ def test_results_come_back_as_they_were() -> None:
 
 
 def test_the_work_is_done_in_another_process() -> None:
-    (pid,) = run_apart(lambda: [str(os.getpid()).encode()], 10)
+    (pid,) = run_in_fork(lambda: [str(os.getpid()).encode()], 10)
     assert int(pid) != os.getpid()
 
 
@@ -38,17 +38,23 @@ def _raise() -> list[bytes]:
     raise SystemExit
 
 
-@pytest.mark.parametrize("end", [_exit, _fault, _raise])
+def _leave_a_child_that_holds_the_pipe() -> list[bytes]:
+    if os.fork() == 0:
+        time.sleep(60)
+    os._exit(0)
+
+
+@pytest.mark.parametrize("end", [_leave_a_child_that_holds_the_pipe, _exit, _fault, _raise])
 def test_a_process_that_ends_without_an_answer_died(end: object) -> None:
-    with pytest.raises(Died, match="without an answer"):
-        run_apart(end, 10)  # type: ignore[arg-type]
+    with pytest.raises(ChildDied, match="without an answer"):
+        run_in_fork(end, 10)  # type: ignore[arg-type]
 
 
 def test_how_the_process_ended_is_told() -> None:
     for end, how in ((_fault, "ended with signal SIGSEGV"), (_exit, "ended with exit code 0")):
-        with pytest.raises(Died) as caught:
-            run_apart(end, 10)
-        assert caught.value.how == how
+        with pytest.raises(ChildDied) as caught:
+            run_in_fork(end, 10)
+        assert caught.value.reason == how
 
 
 def test_processes_that_it_started_end_with_it() -> None:
@@ -58,7 +64,7 @@ def test_processes_that_it_started_end_with_it() -> None:
             time.sleep(60)
         return [str(child).encode()]
 
-    (child,) = run_apart(leave_a_child, 10)
+    (child,) = run_in_fork(leave_a_child, 10)
     for _ in range(1000):
         if not psutil.pid_exists(int(child)) or psutil.Process(int(child)).status() == "zombie":
             return
@@ -66,10 +72,10 @@ def test_processes_that_it_started_end_with_it() -> None:
     pytest.fail("it lives on")
 
 
-def test_it_is_restrained_before_it_works() -> None:
+def test_it_is_prepared_before_it_works() -> None:
     order: list[bytes] = []
-    assert run_apart(lambda: [*order, b"work"], 10, restrain=lambda: order.append(b"restrain")) == [
-        b"restrain",
+    assert run_in_fork(lambda: [*order, b"work"], 10, prepare=lambda: order.append(b"prepare")) == [
+        b"prepare",
         b"work",
     ]
     assert order == []
@@ -83,8 +89,8 @@ def test_a_process_that_hangs_is_killed() -> None:
         while True:
             time.sleep(1)
 
-    with pytest.raises(Died, match="in time"):
-        run_apart(hang, 0.2)
+    with pytest.raises(ChildDied, match="in time"):
+        run_in_fork(hang, 0.2)
     with pytest.raises(ProcessLookupError):
         os.kill(int(os.read(pids, 20)), 0)
     os.close(pids)
