@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,9 +12,7 @@ from scoreline_tasks.queue.hints import Hints
 
 from scoreline_client.protocol.keys import Lane
 from scoreline_tasks.queue.lease import Lease
-from scoreline_tasks.queue.streams import Entry
-from scoreline_tasks.worker import runtime
-from scoreline_tasks.worker.process import WorkerProcess
+from scoreline_tasks.scoring.entries import Entry
 
 LONG = [Entry(Lane.BULK, b"1-0", {})]
 SHORT = [Entry(Lane.ONLINE, b"2-0", {}), Entry(Lane.ONLINE, b"3-0", {})]
@@ -84,27 +80,3 @@ def test_renewing_goes_on_after_a_failure(
     with lease.hold(LONG):
         eventually(lambda: queue.renewed)
     lease.stop()
-
-
-def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
-    both = threading.Barrier(2)
-    built: list[Any] = []
-
-    def build(*_: Any, **__: Any) -> Any:
-        # Gives a second builder the time to be here as well.
-        with suppress(threading.BrokenBarrierError):
-            both.wait(timeout=0.2)
-        built.append(SimpleNamespace(start=lambda: None))
-        return built[-1]
-
-    monkeypatch.setattr(runtime, "build", build)
-    process = WorkerProcess()
-    hints = Hints(help=lambda: None, rescue=lambda: None)
-    got: list[Any] = []
-    threads = [threading.Thread(target=lambda: got.append(process.runtime(hints))) for _ in "ab"]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert built == [got[0]]
-    assert got[0] is got[1]
