@@ -17,6 +17,8 @@ from scoreline_tasks.system.forks import fork_guard, parent_death_hook
 
 CHECK_EVERY_S = 0.1
 """How often to check whether the process has ended: one that it started may hold the pipe open."""
+ENDING_S = 0.002
+"""The same, once it has closed its end of the pipe."""
 
 
 class ChildDied(Exception):
@@ -51,37 +53,40 @@ def run_in_fork(
         ChildDied: the process was killed, or ended early.
     """
     deadline = time.monotonic() + limit_s
-    # No other fork of this process may inherit the writing end: the reader would not see it close.
+    # By os.fork, since Celery's children may have no children of multiprocessing's. No other fork of this
+    # process may inherit the writing end: the reader would not see it close.
     with fork_guard():
         reader, writer = multiprocessing.Pipe(duplex=False)
-        child = multiprocessing.get_context("fork").Process(
-            # A daemon, so that the end of this process does not wait for it.
-            target=_work_and_exit, args=(work, prepare, writer, parent_death_hook()), daemon=True
-        )  # fmt: skip
-        child.start()
+        die_with_parent = parent_death_hook()
+        child = os.fork()
+        if child == 0:
+            _work_and_exit(work, prepare, writer, die_with_parent)
         writer.close()
+    code: int | None = None
     try:
         while not reader.poll(max(0.0, min(CHECK_EVERY_S, deadline - time.monotonic()))):
             if time.monotonic() >= deadline:
                 raise ChildTimedOut(limit_s)
-            if not child.is_alive() and not reader.poll():
-                raise EOFError  # noqa: TRY301 - the same as a pipe that is closed
-        return msgspec.msgpack.decode(reader.recv_bytes())
-    except (EOFError, OSError, msgspec.DecodeError) as error:
-        child.join(
-            max(0.0, deadline - time.monotonic())
-        )  # its end of the pipe is closed before it ends
-        code = child.exitcode
-        if code is None:
-            raise ChildTimedOut(limit_s) from error
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise ChildDied(f"ended with {how}") from error
+            code = _exit_code(child)
+            if code is not None and not reader.poll():
+                break
+        else:
+            return msgspec.msgpack.decode(reader.recv_bytes())
+    except (EOFError, OSError, msgspec.DecodeError) as error:  # its end of the pipe is closed
+        while code is None:
+            if time.monotonic() >= deadline:
+                raise ChildTimedOut(limit_s) from error
+            time.sleep(ENDING_S)
+            code = _exit_code(child)
     finally:
         reader.close()
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid or 0, signal.SIGKILL)
-        child.kill()
-        child.join()
+            os.killpg(child, signal.SIGKILL)
+        if code is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    raise ChildDied(f"ended with {how}")
 
 
 def _work_and_exit(
@@ -93,7 +98,6 @@ def _work_and_exit(
     """The child's whole life. It never returns into its parent's stack, and runs none of its exits."""
     status = 1
     try:
-        multiprocessing.current_process().daemon = False  # the work may start processes
         os.setpgid(0, 0)
         die_with_parent()
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
@@ -103,3 +107,9 @@ def _work_and_exit(
         status = 0
     finally:
         os._exit(status)
+
+
+def _exit_code(child: int) -> int | None:
+    """How a process ended, minus the signal if it was one; None while it lives."""
+    pid, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
