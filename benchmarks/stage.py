@@ -17,7 +17,7 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.dev.local_worker import (
-    Surroundings,
+    WorkerEnvironment,
     local_worker,
     scoreline,
     wait_until_reporting,
@@ -44,8 +44,8 @@ class Stage:
     redis_url: str
 
     @property
-    def where(self) -> Surroundings:
-        return Surroundings(
+    def where(self) -> WorkerEnvironment:
+        return WorkerEnvironment(
             redis_url=self.redis_url,
             artifacts=self.folder / "store",
             queue=QUEUE,

@@ -25,7 +25,7 @@ from scoreline_artifacts.store.store import describe_file
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev.local_worker import (
-    Surroundings,
+    WorkerEnvironment,
     local_worker,
     scoreline,
     wait_until_reporting,
@@ -85,7 +85,7 @@ class Fleet:
     @property
     def environment(self) -> dict[str, str]:
         """For programs that are to find this server and this store."""
-        where = Surroundings(redis_url=self.url, artifacts=self.store.root)
+        where = WorkerEnvironment(redis_url=self.url, artifacts=self.store.root)
         return {**os.environ, **where.environment}
 
     def scoreline(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -98,7 +98,7 @@ class Fleet:
         self, processes: int = 2, *options: str, own: Path | None = None
     ) -> subprocess.Popen[bytes]:
         """Start a worker, with `own` keys and cache, and wait until that many new processes serve."""
-        where = Surroundings(redis_url=self.url, artifacts=self.store.root, own=own)
+        where = WorkerEnvironment(redis_url=self.url, artifacts=self.store.root, own=own)
         output = self.stack.enter_context(self.log.open("ab"))
         worker = self.stack.enter_context(
             local_worker(where, *options, concurrency=processes, output=output)

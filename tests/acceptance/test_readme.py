@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.dev.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.dev.local_worker import WorkerEnvironment, local_worker, wait_until_reporting
 from scoreline_tasks.dev.server import embedded_server
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +27,7 @@ def test_training_publishing_and_predicting_work_while_a_worker_runs(
     store = tmp_path / "store"
     log = (tmp_path / "worker.log").open("wb")
     with embedded_server() as url, Redis.from_url(url) as redis, log:
-        where = Surroundings(redis_url=url, artifacts=store)
+        where = WorkerEnvironment(redis_url=url, artifacts=store)
         for name, value in where.environment.items():
             monkeypatch.setenv(name, value)
         with local_worker(where, concurrency=1, output=log) as worker:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,6 +19,8 @@ from scoreline_tasks.dev.server import (
     PortTaken,
     data_of,
     embedded_server,
+    free_port,
+    is_redis,
     port_of,
 )
 
@@ -46,10 +51,9 @@ def test_no_process_is_left() -> None:
     assert not psutil.pid_exists(pid)
 
 
-def test_ctrl_c_in_a_terminal_does_not_stop_it_before_its_owner() -> None:
+def test_ctrl_c_in_a_terminal_reaches_only_its_owner() -> None:
     with embedded_server() as url, Redis.from_url(url) as redis:
-        os.kill(redis.info("server")["process_id"], signal.SIGINT)
-        assert redis.ping()
+        assert os.getpgid(redis.info("server")["process_id"]) != os.getpgid(0)
 
 
 def test_a_taken_port_is_refused_and_says_by_what() -> None:
@@ -60,9 +64,28 @@ def test_a_taken_port_is_refused_and_says_by_what() -> None:
             embedded_server(port=port).__enter__()
 
 
-def test_a_path_with_a_space_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(EmbeddedServerError, match="no spaces"):
-        embedded_server(data=tmp_path / "my data").__enter__()
+def test_its_data_may_be_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -> None:
+    for expected in (1, 2):
+        with embedded_server(data=tmp_path / "my data") as url, Redis.from_url(url) as redis:
+            assert redis.incr("kept") == expected
+
+
+def test_a_server_that_does_not_start_shows_its_log(tmp_path: Path) -> None:
+    with pytest.raises(EmbeddedServerError, match="FATAL CONFIG FILE ERROR"):
+        embedded_server(data=tmp_path, options={"no-such-option": "1"}).__enter__()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not kill it")
+def test_it_does_not_outlive_an_owner_that_is_killed(
+    tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    port = free_port()
+    environment = {**os.environ, "SCORELINE_REDIS_URL": f"redis://127.0.0.1:{port}"}
+    command = [sys.executable, "-m", "scoreline_tasks.dev.server"]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment) as owner:
+        eventually(lambda: is_redis(f"redis://127.0.0.1:{port}"))
+        owner.kill()
+    eventually(lambda: not is_redis(f"redis://127.0.0.1:{port}"))
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from scoreline_artifacts.store import releases
 from scoreline_client import Client, Prediction
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.dev.local_worker import Surroundings, local_worker, wait_until_reporting
+from scoreline_tasks.dev.local_worker import WorkerEnvironment, local_worker, wait_until_reporting
 from tests.zoo.loader import bits
 from tests.zoo.zoo import STORE, Zoo
 
@@ -44,7 +44,7 @@ def client(zoo: Zoo, valkey_server: Any) -> Iterator[Client]:
     """A client of a real worker that has never seen a project, with the zoo's store."""
     url = f"redis://{valkey_server.host}:{valkey_server.port}/0"
     releases.promote(zoo.store, "pricing", 1)
-    where = Surroundings(redis_url=url, artifacts=zoo.out / STORE, own=zoo.out)
+    where = WorkerEnvironment(redis_url=url, artifacts=zoo.out / STORE, own=zoo.out)
     with (
         Redis.from_url(url) as redis,
         (zoo.out / "worker.log").open("ab") as output,

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import cycle
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from redis import Redis
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from scoreline_client import AsyncClient, Client
 from scoreline_client.errors import RecordRejected, ScorelineError
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.dev.local_worker import (
-    Surroundings,
+    WorkerEnvironment,
     local_worker,
     scoreline,
     wait_until_reporting,
@@ -27,9 +32,6 @@ from scoreline_tasks.dev.local_worker import (
 from scoreline_tasks.dev.processes import running
 from scoreline_tasks.dev.sample_rows import records, write_csv
 from scoreline_tasks.dev.server import embedded_server
-
-if TYPE_CHECKING:
-    from scoreline_tasks.dev.demo_load import Load, Phase
 
 ROWS = 100_000
 IN_FLIGHT = 64
@@ -50,17 +52,17 @@ class StepFailed(ScorelineError):
 
 
 @dataclass(frozen=True)
-class Scene:
-    """Where the story takes place."""
+class Demo:
+    """One run of the demo: its directory, its server, and the terminal that shows it."""
 
     console: Console
     folder: Path
     redis_url: str
 
     @property
-    def where(self) -> Surroundings:
-        """What its programs are told."""
-        return Surroundings(
+    def where(self) -> WorkerEnvironment:
+        """The server, store, queue, keys and cache of the programs that it starts."""
+        return WorkerEnvironment(
             redis_url=self.redis_url,
             artifacts=self.folder / "store",
             queue=_QUEUE,
@@ -86,140 +88,202 @@ class Scene:
 
 
 def tell(console: Console, rows: int, keep: bool) -> int:
-    """Tell the story; gives the exit code: 0 if every request of it was answered.
+    """Run the demo; gives the exit code: 0 if every request of it was answered.
 
     Raises:
         ScorelineError: a step failed.
     """
     begun = time.monotonic()
-    with _folder(console, keep) as folder, embedded_server(data=folder / "redis") as url:
-        console.print(
-            f"Everything happens in {folder}, on an embedded Redis server ({url}).",
-            highlight=False,
-            soft_wrap=True,
-        )
-        scene = Scene(console, folder, url)
-        scene.step(1, "Train on real data, publish, release")
-        scene.command("train", "pima", "--promote")
-        if not keep:
-            console.print("(`scoreline demo --keep` keeps the report, to open it in a browser.)")
-        with _worker(scene):
-            _score_single_records(scene)
-            _score_file(scene, rows)
-            load = _release_under_load(scene)
-    failed = sum(phase.failures.total() for phase in load.phases)
-    _verdict(console, load, failed, time.monotonic() - begun)
-    return 1 if failed else 0
-
-
-@contextmanager
-def _folder(console: Console, keep: bool) -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="scoreline-demo-"))
     try:
-        yield folder
+        with embedded_server(data=folder / "redis") as url:
+            console.print(
+                f"Everything happens in {folder}, on an embedded Redis server ({url}).",
+                highlight=False,
+                soft_wrap=True,
+            )
+            demo = Demo(console, folder, url)
+            demo.step(1, "Train on real data, publish, release")
+            demo.command("train", "pima", "--promote")
+            if not keep:
+                console.print("(`scoreline demo --keep` keeps the report, to open in a browser.)")
+            with _worker(demo):
+                _score_single_records(demo)
+                _score_file(demo, rows)
+                load = _release_under_load(demo)
     finally:
         if keep:
             console.print(f"kept: {folder}", highlight=False, soft_wrap=True)
         else:
             shutil.rmtree(folder, ignore_errors=True)
+    failed = sum(phase.failures.total() for phase in load.phases)
+    answered = sum(phase.answers for phase in load.phases)
+    console.print(load.table())
+    for phase in load.phases:
+        for message, count in phase.failures.most_common(3):
+            console.print(f"[red]{count} failed: {escape(message)}[/red]")
+    if not failed:
+        console.print(f"[bold green]Nothing failed[/bold green]: {answered:,} requests answered.")
+    seconds = time.monotonic() - begun
+    console.print(f"Everything that was started is stopped. {seconds:.0f} s in all.")
+    return 1 if failed else 0
 
 
 @contextmanager
-def _worker(scene: Scene) -> Iterator[None]:
-    scene.step(2, f"Start a worker with {PROCESSES} processes")
-    scene.console.print(f"[dim]$ celery -A scoreline_tasks worker --concurrency {PROCESSES}[/dim]")
-    log = scene.folder / "worker.log"
+def _worker(demo: Demo) -> Iterator[None]:
+    demo.step(2, f"Start a worker with {PROCESSES} processes")
+    demo.console.print(f"[dim]$ celery -A scoreline_tasks worker --concurrency {PROCESSES}[/dim]")
+    log = demo.folder / "worker.log"
     try:
         with (
             log.open("wb") as output,
-            local_worker(scene.where, concurrency=PROCESSES, output=output) as child,
-            Redis.from_url(scene.redis_url) as redis,
+            local_worker(demo.where, concurrency=PROCESSES, output=output) as child,
+            Redis.from_url(demo.redis_url) as redis,
         ):
             wait_until_reporting(child, redis, Keys(_QUEUE), processes=PROCESSES, model="pima")
-            scene.command("status")
+            demo.command("status")
             yield
     except ScorelineError:
-        scene.console.print("the end of the worker's log:")
-        scene.console.print(escape("\n".join(log.read_text().splitlines()[-_LOG_LINES:])))
+        demo.console.print("the end of the worker's log:")
+        demo.console.print(escape("\n".join(log.read_text().splitlines()[-_LOG_LINES:])))
         raise
 
 
-def _score_single_records(scene: Scene) -> None:
-    from scoreline_client import Client
-
-    scene.step(3, "Score single records")
-    with Client(redis_url=scene.redis_url, queue=_QUEUE) as client:
+def _score_single_records(demo: Demo) -> None:
+    demo.step(3, "Score single records")
+    with Client(redis_url=demo.redis_url, queue=_QUEUE) as client:
         for record in records(3, seed=1):
             begun = time.monotonic()
             answer = client.predict("pima", record)
             wait_ms = (time.monotonic() - begun) * 1000
-            likely = max(answer.probabilities.values(), default=1.0)
-            scene.console.print(
-                f"{record}\n  → {answer.value} with probability {likely:.2f}, "
+            probability = max(answer.probabilities.values(), default=1.0)
+            demo.console.print(
+                f"{record}\n  → {answer.value} with probability {probability:.2f}, "
                 f"from {answer.model}@{answer.version}, in {wait_ms:.1f} ms",
                 soft_wrap=True,
             )
         try:
             client.predict("pima", records(1, seed=2)[0] | {"mass": "heavy"})
         except RecordRejected as error:
-            scene.console.print(f"a bad record: [red]{error.code}[/red] {escape(str(error))}")
+            demo.console.print(f"a bad record: [red]{error.code}[/red] {escape(str(error))}")
 
 
-def _score_file(scene: Scene, rows: int) -> None:
-    scene.step(4, f"Score a file of {rows:,} rows")
-    source, target = scene.folder / "patients.csv", scene.folder / "scored.csv"
+def _score_file(demo: Demo, rows: int) -> None:
+    demo.step(4, f"Score a file of {rows:,} rows")
+    source, target = demo.folder / "patients.csv", demo.folder / "scored.csv"
     write_csv(source, rows)
-    scene.command("score", "pima", str(source), str(target))
+    demo.command("score", "pima", str(source), str(target))
     with target.open() as file:
         for _ in range(3):
-            scene.console.print(
+            demo.console.print(
                 "  " + escape(file.readline().rstrip()), highlight=False, soft_wrap=True
             )
 
 
-def _release_under_load(scene: Scene) -> Load:
-    from scoreline_tasks.dev.demo_load import Load
-
-    scene.step(5, f"Train and release a second version with {IN_FLIGHT} requests in flight")
-    load = Load(scene.redis_url, _QUEUE, "pima", IN_FLIGHT)
+def _release_under_load(demo: Demo) -> Load:
+    demo.step(5, f"Train and release a second version with {IN_FLIGHT} requests in flight")
+    load = Load(demo.redis_url)
     load.begin("before")
     with load.running(records(1000, seed=3)):
-        load.last(QUIET_S)
+        load.run_on(QUIET_S)
         load.begin("training")
-        scene.command("train", "pima", "--strength", "0.05")
+        demo.command("train", "pima", "--strength", "0.05")
         load.begin("release")
-        scene.command("promote", "pima", "2")
+        demo.command("promote", "pima", "2")
         load.begin("after")
-        load.last(QUIET_S)
+        load.run_on(QUIET_S)
     return load
 
 
-def _verdict(console: Console, load: Load, failed: int, seconds: float) -> None:
-    console.print(_table(load.phases))
-    for phase in load.phases:
-        for message, count in phase.failures.most_common(3):
-            console.print(f"[red]{count} failed: {escape(message)}[/red]")
-    answers = sum(phase.answers for phase in load.phases)
-    if not failed:
-        console.print(f"[bold green]Nothing failed[/bold green]: {answers:,} requests answered.")
-    console.print(f"Everything that was started is stopped. {seconds:.0f} s in all.")
+@dataclass
+class Phase:
+    """The answers that callers got in one stretch of time."""
+
+    name: str
+    versions: Counter[int] = field(default_factory=Counter)
+    """Answers by the version that made them."""
+    failures: Counter[str] = field(default_factory=Counter)
+    """By message."""
+    slowest_s: float = 0.0
+    """The longest wait of a request that ended in this stretch."""
+    begun: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+
+    @property
+    def answers(self) -> int:
+        """How many requests were answered."""
+        return self.versions.total()
 
 
-def _table(phases: list[Phase]) -> Table:
-    table = Table()
-    table.add_column("while")
-    versions = sorted({version for phase in phases for version in phase.versions})
-    for heading in ("answered", "failed", "per second", "slowest wait"):
-        table.add_column(heading, justify="right")
-    for version in versions:
-        table.add_column(f"pima@{version}", justify="right")
-    for phase in phases:
-        table.add_row(
-            phase.name,
-            f"{phase.answers:,}",
-            f"{phase.failures.total():,}",
-            f"{phase.answers / phase.seconds:,.0f}",
-            f"{phase.slowest_s * 1000:.0f} ms",
-            *(f"{phase.versions[version]:,}" for version in versions),
-        )
-    return table
+class Load:
+    """Keeps IN_FLIGHT requests of one record each in flight, from a thread of its own."""
+
+    def __init__(self, redis_url: str) -> None:
+        self.phases: list[Phase] = []
+        self._redis_url = redis_url
+        self._ended = threading.Event()
+
+    def begin(self, name: str) -> None:
+        """Begin a new phase: requests that end from now on belong to it."""
+        self._end_phase()
+        self.phases.append(Phase(name))
+
+    def run_on(self, seconds: float) -> None:
+        """Let the load run for a while."""
+        self._ended.wait(seconds)
+
+    @contextmanager
+    def running(self, rows: Sequence[dict[str, Any]]) -> Iterator[None]:
+        """Keep requests in flight for as long as the block lasts, and wait for the last answers.
+
+        A phase must have begun.
+        """
+        thread = threading.Thread(target=lambda: asyncio.run(self._drive(rows)), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._ended.set()
+            thread.join()
+            self._end_phase()
+
+    def table(self) -> Table:
+        """The phases, one in each row."""
+        table = Table()
+        table.add_column("while")
+        versions = sorted({version for phase in self.phases for version in phase.versions})
+        headings = ["answered", "failed", "per second", "slowest wait"]
+        for heading in headings + [f"pima@{version}" for version in versions]:
+            table.add_column(heading, justify="right")
+        for phase in self.phases:
+            table.add_row(
+                phase.name,
+                f"{phase.answers:,}",
+                f"{phase.failures.total():,}",
+                f"{phase.answers / phase.seconds:,.0f}",
+                f"{phase.slowest_s * 1000:.0f} ms",
+                *(f"{phase.versions[version]:,}" for version in versions),
+            )
+        return table
+
+    def _end_phase(self) -> None:
+        if self.phases:
+            self.phases[-1].seconds = time.monotonic() - self.phases[-1].begun
+
+    async def _drive(self, rows: Sequence[dict[str, Any]]) -> None:
+        supply = cycle(rows)
+        async with AsyncClient(self._redis_url, queue=_QUEUE) as client:
+
+            async def call() -> None:
+                while not self._ended.is_set():
+                    begun = time.monotonic()
+                    try:
+                        answer = await client.predict("pima", next(supply), timeout=10)
+                    except ScorelineError as error:
+                        self.phases[-1].failures[str(error)] += 1
+                    else:
+                        self.phases[-1].versions[answer.version] += 1
+                    phase = self.phases[-1]
+                    phase.slowest_s = max(phase.slowest_s, time.monotonic() - begun)
+
+            await asyncio.gather(*(call() for _ in range(IN_FLIGHT)))

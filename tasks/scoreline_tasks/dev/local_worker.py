@@ -1,4 +1,4 @@
-"""A worker on this machine as a child process, for `up`, the demo and the benchmarks."""
+"""Runs a worker on this machine as a child process, for `up`, the demo and the benchmarks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class WorkerEnded(ScorelineError):
 
 
 class WorkerSilent(ScorelineError):
-    """Raised when a worker that was started does not report what it serves."""
+    """Raised when a worker that was started does not report a version that it serves."""
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__(f"the worker does not serve after {timeout_s:g} s; its log says why")
@@ -40,44 +40,45 @@ class WorkerSilent(ScorelineError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """Where a worker and its callers meet: one server, one store, one queue."""
+class WorkerEnvironment:
+    """The server, store and queue that a worker and its callers share.
+
+    What is None is as this process's environment says.
+    """
 
     redis_url: str
     artifacts: Path | str | None = None
-    """The artifact store, a folder or a URL; None: as this process's environment says."""
+    """The artifact store, a folder or a URL."""
     queue: str | None = None
-    """The queue's name; None: as this process's environment says."""
+    """The queue's name."""
     own: Path | None = None
-    """A folder for keys and cache of their own; None: as this process's environment says."""
+    """A folder for keys and cache of their own."""
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a child process must be told."""
+        """The environment variables of a child process."""
+        artifacts, own = self.artifacts, self.own and self.own.resolve()
         named = {
             "SCORELINE_REDIS_URL": self.redis_url,
-            "SCORELINE_ARTIFACTS": _place(self.artifacts),
+            "SCORELINE_ARTIFACTS": artifacts.resolve()
+            if isinstance(artifacts, Path)
+            else artifacts,
             "SCORELINE_QUEUE": self.queue,
-            "SCORELINE_KEYS": _place(self.own and self.own / "keys"),
-            "SCORELINE_CACHE": _place(self.own and self.own / "cache"),
+            "SCORELINE_KEYS": own and own / "keys",
+            "SCORELINE_CACHE": own and own / "cache",
         }
-        return {name: value for name, value in named.items() if value is not None}
-
-
-def _place(given: Path | str | None) -> str | None:
-    """A folder as seen from anywhere; a URL is so already."""
-    return str(given.resolve()) if isinstance(given, Path) else given
+        return {name: str(value) for name, value in named.items() if value is not None}
 
 
 def scoreline(*arguments: str) -> list[str]:
-    """A `scoreline` command of this very installation, as a program and its arguments."""
+    """A `scoreline` command of this installation, as a program and its arguments."""
     code = "import sys; from scoreline_client.cli.main import main; sys.exit(main())"
     return [sys.executable, "-c", code, *arguments]
 
 
 @contextmanager
 def local_worker(
-    where: Surroundings,
+    where: WorkerEnvironment,
     *options: str,
     concurrency: int | None = None,
     loglevel: str = "INFO",
@@ -109,7 +110,7 @@ def wait_until_reporting(
 ) -> list[fleet.ProcessReport]:
     """Wait until that many processes of a worker report, and all of them serve `model` if given.
 
-    Reports of others do not count, nor those that stay for some seconds of workers that were killed.
+    Reports of other workers do not count, such as those of one that was killed some seconds ago.
 
     Raises:
         WorkerEnded: it ended instead.
@@ -119,20 +120,16 @@ def wait_until_reporting(
     while time.monotonic() < deadline:
         if child.poll() is not None:
             raise WorkerEnded(child.returncode)
-        reports = fleet.read_reports(redis, keys)
-        meant = [report for report in reports if report.scores and _is_of(child, report)]
-        serving = [report for report in meant if model is None or _serves(report, model)]
-        if len(serving) >= processes and len(serving) == len(meant):
-            return meant
+        own = [
+            report
+            for report in fleet.read_reports(redis, keys)
+            if report.scores and (report.parent or report.name).endswith(f"/{child.pid}")
+        ]
+        served = [report.models.get(f"{model}@production") for report in own]
+        ready = sum(
+            model is None or (one is not None and one.serving is not None) for one in served
+        )
+        if ready >= processes and ready == len(own):
+            return own
         time.sleep(0.05)
     raise WorkerSilent(timeout_s)
-
-
-def _is_of(child: subprocess.Popen[bytes], report: fleet.ProcessReport) -> bool:
-    main = report.parent or report.name
-    return main.endswith(f"/{child.pid}")
-
-
-def _serves(report: fleet.ProcessReport, model: str) -> bool:
-    served = report.models.get(f"{model}@production")
-    return served is not None and served.serving is not None

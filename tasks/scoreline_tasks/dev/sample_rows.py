@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,8 +14,8 @@ ROWS_AT_ONCE = 100_000
 
 
 @dataclass(frozen=True)
-class _Column:
-    """A column's range, centre and spread in the Pima Indians Diabetes data."""
+class SampleColumn:
+    """The range, mean and deviation of a column of the Pima Indians Diabetes data."""
 
     name: str
     lowest: float
@@ -33,14 +32,14 @@ class _Column:
 
 
 _COLUMNS = (
-    _Column("preg", 0, 17, 3.8, 3.4),
-    _Column("plas", 0, 199, 120.9, 32.0),
-    _Column("pres", 0, 122, 69.1, 19.4),
-    _Column("skin", 0, 99, 20.5, 16.0),
-    _Column("test", 0, 846, 79.8, 115.2),
-    _Column("mass", 0, 67.1, 32.0, 7.9, decimals=1),
-    _Column("pedi", 0.078, 2.42, 0.472, 0.331, decimals=3),
-    _Column("age", 21, 81, 33.2, 11.8),
+    SampleColumn("preg", 0, 17, 3.8, 3.4),
+    SampleColumn("plas", 0, 199, 120.9, 32.0),
+    SampleColumn("pres", 0, 122, 69.1, 19.4),
+    SampleColumn("skin", 0, 99, 20.5, 16.0),
+    SampleColumn("test", 0, 846, 79.8, 115.2),
+    SampleColumn("mass", 0, 67.1, 32.0, 7.9, decimals=1),
+    SampleColumn("pedi", 0.078, 2.42, 0.472, 0.331, decimals=3),
+    SampleColumn("age", 21, 81, 33.2, 11.8),
 )
 
 
@@ -60,13 +59,8 @@ def write_csv(path: Path, rows: int, seed: int = 0) -> None:
     schema = pa.table(_draw(1, seed)).schema
     with path.open("wb") as file, csv.CSVWriter(file, schema, write_options=options) as writer:
         file.write(",".join(schema.names).encode() + b"\n")
-        for part, count in enumerate(_parts(rows)):
-            writer.write_table(pa.table(_draw(count, seed + part)))
-
-
-def _parts(rows: int) -> Iterator[int]:
-    for start in range(0, rows, ROWS_AT_ONCE):
-        yield min(ROWS_AT_ONCE, rows - start)
+        for part, start in enumerate(range(0, rows, ROWS_AT_ONCE)):
+            writer.write_table(pa.table(_draw(min(ROWS_AT_ONCE, rows - start), seed + part)))
 
 
 def _draw(rows: int, seed: int) -> dict[str, npt.NDArray[Any]]:

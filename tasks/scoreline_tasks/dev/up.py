@@ -10,8 +10,8 @@ from rich.console import Console
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev.local_worker import (
-    Surroundings,
     WorkerEnded,
+    WorkerEnvironment,
     local_worker,
     wait_until_reporting,
 )
@@ -52,7 +52,7 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
             embedded_server(port=number, data=data_of(number, data)) as url,
             Redis.from_url(url) as redis,
             local_worker(
-                Surroundings(redis_url=url), concurrency=concurrency, loglevel="WARNING"
+                WorkerEnvironment(redis_url=url), concurrency=concurrency, loglevel="WARNING"
             ) as worker,
         ):
             console.print(f"an embedded Redis server listens on {url}; starting a worker")
