@@ -8,11 +8,10 @@ from typing import Any
 
 import pytest
 from redis.exceptions import RedisError
-from scoreline_tasks.queue.hints import Hints
 
 from scoreline_client.protocol.keys import Lane
 from scoreline_tasks.queue.lease import Lease
-from scoreline_tasks.scoring.entries import Entry
+from scoreline_tasks.scoring.batch import Entry
 
 LONG = [Entry(Lane.BULK, b"1-0", {})]
 SHORT = [Entry(Lane.ONLINE, b"2-0", {}), Entry(Lane.ONLINE, b"3-0", {})]
