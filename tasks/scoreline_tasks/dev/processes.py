@@ -45,13 +45,18 @@ def running(
     try:
         yield child
     finally:
-        if child.poll() is None:
-            child.terminate()
-            try:
-                child.wait(WARM_STOP_S)
-            except subprocess.TimeoutExpired:
-                os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
+        stop(child)
+
+
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Ask a program to end; kill it and its process group if it does not within WARM_STOP_S."""
+    if child.poll() is None:
+        child.terminate()
+        try:
+            child.wait(WARM_STOP_S)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
 
 
 @contextmanager
