@@ -100,6 +100,8 @@ class NotReleased(ArtifactError):
 class PartlyPruned(ArtifactError):
     """Raised when some versions of a model were removed, and then the others could not be."""
 
+    exit_status = 1
+
     def __init__(self, model: str, removed: list[int], reason: object) -> None:
         gone = ", ".join(map(str, removed))
         super().__init__(
@@ -168,6 +170,8 @@ class UnsuitableStore(ArtifactError):
 
 class StoreUnreachable(ArtifactError):
     """Raised when a store does not answer, does not let us in, or has no room."""
+
+    exit_status = 3
 
     def __init__(
         self,

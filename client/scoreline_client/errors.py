@@ -24,7 +24,10 @@ from scoreline_client.codes import Code
 
 
 class ScorelineError(Exception):
-    """The root of everything that Scoreline's client raises."""
+    """The root of everything that Scoreline raises."""
+
+    exit_status = 2
+    """What the `scoreline` program ends with because of this error."""
 
 
 class SettingsError(ScorelineError):
@@ -52,6 +55,8 @@ class MissingDependency(ScorelineError):
 class ServerUnreachable(ScorelineError):
     """Raised when the Redis server cannot be reached or stops answering."""
 
+    exit_status = 3
+
     def __init__(self, url: str, reason: str) -> None:
         super().__init__(
             f"cannot reach Redis at {url}: {reason.rstrip('.')}. "
@@ -64,6 +69,8 @@ class ServerUnreachable(ScorelineError):
 
 class QueueFull(ScorelineError):
     """Raised when the queue takes no more requests; nothing of the request was accepted."""
+
+    exit_status = 3
 
     def __init__(self, queue: str, reason: str, retry_after_s: float, room: int = 0) -> None:
         super().__init__(
@@ -79,6 +86,8 @@ class QueueFull(ScorelineError):
 
 class NoAnswer(ScorelineError, TimeoutError):
     """Raised when no answer came in time; the request may still be scored until it expires."""
+
+    exit_status = 3
 
     def __init__(self, request_id: str, timeout_s: float, diagnosis: str) -> None:
         super().__init__(f"no answer to request {request_id} within {timeout_s:g} s: {diagnosis}")
@@ -119,6 +128,8 @@ class JobCancelled(RequestRefused):
 
 class RecordRejected(ScorelineError):
     """Raised when the one record that was asked about cannot be scored."""
+
+    exit_status = 1
 
     def __init__(
         self, code: Code | str, message: str, column: str | None = None, value: str | None = None

@@ -13,28 +13,26 @@ nothing was begun, such as for a bad setting or a port that is taken.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 import click
 from rich.console import Console
 
-from scoreline_artifacts.cli.explained import VERSION
-from scoreline_artifacts.errors import ArtifactError, CorruptArtifact, UntrustedArtifact
+from scoreline_artifacts.errors import CorruptArtifact, UntrustedArtifact
 from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.releases import Release
 from scoreline_artifacts.store.store import Store
-from scoreline_client.cli.main import Seconds, exit_code
+from scoreline_client.cli.kit import INTERRUPTED, REFUSED, VERSION, Seconds, command, json_option
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev import demo as story
-from scoreline_tasks.dev.local_worker import WorkerEnded, WorkerSilent
 from scoreline_tasks.dev.processes import interruptible
 from scoreline_tasks.dev.server import DATA
 from scoreline_tasks.dev.up import serve_here
-from scoreline_tasks.releasing import INTERRUPTED, NOTHING_RELEASED, Announcement, connect, roll_out
-
-FAILED = 1
+from scoreline_tasks.releasing import Announcement, connect, roll_out
 
 _alias = click.option(
     "--alias", default="production", show_default=True, help="Which alias of the model."
@@ -49,30 +47,15 @@ _timeout = click.option(
     help="How long to wait for the workers.",
 )
 _no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for the workers.")
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 
 
-@contextmanager
-def _explained(code: int | None = None) -> Iterator[None]:
-    """Show an error of Scoreline as its message alone; without a code, its kind decides."""
-    try:
-        yield
-    except (ArtifactError, ScorelineError) as error:
-        click.echo(f"Error: {error}", err=True)
-        if code is None:
-            # Those three were not asked wrongly: what was asked was begun, and went wrong later.
-            later = isinstance(error, WorkerEnded | WorkerSilent | story.StepFailed)
-            code = FAILED if later or isinstance(error, ArtifactError) else exit_code(error)
-        sys.exit(code)
-
-
-@click.command()
+@command()
 @click.argument("model")
 @click.argument("version", type=VERSION)
 @_alias
 @_timeout
 @_no_wait
-@_json
+@json_option()
 def promote(
     model: str, version: int, alias: str, timeout_s: float, no_wait: bool, as_json: bool
 ) -> None:
@@ -84,26 +67,18 @@ def promote(
       scoreline promote pima 3 --alias candidate
       scoreline promote pima 2 --json --timeout 60
     """
-    with _explained(NOTHING_RELEASED):
-        # All that can fail beside the release itself comes before it.
-        settings = ClientSettings.from_environment()
-        redis = connect(settings)
-        store = Store.from_environment()
-        before = None
-        # A last entry that is not trusted is no obstacle: this release follows it.
-        with suppress(UntrustedArtifact, CorruptArtifact):
-            before = releases.current(store, model, alias)
-        release = releases.promote(store, model, version, alias)
-    announcement = Announcement(release, before)
-    sys.exit(roll_out(announcement, settings, redis, None if no_wait else timeout_s, as_json))
+    timeout = None if no_wait else timeout_s
+    _release(
+        model, alias, lambda store: releases.promote(store, model, version, alias), timeout, as_json
+    )
 
 
-@click.command()
+@command()
 @click.argument("model")
 @_alias
 @_timeout
 @_no_wait
-@_json
+@json_option()
 def rollback(model: str, alias: str, timeout_s: float, no_wait: bool, as_json: bool) -> None:
     """Let MODEL answer with the version that served before, and wait for the workers.
 
@@ -112,17 +87,34 @@ def rollback(model: str, alias: str, timeout_s: float, no_wait: bool, as_json: b
       scoreline rollback pima
       scoreline rollback pima --alias candidate
     """
-    with _explained(NOTHING_RELEASED):
+    timeout = None if no_wait else timeout_s
+    _release(model, alias, lambda store: releases.rollback(store, model, alias), timeout, as_json)
+
+
+def _release(
+    model: str,
+    alias: str,
+    change: Callable[[Store], Release],
+    timeout_s: float | None,
+    as_json: bool,
+) -> NoReturn:
+    try:
+        # All that can fail beside the release itself comes before it.
         settings = ClientSettings.from_environment()
         redis = connect(settings)
         store = Store.from_environment()
-        before = releases.current(store, model, alias)
-        release = releases.rollback(store, model, alias)
-    announcement = Announcement(release, before)
-    sys.exit(roll_out(announcement, settings, redis, None if no_wait else timeout_s, as_json))
+        before = None
+        # A last entry that is not trusted is no obstacle to promote; rollback refuses it by itself.
+        with suppress(UntrustedArtifact, CorruptArtifact):
+            before = releases.current(store, model, alias)
+        release = change(store)
+    except ScorelineError as error:
+        error.exit_status = REFUSED  # whatever it was: nothing was released
+        raise
+    sys.exit(roll_out(Announcement(release, before), settings, redis, timeout_s, as_json))
 
 
-@click.command()
+@command()
 @click.option(
     "--port",
     type=click.IntRange(1, 65535),
@@ -149,14 +141,14 @@ def up(port: int | None, concurrency: int | None, data: Path) -> None:
       scoreline up --port 6380 --concurrency 2
     """
     console = Console()
-    with _explained(), interruptible():
+    with interruptible():
         try:
             serve_here(console, port, concurrency, data)
         except KeyboardInterrupt:
             console.print("stopped")
 
 
-@click.command()
+@command()
 @click.option(
     "--rows",
     type=click.IntRange(min=1),
@@ -175,7 +167,7 @@ def demo(rows: int, keep: bool) -> None:
       scoreline demo
       scoreline demo --rows 1000000 --keep
     """
-    with _explained(), interruptible():
+    with interruptible():
         try:
             sys.exit(story.tell(Console(), rows, keep))
         except KeyboardInterrupt:

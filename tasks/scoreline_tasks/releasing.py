@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import re
-import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from redis import Redis, RedisError
 from rich.console import Console
 from rich.markup import escape
 
 from scoreline_artifacts.store.releases import Release
 from scoreline_client import fleet
+from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, print_json
 from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.rollout import Rollout, follow, look
 
-NOT_SERVED = 1
-NOTHING_RELEASED = 2
-UNREACHABLE = 3
-INTERRUPTED = 130
 REDIS_TIMEOUT_S = 5.0
 
 
@@ -84,13 +79,13 @@ def roll_out(
             rollout = _follow(announcement.release, Keys(settings.queue), redis, timeout_s, console)
     except RedisError as failure:
         error = f"cannot reach Redis at {_without_password(settings.redis_url)}: {failure}"
-        exit_code = UNREACHABLE
+        exit_code = SERVICE
     except KeyboardInterrupt:
         error, exit_code = "interrupted while waiting for the workers", INTERRUPTED
     # The boundary of the waiting: without this, a traceback would stand where the release should.
     except Exception as failure:  # noqa: BLE001
         error = f"the workers cannot be followed: {type(failure).__name__}: {failure}"
-        exit_code = NOT_SERVED
+        exit_code = PARTLY
     if as_json:
         _print_json(announcement, rollout, error)
     if rollout is None:
@@ -100,7 +95,7 @@ def roll_out(
         )
         return exit_code
     _explain(console, announcement.release, rollout, waited=timeout_s is not None)
-    return 0 if rollout.complete or timeout_s is None else NOT_SERVED
+    return 0 if rollout.complete or timeout_s is None else PARTLY
 
 
 def _without_password(url: str) -> str:
@@ -192,4 +187,4 @@ def _print_json(announcement: Announcement, rollout: Rollout | None, error: str 
         }
     if error is not None:
         said["error"] = error
-    sys.stdout.write(orjson.dumps(said, option=orjson.OPT_INDENT_2).decode() + "\n")
+    print_json(said, indent=2)

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 from backports import zstd
 
-from scoreline_client.cli.main import exit_code
 from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.sizes import FileSizes
 from tests.support.bulk import names_in, run
@@ -144,7 +143,7 @@ def test_a_file_comes_to_what_the_catalogue_says(case: Case, tmp_path: Path) -> 
     try:
         summary = run(source, target, **case.options)
     except ScorelineError as error:
-        code = exit_code(error)
+        code = error.exit_status
         assert case.says in f"{getattr(error, 'code', '')} {getattr(error, 'message', '')}"  # noqa: PT017 - some cases raise and others do not
         assert names_in(tmp_path) == ["in.csv"]
     else:

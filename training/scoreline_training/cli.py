@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import runpy
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
 
-from scoreline_artifacts.cli.explained import Refused, explained
-from scoreline_client.errors import SettingsError
+from scoreline_client.cli.kit import command, json_option, print_json
+from scoreline_client.errors import ScorelineError
 from scoreline_training.publishing import (
     PublishedVersion,
     promote_by_default,
@@ -23,7 +21,7 @@ from scoreline_training.publishing import (
 )
 
 
-@click.command()
+@command()
 @click.argument("job")
 @click.option("--promote", is_flag=True, help="Release the new version as production.")
 @click.option(
@@ -32,7 +30,7 @@ from scoreline_training.publishing import (
     multiple=True,
     help="pima only: value of C to try, instead of the usual four; may be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each version.")
+@json_option("Print one JSON object for each version.")
 def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -> None:
     """Run JOB: `pima`, or the path of a Python script that calls publish().
 
@@ -44,14 +42,10 @@ def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -
     """
     if strength and job != "pima":
         raise click.UsageError("--strength is for pima; a script chooses its own parameters")
-    try:
-        with explained():
-            if job == "pima":
-                _train_pima(promote, strength, as_json)
-            else:
-                _train_by_script(Path(job), promote, as_json)
-    except SettingsError as error:
-        raise Refused(str(error)) from error
+    if job == "pima":
+        _train_pima(promote, strength, as_json)
+    else:
+        _train_by_script(Path(job), promote, as_json)
 
 
 def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> None:
@@ -71,7 +65,7 @@ def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> No
     )
     if not as_json:
         Console().print(trained.metrics)
-    _tell(published, as_json)
+    _print(published, as_json)
 
 
 def _train_by_script(path: Path, promote: bool, as_json: bool) -> None:
@@ -82,11 +76,11 @@ def _train_by_script(path: Path, promote: bool, as_json: bool) -> None:
         )
     published = _run_script(path, promote)
     if not published:
-        raise Refused(
+        raise ScorelineError(
             f"{path} ran to its end and published nothing; let it call scoreline_training.publish()"
         )
-    for one in published:
-        _tell(one, as_json)
+    for version in published:
+        _print(version, as_json)
 
 
 def _run_script(path: Path, promote: bool) -> list[PublishedVersion]:
@@ -120,29 +114,29 @@ def _started_with(path: Path) -> Iterator[None]:
         sys.path[:] = folders
 
 
-def _tell(published: PublishedVersion, as_json: bool) -> None:
+def _print(published: PublishedVersion, as_json: bool) -> None:
+    name, version, release = published.name, published.version, published.release
     if as_json:
-        click.echo(json.dumps(_summary(published)))
+        print_json(
+            {
+                "model": name,
+                "version": version,
+                "path": str(published.path),
+                "report": str(published.report),
+                "promoted": release is not None,
+                "announced": published.announced,
+                "metrics": published.manifest.metrics,
+            }
+        )
+        return
+    if release is None:
+        then = f"; `scoreline promote {name} {version}` releases it"
     else:
-        for line in (_sentence(published), f"training report: {published.report}"):
-            Console().print(line, highlight=False, markup=False, soft_wrap=True)
-
-
-def _summary(published: PublishedVersion) -> dict[str, Any]:
-    return {
-        "model": published.name,
-        "version": published.version,
-        "path": str(published.path),
-        "report": str(published.report),
-        "promoted": published.release is not None,
-        "announced": published.announced,
-        "metrics": published.manifest.metrics,
-    }
-
-
-def _sentence(published: PublishedVersion) -> str:
-    where = f"published {published.name}@{published.version} to {published.path}"
-    if published.release is None:
-        return f"{where}; `scoreline promote {published.name} {published.version}` releases it"
-    news = "workers were told" if published.announced else "Redis is not reached, workers will look"
-    return f"{where}; {published.name}@{published.release.alias} now names it ({news})"
+        news = (
+            "workers were told"
+            if published.announced
+            else "Redis is not reached, workers will look"
+        )
+        then = f"; {name}@{release.alias} now names it ({news})"
+    click.echo(f"published {name}@{version} to {published.path}{then}")
+    click.echo(f"training report: {published.report}")

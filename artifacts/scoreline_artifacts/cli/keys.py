@@ -5,20 +5,17 @@ Exit codes: 0 as asked; 2 it cannot be done, and the message says why.
 
 from __future__ import annotations
 
-import json
 from typing import IO
 
 import click
-from rich.console import Console
-from rich.table import Table
 
-from scoreline_artifacts.cli.explained import explained
 from scoreline_artifacts.store.signing import KeyRing
+from scoreline_client.cli.kit import Group, command, json_option, print_json, print_table
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_json = json_option("Print JSON.")
 
 
-@click.command()
+@command()
 @click.option("--rotate", is_flag=True, help="Make another key, to sign with from now on.")
 @_json
 def keygen(rotate: bool, as_json: bool) -> None:
@@ -34,17 +31,16 @@ def keygen(rotate: bool, as_json: bool) -> None:
       scoreline keys show > publisher.pem     and on each worker:
       scoreline keys trust publisher.pem
     """
-    with explained():
-        ring = KeyRing.from_environment()
-        fingerprint, made = ring.generate(rotate=rotate)
+    ring = KeyRing.from_environment()
+    fingerprint, made = ring.generate(rotate=rotate)
     if as_json:
-        click.echo(json.dumps({"key": fingerprint, "made": made, "folder": str(ring.folder)}))
+        print_json({"key": fingerprint, "made": made, "folder": str(ring.folder)})
         return
-    what = "made" if made else "there already (--rotate makes another one):"
-    click.echo(f"{what} key {fingerprint} in {ring.folder}")
+    state = "made" if made else "there already (--rotate makes another one):"
+    click.echo(f"{state} key {fingerprint} in {ring.folder}")
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=Group, invoke_without_command=True)
 @click.pass_context
 def keys(ctx: click.Context) -> None:
     """List, show, trust and revoke the keys that sign artifacts and releases.
@@ -72,26 +68,25 @@ def list_keys(as_json: bool = False) -> None:
     Examples:
       scoreline keys list --json
     """
-    with explained():
-        ring = KeyRing.from_environment()
-        found = ring.known()
+    ring = KeyRing.from_environment()
+    known = ring.known()
     if as_json:
-        rows = [
-            {"key": one.fingerprint, "revoked": one.revoked, "signs": one.signs} for one in found
-        ]
-        click.echo(json.dumps(rows))
+        print_json(
+            [{"key": key.fingerprint, "revoked": key.revoked, "signs": key.signs} for key in known]
+        )
         return
     click.echo(f"keys in {ring.folder}")
-    table = Table("key", "is")
-    for one in found:
-        state = "revoked" if one.revoked else "trusted"
-        table.add_row(one.fingerprint, state + (", signs what is published here" * one.signs))
-    if found:
-        Console().print(table)
-    else:
+    if not known:
         click.echo(
             "none: `scoreline keygen` makes a pair, `scoreline keys trust FILE` adds a public key"
         )
+        return
+    signs = ", signs what is published here"
+    rows = (
+        (key.fingerprint, ("revoked" if key.revoked else "trusted") + (signs if key.signs else ""))
+        for key in known
+    )
+    print_table(None, ("key", "is"), rows)
 
 
 @keys.command()
@@ -104,8 +99,7 @@ def show(fingerprint: str | None) -> None:
       scoreline keys show > publisher.pem
       scoreline keys show | ssh worker scoreline keys trust -
     """
-    with explained():
-        click.echo(KeyRing.from_environment().export(fingerprint), nl=False)
+    click.echo(KeyRing.from_environment().export(fingerprint), nl=False)
 
 
 @keys.command()
@@ -118,9 +112,8 @@ def trust(file: IO[bytes], as_json: bool) -> None:
     Examples:
       scoreline keys trust publisher.pem
     """
-    with explained():
-        fingerprint = KeyRing.from_environment().trust(file.read())
-    click.echo(json.dumps({"key": fingerprint}) if as_json else f"trusted: {fingerprint}")
+    fingerprint = KeyRing.from_environment().trust(file.read())
+    _print(fingerprint, "trusted", as_json)
 
 
 @keys.command()
@@ -136,6 +129,11 @@ def revoke(fingerprint: str, as_json: bool) -> None:
     Examples:
       scoreline keys revoke 3f0a9c21
     """
-    with explained():
-        found = KeyRing.from_environment().revoke(fingerprint)
-    click.echo(json.dumps({"key": found}) if as_json else f"revoked: {found}")
+    _print(KeyRing.from_environment().revoke(fingerprint), "revoked", as_json)
+
+
+def _print(fingerprint: str, state: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"key": fingerprint})
+    else:
+        click.echo(f"{state}: {fingerprint}")

@@ -6,21 +6,18 @@ nothing was removed; 3 the store cannot be reached, and nothing was removed.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 
 import click
 
-from scoreline_artifacts.cli.explained import VERSION, explained
-from scoreline_artifacts.errors import PartlyPruned
 from scoreline_artifacts.store import retention
 from scoreline_artifacts.store.store import Store
+from scoreline_client.cli.kit import VERSION, command, json_option, print_json
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 _version = click.argument("version", type=VERSION)
 
 
-@click.command()
+@command()
 @click.argument("model")
 @click.option(
     "--keep",
@@ -31,7 +28,7 @@ _version = click.argument("version", type=VERSION)
     help="Keep the newest N versions in any case.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go and what would stay; do nothing.")
-@_json
+@json_option()
 def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
     """Remove versions of MODEL that nothing needs any more, and what killed publishers left.
 
@@ -43,14 +40,10 @@ def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
       scoreline prune pima --dry-run
       scoreline prune pima --keep 3 --json
     """
-    with explained():
-        work = retention.plan if dry_run else retention.prune
-        try:
-            result = work(Store.from_environment(), model, keep=keep)
-        except PartlyPruned as error:
-            raise click.ClickException(str(error)) from error  # exit code 1
+    work = retention.plan if dry_run else retention.prune
+    result = work(Store.from_environment(), model, keep=keep)
     if as_json:
-        click.echo(json.dumps(asdict(result) | {"dry_run": dry_run}))
+        print_json(asdict(result) | {"dry_run": dry_run})
         return
     for version, reasons in result.kept.items():
         click.echo(f"kept     {model}@{version}: {'; '.join(reasons)}")
@@ -63,10 +56,10 @@ def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
         click.echo("every version is needed")
 
 
-@click.command()
+@command()
 @click.argument("model")
 @_version
-@_json
+@json_option()
 def pin(model: str, version: int, as_json: bool) -> None:
     """Keep VERSION of MODEL, whatever `scoreline prune` removes, until it is unpinned.
 
@@ -74,16 +67,17 @@ def pin(model: str, version: int, as_json: bool) -> None:
     Examples:
       scoreline pin pima 3
     """
-    with explained():
-        retention.pin(Store.from_environment(), model, version)
-    said = {"model": model, "version": version, "pinned": True}
-    click.echo(json.dumps(said) if as_json else f"pinned {model}@{version}")
+    retention.pin(Store.from_environment(), model, version)
+    if as_json:
+        print_json({"model": model, "version": version, "pinned": True})
+    else:
+        click.echo(f"pinned {model}@{version}")
 
 
-@click.command()
+@command()
 @click.argument("model")
 @_version
-@_json
+@json_option()
 def unpin(model: str, version: int, as_json: bool) -> None:
     """Let `scoreline prune` remove VERSION of MODEL again, if nothing else needs it.
 
@@ -91,8 +85,8 @@ def unpin(model: str, version: int, as_json: bool) -> None:
     Examples:
       scoreline unpin pima 3
     """
-    with explained():
-        was = retention.unpin(Store.from_environment(), model, version)
-    said = {"model": model, "version": version, "pinned": False, "was_pinned": was}
-    text = f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned"
-    click.echo(json.dumps(said) if as_json else text)
+    was = retention.unpin(Store.from_environment(), model, version)
+    if as_json:
+        print_json({"model": model, "version": version, "pinned": False, "was_pinned": was})
+    else:
+        click.echo(f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned")

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from scoreline_artifacts.cli.explained import explained
 from scoreline_artifacts.errors import (
     ArtifactError,
     CorruptArtifact,
@@ -21,12 +16,13 @@ from scoreline_artifacts.errors import (
 )
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
-from scoreline_client.protocol.names import split_reference
+from scoreline_client.cli.kit import command, json_option, print_json, print_table
+from scoreline_client.protocol.names import NAME_RULE, split_reference
 
 
-@click.command()
+@command()
 @click.argument("model")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+@json_option("Print one JSON array.")
 def versions(model: str, as_json: bool) -> None:
     """List the versions of MODEL and what points at them.
 
@@ -35,28 +31,17 @@ def versions(model: str, as_json: bool) -> None:
       scoreline versions pima
       scoreline versions pima --json
     """
-    with explained():
-        store = Store.from_environment()
-        found = store.versions(model)
-        if not found:
-            raise UnknownModelError(model, store.root, store.models())
-        named = _named(store, model)
-        rows = [_row(store, model, version, named.get(version, [])) for version in found]
+    store = Store.from_environment()
+    numbers = store.versions(model)
+    if not numbers:
+        raise UnknownModelError(model, store.root, store.models())
+    named = _named(store, model)
+    rows = [_row(store, model, number, named.get(number, [])) for number in numbers]
     if as_json:
-        click.echo(json.dumps(rows))
-        return
-    table = Table(
-        "version", "released as", "created", "metrics", "signed by", title=f"model {model}"
-    )
-    for row in rows:
-        figures = {k: v for k, v in row["metrics"].items() if isinstance(v, int | float)}
-        metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures.items())
-        aliases = ", ".join(row["aliases"]) or "–"
-        seen = (metrics, (row["key"] or "")[:8]) if row["key"] else (escape(row["refused"]), "–")
-        # To the minute, so that the row fits on a terminal; --json has the whole of it.
-        created = (row["created_at"] or "–")[:16].replace("T", " ")
-        table.add_row(str(row["version"]), aliases, created, *seen)
-    Console().print(table)
+        print_json(rows)
+    else:
+        columns = ("version", "released as", "created", "metrics", "signed by")
+        print_table(f"model {model}", columns, map(_cells, rows))
 
 
 def _named(store: Store, model: str) -> dict[int, list[str]]:
@@ -76,16 +61,28 @@ def _named(store: Store, model: str) -> dict[int, list[str]]:
 def _row(store: Store, model: str, version: int, aliases: list[str]) -> dict[str, Any]:
     row: dict[str, Any] = {"version": version, "aliases": aliases}
     try:
-        found = store.verified(model, version)
+        verified = store.verified(model, version)
     except (CorruptArtifact, UntrustedArtifact) as error:
         return {**row, "created_at": None, "metrics": {}, "key": None, "refused": str(error)}
+    manifest = verified.manifest
     return {
         **row,
-        "created_at": found.manifest.created_at,
-        "metrics": found.manifest.metrics,
-        "key": found.key,
+        "created_at": manifest.created_at,
+        "metrics": manifest.metrics,
+        "key": verified.key,
         "refused": None,
     }
+
+
+def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    version, aliases = str(row["version"]), ", ".join(row["aliases"]) or "–"
+    if row["key"] is None:
+        return version, aliases, "–", row["refused"], "–"
+    figures = ((k, v) for k, v in row["metrics"].items() if isinstance(v, int | float))
+    metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures)
+    # To the minute, so that the row fits on a terminal; --json has the whole of it.
+    created = row["created_at"][:16].replace("T", " ")
+    return version, aliases, created, metrics, row["key"][:8]
 
 
 def resolve(store: Store, reference: str) -> tuple[str, int]:
@@ -97,7 +94,8 @@ def resolve(store: Store, reference: str) -> tuple[str, int]:
     try:
         name, alias, version = split_reference(reference)
     except ValueError as error:
-        raise InvalidName(reference, str(error)) from error
+        rule = f"expected NAME, NAME@ALIAS or NAME@VERSION; a name has {NAME_RULE}"
+        raise InvalidName(reference, rule) from error
     if alias is None:
         return name, int(version or 0)
     release = releases.current(store, name, alias)

@@ -1,4 +1,4 @@
-"""The `scoreline` program: its commands, wherever they live, and its exit codes.
+"""The `scoreline` program: finds the commands of every installed package, and `scoreline predict`.
 
 Commands register under the entry point group `scoreline.commands`, beside the code that they run. A
 command is imported when it is called, so that `scoreline --help` and `scoreline status` are as quick
@@ -8,39 +8,37 @@ as the smallest install.
 from __future__ import annotations
 
 import json
-import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
 import click
-import orjson
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column
 
+from scoreline_client.cli.kit import (
+    PARTLY,
+    Command,
+    Group,
+    Seconds,
+    command,
+    json_option,
+    print_json,
+    print_table,
+)
 from scoreline_client.cli.status import status
 from scoreline_client.client import Client
-from scoreline_client.errors import (
-    MissingDependency,
-    NoAnswer,
-    QueueFull,
-    RecordRejected,
-    ScorelineError,
-    ServerUnreachable,
-)
+from scoreline_client.errors import MissingDependency
 from scoreline_client.predictions import Prediction
 
-__all__ = ["Seconds", "exit_code", "main", "predict", "status"]
-
-REJECTED, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
+__all__ = ["main", "predict", "status"]
 
 
 @dataclass(frozen=True, slots=True)
 class _Listed:
-    """What is said of a command without importing it."""
+    """The entry of a command in `scoreline --help`, which imports no command."""
 
     help: str
     extra: str = "all"
@@ -68,31 +66,7 @@ _LISTED = {
 """In the order in which they are listed."""
 
 
-def exit_code(error: ScorelineError) -> int:
-    """What a program that ends with an error returns to its caller."""
-    if isinstance(error, RecordRejected):
-        return REJECTED
-    if isinstance(error, ServerUnreachable | NoAnswer | QueueFull):
-        return SERVICE
-    return REFUSED
-
-
-class Seconds(click.FloatRange):
-    """So many seconds: `inf` and `nan`, which are numbers to Python, are none."""
-
-    name = "seconds"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float:
-        """The number, in its range."""
-        seconds = float(super().convert(value, param, ctx))
-        if not math.isfinite(seconds):
-            self.fail(f"{value} is no number of seconds", param, ctx)
-        return seconds
-
-
-class _Commands(click.Group):
+class _Commands(Group):
     """The commands of every installed package."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -107,54 +81,41 @@ class _Commands(click.Group):
         ctx: click.Context,  # noqa: ARG002 - click's signature
         cmd_name: str,
     ) -> click.Command | None:
-        found = _installed().get(cmd_name)
-        return None if found is None else _load(found)
+        entry = _installed().get(cmd_name)
+        return None if entry is None else _load(entry)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        rows = [(name, self._short_help(ctx, name)) for name in self.list_commands(ctx)]
+        rows = []
+        for name in self.list_commands(ctx):
+            if name in _LISTED:
+                rows.append((name, _LISTED[name].help))
+            elif (other := self.get_command(ctx, name)) is not None:
+                rows.append((name, other.get_short_help_str()))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except ScorelineError as error:
-            click.echo(f"Error: {error}", err=True)
-            ctx.exit(exit_code(error))
-        except KeyboardInterrupt:
-            click.echo("interrupted", err=True)
-            ctx.exit(INTERRUPTED)
-
-    def _short_help(self, ctx: click.Context, name: str) -> str:
-        if name in _LISTED:
-            return _LISTED[name].help
-        command = self.get_command(ctx, name)
-        return command.get_short_help_str() if command else ""
-
 
 def _installed() -> dict[str, EntryPoint]:
-    return {one.name: one for one in entry_points(group="scoreline.commands")}
+    return {entry.name: entry for entry in entry_points(group="scoreline.commands")}
 
 
-def _load(found: EntryPoint) -> click.Command:
+def _load(entry: EntryPoint) -> click.Command:
+    """The command, or one that says, whatever it is given, what to install for it."""
     try:
-        command: click.Command = found.load()
+        loaded: click.Command = entry.load()
     except ImportError as error:
         if not error.name or error.name.startswith("scoreline_"):
             raise  # our own mistake, not something to install
-        return _unavailable(found.name, error.name)
-    return command
+        package = error.name.partition(".")[0]
+    else:
+        return loaded
 
-
-def _unavailable(name: str, package: str) -> click.Command:
-    """A command that says, whatever it is given, what to install for it."""
-
-    def tell() -> NoReturn:
-        extra = _LISTED.get(name, _Listed("")).extra
-        raise MissingDependency(f"scoreline {name}", package.partition(".")[0], extra)
+    def refuse() -> NoReturn:
+        extra = _LISTED.get(entry.name, _Listed("")).extra
+        raise MissingDependency(f"scoreline {entry.name}", package, extra)
 
     anything = {"ignore_unknown_options": True, "allow_extra_args": True}
-    return click.Command(name, callback=tell, context_settings=anything, add_help_option=False)
+    return Command(entry.name, callback=refuse, context_settings=anything, add_help_option=False)
 
 
 @click.group(cls=_Commands)
@@ -182,7 +143,7 @@ def main() -> None:
     """
 
 
-@click.command()
+@command()
 @click.argument("model")
 @click.argument("text", metavar="JSON")
 @click.option(
@@ -194,7 +155,7 @@ def main() -> None:
     metavar="SECONDS",
     help="How long to wait for the answer.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON: an object for an object.")
+@json_option("Print JSON: an object for an object.")
 @click.pass_context
 def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json: bool) -> None:
     """Predict the record, or the array of records, that JSON holds; `-` reads it from stdin.
@@ -213,12 +174,12 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         records = [given] if isinstance(given, dict) else given
         predictions = client.predict_many(model, records, timeout=timeout_s)
     if as_json:
-        shown = [asdict(one) for one in predictions]
-        _print_json(shown[0] if isinstance(given, dict) else shown)
+        printed = [asdict(prediction) for prediction in predictions]
+        print_json(printed[0] if isinstance(given, dict) else printed, indent=2)
     else:
-        Console().print(_table(predictions))
-    if any(one.error for one in predictions):
-        ctx.exit(REJECTED)
+        _print(predictions)
+    if any(prediction.error for prediction in predictions):
+        ctx.exit(PARTLY)
 
 
 def _parse(text: str) -> Any:
@@ -233,21 +194,19 @@ def _parse(text: str) -> Any:
     return given
 
 
-def _print_json(shown: object) -> None:
-    click.echo(orjson.dumps(shown, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS))
+def _print(predictions: list[Prediction]) -> None:
+    classes = list(dict.fromkeys(name for each in predictions for name in each.probabilities))
+    scored = next((each for each in predictions if each.error is None), predictions[0])
+    numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
 
+    def rows() -> Iterator[tuple[str, ...]]:
+        for index, each in enumerate(predictions):
+            probabilities = each.probabilities
+            shown = (f"{probabilities[name]:.4f}" if probabilities else "" for name in classes)
+            value = "" if each.error else str(each.value)
+            error = f"{each.error.code}: {each.error.message}" if each.error else ""
+            yield str(index), value, *shown, error
 
-def _table(predictions: Iterable[Prediction]) -> Table:
-    predictions = list(predictions)
-    classes = list(dict.fromkeys(name for one in predictions for name in one.probabilities))
-    scored = next((one for one in predictions if one.error is None), predictions[0])
-    table = Table(title=f"{scored.model}@{scored.version}")
-    names = [f"probability_{name}" for name in classes]
-    for name in ("record", "prediction", *names, "error"):
-        table.add_column(escape(name), justify="left" if name == "error" else "right")
-    for place, one in enumerate(predictions):
-        shares = (f"{one.probabilities[name]:.4f}" if one.probabilities else "" for name in classes)
-        value = "" if one.error else escape(str(one.value))
-        error = escape(f"{one.error.code}: {one.error.message}") if one.error else ""
-        table.add_row(str(place), value, *shares, error)
-    return table
+    columns: list[Column | str] = [*(Column(escape(name), justify="right") for name in numbers)]
+    columns.append("error")
+    print_table(f"{scored.model}@{scored.version}", columns, rows())

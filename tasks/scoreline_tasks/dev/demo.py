@@ -45,6 +45,8 @@ _LOG_LINES = 25
 class StepFailed(ScorelineError):
     """Raised when a command of the demo fails; what it printed stands above."""
 
+    exit_status = 1
+
     def __init__(self, command: str, exit_code: int) -> None:
         super().__init__(f"`{command}` failed with exit code {exit_code}")
         self.command = command

@@ -26,6 +26,8 @@ START_S = 60.0
 class WorkerEnded(ScorelineError):
     """Raised when the worker's process ended by itself."""
 
+    exit_status = 1
+
     def __init__(self, exit_code: int) -> None:
         super().__init__(f"the worker ended by itself with exit code {exit_code}; its log says why")
         self.exit_code = exit_code
@@ -33,6 +35,8 @@ class WorkerEnded(ScorelineError):
 
 class WorkerSilent(ScorelineError):
     """Raised when a worker that was started does not report a version that it serves."""
+
+    exit_status = 1
 
     def __init__(self, timeout_s: float) -> None:
         super().__init__(f"the worker does not serve after {timeout_s:g} s; its log says why")

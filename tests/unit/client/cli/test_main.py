@@ -96,7 +96,7 @@ def worker(redis: Redis) -> Iterator[StubWorker]:
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_an_error_has_its_exit_code(error: ScorelineError, code: int) -> None:
-    assert cli.exit_code(error) == code
+    assert error.exit_status == code
 
 
 def test_help_lists_every_installed_command_with_a_sentence(run: Run) -> None:

@@ -1,0 +1,102 @@
+"""What all commands share: the exit code that an error ends with, `--json`, types of values, tables.
+
+A command of any package is made by `command()`. It raises the error it meets; here, and nowhere else, it
+becomes a message on standard error and the error's `exit_status`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+from rich.text import Text
+
+from scoreline_client.errors import ScorelineError
+
+PARTLY, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
+"""The exit codes beside 0: done in part, refused as a whole, service trouble, Ctrl-C."""
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+class _EndsWithExitCode(click.Command):
+    """Turns errors into messages and exit codes; any other exception is a bug and shows its traceback."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ScorelineError as error:
+            click.echo(f"Error: {error}", err=True)
+            ctx.exit(error.exit_status)
+        except KeyboardInterrupt:
+            click.echo("interrupted", err=True)
+            ctx.exit(INTERRUPTED)
+
+
+class Command(_EndsWithExitCode):
+    """A command."""
+
+
+class Group(_EndsWithExitCode, click.Group):
+    """A command that has commands."""
+
+    command_class = Command
+
+
+command = partial(click.command, cls=Command)
+
+
+class Seconds(click.FloatRange):
+    """A finite number of seconds: `inf` and `nan`, which are numbers to Python, are usage errors."""
+
+    name = "seconds"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the number, in its range."""
+        seconds = float(super().convert(value, param, ctx))
+        if not math.isfinite(seconds):
+            self.fail(f"{value} is no number of seconds", param, ctx)
+        return seconds
+
+
+class _VersionNumber(click.IntRange):
+    name = "version number"
+
+
+VERSION = _VersionNumber(min=1)
+
+
+def json_option(help: str = "Print one JSON object.") -> Callable[[_F], _F]:  # noqa: A002
+    """Declare `--json`, which reaches the command as `as_json`."""
+    return click.option("--json", "as_json", is_flag=True, help=help)
+
+
+def print_json(value: object, *, indent: int | None = None) -> None:
+    """Print a value as JSON on one line of ASCII, or indented for people to read as well."""
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=indent is None))
+
+
+def table(
+    title: str | None, columns: Iterable[Column | str], rows: Iterable[Iterable[str]]
+) -> Table:
+    """A table whose title and cells are plain text: brackets in them are no markup."""
+    made = Table(*columns, title=title and escape(title), show_header=any(columns))
+    for row in rows:
+        made.add_row(*map(Text, row))
+    return made
+
+
+def print_table(
+    title: str | None, columns: Iterable[Column | str], rows: Iterable[Iterable[str]]
+) -> None:
+    """Print such a table on standard output."""
+    Console().print(table(title, columns, rows))
