@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,18 +15,19 @@ from rich.table import Table
 from rich.text import Text
 
 from scoreline_client.async_client import AsyncClient
+from scoreline_client.cli.kit import PARTLY, command, json_option, print_json
 from scoreline_client.cli.score import READING, options_of, with_options
 from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
+from scoreline_client.options import BulkOptions
 
-SOME_REJECTED = 1
 _SHOWN = 3
 
 
-@click.command()
+@command()
 @click.argument("model")
 @click.argument("source")
 @with_options(READING)
-@click.option("--json", "as_json", is_flag=True, help="Print the report as one JSON object.")
+@json_option("Print the report as one JSON object.")
 @click.pass_context
 def check(ctx: click.Context, /, model: str, source: str, as_json: bool, **given: Any) -> None:
     """Look at the file SOURCE as MODEL would, without scoring it.
@@ -47,20 +47,20 @@ def check(ctx: click.Context, /, model: str, source: str, as_json: bool, **given
     """
     console = Console(stderr=True)
     with _progress(console, visible=not as_json and console.is_terminal) as show:
-        report = asyncio.run(_check(model, source, given, show))
+        report = asyncio.run(_check(model, source, options_of(given), show))
     if as_json:
-        click.echo(json.dumps(report.as_json()))
+        print_json(report.as_json())
     else:
         show_report(report, Console(highlight=False))
     if report.rejected_rows:
-        ctx.exit(SOME_REJECTED)
+        ctx.exit(PARTLY)
 
 
 async def _check(
-    model: str, source: str, given: dict[str, Any], show: ShowCheck | None
+    model: str, source: str, options: BulkOptions, show: ShowCheck | None
 ) -> FileReport:
     async with AsyncClient() as client:
-        return await client.check_file(model, source, options=options_of(given), progress=show)
+        return await client.check_file(model, source, options=options, progress=show)
 
 
 @contextmanager

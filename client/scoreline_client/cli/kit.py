@@ -80,9 +80,9 @@ def json_option(help: str = "Print one JSON object.") -> Callable[[_F], _F]:  # 
     return click.option("--json", "as_json", is_flag=True, help=help)
 
 
-def print_json(value: object, *, indent: int | None = None) -> None:
+def print_json(value: object, *, indent: int | None = None, err: bool = False) -> None:
     """Print a value as JSON on one line of ASCII, or indented for people to read as well."""
-    click.echo(json.dumps(value, indent=indent, ensure_ascii=indent is None))
+    click.echo(json.dumps(value, indent=indent, ensure_ascii=indent is None), err=err)
 
 
 def table(

@@ -1,18 +1,17 @@
-"""How far a file is, on a terminal and for programs."""
+"""Shows how far a file is: a bar on a terminal, or JSON lines for programs."""
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
+from scoreline_client.cli.kit import print_json
 from scoreline_client.files.run import BulkProgress, ScoreSummary
 
 JSON_EVERY_S = 0.5
@@ -20,7 +19,7 @@ JSON_EVERY_S = 0.5
 Show = Callable[[BulkProgress], None]
 
 
-class _Told(ProgressColumn):
+class _RunColumn(ProgressColumn):
     """What the run itself says, not what a bar could guess from its own clock."""
 
     def render(self, task: Task) -> Text:
@@ -47,7 +46,7 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
     elif quiet or not console.is_terminal:
         yield None
     else:
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), _Told())
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), _RunColumn())
         with Progress(*columns, console=console) as bars:
             yield _Bars(bars)
 
@@ -74,7 +73,7 @@ def _json_lines() -> Show:
         nonlocal last
         if time.monotonic() - last >= JSON_EVERY_S or now.percent == 100.0:
             last = time.monotonic()
-            click.echo(json.dumps(now.as_json()), err=True)
+            print_json(now.as_json(), err=True)
 
     return show
 

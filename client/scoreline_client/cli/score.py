@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import csv
-import json
 import os
 import shlex
 import signal
@@ -17,15 +16,10 @@ import click
 from rich.console import Console
 
 from scoreline_client.async_client import AsyncClient
+from scoreline_client.cli.kit import PARTLY, REFUSED, SERVICE, command, json_option, print_json
 from scoreline_client.cli.progress import Show, sentence, shown_progress
 from scoreline_client.codes import Code
-from scoreline_client.errors import (
-    FileRefused,
-    NoAnswer,
-    QueueFull,
-    ScorelineError,
-    ServerUnreachable,
-)
+from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.checkpoint import FinishedFile, FinishedFiles
 from scoreline_client.files.chunks import describe
 from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
@@ -36,7 +30,6 @@ from scoreline_client.options import BulkOptions, Flag, MaxErrors, Policy, type_
 from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.messages import ModelRef
 
-SOME_REJECTED, REFUSED = 1, 2
 BY_SIGNAL = 128
 
 _F = TypeVar("_F", bound=Callable[..., Any])
@@ -93,8 +86,7 @@ READING = _flags(
 _COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "rename", "excel_safe")
 _RUNNING = [
     *_flags("resume", "restart", "max_errors"),
-    click.option("--json", "as_json", is_flag=True,
-                 help="Print the summary as JSON, and progress as JSON lines to standard error."),
+    json_option("Print the summary as JSON, and progress as JSON lines to standard error."),
     click.option("--quiet", is_flag=True, help="Print nothing but errors."),
 ]  # fmt: skip
 
@@ -102,15 +94,15 @@ _RUNNING = [
 def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
     """Give a command several options."""
 
-    def add(command: _F) -> _F:
+    def add(function: _F) -> _F:
         for option in reversed(options):
-            command = option(command)
-        return command
+            function = option(function)
+        return function
 
     return add
 
 
-@click.command()
+@command()
 @click.argument("model")
 @click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
 @click.argument("target")
@@ -164,7 +156,9 @@ def score(
             if "-" not in (*sources, target):
                 click.echo(f"stopped by {stopped}; to go on: {_command()}", err=True)
         except ScorelineError as error:
-            if _can_go_on(error) and "-" not in (*sources, target):
+            # The same command may well succeed when something else has changed.
+            may_go_on = error.exit_status == SERVICE or getattr(error, "code", "") == Code.DISK_FULL
+            if may_go_on and "-" not in (*sources, target):
                 click.echo(f"what was scored is kept; to go on: {_command()}", err=True)
             raise
     ctx.exit(code)
@@ -189,7 +183,7 @@ class _Run:
         async with AsyncClient() as client:
             if not is_many(sources, target):
                 summary = await self._one(client, sources[0], target)
-                return SOME_REJECTED if summary.rejected else 0
+                return PARTLY if summary.rejected else 0
             if self._options.resume and not is_url(target):
                 self._finished = FinishedFiles(Path(target)).read()
             worst = 0
@@ -209,14 +203,14 @@ class _Run:
             if done is not None and done.version == await self._version(client, ref):
                 share = f"{done.rejected:,} of {done.rows:,} rows rejected"
                 self._say(f"{target} is done: scored by {done.model}@{done.version}, {share}")
-                return SOME_REJECTED if done.rejected else 0
+                return PARTLY if done.rejected else 0
         try:
             summary = await self._one(client, source, target)
         except FileRefused as error:
             click.echo(f"Error: {error}", err=True)
             return REFUSED
         await asyncio.to_thread(note_finished, output, facts, self._options, summary)
-        return SOME_REJECTED if summary.rejected else 0
+        return PARTLY if summary.rejected else 0
 
     async def _version(self, client: AsyncClient, ref: ModelRef) -> int:
         """The version that the model's name stands for; asked once for all files."""
@@ -236,7 +230,7 @@ class _Run:
 
     def _tell(self, summary: ScoreSummary, *, to_stderr: bool) -> None:
         if self._as_json:
-            click.echo(json.dumps(summary.as_json()), err=to_stderr)
+            print_json(summary.as_json(), err=to_stderr)
         else:
             self._say(sentence(summary), to_stderr=to_stderr)
 
@@ -299,13 +293,6 @@ def _renamed(text: str) -> tuple[str, str]:
     if not separator or not old or not new:
         raise click.UsageError(f"--rename is {text!r}; expected OLD=NEW")
     return old, new
-
-
-def _can_go_on(error: ScorelineError) -> bool:
-    """Whether the same command may well succeed when something else has changed."""
-    code = getattr(error, "code", "")
-    service = isinstance(error, NoAnswer | QueueFull | ServerUnreachable)
-    return service or code == Code.DISK_FULL
 
 
 def _command() -> str:
