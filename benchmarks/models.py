@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from benchmarks.stage import MODEL, Stage
-from scoreline_artifacts import Manifest
 from scoreline_artifacts.store import releases
 from scoreline_training import publish
 
@@ -70,13 +68,9 @@ def publish_copies(stage: Stage, count: int) -> tuple[str, ...]:
     files = dict(store.read_all(manifest))
     names = tuple(f"{MODEL}-{number}" for number in range(count))
     for name in names:
-        store.publish(name, files, partial(_renamed, manifest, name))
+        store.publish(replace(manifest, model=name), files)
         releases.promote(store, name, 1)
     return names
-
-
-def _renamed(manifest: Manifest, model: str, version: int) -> Manifest:
-    return replace(manifest, model=model, version=version)
 
 
 def wide_rows(rows: int, seed: int) -> pd.DataFrame:

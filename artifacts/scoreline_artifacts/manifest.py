@@ -20,8 +20,10 @@ default needs no new format; changing what a field means does.
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+import msgspec
 
 from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.schema import Schema
@@ -89,7 +91,8 @@ class Manifest:
 
     def encode(self) -> bytes:
         """Canonical JSON."""
-        values = asdict(self) | {"schema": self.schema.to_json()}
+        values = asdict(self)
+        values["schema"] = values["schema"]["columns"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain).encode()
 
     @classmethod
@@ -97,23 +100,22 @@ class Manifest:
         """Read a manifest.
 
         Raises:
-            CorruptArtifact: it is none, or of a format that this Scoreline does not know.
+            CorruptArtifact: the bytes are not a manifest, or of a format that this Scoreline does not know.
         """
         try:
+            # Not by msgspec: a metric may be NaN or infinite, in JSON's usual extension.
             values = json.loads(data)
-            found = values.get("format_version")
-            if found == 1:
-                raise CorruptArtifact(
-                    path, "format 1 was published by a Scoreline that did not sign"
-                )
-            if found != FORMAT_VERSION:
-                raise CorruptArtifact(
-                    path, f"format {found} is not known here, only {FORMAT_VERSION}; update this"
-                )
-            values["files"] = {name: FileEntry(**one) for name, one in values["files"].items()}
-            values["schema"] = Schema.from_json(values["schema"])
-            values["outputs"] = Outputs(**values["outputs"])
-            return cls(**values)
+            version = values.get("format_version")
+            if version == 1:
+                reason = "format 1 was published by a Scoreline that did not sign"
+                raise CorruptArtifact(path, reason)
+            if version != FORMAT_VERSION:
+                reason = f"format {version} is not known here, only {FORMAT_VERSION}; update this"
+                raise CorruptArtifact(path, reason)
+            if unknown := values.keys() - {field.name for field in fields(cls)}:
+                raise CorruptArtifact(path, f"unknown fields {', '.join(sorted(unknown))}")
+            values["schema"] = {"columns": values["schema"]}
+            return msgspec.convert(values, cls)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise CorruptArtifact(path, f"the manifest cannot be read: {error}") from error
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -85,28 +84,6 @@ class Schema:
             twice = sorted({name for name in names if names.count(name) > 1})
             raise UnsuitableData(f"columns occur more than once in the training frame: {twice}")
         return cls(tuple(_describe(frame[name]) for name in names))
-
-    def to_json(self) -> list[dict[str, Any]]:
-        """As JSON-able values."""
-        return [asdict(column) for column in self.columns]
-
-    @classmethod
-    def from_json(cls, values: list[Mapping[str, Any]]) -> Schema:
-        """The inverse of `to_json`."""
-        return cls(
-            tuple(
-                Column(
-                    **{
-                        **one,
-                        "type": ColumnType(one["type"]),
-                        "categories": None
-                        if one.get("categories") is None
-                        else tuple(one["categories"]),
-                    }
-                )
-                for one in values
-            )
-        )
 
 
 _OBJECTS = {

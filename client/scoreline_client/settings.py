@@ -43,7 +43,7 @@ class EnvironmentSettings:
                 minimum = one.metadata.get("minimum", 0)
                 if not minimum <= values[one.name] < math.inf:
                     raise SettingsError(variable, values[one.name], f"a number from {minimum} up")
-            elif one.name not in values and one.default is MISSING:
+            elif one.name not in values and one.default is one.default_factory is MISSING:
                 raise SettingsError(variable, None, "a value")
         return cls(**values)
 
@@ -100,3 +100,21 @@ class ClientSettings(EnvironmentSettings):
             shown = re.sub(r"//.*@", "//…@", self.redis_url)
             expected = "a URL such as redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
             raise SettingsError("SCORELINE_REDIS_URL", shown, expected)
+
+
+def user_folder(variable: str, default: str) -> str:
+    """The folder `scoreline` in an XDG base directory, on every system."""
+    # Not Path.expanduser, which raises where the user has no home directory.
+    return os.path.join(os.path.expanduser(os.environ.get(variable) or default), "scoreline")  # noqa: PTH111, PTH118
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArtifactSettings(EnvironmentSettings):
+    """Where artifacts, keys and cached files are. Each field is read from `SCORELINE_<NAME>`."""
+
+    artifacts: str = "artifacts/store"
+    """The artifact store: a folder, or a URL such as `s3://bucket/models`."""
+    keys: str = field(default_factory=lambda: user_folder("XDG_CONFIG_HOME", "~/.config") + "/keys")
+    """The folder of the keys that sign and of those that are trusted."""
+    cache: str = field(default_factory=lambda: user_folder("XDG_CACHE_HOME", "~/.cache"))
+    """The folder of files from a bucket, and of how far release logs were seen to go."""

@@ -50,9 +50,7 @@ def publish_evil(store: Store, act: Callable[..., object], *arguments: object) -
         GOLDEN: store.read(like, GOLDEN),
     }
     described = {name: describe_file(data) for name, data in files.items()}
-    return store.publish(
-        MODEL, files, lambda version: replace(like, version=version, files=described)
-    ).version
+    return store.publish(replace(like, files=described), files).version
 
 
 @dataclass

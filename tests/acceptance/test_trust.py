@@ -77,10 +77,9 @@ async def test_workers_move_along_with_a_bucket_and_refuse_what_was_changed_in_i
     await asyncio.to_thread(far.start_worker, own=own)
     for shift in (2.0, 3.0):
         publish_shift(far.store, shift)
-    backend: Any = far.store.backend
-    at = backend._at(f"{MODEL}/versions/3/{PIPELINE}")
-    data = backend._system.cat_file(at)
-    backend._system.pipe_file(at, data[:-1] + bytes([data[-1] ^ 1]))
+    path = f"{MODEL}/versions/3/{PIPELINE}"
+    data = far.store.storage.read(path, limit_bytes=1_000_000)
+    far.store.storage.write({path: data[:-1] + bytes([data[-1] ^ 1])})
     async with _loaded(far) as load:
         assert (await _promote(far, 2))[0] == 0
         code, said = await _promote(far, 3)

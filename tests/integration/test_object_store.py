@@ -7,14 +7,14 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from scoreline_artifacts import (
     CorruptArtifact,
-    Manifest,
+    KeyRing,
     Store,
     StoreUnreachable,
     UnknownModelError,
@@ -22,7 +22,7 @@ from scoreline_artifacts import (
     UntrustedArtifact,
 )
 from scoreline_artifacts.store import releases, retention
-from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.rollback_protection import LogMarks
 from tests.support.strategies import manifest_of
 
 pytestmark = pytest.mark.integration
@@ -35,7 +35,7 @@ FILES = {
 
 
 def publish(store: Store, model: str = "pima") -> int:
-    return store.publish(model, FILES, lambda version: manifest_of(FILES, version, model)).version
+    return store.publish(manifest_of(FILES, 1, model), FILES).version
 
 
 @pytest.fixture
@@ -46,8 +46,7 @@ def store(s3_url: str) -> Store:
 
 def _write(store: Store, path: str, data: bytes) -> None:
     """As somebody does who can write to the bucket."""
-    backend: Any = store.backend
-    backend._system.pipe_file(backend._at(path), data)
+    store.storage.write({path: data})
 
 
 def test_what_was_published_is_read_back(store: Store) -> None:
@@ -74,7 +73,7 @@ def test_an_unknown_model_or_version_is_refused_with_those_there_are(store: Stor
 
 
 def test_releases_work_as_in_a_folder(store: Store) -> None:
-    seen = HighWater.from_environment()
+    seen = LogMarks.from_environment()
     publish(store)
     publish(store)
     for version in (1, 2):
@@ -98,7 +97,7 @@ def test_a_file_that_somebody_adds_changes_or_removes_is_noticed(store: Store) -
     _write(store, "pima/versions/1/pipeline.dill", b"")
     with pytest.raises(CorruptArtifact, match="not those that were published"):
         store.read(manifest, "pipeline.dill")
-    store.backend.remove("pima/versions/1/pipeline.dill")
+    store.storage.remove("pima/versions/1/pipeline.dill")
     with pytest.raises(CorruptArtifact, match=r"pipeline\.dill cannot be read"):
         store.manifest("pima", 1)
     _write(store, "pima/versions/1/sources/more.py", b"")
@@ -114,20 +113,26 @@ class _Killed(BaseException):
 def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_uses_up_a_number(
     store: Store, monkeypatch: pytest.MonkeyPatch, writes: int
 ) -> None:
-    """One write each: the files, the manifest, the signature."""
-    backend: Any = store.backend
-    real, left = backend._write, [None] * writes
+    """After the claim of a number: one write each for the manifest, the files, the signature."""
+    storage: Any = store.storage
+    number = storage.claim_number("pima")
+    left = [None] * writes
 
-    def write(files: Mapping[str, bytes]) -> None:
-        if not left:
-            raise _Killed
-        left.pop()
-        real(files)
+    def counted(real: Callable[..., None]) -> Callable[..., None]:
+        def write(*arguments: object) -> None:
+            if not left:
+                raise _Killed
+            left.pop()
+            real(*arguments)
+
+        return write
 
     with monkeypatch.context() as patch:
-        patch.setattr(backend, "_write", write)
+        patch.setattr(storage, "claim_number", lambda _: number)
+        patch.setattr(storage, "create", counted(storage.create))
+        patch.setattr(storage, "write", counted(storage.write))
         # The dead do not tidy up.
-        patch.setattr(backend, "_remove_folder", lambda _: None)
+        patch.setattr(storage, "remove_folder", lambda _: None)
         with pytest.raises(_Killed):
             publish(store)
     assert (store.versions("pima"), store.models()) == ([], [])
@@ -137,14 +142,14 @@ def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_uses_up_a_nu
             store.manifest("pima", 1)
 
 
-def test_a_publisher_that_fails_tidies_up(store: Store) -> None:
+def test_a_publisher_that_fails_tidies_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def kill(*_: object) -> None:
+        raise _Killed
+
+    monkeypatch.setattr(KeyRing, "sign", kill)
     with pytest.raises(_Killed):
-        store.publish("pima", FILES, _killed)
-    assert store.backend.names("pima/versions") == []
-
-
-def _killed(version: int) -> Manifest:
-    raise _Killed
+        publish(store)
+    assert store.storage.names("pima/versions") == []
 
 
 PUBLISH = """
@@ -160,7 +165,8 @@ print(*[publish(store) for _ in range(3)])
 
 PROMOTE = """
 import sys
-from scoreline_artifacts import Store, releases
+from scoreline_artifacts import Store
+from scoreline_artifacts.store import releases
 store = Store(sys.argv[1])
 store.models()
 print("ready", flush=True)
@@ -171,15 +177,16 @@ print(0)
 """
 
 HANGS = """
-import os, sys
-from scoreline_artifacts import Store
-from tests.integration.test_object_store import FILES
+import sys
+from scoreline_artifacts import KeyRing, Store
+from tests.integration.test_object_store import publish
 
-def make_manifest(version):
-    print("uploaded", flush=True)
+def hang(*_):
+    print("claimed", flush=True)
     sys.stdin.readline()
 
-Store(sys.argv[1]).publish("pima", FILES, make_manifest)
+KeyRing.sign = hang
+publish(Store(sys.argv[1]))
 """
 
 
@@ -223,7 +230,7 @@ def test_processes_that_release_at_once_write_one_log_without_a_gap(store: Store
 def test_a_publisher_that_is_killed_leaves_nothing_visible(store: Store) -> None:
     publisher = _start(HANGS, store)
     assert publisher.stdout is not None
-    assert publisher.stdout.readline() == "uploaded\n"
+    assert publisher.stdout.readline() == "claimed\n"
     publisher.send_signal(signal.SIGKILL)
     publisher.communicate()
     assert store.versions("pima") == []
@@ -256,8 +263,8 @@ def test_what_others_publish_is_seen_at_once(store: Store, s3_url: str) -> None:
 
 def _requests(store: Store, monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Counts the requests of a store from now on."""
-    backend: Any = store.backend
-    system = type(backend._system)
+    storage: Any = store.storage
+    system = type(storage._system)
     counted: Counter[str] = Counter()
     real = system._call_s3
 
@@ -323,7 +330,7 @@ def test_pruning_leaves_what_is_needed(store: Store) -> None:
     result = retention.prune(store, "pima", keep=1)
     assert (list(result.kept), result.removed) == ([1, 4], [2, 3])
     assert store.versions("pima") == [1, 4]
-    assert sorted(store.backend.names("pima/versions")) == ["1", "4"]
+    assert sorted(store.storage.names("pima/versions")) == ["1", "4"]
     assert publish(store) == 5
 
 

@@ -33,7 +33,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.names import check_alias, check_name
+from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
 from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Keys
@@ -147,10 +147,7 @@ def publish(
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
     packed = packed.with_file(REPORT, _report(store, here, packed.manifest, golden=rows, **data))
 
-    def make_manifest(version: int) -> Manifest:
-        return replace(packed.manifest, version=version)
-
-    manifest = store.publish(name, packed.files, make_manifest)
+    manifest = store.publish(packed.manifest, packed.files)
     published = PublishedVersion(
         name=name,
         version=manifest.version,

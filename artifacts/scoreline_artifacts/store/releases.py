@@ -5,8 +5,8 @@ nobody else has, so two people who promote at the same moment make two releases,
 Nothing is ever changed or taken back: a rollback is a release as well.
 
 Every entry is signed: its first line is the release, its second line the signature of the first. An
-entry that is not right is an error for its alias; it is never passed over for the one before it. That
-entries were taken away from the end is noticed by who saw them, see high_water.py.
+invalid entry is an error for its alias; it is never passed over for the one before it. A machine that
+has seen entries notices when they are removed from the end, see rollback_protection.py.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from scoreline_artifacts.errors import (
     UnknownAliasError,
     UntrustedArtifact,
 )
-from scoreline_artifacts.store.names import check_alias, check_name, is_alias, is_name
-from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_artifacts.store.signing import REPAIR, Purpose
+from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.store.store import Store
-from scoreline_client.protocol.names import PRODUCTION
+from scoreline_client.protocol.names import PRODUCTION, is_alias, is_name
 
 ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -62,10 +62,10 @@ class Release:
 
     @classmethod
     def decode(cls, data: bytes, path: object) -> Release:
-        """Read an entry.
+        """Read what `encode` wrote.
 
         Raises:
-            CorruptArtifact: it is none.
+            CorruptArtifact: the bytes are not a release.
         """
         try:
             return cls(**json.loads(data))
@@ -84,17 +84,18 @@ class Head:
 
 
 def heads(store: Store) -> list[Head]:
-    """How far every log of the store goes, by names alone; nothing is read.
+    """How far every log of the store goes, by names alone; no file is read.
 
-    This is what a worker asks every few seconds: in an object store one listing of the models, and one
-    for each model.
+    A worker calls this every few seconds: in a bucket it costs one listing of the models, and one for
+    each model.
     """
-    models = sorted(name for name in store.backend.names("") if is_name(name))
-    return [
-        Head(model, alias, numbers[-1])
-        for model in models
-        for alias, numbers in sorted(_logs(store, model).items())
-    ]
+    found = []
+    for model in sorted(filter(is_name, store.storage.names(""))):
+        # A stray file, or a link, is nobody's model.
+        with suppress(CorruptArtifact):
+            logs = sorted(_logs(store, model).items())
+            found += [Head(model, alias, numbers[-1]) for alias, numbers in logs]
+    return found
 
 
 def aliases(store: Store, model: str) -> list[str]:
@@ -113,8 +114,8 @@ def current(store: Store, model: str, alias: str = PRODUCTION) -> Release | None
     return _read(store, model, alias, numbers[-1]) if numbers else None
 
 
-def newest(store: Store, model: str, alias: str, *, seen: HighWater | None) -> Release | None:
-    """The same for a process that decides by it what serves: it also refuses to go back.
+def newest(store: Store, model: str, alias: str, *, seen: LogMarks | None) -> Release | None:
+    """The release in force, for a process that serves it: a log that has become shorter is refused.
 
     `seen` knows how far the log was seen to go; None: nothing is known or remembered.
 
@@ -134,24 +135,23 @@ def history(
 
     Raises:
         UntrustedArtifact: one of them is not signed by a key that is trusted here.
-        CorruptArtifact: one of them is about something else, or not there.
+        CorruptArtifact: one of them is about something else, or missing.
     """
     last = max(_numbers(store, model, alias), default=0)
-    found = []
+    log = []
     for number in range(1, last + 1):
         try:
-            found.append(_read(store, model, alias, number))
+            log.append(_read(store, model, alias, number))
         except (UntrustedArtifact, CorruptArtifact):
             if number == last or not trusted_only:
                 raise
-    return found
+    return log
 
 
 def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> Release:
     """Let an alias name a version; one that it names already makes no new release.
 
-    A last entry that is not trusted, such as one by a key that was revoked, is no obstacle: the new
-    one follows it.
+    A last entry that is not trusted, such as one by a revoked key, is no obstacle: the new one follows it.
 
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
@@ -161,27 +161,18 @@ def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> 
     store.manifest(model, version)
     while True:
         last = max(_numbers(store, model, alias), default=0)
-        try:
-            now = _read(store, model, alias, last) if last else None
-        except (UntrustedArtifact, CorruptArtifact):
-            now = None
-        if now is not None and now.version == version:
-            return now
-        log = now.log if now else _log_before(store, model, alias, last)
+        trusted = None
+        for number in range(last, 0, -1):
+            with suppress(UntrustedArtifact, CorruptArtifact):
+                trusted = _read(store, model, alias, number)
+                break
+        if trusted is not None and (trusted.sequence, trusted.version) == (last, version):
+            return trusted
+        # With another identity, the marks that machines keep of this log would protect it no more.
+        log = trusted.log if trusted else secrets.token_hex(16)
         release = _append(store, model, alias, version=version, sequence=last + 1, log=log)
         if release is not None:
             return release
-
-
-def _log_before(store: Store, model: str, alias: str, last: int) -> str:
-    """The identity of a log whose last entry is not trusted, by the newest that is; else a new one.
-
-    With another identity, what was seen of the log before would protect it no more.
-    """
-    for number in range(last - 1, 0, -1):
-        with suppress(UntrustedArtifact, CorruptArtifact):
-            return _read(store, model, alias, number).log
-    return secrets.token_hex(16)
 
 
 def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
@@ -189,9 +180,9 @@ def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
 
     Raises:
         UnknownAliasError: it never named anything.
-        NothingToRollBack: there is nothing before.
-        UntrustedArtifact, CorruptArtifact: the release now or before is not right, or the version
-            before could not serve.
+        NothingToRollBack: there is no earlier release.
+        UntrustedArtifact, CorruptArtifact: the release in force or the earlier one is invalid, or the
+            earlier version could not serve.
     """
     while True:
         now = current(store, model, alias)
@@ -234,7 +225,7 @@ def _append(store: Store, model: str, alias: str, **values: Any) -> Release | No
     line = release.encode()
     entry = line + b"\n" + store.ring.sign(Purpose.RELEASE, line)
     try:
-        store.backend.create(_path(model, alias, release.sequence), entry)
+        store.storage.create(_path(model, alias, release.sequence), entry)
     except FileExistsError:
         return None
     return release
@@ -246,32 +237,32 @@ def _path(model: str, alias: str, number: int) -> str:
 
 def _logs(store: Store, model: str) -> dict[str, list[int]]:
     """Numbers of the releases of every alias that has any, ascending."""
-    found = store.backend.names_below(f"{check_name(model)}/releases")
-    logs = {name: _entries(names) for name, names in found.items()}
-    return {name: numbers for name, numbers in logs.items() if numbers and is_alias(name)}
+    folders = store.storage.names_below(f"{check_name(model)}/releases")
+    logs = {alias: _entries(names) for alias, names in folders.items() if is_alias(alias)}
+    return {alias: numbers for alias, numbers in logs.items() if numbers}
 
 
 def _numbers(store: Store, model: str, alias: str) -> list[int]:
-    return _entries(store.backend.names(f"{check_name(model)}/releases/{check_alias(alias)}"))
+    return _entries(store.storage.names(f"{check_name(model)}/releases/{check_alias(alias)}"))
 
 
 def _entries(names: Iterable[str]) -> list[int]:
-    return sorted(int(found[1]) for name in names if (found := _ENTRY.fullmatch(name)))
+    return sorted(int(match[1]) for name in names if (match := _ENTRY.fullmatch(name)))
 
 
 def _read(store: Store, model: str, alias: str, number: int) -> Release:
     path = _path(model, alias, number)
-    place = store.backend.place(path)
+    location = store.storage.location(path)
     try:
-        data = store.backend.read(path, limit_bytes=ENTRY_LIMIT_BYTES)
+        data = store.storage.read(path, limit_bytes=ENTRY_LIMIT_BYTES)
     except FileNotFoundError as error:
-        raise CorruptArtifact(place, "it cannot be read: no file") from error
-    line, end, signature = data.partition(b"\n")
-    if not end:
-        raise UntrustedArtifact(place, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
-    store.ring.verify(Purpose.RELEASE, line, signature, about=place)
-    release = Release.decode(line, place)
+        raise CorruptArtifact(location, "it cannot be read: no file") from error
+    line, newline, signature = data.partition(b"\n")
+    if not newline:
+        raise UntrustedArtifact(location, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
+    store.ring.verify(Purpose.RELEASE, line, signature, about=location)
+    release = Release.decode(line, location)
     if (release.model, release.alias, release.sequence) != (model, alias, number):
-        about = f"{release.model}@{release.alias}, number {release.sequence}"
-        raise CorruptArtifact(place, f"the release is about {about}")
+        owner = f"{release.model}@{release.alias} #{release.sequence}"
+        raise CorruptArtifact(location, f"the release file belongs to {owner}")
     return release

@@ -1,8 +1,8 @@
-"""Which versions a store can do without, and how they leave it.
+"""Retention: which versions of a model a store keeps, and the removal of the others.
 
-Kept is what may still be asked for: what an alias names, what a rollback would name, what was in force
+Kept is what requests may still name: what an alias names, what a rollback would name, what was in force
 not long ago (a job of many chunks is pinned to the version that it began with), what somebody pinned,
-and the newest ones. A version leaves as it came: all of it at once.
+and the newest versions. A version that is removed is not listed any more from the first step on.
 """
 
 from __future__ import annotations
@@ -14,15 +14,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from scoreline_artifacts.errors import (
-    ArtifactError,
-    PartlyPruned,
-    UnknownModelError,
-    UnknownVersionError,
-)
+from scoreline_artifacts.errors import ArtifactError, PartlyPruned, UnknownModelError
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.names import check_name, version_numbers
 from scoreline_artifacts.store.releases import Release
+from scoreline_artifacts.store.storage import check_name, version_numbers
 from scoreline_artifacts.store.store import Store
 
 KEEP = 5
@@ -49,18 +44,27 @@ def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = N
 
     Raises:
         UnknownModelError: there is no such model.
-        UntrustedArtifact, CorruptArtifact: an alias's last release is not right, so nobody knows what
-            it names.
+        UntrustedArtifact, CorruptArtifact: an alias's last release is invalid, so nobody knows what it
+            names.
     """
     versions = store.versions(model)
     if not versions:
         raise UnknownModelError(model, store.root, store.models())
-    reasons = _reasons(store, model, versions[-keep:], now or datetime.now(UTC))
-    kept = {version: reasons[version] for version in versions if version in reasons}
+    reasons: dict[int, list[str]] = {version: [] for version in versions}
+    for alias in releases.aliases(store, model):
+        # A release by a key that was revoked since needs no version: that key's are not loaded.
+        log = releases.history(store, model, alias, trusted_only=True)
+        for version, reason in needed_versions(alias, log, now or datetime.now(UTC)).items():
+            reasons.setdefault(version, []).append(reason)
+    for version in pins(store, model):
+        reasons.setdefault(version, []).append("it is pinned")
+    newest = versions[-keep:]
+    for version in newest:
+        reasons[version].append(f"it is one of the newest {len(newest)}")
     return Plan(
         model=model,
-        kept=kept,
-        removed=[version for version in versions if version not in kept],
+        kept={version: reasons[version] for version in versions if reasons[version]},
+        removed=[version for version in versions if not reasons[version]],
         leftovers=[],
     )
 
@@ -74,98 +78,74 @@ def prune(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = 
     """
     now = now or datetime.now(UTC)
     planned = plan(store, model, keep=keep, now=now)
-    removed: list[int] = []
+    kept, removed = dict(planned.kept), list[int]()
     try:
         for version in planned.removed:
             # Somebody may have promoted it since.
-            if version not in _named(store, model):
-                store.backend.remove_version(model, version)
+            aliases = releases.aliases(store, model)
+            in_force = (releases.current(store, model, alias) for alias in aliases)
+            if any(release and release.version == version for release in in_force):
+                kept[version] = ["an alias names it by now"]
+            else:
+                store.storage.remove_version(model, version)
                 removed.append(version)
-        left = store.backend.remove_leftovers(model, before=(now - ABANDONED).timestamp())
+        leftovers = store.storage.remove_leftovers(model, before=(now - ABANDONED).timestamp())
     except ArtifactError as error:
         if not removed:
             raise
         raise PartlyPruned(model, removed, error) from error
-    spared = {one: ["an alias names it by now"] for one in planned.removed if one not in removed}
-    kept = dict(sorted({**planned.kept, **spared}.items()))
-    return Plan(model=model, kept=kept, removed=removed, leftovers=left)
+    return Plan(model=model, kept=dict(sorted(kept.items())), removed=removed, leftovers=leftovers)
 
 
-def pin(store: Store, model: str, version: int) -> None:
-    """Keep a version, whatever happens, until it is unpinned.
-
-    Raises:
-        UnknownModelError, UnknownVersionError: it is not there.
-    """
-    versions = store.versions(model)
-    if not versions:
-        raise UnknownModelError(model, store.root, store.models())
-    if version not in versions:
-        raise UnknownVersionError(model, version, versions)
-    if version in pins(store, model):
-        return
-    made = {"pinned_at": datetime.now(UTC).isoformat(timespec="seconds")}
-    with contextlib.suppress(FileExistsError):
-        store.backend.create(_pin(model, version), json.dumps(made).encode())
-
-
-def unpin(store: Store, model: str, version: int) -> bool:
-    """Keep a version no longer for its pin's sake; returns whether it had one."""
-    pinned = version in pins(store, model)
-    store.backend.remove(_pin(model, version))
-    return pinned
-
-
-def pins(store: Store, model: str) -> list[int]:
-    """Numbers of the versions that are pinned, ascending."""
-    names = store.backend.names(f"{check_name(model)}/pins")
-    return version_numbers(name.removesuffix(".json") for name in names)
-
-
-def _pin(model: str, version: int) -> str:
-    return f"{check_name(model)}/pins/{int(version)}.json"
-
-
-def _reasons(
-    store: Store, model: str, newest: Sequence[int], now: datetime
-) -> dict[int, list[str]]:
-    reasons: dict[int, list[str]] = {}
-    for alias in releases.aliases(store, model):
-        # A release by a key that was revoked since needs no version: that key's are not loaded.
-        log = releases.history(store, model, alias, trusted_only=True)
-        for version, reason in _needed(alias, log, now):
-            reasons.setdefault(version, []).append(reason)
-    for version in pins(store, model):
-        reasons.setdefault(version, []).append("it is pinned")
-    for version in newest:
-        reasons.setdefault(version, []).append(f"it is one of the newest {len(newest)}")
-    return reasons
-
-
-def _needed(alias: str, log: Sequence[Release], now: datetime) -> list[tuple[int, str]]:
-    """Versions that an alias needs, with the reason; each once."""
+def needed_versions(alias: str, log: Sequence[Release], now: datetime) -> dict[int, str]:
+    """Versions that an alias with this log needs, each with the reason."""
     needed = {log[-1].version: f"{alias} names it"}
     number = releases.number_before(log[-1])
     for release in log:
         if release.sequence == number:
             needed.setdefault(release.version, f"a rollback of {alias} would name it")
     for release, following in pairwise(log):
-        if now - _moment(following, now) < IN_USE:
-            days = IN_USE.days
-            reason = f"{alias} named it within the last {days} days: jobs may still ask for it"
+        try:
+            replaced_at = datetime.fromisoformat(following.created_at)
+            is_recent = now - replaced_at < IN_USE
+        except (ValueError, TypeError):
+            # It gives no moment, or one without a time zone.
+            is_recent = True
+        if is_recent:
+            reason = (
+                f"{alias} named it within the last {IN_USE.days} days: jobs may still ask for it"
+            )
             needed.setdefault(release.version, reason)
-    return list(needed.items())
+    return needed
 
 
-def _moment(release: Release, now: datetime) -> datetime:
-    """When a release was made; one that does not say so counts as just made."""
-    try:
-        moment = datetime.fromisoformat(release.created_at)
-    except ValueError:
-        return now
-    return moment if moment.tzinfo else now
+def pin(store: Store, model: str, version: int) -> None:
+    """Keep a version, whatever happens, until it is unpinned.
+
+    Raises:
+        UnknownModelError, UnknownVersionError: there is no such version.
+    """
+    if version not in store.versions(model):
+        raise store.unknown(model, version)
+    if version in pins(store, model):
+        return
+    pinned_at = datetime.now(UTC).isoformat(timespec="seconds")
+    with contextlib.suppress(FileExistsError):
+        store.storage.create(_pin(model, version), json.dumps({"pinned_at": pinned_at}).encode())
 
 
-def _named(store: Store, model: str) -> set[int]:
-    found = (releases.current(store, model, alias) for alias in releases.aliases(store, model))
-    return {release.version for release in found if release is not None}
+def unpin(store: Store, model: str, version: int) -> bool:
+    """Keep a version no longer for its pin's sake; returns whether it had one."""
+    pinned = version in pins(store, model)
+    store.storage.remove(_pin(model, version))
+    return pinned
+
+
+def pins(store: Store, model: str) -> list[int]:
+    """Numbers of the versions that are pinned, ascending."""
+    names = store.storage.names(f"{check_name(model)}/pins")
+    return version_numbers(name.removesuffix(".json") for name in names)
+
+
+def _pin(model: str, version: int) -> str:
+    return f"{check_name(model)}/pins/{int(version)}.json"

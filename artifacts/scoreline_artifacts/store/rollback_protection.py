@@ -1,24 +1,24 @@
 """How far release logs were seen to go on this machine, so that none of them goes back unnoticed.
 
-Who can write to the store can take the last entries of a log away, and what is left is signed all the
-same. A running worker never goes back; for one that starts again, the number that was seen is kept in
-a small file under the cache folder, by the log's own random number, which every entry is signed with.
+Whoever can write to the store can take the last entries of a log away, and what is left is still signed.
+A running worker never goes back; for one that starts again, the last number that was seen is kept in a
+small file in the cache folder, under the log's own random number, which is part of every signed entry.
 A log that was begun anew, in another store, is another log.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import logging
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock
+
 from scoreline_artifacts.errors import LogTruncated
-from scoreline_artifacts.store import cache
+from scoreline_artifacts.store.storage import write_file
+from scoreline_client.settings import ArtifactSettings
 
 if TYPE_CHECKING:
     from scoreline_artifacts.store.releases import Release
@@ -27,15 +27,15 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class HighWater:
+class LogMarks:
     """The numbers that were seen, one file for each log."""
 
     folder: Path
 
     @classmethod
-    def from_environment(cls) -> HighWater:
+    def from_environment(cls) -> LogMarks:
         """The marks under SCORELINE_CACHE, else under the user's caches."""
-        return cls(cache.default_folder() / "seen")
+        return cls(Path(ArtifactSettings.from_environment().cache) / "seen")
 
     def check(self, release: Release) -> None:
         """Compare the last release of a log with what was seen, and remember it.
@@ -45,42 +45,23 @@ class HighWater:
         Raises:
             LogTruncated: a later one was seen.
         """
-        # Whatever stands in a signed entry: it must not lead out of the folder.
+        # Hashed, since a log's number may be any text: it must not lead out of the folder.
         mark = self.folder / hashlib.sha256(release.log.encode()).hexdigest()
+        lock = self.folder.with_name("locks") / "seen"
         try:
-            seen = self._raise_to(mark, release.sequence)
+            for folder in (self.folder, lock.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(lock, mode=0o600):
+                text = mark.read_bytes() if mark.exists() else b""
+                seen = int(text) if text.isdigit() else 0
+                if release.sequence > seen:
+                    write_file(mark, f"{release.sequence:020d}".encode(), mode=0o600)
         except OSError as error:
-            logger.warning("mark_unusable path=%s: %s; nothing is remembered", mark, error)
+            logger.warning(
+                "rollback_mark_unwritable path=%s: %s; removed releases go unnoticed after a restart",
+                mark,
+                error,
+            )
             return
         if seen > release.sequence:
             raise LogTruncated(release.model, release.alias, release.sequence, seen, mark)
-
-    def _raise_to(self, mark: Path, number: int) -> int:
-        """The higher of a number and what the mark says, which is the mark from now on."""
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.closing(_Locked(mark)) as file:
-            seen = max(file.number(), number)
-            if seen == number:
-                file.write(number)
-            return seen
-
-
-class _Locked:
-    """A mark that nobody else reads or writes meanwhile."""
-
-    def __init__(self, path: Path) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
-
-    def number(self) -> int:
-        text = os.pread(self._descriptor, 20, 0)
-        # Padded to one size, so that it is never half of a number; anything else is none.
-        return int(text) if text.isdigit() else 0
-
-    def write(self, number: int) -> None:
-        os.pwrite(self._descriptor, f"{number:020d}".encode(), 0)
-
-    def close(self) -> None:
-        # A child that was forked meanwhile has the descriptor as well, and would keep the lock.
-        fcntl.flock(self._descriptor, fcntl.LOCK_UN)
-        os.close(self._descriptor)

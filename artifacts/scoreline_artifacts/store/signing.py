@@ -1,20 +1,21 @@
-"""Keys and signatures: whose artifacts and releases are believed here.
+"""Keys and signatures: whose artifacts and releases are trusted here.
 
     <folder>/private.pem                 the key that signs, on a machine that publishes; mode 0600
-    <folder>/trusted/<fingerprint>.pem   public keys whose signatures are believed
-    <folder>/revoked/<fingerprint>       keys that are not believed any more, trusted or not
+    <folder>/trusted/<fingerprint>.pem   public keys whose signatures are trusted
+    <folder>/revoked/<fingerprint>       keys that are not trusted any more, even if they are in trusted/
 
 The folder is SCORELINE_KEYS, else `scoreline/keys` under the user's configuration; never a part of the
-store, since who can write there must not choose who is believed. A worker's folder holds public keys
+store, since who can write there must not choose who is trusted. A worker's folder holds public keys
 only. The key pair is made at the first signature, and its public key is trusted where it was made.
 
-What is signed begins with what it is for, so that a signature of one thing is none of another.
+What is signed begins with its purpose, so that a signature of one thing is never valid for another.
 """
 
 from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 import os
 import re
@@ -24,27 +25,30 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
 
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact, UnusableKey
-from scoreline_artifacts.store.files import write_new, write_over
-from scoreline_artifacts.store.pem import (
-    fingerprint_of,
-    private_pem,
-    public_pem,
-    read_private,
-    read_public,
-)
+from scoreline_artifacts.store.storage import write_file
+from scoreline_client.settings import ArtifactSettings
 
 ALGORITHM = "ed25519"
 _DOMAIN = b"scoreline signature 1\n"
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _SHORTEST = 8
 """Digits of a fingerprint that stand for all of it on the command line."""
+_OTHER_KIND = "is not an Ed25519 key, and Scoreline signs with no other"
 
 
 class Purpose(StrEnum):
@@ -63,7 +67,7 @@ REPAIR = {
         "this file, find out who did."
     ),
 }
-"""What to do about something that is not signed, or not rightly."""
+"""What to do about something without a valid signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Key:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """A signature and the key that is said to have made it."""
+    """A signature, and the key that claims to have made it."""
 
     key: str
     signature: bytes
@@ -91,30 +95,19 @@ class Signature:
 
     @classmethod
     def decode(cls, data: bytes) -> Signature:
-        """Read what `encode` wrote, to the byte.
+        """Read exactly the bytes that `encode` writes.
 
         Raises:
-            ValueError: anything else, even if it means the same.
+            ValueError: the bytes are anything else, even another spelling of the same.
         """
         try:
             values = json.loads(data)
-            found = cls(str(values["key"]), base64.b64decode(values["signature"]))
+            signature = cls(str(values["key"]), base64.b64decode(values["signature"]))
         except (TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise ValueError(f"it is no signature: {error}") from error
-        if found.encode() != data or not _FINGERPRINT.fullmatch(found.key):
-            raise ValueError("it is no signature as Scoreline writes it")
-        return found
-
-
-def default_folder() -> Path:
-    """The folder that SCORELINE_KEYS names, else `scoreline/keys` under the user's configuration."""
-    if named := os.environ.get("SCORELINE_KEYS"):
-        return Path(named)
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(  # noqa: PTH118 - "~" may stay as it is
-        os.path.expanduser("~"),  # noqa: PTH111 - Path.home() raises where nobody is at home
-        ".config",
-    )
-    return Path(base) / "scoreline" / "keys"
+            raise ValueError(f"not a signature: {error}") from error
+        if signature.encode() != data or not _FINGERPRINT.fullmatch(signature.key):
+            raise ValueError("not a signature as Scoreline writes it")
+        return signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +119,7 @@ class KeyRing:
     @classmethod
     def from_environment(cls) -> KeyRing:
         """The ring that SCORELINE_KEYS names, else the user's own."""
-        return cls(default_folder())
+        return cls(Path(ArtifactSettings.from_environment().keys))
 
     def sign(self, purpose: Purpose | str, data: bytes) -> bytes:
         """Sign bytes and return the content of the signature file; makes the key pair at first use.
@@ -149,22 +142,21 @@ class KeyRing:
     ) -> str:
         """Return the fingerprint of the trusted key that signed these bytes for this purpose.
 
-        `signature` is the content of the signature file; `about` is what messages call the thing.
+        `signature` is the content of the signature file; `about` is how messages name what was signed.
 
         Raises:
             UntrustedArtifact: there is no such key; the reason and the message say what to do.
             UnusableKey: a file of the folder is not the key that its name says.
         """
+        advice = REPAIR[Purpose(purpose)]
         try:
             claimed = Signature.decode(signature)
         except ValueError as error:
-            advice = REPAIR[Purpose(purpose)]
             raise UntrustedArtifact(about, Distrust.BAD_SIGNATURE, advice) from error
-        public = self._believed(claimed.key, about)
+        public = self._trusted_key(claimed.key, about)
         try:
             public.verify(claimed.signature, _message(purpose, data))
         except InvalidSignature as error:
-            advice = REPAIR[Purpose(purpose)]
             raise UntrustedArtifact(about, Distrust.BAD_SIGNATURE, advice, claimed.key) from error
         return claimed.key
 
@@ -172,8 +164,10 @@ class KeyRing:
         """All keys that are trusted or were revoked, by fingerprint."""
         own = self.own_fingerprint()
         revoked = {name for name in _names(self._revoked) if _FINGERPRINT.fullmatch(name)}
-        known = self._trusted_fingerprints() | revoked
-        return [Key(one, one in revoked, one == own) for one in sorted(known)]
+        known = sorted(self._trusted_fingerprints() | revoked)
+        return [
+            Key(fingerprint, fingerprint in revoked, fingerprint == own) for fingerprint in known
+        ]
 
     def own_fingerprint(self) -> str | None:
         """Fingerprint of the key that signs here, or None where nothing was ever signed."""
@@ -183,51 +177,48 @@ class KeyRing:
     def generate(self, *, rotate: bool = False) -> tuple[str, bool]:
         """Make the key pair if there is none, or another one to sign with from now on.
 
-        The public key of the one before stays trusted: what it signed goes on being believed here.
+        The earlier public key stays trusted: what it signed goes on being trusted here.
         Returns the fingerprint of the key that signs now, and whether it is new.
 
         Raises:
             UnusableKey: it cannot be made.
         """
         before = self.own_fingerprint()
-        if before is not None and not rotate:
-            return before, False
         if before is None:
             return fingerprint_of(self._signing_key().public_key()), True
+        if not rotate:
+            return before, False
         private = Ed25519PrivateKey.generate()
         self._trust(private.public_key())
-        with _explained(self._private):
-            write_over(self._private, private_pem(private), mode=0o600)
+        with _as_unusable_key(self._private):
+            write_file(self._private, _pem_of(private), mode=0o600)
         return fingerprint_of(private.public_key()), True
 
     def trust(self, pem: bytes) -> str:
-        """Believe what a public key signs from now on; returns its fingerprint.
+        """Trust what a public key signs from now on; returns its fingerprint.
 
         Raises:
-            UnusableKey: it is no Ed25519 public key, or was revoked here.
+            UnusableKey: it is not an Ed25519 public key, or was revoked here.
         """
-        public = read_public(pem, "the key")
+        public = _public_key(pem, "the key")
         fingerprint = fingerprint_of(public)
         if self._is_revoked(fingerprint):
             raise UnusableKey(
-                f"key {fingerprint} was revoked here and stays so; to believe it again, first "
+                f"key {fingerprint} was revoked here and stays so; to trust it again, first "
                 f"remove {self._revoked / fingerprint}"
             )
         self._trust(public)
         return fingerprint
 
     def revoke(self, fingerprint: str) -> str:
-        """Believe a key no longer, here; the first digits of its fingerprint are enough for a known one.
+        """Trust a key no longer, here; the first digits of its fingerprint are enough for a known one.
 
         Raises:
             UnusableKey: no known key, or several, begin like this.
         """
-        found = self.find(fingerprint)
-        with _explained(self._revoked):
-            self._prepare(self._revoked)
-            with contextlib.suppress(FileExistsError):
-                write_new(self._revoked / found, b"")
-        return found
+        fingerprint = self.find(fingerprint)
+        self._add(self._revoked / fingerprint, b"")
+        return fingerprint
 
     def export(self, fingerprint: str | None = None) -> bytes:
         """A trusted public key as PEM, to be trusted elsewhere; the one that signs if none is named.
@@ -239,7 +230,7 @@ class KeyRing:
         if wanted is None:
             raise UnusableKey(f"there is no key in {self.folder} yet; `scoreline keygen` makes one")
         path = self._trusted / f"{wanted}.pem"
-        with _explained(path):
+        with _as_unusable_key(path):
             return path.read_bytes()
 
     def find(self, beginning: str) -> str:
@@ -251,13 +242,13 @@ class KeyRing:
         if _FINGERPRINT.fullmatch(beginning):
             return beginning
         known = [key.fingerprint for key in self.known()]
-        found = [one for one in known if one.startswith(beginning)]
-        if len(beginning) < _SHORTEST or len(found) != 1:
+        matches = [fingerprint for fingerprint in known if fingerprint.startswith(beginning)]
+        if len(beginning) < _SHORTEST or len(matches) != 1:
             raise UnusableKey(
                 f"{beginning!r} does not name one key of {self.folder}; give the fingerprint, or at "
                 f"least its first {_SHORTEST} digits. Keys there: {', '.join(known) or 'none'}"
             )
-        return found[0]
+        return matches[0]
 
     @property
     def _private(self) -> Path:
@@ -271,23 +262,21 @@ class KeyRing:
     def _revoked(self) -> Path:
         return self.folder / "revoked"
 
-    def _believed(self, fingerprint: str, about: object) -> Ed25519PublicKey:
+    def _trusted_key(self, fingerprint: str, about: object) -> Ed25519PublicKey:
         if self._is_revoked(fingerprint):
             advice = "Publish or promote it again with another key; see `scoreline keys`."
             raise UntrustedArtifact(about, Distrust.REVOKED_KEY, advice, fingerprint)
         path = self._trusted / f"{fingerprint}.pem"
-        try:
-            public = read_public(path.read_bytes(), path)
-        except FileNotFoundError as error:
-            anybody = self._trusted_fingerprints()
-            reason = Distrust.UNKNOWN_KEY if anybody else Distrust.NO_KEYS
-            advice = (
-                "If you trust who published it: `scoreline keys show` there prints the public key, "
-                f"`scoreline keys trust FILE` here makes it known (in {self.folder})."
-            )
-            raise UntrustedArtifact(about, reason, advice, fingerprint) from error
-        except OSError as error:
-            raise UnusableKey(f"{path} cannot be read: {error.strerror}") from error
+        with _as_unusable_key(path):
+            try:
+                public = _public_key(path.read_bytes(), path)
+            except FileNotFoundError as error:
+                reason = Distrust.UNKNOWN_KEY if self._trusted_fingerprints() else Distrust.NO_KEYS
+                advice = (
+                    "If you trust who published it: `scoreline keys show` there prints the public "
+                    f"key, `scoreline keys trust FILE` here makes it known (in {self.folder})."
+                )
+                raise UntrustedArtifact(about, reason, advice, fingerprint) from error
         if fingerprint_of(public) != fingerprint:
             raise UnusableKey(f"{path} is not the key that its name says; remove it")
         return public
@@ -297,29 +286,32 @@ class KeyRing:
         return {name for name in names if _FINGERPRINT.fullmatch(name)}
 
     def _is_revoked(self, fingerprint: str) -> bool:
-        with _explained(self._revoked):
-            return _exists(self._revoked / fingerprint)
+        return _exists(self._revoked / fingerprint)
 
     def _trust(self, public: Ed25519PublicKey) -> None:
         path = self._trusted / f"{fingerprint_of(public)}.pem"
-        with _explained(path):
-            if _exists(path):
-                return
-            self._prepare(self._trusted)
+        if not _exists(path):
+            pem = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            self._add(path, pem)
+
+    def _add(self, path: Path, data: bytes, mode: int = 0o644) -> None:
+        """Create a file of the folder, unless another process has just done so."""
+        with _as_unusable_key(path):
+            # One after the other: mkdir gives its mode to the last one only.
+            for folder in (self.folder, path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
-                write_new(path, public_pem(public))
+                write_file(path, data, mode=mode, exclusive=True)
 
     def _signing_key(self) -> Ed25519PrivateKey:
-        """The private key, made if there is none. Of several processes that make one at the same
-        moment one is first, and the others use what it made."""
+        """The private key, made if there is none.
+
+        Of several processes that make one at the same moment, all use the one that was written first.
+        """
         private = self._read_private()
         if private is not None:
             return private
-        with _explained(self._private):
-            self._prepare(self.folder)
-            with contextlib.suppress(FileExistsError):
-                made = private_pem(Ed25519PrivateKey.generate())
-                write_new(self._private, made, mode=0o600)
+        self._add(self._private, _pem_of(Ed25519PrivateKey.generate()), mode=0o600)
         private = self._read_private()
         if private is None:
             raise UnusableKey(f"{self._private} was removed while it was made")
@@ -327,12 +319,12 @@ class KeyRing:
         return private
 
     def _read_private(self) -> Ed25519PrivateKey | None:
-        with _explained(self._private):
+        with _as_unusable_key(self._private):
             try:
-                descriptor = os.open(self._private, os.O_RDONLY)
+                file = self._private.open("rb")
             except FileNotFoundError:
                 return None
-            with os.fdopen(descriptor, "rb") as file:
+            with file:
                 mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
                 if mode & 0o077:
                     raise UnusableKey(
@@ -341,21 +333,45 @@ class KeyRing:
                         f"you are sure of it, `chmod 600 {self._private}`"
                     )
                 pem = file.read()
-        return read_private(pem, self._private)
+        try:
+            private = load_pem_private_key(pem, password=None)
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise UnusableKey(f"{self._private} is not a private key: {error}") from error
+        if not isinstance(private, Ed25519PrivateKey):
+            raise UnusableKey(f"{self._private} {_OTHER_KIND}")
+        return private
 
-    def _prepare(self, folder: Path) -> None:
-        # One after the other: mkdir gives its mode to the last one only.
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+
+def fingerprint_of(public: Ed25519PublicKey) -> str:
+    """32 hexadecimal digits: half of the sha256 of the raw public key."""
+    raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
+    return hashlib.sha256(raw).hexdigest()[:32]
 
 
 def _message(purpose: Purpose | str, data: bytes) -> bytes:
     return _DOMAIN + Purpose(purpose).encode() + b"\n" + data
 
 
+def _public_key(pem: bytes, about: object) -> Ed25519PublicKey:
+    try:
+        public = load_pem_public_key(pem)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise UnusableKey(
+            f"{about} is not a public key; `scoreline keys show` where it signs prints it"
+        ) from error
+    if not isinstance(public, Ed25519PublicKey):
+        raise UnusableKey(f"{about} {_OTHER_KIND}")
+    return public
+
+
+def _pem_of(private: Ed25519PrivateKey) -> bytes:
+    """A private key as PEM, not encrypted: the file's mode protects it."""
+    return private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
-    """Tell an OSError as a key that cannot be used."""
+def _as_unusable_key(path: Path) -> Iterator[None]:
+    """Raise an OSError as a key that cannot be used."""
     try:
         yield
     except OSError as error:
@@ -363,17 +379,18 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _names(folder: Path) -> list[str]:
-    with _explained(folder):
+    with _as_unusable_key(folder):
         try:
-            return [one.name for one in folder.iterdir()]
+            return [path.name for path in folder.iterdir()]
         except FileNotFoundError:
             return []
 
 
 def _exists(path: Path) -> bool:
     """Unlike Path.exists, an error is one: a folder that cannot be read says nothing of its keys."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
+    with _as_unusable_key(path):
+        try:
+            path.lstat()
+        except FileNotFoundError:
+            return False
     return True

@@ -28,7 +28,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_client.codes import Code
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
@@ -90,7 +90,7 @@ class Models:
         store: Store,
         max_versions: int,
         *,
-        seen: HighWater | None = None,
+        seen: LogMarks | None = None,
         strict: bool = False,
         prove: Callable[[Store, str, int], None] | None = None,
         clock: Callable[[], float] = time.monotonic,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import redis
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.follower import ReleaseFollower
 from scoreline_tasks.models.isolated_load import IsolatedLoad
@@ -79,7 +79,7 @@ def open_models(settings: WorkerSettings) -> Models:
     return Models(
         Store.from_environment(),
         settings.max_versions,
-        seen=HighWater.from_environment(),
+        seen=LogMarks.from_environment(),
         strict=strict,
         prove=trial.run,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,25 +13,19 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import RedisError
 
-from scoreline_artifacts import Manifest, Outputs, Release, Schema, Store
+from scoreline_artifacts import Release, Store
 from scoreline_artifacts.store import releases
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks import cli, releasing
 from scoreline_tasks.rollout import Rollout, follow
+from tests.support.strategies import manifest_of
 
 KEYS = Keys("default")
 TARGET = Rollout(model="pima", alias="production", version=2)
 RELEASED = Release(model="pima", alias="production", version=2, sequence=2)
 BEFORE = Release(model="pima", alias="production", version=1, sequence=1)
-MANIFEST = Manifest(
-    model="pima",
-    version=0,
-    created_at="2026-01-31T12:00:00+00:00",
-    files={},
-    schema=Schema(()),
-    outputs=Outputs(method="predict"),
-)
+MANIFEST = manifest_of({}, 1)
 
 
 @pytest.fixture
@@ -172,7 +165,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://:secret@127.0.0.1:1/0")
     store = Store(tmp_path)
     for _ in range(3):
-        store.publish("pima", {}, lambda version: replace(MANIFEST, version=version))
+        store.publish(MANIFEST, {})
     releases.promote(store, "pima", 1)
     releases.promote(store, "pima", 2)
     return store

@@ -56,7 +56,7 @@ def test_an_empty_list_says_what_to_do() -> None:
         (["show"], "no key"),
         (["show", "12345678"], "does not name one key"),
         (["revoke", "12345678"], "does not name one key"),
-        (["trust", "-"], "no public key"),
+        (["trust", "-"], "not a public key"),
     ],
 )
 def test_what_cannot_be_done_is_wrong_usage(arguments: list[str], message: str) -> None:

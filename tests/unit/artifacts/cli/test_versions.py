@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, S
 from scoreline_artifacts.cli.inspect import inspect
 from scoreline_artifacts.cli.versions import versions
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.store import describe_file
+from tests.support.strategies import manifest_of
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
 
@@ -29,18 +30,14 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     column = Column(name="age", type=ColumnType.INTEGER, dtype="int64", minimum=21, maximum=81)
     for _ in range(2):
         store.publish(
-            "pima",
-            FILES,
-            lambda version: Manifest(
-                model="pima",
-                version=version,
-                created_at="2026-01-31T12:00:00+00:00",
-                files={name: describe_file(data) for name, data in FILES.items()},
+            replace(
+                manifest_of(FILES, 1),
                 schema=Schema((column,)),
                 outputs=Outputs(method="predict", classes=[0, 1]),
                 metrics={"accuracy": 0.75},
                 libraries={"python": "3.11.7", "scikit-learn": "1.6.1"},
             ),
+            FILES,
         )
     releases.promote(store, "pima", 1)
     releases.promote(store, "pima", 2, "candidate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from sklearn.svm import LinearSVC
 from scoreline_artifacts import (
     CorruptArtifact,
     GoldenMismatch,
-    Manifest,
     ModelOutputError,
     Store,
     golden,
@@ -31,6 +31,7 @@ from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Outputs
 from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.schema import Schema
 from scoreline_artifacts.store.store import describe_file
+from tests.support.strategies import manifest_of
 
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 30), "y": np.linspace(5, 0, 30)})
 LABELS = np.where(FRAME["x"] > 0, "high", "low")
@@ -44,18 +45,8 @@ def _publish(store: Store, rows: list[GoldenRow] | None = None) -> LogisticRegre
         records: Any = FRAME.iloc[[0, 15, 29]].to_dict("records")
         rows = here.score_records(records)
     files = {PIPELINE: pickling.dump(pipeline).data, GOLDEN: golden.encode(rows)}
-
-    def make_manifest(version: int) -> Manifest:
-        return Manifest(
-            model="sides",
-            version=version,
-            created_at="2026-01-31T12:00:00+00:00",
-            files={name: describe_file(data) for name, data in files.items()},
-            schema=schema,
-            outputs=here.outputs,
-        )
-
-    store.publish("sides", files, make_manifest)
+    manifest = replace(manifest_of(files, 1, "sides"), schema=schema, outputs=here.outputs)
+    store.publish(manifest, files)
     return pipeline
 
 

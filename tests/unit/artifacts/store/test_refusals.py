@@ -31,7 +31,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.version import load
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, PIPELINE, SIGNATURE
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_artifacts.store.signing import Purpose
 from scoreline_artifacts.store.store import describe_file
 from tests.support.strategies import manifest_of
@@ -97,12 +97,11 @@ class World:
             "sources/churn/__init__.py": b"# a package",
             "sources/churn/features.py": b"def is_adult(age): return age >= 18",
         }
-
-        return store.publish(model, files, lambda version: manifest_of(files, version, model))
+        return store.publish(manifest_of(files, 1, model), files)
 
     def serve(self) -> None:
         """What a worker does that starts now, up to the pipeline's first byte and beyond."""
-        seen = HighWater(self.folder / "seen")
+        seen = LogMarks(self.folder / "seen")
         release = releases.newest(self.worker, "pima", "production", seen=seen)
         assert release is not None
         load(self.worker, "pima", release.version)
@@ -376,7 +375,7 @@ def test_a_bit_that_flips_in_the_cache_is_fetched_again_and_one_in_the_bucket_is
             manifest.files.values()
         )
     shutil.rmtree(tmp_path / "cache")
-    system = store.backend._system  # type: ignore[attr-defined]
+    system = store.storage._system
     harmable = [
         path for path in system.find(f"/{tmp_path.name}/pima/versions/1") if system.size(path)
     ]

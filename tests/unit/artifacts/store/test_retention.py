@@ -14,9 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import (
-    Manifest,
-    Outputs,
-    Schema,
+    KeyRing,
     Store,
     UnknownModelError,
     UnknownVersionError,
@@ -25,22 +23,15 @@ from scoreline_artifacts import (
 from scoreline_artifacts.cli.retention import pin, prune, unpin
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.releases import Release
-from scoreline_artifacts.store.store import describe_file
+from tests.support.strategies import manifest_of
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=30)
 FILES = {"pipeline.dill": b"pipeline", "sources/a.py": b""}
 
 
-def _manifest(version: int) -> Manifest:
-    return Manifest(
-        model="pima",
-        version=version,
-        created_at="2026-01-31T12:00:00+00:00",
-        files={name: describe_file(data) for name, data in FILES.items()},
-        schema=Schema(()),
-        outputs=Outputs(method="predict"),
-    )
+def _publish(store: Store) -> int:
+    return store.publish(manifest_of(FILES, 1), FILES).version
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -52,10 +43,10 @@ def store(
     monkeypatch.setenv("SCORELINE_ARTIFACTS", root)
     store = Store(root)
     for _ in range(9):
-        store.publish("pima", FILES, _manifest)
+        _publish(store)
     yield store
     if request.param == "bucket":
-        store.backend._system.rm(store.backend._at(""), recursive=True)  # type: ignore[attr-defined]
+        store.storage.remove_folder("")
 
 
 def _promote(store: Store, *versions: int, alias: str = "production") -> None:
@@ -103,7 +94,7 @@ def test_a_version_that_was_released_long_ago_and_until_today_stays(store: Store
     old = Release(model="pima", alias="production", version=1, sequence=1, created_at=_ago(400))
     log = [old, replace(old, version=2, sequence=2, created_at=_ago(1))]
     log.append(replace(old, version=3, sequence=3, created_at=_ago(0)))
-    assert dict(retention._needed("production", log, NOW)).keys() == {1, 2, 3}
+    assert retention.needed_versions("production", log, NOW).keys() == {1, 2, 3}
 
 
 def _ago(days: int) -> str:
@@ -133,7 +124,7 @@ def test_a_plan_changes_nothing(store: Store) -> None:
 
 def test_a_number_is_not_used_again(store: Store) -> None:
     retention.prune(store, "pima", keep=1, now=LATER)
-    assert store.publish("pima", FILES, _manifest).version == 10
+    assert _publish(store) == 10
 
 
 def test_nothing_goes_while_a_log_cannot_be_trusted(store: Store) -> None:
@@ -148,7 +139,7 @@ def test_an_old_release_by_a_revoked_key_needs_no_version_and_is_no_obstacle(sto
     _promote(store, 1)
     store.ring.revoke(str(store.ring.own_fingerprint()))
     store.ring.generate(rotate=True)
-    store.publish("pima", FILES, _manifest)
+    _publish(store)
     _promote(store, 10)
     assert list(retention.prune(store, "pima", keep=1).kept) == [10]
 
@@ -156,48 +147,56 @@ def test_an_old_release_by_a_revoked_key_needs_no_version_and_is_no_obstacle(sto
 def test_a_version_that_is_promoted_meanwhile_stays(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = store.backend.remove_version
+    real = store.storage.remove_version
 
     def promote_the_next(model: str, version: int) -> None:
         _promote(store, 2)
         real(model, version)
 
     monkeypatch.setattr(
-        type(store.backend), "remove_version", lambda _, *args: promote_the_next(*args)
+        type(store.storage), "remove_version", lambda _, *args: promote_the_next(*args)
     )
     result = retention.prune(store, "pima", keep=7, now=LATER)
     assert result.removed == [1]
     assert result.kept[2] == ["an alias names it by now"]
 
 
-def test_what_a_killed_publisher_left_goes_after_a_day(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.publish("pima", FILES, _manifest)
-    for name, days in (("old", 2), ("new", 0)):
-        left = tmp_path / ".staging" / name
-        left.mkdir()
-        os.utime(left, times=(NOW.timestamp() - days * 86400,) * 2)
-    assert retention.prune(store, "pima").leftovers == [".staging/old"]
-    assert [one.name for one in (tmp_path / ".staging").iterdir()] == ["new"]
+class _Killed(BaseException):
+    """Raised where a publisher is killed."""
 
 
-def test_what_a_killed_publisher_left_in_a_bucket_goes_after_a_day(
-    monkeypatch: pytest.MonkeyPatch,
+def test_what_a_killed_publisher_left_goes_after_a_day(
+    store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    store = Store("memory://killed/here")
-    store.publish("pima", FILES, _manifest)
-    monkeypatch.setattr(store.backend, "_remove_folder", lambda _: None)
-    with pytest.raises(KeyboardInterrupt):
-        store.publish("pima", FILES, _interrupted)
-    monkeypatch.undo()
-    assert retention.prune(store, "pima").leftovers == []
-    assert retention.prune(store, "pima", now=LATER).leftovers == ["pima/versions/2"]
-    assert store.versions("pima") == [1]
-    assert store.publish("pima", FILES, _manifest).version == 3
+    def kill(*_: object) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(KeyRing, "sign", kill)
+        # The dead do not tidy up.
+        patch.setattr(store.storage, "remove_folder", lambda _: None)
+        with pytest.raises(_Killed):
+            _publish(store)
+    assert retention.prune(store, "pima", keep=1).leftovers == []
+    assert retention.prune(store, "pima", keep=1, now=LATER).leftovers == ["pima/versions/10"]
+    assert store.storage.names("pima/versions") == ["9"]
+    assert _publish(store) == 11
 
 
-def _interrupted(version: int) -> Manifest:
-    raise KeyboardInterrupt
+def test_temporary_files_of_killed_writers_go_after_a_day(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    _promote(store, _publish(store))
+    for name, days in (("old", 2), ("new", 0)):
+        # Earlier releases of Scoreline left directories, and files beside the releases.
+        left = tmp_path / ".staging" / name
+        beside = tmp_path / "pima" / "releases" / "production" / f".writing-{name}"
+        left.mkdir()
+        beside.touch()
+        for path in (left, beside):
+            os.utime(path, times=(NOW.timestamp() - days * 86400,) * 2)
+    removed = [".staging/old", "pima/releases/production/.writing-old"]
+    assert retention.prune(store, "pima").leftovers == removed
+    assert [one.name for one in (tmp_path / ".staging").iterdir()] == ["new"]
 
 
 def _run(command: Any, *arguments: str) -> Result:

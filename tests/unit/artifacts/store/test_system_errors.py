@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
-from scoreline_artifacts import Manifest, Outputs, Schema, Store
+from scoreline_artifacts import Store
 from scoreline_artifacts.cli.inspect import inspect
 from scoreline_artifacts.cli.keys import keygen, keys
 from scoreline_artifacts.cli.retention import pin, prune, unpin
@@ -23,19 +24,13 @@ from scoreline_artifacts.errors import (
     StoreUnreachable,
     UnsuitableStore,
 )
-from scoreline_artifacts.store import releases
-from scoreline_artifacts.store import retention as pruning
+from scoreline_artifacts.store import releases, retention
 from scoreline_tasks.cli import promote, rollback
+from tests.support.strategies import manifest_of
 
 Refuse = Callable[[str, int], None]
-MANIFEST = Manifest(
-    model="pima",
-    version=0,
-    created_at="2026-01-31T12:00:00+00:00",
-    files={},
-    schema=Schema(()),
-    outputs=Outputs(method="predict"),
-)
+MANIFEST = manifest_of({}, 1)
+LATER = datetime.now(UTC) + timedelta(days=30)
 COMMANDS = {
     "versions": (versions, "pima"),
     "inspect": (inspect, "pima"),
@@ -49,7 +44,7 @@ every_command = pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMAN
 
 
 def _publish(store: Store) -> int:
-    return store.publish("pima", {}, lambda version: replace(MANIFEST, version=version)).version
+    return store.publish(MANIFEST, {}).version
 
 
 @pytest.fixture
@@ -74,6 +69,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
         def fail(path: Any, *arguments: Any, **options: Any) -> Any:
             # A descriptor is that of a file that was opened in the store.
             if isinstance(path, int) or "store" in Path(path).parts:
+                if function == "access":
+                    return False
                 raise OSError(number, os.strerror(number), str(path))
             return real(path, *arguments, **options)
 
@@ -119,7 +116,8 @@ def test_a_store_that_is_not_there_is_wrong_usage(
 def test_a_store_that_cannot_be_opened_is_trouble_with_the_store(
     store: Store, refuse: Refuse, command: Any, number: int
 ) -> None:
-    refuse("open", number)
+    for function in ("open", "scandir", "access"):
+        refuse(function, number)
     result = _run(*command)
     assert _is_told(result)
     assert os.strerror(number) in result.stderr
@@ -135,11 +133,11 @@ def test_a_full_disk_changes_nothing_and_is_told(store: Store, refuse: Refuse, n
     assert _is_told(result)
     assert result.exit_code == (3 if name == "pin" else 2)
     assert releases.history(store, "pima") == before
-    assert pruning.pins(store, "pima") == []
+    assert retention.pins(store, "pima") == []
 
 
 @pytest.mark.parametrize(
-    ("function", "number"), [("fsync", errno.ENOSPC), ("mkdir", errno.EROFS), ("rename", errno.EIO)]
+    ("function", "number"), [("fsync", errno.ENOSPC), ("mkdir", errno.EROFS), ("link", errno.EIO)]
 )
 def test_a_version_that_cannot_be_written_is_not_published(
     store: Store, refuse: Refuse, function: str, number: int
@@ -157,18 +155,25 @@ def test_a_store_that_is_a_file_cannot_be_published_to(store: Store) -> None:
         _publish(Store(file))
 
 
-@pytest.mark.parametrize("function", ["mkdir", "rename"])
-def test_a_version_that_cannot_be_removed_stays(
-    store: Store, refuse: Refuse, function: str
-) -> None:
-    releases.promote(store, "pima", 3)
-    for _ in range(3):
-        _publish(store)
-    (Path(store.root) / ".staging").rmdir()
-    refuse(function, errno.EROFS)
+def test_a_version_that_cannot_be_removed_stays(store: Store, refuse: Refuse) -> None:
+    refuse("remove", errno.EROFS)
     with pytest.raises(StoreUnreachable):
-        store.backend.remove_version("pima", 1)
-    assert store.versions("pima") == [1, 2, 3, 4, 5, 6]
+        store.storage.remove_version("pima", 1)
+    assert store.manifest("pima", 1).version == 1
+
+
+def test_a_version_of_which_only_a_part_can_be_removed_is_listed_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(path: Any, *_: Any, **__: Any) -> None:
+        raise OSError(errno.EIO, "no", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", fail)
+        with pytest.raises(StoreUnreachable):
+            store.storage.remove_version("pima", 1)
+    assert store.versions("pima") == [2, 3]
+    assert retention.prune(store, "pima", now=LATER).leftovers == ["pima/versions/1"]
 
 
 def test_what_was_pruned_before_a_failure_is_told(
@@ -177,15 +182,15 @@ def test_what_was_pruned_before_a_failure_is_told(
     _publish(store)
     _publish(store)
     releases.promote(store, "pima", 5)
-    monkeypatch.setattr(pruning, "_needed", lambda alias, log, now: [(5, "named")])
-    real = os.rename
+    monkeypatch.setattr(retention, "needed_versions", lambda alias, log, now: {5: "named"})
+    real = os.remove
 
-    def fail(source: Any, *arguments: Any, **options: Any) -> None:
-        if Path(source).name == "3":
-            raise OSError(errno.EIO, "no", str(source))
-        real(source, *arguments, **options)
+    def fail(path: Any, *arguments: Any, **options: Any) -> None:
+        if Path(path).parent.name == "3":
+            raise OSError(errno.EIO, "no", str(path))
+        real(path, *arguments, **options)
 
-    monkeypatch.setattr(os, "rename", fail)
+    monkeypatch.setattr(os, "remove", fail)
     result = _run(prune, "pima", "--keep", "1")
     assert _is_told(result)
     assert result.exit_code == 1
@@ -194,8 +199,8 @@ def test_what_was_pruned_before_a_failure_is_told(
 
 
 def test_a_version_that_somebody_else_has_just_removed_is_no_error(store: Store) -> None:
-    store.backend.remove_version("pima", 1)
-    store.backend.remove_version("pima", 1)
+    store.storage.remove_version("pima", 1)
+    store.storage.remove_version("pima", 1)
     assert store.versions("pima") == [2, 3]
 
 
@@ -209,7 +214,7 @@ def test_a_pin_is_not_claimed_where_none_can_be_made(store: Store) -> None:
 def test_a_file_where_a_folder_should_be_is_not_taken_for_the_file_to_be_made(store: Store) -> None:
     (Path(store.root) / "pima" / "pins").touch()
     with pytest.raises(ArtifactError):
-        store.backend.create("pima/pins/1.json", b"{}")
+        store.storage.create("pima/pins/1.json", b"{}")
 
 
 def test_a_release_that_is_made_is_not_told_as_a_failure(
@@ -225,14 +230,14 @@ def test_a_release_that_is_made_is_not_told_as_a_failure(
 def test_one_folder_that_is_shut_is_not_the_whole_store(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.open
+    real = os.scandir
 
-    def fail(path: Any, *arguments: Any, **options: Any) -> int:
-        if path == "versions":
+    def fail(path: Any) -> Any:
+        if Path(path).name == "versions":
             raise PermissionError(errno.EACCES, "no", path)
-        return real(path, *arguments, **options)
+        return real(path)
 
-    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr(os, "scandir", fail)
     with pytest.raises(CorruptArtifact):
         store.versions("pima")
     assert store.models() == []

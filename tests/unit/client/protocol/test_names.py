@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_artifacts import InvalidName, Manifest, Outputs, Schema, Store
+from scoreline_artifacts import InvalidName, Store
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.store import describe_file
 from scoreline_client.protocol.messages import ModelRef, WireError
+from tests.support.strategies import manifest_of
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
 
@@ -19,18 +19,7 @@ FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
 def store(tmp_path: Path) -> Store:
     """One version of the model pima, which nobody can unpickle."""
     store = Store(tmp_path)
-    store.publish(
-        "pima",
-        FILES,
-        lambda version: Manifest(
-            model="pima",
-            version=version,
-            created_at="2026-01-31T12:00:00+00:00",
-            files={name: describe_file(data) for name, data in FILES.items()},
-            schema=Schema(()),
-            outputs=Outputs(method="predict"),
-        ),
-    )
+    store.publish(manifest_of(FILES, 1), FILES)
     return store
 
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from scoreline_artifacts import KeyRing, Store
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.rollback_protection import HighWater
+from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_client.codes import Code
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models.registry import Models
@@ -42,7 +42,7 @@ def models(store: Store) -> Models:
 
 def _started(store: Store) -> Models:
     """As a worker's process has them."""
-    return Models(store, max_versions=8, seen=HighWater.from_environment())
+    return Models(store, max_versions=8, seen=LogMarks.from_environment())
 
 
 def _entry(store: Store, number: int) -> Path:

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 
 from scoreline_artifacts import StoreUnreachable, UnsuitableStore
-from scoreline_artifacts.store.object_store import ObjectStore
+from scoreline_artifacts.store.storage import Storage
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest) -> Iterator[ObjectStore]:
+def bucket(request: pytest.FixtureRequest) -> Iterator[Storage]:
     """An empty store in memory."""
-    store = ObjectStore(f"memory://edge/{id(request)}")
-    yield store
-    store._system.rm("/edge", recursive=True) if store._system.exists("/edge") else None
+    storage = Storage(f"memory://edge/{id(request)}")
+    yield storage
+    storage.remove_folder("")
 
 
-def _answer(bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+def _answer(bucket: Storage, monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
     """Let `answer(write, path, data, mode)` stand for the service's answer to a write."""
     write = bucket._system.pipe_file
     monkeypatch.setattr(
@@ -37,7 +37,7 @@ def _error(code: str) -> OSError:
     return error
 
 
-def test_only_one_creation_of_a_file_succeeds(bucket: ObjectStore) -> None:
+def test_only_one_creation_of_a_file_succeeds(bucket: Storage) -> None:
     bucket.create("a/1.json", b"mine")
     with pytest.raises(FileExistsError):
         bucket.create("a/1.json", b"yours")
@@ -45,7 +45,7 @@ def test_only_one_creation_of_a_file_succeeds(bucket: ObjectStore) -> None:
 
 
 def test_a_creation_whose_answer_got_lost_is_known_again(
-    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    bucket: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def lost(write: Any, path: str, data: bytes, mode: str) -> None:
         write(path, data, mode=mode)
@@ -53,12 +53,12 @@ def test_a_creation_whose_answer_got_lost_is_known_again(
             raise FileExistsError(path)
 
     _answer(bucket, monkeypatch, lost)
-    assert bucket.publish("pima", {}, lambda _: {"signature.json": b"!"}) == 1
+    assert [bucket.claim_number("pima") for _ in range(2)] == [1, 2]
 
 
 @pytest.mark.parametrize("code", ["PreconditionFailed", "ConditionalRequestConflict"])
 def test_services_say_in_several_ways_that_a_file_exists(
-    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch, code: str
+    bucket: Storage, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     bucket.create("a/1.json", b"mine")
 
@@ -71,7 +71,7 @@ def test_services_say_in_several_ways_that_a_file_exists(
 
 
 def test_a_creation_that_conflicts_with_another_one_is_tried_again(
-    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    bucket: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     conflicts = [_error("ConditionalRequestConflict")] * 3
 
@@ -86,19 +86,19 @@ def test_a_creation_that_conflicts_with_another_one_is_tried_again(
 
 
 def test_a_service_that_writes_over_what_exists_is_refused_before_it_does_harm(
-    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    bucket: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def heedless(write: Any, path: str, data: bytes, mode: str) -> None:
         write(path, data)
 
     _answer(bucket, monkeypatch, heedless)
-    with pytest.raises(UnsuitableStore, match=r"If-None-Match: \*.*is not heeded"):
-        bucket.publish("pima", {"a": b""}, lambda _: {"signature.json": b"!"})
+    with pytest.raises(UnsuitableStore, match=r"ignores `If-None-Match: \*`"):
+        bucket.claim_number("pima")
     assert bucket.versions("pima") == []
 
 
 def test_whatever_else_a_service_says_is_about_the_service(
-    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
+    bucket: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("SlowDown")
@@ -116,15 +116,11 @@ def test_a_library_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(
         UnsuitableStore, match=r"Install s3fs to access S3\. pip install 'scoreline\[s3\]'"
     ):
-        ObjectStore("s3://bucket/models").names("")
+        Storage("s3://bucket/models").names("")
 
 
-def test_every_process_connects_by_itself(
-    bucket: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_process_connects_by_itself(bucket: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     before = bucket._system
     assert bucket._system is before
-    monkeypatch.setattr(
-        "scoreline_artifacts.store.object_store.os", SimpleNamespace(getpid=lambda: -1)
-    )
+    monkeypatch.setattr("scoreline_artifacts.store.storage.os", SimpleNamespace(getpid=lambda: -1))
     assert bucket._system is not before

@@ -1,0 +1,537 @@
+"""The files of an artifact store, in a folder or in a bucket: listing, reading, exclusive creation, removal.
+
+    <root>/<model>/numbers/<n>.json               the claim of a version's number; never removed
+    <root>/<model>/versions/<n>/…                 one artifact each; signature.json is written last
+    <root>/<model>/releases/<alias>/<number>.json one release each, see releases.py
+    <root>/<model>/pins/<n>.json                  versions that are kept, see retention.py
+    <root>/.staging/…                             in a folder only: files that are being written
+
+A publisher claims a number by creating a file that must not exist yet. Nobody else writes under that
+number, and what is written under it becomes a version with its last file, the signature. A publisher that
+is killed has used up a number and left nothing that is listed.
+
+Earlier releases of Scoreline publish into a folder without a claim: they rename a complete directory to
+`versions/<n>`, which fails if that directory holds a file. The manifest, the first file of a version, is
+therefore created exclusively too: either it stops them, or their manifest stops this publisher.
+
+A bucket's service must create a file for one caller only, and must not list stale names. S3 promises both
+(`If-None-Match: *`). Some services that speak its protocol ignore that header, which would give two
+publishers one number: so the first creation of a process is repeated, and must fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import secrets
+import stat
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import fsspec
+from fsspec.implementations.local import LocalFileSystem
+
+from scoreline_artifacts.errors import (
+    ArtifactError,
+    CorruptArtifact,
+    InvalidName,
+    StoreUnreachable,
+    UnsuitableStore,
+)
+from scoreline_artifacts.manifest import MANIFEST, SIGNATURE
+from scoreline_client.protocol.names import NAME_RULE, is_alias, is_name, version_number
+
+EXCLUSIVE = {"s3": "scoreline[s3]", "s3a": "scoreline[s3]", "memory": "fsspec"}
+"""Protocols that are known to create a file for one caller only, and what to install for them."""
+MANIFEST_LIMIT_BYTES = 64 * 1024 * 1024
+STAGING = ".staging"
+_CONFLICT_TRIES = 8
+"""Tries of a creation that S3 answers with 409: another caller was creating the same file."""
+_OF_ONE_FILE = frozenset(
+    {errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
+    | {errno.EACCES, errno.EPERM}
+)
+"""Errors of reading that concern one file or directory, and not the whole store."""
+_FOLDER_ADVICE = (
+    "Check SCORELINE_ARTIFACTS, the rights of this user on the folder, and the room on its disk."
+)
+_FILE_NAME_RULE = (
+    "names of directories and of a file with '/' between them; none of them empty, '.' or '..', "
+    "no backslash, no control character, at most 255 bytes each and 1000 in all"
+)
+_memory_lock = threading.Lock()
+"""fsspec's file system in memory tests for a file first and writes it then."""
+
+
+class Storage:
+    """A folder or a bucket that holds a store. Paths are relative to its root, with `/` between parts.
+
+    Every operation raises StoreUnreachable if the folder or the service refuses it, UnsuitableStore if it
+    can never hold a store, and CorruptArtifact for a link below the root. No other error of the operating
+    system or of a service's library gets out, except those that an operation names.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = root
+        self._protocol = "file" if isinstance(root, Path) else root.partition("://")[0]
+        if isinstance(root, str) and self._protocol not in EXCLUSIVE:
+            raise UnsuitableStore(
+                root,
+                f"{self._protocol}:// is not known to let one of two publishers have a number. "
+                f"Use a folder, or one of {', '.join(sorted(EXCLUSIVE))}",
+            )
+        self._systems: dict[int, tuple[Any, str]] = {}
+        self._creates_exclusively = isinstance(root, Path)
+
+    def location(self, path: str) -> Path | str:
+        """A path with its root, to be displayed."""
+        return self.root / path if isinstance(self.root, Path) else f"{self.root}/{path}"
+
+    def names(self, folder: str) -> list[str]:
+        """Names in a folder; none if it does not exist."""
+        try:
+            with self._errors_mapped(FileNotFoundError, reading=folder):
+                paths = self._system.ls(self._at(folder), detail=False)
+        except FileNotFoundError:
+            return []
+        return [_last_part(path) for path in paths]
+
+    def names_below(self, folder: str) -> dict[str, list[str]]:
+        """Names in every directory of a folder; in a bucket by one request.
+
+        Directories that are links or cannot be read are left out.
+        """
+        names: dict[str, list[str]] = {}
+        if isinstance(self.root, str):
+            for path in self._sizes(folder):
+                directory, _, rest = path.partition("/")
+                if rest and "/" not in rest:
+                    names.setdefault(directory, []).append(rest)
+            return names
+        try:
+            with self._errors_mapped(FileNotFoundError, reading=folder):
+                entries = self._system.ls(self._at(folder), detail=True)
+        except FileNotFoundError:
+            return {}
+        for entry in entries:
+            if entry["type"] == "directory":
+                directory = _last_part(entry["name"])
+                with contextlib.suppress(CorruptArtifact):
+                    names[directory] = self.names(f"{folder}/{directory}")
+        return names
+
+    def files(self, folder: str) -> dict[str, int]:
+        """Sizes of all files below a folder, by their paths from there.
+
+        Raises:
+            FileNotFoundError: the folder does not exist or holds no file.
+            CorruptArtifact: something in it is neither a file nor a directory that holds one.
+        """
+        sizes = self._sizes(folder)
+        if not sizes:
+            raise FileNotFoundError(errno.ENOENT, "no such folder", str(self.location(folder)))
+        return sizes
+
+    def read(self, path: str, *, limit_bytes: int) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            FileNotFoundError: it does not exist.
+            CorruptArtifact: it is longer than the limit, or not a regular file.
+        """
+        data = self._read_beginning(path, limit_bytes + 1)
+        if len(data) > limit_bytes:
+            raise CorruptArtifact(self.location(path), f"it has more than {limit_bytes} bytes")
+        return data
+
+    def create(self, path: str, data: bytes) -> None:
+        """Create a file with all of its content at once. Of several callers one succeeds.
+
+        `data` must differ from what any other caller would write: in a bucket, a file with the same bytes
+        counts as this caller's own.
+
+        Raises:
+            FileExistsError: it exists already.
+        """
+        try:
+            self._create(path, data)
+        except FileExistsError:
+            # A bucket's library repeats a request whose answer was lost, and meets its own file.
+            if isinstance(self.root, Path) or self._read_beginning(path, len(data) + 1) != data:
+                raise
+        if not self._creates_exclusively:
+            with contextlib.suppress(FileExistsError):
+                self._create(path, data)
+                raise UnsuitableStore(
+                    self.root,
+                    "it writes over a file that must not exist yet (it ignores `If-None-Match: *`), "
+                    "so two publishers could get the same number",
+                )
+            self._creates_exclusively = True
+
+    def write(self, files: Mapping[str, bytes]) -> None:
+        """Write files where nobody else does: under a number that was claimed."""
+        with self._errors_mapped():
+            self._system.pipe({self._at(path): data for path, data in files.items()})
+
+    def remove(self, path: str) -> None:
+        """Remove a file that may exist."""
+        with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
+            self._system.rm_file(self._at(path))
+
+    def remove_folder(self, folder: str) -> None:
+        """Remove a folder, if it exists, with all that it holds."""
+        with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
+            self._system.rm(self._at(folder), recursive=True)
+
+    def claim_number(self, model: str) -> int:
+        """Claim a version's number that no publisher has had."""
+        claimed = (name.removesuffix(".json") for name in self.names(f"{model}/numbers"))
+        published = self.names(f"{model}/versions")
+        number = max([0, *version_numbers(claimed), *version_numbers(published)]) + 1
+        claim = json.dumps({"publisher": secrets.token_hex(16)}).encode()
+        while True:
+            try:
+                self.create(f"{model}/numbers/{number}.json", claim)
+            except FileExistsError:
+                number += 1
+            else:
+                return number
+
+    def versions(self, model: str) -> list[int]:
+        """Numbers of a model's complete versions, ascending."""
+        versions = self.names_below(f"{model}/versions")
+        return version_numbers(
+            number
+            for number, names in versions.items()
+            if SIGNATURE in names or (MANIFEST in names and self._is_of_format_1(model, number))
+        )
+
+    def remove_version(self, model: str, version: int) -> None:
+        """Remove a version: it is not listed any more from the first step on."""
+        self.remove(f"{model}/versions/{version}/{SIGNATURE}")
+        self.remove_folder(f"{model}/versions/{version}")
+
+    def remove_leftovers(self, model: str, *, before: float) -> list[str]:
+        """Remove what publishers left that were killed before a moment (seconds since 1970).
+
+        Returns the paths of what was removed.
+        """
+        complete = set(self.versions(model))
+        removed = []
+        for number in version_numbers(self.names_below(f"{model}/versions")):
+            folder = f"{model}/versions/{number}"
+            if number not in complete and self._claimed_at(model, number) < before:
+                self.remove_folder(folder)
+                removed.append(folder)
+        if isinstance(self.root, Path):
+            # The files beside releases, and directories in the staging folder, are of earlier releases.
+            staged = self.root.glob(f"{STAGING}/*")
+            beside_releases = self.root.glob(f"{model}/releases/*/.writing-*")
+            for path in (*staged, *beside_releases):
+                # Its writer may have finished with it since.
+                with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
+                    if path.lstat().st_mtime < before:
+                        self._system.rm(str(path), recursive=True)
+                        removed.append(str(path.relative_to(self.root)))
+        return removed
+
+    def _is_of_format_1(self, model: str, number: str) -> bool:
+        """Whether a version without a signature is complete: format 1 had none."""
+        try:
+            path = f"{model}/versions/{number}/{MANIFEST}"
+            data = self.read(path, limit_bytes=MANIFEST_LIMIT_BYTES)
+        except (CorruptArtifact, FileNotFoundError):
+            return False
+        return b'"format_version":1,' in data
+
+    def _claimed_at(self, model: str, number: int) -> float:
+        """When a number was claimed, by the storage's clock; without a claim, long ago."""
+        try:
+            with self._errors_mapped(FileNotFoundError):
+                claim = self._at(f"{model}/numbers/{number}.json")
+                return float(self._system.modified(claim).timestamp())
+        except FileNotFoundError:
+            return 0.0
+
+    def _create(self, path: str, data: bytes) -> None:
+        lock = _memory_lock if self._protocol == "memory" else contextlib.nullcontext()
+        with self._errors_mapped(FileExistsError), lock:
+            for _ in range(_CONFLICT_TRIES):
+                try:
+                    self._system.pipe_file(self._at(path), data, mode="create")
+                except OSError as error:
+                    code = _s3_code(error)
+                    if code == "PreconditionFailed":
+                        raise FileExistsError(errno.EEXIST, "it exists", path) from error
+                    if code != "ConditionalRequestConflict":
+                        raise
+                else:
+                    return
+            raise FileExistsError(errno.EEXIST, "others create it at the same time", path)
+
+    def _sizes(self, folder: str) -> dict[str, int]:
+        start = self._at(folder) + "/"
+        try:
+            with self._errors_mapped(FileNotFoundError, reading=folder):
+                entries = self._system.find(start, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            path.removeprefix(start): int(entry["size"])
+            for path, entry in entries.items()
+            if path.startswith(start)
+        }
+
+    def _read_beginning(self, path: str, count: int) -> bytes:
+        with self._errors_mapped(FileNotFoundError, reading=path):
+            try:
+                data: bytes = self._system.cat_file(self._at(path), start=0, end=count)
+            except OSError as error:
+                # An empty file has no first byte to begin with.
+                if _s3_code(error) == "InvalidRange":
+                    return b""
+                raise
+            return data
+
+    def _at(self, path: str) -> str:
+        """A path as the file system has it.
+
+        Raises:
+            CorruptArtifact: a part of it below the root is a link.
+        """
+        prefix = self._system_and_prefix[1]
+        if isinstance(self.root, Path):
+            # The root is the operator's choice, and may be a link.
+            prefix = os.path.realpath(prefix)
+            full = f"{prefix}/{path}".rstrip("/")
+            if os.path.realpath(full) != full:
+                raise CorruptArtifact(self.location(path), "it is a link, or behind one")
+            return full
+        return "/".join(filter(None, (prefix, path)))
+
+    @property
+    def _system(self) -> Any:
+        return self._system_and_prefix[0]
+
+    @property
+    def _system_and_prefix(self) -> tuple[Any, str]:
+        """This process's file system: connections and their thread do not survive a fork.
+
+        Listings are never cached: what others publish must be seen.
+        """
+        process = os.getpid()
+        if process not in self._systems:
+            # The parent's stays, unused: to close it here would wait for a thread that only it has.
+            self._systems[process] = self._connect()
+        return self._systems[process]
+
+    def _connect(self) -> tuple[Any, str]:
+        if isinstance(self.root, Path):
+            root = os.path.abspath(self.root)  # noqa: PTH100 - not resolved: the link may change
+            return Folder(f"{root}/{STAGING}"), root
+        try:
+            system, prefix = fsspec.core.url_to_fs(
+                self.root, skip_instance_cache=True, use_listings_cache=False
+            )
+        except ImportError as error:
+            package = EXCLUSIVE[self._protocol]
+            raise UnsuitableStore(self.root, f"{error}. pip install '{package}'") from error
+        return system, prefix.rstrip("/")
+
+    @contextlib.contextmanager
+    def _errors_mapped(
+        self, *expected: type[OSError], reading: str | None = None
+    ) -> Iterator[None]:
+        """Raise what the operating system or a service refuses as an error of the store.
+
+        `reading` is the path that is read, if one is: some errors concern only that.
+        """
+        try:
+            yield
+        except ArtifactError:
+            raise
+        # Whatever a service's library raises, it is about the service.
+        except Exception as error:
+            if _s3_code(error) == "NoSuchBucket":
+                raise StoreUnreachable(self.root, "there is no such bucket") from error
+            if isinstance(error, expected):
+                raise
+            if isinstance(self.root, str):
+                reason = f"{type(error).__name__}: {error}"
+                raise StoreUnreachable(self.root, reason) from error
+            if not isinstance(error, OSError):
+                raise
+            if error.errno == errno.ENOTDIR and not os.path.isdir(self.root):  # noqa: PTH112 - never raises
+                reason = "it, or something above it, is not a directory"
+                raise UnsuitableStore(self.root, reason) from error
+            if reading and error.errno in _OF_ONE_FILE and os.access(self.root, os.R_OK | os.X_OK):
+                reason = f"it cannot be read: {error.strerror}"
+                raise CorruptArtifact(self.location(reading), reason) from error
+            raise StoreUnreachable(self.root, error, _FOLDER_ADVICE) from error
+
+
+class Folder(LocalFileSystem):  # type: ignore[misc] # fsspec ships no types
+    """fsspec's local file system, whose files appear whole, survive a power cut, and are regular files."""
+
+    cachable = False
+
+    def __init__(self, staging: str) -> None:
+        super().__init__()
+        self.staging = staging
+
+    def ls(self, path: str, detail: bool = False, **_: Any) -> list[Any]:
+        entries = []
+        with os.scandir(path) as found:
+            for entry in found:
+                # Another process may have removed it since.
+                with contextlib.suppress(FileNotFoundError):
+                    entries.append(self.info(entry) if detail else entry.path)
+        return entries
+
+    def find(self, path: str, **_: Any) -> dict[str, dict[str, Any]]:
+        """All files below a path, in detail.
+
+        Raises:
+            CorruptArtifact: something there is neither a file nor a directory that holds one.
+        """
+        path = path.rstrip("/")
+        entries = super().find(path, detail=True, withdirs=True, on_error="raise")
+        directories = {name for name, entry in entries.items() if entry["type"] == "directory"}
+        files = {name: entries[name] for name in entries.keys() - directories}
+        for name, entry in files.items():
+            if entry["islink"] or entry["type"] != "file":
+                raise CorruptArtifact(name, "a link, or something else that is not a regular file")
+        used = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+        if empty := directories - used - {path}:
+            raise CorruptArtifact(min(empty), "an empty directory in an artifact")
+        return files
+
+    def cat_file(
+        self,
+        path: str,
+        start: int | None = None,  # noqa: ARG002 - fsspec's signature; every read starts at 0
+        end: int | None = None,
+        **_: Any,
+    ) -> bytes:
+        # A pipe in a file's place must not make a reader wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CorruptArtifact(path, "not a regular file")
+            return file.read(end)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        write_file(Path(path), value, exclusive=mode == "create", staging=Path(self.staging))
+
+
+def write_file(
+    path: Path,
+    data: bytes,
+    *,
+    exclusive: bool = False,
+    mode: int = 0o644,
+    staging: Path | None = None,
+) -> None:
+    """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
+
+    It is written under another name first, in `staging` or beside the file.
+
+    Raises:
+        FileExistsError: `exclusive`, and it exists already.
+    """
+    folder = staging or path.parent
+    for directory in (path.parent, folder):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            # It must not look as if the file itself existed.
+            number = errno.ENOTDIR
+            raise NotADirectoryError(number, os.strerror(number), str(directory)) from error
+    # mkstemp's file is its owner's only, from its first moment on.
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)  # noqa: PTH105 - both names are text
+    finally:
+        # The file may have its name by now: a failure here must not look as if it had not. The same holds
+        # for the directory, which not every file system can sync.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - it is text
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def check_name(name: str) -> str:
+    """Return a name that a model can have.
+
+    Raises:
+        InvalidName: it cannot be one.
+    """
+    if not is_name(name):
+        raise InvalidName(name, NAME_RULE)
+    return name
+
+
+def check_alias(name: str) -> str:
+    """Return a name that an alias can have.
+
+    Raises:
+        InvalidName: it cannot be one.
+    """
+    if not is_alias(check_name(name)):
+        raise InvalidName(name, "an alias of digits only would be taken for a version's number")
+    return name
+
+
+def check_file_name(name: str) -> str:
+    """Return a name that a file of an artifact can have, such as `sources/package/module.py`.
+
+    Raises:
+        InvalidName: it might lead out of the artifact, or mean different files on different systems.
+    """
+    try:
+        parts = name.encode().split(b"/")
+    except UnicodeEncodeError as error:
+        raise InvalidName(name, _FILE_NAME_RULE) from error
+    is_usable = (
+        len(name.encode()) <= 1000
+        and "\\" not in name
+        and all(character.isprintable() for character in name)
+        and all(part not in (b"", b".", b"..") and len(part) <= 255 for part in parts)
+    )
+    if not is_usable:
+        raise InvalidName(name, _FILE_NAME_RULE)
+    return name
+
+
+def version_numbers(names: Iterable[str]) -> list[int]:
+    """The names that are numbers of versions as the store writes them, as numbers, ascending."""
+    return sorted(int(name) for name in names if version_number(name) and name[0] != "0")
+
+
+def _last_part(path: str) -> str:
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _s3_code(error: BaseException) -> str | None:
+    """S3's own code of an error that comes from there."""
+    response = getattr(error.__cause__, "response", None) or {}
+    code = response.get("Error", {}).get("Code")
+    return code if isinstance(code, str) else None
