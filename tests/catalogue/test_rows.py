@@ -14,19 +14,28 @@ import pytest
 from scoreline_client.errors import FileRefused
 from scoreline_client.options import Policy, RequestOptions
 from scoreline_client.protocol.messages import Answer, Codec, Request
-from tests.catalogue.harness import GOOD, HEADER, ROW, Doctor, Office, ask, post, row
+from tests.catalogue.harness import (
+    GOOD,
+    HEADER,
+    ROW,
+    ConstantClassifier,
+    ScoringHarness,
+    ask,
+    post,
+    row,
+)
 
 YES = ",yes,0.25,0.75,"
 
 
 @pytest.fixture
-def office(tmp_path: Path) -> Office:
-    return Office(tmp_path)
+def harness(tmp_path: Path) -> ScoringHarness:
+    return ScoringHarness(tmp_path)
 
 
-def _rejected(office: Office, bad: str, **options: Any) -> dict[str, str]:
+def _rejected(harness: ScoringHarness, bad: str, **options: Any) -> dict[str, str]:
     """What the report says of a row between two good ones, which must be scored as ever."""
-    scored = office.score(f"{ROW}\n{bad}\n{ROW}\n", **options)
+    scored = harness.score(f"{ROW}\n{bad}\n{ROW}\n", **options)
     assert scored.output.startswith(
         f"{HEADER},prediction,probability_no,probability_yes,error\n".encode()
     )
@@ -50,55 +59,61 @@ def test_01_a_record_without_a_column_names_it_and_what_is_near() -> None:
     assert answer.values == [None, "yes"]
 
 
-def test_02_an_extra_column_is_passed_through_and_refused_when_strict(office: Office) -> None:
-    scored = office.score(f"{ROW}\n")
+def test_02_an_extra_column_is_passed_through_and_refused_when_strict(
+    harness: ScoringHarness,
+) -> None:
+    scored = harness.score(f"{ROW}\n")
     assert scored.exit_code == 0
     assert scored.output.splitlines()[1] == (ROW + YES).encode()
     with pytest.raises(FileRefused, match="'id'"):
-        office.score(f"{ROW}\n", strict=True, restart=True)
+        harness.score(f"{ROW}\n", strict=True, restart=True)
 
 
-def test_04_columns_are_found_by_name_in_any_order(office: Office) -> None:
-    scored = office.score(
+def test_04_columns_are_found_by_name_in_any_order(harness: ScoringHarness) -> None:
+    scored = harness.score(
         ",".join(reversed(ROW.split(","))) + "\n", header=",".join(reversed(HEADER.split(",")))
     )
     assert scored.summary.rejected == 0
     assert post([dict(reversed(GOOD.items()))]).values == ["yes"]
 
 
-def test_07_every_row_with_an_extra_field_is_rejected_and_nothing_shifts(office: Office) -> None:
-    scored = office.score(f"{ROW},9\n{ROW},9\n")
+def test_07_every_row_with_an_extra_field_is_rejected_and_nothing_shifts(
+    harness: ScoringHarness,
+) -> None:
+    scored = harness.score(f"{ROW},9\n{ROW},9\n")
     assert scored.summary.rejected_by_code == {"E_FIELD_COUNT": 2}
     assert scored.errors == ["E_FIELD_COUNT: expected 8 fields, got 9"] * 2
 
 
-def test_08_a_delimiter_at_the_end_of_rows_is_explained(office: Office) -> None:
-    told = _rejected(office, f"{ROW},")
+def test_08_a_delimiter_at_the_end_of_rows_is_explained(harness: ScoringHarness) -> None:
+    told = _rejected(harness, f"{ROW},")
     assert told["message"] == "expected 8 fields, got 9; the line ends with a delimiter too many"
 
 
-def test_10_a_long_row_costs_itself(office: Office) -> None:
-    assert _rejected(office, f"{ROW},9,9")["code"] == "E_FIELD_COUNT"
+def test_10_a_long_row_costs_itself(harness: ScoringHarness) -> None:
+    assert _rejected(harness, f"{ROW},9,9")["code"] == "E_FIELD_COUNT"
 
 
-def test_11_a_short_row_costs_itself_and_its_error_stands_in_its_column(office: Office) -> None:
-    assert _rejected(office, "007,30")["code"] == "E_FIELD_COUNT"
+def test_11_a_short_row_costs_itself_and_its_error_stands_in_its_column(
+    harness: ScoringHarness,
+) -> None:
+    assert _rejected(harness, "007,30")["code"] == "E_FIELD_COUNT"
     width = len(HEADER.split(",")) + 4
-    assert [len(one) for one in office.score("007,30\n", restart=True).rows] == [width]
+    assert [len(one) for one in harness.score("007,30\n", restart=True).rows] == [width]
 
 
-def test_15_blank_lines_are_no_rows_and_line_numbers_stay_physical(office: Office) -> None:
-    scored = office.score(f"{ROW}\n\n\r\n{row(age='x')}\n")
+def test_15_blank_lines_are_no_rows_and_line_numbers_stay_physical(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{ROW}\n\n\r\n{row(age='x')}\n")
     assert scored.summary.rows == 2
     assert [(one["row"], one["line"]) for one in scored.report] == [("2", "5")]
 
 
-def test_17_a_decimal_comma_is_an_error_unless_it_is_asked_for(office: Office) -> None:
-    told = _rejected(office, row(bmi='"22,5"'))
+def test_17_a_decimal_comma_is_an_error_unless_it_is_asked_for(harness: ScoringHarness) -> None:
+    told = _rejected(harness, row(bmi='"22,5"'))
     assert (told["code"], told["column"]) == ("E_TYPE", "bmi")
     european = row(bmi="22,5", weight="1.060,5").replace(",", ";").replace("22;5", "22,5")
     european = european.replace("1.060;5", "1.060,5")
-    scored = office.score(
+    scored = harness.score(
         f"{european}\n",
         header=HEADER.replace(",", ";"),
         decimal=",",
@@ -109,46 +124,46 @@ def test_17_a_decimal_comma_is_an_error_unless_it_is_asked_for(office: Office) -
     assert scored.output.decode().splitlines()[1].split(";")[8:11] == ["yes", "0,25", "0,75"]
 
 
-def test_18_thousands_are_an_error_that_names_the_column(office: Office) -> None:
-    assert _rejected(office, row(bmi='"1,000"'))["column"] == "bmi"
+def test_18_thousands_are_an_error_that_names_the_column(harness: ScoringHarness) -> None:
+    assert _rejected(harness, row(bmi='"1,000"'))["column"] == "bmi"
 
 
-def test_22_a_latin_1_byte_costs_its_row(office: Office) -> None:
+def test_22_a_latin_1_byte_costs_its_row(harness: ScoringHarness) -> None:
     bad = ROW.replace("007", "caf").encode() + b"\n"
     bad = bad.replace(b"caf", b"caf\xe9")
-    scored = office.score(f"{ROW}\n".encode() + bad + f"{ROW}\n".encode())
+    scored = harness.score(f"{ROW}\n".encode() + bad + f"{ROW}\n".encode())
     (told,) = scored.report
     assert (told["code"], told["line"]) == ("E_ENCODING", "3")
     assert "byte 3 of the line, 0xe9" in told["message"]
     assert bad.rstrip() in scored.output
 
 
-def test_22_a_declared_encoding_is_read_and_its_bytes_come_back(office: Office) -> None:
+def test_22_a_declared_encoding_is_read_and_its_bytes_come_back(harness: ScoringHarness) -> None:
     bad = row(id="caf\xe9").encode("latin-1") + b"\n"
-    scored = office.score(bad, encoding="latin-1")
+    scored = harness.score(bad, encoding="latin-1")
     assert scored.summary.rejected == 0
     assert bad.rstrip() in scored.output
 
 
-def test_25_a_row_of_several_lines_has_a_number_and_a_line(office: Office) -> None:
-    scored = office.score(f"{row(id=chr(34) + 'a' + chr(10) + 'b' + chr(34))}\n{row(age='x')}\n")
+def test_25_a_row_of_several_lines_has_a_number_and_a_line(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{row(id=chr(34) + 'a' + chr(10) + 'b' + chr(34))}\n{row(age='x')}\n")
     assert [(one["row"], one["line"]) for one in scored.report] == [("2", "4")]
 
 
-def test_27_a_stray_quote_is_text_unless_strict(office: Office) -> None:
-    assert office.score(f"{row(id='5' + chr(34))}\n").summary.rejected == 0
+def test_27_a_stray_quote_is_text_unless_strict(harness: ScoringHarness) -> None:
+    assert harness.score(f"{row(id='5' + chr(34))}\n").summary.rejected == 0
     header = HEADER.removeprefix("id,")
     stray = row(sex='M"x').removeprefix("007,")
-    scored = office.score(f"{stray}\n", header=header, strict=True, restart=True)
+    scored = harness.score(f"{stray}\n", header=header, strict=True, restart=True)
     assert scored.summary.rejected_by_code == {"E_QUOTE": 1}
 
 
-def test_27_text_behind_a_closing_quote_is_an_error(office: Office) -> None:
-    assert _rejected(office, row(id='"7"8'))["code"] == "E_QUOTE"
+def test_27_text_behind_a_closing_quote_is_an_error(harness: ScoringHarness) -> None:
+    assert _rejected(harness, row(id='"7"8'))["code"] == "E_QUOTE"
 
 
-def test_28_a_nul_byte_costs_its_row(office: Office) -> None:
-    assert _rejected(office, row(sex="F\0"))["code"] == "E_CONTROL_CHAR"
+def test_28_a_nul_byte_costs_its_row(harness: ScoringHarness) -> None:
+    assert _rejected(harness, row(sex="F\0"))["code"] == "E_CONTROL_CHAR"
     assert _code(post([{**GOOD, "sex": "F\0"}])) == "E_CONTROL_CHAR"
 
 
@@ -181,15 +196,17 @@ def test_28_a_nul_byte_costs_its_row(office: Office) -> None:
     ],
 )
 def test_34_to_47_a_bad_value_costs_its_row(
-    office: Office, number: int, column: str, text: str, code: str
+    harness: ScoringHarness, number: int, column: str, text: str, code: str
 ) -> None:
-    told = _rejected(office, row(**{column: text}))
+    told = _rejected(harness, row(**{column: text}))
     assert (told["code"], told["column"]) == (code, column)
     assert len(told["value"]) <= 80
 
 
-def test_34_an_empty_field_is_missing_where_training_had_missing_values(office: Office) -> None:
-    assert office.score(f"{row(weight='')}\n").summary.rejected == 0
+def test_34_an_empty_field_is_missing_where_training_had_missing_values(
+    harness: ScoringHarness,
+) -> None:
+    assert harness.score(f"{row(weight='')}\n").summary.rejected == 0
     assert post([{**GOOD, "weight": None}]).values == ["yes"]
     assert _code(post([{**GOOD, "bmi": None}])) == "E_NULL"
 
@@ -202,12 +219,12 @@ def test_37_text_in_a_number_of_json_is_an_error_unless_coerced() -> None:
     assert _code(post([{**GOOD, "bmi": "0x1F"}], options=coerce)) == "E_TYPE"
 
 
-def test_37_and_38_files_are_coerced_when_asked(office: Office) -> None:
+def test_37_and_38_files_are_coerced_when_asked(harness: ScoringHarness) -> None:
     text = row(age="TRUE", smokes="1")
-    assert office.score(f"{text}\n").summary.rejected == 1
-    assert office.score(f"{text}\n", coerce=True).summary.rejected == 0
+    assert harness.score(f"{text}\n").summary.rejected == 1
+    assert harness.score(f"{text}\n", coerce=True).summary.rejected == 0
     record = orjson.dumps({**GOOD, "age": "30", "smokes": 0})
-    lines = office.score(record + b"\n", header="", name="in.jsonl", coerce=True)
+    lines = harness.score(record + b"\n", header="", name="in.jsonl", coerce=True)
     assert lines.summary.rejected == 0
 
 
@@ -218,8 +235,8 @@ def test_38_a_boolean_is_no_number_unless_coerced() -> None:
     assert post([{**GOOD, "age": True, "smokes": 0}], options=coerce).values == ["yes"]
 
 
-def test_39_only_declared_tokens_are_missing(office: Office) -> None:
-    scored = office.score(
+def test_39_only_declared_tokens_are_missing(harness: ScoringHarness) -> None:
+    scored = harness.score(
         f"{row(weight='NA')}\n{row(weight='')}\n{row(sex='NA')}\n",
         nulls=("NA",),
         unseen=Policy.WARN,
@@ -227,8 +244,8 @@ def test_39_only_declared_tokens_are_missing(office: Office) -> None:
     assert [error.partition(":")[0] for error in scored.errors] == ["", "E_TYPE", "E_NULL"]
 
 
-def test_39_words_for_missing_are_text_in_a_text_column(office: Office) -> None:
-    scored = office.score(f"{row(sex='NA')}\n{row(sex='null')}\n")
+def test_39_words_for_missing_are_text_in_a_text_column(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{row(sex='NA')}\n{row(sex='null')}\n")
     assert scored.summary.rejected == 0
     assert scored.summary.warnings == {"W_UNSEEN_CATEGORY sex": 2}
 
@@ -251,21 +268,21 @@ def test_41_a_number_of_400_digits_costs_its_record() -> None:
     assert _code(answer) == "E_RANGE"
 
 
-def test_42_identifiers_come_back_as_they_were(office: Office) -> None:
+def test_42_identifiers_come_back_as_they_were(harness: ScoringHarness) -> None:
     identifier = "00012345678901234567890"
-    scored = office.score(f"{row(id=identifier, age='030')}\n", id="id")
+    scored = harness.score(f"{row(id=identifier, age='030')}\n", id="id")
     assert scored.output.splitlines()[1] == f"{identifier}{YES}".encode()
 
 
-def test_44_the_message_shows_the_code_point(office: Office) -> None:
-    assert "\\u2212" in _rejected(office, row(bmi="−5"))["value"]
+def test_44_the_message_shows_the_code_point(harness: ScoringHarness) -> None:
+    assert "\\u2212" in _rejected(harness, row(bmi="−5"))["value"]
 
 
 @pytest.mark.parametrize(("text", "near"), [("m", "M"), ("M ", "M"), ("X", None)])
 def test_46_and_47_an_unseen_text_is_scored_with_a_warning(
-    office: Office, text: str, near: str | None
+    harness: ScoringHarness, text: str, near: str | None
 ) -> None:
-    scored = office.score(f"{ROW}\n{row(sex=text)}\n", outputs=("prediction", "warnings"))
+    scored = harness.score(f"{ROW}\n{row(sex=text)}\n", outputs=("prediction", "warnings"))
     assert scored.summary.warnings == {"W_UNSEEN_CATEGORY sex": 1}
     hint = f"; the nearest is {near!r}" if near else ""
     assert [one[-1] for one in scored.rows] == [
@@ -274,15 +291,15 @@ def test_46_and_47_an_unseen_text_is_scored_with_a_warning(
     ]
 
 
-def test_46_an_unseen_text_is_an_error_by_policy(office: Office) -> None:
-    scored = office.score(f"{row(sex='X')}\n", unseen=Policy.ERROR)
+def test_46_an_unseen_text_is_an_error_by_policy(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{row(sex='X')}\n", unseen=Policy.ERROR)
     assert scored.summary.rejected_by_code == {"E_CATEGORY": 1}
     refuse = RequestOptions(unseen=Policy.ERROR).encode_options()
     assert _code(post([{**GOOD, "sex": "X"}], options=refuse)) == "E_CATEGORY"
 
 
-def test_48_a_number_out_of_range_is_scored_with_a_warning(office: Office) -> None:
-    scored = office.score(f"{row(age='900')}\n{ROW}\n")
+def test_48_a_number_out_of_range_is_scored_with_a_warning(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{row(age='900')}\n{ROW}\n")
     assert scored.summary.warnings == {"W_OUT_OF_RANGE age": 1}
     warn = RequestOptions(out_of_range=Policy.WARN).encode_options()
     answer = post([GOOD, {**GOOD, "age": 900}], options=warn)
@@ -406,7 +423,7 @@ def test_55_records_with_other_keys_have_their_own_errors() -> None:
 
 @pytest.mark.parametrize("model", ["../../etc", "Visits", "", "visits@", "visits@-1", "a" * 65])
 def test_57_a_name_that_is_none_is_refused(model: str) -> None:
-    answer = ask(Request(id="1" * 32, model=model, body=orjson.dumps([GOOD])), Doctor())
+    answer = ask(Request(id="1" * 32, model=model, body=orjson.dumps([GOOD])), ConstantClassifier())
     assert answer.error is not None
     assert answer.error["code"] == "E_UNKNOWN_MODEL"
 
@@ -414,27 +431,31 @@ def test_57_a_name_that_is_none_is_refused(model: str) -> None:
 @pytest.mark.parametrize("body", [b"", b"x", orjson.dumps([GOOD]), b"\xff\xff\xff\xff\x10\0\0\0"])
 def test_58_what_is_no_arrow_is_refused(body: bytes) -> None:
     """Damaged streams, and columns of other types: see tests/unit/tasks/scoring/test_arrow_codec.py."""
-    answer = ask(Request(id="1" * 32, model="visits", body=body, codec=Codec.ARROW), Doctor())
+    answer = ask(
+        Request(id="1" * 32, model="visits", body=body, codec=Codec.ARROW), ConstantClassifier()
+    )
     assert answer.error is not None
     assert answer.error["code"] == "E_ARROW_INVALID"
 
 
 @pytest.mark.parametrize("text", ["=cmd()", "+1-555", "@x", "-x", '"\tx"', '"=1,2"', '"\rx"'])
-def test_59_formulas_come_back_as_they_are_unless_excel_safe(office: Office, text: str) -> None:
+def test_59_formulas_come_back_as_they_are_unless_excel_safe(
+    harness: ScoringHarness, text: str
+) -> None:
     line = row(id=text)
-    assert line.encode() in office.score(f"{line}\n").output
-    safe = office.score(f"{line}\n{row(id='-5')}\n", excel_safe=True, restart=True).rows
+    assert line.encode() in harness.score(f"{line}\n").output
+    safe = harness.score(f"{line}\n{row(id='-5')}\n", excel_safe=True, restart=True).rows
     plain = text.strip('"')
     assert [one[0] for one in safe] == [f"'{plain}", "-5"]
 
 
-def test_59_an_odd_row_is_made_safe_too(office: Office) -> None:
-    scored = office.score('=1,"x"y\n', excel_safe=True)
+def test_59_an_odd_row_is_made_safe_too(harness: ScoringHarness) -> None:
+    scored = harness.score('=1,"x"y\n', excel_safe=True)
     assert scored.rows[0][:2] == ["'=1", "xy"]
     assert scored.errors[0].startswith("E_QUOTE")
 
 
-class Fragile(Doctor):
+class Fragile(ConstantClassifier):
     """Raises when anybody is 77."""
 
     def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
@@ -443,31 +464,31 @@ class Fragile(Doctor):
         return super().predict_proba(frame)
 
 
-def test_62_a_row_that_the_pipeline_cannot_take_costs_itself(office: Office) -> None:
+def test_62_a_row_that_the_pipeline_cannot_take_costs_itself(harness: ScoringHarness) -> None:
     """One that ends the process: see tests/integration/test_rescue.py."""
-    scored = office.score(f"{ROW}\n{row(age='77')}\n{ROW}\n", pipeline=Fragile())
+    scored = harness.score(f"{ROW}\n{row(age='77')}\n{ROW}\n", pipeline=Fragile())
     assert [(one["row"], one["code"]) for one in scored.report] == [("2", "E_PREDICT")]
 
 
-class NotANumber(Doctor):
+class NotANumber(ConstantClassifier):
     def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
         shares = super().predict_proba(frame)
         shares[frame["age"] == 77] = np.nan
         return shares
 
 
-class TooShort(Doctor):
+class TooShort(ConstantClassifier):
     def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
         return super().predict_proba(frame)[1:]
 
 
-def test_63_nan_is_no_answer(office: Office) -> None:
-    scored = office.score(f"{ROW}\n{row(age='77')}\n", pipeline=NotANumber())
+def test_63_nan_is_no_answer(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{ROW}\n{row(age='77')}\n", pipeline=NotANumber())
     assert [(one["row"], one["code"]) for one in scored.report] == [("2", "E_MODEL_OUTPUT")]
     assert scored.rows[1][-4:-1] == ["", "", ""]
 
 
-def test_63_an_answer_of_another_length_is_never_matched_to_rows(office: Office) -> None:
-    scored = office.score(f"{ROW}\n{ROW}\n", pipeline=TooShort())
+def test_63_an_answer_of_another_length_is_never_matched_to_rows(harness: ScoringHarness) -> None:
+    scored = harness.score(f"{ROW}\n{ROW}\n", pipeline=TooShort())
     assert scored.summary.rejected_by_code == {"E_MODEL_OUTPUT": 2}
     assert _code(post([GOOD], pipeline=TooShort())) == "E_MODEL_OUTPUT"

@@ -22,18 +22,17 @@ from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.recovery import ATTEMPTS, Rescue
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Finished, Limits
+from tests.support.models import Predictor
 
 KEYS = Keys("default")
 LEASE_S = 0.05
 
 
-class Poisonable:
-    """Answers x, and takes its process with it when x is 13."""
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        if (frame["x"] == 13).any():
-            os._exit(1)
-        return np.asarray(frame["x"])
+def _exit_at_13(frame: pd.DataFrame) -> npt.NDArray[Any]:
+    """Answer x, and take the process along when x is 13."""
+    if (frame["x"] == 13).any():
+        os._exit(1)
+    return np.asarray(frame["x"])
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def queue(redis_client: Redis) -> RequestQueue:
 @pytest.fixture
 def rescue(queue: RequestQueue, tmp_path: Any) -> Rescue:
     models = Models(Store(tmp_path), max_versions=2)
-    models.add(LoadedVersion.of(Poisonable(), "poisonable"))
+    models.add(LoadedVersion.of(Predictor(_exit_at_13), "poisonable"))
     batcher = Batcher(models, Limits(1 << 20, 1000))
     return Rescue(queue, batcher, Lease(queue, lease_s=LEASE_S, limit_s=60), limit_s=20)
 

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts import Schema
@@ -22,22 +20,16 @@ from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
+from tests.support.models import Classifier
 from tests.support.scoring import answer_to
 
-
-class Threshold:
-    """Says yes to what is over 5, with the same probabilities for all."""
-
-    classes_ = np.array(["no", "yes"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["a"] > 5, "yes", "no")
-
-    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.tile([0.25, 0.75], (len(frame), 1))
-
-
-LOADED = LoadedVersion.of(Threshold(), "threshold", 4, Schema.infer(pd.DataFrame({"a": [1.5]})))
+LOADED = LoadedVersion.of(
+    Classifier(lambda frame: frame["a"] > 5),
+    "threshold",
+    4,
+    Schema.infer(pd.DataFrame({"a": [1.5]})),
+)
+"""Says yes to what is over 5."""
 
 
 def answer(request: Request) -> Answer:

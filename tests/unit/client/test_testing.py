@@ -23,15 +23,14 @@ from scoreline_client import (
     testing,
 )
 from scoreline_client.testing import FakeScoreline
+from tests.support.models import Classifier
 
 
-class Threshold:
-    """A fitted classifier, as small as one can be."""
+class Threshold(Classifier):
+    """Says high to what is over 10, with a probability of 0.75 for its answer."""
 
-    classes_ = np.array(["low", "high"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["x"] > 10, "high", "low")
+    def __init__(self) -> None:
+        super().__init__(lambda frame: frame["x"] > 10, ("low", "high"))
 
     def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[np.float64]:
         high = np.where(frame["x"] > 10, 0.75, 0.25)

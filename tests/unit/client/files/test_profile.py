@@ -8,8 +8,6 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from click.testing import CliRunner
@@ -24,6 +22,7 @@ from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Operation, Request
 from scoreline_client.transport.dispatcher import Transport
 from tests.support.bulk import StubTransport
+from tests.support.models import Predictor
 from tests.support.scoring import answer_to
 
 TRAINING = pd.DataFrame(
@@ -31,14 +30,11 @@ TRAINING = pd.DataFrame(
 )
 
 
-class NeverAsked:
-    """A pipeline that a check has no business with."""
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        raise AssertionError("the pipeline was asked")
+def _never_called(_: pd.DataFrame) -> None:
+    raise AssertionError("a check must not call the pipeline")
 
 
-LOADED = LoadedVersion.of(NeverAsked(), "visits", 2, Schema.infer(TRAINING))
+LOADED = LoadedVersion.of(Predictor(_never_called), "visits", 2, Schema.infer(TRAINING))
 
 
 def _answer(request: Request) -> Answer:
@@ -163,7 +159,7 @@ def test_the_report_is_json_for_programs(tmp_path: Path) -> None:
 
 def test_a_column_without_a_number_has_no_range(tmp_path: Path) -> None:
     column = _columns(_check(_file(tmp_path, "1,30,,F,true\n")))["bmi"]
-    assert np.isnan(column["minimum"] or np.nan)
+    assert column["minimum"] is None
 
 
 @pytest.mark.parametrize(("rows", "code"), [(BAD, 1), ("1,30,1.5,F,true\n", 0)])

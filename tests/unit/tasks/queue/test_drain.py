@@ -20,18 +20,18 @@ from scoreline_client.protocol.messages import Answer, Codec, Operation, Request
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
 from scoreline_tasks.testing import InProcessWorker
+from tests.support.models import Predictor
 
 KEYS = Keys("default")
 
 
-class Doubler:
-    """Counts its calls, to tell batches apart."""
+class Doubler(Predictor):
+    """Doubles x, unless one of them is 13."""
 
     def __init__(self) -> None:
-        self.sizes: list[int] = []
+        super().__init__(self._double)
 
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        self.sizes.append(len(frame))
+    def _double(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
         if (frame["x"] == 13).any():
             raise ValueError("unlucky")
         return np.asarray(frame["x"] * 2)

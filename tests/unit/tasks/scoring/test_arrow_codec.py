@@ -3,7 +3,6 @@
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 import pytest
@@ -12,19 +11,13 @@ from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from tests.support.models import Classifier
 from tests.support.scoring import score_arrow
 
 SCHEMA = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
 
 
-class Sum:
-    classes_ = np.array(["no", "yes"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["a"] + frame["b"] > 5, "yes", "no")
-
-    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.tile([0.25, 0.75], (len(frame), 1))
+MODEL = Classifier(lambda frame: frame["a"] + frame["b"] > 5)
 
 
 def _stream(table: Any) -> bytes:
@@ -35,7 +28,7 @@ def _stream(table: Any) -> bytes:
 
 
 def _score(body: bytes) -> CodecResult:
-    return score_arrow(body, LoadedVersion.of(Sum(), "sum", 1, SCHEMA))
+    return score_arrow(body, LoadedVersion.of(MODEL, "sum", 1, SCHEMA))
 
 
 def _answers(table: Any) -> dict[str, list[Any]]:

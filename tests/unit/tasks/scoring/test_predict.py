@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_tasks.scoring.predict import score_frame
+from tests.support.models import Predictor
 
 
 class Fragile:
@@ -63,25 +64,13 @@ def test_the_error_says_what_the_pipeline_said() -> None:
     assert "negative" in error.message
 
 
-class Regressor:
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["x"] == 0, np.nan, 1 / frame["x"].replace(0, 1))
-
-
 def test_nan_is_no_answer() -> None:
-    scored = _score([1.0, 0.0, 2.0], Regressor())
+    inverse = Predictor(
+        lambda frame: np.where(frame["x"] == 0, np.nan, 1 / frame["x"].replace(0, 1))
+    )
+    scored = _score([1.0, 0.0, 2.0], inverse)
     assert {row: error.code for row, error in scored.errors.items()} == {1: "E_MODEL_OUTPUT"}
     assert scored.values[[0, 2]].tolist() == [1.0, 0.5]
-
-
-class Objects:
-    """Answers as Python's objects: numbers, text, or lists of them."""
-
-    def __init__(self, *answers: Any) -> None:
-        self.answers = answers
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.array(self.answers, dtype=object)
 
 
 @pytest.mark.parametrize(
@@ -94,16 +83,12 @@ class Objects:
     ],
 )
 def test_nan_among_objects_is_no_answer(answers: list[Any], bad: set[int]) -> None:
-    scored = _score([1.0, 2.0, 3.0], Objects(*answers))
+    objects = np.array(answers, dtype=object)
+    scored = _score([1.0, 2.0, 3.0], Predictor(lambda _: objects))
     assert set(scored.errors) == bad
 
 
-class Short:
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.zeros(len(frame) + 1)
-
-
 def test_an_answer_of_the_wrong_length_is_never_matched_to_records() -> None:
-    scored = _score([1.0, 2.0], Short())
+    scored = _score([1.0, 2.0], Predictor(lambda frame: np.zeros(len(frame) + 1)))
     assert {error.code for error in scored.errors.values()} == {"E_MODEL_OUTPUT"}
     assert len(scored.errors) == 2

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_tasks.models.registry import Models
-
-
-class _Zero:
-    def predict(self, frame: Any) -> Any:
-        return [0] * len(frame)
+from tests.support.models import Predictor
 
 
 @pytest.fixture
 def zero() -> Callable[[int], LoadedVersion]:
     """Versions of the model `zero`."""
-    return lambda version: LoadedVersion.of(_Zero(), "zero", version=version)
+    return lambda version: LoadedVersion.of(
+        Predictor(lambda frame: [0] * len(frame)), "zero", version=version
+    )
 
 
 @pytest.fixture

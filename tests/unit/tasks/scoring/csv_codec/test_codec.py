@@ -18,6 +18,7 @@ from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from tests.support.models import Classifier, Predictor
 from tests.support.scoring import score_csv_chunk
 
 COLUMNS = ("id", "a", "b")
@@ -25,31 +26,19 @@ NUMBERS = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
 GOOD = "7,2.5,3"
 
 
-class Sum:
-    """a + b, and a made-up probability that only they decide."""
+class Sum(Classifier):
+    """Says yes where a + b is over 5, with a made-up probability that only they decide."""
 
-    classes_ = np.array(["no", "yes"])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.where(frame["a"] + frame["b"] > 5, "yes", "no")
+    def __init__(self) -> None:
+        super().__init__(lambda frame: frame["a"] + frame["b"] > 5)
 
     def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
         yes = 1 / (1 + np.exp(-(frame["a"].to_numpy() + frame["b"].to_numpy()) / 1000))
         return np.column_stack([1 - yes, yes])
 
 
-class Same:
-    """Answers with the one column that it gets."""
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.asarray(frame.iloc[:, 0])
-
-
-class IsMissing:
-    """Tells where the one column has no value."""
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.asarray(frame.iloc[:, 0].isna())
+SAME = Predictor(lambda frame: np.asarray(frame.iloc[:, 0]))
+IS_MISSING = Predictor(lambda frame: np.asarray(frame.iloc[:, 0].isna()))
 
 
 def _chunk(columns: Sequence[str] = COLUMNS) -> CsvChunk:
@@ -77,7 +66,7 @@ def _error(row: str) -> str:
 def _values(column: Any, texts: Sequence[str]) -> CodecResult:
     schema = Schema.infer(pd.DataFrame({"x": column}))
     rows = "".join(f"{text}\n" for text in texts).encode()
-    loaded = LoadedVersion.of(Same(), "same", 1, schema)
+    loaded = LoadedVersion.of(SAME, "same", 1, schema)
     return score_csv_chunk(_chunk(["x"]).encode(rows), loaded)
 
 
@@ -216,7 +205,7 @@ def test_zero_and_one_are_no_booleans() -> None:
 
 def test_an_empty_field_is_missing_where_training_had_missing_values() -> None:
     schema = Schema.infer(pd.DataFrame({"x": [1.5, None]}))
-    loaded = LoadedVersion.of(IsMissing(), "missing", 1, schema)
+    loaded = LoadedVersion.of(IS_MISSING, "missing", 1, schema)
     result = score_csv_chunk(_chunk(["x"]).encode(b'""\n2.5\n'), loaded)
     assert bytes(result.body) == b'"",true,\n2.5,false,\n'
 
@@ -250,3 +239,25 @@ def test_a_missing_column_refuses_the_chunk() -> None:
 def test_a_body_without_a_head_is_refused() -> None:
     with pytest.raises(WireError):
         score_csv_chunk(b"7,2.5,3\n", LoadedVersion.of(Sum(), "sum", 1, NUMBERS))
+
+
+def test_a_chunk_whose_rows_are_all_rejected_has_all_columns() -> None:
+    assert bytes(_score("7,x,3\n").body).startswith(b"7,x,3,,,,E_TYPE")
+
+
+@pytest.mark.parametrize("other", ["1", "1e5", "+1"])
+def test_a_number_that_would_be_rounded_is_refused_whatever_its_neighbours(other: str) -> None:
+    assert _score(f"1,9007199254740993,1\n1,{other},1\n").rejected == {"E_RANGE": 1}
+
+
+def test_minus_zero_is_the_same_beside_numbers_and_beside_text() -> None:
+    plain = bytes(_values([1.5], ["-0"]).body)
+    assert bytes(_values([1.5], ["-0", "x"]).body).startswith(plain)
+
+
+def test_a_long_field_is_no_quoting_error() -> None:
+    assert _score("z" * 200_000 + ",2.5,3\n" + '"",2.5,3\n').rejected == {}
+
+
+def test_text_behind_a_closing_quote_is_refused() -> None:
+    assert _score('"7"8,2.5,3\n7,2.5,3\n').rejected == {"E_QUOTE": 1}

@@ -7,8 +7,6 @@ import io
 import re
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from hypothesis import example, given
@@ -21,6 +19,7 @@ from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.formulas import is_formula
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 from tests.support.csv_oracle import raw_rows
+from tests.support.models import Classifier, Predictor
 from tests.support.scoring import score_csv_chunk
 
 COLUMNS = ("id", "a", "t")
@@ -36,17 +35,8 @@ TEXTS = st.lists(st.lists(FIELDS, min_size=1, max_size=4).map(",".join), max_siz
 )
 
 
-class Model:
-    classes_ = np.array([0, 1])
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return (frame["a"] > 5).to_numpy().astype(int)
-
-    def predict_proba(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return np.tile([0.25, 0.75], (len(frame), 1))
-
-
-LOADED = LoadedVersion.of(Model(), "model", 1, Schema.infer(TRAINING))
+MODEL = Classifier(lambda frame: frame["a"] > 5, classes=(0, 1))
+LOADED = LoadedVersion.of(MODEL, "model", 1, Schema.infer(TRAINING))
 
 
 def _score(rows: str | bytes, **options: Any) -> CodecResult:
@@ -197,13 +187,6 @@ def test_comments_are_no_rows() -> None:
     assert (result.records, bytes(result.body)) == (1, b"7,2,x,0,0.25,0.75,\n")
 
 
-class Floats:
-    """Says what it is given."""
-
-    def predict(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
-        return frame["a"].to_numpy()
-
-
 @pytest.mark.parametrize(
     ("number", "written"),
     [
@@ -216,7 +199,8 @@ class Floats:
     ],
 )
 def test_numbers_are_written_as_json_has_them(number: str, written: str) -> None:
-    loaded = LoadedVersion.of(Floats(), "floats", 1, Schema.infer(TRAINING[["a"]]))
+    same = Predictor(lambda frame: frame["a"].to_numpy())
+    loaded = LoadedVersion.of(same, "floats", 1, Schema.infer(TRAINING[["a"]]))
     chunk = CsvChunk(columns=["a"], first_row=1, first_line=1)
     body = bytes(score_csv_chunk(chunk.encode(f"{number}\n2.5\n".encode()), loaded).body)
     # orjson wrote exponents without a plus once.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -208,3 +209,13 @@ def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
 
 def _describe_only(request: Request) -> Answer | None:
     return answer(request) if request.operation is Operation.DESCRIBE else None
+
+
+def test_a_worker_that_loses_a_row_is_noticed(source: Path, target: Path) -> None:
+    def lose_rows(request: Request) -> Answer:
+        whole = answer(request)
+        is_chunk = request.operation is not Operation.DESCRIBE
+        return replace(whole, records=0, body=b"") if is_chunk else whole
+
+    with pytest.raises(RequestRefused, match="0 rows for the 3 rows"):
+        _run(source, target, StubTransport(lose_rows))
