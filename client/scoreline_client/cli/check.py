@@ -1,11 +1,9 @@
-"""`scoreline check`: why a file will be rejected, at a glance and without scoring it."""
+"""`scoreline check`: which rows of a file would be rejected and why, without scoring it."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -18,7 +16,6 @@ from scoreline_client.async_client import AsyncClient
 from scoreline_client.cli.kit import PARTLY, command, json_option, print_json
 from scoreline_client.cli.score import READING, options_of, with_options
 from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
-from scoreline_client.options import BulkOptions
 
 _SHOWN = 3
 
@@ -46,8 +43,23 @@ def check(ctx: click.Context, /, model: str, source: str, as_json: bool, **given
       scoreline check pima@3 in.csv.gz --delimiter ';' --decimal , --json
     """
     console = Console(stderr=True)
-    with _progress(console, visible=not as_json and console.is_terminal) as show:
-        report = asyncio.run(_check(model, source, options_of(given), show))
+    options = options_of(given)
+
+    async def check_file(show: ShowCheck | None) -> FileReport:
+        async with AsyncClient() as client:
+            return await client.check_file(model, source, options=options, progress=show)
+
+    if as_json or not console.is_terminal:
+        report = asyncio.run(check_file(None))
+    else:
+        columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
+        with Progress(*columns, console=console, transient=True) as bars:
+            bar = bars.add_task("", total=None, rows=0)
+
+            def show(rows: int, done: int, total: int | None) -> None:
+                bars.update(bar, completed=done, total=total, rows=rows)
+
+            report = asyncio.run(check_file(show))
     if as_json:
         print_json(report.as_json())
     else:
@@ -56,52 +68,42 @@ def check(ctx: click.Context, /, model: str, source: str, as_json: bool, **given
         ctx.exit(PARTLY)
 
 
-async def _check(
-    model: str, source: str, options: BulkOptions, show: ShowCheck | None
-) -> FileReport:
-    async with AsyncClient() as client:
-        return await client.check_file(model, source, options=options, progress=show)
-
-
-@contextmanager
-def _progress(console: Console, *, visible: bool) -> Iterator[ShowCheck | None]:
-    if not visible:
-        yield None
-        return
-    columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
-    with Progress(*columns, console=console, transient=True) as bars:
-        task = bars.add_task("", total=None, rows=0)
-        yield lambda rows, done, total: bars.update(task, completed=done, total=total, rows=rows)
-
-
 def show_report(report: FileReport, console: Console) -> None:
     """Print a report for people."""
     table = Table("column", "expected", "found", "missing", "rejected", "not as in training")
     for column in report.columns:
-        table.add_row(*map(Text, _cells(column)), style="" if column.rejected == 0 else "red")
+        cells = (
+            column.name,
+            column.type + (", may be missing" if column.nullable else ""),
+            _found(column),
+            f"{column.nulls:,}" if column.nulls else "",
+            f"{column.rejected:,}" if column.rejected else "",
+            _not_in_training(column),
+        )
+        table.add_row(*map(Text, cells), style="red" if column.rejected else "")
     console.print(table)
     for note in report.notes:
         console.print(Text(note))
+    rejected = report.rejected_rows
     if report.bad_rows:
-        console.print(_bad_rows(report))
-    console.print(Text(_verdict(report)))
-
-
-def _cells(column: ColumnReport) -> tuple[str, ...]:
-    return (
-        column.name,
-        column.type + (", may be missing" if column.nullable else ""),
-        _found(column),
-        f"{column.nulls:,}" if column.nulls else "",
-        f"{column.rejected:,}" if column.rejected else "",
-        _unusual(column),
-    )
+        title = f"the first {len(report.bad_rows)} of {rejected:,} rows to be rejected"
+        table = Table("row", "line", "column", "value", "why", title=title, title_justify="left")
+        for row in report.bad_rows:
+            details = [str(row.get(name, "")) for name in ("row", "line", "column", "value")]
+            table.add_row(*map(Text, details), Text(f"{row['code']}: {row['message']}"))
+        console.print(table)
+    rows, model = f"{report.source}: {report.rows:,} rows", f"{report.model}@{report.version}"
+    verdict = f"{rows}, all of which {model} would score"
+    if rejected:
+        codes = ", ".join(f"{code} {count:,}" for code, count in sorted(report.rejected.items()))
+        verdict = f"{rows}, of which {model} would reject {rejected:,} ({codes})"
+    console.print(Text(verdict))
 
 
 def _found(column: ColumnReport) -> str:
     found = Counter(column.found)
     if column.type == "number":
-        # A whole number is one.
+        # Whole numbers are numbers.
         found["number"] += found.pop("integer", 0)
     found = +found
     kinds = [
@@ -114,42 +116,20 @@ def _found(column: ColumnReport) -> str:
     return text
 
 
-def _unusual(column: ColumnReport) -> str:
+def _not_in_training(column: ColumnReport) -> str:
     parts = []
     if column.out_of_range.count:
         low, high = column.training
-        told = _values(column.out_of_range)
-        parts.append(f"{column.out_of_range.count:,} outside {low:g} to {high:g}: {told}")
+        values = _values(column.out_of_range)
+        parts.append(f"{column.out_of_range.count:,} outside {low:g} to {high:g}: {values}")
     if column.unseen.count:
         parts.append(f"{column.unseen.count:,} unseen: {_values(column.unseen)}")
     return "; ".join(parts)
 
 
 def _values(values: Values) -> str:
-    told = []
+    examples = []
     for value, count in values.counts.most_common(_SHOWN):
         near = f" (near {values.nearest[value]!r})" if value in values.nearest else ""
-        told.append(f"{value}{near} ×{count:,}" if count > 1 else f"{value}{near}")
-    return ", ".join(told) + (", …" if len(values.counts) > _SHOWN else "")
-
-
-def _bad_rows(report: FileReport) -> Table:
-    title = f"the first {len(report.bad_rows)} of {report.rejected_rows:,} rows to be rejected"
-    table = Table("row", "line", "column", "value", "why", title=title, title_justify="left")
-    for one in report.bad_rows:
-        cells = (one["row"], one.get("line", ""), one.get("column", ""), one.get("value", ""))
-        table.add_row(
-            *(Text(str(cell)) for cell in cells), Text(f"{one['code']}: {one['message']}")
-        )
-    return table
-
-
-def _verdict(report: FileReport) -> str:
-    rejected = report.rejected_rows
-    by = f"{report.model}@{report.version}"
-    if not rejected:
-        return f"{report.source}: {report.rows:,} rows, all of which {by} would score"
-    codes = ", ".join(f"{code} {count:,}" for code, count in sorted(report.rejected.items()))
-    return (
-        f"{report.source}: {report.rows:,} rows, of which {by} would reject {rejected:,} ({codes})"
-    )
+        examples.append(f"{value}{near} ×{count:,}" if count > 1 else f"{value}{near}")
+    return ", ".join(examples) + (", …" if len(values.counts) > _SHOWN else "")

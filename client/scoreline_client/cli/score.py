@@ -9,7 +9,6 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -20,12 +19,11 @@ from scoreline_client.cli.kit import PARTLY, REFUSED, SERVICE, command, json_opt
 from scoreline_client.cli.progress import Show, sentence, shown_progress
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, ScorelineError
-from scoreline_client.files.checkpoint import FinishedFile, FinishedFiles
 from scoreline_client.files.chunks import describe
-from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
+from scoreline_client.files.many import FinishedFiles, is_many, outputs_for
 from scoreline_client.files.run import ScoreSummary
 from scoreline_client.files.sink import Target
-from scoreline_client.files.source import facts_of, is_url
+from scoreline_client.files.source import facts_of
 from scoreline_client.options import BulkOptions, Flag, MaxErrors, Policy, type_hints
 from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.messages import ModelRef
@@ -175,64 +173,48 @@ class _Run:
         self._show = show
         self._quiet = quiet
         self._as_json = as_json
-        self._named_version: int | None = None
-        self._finished: dict[str, FinishedFile] = {}
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
-        """Score one file or many; the exit code."""
+        """Score one file, or several into a directory; the exit code."""
         async with AsyncClient() as client:
             if not is_many(sources, target):
                 summary = await self._one(client, sources[0], target)
                 return PARTLY if summary.rejected else 0
-            if self._options.resume and not is_url(target):
-                self._finished = FinishedFiles(Path(target)).read()
-            worst = 0
-            for source, output in outputs_for(sources, target):
-                worst = max(worst, await self._one_of_many(client, source, output))
-            return worst
-
-    async def _one_of_many(self, client: AsyncClient, source: str, target: str) -> int:
-        """A file that is refused costs no other file anything."""
-        output = Target(target, client.settings.state)
-        facts = await asyncio.to_thread(facts_of, source)
-        if self._options.resume:
             ref = ModelRef.parse(check_model(self._model))
-            done = await asyncio.to_thread(
-                finished, self._finished, output, facts, ref, self._options
-            )
-            if done is not None and done.version == await self._version(client, ref):
-                share = f"{done.rejected:,} of {done.rows:,} rows rejected"
-                self._say(f"{target} is done: scored by {done.model}@{done.version}, {share}")
-                return PARTLY if done.rejected else 0
-        try:
-            summary = await self._one(client, source, target)
-        except FileRefused as error:
-            click.echo(f"Error: {error}", err=True)
-            return REFUSED
-        await asyncio.to_thread(note_finished, output, facts, self._options, summary)
-        return PARTLY if summary.rejected else 0
-
-    async def _version(self, client: AsyncClient, ref: ModelRef) -> int:
-        """The version that the model's name stands for; asked once for all files."""
-        if self._named_version is None:
-            version = ref.version
-            if version is None:
-                version = (await describe(client.transport, self._model)).version
-            self._named_version = version
-        return self._named_version
+            finished, version, worst = FinishedFiles(target), ref.version, 0
+            for source, name in outputs_for(sources, target):
+                output = Target(name, client.settings.state)
+                facts = await asyncio.to_thread(facts_of, source)
+                done = None
+                if self._options.resume:
+                    find = finished.find
+                    done = await asyncio.to_thread(find, output, facts, ref, self._options)
+                if done is not None and version is None:
+                    version = (await describe(client.transport, self._model)).version
+                if done is not None and done.version == version:
+                    share = f"{done.rejected:,} of {done.rows:,} rows rejected"
+                    self._say(f"{name} is done: scored by {done.model}@{version}, {share}")
+                    worst = max(worst, PARTLY if done.rejected else 0)
+                    continue
+                try:
+                    summary = await self._one(client, source, name)
+                except FileRefused as error:  # it costs no other file anything
+                    click.echo(f"Error: {error}", err=True)
+                    worst = REFUSED
+                    continue
+                await asyncio.to_thread(finished.add, output, facts, self._options, summary)
+                worst = max(worst, PARTLY if summary.rejected else 0)
+            return worst
 
     async def _one(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
         summary = await client.score_file(
             self._model, source, target, options=self._options, progress=self._show
         )
-        self._tell(summary, to_stderr=target == "-")
-        return summary
-
-    def _tell(self, summary: ScoreSummary, *, to_stderr: bool) -> None:
         if self._as_json:
-            print_json(summary.as_json(), err=to_stderr)
+            print_json(summary.as_json(), err=target == "-")
         else:
-            self._say(sentence(summary), to_stderr=to_stderr)
+            self._say(sentence(summary), to_stderr=target == "-")
+        return summary
 
     def _say(self, text: str, *, to_stderr: bool = False) -> None:
         if not self._quiet:
@@ -240,7 +222,7 @@ class _Run:
 
 
 async def _until_signal(work: Any) -> int:
-    """Do work until it is done, or until SIGINT or SIGTERM; then let it end in order.
+    """Do work until it is done; at SIGINT or SIGTERM, cancel it and let it end in order.
 
     Raises:
         Stopped: there was a signal.
@@ -250,7 +232,7 @@ async def _until_signal(work: Any) -> int:
     seen: list[int] = []
 
     def stop(number: int) -> None:
-        if seen:  # whoever asks twice does not want to wait; what is written can be resumed
+        if seen:  # a second signal does not wait; what is written can be resumed
             os._exit(BY_SIGNAL + number)
         seen.append(number)
         task.cancel()
@@ -280,7 +262,13 @@ def options_of(given: dict[str, Any]) -> BulkOptions:
         if name in given:
             given[name] = Policy(given[name])
     if "rename" in given:
-        given["rename"] = dict(_renamed(text) for text in given["rename"])
+        renamed = {}
+        for text in given["rename"]:
+            old, _, new = text.partition("=")
+            if not old or not new:
+                raise click.UsageError(f"--rename is {text!r}; expected OLD=NEW")
+            renamed[old] = new
+        given["rename"] = renamed
     if "max_errors" in given:
         given["max_errors"] = MaxErrors.parse(given["max_errors"])
     if given.get("delimiter") in ("\\t", "tab"):
@@ -288,14 +276,7 @@ def options_of(given: dict[str, Any]) -> BulkOptions:
     return BulkOptions(**given)
 
 
-def _renamed(text: str) -> tuple[str, str]:
-    old, separator, new = text.partition("=")
-    if not separator or not old or not new:
-        raise click.UsageError(f"--rename is {text!r}; expected OLD=NEW")
-    return old, new
-
-
 def _command() -> str:
-    """What was called, with --resume."""
+    """The command that was called, with --resume."""
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
     return shlex.join(["scoreline", *words, "--resume"])

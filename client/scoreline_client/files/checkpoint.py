@@ -1,4 +1,4 @@
-"""Checkpoints of a run, so that another process can continue where it was killed; and finished runs.
+"""Checkpoints of a run, so that another process can continue where it was killed.
 
 A journal is a file of JSON lines beside the output. Its first line describes the run: which input, which
 options, which version. A line follows for every chunk whose output was written: where the input goes on,
@@ -9,7 +9,6 @@ a kill has cut short counts as not written.
 from __future__ import annotations
 
 import fcntl
-import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -177,61 +176,6 @@ def resumable(marks: Sequence[Mark], output_bytes: int, error_bytes: int) -> Mar
     flushed = reached[-1].flushed
     before = [mark for mark in reached if mark.plain <= flushed[0]]
     return msgspec.structs.replace(before[-1], flushed=flushed) if before else None
-
-
-class FinishedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A file that was scored to its end into a directory."""
-
-    target: str
-    """The output's name in the directory."""
-    output: dict[str, int]
-    """Size of the output, and when it was written."""
-    input: dict[str, Any]
-    options: dict[str, Any]
-    model: str
-    version: int
-    rows: int
-    rejected: int
-    format: int = FORMAT
-
-    def is_of(self, facts: dict[str, Any] | None, options: dict[str, Any]) -> bool:
-        """Whether it was made of this input, under these options."""
-        this = (self.format, self.input, self.options)
-        return facts is not None and this == (FORMAT, facts, options)
-
-
-class FinishedFiles:
-    """`.scoreline.journal` in a directory: a line for each file that was scored into it to its end."""
-
-    def __init__(self, directory: Path) -> None:
-        self._path = directory / ".scoreline.journal"
-
-    def read(self) -> dict[str, FinishedFile]:
-        """The last line of each output; damaged lines are ignored."""
-        by_target: dict[str, FinishedFile] = {}
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except OSError:
-            return by_target
-        for line in lines:
-            with suppress(msgspec.DecodeError):
-                finished = msgspec.json.decode(line, type=FinishedFile)
-                by_target[finished.target] = finished
-        return by_target
-
-    def add(self, finished: FinishedFile) -> None:
-        """Append a line.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        with self._path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - 1))
-            is_complete = file.read(1) in (b"", b"\n")
-            line = msgspec.json.encode(finished) + b"\n"
-            write_all(file, line if is_complete else b"\n" + line)
 
 
 def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:

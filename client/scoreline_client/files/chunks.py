@@ -10,7 +10,7 @@ from typing import Any
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, RequestRefused, SettingsError
 from scoreline_client.files.formats.csv import CsvReader
-from scoreline_client.files.formats.reader import Chunk, ModelInfo, Position, Reader
+from scoreline_client.files.formats.reader import Chunk, FileReader, ModelInfo, Position
 from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.source import STANDARD, Source, compression_by_name
 from scoreline_client.options import BulkOptions, CsvFormat
@@ -34,7 +34,7 @@ def open_reader(
     wants_problems: bool,
     line_by_line: bool = True,
     sizes: FileSizes = DEFAULT_SIZES,
-) -> Reader[Any]:
+) -> FileReader[Any]:
     """The reader of an input's format; `wants_problems`: answers hold the details of rejected rows.
 
     Raises:
@@ -90,7 +90,7 @@ async def describe(transport: Transport, ref: str) -> ModelInfo:
 async def answered_chunks(
     transport: Transport,
     model: ModelInfo,
-    reader: Reader[Any],
+    reader: FileReader[Any],
     start: Position,
     *,
     total_bytes: int | None,

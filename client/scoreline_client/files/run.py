@@ -18,7 +18,13 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, TooManyErrors, UnknownModel
 from scoreline_client.files.checkpoint import Journal, Mark, Run, locked_journal, resumable
 from scoreline_client.files.chunks import answered_chunks, describe, open_reader
-from scoreline_client.files.formats.reader import Chunk, ChunkOutput, ModelInfo, Position, Reader
+from scoreline_client.files.formats.reader import (
+    Chunk,
+    ChunkOutput,
+    FileReader,
+    ModelInfo,
+    Position,
+)
 from scoreline_client.files.sink import (
     ErrorReport,
     Output,
@@ -180,7 +186,7 @@ class FileRun:
         self._counts = RunCounts()
         self._done = 0
         self._model: ModelInfo
-        self._reader: Reader[Any]
+        self._reader: FileReader[Any]
         self._output: Output
         self._report: ErrorReport
 

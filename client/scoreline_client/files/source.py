@@ -15,7 +15,6 @@ import select
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -49,35 +48,36 @@ _FACTS = (
 """What file systems tell of a file that changes when the file does."""
 
 
-@dataclass(frozen=True, slots=True)
-class StoredFile:
-    """A file as it is stored, and what is known of it."""
-
-    file: io.BufferedReader
-    size: int | None = None
-    """Bytes in all; None if that is unknown."""
-    facts: dict[str, Any] | None = None
-    """What tells it from any other file, and from itself after a change. None: nothing does, and it
-    cannot be read twice."""
-    opened: object = None
-    state: Callable[[], object] = lambda: None
-    """Equals `opened` as long as the file has not been changed or replaced."""
-
-
 class Source:
     """An input as plain bytes."""
 
-    def __init__(self, name: str, stored: StoredFile, sizes: FileSizes = DEFAULT_SIZES) -> None:
-        """Recognise what is stored by its first bytes.
+    def __init__(
+        self,
+        name: str,
+        file: io.BufferedReader,
+        *,
+        size: int | None = None,
+        facts: dict[str, Any] | None = None,
+        opened: object = None,
+        state: Callable[[], object] = lambda: None,
+        sizes: FileSizes = DEFAULT_SIZES,
+    ) -> None:
+        """Recognise a file's compression by its first bytes.
+
+        `state()` equals `opened` as long as the file has not been changed or replaced.
 
         Raises:
             FileRefused: it is an archive, or has a compression that is not read here.
         """
         self.name = name
-        self.file = file = stored.file
-        self.size = stored.size
-        self.facts = stored.facts
-        self._stored = stored
+        self.file = file
+        """The file as it is stored."""
+        self.size = size
+        """Stored bytes in all; None if that is unknown."""
+        self.facts = facts
+        """Facts that tell the file from any other, and from itself after a change. None: there are none,
+        and it cannot be read twice."""
+        self._opened, self._state = opened, state
         self.start = file.peek(8)[:8]
         """The first stored bytes."""
         for magic, kind in _FOREIGN.items():
@@ -180,7 +180,7 @@ class Source:
             FileRefused: it was written to, replaced or removed meanwhile.
         """
         try:
-            is_same = self._stored.state() == self._stored.opened
+            is_same = self._state() == self._opened
         except OSError:
             is_same = False
         if not is_same:
@@ -257,22 +257,28 @@ class _Pipe(io.RawIOBase):
     def tell(self) -> int:
         return self._count
 
+    def close(self) -> None:
+        """Close a named pipe; standard input is not Scoreline's to close."""
+        if self._file is not sys.stdin.buffer:
+            self._file.close()
+        super().close()
+
     def readinto(self, buffer: Any) -> int:
         """Fill the buffer, unless the input ends before."""
         view, size = memoryview(buffer), 0
-        while size < len(view) and (data := self._read(len(view) - size)):
+        while size < len(view) and not self.is_stopped:
+            if self._number < 0:
+                data = self._file.read(len(view) - size)
+            elif select.select([self._number], [], [], CHECK_STOP_EVERY_S)[0]:
+                data = os.read(self._number, len(view) - size)
+            else:
+                continue
+            if not data:
+                break
             view[size : size + len(data)] = data
             size += len(data)
         self._count += size
         return size
-
-    def _read(self, size: int) -> bytes:
-        if self._number < 0:
-            return bytes(self._file.read(size))
-        while not self.is_stopped:
-            if select.select([self._number], [], [], CHECK_STOP_EVERY_S)[0]:
-                return os.read(self._number, size)
-        return b""
 
 
 # Opening
@@ -311,63 +317,68 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
         FileRefused: it cannot be read, or is of a kind that is not read here.
     """
     try:
-        stored = _open(name)
-        try:
-            return Source(name, stored, sizes)
-        except BaseException:
-            stored.file.close()
-            raise
+        if name == STANDARD:
+            return Source(name, io.BufferedReader(_Pipe(sys.stdin.buffer)), sizes=sizes)
+        return _open_url(name, sizes) if is_url(name) else _open_path(name, sizes)
     except OSError as error:
         raise unreadable(name, error) from error
 
 
 def facts_of(name: str) -> dict[str, Any] | None:
     """The facts that tell an input from any other; None if nothing does, or it cannot be read."""
-    try:
-        # Not standard input nor a named pipe: bytes that are read from those are gone.
-        if not is_url(name) and not Path(name).is_file():
-            return None
-        stored = _open(name)
-    except (OSError, ScorelineError):
+    # Not standard input nor a named pipe: bytes that are read from those are gone.
+    if not is_url(name) and not os.path.isfile(name):  # noqa: PTH113 - Path.is_file may raise
         return None
-    stored.file.close()
-    return stored.facts
-
-
-def _open(name: str) -> StoredFile:
-    if name == STANDARD:
-        return StoredFile(io.BufferedReader(_Pipe(sys.stdin.buffer)))
-    if is_url(name):
-        fs, path = file_system(name)
-
-        def facts_now() -> dict[str, Any]:
-            fs.invalidate_cache()
-            info = fs.info(path)
-            known = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
-            return {"size": info.get("size"), **known}
-
-        facts = facts_now()
-        file = io.BufferedReader(fs.open(path, "rb"))
-        return StoredFile(file, facts["size"], facts, facts, facts_now)
-    file = Path(name).open("rb")  # noqa: SIM115 - Source closes it
-    if not file.seekable():  # a named pipe
-        return StoredFile(io.BufferedReader(_Pipe(file)))
-
-    def state() -> object:
-        both = (os.fstat(file.fileno()), Path(name).stat())
-        return [(one.st_dev, one.st_ino, one.st_size, one.st_mtime_ns) for one in both]
-
     try:
-        opened, status = state(), os.fstat(file.fileno())
+        source = open_source(name)
+    except ScorelineError:
+        return None
+    source.close()
+    return source.facts
+
+
+def _open_path(name: str, sizes: FileSizes) -> Source:
+    file = Path(name).open("rb")  # noqa: SIM115 - the source closes it
+    try:
+        if not file.seekable():  # a named pipe
+            return Source(name, io.BufferedReader(_Pipe(file)), sizes=sizes)
+
+        def state() -> object:
+            both = (os.fstat(file.fileno()), Path(name).stat())
+            return [(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns) for info in both]
+
+        opened, info = state(), os.fstat(file.fileno())
         ends = hashlib.sha256(file.read(END_BYTES))
-        file.seek(max(0, status.st_size - END_BYTES))
+        file.seek(max(0, info.st_size - END_BYTES))
         ends.update(file.read(END_BYTES))
         file.seek(0)
-    except OSError:
+        facts = {"size": info.st_size, "mtime_ns": info.st_mtime_ns, "ends": ends.hexdigest()}
+        return Source(
+            name, file, size=info.st_size, facts=facts, opened=opened, state=state, sizes=sizes
+        )
+    except BaseException:
         file.close()
         raise
-    facts = {"size": status.st_size, "mtime_ns": status.st_mtime_ns, "ends": ends.hexdigest()}
-    return StoredFile(file, status.st_size, facts, opened, state)
+
+
+def _open_url(name: str, sizes: FileSizes) -> Source:
+    fs, path = file_system(name)
+
+    def facts_now() -> dict[str, Any]:
+        fs.invalidate_cache()
+        info = fs.info(path)
+        known = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
+        return {"size": info.get("size"), **known}
+
+    facts = facts_now()
+    file = io.BufferedReader(fs.open(path, "rb"))
+    try:
+        return Source(
+            name, file, size=facts["size"], facts=facts, opened=facts, state=facts_now, sizes=sizes
+        )
+    except BaseException:
+        file.close()
+        raise
 
 
 def unreadable(name: str, error: OSError) -> FileRefused:

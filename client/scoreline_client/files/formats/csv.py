@@ -178,7 +178,7 @@ class CsvReader:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class CutRows:
     """Whole rows of a file, byte for byte."""
 
     data: bytes
@@ -196,7 +196,7 @@ def cut_rows(
     start: Position,
     *,
     max_row_bytes: int = MAX_ROW_BYTES,
-) -> Iterator[Rows]:
+) -> Iterator[CutRows]:
     """Cut a file's blocks at row ends: for each block, the whole rows that end in it.
 
     A block must be longer than a row for rows to come out of it; until then it is kept.
@@ -206,12 +206,12 @@ def cut_rows(
     """
     rest, end = b"", start
 
-    def advance(data: bytes, tidy: bool) -> Rows:
+    def advance(data: bytes, tidy: bool) -> CutRows:
         nonlocal end
         begin = end
         count, lines = grammar.count(data, tidy)
         end = Position(begin.offset + len(data), begin.row + count, begin.line + lines)
-        return Rows(data, count, begin, end)
+        return CutRows(data, count, begin, end)
 
     def unclosed(quote: int, where: str) -> FileRefused:
         message = (

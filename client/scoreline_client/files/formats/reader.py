@@ -88,7 +88,7 @@ class ChunkOutput:
 _Chunk = TypeVar("_Chunk", bound=Chunk)
 
 
-class Reader(Protocol[_Chunk]):
+class FileReader(Protocol[_Chunk]):
     """Reads a file of one format."""
 
     unit: str

@@ -17,10 +17,9 @@ import pytest
 from backports import zstd
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.checkpoint import FinishedFile, FinishedFiles
-from scoreline_client.files.many import finished, is_many, note_finished, outputs_for
+from scoreline_client.files.many import FinishedFiles, is_many, outputs_for
 from scoreline_client.files.sink import Target
-from scoreline_client.files.source import Source, StoredFile, facts_of, open_source
+from scoreline_client.files.source import Source, facts_of, open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
 from tests.support.bulk import SMALL, names_in, run
@@ -227,22 +226,26 @@ def test_several_inputs_go_into_a_directory(
 def test_an_output_whose_run_was_begun_anew_is_not_finished(source: Path) -> None:
     target = Target(str(source.with_name("out.csv")), "")
     facts, options, model = facts_of(str(source)), BulkOptions(), ModelRef.parse("threshold")
-    note_finished(target, facts, options, run(source, target.name))
-    known = FinishedFiles(source.parent).read()
-    assert finished(known, target, facts, model, options)
+    FinishedFiles(str(source.parent)).add(target, facts, options, run(source, target.name))
+    finished = FinishedFiles(str(source.parent))
+    assert finished.find(target, facts, model, options)
     target.part.touch()
     target.journal.touch()
-    assert finished(known, target, facts, model, options) is None
+    assert finished.find(target, facts, model, options) is None
 
 
 def test_records_of_several_runs_at_once_are_all_kept(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text(CSV)
+    summary = run(tmp_path / "in.csv", tmp_path / "out.csv")
+
     def add(number: int) -> None:
-        one = FinishedFile(f"{number}.csv", {}, {}, {}, "m", 1, 1, 0)
-        FinishedFiles(tmp_path).add(one)
+        target = Target(str(tmp_path / f"{number}.csv"), "")
+        target.final.touch()
+        FinishedFiles(str(tmp_path)).add(target, {}, BulkOptions(), summary)
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(add, range(200)))
-    assert len(FinishedFiles(tmp_path).read()) == 200
+    assert len(FinishedFiles(str(tmp_path)).by_target) == 200
 
 
 def test_an_input_that_fails_half_way_is_refused() -> None:
@@ -253,7 +256,7 @@ def test_an_input_that_fails_half_way_is_refused() -> None:
             return super().readinto(buffer)
 
     file = io.BufferedReader(Failing(b"id,a\n1,9\n2,1\n"))  # type: ignore[arg-type]
-    source = Source("in.csv", StoredFile(file, 15, {}))
+    source = Source("in.csv", file, size=15, facts={})
     with pytest.raises(FileRefused, match=r"in\.csv: it cannot be read: Input/output error"):
         source.read(100)
 

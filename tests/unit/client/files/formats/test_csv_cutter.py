@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.csv import Rows, cut_rows
+from scoreline_client.files.formats.csv import CutRows, cut_rows
 from scoreline_client.files.formats.reader import Position
 from scoreline_client.protocol.csv_grammar import Grammar
 
@@ -20,7 +20,7 @@ TEXTS = st.text(alphabet='ab1,,""\n\n\r', max_size=40)
 BLOCKS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
 
 
-def _cut(data: bytes, *sizes: int, max_row_bytes: int = 1000) -> list[Rows]:
+def _cut(data: bytes, *sizes: int, max_row_bytes: int = 1000) -> list[CutRows]:
     """Cut blocks of these sizes, over and over."""
 
     def blocks() -> Iterator[bytes]:
