@@ -13,6 +13,7 @@ from scoreline_client import AsyncClient, Client, Prediction
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
 from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_child, kill_group
+from tests.support.worker import entry_fields
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -41,8 +42,8 @@ class Caller:
                     expires_ms=120_000,
                 )
                 self.asked[request.id] = float(number)
-                flat: list[Any] = request.encode()
-                pipeline.xadd(stream, dict(zip(flat[::2], flat[1::2], strict=True)))
+                fields: Any = entry_fields(request)
+                pipeline.xadd(stream, fields)
             pipeline.execute()
 
     def replies(self) -> list[bytes]:

@@ -8,7 +8,7 @@ import pytest
 from redis import Redis
 
 from scoreline_client import AsyncClient, Client, ClientSettings
-from tests.support.stub_worker import StubWorker
+from tests.support.worker import StubWorker
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
 from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkJob, BulkTimes
-from tests.support.stub_worker import StubWorker, double
+from tests.support.worker import StubWorker, double
 
 KEYS = Keys("default")
 BULK = KEYS.lane(Lane.BULK)
@@ -232,7 +232,7 @@ async def test_a_chunk_that_takes_long_is_not_sent_again(
 async def test_a_chunk_that_is_refused_is_not_asked_again(
     client: AsyncClient, worker: StubWorker
 ) -> None:
-    from tests.support.stub_worker import refuse
+    from tests.support.worker import refuse
 
     with worker.serving(refuse("E_INTERNAL", "broken")):
         async with BulkJob(client.transport) as job:

@@ -20,7 +20,7 @@ from scoreline_client import (
 from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import INLINE_ANSWER_BYTES, Answer, Request, StoredNote
-from tests.support.stub_worker import StubWorker, double, refuse
+from tests.support.worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
 

@@ -29,7 +29,7 @@ from scoreline_client import (
 )
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport import dispatcher as transport
-from tests.support.stub_worker import StubWorker, double, refuse
+from tests.support.worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
 KEYS = Keys("default")

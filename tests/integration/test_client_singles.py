@@ -27,7 +27,7 @@ from scoreline_client import (
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.transport.coalescing import LARGE_BYTES, SHARED_RECORDS
-from tests.support.stub_worker import StubWorker, double, refuse
+from tests.support.worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
 

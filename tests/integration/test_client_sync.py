@@ -20,7 +20,7 @@ from scoreline_client import Client, ClientSettings, NoAnswer, RecordRejected, S
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Request
-from tests.support.stub_worker import StubWorker, double
+from tests.support.worker import StubWorker, double
 
 pytestmark = pytest.mark.integration
 

@@ -15,7 +15,7 @@ from scoreline_client.protocol.messages import Answer, Request, StoredNote, new_
 from scoreline_client.transport.sending import LARGE_BYTES
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Finished
-from tests.support.stub_worker import StubWorker
+from tests.support.worker import StubWorker, enqueue
 
 pytestmark = pytest.mark.integration
 
@@ -33,8 +33,7 @@ def queue(redis_client: Redis) -> RequestQueue:
 
 def taken(redis: Redis, queue: RequestQueue) -> Finished:
     """A request that was read, and its large answer."""
-    flat: list[Any] = Request(id=new_id(), model="m", reply_to=CALLER).encode()
-    redis.xadd(KEYS.lane(Lane.ONLINE), dict(zip(flat[::2], flat[1::2], strict=True)))
+    enqueue(redis, Request(id=new_id(), model="m", reply_to=CALLER))
     (entry,) = queue.exchange([], take=1)
     return Finished(entry, entry.fields[b"id"].decode(), CALLER, LARGE)
 

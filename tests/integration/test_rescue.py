@@ -23,6 +23,7 @@ from scoreline_tasks.queue.recovery import ATTEMPTS, Rescue
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Finished, Limits
 from tests.support.models import Predictor
+from tests.support.worker import enqueue
 
 KEYS = Keys("default")
 LEASE_S = 0.05
@@ -66,8 +67,7 @@ def abandon(
         request = Request(
             id=new_id(), model="poisonable", body=body, reply_to="a" * 32, expires_ms=expires_ms
         )
-        flat: list[Any] = request.encode()
-        redis.xadd(KEYS.lane(Lane.ONLINE), dict(zip(flat[::2], flat[1::2], strict=True)))
+        enqueue(redis, request)
         asked[number] = request.id
     redis.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.ONLINE): ">"}, count=len(asked))
     _wait_for_the_lease(redis, len(asked))
@@ -145,10 +145,8 @@ def test_a_chunk_that_is_dropped_with_its_job_leaves_no_count_behind(
     redis_client: Redis, rescue: Rescue
 ) -> None:
     request = Request(id=new_id(), model="poisonable", body=b'[{"x": 1}]', job=new_id())
-    flat: list[Any] = request.encode()
-    lane = KEYS.lane(Lane.BULK)
-    redis_client.xadd(lane, dict(zip(flat[::2], flat[1::2], strict=True)))
-    redis_client.xreadgroup(GROUP, "dead", {lane: ">"})
+    enqueue(redis_client, request, Lane.BULK)
+    redis_client.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.BULK): ">"})
     _wait_for_the_lease(redis_client, 1, Lane.BULK)
     redis_client.hset(KEYS.attempts, request.id, "1")
     assert rescue.run() == 1

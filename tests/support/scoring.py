@@ -12,6 +12,7 @@ from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.batch import Batcher, Entry, Limits
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
 from scoreline_tasks.scoring.predict import Body, CodecResult, score_frame
+from tests.support.worker import entry_fields
 
 
 @dataclass(frozen=True)
@@ -26,8 +27,7 @@ class OneVersion:
 
 def entry_of(request: Request, entry_id: bytes = b"1000-0", lane: Lane = Lane.BULK) -> Entry:
     """A request as a worker reads it from its lane."""
-    pairs = [one if isinstance(one, bytes) else str(one).encode() for one in request.encode()]
-    return Entry(lane, entry_id, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+    return Entry(lane, entry_id, entry_fields(request))
 
 
 def answer_to(request: Request, loaded: LoadedVersion, max_records: int = 100_000) -> Answer:

@@ -7,6 +7,7 @@ import pytest
 
 from scoreline_client.options import CsvChunk, Policy, RequestOptions
 from scoreline_client.protocol.messages import Answer, Request, WireError
+from tests.support.worker import entry_fields
 
 VERSION_1 = b'{"columns":["id","a"],"first_row":8,"first_line":9,"delimiter":";"}\n1;2\n'
 EVERYTHING = CsvChunk(
@@ -88,8 +89,7 @@ def test_options_travel_in_a_field_of_the_entry_only_when_something_is_asked() -
     plain = Request(id="0" * 32, model="m", options=RequestOptions().encode_options())
     asking = Request(id="0" * 32, model="m", options=options.encode_options())
     assert "options" not in plain.encode()
-    pairs = [one if isinstance(one, bytes) else str(one).encode() for one in asking.encode()]
-    decoded = Request.decode(dict(zip(pairs[::2], pairs[1::2], strict=True)))
+    decoded = Request.decode(entry_fields(asking))
     assert RequestOptions.decode_options(decoded.options) == options
 
 

@@ -33,7 +33,7 @@ from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeRedisServer
 from scoreline_tasks.settings import WorkerSettings
-from tests.support.stub_worker import StubWorker
+from tests.support.worker import StubWorker
 
 KEYS = Keys("default")
 COMMANDS = sorted(one.name for one in entry_points(group="scoreline.commands"))

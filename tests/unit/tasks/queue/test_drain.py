@@ -21,6 +21,7 @@ from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
 from scoreline_tasks.testing import InProcessWorker
 from tests.support.models import Predictor
+from tests.support.worker import enqueue
 
 KEYS = Keys("default")
 
@@ -56,8 +57,7 @@ def worker(redis: Redis, doubler: Doubler) -> InProcessWorker:
 def ask(redis: Redis, records: object, lane: Lane = Lane.ONLINE, **fields: Any) -> Request:
     body = records if isinstance(records, bytes) else orjson.dumps(records)
     request = Request(**{"id": new_id(), "model": "doubler", "body": body, **fields})
-    flat = request.encode()
-    redis.xadd(KEYS.lane(lane), dict(zip(flat[::2], flat[1::2], strict=True)))  # type: ignore[arg-type]
+    enqueue(redis, request, lane)
     return request
 
 

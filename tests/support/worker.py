@@ -47,6 +47,18 @@ def refuse(code: str, message: str) -> Respond:
     return lambda request: Answer(id=request.id, status=Status.ERROR, error=error)
 
 
+def entry_fields(request: Request) -> dict[bytes, bytes]:
+    """The fields of a request's entry, as a worker reads them from its lane."""
+    flat = [each if isinstance(each, bytes) else str(each).encode() for each in request.encode()]
+    return dict(zip(flat[::2], flat[1::2], strict=True))
+
+
+def enqueue(redis: Redis, request: Request, lane: Lane = Lane.ONLINE) -> None:
+    """Append a request to a lane, or to a pipeline's commands, without a client and its limits."""
+    fields: Any = entry_fields(request)
+    redis.xadd(Keys("default").lane(lane), fields)
+
+
 class StubWorker:
     """Reads the lanes of a queue and answers as it is told."""
 
