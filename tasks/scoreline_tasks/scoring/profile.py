@@ -29,12 +29,12 @@ from scoreline_artifacts.validation import (
 )
 from scoreline_client.options import RequestOptions
 from scoreline_tasks.scoring.arrow_codec import check_table, read_table
-from scoreline_tasks.scoring.csv_codec.codec import open_chunk
-from scoreline_tasks.scoring.csv_codec.source import ChunkRows, checked_rows, read_chunk, text_rules
+from scoreline_tasks.scoring.csv_codec.codec import checked_rows, open_chunk, text_rules
+from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_texts, null_mask
+from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, read_chunk
 from scoreline_tasks.scoring.json_codec import check_records
 from scoreline_tasks.scoring.outputs import Position, count_codes, rejected_rows, rules_of
 from scoreline_tasks.scoring.predict import CodecResult
-from scoreline_tasks.scoring.text_columns import bytes_of, convert_texts, null_mask
 from scoreline_tasks.scoring.text_values import TextRules, number_pattern
 
 EXAMPLES = 5
@@ -52,16 +52,16 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
         WireError, RequestProblem: as when they are scored.
     """
     chunk, data, schema = open_chunk(body, loaded)
-    rows = read_chunk(chunk, data)
-    places = {name: place for place, name in enumerate(rows.chunk.columns)}
-    looked_at = [_LookedAt.of(one, rows, places[one.name]) for one in schema.columns]
+    indices = {name: chunk.columns.index(name) for name in schema.names}
+    rows = read_chunk(chunk, data, indices.values())
+    looked_at = [_LookedAt.of(one, rows, indices[one.name]) for one in schema.columns]
     problems: dict[int, Problem] = {}
     for one in looked_at:
         problems = one.problems | problems
     arrays = {one.column.name: one.array for one in looked_at}
     checked = checked_rows(rows, schema, arrays, problems, rules_of(rows.chunk))
     columns = [one.told() for one in looked_at]
-    return _result(len(rows.index), checked, columns, loaded, rows.chunk, rows.position)
+    return _result(len(rows), checked, columns, loaded, rows.chunk, rows.position)
 
 
 def check_arrow(body: bytes, loaded: LoadedVersion, options: RequestOptions) -> CodecResult:

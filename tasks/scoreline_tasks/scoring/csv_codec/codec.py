@@ -1,26 +1,33 @@
 """Whole lines of a CSV file in, the same lines with the answers appended out.
 
-Chunks of nothing but plain numbers are read by Arrow. In all others the rows are found as places in the bytes, columns are converted in Arrow, and
-the original lines are joined with the answers there too. Only rows in which something is odd are read
-one by one, with Python's `csv` module as the arbiter; what cannot be scored gets its error in its line.
+Chunks of nothing but plain numbers are converted by Arrow while it reads them. In all others columns of
+text are converted in Arrow; what cannot be scored gets its error in its line.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import CheckedRecords, Problem, missing_column
+from scoreline_artifacts.validation import (
+    CheckedRecords,
+    Problem,
+    Rules,
+    frame_of_arrays,
+    missing_column,
+    renumbered,
+)
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
+from scoreline_tasks.scoring.csv_codec.convert import convert_columns
 from scoreline_tasks.scoring.csv_codec.output import join_answers
-from scoreline_tasks.scoring.csv_codec.plain import read_plain
-from scoreline_tasks.scoring.csv_codec.source import ChunkRows, check_rows, checked_rows, read_chunk
+from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, read_chunk, read_numbers
 from scoreline_tasks.scoring.outputs import rules_of, table_result
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.text_values import TextRules
 
 
 class CsvBody:
@@ -35,7 +42,9 @@ class CsvBody:
         """
         self._loaded = loaded
         chunk, data, schema = open_chunk(body, loaded)
-        self._rows, self.checked = _check(chunk, data, schema)
+        needed = [chunk.columns.index(name) for name in schema.names]
+        self._rows = read_numbers(chunk, data, schema) or read_chunk(chunk, data, needed)
+        self.checked = check_rows(self._rows, schema, rules_of(chunk))
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
         """The one result: the rows' own lines with the answers behind them.
@@ -49,21 +58,11 @@ class CsvBody:
             errors,
             self._loaded,
             self._rows.chunk,
-            count=len(self._rows.index),
+            count=len(self._rows),
             position=self._rows.position,
             write=partial(join_answers, self._rows),
         )
         return [result]
-
-
-def _check(chunk: CsvChunk, data: bytes, schema: Schema) -> tuple[ChunkRows, CheckedRecords]:
-    rules = rules_of(chunk)
-    plain = read_plain(chunk, data, schema)
-    if plain is not None:
-        rows, arrays = plain
-        return rows, checked_rows(rows, schema, arrays, {}, rules)
-    rows = read_chunk(chunk, data)
-    return rows, check_rows(rows, schema, rules)
 
 
 def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Schema]:
@@ -73,20 +72,44 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
         WireError, RequestProblem: as for `CsvBody`.
     """
     chunk, view = CsvChunk.decode(body)
-    if any(place >= len(chunk.columns) for place in chunk.columns_out or ()):
-        raise WireError(f"columns_out has a place beyond the file's {len(chunk.columns)} columns")
-    schema = loaded.schema or _any_schema(chunk.columns)
+    if any(index >= len(chunk.columns) for index in chunk.columns_out or ()):
+        raise WireError(f"columns_out has an index beyond the file's {len(chunk.columns)} columns")
+    schema = loaded.schema
+    if schema is None:
+        message = f"a version without a schema cannot score CSV; the file has {chunk.columns[:20]}"
+        raise RequestProblem(Code.NOT_LOADED, message)
     for name in schema.names:
-        found = list(chunk.columns).count(name)
-        if found == 0:
+        count = chunk.columns.count(name)
+        if count == 0:
             raise RequestProblem(Code.MISSING_COLUMN, missing_column(name, chunk.columns), name)
-        if found > 1:
-            message = f"column {name!r} is there {found} times"
+        if count > 1:
+            message = f"column {name!r} is there {count} times"
             raise RequestProblem(Code.DUPLICATE_COLUMN, message, name)
     return chunk, bytes(view), schema
 
 
-def _any_schema(columns: Sequence[str]) -> Schema:
-    raise RequestProblem(
-        Code.NOT_LOADED, f"a version without a schema cannot score CSV; the file has {columns[:20]}"
-    )
+def text_rules(chunk: CsvChunk) -> TextRules:
+    """How the values of a file are written."""
+    return TextRules(chunk.decimal, chunk.thousands, tuple(chunk.nulls), chunk.coerce)
+
+
+def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> CheckedRecords:
+    """Hold every row to a schema whose columns are all there."""
+    problems: dict[int, Problem] = {}
+    texts = {name: rows.texts(rows.chunk.columns.index(name)) for name in schema.names}
+    arrays = convert_columns(schema, texts, text_rules(rows.chunk), problems)
+    return checked_rows(rows, schema, arrays, problems, rules)
+
+
+def checked_rows(
+    rows: ChunkRows,
+    schema: Schema,
+    arrays: dict[str, Any],
+    problems: dict[int, Problem],
+    rules: Rules,
+) -> CheckedRecords:
+    """The same for readable rows that are converted already."""
+    checked = frame_of_arrays(arrays, len(rows.readable), schema, problems, rules)
+    if len(rows.readable) == len(rows):
+        return checked
+    return renumbered(checked, rows.readable, rows.problems())

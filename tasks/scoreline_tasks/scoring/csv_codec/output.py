@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
@@ -13,88 +14,160 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from scoreline_client.options import CsvChunk
-from scoreline_tasks.scoring.csv_codec.formulas import is_formula, without_formulas
-from scoreline_tasks.scoring.csv_codec.source import ChunkRows
-from scoreline_tasks.scoring.csv_codec.text import encoded_field, slices_of
-from scoreline_tasks.scoring.text_columns import bytes_of, offsets_of
+from scoreline_client.protocol.csv_grammar import quote_field
+from scoreline_tasks.scoring.csv_codec.convert import bytes_of, offsets_of
+from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, Spans, is_utf8, read_fields
+from scoreline_tasks.scoring.text_values import number_pattern
 
 _NEW_END = b"\n"
 """The last line of a file may have no end: its answers get one."""
+_NEVER_IN_UTF8 = b"\xfd\xfe\xff"
+_FORMULA_BEGINNINGS = "=+-@\t\r\n"
+_FORMULA_MARK = "'"
 
 
 def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
     """The output: each row's own text, the columns of `table`, and the line end that it had."""
     chunk = rows.chunk
-    if not len(rows.index):
+    if not len(rows):
         return b""
-    source = without_formulas(rows) if chunk.excel_safe else rows
     if chunk.columns_out is not None:
-        parts, ends = _chosen_columns(source), _line_ends(source)
-    elif source.is_gapless:
-        parts, ends = _lines_behind_ends(source)
+        parts, ends = _chosen_columns(rows), _line_ends(rows)
+    elif rows.is_gapless and not chunk.excel_safe:
+        # The lines without a copy, each behind the end of the one before; and only the last line's end.
+        offsets = np.concatenate((np.zeros(1, dtype=np.int32), rows.ends))
+        last = rows.data[rows.ends[-1] : rows.stops[-1]] or _NEW_END
+        last_end = np.zeros(len(rows) + 1, dtype=np.int32)
+        last_end[-1] = len(last)
+        parts, ends = [_binary(offsets, rows.data)], _binary(last_end, last)
     else:
-        parts, ends = [_whole_lines(source)], _line_ends(source)
+        parts, ends = [_whole_lines(rows)], _line_ends(rows)
     answers = _answers(table, chunk)
     joined = pc.binary_join_element_wise(*parts, *answers, ends, b"")
     if isinstance(joined, pa.Scalar):
-        joined = pa.repeat(joined, len(rows.index))
+        joined = pa.repeat(joined, len(rows))
     return bytes_of(joined if parts or not answers else _without_delimiter(joined))
-
-
-def _lines_behind_ends(rows: ChunkRows) -> tuple[list[Any], Any]:
-    """The lines without a copy, each behind the end of the one before; and only the last line's end."""
-    ends, count = rows.index.ends, len(rows.index)
-    lines = _binary(np.concatenate((np.zeros(1, dtype=np.int32), ends)), rows.data)
-    last = rows.data[ends[-1] : rows.index.stops[-1]] or _NEW_END
-    offsets = np.zeros(count + 1, dtype=np.int32)
-    offsets[-1] = len(last)
-    return [lines], _binary(offsets, last)
 
 
 def _line_ends(rows: ChunkRows) -> Any:
     """One line end for all rows where they are alike, or (rows,) of them."""
-    index = rows.index
     codes = np.frombuffer(rows.data, np.uint8)
-    lengths = index.stops - index.ends
-    first = codes[np.minimum(index.ends, len(codes) - 1)]
+    lengths = rows.stops - rows.ends
+    first = codes[np.minimum(rows.ends, len(codes) - 1)]
     if (lengths == lengths[0]).all() and lengths[0] and (first == first[0]).all():
-        return pa.scalar(rows.data[index.ends[0] : index.stops[0]], pa.binary())
-    ends = slices_of(rows.data, index.ends, index.stops).view(pa.binary())
+        return pa.scalar(rows.data[rows.ends[0] : rows.stops[0]], pa.binary())
+    ends = _slices(rows.data, rows.ends, rows.stops)
     return pc.if_else(pa.array(lengths > 0), ends, pa.scalar(_NEW_END, pa.binary()))
 
 
 def _whole_lines(rows: ChunkRows) -> Any:
-    lines = slices_of(rows.data, rows.index.starts, rows.index.ends).view(pa.binary())
-    changed = {row: rows.completed(row) for row in rows.careful}
-    return _replaced(lines, {row: line for row, line in changed.items() if line is not None})
+    """(rows,) The text of each row; the malformed ones as wide as the header."""
+    chunk, regular = rows.chunk, rows.regular
+    if chunk.excel_safe:
+        fields = _fields_as_written(rows, range(len(chunk.columns)))
+        lines = pc.binary_join_element_wise(*fields, _delimiter(chunk))
+    else:
+        lines = _slices(rows.data, rows.starts[regular], rows.ends[regular])
+    return rows.merged(lines, {row: _padded_line(rows, row) for row in rows.malformed})
+
+
+def _padded_line(rows: ChunkRows, row: int) -> bytes:
+    """A malformed row's text, completed so that what follows stands in its columns.
+
+    A field too many cannot be helped: nothing of the input may stand where a prediction is expected.
+    """
+    chunk, malformed = rows.chunk, rows.malformed[row]
+    line = rows.data[rows.starts[row] : rows.ends[row]]
+    added = chunk.quote if malformed.is_unclosed else ""
+    if chunk.excel_safe and any(is_formula(field, chunk) for field in malformed.fields):
+        line = chunk.delimiter.encode().join(_written(field, chunk) for field in malformed.fields)
+        added = ""
+    added += chunk.delimiter * max(0, len(chunk.columns) - max(1, len(malformed.fields)))
+    return line + added.encode()
 
 
 def _chosen_columns(rows: ChunkRows) -> list[Any]:
-    regular = rows.index.regular
+    """Columns of the input with the delimiter between them, (rows,) each."""
+    chosen = rows.chunk.columns_out or ()
     parts: list[Any] = []
-    for column in rows.chunk.columns_out or ():
-        fields = slices_of(
-            rows.data, rows.index.field_starts[:, column], rows.index.field_ends[:, column]
-        )
-        others = {row: rows.field_as_written(row, column) for row in rows.careful}
-        delimiter = [_delimiter(rows.chunk)] if parts else []
-        parts += [*delimiter, _merged(fields.view(pa.binary()), regular, others)]
+    for index, fields in zip(chosen, _fields_as_written(rows, chosen), strict=True):
+        malformed = {
+            row: _written(one.fields[index], rows.chunk) if index < len(one.fields) else b""
+            for row, one in rows.malformed.items()
+        }
+        parts += [*([_delimiter(rows.chunk)] if parts else []), rows.merged(fields, malformed)]
     return parts
 
 
-def _merged(fields: Any, regular: npt.NDArray[np.intp], others: dict[int, bytes]) -> Any:
-    if not others:
+def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
+    """(regular rows,) Fields as they stand in the file, quotes and all; formulas with a mark."""
+    chunk, text = rows.chunk, rows.regular_text()
+    quote = chunk.quote.encode()
+    if not indices:
+        return []
+    restored = None
+    if quote and quote in text:
+        # Arrow takes quotes for characters like any other if what they protect is something else for
+        # a while: bytes that UTF-8 never has.
+        codes = np.frombuffer(text, np.uint8).copy()
+        is_inside = np.cumsum(codes == quote[0], dtype=np.uint8) & 1 == 1
+        special = f"{chunk.delimiter}\r\n".encode()
+        for code, stand_in in zip(special, _NEVER_IN_UTF8, strict=True):
+            codes[is_inside & (codes == code)] = stand_in
+        text, restored = codes.tobytes(), bytes.maketrans(_NEVER_IN_UTF8, special)
+    columns, _ = read_fields(text, chunk, dict.fromkeys(indices, pa.binary()), quote="")
+    fields = {}
+    for index, column in columns.items():
+        texts = column
+        if restored is not None:
+            texts = _binary(offsets_of(column), bytes(bytes_of(column)).translate(restored))
+        texts = texts.cast(pa.string())
+        if chunk.excel_safe:
+            texts = _without_formulas(texts, chunk)
+        if is_utf8(chunk.encoding) or text.isascii():
+            fields[index] = texts.view(pa.binary())
+        else:
+            encoded = [one.encode(chunk.encoding) for one in texts.to_pylist()]
+            fields[index] = pa.array(encoded, pa.binary())
+    return [fields[index] for index in indices]
+
+
+def _slices(data: bytes | memoryview, starts: Spans, ends: Spans) -> Any:
+    """Arrow bytes between positions; each slice begins where the one before ended, or later.
+
+    Arrow takes the bytes as they lie there, once as what is wanted and once as what is between, and
+    copies only the former.
+    """
+    count = len(starts)
+    if count == 0:
+        return pa.array([], pa.binary())
+    offsets = np.empty(2 * count + 1, dtype=np.int32)
+    offsets[0:-1:2] = starts
+    offsets[1:-1:2] = ends
+    offsets[-1] = ends[-1]
+    return _binary(offsets, data).take(pa.array(np.arange(0, 2 * count, 2)))
+
+
+# Text that a spreadsheet would run as a formula (CWE-1236)
+
+
+def is_formula(text: str, chunk: CsvChunk) -> bool:
+    """Whether a spreadsheet would take a field for a formula that is no number."""
+    if not text.startswith(tuple(_FORMULA_BEGINNINGS)):
+        return False
+    return not re.match(number_pattern(chunk.decimal, chunk.thousands), text)
+
+
+def _without_formulas(fields: Any, chunk: CsvChunk) -> Any:
+    """Fields as they stand in the file, with a mark before what a spreadsheet would run."""
+    quote = f"{re.escape(chunk.quote)}?" if chunk.quote else ""
+    begins = pc.match_substring_regex(fields, f"^{quote}[{re.escape(_FORMULA_BEGINNINGS)}]")
+    if not pc.any(begins).as_py():
         return fields
-    order = np.argsort(np.concatenate([regular, list(others)]))
-    return pa.concat_arrays([fields, pa.array(others.values(), pa.binary())]).take(pa.array(order))
-
-
-def _replaced(lines: Any, changed: dict[int, bytes]) -> Any:
-    if not changed:
-        return lines
-    source = np.arange(len(lines))
-    source[list(changed)] = len(lines) + np.arange(len(changed))
-    return pa.concat_arrays([lines, pa.array(changed.values(), pa.binary())]).take(pa.array(source))
+    number = number_pattern(chunk.decimal, chunk.thousands)[1:-1]
+    is_number = pc.match_substring_regex(fields, rf"^{quote}{number}{quote}\z")
+    marked = pc.replace_substring_regex(fields, f"^({quote})", rf"\1{_FORMULA_MARK}")
+    return pc.if_else(pc.and_not(begins, is_number), marked, fields)
 
 
 # Answers as text
@@ -164,15 +237,15 @@ def _numbers(arrays: Sequence[Any], chunk: CsvChunk) -> Any:
     return _binary(offsets, data)
 
 
-def _binary(offsets: npt.NDArray[np.int32], data: bytes) -> Any:
+def _binary(offsets: npt.NDArray[Any], data: bytes | memoryview) -> Any:
     """An Arrow array of bytes; each one ends where the next one begins."""
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.BinaryArray.from_buffers(pa.binary(), len(offsets) - 1, buffers)
 
 
 def _without_delimiter(texts: Any) -> Any:
-    places = offsets_of(texts) - offsets_of(texts)[0]
-    return slices_of(bytes_of(texts), places[:-1] + 1, places[1:]).view(pa.binary())
+    offsets = offsets_of(texts) - offsets_of(texts)[0]
+    return _slices(bytes_of(texts), offsets[:-1] + 1, offsets[1:])
 
 
 def _delimiter(chunk: CsvChunk) -> Any:
@@ -184,5 +257,9 @@ def _written(value: Any, chunk: CsvChunk) -> bytes:
         return b""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     if chunk.excel_safe and is_formula(text, chunk):
-        text = "'" + text
-    return encoded_field(text, chunk)
+        text = _FORMULA_MARK + text
+    field = quote_field(text, chunk.delimiter, chunk.quote or '"')
+    try:
+        return field.encode(chunk.encoding, "surrogateescape")
+    except UnicodeEncodeError:
+        return field.encode(chunk.encoding, "backslashreplace")

@@ -1,214 +1,378 @@
-"""Finds the rows and fields of a chunk of CSV, as places in its bytes and without copying any.
+"""The rows of a chunk: Arrow reads those in which every quote stands where it should, `csv` the others.
 
-What a row is and where its fields are, Python's `csv` module decides. All of a chunk is looked at in
-numpy: which of its bytes are delimiters, quotes and line ends, and by counting quotes, which of those
-stand outside of them. That is right where every quote stands where it should; rows in which one does not
-are found by a walk with a regular expression, blotted out, and left to `csv_careful`.
+What a row is and where its fields are, Python's `csv` module decides; for the chunk as a whole the
+grammar that the client cuts files by says the same. A chunk is not slow for a few odd rows: they are
+cut out, and Arrow reads the rest at once.
 """
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
-from functools import lru_cache
+import codecs
+import csv
+import io
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.csv
 
+from scoreline_artifacts import ColumnType, Schema
+from scoreline_artifacts.validation import EXACT_IN_FLOAT, Problem, shown
+from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
+from scoreline_client.protocol.csv_grammar import Grammar
+from scoreline_client.protocol.messages import WireError
 
-Places = npt.NDArray[np.int32]
-"""A chunk is far smaller than 2 GiB, and half the bytes are twice as fast to go through."""
+Spans = npt.NDArray[np.int32]
+"""Positions of bytes in a chunk, which is far smaller than 2 GiB."""
 
-_LF, _CR = 10, 13
-_BLOT = b"x"
+_LF, _CR = ord("\n"), ord("\r")
+_BYTES_OF_NUMBERS = b"0123456789.-\r\n"
+_NUMBER_TYPES = {"int64": pa.int64(), "float64": pa.float64()}
+_PAIRS = (b"\x81\x40", b"\xa4\x40", b"\xb0\xa1", b"\xa4\xa2")
+"""One character each in the usual encodings that have two bytes for some characters."""
 
 
 @dataclass(frozen=True, slots=True)
-class RowIndex:
-    """Where the rows of a chunk are. Places are of bytes, from 0; blank lines and comments are no rows."""
+class MalformedRow:
+    """A row that Arrow cannot read, as the csv module does."""
 
-    starts: Places
+    fields: list[str]
+    """Its fields as the csv module reads them when it is lenient; for a bad row too."""
+    problem: Problem | None
+    """Why it cannot be scored; None if it can, with these fields."""
+    is_unclosed: bool = False
+    """Whether a quote in it is never closed."""
+
+
+@dataclass(frozen=True)
+class ChunkRows:
+    """All rows of a chunk, in order; blank lines and comments are not rows."""
+
+    chunk: CsvChunk
+    data: bytes
+    starts: Spans
     """(rows,) Where each row begins."""
-    ends: Places
+    ends: Spans
     """(rows,) Where it ends, before its line end."""
-    stops: Places
-    """(rows,) Behind its line end."""
+    stops: Spans
+    """(rows,) Where its line end ends."""
     regular: npt.NDArray[np.intp]
-    """The rows that have as many fields as the header, and nothing odd in them."""
-    field_starts: Places
-    """(regular rows, columns) Where each of their fields begins."""
-    field_ends: Places
-    """(regular rows, columns) Where it ends."""
+    """The rows that Arrow has read."""
+    columns: Mapping[int, Any]
+    """(regular rows,) The fields of columns, as strings without quotes, or as numbers."""
+    malformed: Mapping[int, MalformedRow]
+    """The other rows, by index."""
 
     def __len__(self) -> int:
         return len(self.starts)
 
-    def irregular(self) -> list[int]:
-        """All other rows."""
-        is_irregular = np.ones(len(self), dtype=bool)
-        is_irregular[self.regular] = False
-        found: list[int] = np.flatnonzero(is_irregular).tolist()
-        return found
+    @cached_property
+    def readable(self) -> npt.NDArray[np.intp]:
+        """The rows that have a field for each column."""
+        good = [row for row, one in self.malformed.items() if one.problem is None]
+        return np.sort(np.concatenate([self.regular, good])) if good else self.regular
+
+    def problems(self) -> list[Problem]:
+        """Why the other rows have not, in order."""
+        return [one.problem for one in self.malformed.values() if one.problem is not None]
+
+    def texts(self, column: int) -> Any:
+        """A column's fields in the readable rows, as strings."""
+        malformed = {
+            row: one.fields[column] for row, one in self.malformed.items() if not one.problem
+        }
+        return self.merged(self.columns[column], malformed)
+
+    def merged(self, fields: Any, malformed: Mapping[int, Any]) -> Any:
+        """Values of the regular rows and of some malformed ones, in the order of the rows."""
+        if not malformed:
+            return fields
+        order = np.argsort(np.concatenate([self.regular, list(malformed)]))
+        both = pa.concat_arrays([fields, pa.array(malformed.values(), fields.type)])
+        return both.take(pa.array(order))
+
+    @cached_property
+    def is_gapless(self) -> bool:
+        """Whether every row is regular and begins where the one before ended."""
+        if self.malformed or not len(self):
+            return False
+        return self.starts[0] == 0 and bool((self.starts[1:] == self.stops[:-1]).all())
+
+    def regular_text(self) -> bytes:
+        """The regular rows in UTF-8."""
+        data = self.data
+        if not self.is_gapless:
+            spans = zip(self.starts[self.regular], self.stops[self.regular], strict=True)
+            data = b"".join(data[start:stop] for start, stop in spans)
+        return _in_utf8(data, self.chunk.encoding) or b""
+
+    def position(self, row: int) -> dict[str, int]:
+        """A row's number, and the physical line on which it begins."""
+        before = int(np.searchsorted(self._line_ends, self.starts[row]))
+        return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + before}
+
+    @cached_property
+    def _line_ends(self) -> npt.NDArray[np.intp]:
+        return _line_ends(self.data)
 
 
-def index_rows(data: bytes, chunk: CsvChunk) -> RowIndex:
-    """Find all rows of a chunk."""
-    odd: list[int] = []
-    blank: list[int] = []
-    text = data
-    if not _is_tidy(data, chunk) or _may_have_comments(data, chunk):
-        text, odd, blank = _blot_out(data, chunk)
-    return _index(text, chunk, odd=odd, blank=blank)
+def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | None:
+    """The rows of a chunk of nothing but numbers as programs write them; None for any other.
+
+    Where all bytes are digits, points, minus signs, delimiters and line ends, Arrow's own conversion
+    cannot misunderstand anything that it does not refuse, and it is the fastest there is. Whatever it
+    refuses, `read_chunk` and the conversion of texts decide, with the same result.
+    """
+    is_written_so = chunk.decimal == "." and not chunk.thousands and tuple(chunk.nulls) == ("",)
+    comes_back_so = chunk.columns_out is None and not chunk.excel_safe
+    types: dict[int, Any] = {}
+    for column in schema.columns:
+        if column.type in (ColumnType.INTEGER, ColumnType.NUMBER) and column.dtype in _NUMBER_TYPES:
+            types[chunk.columns.index(column.name)] = _NUMBER_TYPES[column.dtype]
+    if (
+        not (is_written_so and comes_back_so)
+        or chunk.comment
+        or chunk.delimiter in "-."
+        or len(types) < len(schema.columns)
+        or data.translate(None, _BYTES_OF_NUMBERS + chunk.delimiter.encode())
+    ):
+        return None
+    starts, ends, stops = _row_spans(data, quote=b"")
+    try:
+        columns, ragged = read_fields(data, chunk, types, quote="")
+    except pa.ArrowInvalid:
+        return None
+    # Whole numbers this large are converted one by one: they may not fit without rounding.
+    is_exact = all(
+        len(one) and max(-one.to_numpy().min(), one.to_numpy().max()) < EXACT_IN_FLOAT
+        for one in columns.values()
+    )
+    if ragged or not is_exact or len(columns[next(iter(types))]) != len(starts):
+        return None
+    return ChunkRows(chunk, data, starts, ends, stops, np.arange(len(starts)), columns, {})
 
 
-def is_tidy_row(raw: bytes, chunk: CsvChunk) -> bool:
-    """Whether every quote of a row stands where it should."""
-    return not chunk.quote or bool(
-        _patterns(chunk.delimiter, chunk.quote, chunk.comment)[1].fullmatch(raw)
+def read_chunk(chunk: CsvChunk, data: bytes, columns: Collection[int] | None = None) -> ChunkRows:
+    """Find the rows of a chunk and read `columns` of them, or all.
+
+    Raises:
+        WireError: the encoding is none that can be read here.
+    """
+    grammar = Grammar.of(chunk.delimiter, chunk.comment, chunk.quote)
+    text = _in_utf8(data, chunk.encoding)
+    malformed: list[int] = []
+    if text is not None and not grammar.has_comments(data) and grammar.is_tidy(data):
+        starts, ends, stops = _row_spans(data, grammar.quote)
+    else:
+        spans: list[tuple[int, int, int]] = []
+        tidy: list[bytes] = []
+        for row in grammar.rows(data):
+            start, end, stop = row.start(), row.start("end"), row.end()
+            raw = data[start:end]
+            if (grammar.quote in raw and not grammar.is_tidy(raw)) or (
+                text is None and _in_utf8(raw, chunk.encoding) is None
+            ):
+                malformed.append(len(spans))
+            else:
+                tidy.append(row[0])
+            spans.append((start, end, stop))
+        starts, ends, stops = np.array(spans, dtype=np.int32).reshape(-1, 3).T
+        text = _in_utf8(b"".join(tidy), chunk.encoding) or b""
+    regular = np.delete(np.arange(len(starts)), malformed)
+    wanted = range(len(chunk.columns)) if columns is None else columns
+    fields, ragged = read_fields(text, chunk, dict.fromkeys(wanted, pa.string()), chunk.quote)
+    malformed += regular[ragged].tolist()
+    # The limit of the csv module is the process's (131,072); the client lets longer rows pass.
+    csv.field_size_limit(max(csv.field_size_limit(), len(data) if malformed else 0))
+    return ChunkRows(
+        chunk,
+        data,
+        starts,
+        ends,
+        stops,
+        np.delete(regular, ragged),
+        fields,
+        {
+            row: _read_malformed(row, data[starts[row] : ends[row]], chunk, grammar)
+            for row in sorted(malformed)
+        },
     )
 
 
-def rows_of_places(index: RowIndex, places: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
-    """The rows in which bytes stand, each once."""
-    found = np.unique(np.searchsorted(index.starts, places, side="right") - 1)
-    return found[found >= 0]
+def read_fields(
+    text: bytes, chunk: CsvChunk, types: Mapping[int, Any], quote: str
+) -> tuple[dict[int, Any], list[int]]:
+    """Columns of tidy rows in UTF-8 as Arrow arrays of `types`, by index.
 
+    Returns also which of the rows have another number of fields than the header, and are left out.
 
-def without(index: RowIndex, rows: npt.NDArray[np.intp]) -> RowIndex:
-    """The same index, with `rows` no longer regular."""
-    kept = ~np.isin(index.regular, rows)
-    return replace(
-        index,
-        regular=index.regular[kept],
-        field_starts=index.field_starts[kept],
-        field_ends=index.field_ends[kept],
+    Raises:
+        pyarrow.ArrowInvalid: a field is not of its column's type.
+    """
+    ragged: list[int] = []
+
+    def skip(row: Any) -> str:
+        ragged.append(row.number - 1)
+        return "skip"
+
+    if not text or text.startswith(codecs.BOM_UTF8):
+        text = b"\n" + text  # Arrow refuses the one, and would drop the other
+    table = pa.csv.read_csv(
+        pa.BufferReader(text),
+        read_options=pa.csv.ReadOptions(
+            column_names=[str(index) for index in range(len(chunk.columns))],
+            use_threads=False,
+            block_size=max(len(text) + 1, 1024),
+        ),
+        parse_options=pa.csv.ParseOptions(
+            delimiter=chunk.delimiter,
+            quote_char=quote or False,
+            double_quote=bool(quote),
+            newlines_in_values=bool(quote),
+            invalid_row_handler=skip,
+        ),
+        convert_options=pa.csv.ConvertOptions(
+            include_columns=[str(index) for index in types],
+            column_types={str(index): kind for index, kind in types.items()},
+            null_values=[],
+        ),
     )
+    columns = (column.combine_chunks() for column in table.itercolumns())
+    return dict(zip(types, columns, strict=True)), ragged
 
 
-def _index(data: bytes, chunk: CsvChunk, *, odd: list[int], blank: list[int]) -> RowIndex:
-    """All rows of bytes in which every quote stands where it should."""
-    delimiter = ord(chunk.delimiter)
-    places, kinds = _outside_quotes(data, chunk)
-    breaks = np.flatnonzero(kinds != delimiter)
-    ends = places[breaks]
+def _row_spans(data: bytes, quote: bytes) -> tuple[Spans, Spans, Spans]:
+    """Where rows begin, end, and where their line ends end, in data in which all quotes are tidy."""
+    codes = np.frombuffer(data, np.uint8)
+    ends = _line_ends(data)
+    if quote and quote in data:
+        is_inside = (
+            np.cumsum(codes == quote[0], dtype=np.uint8) & 1
+        )  # overflows at 256, which is even
+        ends = ends[is_inside[ends] == 0]
     stops = ends + 1
-    stops[(kinds[breaks] == _CR) & _is_followed_by_line_feed(data, ends)] += 1
+    if b"\r" in data:
+        follows = np.minimum(stops, len(data) - 1)
+        stops[(codes[ends] == _CR) & (codes[follows] == _LF) & (stops < len(data))] += 1
     if len(data) and (not len(stops) or stops[-1] < len(data)):
         # The last row has no line end; it ends where the data do.
-        breaks = np.append(breaks, len(places))
-        last = np.array([len(data)], dtype=np.int32)
-        places = np.concatenate((places, last))
-        ends, stops = np.concatenate((ends, last)), np.concatenate((stops, last))
-    counts = np.diff(breaks, prepend=-1)
-    starts = np.concatenate((np.zeros(1, dtype=np.int32), stops[:-1]))[: len(stops)]
+        ends, stops = np.append(ends, len(data)), np.append(stops, len(data))
+    starts = np.concatenate(([0], stops[:-1]))[: len(stops)]
     is_row = starts < ends
-    if blank:
-        is_row &= ~np.isin(starts, blank)
-    rows = np.flatnonzero(is_row)
-    is_regular = counts[rows] == len(chunk.columns)
-    if odd:
-        is_regular &= ~np.isin(starts[rows], odd)
-    regular = np.flatnonzero(is_regular)
-    starts, ends, stops = starts[rows], ends[rows], stops[rows]
-    field_ends = _field_ends(places, breaks[rows][regular], len(chunk.columns))
-    field_starts = np.empty_like(field_ends)
-    field_starts[:, 0] = starts[regular]
-    field_starts[:, 1:] = field_ends[:, :-1] + 1
-    return RowIndex(starts, ends, stops, regular, field_starts, field_ends)
+    if not is_row.all():
+        starts, ends, stops = starts[is_row], ends[is_row], stops[is_row]
+    return starts.astype(np.int32), ends.astype(np.int32), stops.astype(np.int32)
 
 
-def _field_ends(places: Places, last: npt.NDArray[np.intp], columns: int) -> Places:
-    if len(places) == len(last) * columns:
-        return places.reshape(-1, columns)
-    found: Places = places[last[:, None] + np.arange(1 - columns, 1)]
-    return found
-
-
-def _is_followed_by_line_feed(data: bytes, ends: Places) -> npt.NDArray[np.bool_]:
+def _line_ends(data: bytes) -> npt.NDArray[np.intp]:
+    """Where each line end begins, inside quotes too."""
     codes = np.frombuffer(data, np.uint8)
-    return codes[np.minimum(ends + 1, len(data) - 1)] == _LF if len(data) else ends < 0
+    is_end = codes == _LF
+    if b"\r" in data:
+        is_return = codes == _CR
+        is_end[1:] &= ~is_return[:-1]
+        is_end |= is_return
+    return np.flatnonzero(is_end)
 
 
-def _outside_quotes(data: bytes, chunk: CsvChunk) -> tuple[Places, npt.NDArray[np.uint8]]:
-    """Where delimiters and line ends stand outside quotes, and which; `\\r\\n` counts as its `\\r`."""
-    codes = np.frombuffer(data, np.uint8)
-    is_special = (codes == ord(chunk.delimiter)) | (codes == _LF)
-    has_return = b"\r" in data
-    if has_return:
-        is_special |= codes == _CR
-    has_quotes = bool(chunk.quote) and chunk.quote.encode() in data
-    if has_quotes:
-        is_special |= codes == ord(chunk.quote)
-    places = np.flatnonzero(is_special).astype(np.int32)
-    kinds = codes[places]
-    if has_quotes:
-        is_quote = kinds == ord(chunk.quote)
-        is_inside = np.cumsum(is_quote, dtype=np.uint8) & 1  # overflows at 256, which is even
-        is_kept = ~is_quote & (is_inside == 0)
-        places, kinds = places[is_kept], kinds[is_kept]
-    if has_return:
-        is_kept = (kinds != _LF) | (codes[np.maximum(places - 1, 0)] != _CR) | (places == 0)
-        places, kinds = places[is_kept], kinds[is_kept]
-    return places, kinds
+def _in_utf8(data: bytes, encoding: str) -> bytes | None:
+    """Data in UTF-8; None if they hold a NUL byte, or what is not text in their encoding.
+
+    Raises:
+        WireError: the encoding is not one of those in which a byte is a character.
+    """
+    is_input = is_utf8(encoding)
+    if b"\0" in data:
+        return None
+    if data.isascii():
+        return data
+    try:
+        text = data.decode(encoding)
+        if is_input:
+            return data
+        # Where two bytes stand for one character, the way back would not be the input's.
+        return text.encode() if text.encode(encoding) == data else None
+    except UnicodeError:
+        return None
 
 
-def _is_tidy(data: bytes, chunk: CsvChunk) -> bool:
-    """Whether every quote opens a field, closes one, or is one of a pair within one."""
-    if not chunk.quote or chunk.quote.encode() not in data:
-        return True
-    codes = np.frombuffer(data, np.uint8)
-    quotes = np.flatnonzero(codes == ord(chunk.quote))
-    if len(quotes) % 2:
-        return False
-    fits = np.zeros(256, dtype=bool)
-    fits[[ord(chunk.delimiter), ord(chunk.quote), _LF, _CR]] = True
-    opening, closing = quotes[0::2], quotes[1::2]
-    before = fits[codes[np.maximum(opening - 1, 0)]] | (opening == 0)
-    after = fits[codes[np.minimum(closing + 1, len(codes) - 1)]] | (closing == len(codes) - 1)
-    return bool(before.all() and after.all())
+@lru_cache(maxsize=32)
+def is_utf8(encoding: str) -> bool:
+    """Whether an encoding is UTF-8.
+
+    Raises:
+        WireError: it is not, nor an encoding of one byte a character that has ASCII in it.
+    """
+    try:
+        if codecs.lookup(encoding).name == "utf-8":
+            return True
+        characters = [bytes([code]).decode(encoding, "replace") for code in range(256)]
+        pairs = [len(pair.decode(encoding, "replace")) for pair in _PAIRS]
+    except LookupError:
+        raise WireError(f"there is no encoding of text {encoding!r}") from None
+    is_ascii = "".join(characters[:128]) == bytes(range(128)).decode()
+    is_one_byte = set(map(len, characters)) == {1} and set(pairs) == {2}
+    if not (is_ascii and is_one_byte) or encoding.startswith("utf"):
+        raise WireError(f"{encoding!r} does not have one byte for each character; send UTF-8")
+    return False
 
 
-def _may_have_comments(data: bytes, chunk: CsvChunk) -> bool:
-    return bool(chunk.comment) and chunk.comment.encode() in data
+# One malformed row
 
 
-# Where quotes do not stand where they should
+def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> MalformedRow:
+    """Read one row without its line end."""
+    problem: tuple[Code, str] | None = None
+    value: str | None = None
+    try:
+        text = raw.decode(chunk.encoding)
+    except UnicodeDecodeError as error:
+        problem = (
+            Code.ENCODING,
+            f"byte {error.start} of the line, 0x{raw[error.start]:02x}, is not valid "
+            f"{chunk.encoding.upper()}",
+        )
+        value = str(raw)
+        # Bytes that are no text survive the way through strings, as they are.
+        text = raw.decode(chunk.encoding, "surrogateescape")
+    else:
+        if "\0" in text:
+            problem = (Code.CONTROL_CHAR, "the line holds a NUL byte")
+    fields = _fields(text, chunk)
+    is_unclosed = False
+    try:
+        _fields(text, chunk, strict=True)
+    except csv.Error as error:
+        problem = problem or (Code.QUOTE, f"the line cannot be read: {error}")
+        # Within a quote that is never closed, one delimiter more makes no field more.
+        is_unclosed = len(_fields(text + chunk.delimiter, chunk)) == len(fields)
+    expected = len(chunk.columns)
+    if problem is None and chunk.strict and not grammar.is_tidy(text.encode()):
+        message = f"a quote ({chunk.quote}) stands in a field that does not begin with one"
+        problem = (Code.QUOTE, message)
+    if problem is None and len(fields) != expected:
+        message = f"expected {expected} fields, got {len(fields)}"
+        if len(fields) == expected + 1 and not fields[-1]:
+            message += "; the line ends with a delimiter too many"
+        problem = (Code.FIELD_COUNT, message)
+    if problem is None:
+        return MalformedRow(fields, None)
+    code, message = problem
+    value = shown(text if value is None else value)
+    return MalformedRow(fields, Problem(row, code.value, message, None, value), is_unclosed)
 
 
-def _blot_out(data: bytes, chunk: CsvChunk) -> tuple[bytes, list[int], list[int]]:
-    """The bytes with nothing special left in odd rows and comments, and where those begin."""
-    row, tidy = _patterns(chunk.delimiter, chunk.quote, chunk.comment)
-    quote = chunk.quote.encode()
-    text = bytearray(data)
-    odd: list[int] = []
-    comments: list[int] = []
-    for match in row.finditer(data):
-        start, end = match.start(), match.start("end")
-        if chunk.comment and match["comment"] is not None:
-            comments.append(start)
-        elif quote and data.find(quote, start, end) >= 0 and not tidy.fullmatch(data, start, end):
-            odd.append(start)
-        else:
-            continue
-        text[start:end] = _BLOT * (end - start)
-    return bytes(text), odd, comments
-
-
-@lru_cache(maxsize=16)
-def _patterns(
-    delimiter: str, quote: str, comment: str
-) -> tuple[re.Pattern[bytes], re.Pattern[bytes]]:
-    """One row or comment with its line end; and a row in which every quote is where it should be."""
-    comma, mark = re.escape(delimiter.encode()), re.escape(quote.encode())
-    plain = rb"[^%s\r\n]*+" % comma
-    field = tidy_field = plain
-    if quote:
-        field = rb"(?:%b(?:[^%b]++|%b%b)*+(?:%b|\Z))?+" % ((mark,) * 5) + plain
-        tidy_field = rb"(?:%b(?:[^%b]++|%b%b)*+%b|[^%b%b\r\n]*+)" % (*((mark,) * 6), comma)
-    row = rb"%b(?:%b%b)*+" % (field, comma, field)
-    if comment:
-        row = rb"(?:(?P<comment>%b[^\r\n]*+)|%b)" % (re.escape(comment.encode()), row)
-    tidy = rb"%b(?:%b%b)*+" % (tidy_field, comma, tidy_field)
-    return re.compile(row + rb"(?P<end>\r\n|\r|\n|\Z)"), re.compile(tidy)
+def _fields(text: str, chunk: CsvChunk, *, strict: bool = False) -> list[str]:
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=chunk.delimiter,
+        quotechar=chunk.quote or None,
+        quoting=csv.QUOTE_MINIMAL if chunk.quote else csv.QUOTE_NONE,
+        strict=strict,
+    )
+    return next(reader, [])

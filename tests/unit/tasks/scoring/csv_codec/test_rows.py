@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scoreline_artifacts import Schema
 from scoreline_artifacts.validation import NO_RULES
 from scoreline_client.options import CsvChunk
-from scoreline_tasks.scoring.csv_codec.plain import read_plain
-from scoreline_tasks.scoring.csv_codec.source import ChunkRows, check_rows, read_chunk
+from scoreline_tasks.scoring.csv_codec.codec import check_rows
+from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, read_chunk, read_numbers
 from tests.support.csv_oracle import consult
 
 COLUMNS = ("id", "n", "i", "t", "b", "c", "d", "m")
@@ -133,8 +133,8 @@ def _data(text: str) -> bytes:
 def test_the_rows_are_those_of_the_csv_module(text: str) -> None:
     data = _data(text)
     rows, oracle = _read(data), consult(data, COLUMNS, SCHEMA)
-    assert len(rows.index) == len(oracle.fields)
-    assert [rows.position(row)["line"] - 1 for row in range(len(rows.index))] == oracle.lines
+    assert len(rows) == len(oracle.fields)
+    assert [rows.position(row)["line"] - 1 for row in range(len(rows))] == oracle.lines
 
 
 @given(TEXTS)
@@ -267,21 +267,22 @@ PLAIN = st.lists(st.sampled_from([b"1", b"20", b"-", b".", b"5.5", b"-3", b"9" *
 def test_the_shortest_way_says_the_same_or_nothing(data: bytes) -> None:
     schema = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
     chunk = CsvChunk(columns=["a", "b"], first_row=1, first_line=1)
-    plain = read_plain(chunk, data, schema)
+    plain = read_numbers(chunk, data, schema)
     if plain is not None:
         rows = read_chunk(chunk, data)
         checked = check_rows(rows, schema, NO_RULES)
         assert not checked.problems
-        pd.testing.assert_frame_equal(pd.DataFrame(plain[1]), checked.frame, check_exact=True)
+        frame = check_rows(plain, schema, NO_RULES).frame
+        pd.testing.assert_frame_equal(frame, checked.frame, check_exact=True)
         for name in ("starts", "ends", "stops"):
-            assert getattr(plain[0].index, name).tolist() == getattr(rows.index, name).tolist()
+            assert getattr(plain, name).tolist() == getattr(rows, name).tolist()
 
 
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_plain_numbers_go_the_shortest_way(line_end: str) -> None:
     schema = Schema.infer(pd.DataFrame({"a": [1.5], "b": [1]}))
     chunk = CsvChunk(columns=["id", "b", "a"], first_row=1, first_line=1)
-    assert read_plain(chunk, f"007,5,-2.5{line_end}8,5,.5{line_end}".encode(), schema) is not None
+    assert read_numbers(chunk, f"007,5,-2.5{line_end}8,5,.5{line_end}".encode(), schema) is not None
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ once however often it is there; so both give the same, and a column is slow only
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from scoreline_artifacts import Column, ColumnType
+from scoreline_artifacts import Column, ColumnType, Schema
 from scoreline_artifacts.validation import (
     EXACT_IN_FLOAT,
     InvalidValue,
@@ -35,6 +35,51 @@ from scoreline_tasks.scoring.text_values import TextRules, number_pattern, value
 Mask = npt.NDArray[np.bool_]
 _DIGITS = b"0123456789.-"
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
+
+
+def convert_columns(
+    schema: Schema, fields: Mapping[str, Any], rules: TextRules, problems: dict[int, Problem]
+) -> dict[str, Any]:
+    """The arrays of training by column, from (rows,) strings or numbers of each.
+
+    `problems` gets what does not fit.
+    """
+    numbers = [one for one in schema.columns if one.dtype in ("float64", "int64")]
+    arrays = {
+        name: one.to_numpy(zero_copy_only=False)
+        for name, one in fields.items()
+        if not pa.types.is_string(one.type)
+    }
+    if len(numbers) > 1 and not arrays:
+        arrays = _plain_block(numbers, [fields[one.name] for one in numbers], rules) or {}
+    return {
+        column.name: arrays[column.name]
+        if column.name in arrays
+        else convert_texts(column, fields[column.name], rules, problems)
+        for column in schema.columns
+    }
+
+
+def _plain_block(
+    columns: Sequence[Column], texts: Sequence[Any], rules: TextRules
+) -> dict[str, Any] | None:
+    """The arrays of columns whose fields are all plain numbers; or None.
+
+    One conversion for all of them: a file of many columns has few rows in a chunk.
+    """
+    block = pa.concat_arrays(texts)
+    is_null = null_mask(block, rules)
+    floats = None if is_null.any() else _plain_floats(block, is_null, rules)
+    if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
+        return None
+    arrays: dict[str, Any] = {}
+    for column, values in zip(columns, floats.reshape(len(columns), -1), strict=True):
+        arrays[column.name] = values
+        if column.type is not ColumnType.NUMBER:
+            arrays[column.name] = integers = values.astype(np.int64)
+            if not (integers == values).all():
+                return None
+    return arrays
 
 
 def convert_texts(
@@ -128,31 +173,6 @@ def null_mask(texts: Any, rules: TextRules) -> Mask:
     if rules.nulls == ("",):
         return np.asarray(np.diff(offsets_of(texts)) == 0)
     return np.asarray(pc.is_in(texts, pa.array(rules.nulls, pa.string())))
-
-
-# Many columns of numbers
-
-
-def convert_block(columns: Sequence[Column], texts: Any, rules: TextRules) -> list[Any] | None:
-    """The arrays of columns whose fields are all plain numbers, row by row in `texts`; or None.
-
-    One conversion for all of them: a file of many columns has few rows in a chunk.
-    """
-    is_null = null_mask(texts, rules)
-    floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
-    if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
-        return None
-    block = np.ascontiguousarray(floats.reshape(-1, len(columns)).T)
-    arrays: list[Any] = []
-    for column, values in zip(columns, block, strict=True):
-        if column.type is ColumnType.NUMBER:
-            arrays.append(values)
-            continue
-        integers = values.astype(np.int64)
-        if not (integers == values).all():
-            return None
-        arrays.append(integers)
-    return arrays
 
 
 # Numbers
