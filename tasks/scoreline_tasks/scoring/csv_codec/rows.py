@@ -98,10 +98,11 @@ class ChunkRows:
 
     @cached_property
     def is_gapless(self) -> bool:
-        """Whether every row is regular and begins where the one before ended."""
+        """Whether there is nothing but regular rows in the data: no blank lines, no comments."""
         if self.malformed or not len(self):
             return False
-        return self.starts[0] == 0 and bool((self.starts[1:] == self.stops[:-1]).all())
+        follows = bool((self.starts[1:] == self.stops[:-1]).all())
+        return follows and self.starts[0] == 0 and self.stops[-1] == len(self.data)
 
     def regular_text(self) -> bytes:
         """The regular rows in UTF-8."""
