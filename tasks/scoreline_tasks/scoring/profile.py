@@ -31,7 +31,7 @@ from scoreline_client.options import RequestOptions
 from scoreline_tasks.scoring.arrow_codec import check_table, read_table
 from scoreline_tasks.scoring.csv_codec.codec import checked_rows, open_chunk, text_rules
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_texts, null_mask
-from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, read_chunk
+from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, chunk_indices, read_chunk
 from scoreline_tasks.scoring.json_codec import check_records
 from scoreline_tasks.scoring.outputs import Position, count_codes, rejected_rows, rules_of
 from scoreline_tasks.scoring.predict import CodecResult
@@ -52,8 +52,8 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
         WireError, RequestProblem: as when they are scored.
     """
     chunk, data, schema = open_chunk(body, loaded)
-    indices = {name: chunk.columns.index(name) for name in schema.names}
-    rows = read_chunk(chunk, data, indices.values())
+    indices = chunk_indices(chunk)
+    rows = read_chunk(chunk, data, [indices[name] for name in schema.names])
     looked_at = [_LookedAt.of(one, rows, indices[one.name]) for one in schema.columns]
     problems: dict[int, Problem] = {}
     for one in looked_at:

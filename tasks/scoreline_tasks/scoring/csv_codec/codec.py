@@ -6,6 +6,7 @@ text are converted in Arrow; what cannot be scored gets its error in its line.
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import partial
 from typing import Any
 
@@ -24,7 +25,12 @@ from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.convert import convert_columns
 from scoreline_tasks.scoring.csv_codec.output import join_answers
-from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, read_chunk, read_numbers
+from scoreline_tasks.scoring.csv_codec.rows import (
+    ChunkRows,
+    chunk_indices,
+    read_chunk,
+    read_numbers,
+)
 from scoreline_tasks.scoring.outputs import rules_of, table_result
 from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
 from scoreline_tasks.scoring.text_values import TextRules
@@ -42,7 +48,8 @@ class CsvBody:
         """
         self._loaded = loaded
         chunk, data, schema = open_chunk(body, loaded)
-        needed = [chunk.columns.index(name) for name in schema.names]
+        indices = chunk_indices(chunk)
+        needed = [indices[name] for name in schema.names]
         self._rows = read_numbers(chunk, data, schema) or read_chunk(chunk, data, needed)
         self.checked = check_rows(self._rows, schema, rules_of(chunk))
 
@@ -78,8 +85,9 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
     if schema is None:
         message = f"a version without a schema cannot score CSV; the file has {chunk.columns[:20]}"
         raise RequestProblem(Code.NOT_LOADED, message)
+    counts = Counter(chunk.columns)
     for name in schema.names:
-        count = chunk.columns.count(name)
+        count = counts[name]
         if count == 0:
             raise RequestProblem(Code.MISSING_COLUMN, missing_column(name, chunk.columns), name)
         if count > 1:
@@ -96,7 +104,8 @@ def text_rules(chunk: CsvChunk) -> TextRules:
 def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> CheckedRecords:
     """Hold every row to a schema whose columns are all there."""
     problems: dict[int, Problem] = {}
-    texts = {name: rows.texts(rows.chunk.columns.index(name)) for name in schema.names}
+    indices = chunk_indices(rows.chunk)
+    texts = {name: rows.texts(indices[name]) for name in schema.names}
     arrays = convert_columns(schema, texts, text_rules(rows.chunk), problems)
     return checked_rows(rows, schema, arrays, problems, rules)
 

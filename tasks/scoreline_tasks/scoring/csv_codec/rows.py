@@ -122,6 +122,11 @@ class ChunkRows:
         return _line_ends(self.data)
 
 
+def chunk_indices(chunk: CsvChunk) -> dict[str, int]:
+    """The columns of a chunk: index by name."""
+    return {name: index for index, name in enumerate(chunk.columns)}
+
+
 def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | None:
     """The rows of a chunk of nothing but numbers as programs write them; None for any other.
 
@@ -131,10 +136,11 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
     """
     is_written_so = chunk.decimal == "." and not chunk.thousands and tuple(chunk.nulls) == ("",)
     comes_back_so = chunk.columns_out is None and not chunk.excel_safe
+    indices = chunk_indices(chunk)
     types: dict[int, Any] = {}
     for column in schema.columns:
         if column.type in (ColumnType.INTEGER, ColumnType.NUMBER) and column.dtype in _NUMBER_TYPES:
-            types[chunk.columns.index(column.name)] = _NUMBER_TYPES[column.dtype]
+            types[indices[column.name]] = _NUMBER_TYPES[column.dtype]
     if (
         not (is_written_so and comes_back_so)
         or chunk.comment
@@ -172,12 +178,11 @@ def read_chunk(chunk: CsvChunk, data: bytes, columns: Collection[int] | None = N
     else:
         spans: list[tuple[int, int, int]] = []
         tidy: list[bytes] = []
+        has_quotes = bool(grammar.quote) and grammar.quote in data
         for row in grammar.rows(data):
             start, end, stop = row.start(), row.start("end"), row.end()
-            raw = data[start:end]
-            if (grammar.quote in raw and not grammar.is_tidy(raw)) or (
-                text is None and _in_utf8(raw, chunk.encoding) is None
-            ):
+            is_tidy = not has_quotes or grammar.tidy.fullmatch(data, start, end)
+            if not is_tidy or (text is None and _in_utf8(data[start:end], chunk.encoding) is None):
                 malformed.append(len(spans))
             else:
                 tidy.append(row[0])
@@ -243,7 +248,10 @@ def read_fields(
             null_values=[],
         ),
     )
-    columns = (column.combine_chunks() for column in table.itercolumns())
+    columns = (
+        column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+        for column in table.itercolumns()
+    )
     return dict(zip(types, columns, strict=True)), ragged
 
 
