@@ -15,7 +15,7 @@ from scoreline_client.jobs import AsyncJob
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import (
-    Piece,
+    EncodedRecords,
     check_expiry,
     check_model,
     check_records,
@@ -23,13 +23,13 @@ from scoreline_client.protocol.json_records import (
     check_timeout,
     encode_record,
     encode_records,
-    pieces_of,
     predictions_of,
+    split_records,
 )
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Request, new_id
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.coalescing import Singles
+from scoreline_client.transport.coalescing import Coalescer
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import answers_in_time
 
@@ -64,7 +64,7 @@ class AsyncClient:
             redis_url=redis_url, queue=queue
         )
         self.transport = Transport(self.settings, connection)
-        self.singles = Singles(self.transport)
+        self.coalescer = Coalescer(self.transport)
 
     async def predict(
         self,
@@ -86,13 +86,12 @@ class AsyncClient:
             QueueFull, ServerUnreachable: the request was not accepted.
             ValueError: `timeout` is negative, infinite or no number; here and for all others.
         """
-        # Its caller's alone: it is cancelled with it, and the others that share a request are not.
-        caller: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         body = encode_record(record)
-        self.singles.ask(
-            check_model(model), body, options.encode_options(), check_timeout(timeout), caller
-        )
-        return await caller
+        encoded = options.encode_options()
+        # This caller's own future: cancelling it does not cancel the others who share its request.
+        future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        self.coalescer.submit(check_model(model), body, encoded, check_timeout(timeout), future)
+        return await future
 
     async def predict_many(
         self,
@@ -113,25 +112,24 @@ class AsyncClient:
         """
         check_timeout(timeout)
         listed = check_records(records)
-        asked = options.encode_options()
+        encoded_options = options.encode_options()
 
-        def build(ref: str, piece: Piece, job: str = "") -> Request:
-            return self.request(ref, piece.body, timeout, job=job, options=asked)
+        def build(ref: str, part: EncodedRecords, job: str = "") -> Request:
+            return self.request(ref, part.body, timeout, job=job, options=encoded_options)
 
-        pieces = pieces_of(listed, self.settings)
-        piece = next(pieces)
-        if piece.count == len(listed):
-            lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
-            return predictions_of(
-                await self.transport.ask(build(model, piece), lane, timeout), piece
-            )
+        parts = split_records(listed, self.settings)
+        part = next(parts)
+        if part.count == len(listed):
+            lane = Lane.ONLINE if part.count <= ONLINE_RECORDS else Lane.BULK
+            answer = await self.transport.ask(build(model, part), lane, timeout)
+            return predictions_of(answer, part.errors)
         predictions: list[Prediction] = []
-        found = answers_in_time(
-            self.transport, model, chain([piece], pieces), build, timeout_s=timeout
+        answers = answers_in_time(
+            self.transport, model, chain([part], parts), build, timeout_s=timeout
         )
-        async with aclosing(found):
-            async for piece, answer in found:
-                predictions += predictions_of(answer, piece, len(predictions))
+        async with aclosing(answers):
+            async for part, answer in answers:
+                predictions += predictions_of(answer, part.errors, len(predictions))
         return predictions
 
     async def submit(
@@ -147,11 +145,11 @@ class AsyncClient:
             ValueError: `expires` is negative, over 1e9, or no number.
         """
         expires_ms = int(check_expiry(expires) * 1000)
-        piece = encode_records(check_records(records))
-        check_size(piece, self.settings, "predict_many and score_csv take any number of records.")
-        lane = Lane.ONLINE if piece.count <= ONLINE_RECORDS else Lane.BULK
+        encoded = encode_records(check_records(records))
+        check_size(encoded, self.settings, "predict_many and score_csv take any number of records.")
+        lane = Lane.ONLINE if encoded.count <= ONLINE_RECORDS else Lane.BULK
         request = Request(
-            id=new_id(), model=check_model(model), body=piece.body, expires_ms=expires_ms
+            id=new_id(), model=check_model(model), body=encoded.body, expires_ms=expires_ms
         )
         await self.transport.submit(request, lane)
         return AsyncJob(self.transport, request.id)
@@ -267,7 +265,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections; requests that still wait are forgotten."""
-        self.singles.close()
+        self.coalescer.close()
         await self.transport.close()
 
     async def __aenter__(self) -> Self:

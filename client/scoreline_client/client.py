@@ -41,8 +41,8 @@ CANCEL_AGAIN_S = 0.2
 _T = TypeVar("_T")
 
 
-class _Call:
-    """A thread that waits for a prediction: what a future is, without what nobody needs here."""
+class ThreadFuture:
+    """What a thread waits for: a prediction. A lock is enough for one thread; a Future costs more."""
 
     __slots__ = ("_error", "_is_done", "_prediction", "_waits")
 
@@ -101,7 +101,7 @@ class _Loop:
         self.client = AsyncClient(
             settings=settings, connection=connection() if connection else None
         )
-        self._calls: deque[tuple[str, bytes, bytes, float, _Call]] = deque()
+        self._calls: deque[tuple[str, bytes, bytes, float, ThreadFuture]] = deque()
         self._woken = False
         self._work: set[asyncio.Task[Any]] = set()
         self._parts: set[AsyncGenerator[Any]] = set()
@@ -110,7 +110,7 @@ class _Loop:
 
     def ask(self, model: str, record: bytes, options: bytes, timeout_s: float) -> Prediction:
         """Ask from any thread. All who do before the loop wakes up share one wake-up."""
-        call = _Call()
+        call = ThreadFuture()
         self._calls.append((model, record, options, timeout_s, call))
         if not self._woken:
             self._woken = True
@@ -189,7 +189,7 @@ class _Loop:
         # Cleared before the calls are taken: one that comes now wakes us again.
         self._woken = False
         while self._calls:
-            self.client.singles.ask(*self._calls.popleft())
+            self.client.coalescer.submit(*self._calls.popleft())
 
 
 async def _next(parts: AsyncGenerator[_T]) -> _T | None:

@@ -1,17 +1,17 @@
-"""What worker processes report of themselves, and how the news of a release travels.
+"""The reports of worker processes, the status of a queue, and the announcement of a release.
 
-The artifact store is the truth about releases; Redis only carries the news. A report is a JSON
-string under its process's key that dies with the process a few seconds later.
+The artifact store is the truth about releases; Redis only carries the announcement. A report is a JSON
+string under its process's key, which expires a few seconds after the process has ended.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any
 
-import orjson
+import msgspec
 
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import WireError
@@ -19,8 +19,6 @@ from scoreline_client.protocol.messages import WireError
 REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""
 
-
-_T = TypeVar("_T")
 _Redis = Any
 """A blocking Redis client; redis-py's own types leave open whether its methods are to be awaited."""
 
@@ -42,7 +40,7 @@ class ServedModel:
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessReport:
-    """What one worker process says of itself."""
+    """One worker process, as it reports itself every few seconds."""
 
     name: str
     """`<Celery node name>/<process id>`."""
@@ -72,27 +70,34 @@ class ProcessReport:
         return self.children == 0
 
     def encode(self) -> bytes:
-        return orjson.dumps(asdict(self))
+        return msgspec.json.encode(self)
 
     @classmethod
     def decode(cls, data: bytes) -> ProcessReport:
-        """Read a report.
+        """Read a report; what newer workers report in addition is left out.
 
         Raises:
             WireError: the bytes are no report.
         """
         try:
-            values = orjson.loads(data)
-            models = {name: _known(ServedModel, one) for name, one in values.pop("models").items()}
-            return _known(cls, values | {"models": models})
-        except (KeyError, TypeError, ValueError) as error:
+            return _decoder.decode(data)
+        except msgspec.MsgspecError as error:
             raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
 
 
-def _known(cls: type[_T], values: dict[str, Any]) -> _T:
-    """Build a dataclass from what it knows; newer workers may say more of themselves."""
-    names = {one.name for one in fields(cls)}  # type: ignore[arg-type]
-    return cls(**{name: value for name, value in values.items() if name in names})
+_decoder = msgspec.json.Decoder(ProcessReport)
+
+
+def is_scoring(report: bytes) -> bool:
+    """Whether a stored report is that of a process which answers requests itself.
+
+    A report that cannot be read is taken for one: its process is alive, of another release, and main
+    processes are few.
+    """
+    try:
+        return ProcessReport.decode(report).scores
+    except WireError:
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,13 +15,14 @@ from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import check_timeout, predictions_of
 from scoreline_client.protocol.keys import GROUP
 from scoreline_client.protocol.messages import Answer, Status
+from scoreline_client.transport.connection import load_script
 
 if TYPE_CHECKING:
     from scoreline_client.client import Client
     from scoreline_client.transport.dispatcher import Transport
 
-LOOK_EVERY_S = 0.02
-LOOK_AT_MOST_S = 0.5
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
+"""Between two checks whether a job has its result; each pause is half as long again as the one before."""
 
 
 class JobStatus(StrEnum):
@@ -41,7 +42,10 @@ class JobStatus(StrEnum):
     """Its time was up before a worker took it."""
 
 
-_ENDED = {Code.CANCELLED: JobStatus.CANCELLED, Code.EXPIRED: JobStatus.EXPIRED}
+_STATUS_BY_CODE: dict[str, JobStatus] = {
+    Code.CANCELLED: JobStatus.CANCELLED,
+    Code.EXPIRED: JobStatus.EXPIRED,
+}
 
 
 class AsyncJob:
@@ -58,9 +62,11 @@ class AsyncJob:
             JobLost: the server knows nothing of it.
             ServerUnreachable: it cannot be asked.
         """
-        answer = await self._transport.fetch(self.id)
+        answer = await self._answer()
         if answer is not None:
-            return _status_of(answer)
+            if answer.status is Status.OK:
+                return JobStatus.DONE
+            return _STATUS_BY_CODE.get((answer.error or {}).get("code", ""), JobStatus.FAILED)
         stream, _, entry = (await self._record()).decode().rpartition(" ")
         redis = self._transport.redis
         # A group exists from the first worker on; without one nothing can be running.
@@ -83,16 +89,16 @@ class AsyncJob:
             JobCancelled, RequestExpired, RequestRefused: it has ended without predictions.
         """
         deadline = time.monotonic() + check_timeout(timeout)
-        pause_s = LOOK_EVERY_S
+        pause_s = FIRST_PAUSE_S
         while True:
-            answer = await self._transport.fetch(self.id)
+            answer = await self._answer()
             if answer is not None:
                 return predictions_of(answer)
             await self._record()
             if time.monotonic() + pause_s > deadline:
                 raise NoAnswer(self.id, timeout, await self._transport.diagnose())
             await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, LOOK_AT_MOST_S)
+            pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
     async def cancel(self) -> bool:
         """Cancel the job; False if it was answered before.
@@ -102,7 +108,18 @@ class AsyncJob:
         """
         error = {"code": Code.CANCELLED.value, "message": f"job {self.id} was cancelled"}
         answer = Answer(id=self.id, status=Status.ERROR, error=error)
-        return await self._transport.cancel(self.id, answer, await self._record())
+        transport = self._transport
+        stream, _, entry = (await self._record()).decode().rpartition(" ")
+        cancelled = load_script(transport.redis, "cancel.lua")(
+            keys=[transport.keys.result(self.id), stream, transport.keys.attempts],
+            args=[answer.encode(), transport.settings.result_ttl_s * 1000, entry, self.id],
+        )
+        return bool(await transport.guard(cancelled))
+
+    async def _answer(self) -> Answer | None:
+        transport = self._transport
+        data = await transport.guard(transport.redis.get(transport.keys.result(self.id)))
+        return None if data is None else Answer.decode(data)
 
     async def _record(self) -> bytes:
         record = await self._transport.guard(
@@ -131,10 +148,3 @@ class Job:
     def cancel(self) -> bool:
         """See AsyncJob.cancel."""
         return self._client.run(self._client.async_job(self.id).cancel())
-
-
-def _status_of(answer: Answer) -> JobStatus:
-    if answer.status is Status.OK:
-        return JobStatus.DONE
-    code = (answer.error or {}).get("code", "")
-    return next((status for one, status in _ENDED.items() if one == code), JobStatus.FAILED)

@@ -84,6 +84,13 @@ class ClientSettings(EnvironmentSettings):
     state: str = "~/.local/state/scoreline"
     """Directory where an output that goes to a URL grows until it is complete."""
 
+    @property
+    def server(self) -> str:
+        """The server's address as it may be shown: without a password."""
+        parts = urlsplit(self.redis_url)
+        port = f":{parts.port}" if parts.port else ""
+        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+
     def check_redis_url(self) -> None:
         """Refuse what is no address of a Redis server.
 

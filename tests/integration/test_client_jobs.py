@@ -28,7 +28,7 @@ from scoreline_client import (
     UnknownModel,
 )
 from scoreline_client.protocol.keys import Keys, Lane
-from scoreline_client.transport import dispatcher as transport
+from scoreline_client.transport.connection import TransportTimes
 from tests.support.worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
@@ -216,9 +216,9 @@ def test_the_first_job_of_a_client_is_refused_when_the_server_is_nearly_full(
 
 
 async def test_jobs_are_accepted_again_when_the_server_has_room(
-    client: AsyncClient, redis_client: Redis, nearly_full: None, monkeypatch: pytest.MonkeyPatch
+    client: AsyncClient, redis_client: Redis, nearly_full: None
 ) -> None:
-    monkeypatch.setattr(transport, "MEMORY_LOOK_S", 0.01)
+    client.transport.times = TransportTimes(check_every_s=0.01)
     with pytest.raises(QueueFull):
         await client.submit("pima", [{"x": 1}])
     redis_client.config_set("maxmemory", 0)

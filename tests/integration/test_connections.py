@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import time
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 from redis import Redis
-from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.transport.direct import DirectRedis, _Value
+from scoreline_client.transport.connection import ShortPathRedis
 from scoreline_tasks.queue.pipeline import Pipeline
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
-async def direct(redis_url: str) -> AsyncIterator[DirectRedis]:
-    async with DirectRedis.from_url(redis_url) as connection:
-        yield connection
+async def connection(redis_url: str) -> AsyncIterator[ShortPathRedis]:
+    async with ShortPathRedis.from_url(redis_url) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -31,127 +32,108 @@ def pipeline(redis_url: str) -> Iterator[Pipeline]:
         yield Pipeline(connection)
 
 
-async def test_commands_at_the_same_moment_get_each_its_own_reply(direct: DirectRedis) -> None:
-    assert await asyncio.gather(*(direct.echo(str(n)) for n in range(20))) == [
+def test_redis_py_has_the_undocumented_parts_that_the_short_path_uses() -> None:
+    pool = ShortPathRedis.from_url("redis://127.0.0.1:1").connection_pool
+    connection = pool.make_connection()
+    assert connection.socket_timeout is None or connection.socket_timeout > 0
+    assert connection.is_connected is False
+    for method, arguments in (
+        (pool.get_connection, {}),
+        (connection.can_read, {}),
+        (connection.send_packed_command, {"command": [b""]}),
+        (connection.disconnect, {"nowait": True}),
+    ):
+        assert inspect.iscoroutinefunction(method)
+        inspect.signature(method).bind(**arguments)
+    assert (
+        b"".join(HiredisRespSerializer().pack("ECHO", b"a")) == b"*2\r\n$4\r\nECHO\r\n$1\r\na\r\n"
+    )
+
+
+async def test_commands_at_the_same_moment_get_each_its_own_reply(
+    connection: ShortPathRedis,
+) -> None:
+    assert await asyncio.gather(*(connection.echo(str(n)) for n in range(20))) == [
         str(n).encode() for n in range(20)
     ]
 
 
-async def test_commands_one_after_the_other_share_a_connection(direct: DirectRedis) -> None:
-    assert len({await direct.client_id() for _ in range(3)}) == 1
+async def test_commands_one_after_the_other_share_a_connection(connection: ShortPathRedis) -> None:
+    assert len({await connection.client_id() for _ in range(3)}) == 1
 
 
 async def test_a_reply_that_nobody_waits_for_any_more_is_not_the_next_ones(
-    direct: DirectRedis, redis_client: Redis
+    connection: ShortPathRedis, redis_client: Redis
 ) -> None:
-    waiting = asyncio.create_task(direct.blpop(["list"], 30))
+    waiting = asyncio.create_task(connection.blpop(["list"], 30))
     while not redis_client.info("clients")["blocked_clients"]:  # type: ignore[index]  # noqa: ASYNC110
         await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.wait([waiting])
     redis_client.rpush("list", "late")
-    assert await direct.echo("mine") == b"mine"
+    assert await connection.echo("mine") == b"mine"
 
 
 @pytest.mark.parametrize("size", [0, 1, 16_383, 16_384, 16_385, 3_000_000])
 async def test_a_value_of_any_size_is_read_as_it_is(
-    direct: DirectRedis, redis_client: Redis, size: int
+    connection: ShortPathRedis, redis_client: Redis, size: int
 ) -> None:
     value = (b"\r\n$7\r\n" * (size // 7 + 1))[:size]
     redis_client.set("key", value)
-    found = await asyncio.gather(*(direct.get("key") for _ in range(3)))
+    found = await asyncio.gather(*(connection.get("key") for _ in range(3)))
     assert found == [value] * 3
-    assert await direct.echo("mine") == b"mine"
+    assert await connection.echo("mine") == b"mine"
 
 
-async def test_what_is_no_value_is_read_as_ever(direct: DirectRedis, redis_client: Redis) -> None:
+async def test_what_is_no_value_is_read_as_ever(
+    connection: ShortPathRedis, redis_client: Redis
+) -> None:
     redis_client.rpush("list", "one")
-    await direct.echo("connects")
-    assert await direct.get("nothing") is None
+    await connection.echo("connects")
+    assert await connection.get("nothing") is None
     with pytest.raises(ResponseError, match="WRONGTYPE"):
-        await direct.get("list")
-    assert await direct.echo("mine") == b"mine"
-
-
-@pytest.fixture
-def begun(monkeypatch: pytest.MonkeyPatch) -> asyncio.Event:
-    """Set when the first part of a large value has come."""
-    event = asyncio.Event()
-    begin = _Value._begin
-
-    def noted(value: _Value) -> None:
-        begin(value)
-        if value._is_begun:
-            event.set()
-
-    monkeypatch.setattr(_Value, "_begin", noted)
-    return event
-
-
-async def test_a_large_value_that_nobody_waits_for_any_more_is_not_the_next_ones(
-    direct: DirectRedis, redis_client: Redis, begun: asyncio.Event
-) -> None:
-    redis_client.set("key", b"x" * 50_000_000)
-    await direct.echo("connects")
-    reading = asyncio.create_task(direct.get("key"))
-    await begun.wait()
-    reading.cancel()
-    await asyncio.wait([reading])
-    assert reading.cancelled()
-    assert await direct.echo("mine") == b"mine"
-
-
-async def test_a_large_value_that_is_cut_short_is_none(
-    direct: DirectRedis, redis_client: Redis, begun: asyncio.Event
-) -> None:
-    redis_client.set("key", b"x" * 50_000_000)
-    own = await direct.client_id()
-    reading = asyncio.create_task(direct.get("key"))
-    await begun.wait()
-    redis_client.client_kill_filter(_id=str(own))
-    with pytest.raises(RedisConnectionError):
-        await reading
-    assert await direct.echo("mine") == b"mine"
+        await connection.get("list")
+    assert await connection.echo("mine") == b"mine"
 
 
 async def test_a_reply_that_comes_as_its_caller_goes_is_no_failure(
-    direct: DirectRedis, redis_client: Redis, caplog: pytest.LogCaptureFixture
+    connection: ShortPathRedis, redis_client: Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     redis_client.set("key", "small")
-    await direct.echo("connects")
-    reading = asyncio.create_task(direct.get("key"))
+    await connection.echo("connects")
+    reading = asyncio.create_task(connection.get("key"))
     await asyncio.sleep(0)
     time.sleep(0.05)  # noqa: ASYNC251 - the reply is there when the loop looks next
     reading.cancel()
     await asyncio.wait([reading])
-    assert await direct.echo("mine") == b"mine"
+    assert await connection.echo("mine") == b"mine"
     assert not caplog.records
 
 
 async def test_a_command_without_a_reply_ends(
-    direct: DirectRedis, monkeypatch: pytest.MonkeyPatch
+    connection: ShortPathRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(DirectRedis, "timeout_s", 0.01)
+    monkeypatch.setattr(connection, "command_s", 0.01)
     with pytest.raises(RedisTimeoutError, match=r"no reply within 0\.01 s"):
-        await direct.blpop(["list"], 30)
+        await connection.blpop(["list"], 30)
     monkeypatch.undo()
-    assert await direct.echo("mine") == b"mine"
+    assert await connection.echo("mine") == b"mine"
 
 
-async def test_a_refused_command_costs_no_connection(direct: DirectRedis) -> None:
-    before = await direct.client_id()
+async def test_a_refused_command_costs_no_connection(connection: ShortPathRedis) -> None:
+    before = await connection.client_id()
     with pytest.raises(NoScriptError):
-        await direct.evalsha("0" * 40, 0)
-    assert await direct.client_id() == before
+        await connection.evalsha("0" * 40, 0)
+    assert await connection.client_id() == before
 
 
 async def test_a_connection_that_the_server_closed_is_made_anew(
-    direct: DirectRedis, redis_client: Redis
+    connection: ShortPathRedis, redis_client: Redis
 ) -> None:
-    redis_client.client_kill_filter(_id=str(await direct.client_id()))
-    while (free := direct._free[0]).is_connected and not await free.can_read():  # noqa: ASYNC110
+    redis_client.client_kill_filter(_id=str(await connection.client_id()))
+    while (free := connection._free[0]).is_connected and not await free.can_read():  # noqa: ASYNC110
         await asyncio.sleep(0)
-    assert await direct.echo("mine") == b"mine"
+    assert await connection.echo("mine") == b"mine"
 
 
 def test_an_error_stands_in_the_place_of_its_command(pipeline: Pipeline) -> None:

@@ -12,7 +12,7 @@ from redis import Redis
 from scoreline_client import AsyncClient, ClientSettings, QueueFull
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, StoredNote, new_id
-from scoreline_client.transport.sending import LARGE_BYTES
+from scoreline_client.transport.dispatcher import LARGE_BYTES
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Finished
 from tests.support.worker import StubWorker, enqueue

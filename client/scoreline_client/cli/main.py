@@ -10,11 +10,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
 import click
+import msgspec
 from rich.markup import escape
 from rich.table import Column
 
@@ -174,7 +175,7 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         records = [given] if isinstance(given, dict) else given
         predictions = client.predict_many(model, records, timeout=timeout_s)
     if as_json:
-        printed = [asdict(prediction) for prediction in predictions]
+        printed = msgspec.to_builtins(predictions)
         print_json(printed[0] if isinstance(given, dict) else printed, indent=2)
     else:
         _print(predictions)

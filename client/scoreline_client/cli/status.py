@@ -16,7 +16,6 @@ from scoreline_client.fleet import FleetStatus, ProcessReport, read_status, serv
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.dispatcher import Transport
 
 _REPLY_S = 5.0
 _NONE = "–"
@@ -36,7 +35,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
       scoreline status --json
     """
     settings = ClientSettings.from_environment()
-    url = Transport(settings).url  # without the password
+    settings.check_redis_url()
+    url = settings.server
     try:
         with Redis.from_url(
             settings.redis_url, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S

@@ -1,15 +1,17 @@
-"""Records to bodies, answers to predictions. Pure; what goes wrong with one record stays with it."""
+"""Records to JSON bodies, and answers to predictions; what is wrong with one record stays with it."""
 
 from __future__ import annotations
 
+import gc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
 import orjson
+from msgspec.structs import replace
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import (
@@ -19,38 +21,51 @@ from scoreline_client.errors import (
     RequestRefused,
     refusal,
 )
-from scoreline_client.predictions import Prediction, RecordError, RecordWarning, predictions_for
-from scoreline_client.protocol.garbage import no_search_for_garbage
+from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.protocol.messages import Answer, ModelRef, Status, WireError
 from scoreline_client.settings import ClientSettings
 
-PIECE_RECORDS = 2500
+RECORDS_PER_REQUEST = 2500
 """Records of one request when many are sent: enough to share the costs of a call, few enough to
 spread over processes."""
 MANY_RECORDS = 200
-"""From so many answers on it is worth keeping Python's collector of garbage out."""
+"""From so many predictions on it is worth pausing the garbage collector."""
+LONGEST_EXPIRY_S = 1e9
+"""Some thirty years; Redis keeps times in milliseconds, and refuses what does not fit."""
 
 _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
-    """Records of one request, encoded, and what is wrong with some of them."""
+class EncodedRecords:
+    """The records of one request as its body, and what is wrong with some of them."""
 
     body: bytes
     count: int
     errors: dict[int, RecordError] = field(default_factory=dict)
-    """Records that cannot be sent, by place; `null` stands for them in the body."""
+    """Errors of records that cannot be sent, by index; `null` stands for those in the body."""
 
 
-_NO_PIECE = Piece(b"", 0)
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """Pause the cyclic garbage collector while a large result is built.
+
+    Its full runs go over the whole heap: in a program with pandas loaded they take as long as the rest.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def check_model(model: str) -> str:
-    """Refuse at once what cannot be a model's reference.
+    """Refuse what cannot be a reference to a model.
 
     Raises:
-        UnknownModel: it is none.
+        UnknownModel: it cannot.
     """
     try:
         _parsed(model)
@@ -62,12 +77,8 @@ def check_model(model: str) -> str:
 _parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
-LONGEST_EXPIRY_S = 1e9
-"""Some thirty years; Redis keeps times in milliseconds, and refuses what does not fit."""
-
-
 def check_timeout(timeout_s: float) -> float:
-    """Refuse at once what is no time to wait.
+    """Refuse what is no time to wait.
 
     Raises:
         ValueError: it is infinite, negative, or no number.
@@ -78,7 +89,7 @@ def check_timeout(timeout_s: float) -> float:
 
 
 def check_expiry(expires_s: float) -> float:
-    """Refuse at once what is no time for a job to wait in the queue.
+    """Refuse what is no time for a job to wait in the queue.
 
     Raises:
         ValueError: it is too long, negative, or no number.
@@ -109,7 +120,7 @@ def check_records(records: object) -> Sequence[Any]:
     return listed
 
 
-def encode_records(records: Sequence[Any]) -> Piece:
+def encode_records(records: Sequence[Any]) -> EncodedRecords:
     """Encode records as one body."""
     try:
         body = _json(records)
@@ -118,7 +129,7 @@ def encode_records(records: Sequence[Any]) -> Piece:
     # NaN and infinity become null in JSON. NaN means missing, infinity must not.
     if b"null" in body or not all(issubclass(kind, Mapping) for kind in set(map(type, records))):
         return _encode_one_by_one(records)
-    return Piece(body, len(records))
+    return EncodedRecords(body, len(records))
 
 
 def encode_record(record: Any) -> bytes:
@@ -147,39 +158,41 @@ def _json(value: Any) -> bytes:
         return orjson.dumps(value, option=_OPTIONS)
 
 
-def check_size(piece: Piece, settings: ClientSettings, advice: str) -> None:
+def check_size(encoded: EncodedRecords, settings: ClientSettings, advice: str) -> None:
     """Refuse what a worker would refuse.
 
     Raises:
         PayloadTooLarge: too many bytes or records for one request.
     """
-    if len(piece.body) > settings.max_request_bytes or piece.count > settings.max_request_records:
+    if (
+        len(encoded.body) > settings.max_request_bytes
+        or encoded.count > settings.max_request_records
+    ):
         raise PayloadTooLarge(
             Code.TOO_LARGE,
-            f"{piece.count} records in {len(piece.body)} bytes are too much for one request; the "
+            f"{encoded.count} records in {len(encoded.body)} bytes are too much for one request; the "
             f"limits are {settings.max_request_records} and {settings.max_request_bytes}. {advice}",
         )
 
 
-def pieces_of(records: Sequence[Any], settings: ClientSettings) -> Iterator[Piece]:
-    """Split many records into requests, each encoded when it is asked for.
+def split_records(records: Sequence[Any], settings: ClientSettings) -> Iterator[EncodedRecords]:
+    """Many records as several requests, each encoded when it is taken.
 
     Raises:
         PayloadTooLarge: a single record is over the limit of a request.
     """
-    count = -(-len(records) // min(PIECE_RECORDS, settings.max_request_records))
-    size = -(-len(records) // count)
-    for start in range(0, len(records), size):
-        yield from _fitting(records[start : start + size], settings)
-
-
-def _fitting(records: Sequence[Any], settings: ClientSettings) -> list[Piece]:
-    piece = encode_records(records)
-    if len(piece.body) <= settings.max_request_bytes or len(records) == 1:
-        check_size(piece, settings, "One record must fit into a request.")
-        return [piece]
-    middle = len(records) // 2
-    return _fitting(records[:middle], settings) + _fitting(records[middle:], settings)
+    requests = -(-len(records) // min(RECORDS_PER_REQUEST, settings.max_request_records))
+    size = -(-len(records) // requests)
+    parts = [records[start : start + size] for start in reversed(range(0, len(records), size))]
+    while parts:
+        part = parts.pop()
+        encoded = encode_records(part)
+        if len(encoded.body) > settings.max_request_bytes and len(part) > 1:
+            middle = len(part) // 2
+            parts += [part[middle:], part[:middle]]
+            continue
+        check_size(encoded, settings, "One record must fit into a request.")
+        yield encoded
 
 
 def raise_refusal(answer: Answer) -> None:
@@ -193,27 +206,45 @@ def raise_refusal(answer: Answer) -> None:
         )
 
 
-def _warnings(answer: Answer, place: int) -> tuple[RecordWarning, ...]:
-    return tuple(RecordWarning(**one) for one in answer.warnings.get(str(place), ()))
+def predictions_of(
+    answer: Answer, unsent: Mapping[int, RecordError] | None = None, first: int = 0
+) -> list[Prediction]:
+    """The predictions of a request, in the order of its records.
 
-
-def predictions_of(answer: Answer, piece: Piece = _NO_PIECE, first: int = 0) -> list[Prediction]:
-    """The predictions of a request, in order; `first` is the place of its first record.
+    `unsent` are the errors of records that could not be sent, by index in the request; `first` is the
+    index of its first record among those that the caller gave.
 
     Raises:
         RequestRefused: the request as a whole cannot be scored.
     """
     raise_refusal(answer)
     model, version = answer.model, answer.version
-    with no_search_for_garbage() if len(answer.values) > MANY_RECORDS else nullcontext():
-        predictions = predictions_for(answer.values, _by_class(answer), model, version)
-    for warned in map(int, answer.warnings):
-        told = _warnings(answer, warned)
-        predictions[warned] = replace(predictions[warned], warnings=told)
-    errors = {int(place): _record_error(place, one) for place, one in answer.errors.items()}
-    for place, error in (errors | piece.errors).items():
-        moved = RecordError(error.code, error.message, first + place, error.column, error.value)
-        predictions[place] = Prediction(None, {}, model, version, moved)
+    classes, rows = answer.classes, answer.probabilities
+    by_class: Iterable[dict[Any, float]]
+    with gc_paused() if len(answer.values) > MANY_RECORDS else nullcontext():
+        if not classes or not rows:
+            by_class = [{} for _ in answer.values]
+        elif len(classes) == 2 and None not in rows:  # most classifiers, in a quarter of the time
+            no, yes = classes
+            by_class = [{no: one, yes: other} for one, other in rows]  # type: ignore[misc]
+        else:
+            by_class = [dict(zip(classes, row, strict=True)) if row else {} for row in rows]
+        predictions = [
+            Prediction(value, probabilities, model, version)
+            for value, probabilities in zip(answer.values, by_class, strict=True)
+        ]
+    for index, warnings in answer.warnings.items():
+        shown = tuple(RecordWarning(**warning) for warning in warnings)
+        predictions[int(index)] = replace(predictions[int(index)], warnings=shown)
+    errors = {
+        int(index): RecordError(
+            error["code"], error["message"], None, error.get("column"), error.get("value")
+        )
+        for index, error in answer.errors.items()
+    }
+    for row, record_error in (errors | dict(unsent or {})).items():
+        numbered = replace(record_error, record=first + row)
+        predictions[row] = Prediction(None, {}, model, version, numbered)
     return predictions
 
 
@@ -222,33 +253,16 @@ def rejected(error: RecordError) -> RecordRejected:
     return RecordRejected(error.code, error.message, error.column, error.value)
 
 
-def _by_class(answer: Answer) -> list[dict[Any, float]]:
-    """The probabilities of each record, by class."""
-    classes, shares = answer.classes, answer.probabilities
-    if not classes or not shares:
-        return [{} for _ in answer.values]
-    if len(classes) == 2 and None not in shares:  # most classifiers, in a quarter of the time
-        one, other = classes
-        return [{one: first, other: second} for first, second in shares]  # type: ignore[misc]
-    return [dict(zip(classes, share, strict=True)) if share else {} for share in shares]
-
-
-def _record_error(place: str, error: Mapping[str, Any]) -> RecordError:
-    return RecordError(
-        error["code"], error["message"], int(place), error.get("column"), error.get("value")
-    )
-
-
-def _encode_one_by_one(records: Sequence[Any]) -> Piece:
+def _encode_one_by_one(records: Sequence[Any]) -> EncodedRecords:
     bodies: list[bytes] = []
     errors: dict[int, RecordError] = {}
-    for place, record in enumerate(records):
+    for index, record in enumerate(records):
         try:
             bodies.append(_encode_carefully(record))
         except RecordRejected as error:
             bodies.append(b"null")
-            errors[place] = RecordError(error.code, error.message, place, error.column, error.value)
-    return Piece(b"[" + b",".join(bodies) + b"]", len(records), errors)
+            errors[index] = RecordError(error.code, error.message, index, error.column, error.value)
+    return EncodedRecords(b"[" + b",".join(bodies) + b"]", len(records), errors)
 
 
 def _encode_carefully(record: Any) -> bytes:

@@ -1,12 +1,13 @@
-"""Callers with one record each: those who ask at the same moment share a request.
+"""Request coalescing: callers with one record each, who ask at the same moment, share a request.
 
-What a request costs (its entry, its place in a batch, its answer) is then paid once for many records.
-Each caller gets the answer to its own record, or the error of it, and waits as long as it said.
+The cost of a request (its entry, its part of a batch, its answer) is then paid once for many records.
+Each caller gets the answer to its own record, or its error, and waits as long as its own timeout.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from math import frexp
 from typing import Any, Protocol
@@ -26,208 +27,184 @@ LARGE_BYTES = 8_192
 """A record from this size on travels alone: it gains nothing, and may be too large for a worker."""
 
 
-class Caller(Protocol):
-    """Somebody who waits for a prediction: a future of asyncio's, or a thread."""
+class PredictionFuture(Protocol):
+    """What a caller waits for: a future of asyncio, or what a thread has instead."""
 
     def done(self) -> bool:
-        """Whether it waits no more."""
+        """Whether the caller waits no longer."""
 
     def cancel(self) -> Any:
-        """Send it away without an answer."""
+        """End the wait without an answer."""
 
     def set_result(self, result: Prediction, /) -> None:
-        """Give it its answer."""
+        """End the wait with the caller's prediction."""
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """Give it what went wrong."""
+        """End the wait with what went wrong."""
 
 
-class _Waiter:
-    """A caller, its record, and how long it waits."""
+class Caller:
+    """Who waits for the prediction of one record."""
 
-    __slots__ = ("caller", "record", "timeout_s")
+    __slots__ = ("future", "record", "timeout_s")
 
-    def __init__(self, caller: Caller, record: bytes, timeout_s: float) -> None:
-        self.caller = caller
+    def __init__(self, future: PredictionFuture, record: bytes, timeout_s: float) -> None:
+        self.future = future
         self.record = record
         self.timeout_s = timeout_s
 
-
-class _Shared:
-    """One request of several callers: being put together, then on its way."""
-
-    __slots__ = ("begun", "id", "model", "options", "sent", "size", "timer", "waiters")
-
-    id: str
-    sent: asyncio.Future[Answer]
-    timer: asyncio.TimerHandle
-    begun: float
-
-    def __init__(self, model: str, options: bytes) -> None:
-        self.model = model
-        self.options = options
-        self.waiters: list[_Waiter] = []
-        self.size = 0
-
-    def first(self, count: int) -> _Shared:
-        """The same for the first callers only."""
-        part = _Shared(self.model, self.options)
-        part.waiters = self.waiters[:count]
-        return part
+    def fail(self, error: BaseException) -> None:
+        """End the wait with an error, unless it has ended."""
+        if not self.future.done():
+            # A copy: raised by several callers, one error would gather all of their tracebacks.
+            own = type(error).__new__(type(error))
+            own.args = error.args
+            own.__dict__.update(error.__dict__)
+            own.__cause__ = error.__cause__
+            self.future.set_exception(own)
 
 
-class Singles:
-    """Gathers the records of one tick of the event loop, and hands out the answers."""
+class Coalescer:
+    """Gathers the records of one turn of the event loop into requests, and hands out their answers."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._open: dict[tuple[str, bytes, int], _Shared] = {}
+        self._gathered: dict[tuple[str, bytes, int], list[Caller]] = {}
+        self._gathered_bytes: Counter[tuple[str, bytes, int]] = Counter()
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
         # The last record may double it, and there is a comma to each.
         self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
 
-    def ask(
-        self, model: str, record: bytes, options: bytes, timeout_s: float, caller: Caller
+    def submit(
+        self, model: str, record: bytes, options: bytes, timeout_s: float, future: PredictionFuture
     ) -> None:
-        """Ask about one record, encoded; to be called on the event loop.
+        """Ask for the prediction of one encoded record; to be called on the event loop.
 
-        The caller gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
+        The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        waiter = _Waiter(caller, record, timeout_s)
+        caller = Caller(future, record, timeout_s)
         if len(record) > min(LARGE_BYTES, self._most_bytes):
-            alone = _Shared(model, options)
-            alone.waiters.append(waiter)
-            self._send(alone)
+            self._send(model, options, [caller])
             return
-        # Only who waits about equally long shares, since a request expires as a whole.
+        # A request expires as a whole: only callers with about the same timeout share one.
         key = (model, options, frexp(timeout_s)[1])
-        shared = self._open.get(key)
-        if shared is None:
-            if not self._open:
-                asyncio.get_running_loop().call_soon(self._send_all)
-            shared = self._open[key] = _Shared(model, options)
-        shared.waiters.append(waiter)
-        shared.size += len(record)
-        if len(shared.waiters) >= self._most_records or shared.size > self._most_bytes:
-            del self._open[key]
-            self._send(shared)
+        callers = self._gathered.get(key)
+        if callers is None:
+            if not self._gathered:
+                asyncio.get_running_loop().call_soon(self._send_gathered)
+            callers = self._gathered[key] = []
+        callers.append(caller)
+        self._gathered_bytes[key] += len(record)
+        if len(callers) >= self._most_records or self._gathered_bytes[key] > self._most_bytes:
+            del self._gathered[key], self._gathered_bytes[key]
+            self._send(model, options, callers)
 
     def close(self) -> None:
-        """Send everybody away who was not sent yet."""
-        gathered, self._open = self._open, {}
-        for shared in gathered.values():
-            _send_away(shared)
+        """Cancel the callers whose requests were not sent yet."""
+        gathered, self._gathered = self._gathered, {}
+        for callers in gathered.values():
+            _cancel(callers)
 
-    def _send_all(self) -> None:
-        gathered, self._open = self._open, {}
-        for shared in gathered.values():
-            self._send(shared)
+    def _send_gathered(self) -> None:
+        gathered, self._gathered = self._gathered, {}
+        self._gathered_bytes.clear()
+        for (model, options, _), callers in gathered.items():
+            self._send(model, options, callers)
         self._transport.flush()
 
-    def _send(self, shared: _Shared) -> None:
-        waiters = shared.waiters = [one for one in shared.waiters if not one.caller.done()]
-        if not waiters:
+    def _send(self, model: str, options: bytes, callers: list[Caller]) -> None:
+        """Send one request for these callers, and see to it that each of them gets its answer in time."""
+        callers = [caller for caller in callers if not caller.future.done()]
+        if not callers:
             return
         request = Request(
             id=new_id(),
-            model=shared.model,
-            body=b"[" + b",".join([one.record for one in waiters]) + b"]",
-            options=shared.options,
+            model=model,
+            body=b"[" + b",".join([caller.record for caller in callers]) + b"]",
+            options=options,
             reply_to=self._transport.client_id,
-            expires_ms=max(1, int(max(one.timeout_s for one in waiters) * 1000)),
-            apart=len(waiters) > 1,
+            expires_ms=max(1, int(max([caller.timeout_s for caller in callers]) * 1000)),
+            apart=len(callers) > 1,
         )
-        shared.id = request.id
-        shared.sent = self._transport.send(request, Lane.ONLINE, weight=len(waiters))
         loop = asyncio.get_running_loop()
-        shared.begun = loop.time()
-        self._look_again(shared, waiters)
-        shared.sent.add_done_callback(lambda done: self._hand_out(shared, done))
+        sent = self._transport.send(request, Lane.ONLINE, weight=len(callers))
+        sent_at = loop.time()
 
-    def _look_again(self, shared: _Shared, waiters: Sequence[_Waiter]) -> None:
-        soonest = min(one.timeout_s for one in waiters)
-        loop = asyncio.get_running_loop()
-        shared.timer = loop.call_at(shared.begun + soonest, self._look_at_time, shared)
+        timer: asyncio.TimerHandle
 
-    def _look_at_time(self, shared: _Shared) -> None:
-        waited_s = asyncio.get_running_loop().time() - shared.begun
-        left = [one for one in shared.waiters if one.timeout_s > waited_s]
-        if left:
-            self._look_again(shared, left)
-        late = [one for one in shared.waiters if one.timeout_s <= waited_s]
-        self._transport.spawn(self._give_up(shared, late, is_last=not left))
+        def on_timeout() -> None:
+            nonlocal timer
+            waited_s = loop.time() - sent_at
+            late = [caller for caller in callers if caller.timeout_s <= waited_s]
+            left = [caller.timeout_s for caller in callers if caller.timeout_s > waited_s]
+            if left:
+                timer = loop.call_at(sent_at + min(left), on_timeout)
+            self._transport.spawn(self._give_up(request.id, late, None if left else sent))
 
-    async def _give_up(self, shared: _Shared, late: Sequence[_Waiter], *, is_last: bool) -> None:
-        """Tell callers why there is no answer. One that comes in meanwhile is still welcome."""
+        def on_answer(answer: asyncio.Future[Answer]) -> None:
+            timer.cancel()
+            if answer.cancelled():
+                _cancel(callers)
+                return
+            error = answer.exception()
+            if error is None:
+                _hand_out(answer.result(), callers)
+                return
+            accepted = 0
+            if isinstance(error, QueueFull) and 0 < error.room < len(callers):
+                accepted = error.room
+                self._send(model, options, callers[:accepted])
+            for caller in callers[accepted:]:
+                caller.fail(error)
+
+        timer = loop.call_at(sent_at + min([one.timeout_s for one in callers]), on_timeout)
+        sent.add_done_callback(on_answer)
+
+    async def _give_up(
+        self, request_id: str, late: Sequence[Caller], sent: asyncio.Future[Answer] | None
+    ) -> None:
+        """Tell callers why there is no answer; one that comes meanwhile is still theirs.
+
+        The last callers give up their request, too.
+        """
         try:
             diagnosis = await self._transport.diagnose()
+            for caller in late:
+                caller.fail(NoAnswer(request_id, caller.timeout_s, diagnosis))
         except ScorelineError as error:
-            _fail(late, error)
-        else:
-            for one in late:
-                _fail([one], NoAnswer(shared.id, one.timeout_s, diagnosis))
+            for caller in late:
+                caller.fail(error)
         finally:
-            if is_last:
-                shared.sent.cancel()
-
-    def _hand_out(self, shared: _Shared, done: asyncio.Future[Answer]) -> None:
-        shared.timer.cancel()
-        if done.cancelled():
-            _send_away(shared)
-            return
-        error = done.exception()
-        if error is None:
-            _answer(shared.waiters, done.result())
-        elif isinstance(error, QueueFull) and 0 < error.room < len(shared.waiters):
-            self._send(shared.first(error.room))
-            _fail(shared.waiters[error.room :], error)
-        else:
-            _fail(shared.waiters, error)
+            if sent is not None:
+                sent.cancel()
 
 
-def _answer(waiters: Sequence[_Waiter], answer: Answer) -> None:
+def _hand_out(answer: Answer, callers: Sequence[Caller]) -> None:
+    """Give each caller the prediction of its record, or its error."""
     try:
-        predictions = _predictions(answer, len(waiters))
+        predictions = predictions_of(answer)
     # Whatever is wrong with an answer, callers must not wait for it until their time is up.
     except Exception as error:  # noqa: BLE001
-        _fail(waiters, error)
+        for caller in callers:
+            caller.fail(error)
         return
-    for one, prediction in zip(waiters, predictions, strict=True):
-        caller = one.caller
-        if caller.done():
+    if len(predictions) != len(callers):
+        message = f"a worker gave {len(predictions)} answers for {len(callers)} records"
+        for caller in callers:
+            caller.fail(RequestRefused(Code.INTERNAL, message))
+        return
+    for caller, prediction in zip(callers, predictions, strict=True):
+        if caller.future.done():
             continue
         if prediction.error is None:
-            caller.set_result(prediction)
+            caller.future.set_result(prediction)
         else:
-            caller.set_exception(rejected(prediction.error))
+            caller.future.set_exception(rejected(prediction.error))
 
 
-def _predictions(answer: Answer, count: int) -> list[Prediction]:
-    predictions = predictions_of(answer)
-    if len(predictions) != count:
-        message = f"a worker gave {len(predictions)} answers for {count} records"
-        raise RequestRefused(Code.INTERNAL, message)
-    return predictions
-
-
-def _fail(waiters: Sequence[_Waiter], error: BaseException) -> None:
-    for one in waiters:
-        if not one.caller.done():
-            one.caller.set_exception(_twin(error))
-
-
-def _twin(error: BaseException) -> BaseException:
-    """The same error once more: raised by several callers, one would gather all their tracebacks."""
-    twin = type(error).__new__(type(error))
-    twin.args = error.args
-    twin.__dict__.update(error.__dict__)
-    twin.__cause__ = error.__cause__
-    return twin
-
-
-def _send_away(shared: _Shared) -> None:
-    for one in shared.waiters:
-        if not one.caller.done():
-            one.caller.cancel()
+def _cancel(callers: Sequence[Caller]) -> None:
+    for caller in callers:
+        if not caller.future.done():
+            caller.future.cancel()

@@ -1,142 +1,122 @@
-"""A caller's connection: its scripts, what it can tell of the service, and errors that are ours."""
+"""The connection to Redis: one command and its reply, Lua scripts, and Redis's errors as the client's own."""
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+import asyncio
+from dataclasses import dataclass
 from importlib import resources
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.connection import HiredisRespSerializer
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable
-from scoreline_client.fleet import ProcessReport
-from scoreline_client.protocol.keys import Keys, Lane
-from scoreline_client.protocol.messages import Answer, WireError
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.direct import DirectRedis
 
-READ_BLOCK_S = 5.0
-RETRY_AFTER_S = 1.0
+_packer = HiredisRespSerializer()
 
 
-class Connection:
-    """The server as a caller sees it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportTimes:
+    """How long a client waits for the server, and how often it checks what it cannot be told."""
 
-    def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None = None):
-        if connection is None:
-            settings.check_redis_url()
-        self.settings = settings
-        self.keys = Keys(settings.queue)
-        self._given = connection
-        self._redis: Any = None
+    connect_s: float = 5.0
+    """How long it may take to connect."""
+    command_s: float = 15.0
+    """How long the reply to a command may take; after that the connection counts as broken."""
+    read_block_s: float = 5.0
+    """How long one blocking read of the reply list waits for answers."""
+    retry_pause_s: float = 0.2
+    """Between two attempts at what failed with the connection."""
+    check_every_s: float = 1.0
+    """Between two checks of the server's memory and of overdue answers."""
+    overdue_s: float = 2.0
+    """After which a request's stored result is looked up: its reply may have been lost on the way."""
+    delete_after_s: float = 0.05
+    """How long results that were received are gathered before they are deleted together."""
+    close_s: float = 0.2
+    """How long closing waits for the server, and for tasks that it has cancelled."""
+    queue_full_s: float = 1.0
+    """What QueueFull tells callers to wait."""
 
-    @property
-    def url(self) -> str:
-        """The server's address, without a password."""
-        parts = urlsplit(self.settings.redis_url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
-    @property
-    def redis(self) -> Any:
-        """The connection for everything but the blocking read."""
-        if self._redis is None:
-            self._redis = self._given or DirectRedis.from_url(
-                self.settings.redis_url,
-                socket_timeout=DirectRedis.timeout_s,
-                socket_connect_timeout=5,
-                socket_keepalive=True,
-                # Retrying is ours to do: it must keep a request's id and its deadline.
-                retry=Retry(NoBackoff(), 0),
-            )
-            self._submit = self._redis.register_script(_script("submit.lua"))
-            self._cancel = self._redis.register_script(_script("cancel.lua"))
-            self._renew_job = self._redis.register_script(_script("renew_job.lua"))
-        return self._redis
+DEFAULT_TIMES = TransportTimes()
 
-    async def process_count(self) -> int:
-        """How many worker processes score; a main process whose children do is none of them."""
-        return sum(map(_scores, await self._reports()))
 
-    async def diagnose(self) -> str:
-        """Why no answer may have come: one sentence for people.
+class ShortPathRedis(redis.asyncio.Redis):
+    """redis-py's asyncio client with a shorter path for a command; it never sends a command twice.
 
-        Raises:
-            ServerUnreachable: Redis does not answer, which is why.
-        """
-        reports = await self._reports()
-        processes = sum(map(_scores, reports))
-        lanes = [self.keys.lane(lane) for lane in Lane]
-        backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
-        if reports and not processes:
-            return (
-                f"no worker process is ready to score for queue {self.settings.queue!r}: "
-                "they are being started; `scoreline status` says more"
-            )
-        if not processes:
-            return (
-                f"no worker serves queue {self.settings.queue!r}. "
-                "Start one: celery -A scoreline_tasks worker"
-            )
-        return (
-            f"{processes} worker processes serve queue {self.settings.queue!r} and "
-            f"{backlog} requests wait; `scoreline status` says more"
-        )
+    redis-py takes two turns through its pool, a task for the timeout, measurements, and packing in Python
+    for each command: half of what a lone request costs a client. Here a command takes a free connection,
+    one timer and hiredis. The path uses parts of redis-py that it does not document: `_packer`, the pool's
+    `get_connection`, and of a connection `socket_timeout`, `is_connected`, `can_read`,
+    `send_packed_command` and `disconnect(nowait=True)`. A test checks that they are there.
+    """
 
-    async def _reports(self) -> list[bytes]:
-        names = await self.guard(self.redis.zrange(self.keys.processes, 0, -1))
-        if not names:
-            return []
-        keys = [self.keys.process(name.decode()) for name in names]
-        reports = await self.guard(self.redis.mget(keys))
-        return [one for one in reports if one is not None]
+    command_s = DEFAULT_TIMES.command_s
+    """How long the reply to a command may take."""
 
-    async def fetch(self, request_id: str) -> Answer | None:
-        """The stored result of a request, or None."""
-        data = await self.guard(self.redis.get(self.keys.result(request_id)))
-        return None if data is None else Answer.decode(data)
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._free: list[Any] = []
 
-    async def cancel(self, request_id: str, answer: Answer, record: bytes) -> bool:
-        """Give a job the answer that it was cancelled, unless it has one."""
-        stream, _, entry = record.decode().rpartition(" ")
-        _ = self.redis
-        return bool(
-            await self.guard(
-                self._cancel(
-                    keys=[self.keys.result(request_id), stream, self.keys.attempts],
-                    args=[answer.encode(), self.settings.result_ttl_s * 1000, entry, request_id],
-                )
-            )
-        )
-
-    async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        """Await a Redis operation; what goes wrong there becomes one of our errors."""
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command over a free connection, and read its reply."""
+        if self._free:
+            connection = self._free.pop()
+            # The server has closed it meanwhile: sending connects again.
+            if connection.is_connected and await connection.can_read():
+                await connection.disconnect(nowait=True)
+        else:
+            connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+            # One timer limits the whole command, instead of one for each of its steps.
+            connection.socket_timeout = None
         try:
-            return await operation
-        except RedisError as error:
-            raise self.explain(error) from error
-
-    def explain(self, error: RedisError) -> ScorelineError:
-        """Which of our errors one of Redis is."""
-        if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
-            return self.queue_full("the server is out of memory")
-        return ServerUnreachable(self.url, str(error) or type(error).__name__)
-
-    def queue_full(self, reason: str, room: int = 0) -> QueueFull:
-        """The error for a queue that takes no more."""
-        return QueueFull(self.settings.queue, reason, RETRY_AFTER_S, room)
-
-
-def _scores(report: bytes) -> bool:
-    try:
-        return ProcessReport.decode(report).scores
-    except WireError:
-        return True  # a worker of another release; it is alive, and main processes are few
+            async with asyncio.timeout(self.command_s):
+                await connection.send_packed_command(_packer.pack(*args))
+                return await self.parse_response(connection, args[0], **options)
+        except ResponseError:
+            raise
+        except TimeoutError as error:
+            await connection.disconnect(nowait=True)
+            raise RedisTimeoutError(f"no reply within {self.command_s:g} s") from error
+        # Whatever it is, a cancellation for one: the reply that is still to come must not be read as the
+        # reply to the next command.
+        except BaseException:
+            await connection.disconnect(nowait=True)
+            raise
+        finally:
+            self._free.append(connection)
 
 
-def _script(name: str) -> str:
-    return resources.files("scoreline_client.transport").joinpath(name).read_text()
+def open_connection(settings: ClientSettings, times: TransportTimes) -> Any:
+    """A connection to the settings' server, which connects with its first command."""
+    connection: Any = ShortPathRedis.from_url(
+        settings.redis_url,
+        socket_timeout=times.command_s,
+        socket_connect_timeout=times.connect_s,
+        socket_keepalive=True,
+        # The dispatcher retries: it keeps a request's id and its deadline.
+        retry=Retry(NoBackoff(), 0),
+    )
+    connection.command_s = times.command_s
+    return connection
+
+
+def load_script(connection: Any, name: str) -> Any:
+    """A Lua script of this package, to be called with `keys` and `args`."""
+    source = resources.files("scoreline_client.transport").joinpath(name).read_text()
+    return connection.register_script(source)
+
+
+def client_error(
+    error: RedisError, settings: ClientSettings, times: TransportTimes
+) -> ScorelineError:
+    """Which of the client's errors one of Redis is."""
+    if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
+        return QueueFull(settings.queue, "the server is out of memory", times.queue_full_s)
+    return ServerUnreachable(settings.server, str(error) or type(error).__name__)

@@ -1,8 +1,8 @@
-"""One caller's two connections: requests out, answers in.
+"""Sends requests, receives their answers, tries again, and looks up answers that got lost.
 
-Everything runs on one asyncio event loop. All requests of one tick of the loop leave in one script
-call; one blocking read on the caller's reply list brings the answers of many. An answer may get lost
-on its way, with a connection, but not in Redis: overdue requests are looked up under their ids.
+Everything runs on one asyncio event loop. All requests of one turn of the loop leave in one script call;
+one blocking read of the client's reply list brings the answers of many. A reply may get lost with a
+connection, but its answer stays in Redis: overdue requests are looked up under their ids.
 """
 
 from __future__ import annotations
@@ -12,21 +12,19 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Coroutine, Iterable
+from itertools import count
 from typing import Any
 
 import redis.asyncio
-from redis.exceptions import (
-    AuthenticationError,
-    RedisError,
-    ResponseError,
-)
+from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.errors import NoAnswer
-from scoreline_client.protocol.garbage import no_search_for_garbage
-from scoreline_client.protocol.keys import Lane
+from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError
+from scoreline_client.fleet import is_scoring
+from scoreline_client.protocol.json_records import gc_paused
+from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import (
     Answer,
     Request,
@@ -36,69 +34,129 @@ from scoreline_client.protocol.messages import (
     new_id,
 )
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.connection import READ_BLOCK_S, Connection
-from scoreline_client.transport.sending import Waiting, parts_of
+from scoreline_client.transport.connection import (
+    DEFAULT_TIMES,
+    TransportTimes,
+    client_error,
+    load_script,
+    open_connection,
+)
 
 logger = logging.getLogger(__name__)
 
-REPLIES_AT_ONCE = 512
-OVERDUE_S = 2.0
-"""Seconds after which a request's result is looked up, in case its reply was lost on the way."""
-FORGET_AFTER_S = 0.05
-MEMORY_LOOK_S = 1.0
-CLOSE_AGAIN_S = 0.2
-RETRY_PAUSE_S = 0.2
+REQUESTS_PER_CALL = 256
+BYTES_PER_CALL = 1 << 20
+LARGE_BYTES = 1 << 16
+"""A request with a larger body is sent by itself and without a script, which would copy all that it gets."""
+ATTEMPTS = 10
+REPLIES_PER_READ = 512
 
 
-_Queue = Callable[[Lane, list[Waiting]], Coroutine[Any, Any, tuple[int, list[bytes]]]]
+class PendingRequest:
+    """A request whose answer has not come."""
+
+    __slots__ = (
+        "entry",
+        "future",
+        "is_repeated",
+        "job_ttl_ms",
+        "lane",
+        "request",
+        "sent_at",
+        "weight",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        lane: Lane,
+        future: asyncio.Future[Answer],
+        job_ttl_ms: int,
+        weight: int,
+    ) -> None:
+        self.request = request
+        self.lane = lane
+        self.future = future
+        self.job_ttl_ms = job_ttl_ms
+        """How long its job record stays; 0 for a request that is no job."""
+        self.weight = weight
+        """How many callers share it."""
+        self.sent_at = time.monotonic()
+        self.entry: bytes | None = None
+        """The id of its stream entry, once it is queued."""
+        self.is_repeated = False
+        """Whether it may be queued twice; then its result must stay, or there would be a second one."""
+
+    @property
+    def is_large(self) -> bool:
+        """Whether it is sent by itself; a job's record must be written requests with its entry."""
+        return len(self.request.body) > LARGE_BYTES and not self.job_ttl_ms
 
 
-async def _pause() -> None:
-    """Before another try. Never equally long: what fails at even distances would be met every time."""
-    await asyncio.sleep(RETRY_PAUSE_S * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-
-
-class Transport(Connection):
+class Transport:
     """Sends requests and resolves a future for each; belongs to the event loop it is first used on."""
 
-    def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None = None):
-        super().__init__(settings, connection)
+    def __init__(
+        self,
+        settings: ClientSettings,
+        connection: redis.asyncio.Redis | None = None,
+        times: TransportTimes = DEFAULT_TIMES,
+    ) -> None:
+        if connection is None:
+            settings.check_redis_url()
+        self.settings = settings
+        self.times = times
+        self.keys = Keys(settings.queue)
         self.client_id = new_id()
-        self._outbox: list[Waiting] = []
-        self._waiting: dict[str, Waiting] = {}
+        self._given = connection
+        self._outbox: list[PendingRequest] = []
+        self._is_flush_planned = False
+        self._pending: dict[str, PendingRequest] = {}
         self._received: list[str] = []
-        self._flush_planned = False
+        """Ids of requests whose answers were received, so that their results can be deleted."""
+        self._abandoned: list[PendingRequest] = []
+        """Requests of bulk jobs that nobody waits for any more, but that are still queued."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
-        self._first_look: asyncio.Task[None] | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._checks: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
-        self._chunks: dict[str, dict[str, bytes]] = {}
-        """Of each bulk job that is alive here, the entries of its requests that have no answer."""
+        """Why new requests are refused, while the server's memory is nearly full."""
+        self._open()
+
+    def _open(self) -> None:
+        """Make what belongs to one event loop; it connects with its first command."""
+        self.redis: Any = self._given or open_connection(self.settings, self.times)
+        self._submit_script = load_script(self.redis, "submit.lua")
+        self._renew_script = load_script(self.redis, "renew_job.lua")
+        self._is_memory_known = asyncio.Event()
+
+    # Sending
 
     def send(
         self, request: Request, lane: Lane, *, job: bool = False, weight: int = 1
     ) -> asyncio.Future[Answer]:
-        """Queue a request; the future gets its answer.
+        """Queue a request at the end of this turn of the loop; the future gets its answer.
 
-        The future raises QueueFull or ServerUnreachable if the request was not accepted. Cancelling
-        it forgets the request. With `job`, the future of a request without reply_to is resolved as
-        soon as it is queued. A request for several callers weighs as much against the lane's limit.
+        The future raises QueueFull or ServerUnreachable if the request was not accepted. Cancelling it
+        forgets the request, and takes a bulk job's request out of the queue. With `job`, the future of a
+        request without `reply_to` is resolved as soon as it is queued. `weight` is the number of callers
+        who share the request: it counts as that many against the lane's limit.
         """
-        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
-        waiting = Waiting(request, lane, future, ttl_ms, weight)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
         if self._full_memory is not None:
-            future.set_exception(self.queue_full(self._full_memory))
+            future.set_exception(self._queue_full(self._full_memory))
             return future
+        ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
+        pending = PendingRequest(request, lane, future, ttl_ms, weight)
         if request.reply_to:
             # Before it is sent: its answer may be back before the send returns.
-            self._waiting[request.id] = waiting
-            future.add_done_callback(lambda _: self._waiting.pop(request.id, None))
-        self._outbox.append(waiting)
-        if not self._flush_planned:
-            self._flush_planned = True
-            asyncio.get_running_loop().call_soon(self.flush)
+            self._pending[request.id] = pending
+            future.add_done_callback(lambda _: self._settle(pending))
+        self._outbox.append(pending)
+        if not self._is_flush_planned:
+            self._is_flush_planned = True
+            loop.call_soon(self.flush)
         return future
 
     async def ask(self, request: Request, lane: Lane, timeout_s: float) -> Answer:
@@ -122,252 +180,209 @@ class Transport(Connection):
             QueueFull, ServerUnreachable: it was not accepted.
         """
         # A client may live for one job only: it must know how full the server is before it sends that.
-        if self._first_look is None:
-            self._first_look = self.spawn(self._look_first())
-            self._watch()
-        await asyncio.wait([self._first_look])
+        self._start_checks()
+        await self._is_memory_known.wait()
         await self.send(request, lane, job=True)
 
-    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
-        """Keep a bulk job alive; tells whether its lease was still there, and how many jobs are."""
-        self._chunks.setdefault(job, {})
-        _ = self.redis
-        known, jobs = await self.guard(self._renew_job(keys=[self.keys.jobs], args=[job, lease_ms]))
-        return bool(known), int(jobs)
-
-    async def is_lost(self, request: Request) -> bool:
-        """Whether a bulk job's request was queued, and neither it nor an answer to it is there now."""
-        entry = self._chunks.get(request.job, {}).get(request.id)
-        if entry is None:
-            return False
-        stream = self.keys.lane(Lane.BULK)
-        # In this order: a request that leaves its lane has its answer at the same moment.
-        if await self.guard(self.redis.xrange(stream, entry, entry, count=1)):
-            return False
-        there = await self.guard(self.redis.exists(self.keys.result(request.id)))
-        return not there and request.id in self._waiting
-
-    async def end_job(self, job: str) -> None:
-        """Take what a bulk job still has in the queue out of it, and forget the job."""
-        chunks = self._chunks.pop(job, {})
-        pipeline = self.redis.pipeline(transaction=False)
-        pipeline.zrem(self.keys.jobs, job)
-        if chunks:
-            pipeline.xdel(self.keys.lane(Lane.BULK), *chunks.values())
-            pipeline.unlink(*(self.keys.result(request_id) for request_id in chunks))
-        await self.guard(pipeline.execute())
-
-    async def close(self) -> None:
-        """Stop reading and close the connections; what still waits is cancelled."""
-        running = {*self._tasks, *([self._reader] if self._reader else [])}
-        while running:
-            for task in running:
-                task.cancel()
-            # A cancellation that meets a reply just coming in gets lost now and then: once more.
-            _, running = await asyncio.wait(running, timeout=CLOSE_AGAIN_S)
-        for waiting in list(self._waiting.values()):
-            waiting.future.cancel()
-        self._reader = self._first_look = self._watcher = None
-        # Taken before the wait below, in which the timer of `_forget` may come up.
-        received, self._received = self._received, []
-        if self._redis is not None:
-            with contextlib.suppress(RedisError, TimeoutError):
-                async with asyncio.timeout(CLOSE_AGAIN_S):
-                    await self._redis.unlink(self.keys.reply(self.client_id), *received)
-            await self._redis.aclose()
-            self._redis = None
-
-    # Out
-
     def flush(self) -> None:
-        """Send what is queued now, and not at the end of the loop's turn."""
-        self._flush_planned = False
+        """Send what is queued now, without waiting for the end of the loop's turn."""
+        self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
-        if self._reader is None and any(one.request.reply_to for one in outbox):
-            self._reader = asyncio.create_task(self._read_for_ever())
-            self._watch()
+        if self._reader is None and any(pending.request.reply_to for pending in outbox):
+            self._reader = asyncio.create_task(self._read_replies())
+            self._start_checks()
         for lane in Lane:
-            for part in parts_of([one for one in outbox if one.lane is lane]):
-                self.spawn(self._submit_part(lane, part))
+            # Calls that neither block the server for long nor fill its buffers.
+            requests: list[PendingRequest] = []
+            size = 0
+            for pending in outbox:
+                if pending.lane is not lane:
+                    continue
+                if pending.is_large:
+                    self.spawn(self._submit(lane, [pending]))
+                    continue
+                if len(requests) == REQUESTS_PER_CALL or size > BYTES_PER_CALL:
+                    self.spawn(self._submit(lane, requests))
+                    requests, size = [], 0
+                requests.append(pending)
+                size += len(pending.request.body)
+            if requests:
+                self.spawn(self._submit(lane, requests))
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Do something beside; it is cancelled when the transport is closed."""
+        """Start a task that is cancelled when the transport is closed."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _submit_part(self, lane: Lane, part: list[Waiting]) -> None:
-        queue = self._queue_large if part[0].is_large else self._queue_part
-        try:
-            room, entries = await self._submit_until_accepted(queue, lane, part)
-        except RedisError as error:
-            self._fail(part, self.explain(error))
-            return
-        # Whatever else it is, callers must not wait for it until their time is up.
-        except Exception as error:  # noqa: BLE001
-            self._fail(part, error)
-            return
-        for one, entry in zip(part, entries, strict=False):
-            if not one.request.reply_to and not one.future.done():
-                one.future.set_result(Answer(id=one.request.id))
-            if one.request.job:
-                await self._note_chunk(one.request, entry)
-        if len(entries) < len(part):
-            full = f"{self.settings.queue_limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
-            self._fail(part[len(entries) :], self.queue_full(full, room))
+    async def _submit(self, lane: Lane, requests: list[PendingRequest]) -> None:
+        """Queue the first ones of these requests, as many as the lane takes, in one call.
 
-    async def _queue_part(self, lane: Lane, part: list[Waiting]) -> tuple[int, list[bytes]]:
-        """Queue as many as the lane takes; says for how many callers there is still room."""
-        stream = self.keys.lane(lane)
-        keys: list[str] = [stream]
-        args: list[Any] = [self.settings.queue_limit]
-        for one in part:
-            keys.append(self.keys.job(one.request.id) if one.job_ttl_ms else stream)
-            fields = one.request.encode()
-            args += (one.job_ttl_ms, one.weight, len(fields), *fields)
-        room, *entries = await self._submit(keys=keys, args=args)
-        return int(room), entries
-
-    async def _queue_large(self, lane: Lane, part: list[Waiting]) -> tuple[int, list[bytes]]:
-        (one,) = part
-        stream = self.keys.lane(lane)
-        if await self.redis.xlen(stream) >= self.settings.queue_limit:
-            return 0, []
-        entry = await self.redis.execute_command("XADD", stream, "*", *one.request.encode())
-        return 0, [entry]
-
-    async def _submit_until_accepted(
-        self, queue: _Queue, lane: Lane, part: list[Waiting]
-    ) -> tuple[int, list[bytes]]:
-        """A lost reply is no reason to give up: the ids make it harmless to send once more."""
-        deadline = time.monotonic() + min(one.request.expires_ms for one in part) / 1000
-        _ = self.redis
-        tries = 0
-        while True:
+        Whatever goes wrong, it is set on their futures: callers must not wait until their time is up.
+        """
+        stream, limit = self.keys.lane(lane), self.settings.queue_limit
+        expires_ms = min(pending.request.expires_ms for pending in requests)
+        deadline = time.monotonic() + expires_ms / 1000
+        entries: list[bytes] = []
+        for attempt in count(1):
             try:
-                return await queue(lane, part)
-            except AuthenticationError:
-                raise
-            except (RedisConnectionError, RedisTimeoutError):
-                tries += 1
-                for one in part:
-                    one.repeated = True
-                if tries > 10 or time.monotonic() > deadline:
-                    raise
-                await _pause()
-
-    async def _note_chunk(self, request: Request, entry: bytes) -> None:
-        chunks = self._chunks.get(request.job)
-        if chunks is None:  # its job ended while it was on its way into the queue
-            with contextlib.suppress(RedisError):
-                await self.redis.xdel(self.keys.lane(Lane.BULK), entry)
-        elif request.id in self._waiting:
-            chunks[request.id] = entry
-
-    def _fail(self, part: Iterable[Waiting], error: Exception) -> None:
-        for one in part:
-            if not one.future.done():
-                one.future.set_exception(error)
-
-    # In
-
-    async def _read_for_ever(self) -> None:
-        reply = self.keys.reply(self.client_id)
-        lost = False
-        while True:
-            try:
-                if lost:
-                    await self._look_up(list(self._waiting.values()))
-                    lost = False
-                found = await self.redis.blmpop(
-                    READ_BLOCK_S, 1, reply, direction="LEFT", count=REPLIES_AT_ONCE
-                )
-                if found:
-                    await self._take(found[1])
+                if requests[0].is_large:
+                    fields = requests[0].request.encode()
+                    room = 0
+                    if await self.redis.xlen(stream) < limit:
+                        entries = [await self.redis.execute_command("XADD", stream, "*", *fields)]
+                else:
+                    keys: list[str] = [stream]
+                    args: list[Any] = [limit]
+                    for pending in requests:
+                        request, ttl_ms = pending.request, pending.job_ttl_ms
+                        keys.append(self.keys.job(request.id) if ttl_ms else stream)
+                        fields = request.encode()
+                        args += (ttl_ms, pending.weight, len(fields), *fields)
+                    room, *entries = await self._submit_script(keys=keys, args=args)
+                break
             except RedisError as error:
-                lost = True
-                if isinstance(error, AuthenticationError | ResponseError):
-                    self._fail(list(self._waiting.values()), self.explain(error))
-                await _pause()
+                is_transient = isinstance(error, RedisConnectionError | RedisTimeoutError)
+                is_given_up = attempt > ATTEMPTS or time.monotonic() > deadline
+                if not is_transient or isinstance(error, AuthenticationError) or is_given_up:
+                    self._fail(requests, self.explain(error))
+                    return
+                # Perhaps only the reply was lost. Workers answer an id once, so it may be queued again.
+                for pending in requests:
+                    pending.is_repeated = True
+                await self._pause()
+            except Exception as error:  # noqa: BLE001
+                self._fail(requests, error)
+                return
+        for pending, entry in zip(requests, entries, strict=False):
+            pending.entry = entry
+            if not pending.request.reply_to and not pending.future.done():
+                pending.future.set_result(Answer(id=pending.request.id))
+            elif pending.future.cancelled():
+                self._abandon(pending)
+        if len(entries) < len(requests):
+            reason = f"{limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
+            self._fail(requests[len(entries) :], self._queue_full(reason, int(room)))
 
-    async def _take(self, replies: list[bytes]) -> None:
+    def _fail(self, failed: Iterable[PendingRequest], error: Exception) -> None:
+        for pending in failed:
+            if not pending.future.done():
+                pending.future.set_exception(error)
+
+    async def _pause(self) -> None:
+        # Never equally long: what fails at regular intervals would be met at every attempt.
+        await asyncio.sleep(self.times.retry_pause_s * random.uniform(0.5, 1.5))  # noqa: S311
+
+    # Receiving
+
+    async def _read_replies(self) -> None:
+        """Read the client's reply list for as long as the client is open."""
+        reply = self.keys.reply(self.client_id)
+        read = self.redis.blmpop
+        may_have_lost_replies = False
+        while True:
+            try:
+                if may_have_lost_replies:
+                    await self._look_up(list(self._pending.values()))
+                    may_have_lost_replies = False
+                popped = await read(
+                    self.times.read_block_s, 1, reply, direction="LEFT", count=REPLIES_PER_READ
+                )
+                if popped:
+                    await self._receive(popped[1])
+            except RedisError as error:
+                may_have_lost_replies = True
+                if isinstance(error, AuthenticationError | ResponseError):
+                    self._fail(list(self._pending.values()), self.explain(error))
+                await self._pause()
+
+    async def _receive(self, replies: list[bytes]) -> None:
         for data in replies:
             try:
                 reply = decode_reply(data)
             except WireError:
-                continue  # not for us to understand; its request is looked up when it is overdue
-            if isinstance(reply, StoredNote):
-                await self._fetch_stored(reply.id)
-            else:
+                continue  # of another release, perhaps; its request is looked up when it is overdue
+            if not isinstance(reply, StoredNote):
                 self._resolve(reply)
-
-    async def _fetch_stored(self, request_id: str) -> None:
-        waiting = self._waiting.get(request_id)
-        if waiting is None:
-            return
-        key = self.keys.result(request_id)
-        data = await self.redis.get(key)
-        if data is not None:
-            with no_search_for_garbage():
-                answer = Answer.decode(data)
-            self._resolve(answer)
+            elif reply.id in self._pending:
+                stored = await self.redis.get(self.keys.result(reply.id))
+                if stored is not None:
+                    with gc_paused():
+                        answer = Answer.decode(stored)
+                    self._resolve(answer)
 
     def _resolve(self, answer: Answer) -> None:
-        waiting = self._waiting.get(answer.id)
-        if waiting is not None and not waiting.future.done():
-            waiting.future.set_result(answer)
-            if waiting.request.job:
-                self._chunks.get(waiting.request.job, {}).pop(answer.id, None)
-            if not waiting.repeated:
-                self._forget_soon(answer.id)
+        pending = self._pending.get(answer.id)
+        if pending is None or pending.future.done():
+            return
+        pending.future.set_result(answer)
+        if not pending.is_repeated:
+            # A result that was received need not stay until its time to live ends.
+            if not self._received:
+                delay_s = self.times.delete_after_s
+                asyncio.get_running_loop().call_later(delay_s, self._delete_received)
+            self._received.append(answer.id)
 
-    def _forget_soon(self, request_id: str) -> None:
-        """A result that was received need not be stored until its time to live ends."""
-        if not self._received:
-            asyncio.get_running_loop().call_later(FORGET_AFTER_S, self._forget)
-        self._received.append(self.keys.result(request_id))
+    def _delete_received(self) -> None:
+        if self._received:
+            self.spawn(self._clean_up())
 
-    def _forget(self) -> None:
+    def _settle(self, pending: PendingRequest) -> None:
+        """Forget a request that has its answer, or whose caller waits no longer."""
+        self._pending.pop(pending.request.id, None)
+        if pending.future.cancelled() and pending.entry is not None:
+            self._abandon(pending)
+
+    def _abandon(self, pending: PendingRequest) -> None:
+        """Take a bulk job's request out of the queue; any other one leaves it when it expires."""
+        if pending.request.job:
+            self._abandoned.append(pending)
+            if len(self._abandoned) == 1:
+                self.spawn(self._clean_up())
+
+    async def _clean_up(self) -> None:
+        """Delete results that were received, and what was abandoned; what stays expires by itself."""
         received, self._received = self._received, []
-        if received and self._redis is not None:
-            self.spawn(self._unlink(received))
+        abandoned, self._abandoned = self._abandoned, []
+        results = [self.keys.result(request_id) for request_id in received]
+        results += [self.keys.result(pending.request.id) for pending in abandoned]
+        with contextlib.suppress(RedisError):
+            if abandoned:
+                entries = [pending.entry for pending in abandoned]
+                await self.redis.xdel(self.keys.lane(Lane.BULK), *entries)
+            if results:
+                await self.redis.unlink(*results)
 
-    async def _unlink(self, keys: list[str]) -> None:
-        with contextlib.suppress(RedisError):  # what stays expires by itself
-            await self.redis.unlink(*keys)
+    # Answers that got lost, and a server that fills up
 
-    def _watch(self) -> None:
-        if self._watcher is None:
-            self._watcher = self.spawn(self._look_after())
+    def _start_checks(self) -> None:
+        if self._checks is None:
+            self._checks = self.spawn(self._check_regularly())
 
-    async def _look_first(self) -> None:
-        with contextlib.suppress(RedisError):  # the job that is sent next says what is wrong
-            await self._look_at_memory()
-
-    async def _look_after(self) -> None:
-        """Once a second: overdue requests, and how full the server is."""
+    async def _check_regularly(self) -> None:
+        """Check how full the server is, and look up answers that are overdue."""
         while True:
-            await asyncio.sleep(MEMORY_LOOK_S)
             try:
-                await self._look_at_memory()
-                overdue = time.monotonic() - OVERDUE_S
-                await self._look_up([w for w in self._waiting.values() if w.since < overdue])
+                await self._check_memory()
+                overdue = time.monotonic() - self.times.overdue_s
+                await self._look_up([p for p in self._pending.values() if p.sent_at < overdue])
             except (RedisError, WireError):
-                continue  # the reader and the senders notice too, and say so to callers
-            # It is the last one who looks for answers that were lost: it must not end.
+                pass  # the reader and the senders meet it too, and tell their callers
+            # Nobody else looks for answers that got lost: these checks must not end.
             except Exception:
-                logger.exception("look_failed client=%s: it is tried again", self.client_id)
+                logger.exception("pending_check_failed client=%s: retrying", self.client_id)
+            self._is_memory_known.set()
+            await asyncio.sleep(self.times.check_every_s)
 
-    async def _look_up(self, waiting: list[Waiting]) -> None:
-        for start in range(0, len(waiting), REPLIES_AT_ONCE):
-            part = waiting[start : start + REPLIES_AT_ONCE]
-            found = await self.redis.mget([self.keys.result(one.request.id) for one in part])
-            for data in found:
+    async def _look_up(self, requests: list[PendingRequest]) -> None:
+        for start in range(0, len(requests), REPLIES_PER_READ):
+            some = requests[start : start + REPLIES_PER_READ]
+            for data in await self.redis.mget([self.keys.result(p.request.id) for p in some]):
                 if data is not None:
                     self._resolve(Answer.decode(data))
 
-    async def _look_at_memory(self) -> None:
+    async def _check_memory(self) -> None:
         try:
             memory = await self.redis.info("memory")
         except ResponseError:
@@ -381,3 +396,99 @@ class Transport(Connection):
             if limit and used * 100 > limit * percent
             else None
         )
+
+    # Bulk jobs
+
+    async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
+        """Renew a bulk job's lease; tells whether it was still there, and how many jobs have one."""
+        script = self._renew_script(keys=[self.keys.jobs], args=[job, lease_ms])
+        is_known, jobs = await self.guard(script)
+        return bool(is_known), int(jobs)
+
+    async def end_job(self, job: str) -> None:
+        """Give up a bulk job's lease, and take its requests that were cancelled out of the queue."""
+        await self._clean_up()
+        await self.guard(self.redis.zrem(self.keys.jobs, job))
+
+    async def is_lost(self, request: Request) -> bool:
+        """Whether a request was queued, and neither it nor an answer to it is there now."""
+        pending = self._pending.get(request.id)
+        if pending is None or pending.entry is None:
+            return False
+        stream, entry = self.keys.lane(pending.lane), pending.entry
+        # In this order: a request that leaves its lane has its answer at the same moment.
+        if await self.guard(self.redis.xrange(stream, entry, entry, count=1)):
+            return False
+        is_answered = await self.guard(self.redis.exists(self.keys.result(request.id)))
+        return not is_answered and not pending.future.done()
+
+    # What is known of the service
+
+    async def process_count(self) -> int:
+        """How many worker processes score; a main process whose children do is none of them."""
+        return sum(map(is_scoring, await self._reports()))
+
+    async def diagnose(self) -> str:
+        """Why no answer may have come: one sentence for people.
+
+        Raises:
+            ServerUnreachable: Redis does not answer, which is why.
+        """
+        reports = await self._reports()
+        processes = sum(map(is_scoring, reports))
+        lanes = [self.keys.lane(lane) for lane in Lane]
+        backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
+        queue = f"queue {self.settings.queue!r}"
+        if processes:
+            return (
+                f"{processes} worker processes serve {queue} and {backlog} requests wait; "
+                "`scoreline status` says more"
+            )
+        if reports:
+            return (
+                f"no worker process is ready to score for {queue}: they are being started; "
+                "`scoreline status` says more"
+            )
+        return f"no worker serves {queue}. Start one: celery -A scoreline_tasks worker"
+
+    async def _reports(self) -> list[bytes]:
+        names = await self.guard(self.redis.zrange(self.keys.processes, 0, -1))
+        if not names:
+            return []
+        keys = [self.keys.process(name.decode()) for name in names]
+        return [report for report in await self.guard(self.redis.mget(keys)) if report is not None]
+
+    async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
+        """Await a Redis operation; an error of Redis becomes one of the client's."""
+        try:
+            return await operation
+        except RedisError as error:
+            raise self.explain(error) from error
+
+    def explain(self, error: RedisError) -> ScorelineError:
+        """Which of the client's errors one of Redis is."""
+        return client_error(error, self.settings, self.times)
+
+    def _queue_full(self, reason: str, room: int = 0) -> QueueFull:
+        return QueueFull(self.settings.queue, reason, self.times.queue_full_s, room)
+
+    async def close(self) -> None:
+        """Stop reading and close the connections; what still waits is cancelled. The next use opens it again."""
+        running = {*self._tasks, *([self._reader] if self._reader else [])}
+        is_used = self._reader is not None
+        while running:
+            for task in running:
+                task.cancel()
+            # A cancellation that meets a reply just coming in gets lost now and then: once more.
+            _, running = await asyncio.wait(running, timeout=self.times.close_s)
+        for pending in list(self._pending.values()):
+            pending.future.cancel()
+        await asyncio.sleep(0)  # `_settle` is called
+        self._reader = self._checks = None
+        if is_used:
+            with contextlib.suppress(RedisError, TimeoutError):
+                async with asyncio.timeout(self.times.close_s):
+                    await self._clean_up()
+                    await self.redis.unlink(self.keys.reply(self.client_id))
+        await self.redis.aclose()
+        self._open()

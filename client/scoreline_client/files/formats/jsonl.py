@@ -23,7 +23,7 @@ from scoreline_client.files.source import Source
 from scoreline_client.options import BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES
-from scoreline_client.protocol.json_records import Piece, predictions_of
+from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.messages import Answer, Codec
 
 _SHOWN = 80
@@ -135,8 +135,7 @@ class JsonLinesReader:
             index: RecordError(code, message, None, None, _show(chunk.texts[index]))
             for index, (code, message) in chunk.unreadable.items()
         }
-        sent = Piece(b"", chunk.count, errors)
-        predictions = predictions_of(answer, sent, chunk.start.row - 1)
+        predictions = predictions_of(answer, errors, chunk.start.row - 1)
         records = (
             {} if index in errors else orjson.loads(self._selected(text))
             for index, text in enumerate(chunk.texts)
