@@ -54,7 +54,16 @@ class ModuleOrigins:
         # Most names belong to installed modules, which their top-level package alone tells. A name of the
         # standard library tells nothing: `code.py` or `profile.py` may be the project's own.
         if top not in self._local_tops:
-            self._local_tops[top] = self._may_be_local(top)
+            spec = spec_of(top)
+            # Some parts of a namespace package may be local. `pip install --target` puts distributions
+            # into folders that are not called site-packages.
+            self._local_tops[top] = spec is not None and (
+                (spec.origin is None and spec.submodule_search_locations is not None)
+                or (
+                    self._is_outside_of_installations(spec)
+                    and not any(map(_is_installed, self._distributions.get(top, ())))
+                )
+            )
         if not self._local_tops[top]:
             return False
         spec = spec_of(module)
@@ -66,17 +75,6 @@ class ModuleOrigins:
         if top in SCORELINE_PACKAGES:
             return SCORELINE
         return next(iter(self._distributions.get(top, ())), None)
-
-    def _may_be_local(self, top: str) -> bool:
-        spec = spec_of(top)
-        if spec is None:
-            return False
-        if spec.origin is None and spec.submodule_search_locations is not None:
-            return True  # a namespace package, some parts of which may be local
-        # `pip install --target` puts distributions into folders that are not called site-packages.
-        return self._is_outside_of_installations(spec) and not any(
-            map(_is_installed, self._distributions.get(top, ()))
-        )
 
     def _is_outside_of_installations(self, spec: ModuleSpec) -> bool:
         if spec.submodule_search_locations is not None:

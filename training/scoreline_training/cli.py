@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import runpy
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -42,13 +40,18 @@ def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -
     """
     if strength and job != "pima":
         raise click.UsageError("--strength is for pima; a script chooses its own parameters")
-    if job == "pima":
+    versions = (
         _train_pima(promote, strength, as_json)
-    else:
-        _train_by_script(Path(job), promote, as_json)
+        if job == "pima"
+        else _run_script(Path(job), promote)
+    )
+    for version in versions:
+        _print(version, as_json)
 
 
-def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> None:
+def _train_pima(
+    promote: bool, strength: tuple[float, ...], as_json: bool
+) -> list[PublishedVersion]:
     from scoreline_training.jobs.pima import training
 
     trained = training.train(strength or training.STRENGTHS)
@@ -65,53 +68,37 @@ def _train_pima(promote: bool, strength: tuple[float, ...], as_json: bool) -> No
     )
     if not as_json:
         Console().print(trained.metrics)
-    _print(published, as_json)
+    return [published]
 
 
-def _train_by_script(path: Path, promote: bool, as_json: bool) -> None:
+def _run_script(path: Path, promote: bool) -> list[PublishedVersion]:
+    """Run a script as `python script.py` does, and return the versions that it published."""
     if not path.is_file():
         raise click.BadParameter(
             f"{str(path)!r} is neither a job that comes with Scoreline (pima) nor a file",
             param_hint="JOB",
         )
-    published = _run_script(path, promote)
-    if not published:
-        raise ScorelineError(
-            f"{path} ran to its end and published nothing; let it call scoreline_training.publish()"
-        )
-    for version in published:
-        _print(version, as_json)
-
-
-def _run_script(path: Path, promote: bool) -> list[PublishedVersion]:
-    """Run a script as Python would, and return what it published."""
     published: list[PublishedVersion] = []
-    promoting = promote_by_default.set(promote)
-    noting = published_by_script.set(published)
-    try:
-        with _started_with(path):
-            runpy.run_path(str(path), run_name="__main__")
-    except SystemExit as end:
-        # A script may end with sys.exit(); only a status tells that it went wrong.
-        if end.code not in (None, 0):
-            raise
-    finally:
-        published_by_script.reset(noting)
-        promote_by_default.reset(promoting)
-    return published
-
-
-@contextmanager
-def _started_with(path: Path) -> Iterator[None]:
-    """sys.argv and sys.path as `python script.py` has them."""
+    promoting, recording = promote_by_default.set(promote), published_by_script.set(published)
     arguments, folders = sys.argv, list(sys.path)
     sys.argv = [str(path)]
     sys.path.insert(0, str(path.resolve().parent))
     try:
-        yield
+        runpy.run_path(str(path), run_name="__main__")
+    except SystemExit as end:
+        # A script may end with sys.exit(); only a status says that it failed.
+        if end.code not in (None, 0):
+            raise
     finally:
         sys.argv = arguments
         sys.path[:] = folders
+        published_by_script.reset(recording)
+        promote_by_default.reset(promoting)
+    if not published:
+        raise ScorelineError(
+            f"{path} ran to its end and published nothing; let it call scoreline_training.publish()"
+        )
+    return published
 
 
 def _print(published: PublishedVersion, as_json: bool) -> None:

@@ -1,1 +1,1 @@
-"""From the bytes of a version to a pipeline that answers: open, verify, unpickle, check golden rows."""
+"""From the bytes of a version to a pipeline that answers: verify, unpickle, check golden rows."""

@@ -1,13 +1,13 @@
-"""A private place for the modules that came with an artifact: nobody else in the process sees them.
+"""Private modules: imports the modules that travelled with a version so that nothing else in the process sees them.
 
-Two versions whose modules have the same names and different code live side by side, `sys.modules`
-holds neither, and imports between the modules of a version stay inside it. A module's name is
-`<model>@<version>:<its name in the training project>`, so that classes of two versions can be told
-apart in a traceback and nothing takes them for installed ones.
+Two versions whose modules have the same names and different code live side by side, `sys.modules` holds
+neither, and imports between the modules of a version stay inside it. A module is called
+`<model>@<version>:<its name in the training project>`, so that a traceback tells the classes of two versions
+apart and nothing mistakes them for installed ones.
 
-How: a module's globals hold a `__builtins__` of its own whose `__import__` looks here first. The two
-other ways in which code names modules, `importlib` and `importlib.resources`, are handed out as
-look-alikes that look here first, too.
+Code is compiled from the bytes that were verified, never from a file on disk. A module's globals hold a
+`__builtins__` of its own whose `__import__` looks in the namespace first. The two other ways in which code
+names modules, `importlib` and `importlib.resources`, are replaced by proxies that look there first, too.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 
 from scoreline_artifacts.dependencies import absolute
 from scoreline_artifacts.loading.resources import Folder, Reader
+from scoreline_artifacts.manifest import SOURCES
 
 _RESOURCE_FUNCTIONS = (
     "contents", "files", "is_resource", "open_binary", "open_text", "path", "read_binary", "read_text",
@@ -40,39 +41,46 @@ _RESOURCE_MODULES = (
     "importlib.resources._functional",
     "importlib.resources._legacy",
 )
-"""Where these functions are, in one version of Python or another."""
-_EXECUTING = threading.RLock()
-"""One thread at a time executes private modules; while it does, `sys.modules` shows them."""
-os.register_at_fork(after_in_child=_EXECUTING._at_fork_reinit)  # type: ignore[attr-defined]
+"""The modules that hold these functions, in one version of Python or another."""
+_execution_locks: dict[int, threading.RLock] = {}
+"""By process: in a fork, nobody would ever release a lock that another thread held at that moment."""
 
 
 class Namespace:
-    """The modules of one version."""
+    """The modules and data files of one version."""
 
     def __init__(self, label: str, modules: Mapping[str, str], files: Mapping[str, bytes]) -> None:
-        """`modules` maps a module's name to its file, `files` all files to their content."""
+        """`modules` maps a module's name to its file, `files` every file to its content."""
         # A dot would look like a package's.
-        self._label = label.replace(".", "_")
+        self.label = label.replace(".", "_")
         self._modules = dict(modules)
         self._files = dict(files)
-        # Also the packages without a file of their own above the modules that travel.
+        # Including packages without a file of their own above the modules that travel.
         self._packages = {
             name.rsplit(".", up)[0] for name in modules for up in range(1, name.count(".") + 1)
         }
         self._loaded: dict[str, ModuleType] = {}
-        self._stand_ins: dict[str, ModuleType] = {}
-        self._traced: dict[str, tuple[Any, ...]] = {}
-        """What `linecache` has of this version, by file."""
-        # Such a version may have been let go long before its process ends.
-        weakref.finalize(self, _forget, self._traced).atexit = False
+        self._proxies: dict[str, ModuleType] = {}
         self.missing: set[str] = set()
-        """Modules and data files that code asked for and that did not come with the artifact."""
+        """Modules and data files that code asked for and that did not travel with the version."""
         self.builtins = {**vars(builtins), "__import__": self._import}
-        """What private code has for `__builtins__`."""
+        """The `__builtins__` of private code."""
+        self.linecache_entries: dict[str, tuple[Any, ...]] = {}
+        """Entries of this version in `linecache`, by file; removed when the version is no longer in use."""
+        # Not at exit: the process's memory goes anyway.
+        weakref.finalize(self, _clear_linecache, self.linecache_entries).atexit = False
 
     def owns(self, name: str) -> bool:
-        """Whether a module of this name, or something below it, came with the artifact."""
+        """Whether a module of this name, or one below it, travelled with the version."""
         return name in self._modules or name in self._packages
+
+    def is_package(self, name: str) -> bool:
+        """Whether there may be modules below a module."""
+        return name in self._packages or self._modules.get(name, "").endswith("/__init__.py")
+
+    def project_name(self, name: str) -> str:
+        """A module's name in the training project; private code may know it by its private name."""
+        return name.removeprefix(f"{self.label}:")
 
     def import_module(self, name: str) -> ModuleType:
         """Import a private module, or else an installed one.
@@ -80,53 +88,61 @@ class Namespace:
         Raises:
             ModuleNotFoundError: there is neither.
         """
-        name = self._known_as(name)
-        if name in _STAND_INS:
-            return self._stand_in(name)
-        if not self.owns(name):
-            return self._import_installed(name)
-        # Others wait for a module that is being executed; the one who executes it may see half of it,
-        # as Python has it where modules import each other.
-        with _EXECUTING:
-            return self._import_own(name)
-
-    def _import_own(self, name: str) -> ModuleType:
+        name = self.project_name(name)
+        if name in _PROXIED:
+            return self.proxy(name)
+        if self.owns(name):
+            # One thread at a time executes private modules. Others wait for a complete module; the thread
+            # that executes it may see half of it, as in Python where modules import each other.
+            with _execution_locks.setdefault(os.getpid(), threading.RLock()):
+                return self._import_private(name)
         parent, _, last = name.rpartition(".")
-        above = self._import_own(parent) if parent else None
-        module = self._loaded.get(name)
-        if module is None:
-            module = self._execute(name)
-            if above is not None:
-                setattr(above, last, module)
+        if parent in self._modules:
+            # A package with a file of its own travelled with all of its modules that it needs.
+            self.missing.add(name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+        try:
+            module = importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name is not None:
+                self.missing.add(error.name)
+                # Where the package above it does not exist, the module is what the code needs.
+                self.missing.update({name} if name.startswith(f"{error.name}.") else ())
+            raise
+        # A namespace package may have installed and private parts.
+        if parent in self._packages:
+            setattr(self.import_module(parent), last, module)
         return module
 
-    def create_function(
-        self, code: CodeType, variables: dict[str, Any] | None, *arguments: Any
-    ) -> FunctionType:
-        """What dill calls for a function that it has by value: let it import from here as well."""
-        from dill import _dill
-
-        variables = {} if variables is None else variables
-        # Before the function is made: it keeps the builtins that it finds then.
-        variables.setdefault("__builtins__", self.builtins)
-        made: FunctionType = _dill._create_function(code, variables, *arguments)
-        return made
-
-    def find(self, module: str, name: str) -> Any:
-        """What a pickle means by something of a module, or None if it is for others to find."""
-        replaced = _REPLACED.get((module, name))
-        if replaced is not None:
-            return replaced(self)
-        if not self.owns(module):
-            return None
-        found: Any = self.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
-
-    def _known_as(self, name: str) -> str:
-        """A module's name in the training project; private code may know it by its private one."""
-        return name.removeprefix(f"{self._label}:")
+    def _import_private(self, name: str) -> ModuleType:
+        parent, _, last = name.rpartition(".")
+        package = self._import_private(parent) if parent else None
+        if name in self._loaded:
+            return self._loaded[name]
+        file = self._modules.get(name)
+        loader = Loader(self, name, file)
+        spec = ModuleSpec(
+            f"{self.label}:{name}",
+            loader,
+            origin=f"{self.label}/{file}" if file else None,
+            is_package=self.is_package(name),
+        )
+        module = self._loaded[name] = _PrivateModule(spec, self, name)
+        code = loader.get_code(name)
+        if code is not None:
+            # Dataclasses and typing look for a class's module in sys.modules while the class is made. No
+            # other code uses this name, and it is removed when the module is complete.
+            sys.modules[spec.name] = module
+            try:
+                exec(code, module.__dict__)  # noqa: S102 - verified with the rest of the artifact
+            except BaseException:
+                self._loaded.pop(name, None)
+                raise
+            finally:
+                sys.modules.pop(spec.name, None)
+        if package is not None:
+            setattr(package, last, module)
+        return module
 
     def _import(
         self,
@@ -136,87 +152,59 @@ class Namespace:
         wanted: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
-        """What an import statement of private code does."""
-        full: str | None = self._known_as(name)
+        """The `__import__` of private code, which import statements call."""
+        full = self.project_name(name)
         if level:
-            full = absolute(name, level, self._package(variables or {}))
-            if full is None:
+            variables = variables or {}
+            package = variables.get("__package__")
+            if package is None:
+                # A function stored by value knows nothing but the name of its module.
+                package = self.project_name(variables.get("__name__", ""))
+                package = package if self.is_package(package) else package.rpartition(".")[0]
+            relative = absolute(full, level, self.project_name(package))
+            if relative is None:
                 raise ImportError("attempted relative import beyond the top-level package")
-        assert full is not None  # noqa: S101 - a name without a level is absolute
+            full = relative
         module = self.import_module(full)
         if not wanted:
             return module if level else self.import_module(full.partition(".")[0])
-        for one in self._listed(module, wanted):
-            if not hasattr(module, one) and self.owns(full):
-                self._import_below(full, one)
+        for each in getattr(module, "__all__", ()) if "*" in wanted else wanted:
+            if hasattr(module, each) or not self.owns(full):
+                continue
+            try:
+                self.import_module(f"{full}.{each}")
+            except ModuleNotFoundError as error:
+                # If it is neither a module nor a variable, the import statement raises its own error.
+                if error.name != f"{full}.{each}":
+                    raise
         return module
 
-    def _import_below(self, package: str, name: str) -> None:
-        try:
-            self.import_module(f"{package}.{name}")
-        except ModuleNotFoundError as error:
-            # Neither a module nor a variable: the import statement says so in its own words.
-            if error.name != f"{package}.{name}":
-                raise
+    def create_function(
+        self, code: CodeType, variables: dict[str, Any] | None, *arguments: Any
+    ) -> FunctionType:
+        """dill's function for making one that is stored by value; lets that import from the namespace, too."""
+        from dill import _dill
 
-    def _listed(self, module: ModuleType, wanted: Sequence[str]) -> Sequence[str]:
-        return getattr(module, "__all__", ()) if "*" in wanted else wanted
+        variables = {} if variables is None else variables
+        # Before the function is made: it keeps the builtins that its globals hold then.
+        variables.setdefault("__builtins__", self.builtins)
+        made: FunctionType = _dill._create_function(code, variables, *arguments)
+        return made
 
-    def _package(self, variables: Mapping[str, Any]) -> str:
-        package = variables.get("__package__")
-        if package is not None:
-            return self._known_as(package)
-        # A function by value knows the name of its module and nothing else of it.
-        name = self._known_as(variables.get("__name__", ""))
-        return name if self._is_package(name) else name.rpartition(".")[0]
-
-    def _is_package(self, name: str) -> bool:
-        return name in self._packages or self._modules.get(name, "").endswith("/__init__.py")
-
-    def _import_installed(self, name: str) -> ModuleType:
-        parent, _, last = name.rpartition(".")
-        if parent in self._modules:
-            # Of a package with a file of its own, all that there is came with the artifact.
-            self.missing.add(name)
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-        try:
-            module = importlib.import_module(name)
-        except ModuleNotFoundError as error:
-            if error.name is not None:
-                self.missing.add(error.name)
-                # Where the package above it is not there, it is the module that is wanted.
-                self.missing.update({name} if name.startswith(f"{error.name}.") else ())
-            raise
-        # A package may be in parts, some of them installed and some private.
-        if parent in self._packages:
-            setattr(self.import_module(parent), last, module)
-        return module
-
-    def _execute(self, name: str) -> ModuleType:
-        file = self._modules.get(name)
-        loader = Loader(self, name, file)
-        spec = ModuleSpec(
-            f"{self._label}:{name}",
-            loader,
-            origin=f"{self._label}/{file}" if file else None,
-            is_package=self._is_package(name),
-        )
-        module = _PrivateModule(spec, self, name)
-        self._loaded[name] = module
-        code = loader.get_code(name)
-        if code is None:
-            return module
-        # Dataclasses and typing look for a class's module in sys.modules while it is being made.
-        # Nobody else can mean this name, and it is gone when the module is complete.
-        sys.modules[spec.name] = module
-        try:
-            exec(code, module.__dict__)  # noqa: S102 - verified with the rest of the artifact
-        except BaseException:
-            self._loaded.pop(name, None)
-            raise
-        finally:
-            sys.modules.pop(spec.name, None)
-        return module
+    def find(self, module: str, name: str) -> Any:
+        """The object that a pickle refers to by module and name, or None if it is not of the namespace."""
+        if (module, name) == ("dill._dill", "_create_function"):
+            return self.create_function
+        if module in _RESOURCE_MODULES and name in _RESOURCE_FUNCTIONS:
+            return getattr(self.proxy("importlib.resources"), name)
+        if (module, name) in {("importlib", "import_module"), ("pkgutil", "get_data")}:
+            return getattr(self.proxy(module), name)
+        if not self.owns(module):
+            return None
+        found: Any = self.import_module(module)
+        for part in name.split("."):
+            found = getattr(found, part)
+        return found
 
     def source(self, file: str) -> bytes:
         """The content of a module's file."""
@@ -224,29 +212,31 @@ class Namespace:
 
     def folder(self, package: str) -> Folder:
         """The data files of a package."""
-        at = f"sources/{package.replace('.', '/')}/"
-        held = {name.removeprefix(at): name for name in self._files if name.startswith(at)}
-        return Folder(
-            package.rpartition(".")[2],
-            {relative: self._files[name] for relative, name in held.items()},
-            lambda path: self.missing.add(f"{at}{path}"),
-        )
+        prefix = f"{SOURCES}{package.replace('.', '/')}/"
+        files = {
+            name.removeprefix(prefix): content
+            for name, content in self._files.items()
+            if name.startswith(prefix)
+        }
+        name = package.rpartition(".")[2]
+        return Folder(name, files, lambda path: self.missing.add(f"{prefix}{path}"))
 
-    def _stand_in(self, name: str) -> ModuleType:
-        if name not in self._stand_ins:
-            self._stand_ins[name] = _StandIn(importlib.import_module(name), _STAND_INS[name](self))
-        return self._stand_ins[name]
+    def proxy(self, name: str) -> ModuleType:
+        """The proxy of a module of the standard library."""
+        if name not in self._proxies:
+            self._proxies[name] = _Proxy(importlib.import_module(name), _PROXIED[name](self))
+        return self._proxies[name]
 
 
-def _forget(traced: Mapping[str, tuple[Any, ...]]) -> None:
-    """Take the sources of a version out of `linecache`, but for those that another one has replaced."""
-    for file, entry in traced.items():
+def _clear_linecache(entries: Mapping[str, tuple[Any, ...]]) -> None:
+    """Remove a version's entries, except those that the same version, loaded again, has replaced."""
+    for file, entry in entries.items():
         if linecache.cache.get(file) is entry:
             linecache.cache.pop(file, None)
 
 
 class Loader(importlib.abc.InspectLoader):
-    """What a private module has for `__loader__`: its source and its data, for those who ask."""
+    """The `__loader__` of a private module, which gives access to its source and its data files."""
 
     def __init__(self, namespace: Namespace, name: str, file: str | None) -> None:
         self._namespace = namespace
@@ -254,25 +244,25 @@ class Loader(importlib.abc.InspectLoader):
         self._file = file
 
     def get_source(self, fullname: str) -> str | None:  # noqa: ARG002 - importlib's signature
-        """The module's source, or None for a package that has none."""
+        """The module's source, or None for a package without a file."""
         if self._file is None:
             return None
         return importlib.util.decode_source(self._namespace.source(self._file))
 
     def get_code(self, fullname: str) -> CodeType | None:  # noqa: ARG002 - importlib's signature
-        """The module, compiled."""
+        """The module's code, compiled, or None for a package without a file."""
         source = self.get_source(self._name)
         if source is None or self._file is None:
             return None
-        file = f"{self._namespace._label}/{self._file}"
+        file = f"{self._namespace.label}/{self._file}"
         # For tracebacks and inspect.getsource: there is no such file on disk.
         entry = (len(source), None, source.splitlines(keepends=True), file)
-        linecache.cache[file] = self._namespace._traced[file] = entry
+        linecache.cache[file] = self._namespace.linecache_entries[file] = entry
         return compile(self._namespace.source(self._file), file, "exec", dont_inherit=True)
 
     def is_package(self, fullname: str) -> bool:  # noqa: ARG002 - importlib's signature
-        """Whether there are modules below it."""
-        return self._namespace._is_package(self._name)
+        """Whether there may be modules below it."""
+        return self._namespace.is_package(self._name)
 
     def get_resource_reader(self, fullname: str) -> Reader:  # noqa: ARG002 - importlib's signature
         """For `importlib.resources.files()`."""
@@ -280,9 +270,9 @@ class Loader(importlib.abc.InspectLoader):
 
 
 class _PrivateModule(ModuleType):
-    """A module that finds those below it by itself, as if somebody had imported them before."""
+    """A module that imports those below it on access, as if other code had imported them before."""
 
-    def __init__(self, spec: ModuleSpec, namespace: Namespace, known_as: str) -> None:
+    def __init__(self, spec: ModuleSpec, namespace: Namespace, project_name: str) -> None:
         super().__init__(spec.name)
         self.__spec__ = spec
         self.__loader__ = spec.loader
@@ -292,21 +282,21 @@ class _PrivateModule(ModuleType):
         if spec.submodule_search_locations is not None:
             self.__path__ = []
         self.__dict__["__builtins__"] = namespace.builtins
-        self._below = (namespace, known_as)
+        self._below = (namespace, project_name)
 
     def __getattr__(self, name: str) -> Any:
-        namespace, known_as = self.__dict__["_below"]
-        if not name.startswith("__") and namespace.owns(f"{known_as}.{name}"):
-            return namespace.import_module(f"{known_as}.{name}")
+        namespace, project_name = self.__dict__["_below"]
+        if not name.startswith("__") and namespace.owns(f"{project_name}.{name}"):
+            return namespace.import_module(f"{project_name}.{name}")
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
 
 
-class _StandIn(ModuleType):
-    """A module of the standard library of which some functions look into a namespace first."""
+class _Proxy(ModuleType):
+    """A module of the standard library with some functions replaced."""
 
-    def __init__(self, real: ModuleType, changed: Mapping[str, Any]) -> None:
+    def __init__(self, real: ModuleType, replaced: Mapping[str, Any]) -> None:
         super().__init__(real.__name__, real.__doc__)
-        self.__dict__.update(changed)
+        self.__dict__.update(replaced)
         self._real = real
 
     def __getattr__(self, name: str) -> Any:
@@ -314,79 +304,57 @@ class _StandIn(ModuleType):
 
 
 def _importlib(namespace: Namespace) -> dict[str, Any]:
-    return {
-        "import_module": _importer(namespace),
-        "resources": namespace._stand_in("importlib.resources"),
-    }
-
-
-def _importer(namespace: Namespace) -> Callable[..., ModuleType]:
     def import_module(name: str, package: str | None = None) -> ModuleType:
-        """Import a module, one of the model's own first."""
+        """Import a module, private ones first."""
         bare = name.lstrip(".")
-        full = absolute(bare, len(name) - len(bare), namespace._known_as(package or ""))
+        full = absolute(bare, len(name) - len(bare), namespace.project_name(package or ""))
         if full is None:
             raise TypeError(f"a relative import of {name!r} needs the package that it starts from")
         return namespace.import_module(full)
 
-    return import_module
+    return {"import_module": import_module, "resources": namespace.proxy("importlib.resources")}
 
 
 def _resources(namespace: Namespace) -> dict[str, Any]:
-    """The functions of importlib.resources that take a package first."""
-    names = [name for name in _RESOURCE_FUNCTIONS if hasattr(importlib.resources, name)]
-    return {name: _by_name(namespace, getattr(importlib.resources, name)) for name in names}
+    """The functions of importlib.resources whose first argument is a package."""
 
+    def for_private_packages(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            for name in ("anchor", "package"):
+                if name in options:
+                    arguments = (options.pop(name), *arguments)
+            if not arguments:
+                arguments = (sys._getframe(1).f_globals["__name__"],)
+            package, *rest = arguments
+            if isinstance(package, str) and namespace.owns(namespace.project_name(package)):
+                package = namespace.import_module(package)
+            return real(package, *rest, **options)
 
-def _by_name(namespace: Namespace, real: Callable[..., Any]) -> Callable[..., Any]:
-    """The same function, for a private package given by name."""
+        return call
 
-    def call(*arguments: Any, **options: Any) -> Any:
-        for name in ("anchor", "package"):
-            if name in options:
-                arguments = (options.pop(name), *arguments)
-        if not arguments:
-            arguments = (sys._getframe(1).f_globals["__name__"],)
-        package, *rest = arguments
-        if isinstance(package, str) and namespace.owns(namespace._known_as(package)):
-            package = namespace.import_module(package)
-        return real(package, *rest, **options)
-
-    return call
+    return {
+        name: for_private_packages(getattr(importlib.resources, name))
+        for name in _RESOURCE_FUNCTIONS
+        if hasattr(importlib.resources, name)
+    }
 
 
 def _pkgutil(namespace: Namespace) -> dict[str, Any]:
     def get_data(package: str, resource: str) -> bytes | None:
         """The content of a data file of a package."""
-        name = namespace._known_as(package)
+        name = namespace.project_name(package)
         if not namespace.owns(name):
             return pkgutil.get_data(package, resource)
-        # Files beside a module belong to the package that it is in.
-        package = name if namespace._is_package(name) else name.rpartition(".")[0]
+        # Files beside a module belong to the package that holds the module.
+        package = name if namespace.is_package(name) else name.rpartition(".")[0]
         return namespace.folder(package).joinpath(resource).read_bytes()
 
     return {"get_data": get_data}
 
 
-_STAND_INS: dict[str, Callable[[Namespace], dict[str, Any]]] = {
+_PROXIED: dict[str, Callable[[Namespace], dict[str, Any]]] = {
     "importlib": _importlib,
     "importlib.resources": _resources,
     "pkgutil": _pkgutil,
 }
-
-
-def _of(module: str, name: str) -> Callable[[Namespace], Any]:
-    return lambda namespace: getattr(namespace._stand_in(module), name)
-
-
-_REPLACED: dict[tuple[str, str], Callable[[Namespace], Any]] = {
-    ("dill._dill", "_create_function"): lambda namespace: namespace.create_function,
-    ("importlib", "import_module"): _of("importlib", "import_module"),
-    ("pkgutil", "get_data"): _of("pkgutil", "get_data"),
-    **{
-        (module, name): _of("importlib.resources", name)
-        for module in _RESOURCE_MODULES
-        for name in _RESOURCE_FUNCTIONS
-    },
-}
-"""What a pickle may refer to directly, and what private code gets in its place."""
+"""Modules of the standard library that take names of modules, and the functions that replace theirs."""

@@ -1,4 +1,4 @@
-"""Data files that came with an artifact, as `importlib.resources` hands them out; from memory."""
+"""Data files that travelled with a version, as `importlib.resources` gives them to code; from memory."""
 
 from __future__ import annotations
 
@@ -9,86 +9,90 @@ from importlib.resources.abc import Traversable, TraversableResources
 from typing import IO, Any
 
 
-class _Node(Traversable):
-    """Something that can be opened, or says why it cannot."""
-
+class _Readable(Traversable):
     def read_bytes(self) -> bytes:
-        """Its content."""
+        """The content."""
         with self.open("rb") as file:
             return bytes(file.read())
 
     def read_text(self, encoding: str | None = None) -> str:
-        """Its content as text."""
+        """The content as text."""
         return self.read_bytes().decode(encoding or "utf-8")
 
 
-class Folder(_Node):
-    """A package's folder, or one inside it."""
+class Folder(_Readable):
+    """A package's folder, or one inside it, whether it exists or not."""
 
     def __init__(
-        self, name: str, files: Mapping[str, bytes], on_missing: Callable[[str], None], at: str = ""
+        self,
+        name: str,
+        files: Mapping[str, bytes],
+        on_missing: Callable[[str], None],
+        prefix: str = "",
     ) -> None:
-        """`files` by their path below the package; `on_missing` is told what is asked for in vain."""
+        """`files` by path below the package; `on_missing` is called with paths that do not exist."""
         self._name = name
         self._files = files
         self._on_missing = on_missing
-        self._at = at
+        self._prefix = prefix
+        # Only files travel, so a folder exists if there is a file in it.
+        self._exists = not prefix or any(path.startswith(prefix) for path in files)
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the path."""
         return self._name
 
     def iterdir(self) -> Iterator[Traversable]:
-        """What is directly in here."""
-        if not self._at:
+        """The files and folders directly in it."""
+        if not self._prefix:
             self._on_missing("*")
-        inside = {path[len(self._at) :].partition("/")[0] for path in self._below()}
-        return (self._child(name) for name in sorted(inside))
+        inside = {
+            path.removeprefix(self._prefix).partition("/")[0]
+            for path in self._files
+            if path.startswith(self._prefix)
+        }
+        return (self.joinpath(name) for name in sorted(inside))
 
     def is_dir(self) -> bool:
-        """Whether there is anything in it; only files came with the artifact."""
-        return not self._at or bool(self._below())
+        """Whether it exists."""
+        return self._exists
 
     def is_file(self) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
     def joinpath(self, *descendants: Any) -> Traversable:
-        """What is at a path below it, there or not."""
-        parts = [
-            part for one in descendants for part in str(one).split("/") if part not in ("", ".")
-        ]
-        found: Traversable = self
-        for part in parts:
-            found = found._child(part) if isinstance(found, Folder) else found.joinpath(part)
-        return found
+        """The file or folder at a path below it, whether it exists or not."""
+        parts = [part for each in descendants for part in str(each).split("/")]
+        parts = [part for part in parts if part not in ("", ".")]
+        if not parts:
+            return self
+        path = self._prefix + parts[0]
+        child: Traversable
+        if path in self._files:
+            child = File(parts[0], self._files[path])
+        else:
+            child = Folder(parts[0], self._files, self._on_missing, path + "/")
+            if not child.is_dir():
+                self._on_missing(path)
+        return child.joinpath(*parts[1:])
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # noqa: ARG002
-        """A folder cannot be opened; one that is not there, even less.
+        """Always fails.
 
         Raises:
-            FileNotFoundError, IsADirectoryError: always.
+            FileNotFoundError: it does not exist.
+            IsADirectoryError: it exists.
         """
-        path = self._at.rstrip("/")
-        if self._at and not self._below():
+        path = self._prefix.rstrip("/")
+        if not self._exists:
             self._on_missing(path)
             raise FileNotFoundError(errno.ENOENT, "it did not come with the model", path)
         raise IsADirectoryError(path or self._name)
 
-    def _below(self) -> list[str]:
-        return [path for path in self._files if path.startswith(self._at)]
 
-    def _child(self, name: str) -> Traversable:
-        path = self._at + name
-        if path in self._files:
-            return File(name, self._files[path])
-        if not any(one.startswith(path + "/") for one in self._files):
-            self._on_missing(path)
-        return Folder(name, self._files, self._on_missing, path + "/")
-
-
-class File(_Node):
+class File(_Readable):
     """One data file."""
 
     def __init__(self, name: str, data: bytes) -> None:
@@ -97,35 +101,35 @@ class File(_Node):
 
     @property
     def name(self) -> str:
-        """The last part of its path."""
+        """The last part of the path."""
         return self._name
 
     def iterdir(self) -> Iterator[Traversable]:
-        """Never anything."""
+        """Always raises NotADirectoryError."""
         raise NotADirectoryError(self._name)
 
     def is_dir(self) -> bool:
-        """Never."""
+        """Always False."""
         return False
 
     def is_file(self) -> bool:
-        """Always."""
+        """Always True."""
         return True
 
     def joinpath(self, *descendants: Any) -> Traversable:
-        """Itself, or nothing that is there."""
+        """The file itself; raises NotADirectoryError for a path below it."""
         if not descendants:
             return self
         raise NotADirectoryError(self._name)
 
     def open(self, mode: str = "r", *arguments: Any, **options: Any) -> IO[Any]:
-        """A file object on its content."""
+        """A file object that reads the content."""
         raw = io.BytesIO(self._data)
         return raw if "b" in mode else io.TextIOWrapper(raw, *arguments, **options)
 
 
 class Reader(TraversableResources):
-    """What `importlib.resources` asks a loader for."""
+    """A loader's resource reader."""
 
     def __init__(self, folder: Folder) -> None:
         self._folder = folder

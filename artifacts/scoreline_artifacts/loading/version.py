@@ -23,7 +23,7 @@ from scoreline_artifacts.validation import frame_of_records
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What a pipeline answers for the rows of a frame."""
+    """The pipeline's answers for the rows of a frame."""
 
     values: npt.NDArray[Any]
     """(rows,) or (rows, outputs)."""
@@ -33,24 +33,24 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedVersion:
-    """A pipeline in memory, and how to ask it."""
+    """A pipeline in memory that scores frames and records."""
 
     pipeline: Any
     model: str
     version: int
     outputs: Outputs
     schema: Schema | None = None
-    """What records are held to; None takes any mapping."""
+    """Records are checked against it; None takes any mapping."""
     batchable: bool = True
     manifest: Manifest | None = None
     namespace: Namespace | None = None
-    """Where the modules that came with it live."""
+    """The modules that travelled with it."""
 
     @classmethod
     def of(
         cls, pipeline: Any, model: str, version: int = 1, schema: Schema | None = None
     ) -> LoadedVersion:
-        """A pipeline that comes from no artifact: for tests, and on its way into one."""
+        """A pipeline that is not of an artifact: in tests, and before it is published."""
         return cls(
             pipeline=pipeline,
             model=model,
@@ -61,7 +61,7 @@ class LoadedVersion:
 
     @property
     def classes(self) -> list[Any] | None:
-        """What the probabilities are about, in order; None when there are none."""
+        """The classes of the probabilities, in order; None without probabilities."""
         return self.outputs.classes
 
     @property
@@ -69,37 +69,37 @@ class LoadedVersion:
         return self.outputs.classes is not None
 
     def score(self, frame: pd.DataFrame) -> Scores:
-        """Ask the pipeline about every row of a frame that has the columns and types of training.
+        """Score the rows of a frame that has the columns and types of training.
 
         Raises:
             ModelOutputError: the answer does not have one row for each row.
             Exception: whatever the pipeline raises.
         """
-        # Processes are the workers here: what an estimator wants to do with n_jobs is done by threads.
+        # The worker's processes are the parallelism: an estimator's n_jobs may only start threads.
         with joblib.parallel_config(backend="threading"):
-            return self._score(frame)
-
-    def _score(self, frame: pd.DataFrame) -> Scores:
-        count = len(frame)
-        probabilities = None
-        if self.outputs.classes is not None:
-            probabilities = _rows(self.pipeline.predict_proba(frame), count, "predict_proba")
-            if probabilities.shape[1:] != (len(self.outputs.classes),):
-                raise ModelOutputError(
-                    f"predict_proba gave {probabilities.shape[1:]} columns for "
-                    f"{len(self.outputs.classes)} classes"
-                )
-        if self.outputs.value_from == "probabilities" and probabilities is not None:
-            classes = np.asarray(self.outputs.classes)
-            return Scores(classes[_likeliest(probabilities)], probabilities)
-        method = self.outputs.method
-        return Scores(_rows(getattr(self.pipeline, method)(frame), count, method), probabilities)
+            classes, method = self.outputs.classes, self.outputs.method
+            probabilities = None
+            if classes is not None:
+                probabilities = _as_rows(self.pipeline.predict_proba(frame), frame, "predict_proba")
+                if probabilities.shape[1:] != (len(classes),):
+                    raise ModelOutputError(
+                        f"predict_proba gave {probabilities.shape[1:]} columns for {len(classes)} classes"
+                    )
+                if self.outputs.value_from == "probabilities":
+                    if len(classes) == 2:
+                        # As argmax does, in less than a tenth of the time: the first of equal shares.
+                        likeliest = (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
+                    else:
+                        likeliest = probabilities.argmax(axis=1)
+                    return Scores(np.asarray(classes)[likeliest], probabilities)
+            values = _as_rows(getattr(self.pipeline, method)(frame), frame, method)
+            return Scores(values, probabilities)
 
     def score_records(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
-        """Score raw records that are all good.
+        """Score raw records, all of which must be valid.
 
         Raises:
-            ArtifactError: one of them is not.
+            ArtifactError: one of them is not valid.
         """
         checked = frame_of_records(records, self.schema)
         if checked.problems:
@@ -124,31 +124,23 @@ class LoadedVersion:
             raise GoldenMismatch(self.model, self.version, index, want, got)
 
 
-def _likeliest(probabilities: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """(rows,) Which class has the largest share of each row; the first of those that are equal."""
-    if probabilities.shape[1] == 2:
-        # What argmax says, in less than a tenth of the time.
-        return np.asarray(probabilities[:, 1] > probabilities[:, 0], dtype=np.intp)
-    return np.asarray(probabilities.argmax(axis=1))
-
-
 def load(store: Store, model: str, version: int, *, strict: bool = False) -> LoadedVersion:
-    """Bring a version into memory, proven to answer as it did in training.
+    """Load a version, proven to answer as it did in training.
 
     `strict` refuses an environment that differs from training's in ways that often do not matter.
 
     Raises:
         UnknownModelError, UnknownVersionError: it is not in the store.
-        UntrustedArtifact: it is not signed by a key that is trusted here; nothing was unpickled.
+        UntrustedArtifact: no key that is trusted here has signed it; nothing was unpickled.
         CorruptArtifact: its bytes are not those that were published; nothing was unpickled.
-        UnfitEnvironment: something that it needs is not here; nothing was unpickled.
-        GoldenMismatch: it answers otherwise here than in training.
+        UnfitEnvironment: this environment lacks something that it needs; nothing was unpickled.
+        GoldenMismatch: its answers differ from those of training.
     """
     manifest = store.manifest(model, version)
     environment.check(manifest, strict=strict)
-    # All of them, also those that are not needed to serve: an artifact is right, or it is refused.
+    # Every file, including those that serving does not need: an artifact is complete, or it is refused.
     files = store.read_all(manifest)
-    # Popped: a large pipeline's bytes are not kept beside it while it is checked.
+    # Popped: the bytes of a large pipeline need not be kept beside it while it is checked.
     loaded = assemble(manifest, files.pop)
     loaded.check_golden_rows(golden.decode(files.pop(GOLDEN)), manifest.tolerance)
     return loaded
@@ -157,7 +149,7 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
 def assemble(
     manifest: Manifest, read: Callable[[str], bytes], namespace: Namespace | None = None
 ) -> LoadedVersion:
-    """Unpickle a version, whose files `read` brings, verified, and give its modules their own place."""
+    """Unpickle a version; `read` returns the verified bytes of its files."""
     namespace = namespace or namespace_of(manifest, read)
     return LoadedVersion(
         pipeline=unpickling.unpickle(read(PIPELINE), namespace),
@@ -172,7 +164,7 @@ def assemble(
 
 
 def namespace_of(manifest: Manifest, read: Callable[[str], bytes]) -> Namespace:
-    """The private place of a version's modules; nothing in it has been executed yet."""
+    """The private modules of a version, of which none has been executed yet."""
     return Namespace(
         f"{manifest.model}@{manifest.version}",
         manifest.sources,
@@ -181,26 +173,29 @@ def namespace_of(manifest: Manifest, read: Callable[[str], bytes]) -> Namespace:
 
 
 def outputs_of(pipeline: Any) -> Outputs:
-    """How a fitted pipeline is to be asked.
+    """How a fitted pipeline is called, and the classes of its probabilities.
 
     Raises:
         ModelOutputError: it has neither predict nor transform.
     """
     if hasattr(pipeline, "predict"):
-        found = getattr(pipeline, "classes_", None)
+        classes = getattr(pipeline, "classes_", None)
         # Several outputs have a list of arrays here, and probabilities of another shape.
-        if isinstance(found, np.ndarray) and hasattr(pipeline, "predict_proba"):
-            return Outputs(method="predict", classes=found.tolist())
+        if isinstance(classes, np.ndarray) and hasattr(pipeline, "predict_proba"):
+            return Outputs(method="predict", classes=classes.tolist())
         return Outputs(method="predict")
     if hasattr(pipeline, "transform"):
         return Outputs(method="transform")
     raise ModelOutputError(f"{type(pipeline).__name__} has neither predict nor transform")
 
 
-def _rows(answer: Any, count: int, method: str) -> npt.NDArray[Any]:
+def _as_rows(answer: Any, frame: pd.DataFrame, method: str) -> npt.NDArray[Any]:
+    """A pipeline's answer as an array, (rows,) or (rows, outputs)."""
     if hasattr(answer, "toarray"):
         answer = answer.toarray()
     array = np.asarray(answer)
-    if array.shape[:1] != (count,):
-        raise ModelOutputError(f"{method} gave an answer of shape {array.shape} for {count} rows")
+    if array.shape[:1] != (len(frame),):
+        raise ModelOutputError(
+            f"{method} gave an answer of shape {array.shape} for {len(frame)} rows"
+        )
     return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array

@@ -122,7 +122,13 @@ def run_in_clean_room(work: str, folder: Path, limit_s: float) -> Any:
         CleanRoomFailed: the process ended before the function did, or was not done after `limit_s` seconds.
     """
     here = str(Path(__file__).resolve().parents[2])
-    folders = json.dumps([_installed_folders(), _project_folders()])
+    # Folders that `pip install --target` filled: a worker has them as well.
+    installed = [entry for entry in sys.path if entry and any(Path(entry).glob("*.dist-info"))]
+    # Folders of the project's files. A home folder also holds the settings and caches of libraries, which
+    # workers have of their own.
+    project = {str(Path.cwd()), *(str(Path(entry).resolve()) for entry in sys.path if entry)}
+    project -= {os.sep, os.path.expanduser("~"), sys.prefix, sys.base_prefix}  # noqa: PTH111
+    folders = json.dumps([installed, sorted(filter(os.path.isdir, project))])
     with (
         (folder / _OUTPUT).open("wb") as output,
         subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
@@ -152,19 +158,6 @@ def run_in_clean_room(work: str, folder: Path, limit_s: float) -> Any:
         raise CleanRoomFailed("ended", message, last_output) from error
 
 
-def _installed_folders() -> list[str]:
-    """Folders on this path that `pip install --target` filled: a worker has them as well."""
-    return [folder for folder in sys.path if folder and any(Path(folder).glob("*.dist-info"))]
-
-
-def _project_folders() -> list[str]:
-    """Folders of the training project's files, which exist here and will not exist where workers run."""
-    folders = {str(Path.cwd()), *(str(Path(folder).resolve()) for folder in sys.path if folder)}
-    # A home folder also holds the settings and caches of libraries, which workers have of their own.
-    not_projects = {os.sep, os.path.expanduser("~"), sys.prefix, sys.base_prefix}  # noqa: PTH111
-    return sorted(folder for folder in folders - not_projects if Path(folder).is_dir())
-
-
 def _environment_at_start() -> dict[str, str]:
     """The variables that this process was started with, without those that it has set itself."""
     try:
@@ -182,7 +175,23 @@ def main(here: str, work: str, folder: str, folders: str) -> None:
     """Call the function that `work` names with a folder, write its result there, and end the process."""
     status = 1
     installed, project = json.loads(folders)
-    _restrict_sys_path({*installed, here})
+    # Only installed packages stay on the path, without the project that an editable installation added.
+    paths = sysconfig.get_paths()
+    archive = str(Path(paths["stdlib"]).with_name("python{}{}.zip".format(*sys.version_info)))
+    standard_library = {paths["stdlib"], paths["platstdlib"], archive}
+    sys.path[:] = [
+        entry
+        for entry in dict.fromkeys([*sys.path, *installed])
+        if entry in {*installed, here}
+        or any(Path(entry).is_relative_to(root) for root in standard_library)
+        or {"site-packages", "dist-packages"} & set(Path(entry).parts)
+        or any(Path(entry, name).is_dir() for name in SCORELINE_PACKAGES)
+    ]
+    sys.meta_path[:] = [
+        finder
+        for finder in sys.meta_path
+        if "__editable__" not in getattr(finder, "__module__", "")
+    ]
     try:
         module, _, function = work.partition(":")
         call = getattr(importlib.import_module(module), function)
@@ -197,26 +206,6 @@ def main(here: str, work: str, folder: str, folders: str) -> None:
         sys.stderr.flush()
         # Neither threads nor exit handlers of the pipeline's libraries may hold up the result.
         os._exit(status)
-
-
-def _restrict_sys_path(installed: set[str]) -> None:
-    """Keep installed packages importable, and remove what an editable installation added."""
-    paths = sysconfig.get_paths()
-    archive = Path(paths["stdlib"]).with_name("python{}{}.zip".format(*sys.version_info))
-    standard_library = {paths["stdlib"], paths["platstdlib"], str(archive)}
-    sys.path[:] = [
-        folder
-        for folder in dict.fromkeys([*sys.path, *installed])
-        if folder in installed
-        or any(Path(folder).is_relative_to(root) for root in standard_library)
-        or {"site-packages", "dist-packages"} & set(Path(folder).parts)
-        or any(Path(folder, name).is_dir() for name in SCORELINE_PACKAGES)
-    ]
-    sys.meta_path[:] = [
-        finder
-        for finder in sys.meta_path
-        if "__editable__" not in getattr(finder, "__module__", "")
-    ]
 
 
 def _block_project_files(folders: Sequence[str], but: str) -> None:

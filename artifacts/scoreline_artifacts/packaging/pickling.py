@@ -89,23 +89,18 @@ def _pickler(buffer: io.BytesIO, pickled: PickledPipeline, origins: ModuleOrigin
                 # dill would store a copy of some local objects, such as named tuples, to be on the safe side.
                 return name if origins.is_local(module) else NotImplemented
             if isinstance(obj, FunctionType):
-                _record_function(obj, module, pickled)
+                pickled.by_value.add(f"{module}.{obj.__qualname__}")
+                package = obj.__globals__.get("__package__") or ""
+                pickled.imported |= imports_of_code(obj.__code__, package)
+                # A function that uses the module `a` and a name `b` may mean the module `a.b`.
+                names = obj.__code__.co_names
+                for used in map(obj.__globals__.get, names):
+                    if isinstance(used, ModuleType):
+                        pickled.imported.update(f"{used.__name__}.{name}" for name in names)
             return dill_fixes.reduce_by_value(obj)
 
     # recurse: a function of __main__ takes along only the globals that it uses, not all of them.
     return Pickler(buffer, protocol=PROTOCOL, recurse=True)
-
-
-def _record_function(function: FunctionType, module: str, pickled: PickledPipeline) -> None:
-    """Record that a function is stored by value, and what it imports."""
-    pickled.by_value.add(f"{module}.{function.__qualname__}")
-    package = function.__globals__.get("__package__") or ""
-    pickled.imported |= imports_of_code(function.__code__, package)
-    # A function that uses the module `a` and a name `b` may mean the module `a.b`.
-    names = function.__code__.co_names
-    for used in map(function.__globals__.get, names):
-        if isinstance(used, ModuleType):
-            pickled.imported.update(f"{used.__name__}.{name}" for name in names)
 
 
 def _qualified_name(obj: Any) -> tuple[str, str]:

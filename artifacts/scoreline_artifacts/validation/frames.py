@@ -46,6 +46,9 @@ Reading = Callable[[Column, Values], Values]
 FAST_PATH_RECORDS = 128
 """Of more records, numpy finds out faster than `min` and `max` do whether all numbers are plain."""
 
+_column_index = lru_cache(maxsize=256)(pd.Index)
+_row_index = lru_cache(maxsize=FAST_PATH_RECORDS)(pd.RangeIndex)
+
 
 def frame_of_records(
     records: Sequence[object],
@@ -59,7 +62,14 @@ def frame_of_records(
     Without a schema, any mappings are taken as they are.
     """
     if schema is None:
-        return _without_schema(records)
+        problems = [
+            _no_record(index, record)
+            for index, record in enumerate(records)
+            if not isinstance(record, Mapping)
+        ]
+        good = [index for index, record in enumerate(records) if isinstance(record, Mapping)]
+        frame = pd.DataFrame([records[index] for index in good])
+        return CheckedRecords(frame, np.array(good, dtype=np.intp) if problems else None, problems)
     try:
         # Every decoder makes dicts; other mappings take the slower way.
         columns: dict[str, Sequence[Any]] = {
@@ -71,9 +81,9 @@ def frame_of_records(
     if set(map(type, records)) - {dict}:
         return _record_by_record(records, schema, rules, reading)
     if reading is None:
-        frame = fast_path(columns, len(records), schema)
-        if frame is not None:
-            return CheckedRecords(frame, None, [], [])
+        fast = fast_path(columns, len(records), schema)
+        if fast is not None:
+            return CheckedRecords(fast, None, [], [])
     return frame_of_columns(columns, len(records), schema, rules=rules, reading=reading)
 
 
@@ -137,11 +147,6 @@ def frame_of_arrays(
     return CheckedRecords(frame, good, [problems[row] for row in sorted(problems)], anomalies)
 
 
-@lru_cache(maxsize=256)
-def _column_index(names: tuple[str, ...]) -> pd.Index[str]:
-    return pd.Index(names)
-
-
 def renumbered(
     checked: CheckedRecords,
     indices: Sequence[int] | npt.NDArray[np.intp],
@@ -156,17 +161,6 @@ def renumbered(
     anomalies = [replace(each, records=among_all[each.records]) for each in checked.anomalies]
     ordered = sorted([*problems, *moved], key=lambda problem: problem.record)
     return CheckedRecords(checked.frame, among_all[checked.indices], ordered, anomalies)
-
-
-def _without_schema(records: Sequence[object]) -> CheckedRecords:
-    good = [index for index, record in enumerate(records) if isinstance(record, Mapping)]
-    problems = [
-        _no_record(index, record)
-        for index, record in enumerate(records)
-        if not isinstance(record, Mapping)
-    ]
-    frame = pd.DataFrame([records[index] for index in good])
-    return CheckedRecords(frame, np.array(good, dtype=np.intp) if problems else None, problems)
 
 
 def _no_record(index: int, record: object) -> Problem:
@@ -266,11 +260,6 @@ class _SameSchema:
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, _SameSchema) and self.schema is other.schema
-
-
-@lru_cache(maxsize=FAST_PATH_RECORDS)
-def _row_index(count: int) -> pd.RangeIndex:
-    return pd.RangeIndex(count)
 
 
 @lru_cache(maxsize=256)

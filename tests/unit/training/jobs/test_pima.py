@@ -12,8 +12,13 @@ from rich.console import Console
 from sklearn.linear_model import LogisticRegression
 
 from scoreline_training.jobs.pima.features import is_at_least
-from scoreline_training.jobs.pima.training import FEATURES, Trained, load_split, train
-from scoreline_training.metrics import BinaryMetrics
+from scoreline_training.jobs.pima.training import (
+    FEATURES,
+    BinaryMetrics,
+    Trained,
+    load_split,
+    train,
+)
 
 PUBLISHED = {
     "log1p(mass)": -1.8433,

@@ -1,4 +1,4 @@
-"""Trains a classifier for the Pima Indians Diabetes data and says how good it is.
+"""Trains a classifier for the Pima Indians Diabetes data and measures it on held-out rows.
 
 768 women of Pima heritage, eight measurements, and whether diabetes was found within five years. The
 data comes from the National Institute of Diabetes and Digestive and Kidney Diseases, here by way of
@@ -7,7 +7,7 @@ the R package mlbench 2.1-3 (PimaIndiansDiabetes).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -16,15 +16,16 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from joblib.externals.loky import get_reusable_executor
+from rich.console import Group
+from rich.table import Table
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score
 from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn_pandas import DataFrameMapper
 
 from scoreline_training.jobs.pima.features import is_at_least
-from scoreline_training.metrics import BinaryMetrics
 
 FEATURES = ["preg", "plas", "pres", "skin", "test", "mass", "pedi", "age"]
 LABEL = "label"
@@ -43,8 +44,51 @@ class Split:
 
 
 @dataclass(frozen=True, slots=True)
+class BinaryMetrics:
+    """How good a binary classifier is on held-out rows."""
+
+    rows: int
+    accuracy: float
+    """Share of rows whose class was predicted, 0 to 1."""
+    roc_auc: float
+    """Area under the ROC curve, 0 to 1."""
+    confusion_matrix: list[list[int]]
+    """Rows: the true class; columns: the predicted one."""
+    classes: list[Any]
+
+    @classmethod
+    def measure(cls, pipeline: Any, X: Any, y: Any) -> BinaryMetrics:  # noqa: N803
+        """Score held-out rows."""
+        predicted = pipeline.predict(X)
+        return cls(
+            rows=len(y),
+            accuracy=float(accuracy_score(y, predicted)),
+            roc_auc=float(roc_auc_score(y, pipeline.predict_proba(X)[:, 1])),
+            confusion_matrix=confusion_matrix(y, predicted).tolist(),
+            classes=pipeline.classes_.tolist(),
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-able values."""
+        return asdict(self)
+
+    def __rich__(self) -> Group:
+        figures = Table(show_header=False, box=None, padding=(0, 2))
+        figures.add_row("hold-out rows", str(self.rows))
+        figures.add_row("accuracy", f"{self.accuracy:.4f}")
+        figures.add_row("ROC AUC", f"{self.roc_auc:.4f}")
+        matrix = Table(title="confusion matrix", title_justify="left")
+        matrix.add_column("")
+        for label in self.classes:
+            matrix.add_column(f"predicted {label}", justify="right")
+        for label, row in zip(self.classes, self.confusion_matrix, strict=True):
+            matrix.add_row(f"true {label}", *map(str, row))
+        return Group(figures, matrix)
+
+
+@dataclass(frozen=True, slots=True)
 class Trained:
-    """A fitted pipeline and what is worth knowing of it."""
+    """A fitted pipeline with its data, its hold-out metrics and its parameters."""
 
     pipeline: Pipeline
     split: Split
@@ -84,7 +128,7 @@ def make_pipeline() -> Pipeline:
 
 
 def ranking_score(estimator: Any, X: pd.DataFrame, y: npt.ArrayLike) -> float:  # noqa: N803
-    """What the grid search looks for: area under the ROC curve."""
+    """The score that the grid search maximises: area under the ROC curve."""
     return float(roc_auc_score(y, estimator.predict_proba(X)[:, 1]))
 
 
