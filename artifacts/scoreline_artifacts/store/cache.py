@@ -22,7 +22,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from scoreline_artifacts.manifest import FileEntry
-from scoreline_artifacts.store.storage import write_file
+from scoreline_artifacts.store.local_files import write_file
 from scoreline_client.settings import ArtifactSettings
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from scoreline_artifacts.errors import LogTruncated
-from scoreline_artifacts.store.storage import write_file
+from scoreline_artifacts.store.local_files import write_file
 from scoreline_client.settings import ArtifactSettings
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact, UnusableKey
-from scoreline_artifacts.store.storage import write_file
+from scoreline_artifacts.store.local_files import write_file
 from scoreline_client.settings import ArtifactSettings
 
 ALGORITHM = "ed25519"

@@ -25,16 +25,14 @@ import contextlib
 import errno
 import json
 import os
+import posixpath
 import secrets
-import stat
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import fsspec
-from fsspec.implementations.local import LocalFileSystem
 
 from scoreline_artifacts.errors import (
     ArtifactError,
@@ -44,6 +42,7 @@ from scoreline_artifacts.errors import (
     UnsuitableStore,
 )
 from scoreline_artifacts.manifest import MANIFEST, SIGNATURE
+from scoreline_artifacts.store.local_files import DurableFileSystem
 from scoreline_client.protocol.names import NAME_RULE, is_alias, is_name, version_number
 
 EXCLUSIVE = {"s3": "scoreline[s3]", "s3a": "scoreline[s3]", "memory": "fsspec"}
@@ -85,7 +84,7 @@ class Storage:
                 f"{self._protocol}:// is not known to let one of two publishers have a number. "
                 f"Use a folder, or one of {', '.join(sorted(EXCLUSIVE))}",
             )
-        self._systems: dict[int, tuple[Any, str]] = {}
+        self._connections: dict[int, tuple[Any, str]] = {}
         self._creates_exclusively = isinstance(root, Path)
 
     def location(self, path: str) -> Path | str:
@@ -99,7 +98,7 @@ class Storage:
                 paths = self._system.ls(self._at(folder), detail=False)
         except FileNotFoundError:
             return []
-        return [_last_part(path) for path in paths]
+        return [posixpath.basename(path.rstrip("/")) for path in paths]
 
     def names_below(self, folder: str) -> dict[str, list[str]]:
         """Names in every directory of a folder; in a bucket by one request.
@@ -108,7 +107,7 @@ class Storage:
         """
         names: dict[str, list[str]] = {}
         if isinstance(self.root, str):
-            for path in self._sizes(folder):
+            for path in self.files(folder):
                 directory, _, rest = path.partition("/")
                 if rest and "/" not in rest:
                     names.setdefault(directory, []).append(rest)
@@ -120,22 +119,28 @@ class Storage:
             return {}
         for entry in entries:
             if entry["type"] == "directory":
-                directory = _last_part(entry["name"])
+                directory = posixpath.basename(entry["name"])
                 with contextlib.suppress(CorruptArtifact):
                     names[directory] = self.names(f"{folder}/{directory}")
         return names
 
     def files(self, folder: str) -> dict[str, int]:
-        """Sizes of all files below a folder, by their paths from there.
+        """Sizes of all files below a folder, by their paths from there; none if it does not exist.
 
         Raises:
-            FileNotFoundError: the folder does not exist or holds no file.
             CorruptArtifact: something in it is neither a file nor a directory that holds one.
         """
-        sizes = self._sizes(folder)
-        if not sizes:
-            raise FileNotFoundError(errno.ENOENT, "no such folder", str(self.location(folder)))
-        return sizes
+        start = self._at(folder) + "/"
+        try:
+            with self._errors_mapped(FileNotFoundError, reading=folder):
+                entries = self._system.find(start, detail=True)
+        except FileNotFoundError:
+            return {}
+        return {
+            path.removeprefix(start): int(entry["size"])
+            for path, entry in entries.items()
+            if path.startswith(start)
+        }
 
     def read(self, path: str, *, limit_bytes: int) -> bytes:
         """The bytes of a file.
@@ -225,8 +230,14 @@ class Storage:
         complete = set(self.versions(model))
         removed = []
         for number in version_numbers(self.names_below(f"{model}/versions")):
-            folder = f"{model}/versions/{number}"
-            if number not in complete and self._claimed_at(model, number) < before:
+            if number in complete:
+                continue
+            claimed_at = 0.0
+            with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
+                claim = self._at(f"{model}/numbers/{number}.json")
+                claimed_at = self._system.modified(claim).timestamp()
+            if claimed_at < before:
+                folder = f"{model}/versions/{number}"
                 self.remove_folder(folder)
                 removed.append(folder)
         if isinstance(self.root, Path):
@@ -250,15 +261,6 @@ class Storage:
             return False
         return b'"format_version":1,' in data
 
-    def _claimed_at(self, model: str, number: int) -> float:
-        """When a number was claimed, by the storage's clock; without a claim, long ago."""
-        try:
-            with self._errors_mapped(FileNotFoundError):
-                claim = self._at(f"{model}/numbers/{number}.json")
-                return float(self._system.modified(claim).timestamp())
-        except FileNotFoundError:
-            return 0.0
-
     def _create(self, path: str, data: bytes) -> None:
         lock = _memory_lock if self._protocol == "memory" else contextlib.nullcontext()
         with self._errors_mapped(FileExistsError), lock:
@@ -274,19 +276,6 @@ class Storage:
                 else:
                     return
             raise FileExistsError(errno.EEXIST, "others create it at the same time", path)
-
-    def _sizes(self, folder: str) -> dict[str, int]:
-        start = self._at(folder) + "/"
-        try:
-            with self._errors_mapped(FileNotFoundError, reading=folder):
-                entries = self._system.find(start, detail=True)
-        except FileNotFoundError:
-            return {}
-        return {
-            path.removeprefix(start): int(entry["size"])
-            for path, entry in entries.items()
-            if path.startswith(start)
-        }
 
     def _read_beginning(self, path: str, count: int) -> bytes:
         with self._errors_mapped(FileNotFoundError, reading=path):
@@ -305,7 +294,7 @@ class Storage:
         Raises:
             CorruptArtifact: a part of it below the root is a link.
         """
-        prefix = self._system_and_prefix[1]
+        prefix = self._connection[1]
         if isinstance(self.root, Path):
             # The root is the operator's choice, and may be a link.
             prefix = os.path.realpath(prefix)
@@ -317,32 +306,32 @@ class Storage:
 
     @property
     def _system(self) -> Any:
-        return self._system_and_prefix[0]
+        return self._connection[0]
 
     @property
-    def _system_and_prefix(self) -> tuple[Any, str]:
-        """This process's file system: connections and their thread do not survive a fork.
+    def _connection(self) -> tuple[Any, str]:
+        """This process's file system, and the root as it has it.
 
-        Listings are never cached: what others publish must be seen.
+        Connections and their thread do not survive a fork. Listings are never cached: what others
+        publish must be seen.
         """
         process = os.getpid()
-        if process not in self._systems:
-            # The parent's stays, unused: to close it here would wait for a thread that only it has.
-            self._systems[process] = self._connect()
-        return self._systems[process]
-
-    def _connect(self) -> tuple[Any, str]:
+        if process in self._connections:
+            return self._connections[process]
         if isinstance(self.root, Path):
             root = os.path.abspath(self.root)  # noqa: PTH100 - not resolved: the link may change
-            return Folder(f"{root}/{STAGING}"), root
-        try:
-            system, prefix = fsspec.core.url_to_fs(
-                self.root, skip_instance_cache=True, use_listings_cache=False
-            )
-        except ImportError as error:
-            package = EXCLUSIVE[self._protocol]
-            raise UnsuitableStore(self.root, f"{error}. pip install '{package}'") from error
-        return system, prefix.rstrip("/")
+            system = DurableFileSystem(f"{root}/{STAGING}")
+        else:
+            try:
+                system, root = fsspec.core.url_to_fs(
+                    self.root, skip_instance_cache=True, use_listings_cache=False
+                )
+            except ImportError as error:
+                package = EXCLUSIVE[self._protocol]
+                raise UnsuitableStore(self.root, f"{error}. pip install '{package}'") from error
+        # The parent's stays, unused: to close it here would wait for a thread that only it has.
+        self._connections[process] = system, root.rstrip("/")
+        return self._connections[process]
 
     @contextlib.contextmanager
     def _errors_mapped(
@@ -374,108 +363,6 @@ class Storage:
                 reason = f"it cannot be read: {error.strerror}"
                 raise CorruptArtifact(self.location(reading), reason) from error
             raise StoreUnreachable(self.root, error, _FOLDER_ADVICE) from error
-
-
-class Folder(LocalFileSystem):  # type: ignore[misc] # fsspec ships no types
-    """fsspec's local file system, whose files appear whole, survive a power cut, and are regular files."""
-
-    cachable = False
-
-    def __init__(self, staging: str) -> None:
-        super().__init__()
-        self.staging = staging
-
-    def ls(self, path: str, detail: bool = False, **_: Any) -> list[Any]:
-        entries = []
-        with os.scandir(path) as found:
-            for entry in found:
-                # Another process may have removed it since.
-                with contextlib.suppress(FileNotFoundError):
-                    entries.append(self.info(entry) if detail else entry.path)
-        return entries
-
-    def find(self, path: str, **_: Any) -> dict[str, dict[str, Any]]:
-        """All files below a path, in detail.
-
-        Raises:
-            CorruptArtifact: something there is neither a file nor a directory that holds one.
-        """
-        path = path.rstrip("/")
-        entries = super().find(path, detail=True, withdirs=True, on_error="raise")
-        directories = {name for name, entry in entries.items() if entry["type"] == "directory"}
-        files = {name: entries[name] for name in entries.keys() - directories}
-        for name, entry in files.items():
-            if entry["islink"] or entry["type"] != "file":
-                raise CorruptArtifact(name, "a link, or something else that is not a regular file")
-        used = {str(parent) for name in files for parent in PurePosixPath(name).parents}
-        if empty := directories - used - {path}:
-            raise CorruptArtifact(min(empty), "an empty directory in an artifact")
-        return files
-
-    def cat_file(
-        self,
-        path: str,
-        start: int | None = None,  # noqa: ARG002 - fsspec's signature; every read starts at 0
-        end: int | None = None,
-        **_: Any,
-    ) -> bytes:
-        # A pipe in a file's place must not make a reader wait for its writer.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise CorruptArtifact(path, "not a regular file")
-            return file.read(end)
-
-    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        write_file(Path(path), value, exclusive=mode == "create", staging=Path(self.staging))
-
-
-def write_file(
-    path: Path,
-    data: bytes,
-    *,
-    exclusive: bool = False,
-    mode: int = 0o644,
-    staging: Path | None = None,
-) -> None:
-    """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
-
-    It is written under another name first, in `staging` or beside the file.
-
-    Raises:
-        FileExistsError: `exclusive`, and it exists already.
-    """
-    folder = staging or path.parent
-    for directory in (path.parent, folder):
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            # It must not look as if the file itself existed.
-            number = errno.ENOTDIR
-            raise NotADirectoryError(number, os.strerror(number), str(directory)) from error
-    # mkstemp's file is its owner's only, from its first moment on.
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fchmod(descriptor, mode)
-            os.fsync(descriptor)
-        if exclusive:
-            os.link(temporary, path)
-        else:
-            os.replace(temporary, path)  # noqa: PTH105 - both names are text
-    finally:
-        # The file may have its name by now: a failure here must not look as if it had not. The same holds
-        # for the directory, which not every file system can sync.
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)  # noqa: PTH108 - it is text
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def check_name(name: str) -> str:
@@ -524,10 +411,6 @@ def check_file_name(name: str) -> str:
 def version_numbers(names: Iterable[str]) -> list[int]:
     """The names that are numbers of versions as the store writes them, as numbers, ascending."""
     return sorted(int(name) for name in names if version_number(name) and name[0] != "0")
-
-
-def _last_part(path: str) -> str:
-    return path.rstrip("/").rpartition("/")[2]
 
 
 def _s3_code(error: BaseException) -> str | None:

@@ -144,10 +144,9 @@ class Store:
         """The same, with the key that signed it."""
         folder = _folder(model, version)
         location = self.storage.location(folder)
-        try:
-            sizes = self.storage.files(folder)
-        except FileNotFoundError as error:
-            raise self.unknown(model, version) from error
+        sizes = self.storage.files(folder)
+        if not sizes:
+            raise self.unknown(model, version)
         if SIGNATURE not in sizes:
             raise UntrustedArtifact(location, Distrust.UNSIGNED, _UNSIGNED)
         data = self._read(f"{folder}/{MANIFEST}", MANIFEST_LIMIT_BYTES)

@@ -75,7 +75,7 @@ def test_what_another_distribution_brings_is_not_missing() -> None:
     made = _manifest(libraries={"pandas-for-gpus": "3"}, modules={"pandas-for-gpus": "pandas"})
     (found,) = environment.differences(made)
     assert not found.fatal
-    assert "what it brings is here" in found.reason
+    assert "the module that it provides is here" in found.reason
 
 
 def test_what_only_the_sources_import_may_be_missing() -> None:

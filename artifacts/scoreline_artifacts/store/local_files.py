@@ -1,0 +1,120 @@
+"""Files of this machine that appear whole or not at all, whoever is killed meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import tempfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from fsspec.implementations.local import LocalFileSystem
+
+from scoreline_artifacts.errors import CorruptArtifact
+
+
+def write_file(
+    path: Path,
+    data: bytes,
+    *,
+    exclusive: bool = False,
+    mode: int = 0o644,
+    staging: Path | None = None,
+) -> None:
+    """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
+
+    It is written under another name first, in `staging` or beside the file.
+
+    Raises:
+        FileExistsError: `exclusive`, and it exists already.
+    """
+    folder = staging or path.parent
+    for directory in (path.parent, folder):
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            # It must not look as if the file itself existed.
+            number = errno.ENOTDIR
+            raise NotADirectoryError(number, os.strerror(number), str(directory)) from error
+    # mkstemp's file is its owner's only, from its first moment on.
+    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fchmod(descriptor, mode)
+            os.fsync(descriptor)
+        if exclusive:
+            os.link(temporary, path)
+        else:
+            os.replace(temporary, path)  # noqa: PTH105 - both names are text
+    finally:
+        # The file may have its name by now: a failure here must not look as if it had not. The same holds
+        # for the directory, which not every file system can sync.
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)  # noqa: PTH108 - it is text
+    with contextlib.suppress(OSError):
+        descriptor = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships no types
+    """fsspec's local file system, with files that appear whole and survive a power cut.
+
+    What it reads are regular files: no link is followed, and no pipe keeps a reader waiting.
+    """
+
+    cachable = False
+
+    def __init__(self, staging: str) -> None:
+        super().__init__()
+        self.staging = staging
+
+    def ls(self, path: str, detail: bool = False, **_: Any) -> list[Any]:
+        entries = []
+        with os.scandir(path) as found:
+            for entry in found:
+                # Another process may have removed it since.
+                with contextlib.suppress(FileNotFoundError):
+                    entries.append(self.info(entry) if detail else entry.path)
+        return entries
+
+    def find(self, path: str, **_: Any) -> dict[str, dict[str, Any]]:
+        """All files below a path, in detail.
+
+        Raises:
+            CorruptArtifact: something there is neither a file nor a directory that holds one.
+        """
+        path = path.rstrip("/")
+        entries = super().find(path, detail=True, withdirs=True, on_error="raise")
+        directories = {name for name, entry in entries.items() if entry["type"] == "directory"}
+        files = {name: entries[name] for name in entries.keys() - directories}
+        for name, entry in files.items():
+            if entry["islink"] or entry["type"] != "file":
+                raise CorruptArtifact(name, "a link, or something else that is not a regular file")
+        used = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+        if empty := directories - used - {path}:
+            raise CorruptArtifact(min(empty), "an empty directory in an artifact")
+        return files
+
+    def cat_file(
+        self,
+        path: str,
+        start: int | None = None,  # noqa: ARG002 - fsspec's signature; every read starts at 0
+        end: int | None = None,
+        **_: Any,
+    ) -> bytes:
+        # A pipe in a file's place must not make a reader wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise CorruptArtifact(path, "not a regular file")
+            return file.read(end)
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
+        write_file(Path(path), value, exclusive=mode == "create", staging=Path(self.staging))
