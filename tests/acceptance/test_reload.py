@@ -17,7 +17,7 @@ from scoreline_client.fleet import announce_release, convergence, read_reports
 from tests.acceptance.conftest import MODEL, Fleet, kill_child, kill_group, publish_shift
 from tests.acceptance.test_worker import Load
 from tests.conftest import WAIT_S
-from tests.support.signed_store import rewrite_manifest
+from tests.support.stores import rewrite_manifest
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 

@@ -23,7 +23,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.rollback_protection import LogMarks
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 pytestmark = pytest.mark.integration
 

@@ -19,7 +19,7 @@ from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks import cli, releasing
 from scoreline_tasks.rollout import Rollout, follow
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 KEYS = Keys("default")
 TARGET = Rollout(model="pima", alias="production", version=2)

@@ -16,7 +16,7 @@ from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, S
 from scoreline_artifacts.cli.inspect import inspect
 from scoreline_artifacts.cli.versions import versions
 from scoreline_artifacts.store import releases
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
 

@@ -31,7 +31,7 @@ from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Outputs
 from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.schema import Schema
 from scoreline_artifacts.store.store import describe_file
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 30), "y": np.linspace(5, 0, 30)})
 LABELS = np.where(FRAME["x"] > 0, "high", "low")

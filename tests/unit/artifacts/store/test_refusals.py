@@ -34,7 +34,7 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_artifacts.store.signing import Purpose
 from scoreline_artifacts.store.store import describe_file
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 HARMED = 300
 SEED = 20260131

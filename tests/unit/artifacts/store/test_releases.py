@@ -24,7 +24,7 @@ from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_artifacts.store.signing import Purpose
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 MANIFEST = manifest_of({}, 1)
 

@@ -23,7 +23,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.cli.retention import pin, prune, unpin
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.releases import Release
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=30)

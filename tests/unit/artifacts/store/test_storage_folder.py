@@ -24,7 +24,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.manifest import MANIFEST, SIGNATURE, Manifest
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.signing import Purpose
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 FILES = {"pipeline.dill": b"pipeline", "golden.jsonl": b"", "sources/churn/features.py": b"x = 1"}
 PUBLISHED = Path(__file__).resolve().parents[3] / "artifacts"

@@ -26,8 +26,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
-from tests.support.signed_store import rewrite_manifest
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of, rewrite_manifest
 
 FILES = {
     "pipeline.dill": b"pipeline",

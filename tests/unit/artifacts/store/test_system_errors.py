@@ -26,7 +26,7 @@ from scoreline_artifacts.errors import (
 )
 from scoreline_artifacts.store import releases, retention
 from scoreline_tasks.cli import promote, rollback
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 Refuse = Callable[[str, int], None]
 MANIFEST = manifest_of({}, 1)

@@ -10,7 +10,7 @@ from scoreline_artifacts import InvalidName, Store
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.store import releases
 from scoreline_client.protocol.messages import ModelRef, WireError
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
 
