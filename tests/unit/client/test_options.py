@@ -5,7 +5,16 @@ from typing import Any
 import orjson
 import pytest
 
-from scoreline_client.options import CsvChunk, Policy, RequestOptions
+from scoreline_client.errors import SettingsError
+from scoreline_client.options import (
+    BulkOptions,
+    CsvChunk,
+    Flag,
+    MaxErrors,
+    Policy,
+    RequestOptions,
+    type_hints,
+)
 from scoreline_client.protocol.messages import Answer, Request, WireError
 from tests.support.worker import entry_fields
 
@@ -96,3 +105,77 @@ def test_options_travel_in_a_field_of_the_entry_only_when_something_is_asked() -
 def test_what_a_newer_worker_says_beyond_this_is_passed_over() -> None:
     data = orjson.dumps({"wire": 1, "id": "0" * 32, "status": "ok", "mood": "fine"})
     assert Answer.decode(data).status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"delimiter": ";;"}, "delimiter is ';;'"),
+        ({"decimal": ",", "delimiter": ","}, "another character than the delimiter"),
+        ({"encoding": "klingon"}, "encoding is 'klingon'"),
+        ({"encoding": "rot13"}, "an encoding of text"),
+        ({"keep": ("a",), "drop": ("b",)}, "keep is True; expected it without drop"),
+        ({"only_predictions": True, "id": "a"}, "without id"),
+        ({"resume": True, "restart": True}, "either resume or restart"),
+    ],
+)
+def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        BulkOptions(**options)
+
+
+@pytest.mark.parametrize("text", ["", "-1", "1.5", "x%", "1 %2"])
+def test_a_limit_for_errors_is_a_number_or_a_share(text: str) -> None:
+    with pytest.raises(SettingsError, match="max_errors"):
+        MaxErrors.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "rejected", "rows", "at_end", "stops"),
+    [
+        ("5", 5, 10, False, False),
+        ("5", 6, 10, False, True),
+        ("10%", 6, 10, False, False),
+        ("10%", 6, 10, True, True),
+        ("10%", 101, 1000, False, True),
+        ("10%", 100, 1000, True, False),
+        ("0", 1, 1, False, True),
+    ],
+)
+def test_a_run_stops_when_more_rows_are_rejected_than_that(
+    text: str, rejected: int, rows: int, at_end: bool, stops: bool
+) -> None:
+    assert MaxErrors.parse(text).exceeded(rejected, rows, at_end=at_end) is stops
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("thousands", "ab"),
+        ("decimal", ";"),
+        ("comment", "##"),
+        ("nulls", "NA"),
+        ("unseen", "shout"),
+    ],
+)
+def test_a_files_option_is_checked_where_it_is_given(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError) as caught:
+        BulkOptions(**{name: value})
+    assert caught.value.name == name
+
+
+def test_a_request_has_the_options_of_its_file() -> None:
+    options = BulkOptions(decimal=",", thousands=".", nulls=("NA",), coerce=True)
+    chunk = options.for_request(CsvChunk, columns=["a"], first_row=1, first_line=2, delimiter=";")
+    assert (chunk.decimal, chunk.thousands, chunk.nulls, chunk.coerce) == (",", ".", ("NA",), True)
+    assert (chunk.unseen, chunk.delimiter) == (Policy.WARN, ";")
+
+
+def test_every_option_of_a_file_but_the_outputs_format_has_a_flag() -> None:
+    hints = type_hints(BulkOptions)
+    without = [
+        name
+        for name, hint in hints.items()
+        if not any(isinstance(extra, Flag) for extra in getattr(hint, "__metadata__", ()))
+    ]
+    assert without == ["output_format"]

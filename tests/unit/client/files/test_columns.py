@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scoreline_client.errors import FileRefused, SettingsError
+from scoreline_client.errors import FileRefused
 from scoreline_client.files.sizes import FileSizes
-from scoreline_client.options import BulkOptions, MaxErrors
 from scoreline_client.protocol.arrow_tables import write_stream
 from scoreline_client.protocol.messages import Answer, Request
 from tests.support.bulk import StubTransport, answer, run
@@ -136,6 +134,16 @@ def test_a_field_that_the_output_adds_must_not_be_there_already(tmp_path: Path) 
     assert (row["old"], row["error"], row["prediction"]) == (2, None, "yes")
 
 
+def test_objects_with_other_fields_each_keep_their_own(tmp_path: Path) -> None:
+    text = '{"a":9,"x":1}\n{"y":2,"a":1}\n{"a":1,"x":3,"id":4}\n'
+    rows = _jsonl(tmp_path, text, drop=("x",), rename={"y": "z"}, outputs=("prediction",))
+    assert rows == [
+        {"a": 9, "prediction": "yes"},
+        {"z": 2, "a": 1, "prediction": "no"},
+        {"a": 1, "id": 4, "prediction": "no"},
+    ]
+
+
 def _parquet(tmp_path: Path, table: Any, **options: Any) -> Any:
     pq.write_table(table, tmp_path / "in.parquet", row_group_size=2)
     run(tmp_path / "in.parquet", tmp_path / "out.parquet", **options)
@@ -197,65 +205,3 @@ def test_parquet_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"x" * 50)
     with pytest.raises(FileRefused, match="the Parquet file cannot be read"):
         run(tmp_path / "in.parquet", tmp_path / "out.parquet")
-
-
-def test_another_format_than_the_inputs_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text(CSV)
-    with pytest.raises(FileRefused, match="the input is csv and the output would be parquet"):
-        run(tmp_path / "in.csv", tmp_path / "out.parquet")
-
-
-def test_an_option_that_says_nothing_of_a_format_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="delimiter is ';'; expected none: the input is jsonl"):
-        _jsonl(tmp_path, '{"a":1}\n', delimiter=";")
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"delimiter": ";;"}, "delimiter is ';;'"),
-        ({"decimal": ",", "delimiter": ","}, "another character than the delimiter"),
-        ({"encoding": "klingon"}, "encoding is 'klingon'"),
-        ({"encoding": "rot13"}, "an encoding of text"),
-        ({"keep": ("a",), "drop": ("b",)}, "keep is True; expected it without drop"),
-        ({"only_predictions": True, "id": "a"}, "without id"),
-        ({"resume": True, "restart": True}, "either resume or restart"),
-    ],
-)
-def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:
-    with pytest.raises(SettingsError, match=message):
-        BulkOptions(**options)
-
-
-@pytest.mark.parametrize("text", ["", "-1", "1.5", "x%", "1 %2"])
-def test_a_limit_for_errors_is_a_number_or_a_share(text: str) -> None:
-    with pytest.raises(SettingsError, match="max_errors"):
-        MaxErrors.parse(text)
-
-
-@pytest.mark.parametrize(
-    ("text", "rejected", "rows", "at_end", "stops"),
-    [
-        ("5", 5, 10, False, False),
-        ("5", 6, 10, False, True),
-        ("10%", 6, 10, False, False),
-        ("10%", 6, 10, True, True),
-        ("10%", 101, 1000, False, True),
-        ("10%", 100, 1000, True, False),
-        ("0", 1, 1, False, True),
-    ],
-)
-def test_a_run_stops_when_more_rows_are_rejected_than_that(
-    text: str, rejected: int, rows: int, at_end: bool, stops: bool
-) -> None:
-    assert MaxErrors.parse(text).exceeded(rejected, rows, at_end=at_end) is stops
-
-
-def test_a_summary_and_its_progress_are_json() -> None:
-    from scoreline_client.files.run import BulkProgress
-
-    now = BulkProgress(
-        rows=50, rejected=1, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=25.0,
-        seconds_left=6.0, version=3, source="in.csv",
-    )  # fmt: skip
-    assert json.loads(json.dumps(now.as_json()))["percent"] == 25.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -219,3 +220,11 @@ def test_a_worker_that_loses_a_row_is_noticed(source: Path, target: Path) -> Non
 
     with pytest.raises(RequestRefused, match="0 rows for the 3 rows"):
         _run(source, target, StubTransport(lose_rows))
+
+
+def test_a_summary_and_its_progress_are_json() -> None:
+    now = BulkProgress(
+        rows=50, rejected=1, done=25, total=100, unit="bytes", seconds=2.0, rows_per_s=25.0,
+        seconds_left=6.0, version=3, source="in.csv",
+    )  # fmt: skip
+    assert json.loads(json.dumps(now.as_json()))["percent"] == 25.0
