@@ -20,7 +20,7 @@ Show = Callable[[BulkProgress], None]
 
 
 class _RunColumn(ProgressColumn):
-    """What the run itself says, not what a bar could guess from its own clock."""
+    """The run's own figures, not those that a bar would compute from its clock."""
 
     def render(self, task: Task) -> Text:
         now: BulkProgress | None = task.fields["now"]
@@ -40,7 +40,7 @@ class _RunColumn(ProgressColumn):
 
 @contextmanager
 def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[Show | None]:
-    """What to call with each piece of news: a bar on a terminal, JSON lines, or nothing."""
+    """A function to call with each progress: for a bar on a terminal or JSON lines; or None."""
     if as_json and not quiet:
         yield _json_lines()
     elif quiet or not console.is_terminal:

@@ -139,7 +139,7 @@ def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | N
     """
     if target.is_stream:
         if options.resume:
-            message = "what went to standard output cannot be resumed; name an output file"
+            message = "output to standard output cannot be resumed; name an output file"
             raise FileRefused(Code.UNFINISHED, target.name, message)
         yield None
         return

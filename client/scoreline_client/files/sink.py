@@ -31,7 +31,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Target:
-    """The names of an output and of what stands beside it until it is complete."""
+    """The names of an output, and of the files beside it until it is complete."""
 
     def __init__(self, name: str, state: str) -> None:
         self.name = name
@@ -164,7 +164,7 @@ class Output:
             self._write_block(self._block_bytes)
 
     def finish(self) -> None:
-        """Write what waits for its block to be full."""
+        """Write the last block, which is not full."""
         if self._compress is not None and (self._block or self.flushed[1] == 0):
             self._write_block(len(self._block))
 
