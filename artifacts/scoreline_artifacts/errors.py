@@ -9,17 +9,17 @@ ScorelineError
     ├── NothingToRollBack     an alias has no earlier release
     ├── NotReleased           a version was published, and could not be released
     ├── PartlyPruned          some versions were removed, and then the others could not be
-    ├── CorruptArtifact       files are not what the manifest says, or no manifest at all
+    ├── CorruptArtifact       the files of an artifact are not what its manifest lists
     ├── UntrustedArtifact     not signed, or not by a key that is trusted here
     ├── LogTruncated          a release log ends before a release that was seen here
     ├── UnusableKey           a key file cannot be made, read or used
-    ├── UnsuitableStore       a place that cannot hold an artifact store
-    ├── StoreUnreachable      the store does not answer, lets nobody in, or has no room
+    ├── UnsuitableStore       a folder or a bucket that cannot hold an artifact store
+    ├── StoreUnreachable      the store does not answer, denies access, or is full
     ├── UnsuitableData        a frame or pipeline that cannot be published
-    │   └── DoesNotTravel     something of it cannot come along to the workers
+    │   └── DoesNotTravel     a part of it cannot come along to the workers
     ├── UnfitEnvironment      this environment lacks what a version needs
-    ├── GoldenMismatch        a loaded version answers otherwise than it did in training
-    └── ModelOutputError      a pipeline answers with something that cannot be an answer
+    ├── GoldenMismatch        a loaded version does not answer its golden rows as in training
+    └── ModelOutputError      the output of a pipeline cannot be an answer
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class PartlyPruned(ArtifactError):
 
 
 class CorruptArtifact(ArtifactError):
-    """Raised when an artifact's files are not what they should be; nothing of it was unpickled."""
+    """Raised when an artifact's files are not what its manifest lists; nothing of it was unpickled."""
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}. Publish the version again; do not repair it by hand.")
@@ -161,7 +161,7 @@ class UnusableKey(ArtifactError):
 
 
 class UnsuitableStore(ArtifactError):
-    """Raised when a place cannot hold an artifact store."""
+    """Raised when a folder or a bucket cannot hold an artifact store."""
 
     def __init__(self, root: object, reason: str) -> None:
         super().__init__(f"{root} cannot be an artifact store: {reason}")
@@ -169,7 +169,7 @@ class UnsuitableStore(ArtifactError):
 
 
 class StoreUnreachable(ArtifactError):
-    """Raised when a store does not answer, does not let us in, or has no room."""
+    """Raised when a store does not answer, denies access, or is full."""
 
     exit_status = 3
 
@@ -188,7 +188,7 @@ class UnsuitableData(ArtifactError):
 
 
 class DoesNotTravel(UnsuitableData):
-    """Raised when something that a pipeline needs cannot come along to the workers."""
+    """Raised when a part of a pipeline cannot come along to the workers."""
 
 
 class UnfitEnvironment(ArtifactError):
@@ -202,7 +202,7 @@ class UnfitEnvironment(ArtifactError):
 
 
 class GoldenMismatch(ArtifactError):
-    """Raised when a loaded version answers a golden row otherwise than it did in training."""
+    """Raised when a loaded version does not answer a golden row as it did in training."""
 
     def __init__(self, model: str, version: int, row: int, expected: object, found: object) -> None:
         super().__init__(
@@ -215,6 +215,6 @@ class GoldenMismatch(ArtifactError):
 
 
 class ModelOutputError(ArtifactError):
-    """Raised when a pipeline answers with something that cannot be an answer."""
+    """Raised when the output of a pipeline cannot be an answer."""
 
     code = "E_MODEL_OUTPUT"

@@ -48,12 +48,12 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outputs:
-    """How the pipeline is asked, and what it answers."""
+    """How the pipeline is called, and what its output is."""
 
     method: str
     """`predict` or, for a pipeline that only transforms, `transform`."""
     classes: list[Any] | None = None
-    """What the probabilities are about, in order; None when there are none."""
+    """The classes of the probabilities, in order; None when there are none."""
     value_from: str = "predict"
     """`probabilities` when, on every training row, predict gave the class of the largest
     probability: then one call of the pipeline serves for both."""
@@ -61,7 +61,7 @@ class Outputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What one artifact holds and needs."""
+    """The contents and requirements of one artifact."""
 
     model: str
     version: int
@@ -79,12 +79,12 @@ class Manifest:
     imports: dict[str, str] = field(default_factory=dict)
     """Versions of further distributions that the sources import, perhaps only at times."""
     modules: dict[str, str] = field(default_factory=dict)
-    """A module of each of these distributions: it may be there under another distribution's name."""
+    """A module of each of these distributions: another distribution may provide it here."""
     by_value: list[str] = field(default_factory=list)
     """Functions of which the pickle holds the bytecode, which only one minor version of Python runs."""
     metrics: dict[str, Any] = field(default_factory=dict)
     training: dict[str, Any] = field(default_factory=dict)
-    """Rows, parameters and whatever else the training job wants to be remembered."""
+    """Rows, parameters and anything else that the training job records."""
     sources: dict[str, str] = field(default_factory=dict)
     """Modules of the training project that travel: name to file."""
     format_version: int = FORMAT_VERSION
@@ -124,4 +124,4 @@ def _plain(value: Any) -> Any:
     """numpy scalars and arrays as Python values."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{value!r} cannot stand in a manifest")
+    raise TypeError(f"{value!r} cannot be stored in a manifest")

@@ -52,15 +52,17 @@ def write_file(
             os.replace(temporary, path)  # noqa: PTH105 - both names are text
     finally:
         # The file may have its name by now: a failure here must not look as if it had not. The same holds
-        # for the directory, which not every file system can sync.
+        # for the directories, which not every file system can sync.
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - it is text
-    with contextlib.suppress(OSError):
-        descriptor = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    # The directory may be new itself, and its name is in the one above.
+    for directory in (path.parent, path.parent.parent):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
 class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships no types

@@ -230,27 +230,37 @@ class Storage:
         complete = set(self.versions(model))
         removed = []
         for number in version_numbers(self.names_below(f"{model}/versions")):
-            if number in complete:
-                continue
-            claimed_at = 0.0
-            with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
-                claim = self._at(f"{model}/numbers/{number}.json")
-                claimed_at = self._system.modified(claim).timestamp()
-            if claimed_at < before:
+            if number not in complete and self._begun_at(model, number) < before:
                 folder = f"{model}/versions/{number}"
                 self.remove_folder(folder)
                 removed.append(folder)
         if isinstance(self.root, Path):
-            # The files beside releases, and directories in the staging folder, are of earlier releases.
-            staged = self.root.glob(f"{STAGING}/*")
-            beside_releases = self.root.glob(f"{model}/releases/*/.writing-*")
-            for path in (*staged, *beside_releases):
-                # Its writer may have finished with it since.
-                with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
+            with self._errors_mapped():
+                # Earlier releases left files beside releases, and directories in the staging folder.
+                patterns = (f"{STAGING}/*", f"{model}/releases/*/.writing-*")
+                paths = [path for pattern in patterns for path in self.root.glob(pattern)]
+            for path in paths:
+                name = str(path.relative_to(self.root))
+                # Its writer may have finished with it since; and a link is nobody's temporary file.
+                with (
+                    contextlib.suppress(FileNotFoundError, CorruptArtifact),
+                    self._errors_mapped(FileNotFoundError),
+                ):
                     if path.lstat().st_mtime < before:
-                        self._system.rm(str(path), recursive=True)
-                        removed.append(str(path.relative_to(self.root)))
+                        self._system.rm(self._at(name), recursive=True)
+                        removed.append(name)
         return removed
+
+    def _begun_at(self, model: str, number: int) -> float:
+        """When an incomplete version was begun, by the storage's clock; unknown is long ago."""
+        paths = [f"{model}/numbers/{number}.json"]
+        if isinstance(self.root, Path):
+            # Without a claim it may be a copy of a store that is still being made.
+            paths.append(f"{model}/versions/{number}")
+        for path in paths:
+            with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
+                return float(self._system.modified(self._at(path)).timestamp())
+        return 0.0
 
     def _is_of_format_1(self, model: str, number: str) -> bool:
         """Whether a version without a signature is complete: format 1 had none."""

@@ -9,7 +9,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -332,6 +332,29 @@ def test_nothing_is_written_or_removed_through_a_link(store: Store, tmp_path: Pa
         with pytest.raises(CorruptArtifact, match="it is a link, or behind one"):
             change()
     assert [path.name for path in outside.iterdir()] == ["2"]
+
+
+def test_a_copy_of_a_version_that_is_still_being_made_is_not_taken_for_a_leftover(
+    store: Store,
+) -> None:
+    copied = Path(store.root) / "pima" / "versions" / "7"
+    copied.mkdir()
+    (copied / "pipeline.dill").write_bytes(b"half")
+    assert retention.prune(store, "pima").leftovers == []
+    later = datetime.now(UTC) + timedelta(days=2)
+    assert retention.prune(store, "pima", now=later).leftovers == ["pima/versions/7"]
+
+
+def test_temporary_files_behind_a_link_are_left_alone(store: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "mine").touch()
+    staging = Path(store.root) / ".staging"
+    staging.rmdir()
+    staging.symlink_to(outside)
+    later = datetime.now(UTC) + timedelta(days=2)
+    assert retention.prune(store, "pima", now=later).leftovers == []
+    assert (outside / "mine").exists()
 
 
 def test_the_root_may_be_a_link(store: Store, tmp_path: Path) -> None:
