@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -27,12 +29,26 @@ TEXTS = sorted(
 READS_ENVIRONMENT = {
     "scoreline_client/settings.py": "reads every setting",
     "scoreline_artifacts/packaging/clean_room.py": "hands the environment to the room, with one thread for BLAS",
-    "scoreline_artifacts/store/store.py": "reads where the store is: it may not import the client",
-    "scoreline_artifacts/store/signing.py": "reads where the keys are, for the same reason",
-    "scoreline_artifacts/store/cache.py": "reads where the cache is, for the same reason",
     "scoreline_tasks/worker/process.py": "sets one thread for BLAS before numpy is first imported",
     "scoreline_tasks/dev/processes.py": "hands the whole environment to child processes",
 }
+CELERY_FILES = 3
+"""How many files of the worker may know Celery and its libraries: the app, the pool, the watchdog."""
+LONGEST_FUNCTION = 60
+"""Lines of code, without docstring, comments and blank lines; only one fate after the other is so long."""
+SINGLE_USE_PERCENT = 15.5
+"""Private functions that one place calls, in percent of all functions; lower it whenever it can be."""
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def _functions(path: Path) -> list[Function]:
+    return [node for node in ast.walk(_tree(path)) if isinstance(node, Function)]
 
 
 def _name(path: Path) -> str:
@@ -103,3 +119,34 @@ def test_no_file_names_a_place_on_one_machine(path: Path) -> None:
 def test_a_module_says_what_it_is_for(path: Path) -> None:
     text = path.read_text()
     assert not text or ast.get_docstring(ast.parse(text))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_a_function_can_be_read_at_a_glance(path: Path) -> None:
+    lines = path.read_text().splitlines()
+    too_long = {}
+    for function in _functions(path):
+        docstring = function.body[0] if ast.get_docstring(function) else None
+        start = (docstring.end_lineno or 0) if docstring else function.lineno
+        body = (line.strip() for line in lines[start : function.end_lineno])
+        length = sum(bool(line) and not line.startswith("#") for line in body)
+        if length > LONGEST_FUNCTION:
+            too_long[function.name] = length
+    assert too_long == {}
+
+
+def test_few_private_functions_have_one_caller() -> None:
+    functions = [function.name for path in SOURCES for function in _functions(path)]
+    words = Counter(re.findall(r"\w+", "\n".join(path.read_text() for path in SOURCES)))
+    private = {name for name in functions if name.startswith("_") and not name.startswith("__")}
+    single = sorted(name for name in private if words[name] <= 2)
+    assert 100 * len(single) / len(functions) <= SINGLE_USE_PERCENT, single
+
+
+def test_celery_stays_at_the_rim() -> None:
+    knowing = [
+        _name(path)
+        for path in SOURCES
+        if re.search(r"^\s*(from|import) (celery|kombu|billiard)\b", path.read_text(), re.MULTILINE)
+    ]
+    assert len(knowing) <= CELERY_FILES, knowing
