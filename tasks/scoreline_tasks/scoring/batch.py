@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from scoreline_artifacts.loading.version import LoadedVersion
@@ -136,7 +137,7 @@ class Batcher:
         `now_ms` is the time by the server's clock, against which requests expire.
         """
         finished: list[Finished] = []
-        versions: dict[str, LoadedVersion] = {}
+        resolve = cache(lambda model: self._registry.resolve(ModelRef.parse(model)))
         batches: dict[Hashable, list[Accepted]] = {}
         limit = self._limits.max_request_bytes
         for entry in entries:
@@ -145,7 +146,7 @@ class Batcher:
                 waited_ms = now_ms - entry.queued_at_ms
                 if waited_ms >= request.expires_ms:
                     message = (
-                        f"waited {waited_ms} ms in the queue, expired after {request.expires_ms} ms"
+                        f"waited {waited_ms} ms in the queue, longer than {request.expires_ms} ms"
                     )
                     finished.append(refuse(entry, RequestProblem(Code.EXPIRED, message)))
                     continue
@@ -153,10 +154,7 @@ class Batcher:
                     message = f"the body has {len(request.body)} bytes; SCORELINE_MAX_REQUEST_BYTES is {limit}"
                     finished.append(refuse(entry, RequestProblem(Code.TOO_LARGE, message)))
                     continue
-                loaded = versions.get(request.model)
-                if loaded is None:  # raises where there is no such model, or it cannot be loaded
-                    loaded = self._registry.resolve(ModelRef.parse(request.model))
-                    versions[request.model] = loaded
+                loaded = resolve(request.model)  # E_UNKNOWN_MODEL or E_NOT_LOADED
                 if request.operation is Operation.DESCRIBE:
                     finished.append(_finished(entry, request, _description(request, loaded)))
                     continue

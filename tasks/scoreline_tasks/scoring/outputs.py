@@ -66,7 +66,19 @@ def table_result(
     problems = all_problems(checked, errors)
     columns: dict[str, Any] = {}
     classes = [f"probability_{label}" for label in loaded.classes or ()]
-    spread = _spreader(count, checked, problems)
+    source = None
+    if problems:
+        rows = np.full(count, -1, dtype=np.int64)
+        rows[slice(None) if checked.good is None else checked.good] = np.arange(len(checked.frame))
+        rows[list(problems)] = -1
+        source = pa.array(rows, mask=rows < 0)
+
+    def spread(values: Any) -> Any:
+        """The answers of good records at their indices, null everywhere else."""
+        array = np.asarray(values)
+        answers = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
+        return answers if source is None else answers.take(source)
+
     for name in output_names(loaded, options):
         if name == "prediction":
             columns[name] = spread(scores.values)
@@ -117,26 +129,6 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
     return names
 
 
-def _spreader(
-    count: int, checked: CheckedRecords, problems: Mapping[int, Problem]
-) -> Callable[[Any], Any]:
-    """Puts the answers of good records at their indices, and null everywhere else."""
-    source = None
-    if problems:
-        rows = np.full(count, -1, dtype=np.int64)
-        good = slice(None) if checked.good is None else checked.good
-        rows[good] = np.arange(len(checked.frame))
-        rows[list(problems)] = -1
-        source = pa.array(rows, mask=rows < 0)
-
-    def spread(values: Any) -> Any:
-        array = np.asarray(values)
-        answers = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
-        return answers if source is None else answers.take(source)
-
-    return spread
-
-
 # Details
 
 
@@ -166,8 +158,8 @@ def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
 
 
 @dataclass(frozen=True, slots=True)
-class RecordWarning:
-    """One unusual value of one record."""
+class AnomalousValue:
+    """A value of one record that the rules warn of."""
 
     index: int
     code: str
@@ -176,14 +168,14 @@ class RecordWarning:
     message: str
 
 
-def each_warning(checked: CheckedRecords, loaded: LoadedVersion) -> Iterator[RecordWarning]:
+def each_warning(checked: CheckedRecords, loaded: LoadedVersion) -> Iterator[AnomalousValue]:
     """The warnings of all records, column by column."""
     for anomaly in checked.anomalies:
         column = _column(loaded, anomaly)
         values = _values(checked, anomaly).tolist()
         for index, value in zip(anomaly.records.tolist(), values, strict=True):
             message = describe_anomaly(anomaly.code, column, value)
-            yield RecordWarning(index, anomaly.code, anomaly.column, shown(value), message)
+            yield AnomalousValue(index, anomaly.code, anomaly.column, shown(value), message)
 
 
 def _warned(

@@ -97,22 +97,16 @@ def score_frame(
         message = f"the pipeline raised {type(error).__name__} for this record: {error}"[:500]
         failed = range(first, first + count)
         nothing = Scores(np.full(count, None, dtype=object), None)
-        return nothing, {row: Problem(row, code, message, None, None) for row in failed}
-    return scores, _not_finite(scores, first)
-
-
-def _not_finite(scores: Scores, first: int) -> dict[int, Problem]:
-    """NaN and infinity are not answers: a row that got one has an error instead."""
+        return nothing, {row: Problem(row, code, message) for row in failed}
+    # NaN and infinity are not answers: a row that got one has an error instead.
     bad: set[int] = set()
     for array in (scores.values, scores.probabilities):
         finite = None if array is None else _finite(array)
         if finite is not None and not finite.all():
             bad.update(np.nonzero(~finite)[0].tolist())
+    code = Code.MODEL_OUTPUT.value
     message = "the pipeline answered with NaN or infinity for this record"
-    return {
-        first + row: Problem(first + row, Code.MODEL_OUTPUT.value, message, None, None)
-        for row in sorted(bad)
-    }
+    return scores, {first + row: Problem(first + row, code, message) for row in sorted(bad)}
 
 
 def _finite(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:

@@ -60,17 +60,17 @@ def coerced(column: Column, values: Values) -> Values:
     if column.type in (ColumnType.STRING, ColumnType.DATETIME):
         return values
     plain = values.tolist() if isinstance(values, np.ndarray) else values
-    return [_coerced(column, value, rules) for value in plain]
-
-
-def _coerced(column: Column, value: Any, rules: TextRules) -> Any:
-    if isinstance(value, str):
-        return value_of(column, value, rules)
-    if isinstance(value, bool) and column.type in _NUMBERS:
-        return int(value)
-    if column.type is ColumnType.BOOLEAN and type(value) in (int, float) and value in (0, 1):
-        return bool(value)
-    return value
+    read: list[Any] = []
+    for value in plain:
+        if isinstance(value, str):
+            read.append(value_of(column, value, rules))
+        elif isinstance(value, bool) and column.type in _NUMBERS:
+            read.append(int(value))
+        elif column.type is ColumnType.BOOLEAN and type(value) in (int, float) and value in (0, 1):
+            read.append(bool(value))
+        else:
+            read.append(value)
+    return read
 
 
 @lru_cache(maxsize=32)
@@ -83,34 +83,28 @@ def number_pattern(decimal: str, thousands: str) -> str:
     return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 
-@lru_cache(maxsize=32)
-def _compiled(decimal: str, thousands: str) -> re.Pattern[str]:
-    return re.compile(number_pattern(decimal, thousands))
-
-
 def _number(column: Column, text: str, rules: TextRules) -> Any:
     bare = text.strip(" ")
     # The pattern's `$` would also match before a line feed.
-    if not bare.endswith("\n") and _compiled(rules.decimal, rules.thousands).match(bare):
-        return _number_of(column, bare.replace(rules.thousands, "").replace(rules.decimal, "."))
-    if rules.coerce and bare.casefold() in _BOOLEANS:
-        return int(_BOOLEANS[bare.casefold()])
-    return _NON_FINITE.get(bare.lstrip("+-").casefold(), text)
-
-
-def _number_of(column: Column, bare: str) -> Any:
-    if len(bare) <= _LONGEST_INTEGER and _INTEGER.fullmatch(bare):
+    is_number = re.match(number_pattern(rules.decimal, rules.thousands), bare)
+    if bare.endswith("\n") or not is_number:
+        if rules.coerce and bare.casefold() in _BOOLEANS:
+            return int(_BOOLEANS[bare.casefold()])
+        return _NON_FINITE.get(bare.lstrip("+-").casefold(), text)
+    bare = bare.replace(rules.thousands, "").replace(rules.decimal, ".")
+    is_whole = _INTEGER.fullmatch(bare) is not None
+    if is_whole and len(bare) <= _LONGEST_INTEGER:
         whole = int(bare)
         # As a float where it is one exactly, so that -0 keeps its sign as it does in Arrow.
-        exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
-        return float(bare) if exact else whole
+        is_exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
+        return float(bare) if is_exact else whole
     value = float(bare)
     if abs(value) != float("inf"):
         return value
-    if _INTEGER.fullmatch(bare):
+    if is_whole:
         # Python takes quadratic time to read digits; these are enough to be too many.
         return int(bare.lstrip("+-0")[:_LONGEST_INTEGER])
-    # A number too large for a float is none, like infinity itself.
+    # A number too large for a float is refused like infinity itself.
     return "Infinity"
 
 

@@ -7,6 +7,7 @@ once however often it is there; so both give the same, and a column is slow only
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,6 @@ from scoreline_artifacts.validation import (
 from scoreline_tasks.scoring.text_values import TextRules, number_pattern, value_of
 
 Mask = npt.NDArray[np.bool_]
-_DIGITS = b"0123456789.-"
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
@@ -73,7 +73,8 @@ def _plain_block(
     if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
         return None
     arrays: dict[str, Any] = {}
-    for column, values in zip(columns, floats.reshape(len(columns), -1), strict=True):
+    # A copy: what a pipeline gets, it may write to.
+    for column, values in zip(columns, np.array(floats).reshape(len(columns), -1), strict=True):
         arrays[column.name] = values
         if column.type is not ColumnType.NUMBER:
             arrays[column.name] = integers = values.astype(np.int64)
@@ -153,19 +154,22 @@ class _ByHand:
         return None
 
     def _look_up(self, text: str) -> Any:
-        if text not in self._known:
-            self._known[text] = self._convert_text(text)
-        return self._known[text]
-
-    def _convert_text(self, text: str) -> Any:
-        column = self._column
-        value = value_of(column, text, self._rules)
+        if text in self._known:
+            return self._known[text]
+        value = value_of(self._column, text, self._rules)
         try:
-            return convert_value(column, value, self._convert)
+            found = convert_value(self._column, value, self._convert)
         except InvalidValue as invalid:
-            message = f"column {column.name!r}: {invalid.message}"
-            shown_value = shown(text if value is None else value)
-            return Problem(0, invalid.code, message, column.name, shown_value)
+            name = self._column.name
+            message = f"column {name!r}: {invalid.message}"
+            found = Problem(0, invalid.code, message, name, shown(text if value is None else value))
+        self._known[text] = found
+        return found
+
+
+def _is_all(texts: Any, characters: bytes) -> bool:
+    """Whether texts hold nothing but some characters."""
+    return not bytes(bytes_of(texts)).translate(None, characters)
 
 
 def null_mask(texts: Any, rules: TextRules) -> Mask:
@@ -197,7 +201,10 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
     is_null = null_mask(texts, rules)
     if is_null.any() and column.nullable:
         return by_hand.all()
-    integers = None if is_null.any() else _plain_integers(texts, rules)
+    integers = None
+    if rules.is_plain and not is_null.any() and _is_all(texts, b"0123456789-"):
+        with suppress(pa.ArrowInvalid):
+            integers = pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False)
     if integers is None:
         floats, is_odd = _floats(texts, is_null, rules)
         is_odd |= is_null | (np.trunc(floats) != floats)
@@ -216,23 +223,20 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
     return as_column(column, integers.astype(numpy_type(column.dtype)))
 
 
-def _plain_integers(texts: Any, rules: TextRules) -> Any | None:
-    """All of a column, where it is digits and nothing else; or None."""
-    if not rules.is_plain or bytes(bytes_of(texts)).translate(None, b"0123456789-"):
-        return None
-    try:
-        return pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid:
-        return None
-
-
 def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np.float64], Mask]:
     """Numbers, NaN where there is none; and which rows must be looked at by hand."""
     found = _plain_floats(texts, is_null, rules)
     is_odd = np.zeros(len(texts), dtype=bool)
     if found is None:
-        bare, is_number = _written_plainly(texts, rules)
-        is_number &= ~is_null
+        # Numbers without blanks, plus sign and separators; and which texts are numbers at all.
+        bare = pc.utf8_trim(texts, " ")
+        pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
+        is_number = np.array(pc.match_substring_regex(bare, pattern), dtype=bool) & ~is_null
+        if rules.thousands:
+            bare = pc.replace_substring(bare, rules.thousands, "")
+        if rules.decimal != ".":
+            bare = pc.replace_substring(bare, rules.decimal, ".")
+        bare = pc.replace_substring_regex(bare, r"^\+", "")
         found = _plain_floats(bare, ~is_number, TextRules(), is_checked=True)
         is_odd = ~is_number & ~is_null
     if found is None:
@@ -247,7 +251,7 @@ def _plain_floats(
 ) -> Any | None:
     if not rules.is_plain:
         return None
-    if not is_checked and bytes(bytes_of(texts)).translate(None, _DIGITS):
+    if not is_checked and not _is_all(texts, b"0123456789.-"):
         return None
     if is_missing.any():
         texts = pc.if_else(pa.array(~is_missing), texts, None)
@@ -255,18 +259,6 @@ def _plain_floats(
         return pc.cast(texts, pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid:
         return None
-
-
-def _written_plainly(texts: Any, rules: TextRules) -> tuple[Any, Mask]:
-    """Numbers without blanks, plus sign and separators; and which texts are numbers at all."""
-    bare = pc.utf8_trim(texts, " ")
-    pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
-    is_number = np.array(pc.match_substring_regex(bare, pattern), dtype=bool)
-    if rules.thousands:
-        bare = pc.replace_substring(bare, rules.thousands, "")
-    if rules.decimal != ".":
-        bare = pc.replace_substring(bare, rules.decimal, ".")
-    return pc.replace_substring_regex(bare, r"^\+", ""), is_number
 
 
 # Other types
@@ -307,9 +299,12 @@ def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -
         values, codes = by_hand.distinct()
         return array_of(column, [values[code] for code in codes.tolist()])
     unit, zone = clock_of(column.dtype)
-    is_plain = np.array(
-        pc.match_substring_regex(texts, _plain_moment(unit, bool(zone))), dtype=bool
-    )
+    # What pandas reads as fast as it can, and like `validation`: years that every unit can count.
+    digits = min(_FRACTION_DIGITS[unit], 6)
+    clock = "[T ][0-9]{2}:[0-9]{2}:[0-9]{2}" + (rf"(?:\.[0-9]{{1,{digits}}})?" if digits else "")
+    clock = rf"{clock}(?:Z|[+-][0-9]{{2}}:[0-9]{{2}})" if zone else f"(?:{clock})?"
+    pattern = rf"^(?:19|20)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}{clock}\z"
+    is_plain = np.array(pc.match_substring_regex(texts, pattern), dtype=bool)
     is_plain &= ~null_mask(texts, rules)
     plain = pc.if_else(pa.array(is_plain), texts, None).to_numpy(zero_copy_only=False)
     moments = pd.Series(
@@ -320,18 +315,6 @@ def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -
     if len(rows):
         moments.iloc[rows] = pd.Series(array_of(column, by_hand.values(rows)))
     return moments.array
-
-
-def _plain_moment(unit: str, has_zone: bool) -> str:
-    """What pandas reads as fast as it can, and as `records` would."""
-    digits = _FRACTION_DIGITS[unit]
-    fraction = rf"(?:\.[0-9]{{1,{min(digits, 6)}}})?" if digits else ""
-    zone = r"(?:Z|[+-][0-9]{2}:[0-9]{2})" if has_zone else ""
-    clock = rf"[T ][0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}{fraction}{zone}"
-    if not has_zone:
-        clock = f"(?:{clock})?"
-    # Years that every unit can count.
-    return rf"^(?:19|20)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}{clock}\z"
 
 
 _CONVERT: dict[ColumnType, Callable[[Column, Any, TextRules, _ByHand], Any]] = {

@@ -31,8 +31,17 @@ def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
     chunk = rows.chunk
     if not len(rows):
         return b""
+    parts: list[Any] = []
     if chunk.columns_out is not None:
-        parts, ends = _chosen_columns(rows), _line_ends(rows)
+        for index, fields in zip(
+            chunk.columns_out, _fields_as_written(rows, chunk.columns_out), strict=True
+        ):
+            malformed = {
+                row: _written(one.fields[index], chunk) if index < len(one.fields) else b""
+                for row, one in rows.malformed.items()
+            }
+            parts += [*([_delimiter(chunk)] if parts else []), rows.merged(fields, malformed)]
+        ends = _line_ends(rows)
     elif rows.is_gapless and not chunk.excel_safe:
         # The lines without a copy, each behind the end of the one before; and only the last line's end.
         offsets = np.concatenate((np.zeros(1, dtype=np.int32), rows.ends))
@@ -41,7 +50,14 @@ def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
         last_end[-1] = len(last)
         parts, ends = [_binary(offsets, rows.data)], _binary(last_end, last)
     else:
-        parts, ends = [_whole_lines(rows)], _line_ends(rows)
+        if chunk.excel_safe:
+            fields = _fields_as_written(rows, range(len(chunk.columns)))
+            lines = pc.binary_join_element_wise(*fields, _delimiter(chunk))
+        else:
+            starts, stops = rows.starts[rows.regular], rows.ends[rows.regular]
+            lines = _slices(rows.data, starts, stops)
+        padded = {row: _padded_line(rows, row) for row in rows.malformed}
+        parts, ends = [rows.merged(lines, padded)], _line_ends(rows)
     answers = _answers(table, chunk)
     joined = pc.binary_join_element_wise(*parts, *answers, ends, b"")
     if isinstance(joined, pa.Scalar):
@@ -60,17 +76,6 @@ def _line_ends(rows: ChunkRows) -> Any:
     return pc.if_else(pa.array(lengths > 0), ends, pa.scalar(_NEW_END, pa.binary()))
 
 
-def _whole_lines(rows: ChunkRows) -> Any:
-    """(rows,) The text of each row; the malformed ones as wide as the header."""
-    chunk, regular = rows.chunk, rows.regular
-    if chunk.excel_safe:
-        fields = _fields_as_written(rows, range(len(chunk.columns)))
-        lines = pc.binary_join_element_wise(*fields, _delimiter(chunk))
-    else:
-        lines = _slices(rows.data, rows.starts[regular], rows.ends[regular])
-    return rows.merged(lines, {row: _padded_line(rows, row) for row in rows.malformed})
-
-
 def _padded_line(rows: ChunkRows, row: int) -> bytes:
     """A malformed row's text, completed so that what follows stands in its columns.
 
@@ -84,19 +89,6 @@ def _padded_line(rows: ChunkRows, row: int) -> bytes:
         added = ""
     added += chunk.delimiter * max(0, len(chunk.columns) - max(1, len(malformed.fields)))
     return line + added.encode()
-
-
-def _chosen_columns(rows: ChunkRows) -> list[Any]:
-    """Columns of the input with the delimiter between them, (rows,) each."""
-    chosen = rows.chunk.columns_out or ()
-    parts: list[Any] = []
-    for index, fields in zip(chosen, _fields_as_written(rows, chosen), strict=True):
-        malformed = {
-            row: _written(one.fields[index], rows.chunk) if index < len(one.fields) else b""
-            for row, one in rows.malformed.items()
-        }
-        parts += [*([_delimiter(rows.chunk)] if parts else []), rows.merged(fields, malformed)]
-    return parts
 
 
 def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:

@@ -1,0 +1,120 @@
+"""Each entry of a read gets its own answer, and entries share a call of the pipeline where they may."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+
+from scoreline_artifacts import Schema
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_client.protocol.messages import Answer, Codec, ModelRef, Operation, Request, Status
+from scoreline_tasks.scoring.batch import Batcher, Limits
+from tests.support.models import Predictor, column_x
+from tests.support.scoring import OneVersion, entry_of
+
+SCHEMA = Schema.infer(pd.DataFrame({"x": [1.5, 9.5]}))
+
+
+def _request(*values: Any, **fields: Any) -> Request:
+    body = orjson.dumps([{"x": value} for value in values])
+    return Request(**{"id": "1" * 32, "model": "m", "body": body, **fields})
+
+
+def _answers(loaded: LoadedVersion, *requests: Request) -> list[Answer]:
+    """The answers to requests that were read together, in the order of the requests."""
+    batcher = Batcher(OneVersion(loaded), Limits(1 << 20, 100))
+    entries = [
+        entry_of(replace(request, id=f"{at:032x}"), f"1000-{at}".encode())
+        for at, request in enumerate(requests)
+    ]
+    answers = [Answer.decode(one.answer) for one in batcher.answer(entries, 1000)]
+    assert batcher.totals.requests == len(requests)
+    return sorted(answers, key=lambda answer: answer.id)
+
+
+@pytest.fixture
+def pipeline() -> Predictor:
+    return Predictor(column_x)
+
+
+@pytest.fixture
+def loaded(pipeline: Predictor) -> LoadedVersion:
+    return LoadedVersion.of(pipeline, "m", 3, SCHEMA)
+
+
+def test_requests_that_ask_for_the_same_share_a_call(
+    loaded: LoadedVersion, pipeline: Predictor
+) -> None:
+    answers = _answers(loaded, _request(1, 2), _request("x", 3), _request(4))
+    assert [one.values for one in answers] == [[1.0, 2.0], [None, 3.0], [4.0]]
+    assert [list(one.errors) for one in answers] == [[], ["0"], []]
+    assert pipeline.sizes == [4]
+
+
+def test_requests_that_ask_for_something_else_do_not_share_a_call(
+    loaded: LoadedVersion, pipeline: Predictor
+) -> None:
+    strict, warned = (orjson.dumps({"out_of_range": policy}) for policy in ("error", "warn"))
+    answers = _answers(
+        loaded, _request(99), _request(99, options=strict), _request(99, options=warned)
+    )
+    assert [one.values for one in answers] == [[99.0], [None], [99.0]]
+    assert answers[1].errors["0"]["code"] == "E_OUT_OF_RANGE"
+    assert answers[2].warnings["0"][0]["code"] == "W_OUT_OF_RANGE"
+    assert pipeline.sizes == [1, 1]
+
+
+def test_requests_to_a_version_that_is_not_batchable_never_share_a_call(
+    loaded: LoadedVersion, pipeline: Predictor
+) -> None:
+    _answers(replace(loaded, batchable=False), _request(1, 2), _request(3))
+    assert pipeline.sizes == [2, 1]
+
+
+def test_records_of_different_callers_are_scored_alone_by_a_version_that_is_not_batchable() -> None:
+    widths = Predictor(lambda frame: np.ones((len(frame), int(frame["x"].iloc[0]) + 1)))
+    loaded = replace(LoadedVersion.of(widths, "m", 3, SCHEMA), batchable=False)
+    (answer,) = _answers(loaded, _request(1, "x", 2, apart=True))
+    assert answer.values == [[1.0, 1.0], None, [1.0, 1.0, 1.0]]
+    assert list(answer.errors) == ["1"]
+    assert widths.sizes == [1, 1]
+
+
+def test_options_that_cannot_be_read_refuse_their_request_alone(loaded: LoadedVersion) -> None:
+    good, bad = _answers(loaded, _request(1), _request(1, options=b'{"colour": "red"}'))
+    assert good.values == [1.0]
+    assert (bad.status, bad.error and bad.error["code"]) == (Status.ERROR, "E_WIRE")
+
+
+def test_what_the_registry_fails_with_is_the_answer_of_its_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Broken:
+        def resolve(self, ref: ModelRef) -> LoadedVersion:
+            raise OSError("the disk is gone")
+
+    (finished,) = Batcher(Broken(), Limits(100, 100)).answer([entry_of(_request(1))], 1000)
+    answer = Answer.decode(finished.answer)
+    assert answer.error is not None
+    assert answer.error["code"] == "E_INTERNAL"
+    assert "request_failed" in caplog.text
+
+
+def test_a_description_needs_no_body(loaded: LoadedVersion, pipeline: Predictor) -> None:
+    (answer,) = _answers(loaded, Request(id="", model="m", operation=Operation.DESCRIBE))
+    assert answer.description is not None
+    assert [one["name"] for one in answer.description["columns"]] == ["x"]
+    assert pipeline.sizes == []
+
+
+@pytest.mark.parametrize("codec", list(Codec))
+def test_a_body_that_is_none_of_its_codec_is_refused(loaded: LoadedVersion, codec: Codec) -> None:
+    (answer,) = _answers(loaded, _request(codec=codec, body=b"\xff"))
+    assert answer.status is Status.ERROR
+    assert answer.error is not None
+    assert answer.error["code"] in ("E_ENCODING", "E_ARROW_INVALID", "E_JSON")
