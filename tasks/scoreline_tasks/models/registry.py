@@ -30,11 +30,11 @@ from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models.isolated_load import IsolatedLoadFailed, reason_text
 from scoreline_tasks.models.load_backoff import LoadBackoff
-from scoreline_tasks.scoring.predict import RequestProblem
 from scoreline_tasks.system.forks import fork_guard, renew_in_forks
 from scoreline_tasks.system.memory import trim
 
@@ -120,7 +120,7 @@ class Models:
         """The version that a reference names now, loaded if need be.
 
         Raises:
-            RequestProblem: E_UNKNOWN_MODEL or E_NOT_LOADED.
+            RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
         """
         if ref.alias is not None:
             served = self._served.get((ref.name, ref.alias))
@@ -139,7 +139,7 @@ class Models:
                 return self._resolve_version(ref, ref.version)
             except _UNKNOWN as error:
                 self._unknown[str(ref)] = self._clock()
-                raise RequestProblem(Code.UNKNOWN_MODEL, str(error)) from error
+                raise RequestRefused(Code.UNKNOWN_MODEL, str(error)) from error
             except ArtifactError as error:
                 raise _not_loaded(ref, str(error)) from error
 
@@ -387,14 +387,14 @@ class Models:
         self._served = {**self._served, key: served}
 
 
-def _unknown(ref: ModelRef) -> RequestProblem:
+def _unknown(ref: ModelRef) -> RequestRefused:
     missing = f"version {ref.version}" if ref.alias is None else f"alias {ref.alias!r}"
-    return RequestProblem(
+    return RequestRefused(
         Code.UNKNOWN_MODEL,
         f"model {ref.name!r} with {missing} is not in the artifact store; "
         f"`scoreline versions {ref.name}` lists what is",
     )
 
 
-def _not_loaded(ref: ModelRef, reason: str) -> RequestProblem:
-    return RequestProblem(Code.NOT_LOADED, f"{ref} is not served by this worker: {reason}")
+def _not_loaded(ref: ModelRef, reason: str) -> RequestRefused:
+    return RequestRefused(Code.NOT_LOADED, f"{ref} is not served by this worker: {reason}")

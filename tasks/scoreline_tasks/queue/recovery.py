@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Any
 
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Status, decode_reply_to
 from scoreline_tasks.queue.lease import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse
-from scoreline_tasks.scoring.predict import RequestProblem
 from scoreline_tasks.system.fork_runner import ChildDied, run_in_fork
 
 logger = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class Rescue:
         """Keep a copy of a request or record for an operator to look at; returns its answer."""
         logger.error("%s_dead id=%s lane=%s: %s", kind, entry.request_id, entry.lane.value, reason)
         self._queue.add_dead_letter(entry, reason)
-        return refuse(entry, RequestProblem(Code.CRASHED, f"the {kind} was given up: {reason}"))
+        return refuse(entry, RequestRefused(Code.CRASHED, f"the {kind} was given up: {reason}"))
 
 
 def entry_with_records(entry: Entry, records: Sequence[bytes]) -> Entry:

@@ -1,4 +1,4 @@
-"""Arrow in, Arrow out: one request of many rows, columns at a time."""
+"""Scores an Arrow IPC stream of many rows; the answer is a stream too."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import pyarrow as pa
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
 from scoreline_artifacts.validation import CheckedRecords, Problem, frame_of_columns, missing_column
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.arrow_tables import read_stream, write_stream
 from scoreline_tasks.scoring.outputs import rules_of, table_result
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.predict import CodecResult
 from scoreline_tasks.scoring.text_values import coerced
 
 
@@ -25,7 +26,7 @@ class ArrowBody:
         """Decode a body and hold its rows to the version's schema.
 
         Raises:
-            RequestProblem: E_ARROW_INVALID, E_EMPTY_REQUEST, E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
+            RequestRefused: E_ARROW_INVALID, E_EMPTY_REQUEST, E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
         """
         self._loaded = loaded
         self._options = options
@@ -37,7 +38,7 @@ class ArrowBody:
         """The one result: an IPC stream with a row for each row, in order.
 
         Raises:
-            RequestProblem: E_WIRE; the version does not have an output that the options name.
+            RequestRefused: E_WIRE; the version does not have an output that the options name.
         """
         result = table_result(
             self.checked,
@@ -56,7 +57,7 @@ def read_table(body: bytes) -> Any:
     """The table of an IPC stream, safe to look at.
 
     Raises:
-        RequestProblem: E_ARROW_INVALID or E_EMPTY_REQUEST.
+        RequestRefused: E_ARROW_INVALID or E_EMPTY_REQUEST.
     """
     try:
         table = read_stream(body)
@@ -64,9 +65,9 @@ def read_table(body: bytes) -> Any:
     # A damaged column name is a UnicodeDecodeError.
     except (OSError, UnicodeDecodeError, pa.ArrowException) as error:
         message = f"the body is no valid Arrow IPC stream: {error}"
-        raise RequestProblem(Code.ARROW_INVALID, message[:500]) from error
+        raise RequestRefused(Code.ARROW_INVALID, message[:500]) from error
     if table.num_rows == 0:
-        raise RequestProblem(Code.EMPTY_REQUEST, "the frame has no rows; send at least one")
+        raise RequestRefused(Code.EMPTY_REQUEST, "the frame has no rows; send at least one")
     return table
 
 
@@ -74,7 +75,7 @@ def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> C
     """Hold every row of a table to the version's schema.
 
     Raises:
-        RequestProblem: E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
+        RequestRefused: E_DUPLICATE_COLUMN or E_MISSING_COLUMN.
     """
     names = table.column_names
     if loaded.schema is None:
@@ -82,9 +83,9 @@ def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> C
     for name in loaded.schema.names:
         if names.count(name) > 1:
             message = f"column {name!r} is there {names.count(name)} times"
-            raise RequestProblem(Code.DUPLICATE_COLUMN, message, name)
+            raise RequestRefused(Code.DUPLICATE_COLUMN, message, name)
         if name not in names:
-            raise RequestProblem(Code.MISSING_COLUMN, missing_column(name, names), name)
+            raise RequestRefused(Code.MISSING_COLUMN, missing_column(name, names), name)
     columns = {name: _values(table.column(name)) for name in loaded.schema.names}
     return frame_of_columns(
         columns,

@@ -1,7 +1,7 @@
 """Turns the entries of one read into batches by version, and batches into answers.
 
-Every entry gets an answer here, whatever is wrong with it, and none costs another one its answer.
-`Batcher.answer` has all that can become of a request, in order.
+Every entry gets an answer here, whatever is wrong with it, and none costs another entry its answer.
+`Batcher.answer` has every outcome of a request, in order.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import (
@@ -32,7 +33,7 @@ from scoreline_client.protocol.messages import (
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
 from scoreline_tasks.scoring.json_codec import JsonBody, raw_records, read_records
-from scoreline_tasks.scoring.predict import Body, CodecResult, RequestProblem, score_frame
+from scoreline_tasks.scoring.predict import Body, CodecResult, score_frame
 from scoreline_tasks.scoring.profile import check_arrow, check_csv_chunk, check_json
 
 logger = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ class Entry:
 
     @property
     def job(self) -> bytes:
-        """The bulk job whose chunk this is; empty if it is none."""
+        """The bulk job whose chunk this is; empty for other requests."""
         return self.fields.get(b"job", b"")
 
     @property
@@ -79,7 +80,7 @@ class Finished:
 
     @property
     def is_large(self) -> bool:
-        """Whether the answer is stored for itself, and its caller gets a note of it."""
+        """Whether the answer is stored under a key of its own, and its caller gets a note of it."""
         return len(self.answer) > INLINE_ANSWER_BYTES
 
 
@@ -90,7 +91,7 @@ class Registry(Protocol):
         """The version that a reference names now.
 
         Raises:
-            RequestProblem: E_UNKNOWN_MODEL or E_NOT_LOADED.
+            RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
         """
 
 
@@ -112,7 +113,7 @@ class Totals:
 
 
 @dataclass(slots=True)
-class Accepted:
+class AcceptedRequest:
     """A request that is in time and well-formed, with the version that answers it."""
 
     entry: Entry
@@ -138,7 +139,7 @@ class Batcher:
         """
         finished: list[Finished] = []
         resolve = cache(lambda model: self._registry.resolve(ModelRef.parse(model)))
-        batches: dict[Hashable, list[Accepted]] = {}
+        batches: dict[Hashable, list[AcceptedRequest]] = {}
         limit = self._limits.max_request_bytes
         for entry in entries:
             try:
@@ -148,11 +149,11 @@ class Batcher:
                     message = (
                         f"waited {waited_ms} ms in the queue, longer than {request.expires_ms} ms"
                     )
-                    finished.append(refuse(entry, RequestProblem(Code.EXPIRED, message)))
+                    finished.append(refuse(entry, RequestRefused(Code.EXPIRED, message)))
                     continue
                 if len(request.body) > limit:
                     message = f"the body has {len(request.body)} bytes; SCORELINE_MAX_REQUEST_BYTES is {limit}"
-                    finished.append(refuse(entry, RequestProblem(Code.TOO_LARGE, message)))
+                    finished.append(refuse(entry, RequestRefused(Code.TOO_LARGE, message)))
                     continue
                 loaded = resolve(request.model)  # E_UNKNOWN_MODEL or E_NOT_LOADED
                 if request.operation is Operation.DESCRIBE:
@@ -160,7 +161,7 @@ class Batcher:
                     continue
                 accepted = self._accept(entry, request, loaded)
             # One of the above, or its fields, options or body do not follow the wire format.
-            except (WireError, RequestProblem) as problem:
+            except (WireError, RequestRefused) as problem:
                 finished.append(refuse(entry, problem))
             # The boundary of one request: whatever else happens is its own answer, and logged.
             except Exception as error:
@@ -183,32 +184,32 @@ class Batcher:
                     # If the pipeline raises, only the rows that make it raise get an error.
                     scored = score_frame(first.loaded, body.checked.frame, each_row_alone=alone)
                     results = body.results(*scored)
-            except (WireError, RequestProblem) as problem:
-                finished += [refuse(one.entry, problem) for one in batch]
+            except (WireError, RequestRefused) as problem:
+                finished += [refuse(accepted.entry, problem) for accepted in batch]
             # The boundary of one batch: its callers get an answer, and the others are not touched.
             except Exception as error:
                 logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
-                finished += [refuse(one.entry, _internal(error)) for one in batch]
+                finished += [refuse(accepted.entry, _internal(error)) for accepted in batch]
             else:
                 finished += self._answers(batch, results, now_ms, started)
         self.totals.requests += len(finished)
         return finished
 
     def records_of(self, entry: Entry) -> list[bytes]:
-        """The records of an entry that may be scored without the others; none if they belong together.
+        """The records of an entry, where each may be scored without the others; otherwise none.
 
-        They do where they cannot be told apart, and where a version's answers depend on the other rows.
+        They belong together where they cannot be separated, and where answers depend on the other rows.
         """
         try:
             request = Request.decode(entry.fields)
             loaded = self._registry.resolve(ModelRef.parse(request.model))
-        except (WireError, RequestProblem):
+        except (WireError, RequestRefused):
             return []
         if not _is_json_score(request) or not (request.apart or loaded.batchable):
             return []
         return raw_records(request.body)
 
-    def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> Accepted:
+    def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> AcceptedRequest:
         records: list[Any] = []
         options = NO_OPTIONS
         if request.codec is Codec.JSON:
@@ -216,27 +217,27 @@ class Batcher:
         # The options of a csv chunk are in the head of its body.
         if request.options and request.codec is not Codec.CSV:
             options = RequestOptions.decode_options(request.options)
-        return Accepted(entry, request, loaded, options, records)
+        return AcceptedRequest(entry, request, loaded, options, records)
 
     def _answers(
         self,
-        batch: Sequence[Accepted],
+        batch: Sequence[AcceptedRequest],
         results: Sequence[CodecResult],
         now_ms: int,
         started: float,
     ) -> list[Finished]:
-        count = sum(one.records for one in results)
+        count = sum(result.records for result in results)
         self.totals.records += count
         self.totals.batches += 1
         scored_ms = round((time.perf_counter() - started) * 1000, 3)
         finished = []
-        for one, result in zip(batch, results, strict=True):
-            queued_ms = max(0, now_ms - one.entry.queued_at_ms)
+        for accepted, result in zip(batch, results, strict=True):
+            queued_ms = max(0, now_ms - accepted.entry.queued_at_ms)
             answer = Answer(
-                id=one.request.id,
-                model=one.loaded.model,
-                version=one.loaded.version,
-                codec=one.request.codec,
+                id=accepted.request.id,
+                model=accepted.loaded.model,
+                version=accepted.loaded.version,
+                codec=accepted.request.codec,
                 records=result.records,
                 classes=result.classes,
                 values=result.values,
@@ -250,12 +251,12 @@ class Batcher:
                 timings={"queued_ms": queued_ms, "scored_ms": scored_ms, "batch_records": count},
                 body=result.body,
             )
-            finished.append(_finished(one.entry, one.request, answer))
+            finished.append(_finished(accepted.entry, accepted.request, answer))
         return finished
 
 
-def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:
-    """The answer to a request that cannot be scored as a whole."""
+def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
+    """Make the answer to a request that cannot be scored as a whole."""
     try:
         request_id = decode_id(entry.fields)
         reply_to = decode_reply_to(entry.fields)
@@ -269,8 +270,8 @@ def refuse(entry: Entry, problem: WireError | RequestProblem) -> Finished:
     return Finished(entry, request_id, reply_to, answer.encode())
 
 
-def _internal(error: Exception) -> RequestProblem:
-    return RequestProblem(Code.INTERNAL, f"the worker failed: {type(error).__name__}: {error}")
+def _internal(error: Exception) -> RequestRefused:
+    return RequestRefused(Code.INTERNAL, f"the worker failed: {type(error).__name__}: {error}")
 
 
 def _finished(entry: Entry, request: Request, answer: Answer) -> Finished:
@@ -281,21 +282,21 @@ def _is_json_score(request: Request) -> bool:
     return request.operation is Operation.SCORE and request.codec is Codec.JSON
 
 
-def _open_body(batch: Sequence[Accepted]) -> Body:
+def _open_body(batch: Sequence[AcceptedRequest]) -> Body:
     first = batch[0]
     if first.request.codec is Codec.JSON:
-        return JsonBody([one.records for one in batch], first.loaded, first.options)
+        return JsonBody([accepted.records for accepted in batch], first.loaded, first.options)
     if first.request.codec is Codec.CSV:
         return CsvBody(first.request.body, first.loaded)
     return ArrowBody(first.request.body, first.loaded, first.options)
 
 
-def _check(one: Accepted) -> CodecResult:
-    if one.request.codec is Codec.JSON:
-        return check_json(one.records, one.loaded, one.options)
-    if one.request.codec is Codec.CSV:
-        return check_csv_chunk(one.request.body, one.loaded)
-    return check_arrow(one.request.body, one.loaded, one.options)
+def _check(accepted: AcceptedRequest) -> CodecResult:
+    if accepted.request.codec is Codec.JSON:
+        return check_json(accepted.records, accepted.loaded, accepted.options)
+    if accepted.request.codec is Codec.CSV:
+        return check_csv_chunk(accepted.request.body, accepted.loaded)
+    return check_arrow(accepted.request.body, accepted.loaded, accepted.options)
 
 
 def _description(request: Request, loaded: LoadedVersion) -> Answer:

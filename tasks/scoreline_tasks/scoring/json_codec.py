@@ -1,4 +1,4 @@
-"""JSON records in, columns of answers out; requests of one version share one call of its pipeline.
+"""Scores JSON records; requests to one version share a call of its pipeline.
 
 orjson reads nearly every body. It is strict and fast, but it refuses a whole body for one number that is
 too large or one lone surrogate, rounds whole numbers beyond 64 bits, and keeps the last of two equal
@@ -24,9 +24,10 @@ from scoreline_artifacts.validation import (
     frame_of_records,
 )
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_tasks.scoring.outputs import all_problems, each_warning, error_details, rules_of
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.predict import CodecResult
 from scoreline_tasks.scoring.text_values import coerced
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
@@ -118,25 +119,25 @@ def read_records(body: bytes, limit: int) -> list[Any]:
     """Decode a body into records, which are not checked yet.
 
     Raises:
-        RequestProblem: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
+        RequestRefused: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
     try:
         records = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if "depth limit" in str(error):
-            raise RequestProblem(Code.JSON, f"the body is not valid JSON: {error}") from error
+            raise RequestRefused(Code.JSON, f"the body is not valid JSON: {error}") from error
         records = _read_strictly(body)
     else:
         if isinstance(records, list) and _may_be_wrong(body, records):
             records = _read_strictly(body)
     if not isinstance(records, list):
-        raise RequestProblem(
+        raise RequestRefused(
             Code.WIRE, f"the body is a JSON {type(records).__name__}; expected an array of objects"
         )
     if not records:
-        raise RequestProblem(Code.EMPTY_REQUEST, "the request holds no records; send at least one")
+        raise RequestRefused(Code.EMPTY_REQUEST, "the request holds no records; send at least one")
     if len(records) > limit:
-        raise RequestProblem(
+        raise RequestRefused(
             Code.TOO_LARGE,
             f"the request holds {len(records)} records; this worker takes up to {limit} "
             "(SCORELINE_MAX_REQUEST_RECORDS)",
@@ -199,13 +200,13 @@ def _read_strictly(body: bytes) -> Any:
     """Decode a body with Python's `json`; a record with a key twice is an UnreadableRecord.
 
     Raises:
-        RequestProblem: E_JSON or E_ENCODING, with the position of the byte.
+        RequestRefused: E_JSON or E_ENCODING, with the position of the byte.
     """
     try:
         text = body.decode()
     except UnicodeDecodeError as error:
         message = f"the body is not UTF-8: byte {body[error.start]:#04x} at {error.start}"
-        raise RequestProblem(Code.ENCODING, message) from error
+        raise RequestRefused(Code.ENCODING, message) from error
     try:
         return json.loads(
             text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object
@@ -216,13 +217,13 @@ def _read_strictly(body: bytes) -> Any:
             f"the body is not JSON: {constant[1].decode()} at byte {constant.start()} "
             "is no JSON value"
         )
-        raise RequestProblem(Code.JSON, message) from error
+        raise RequestRefused(Code.JSON, message) from error
     except json.JSONDecodeError as error:
         position = len(text[: error.pos].encode())
         message = f"the body is not valid JSON at byte {position}: {error.msg}"
-        raise RequestProblem(Code.JSON, message) from error
+        raise RequestRefused(Code.JSON, message) from error
     except RecursionError as error:
-        raise RequestProblem(Code.JSON, "the body is nested too deep") from error
+        raise RequestRefused(Code.JSON, "the body is nested too deep") from error
 
 
 class _Constant(ValueError):

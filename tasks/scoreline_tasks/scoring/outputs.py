@@ -23,8 +23,9 @@ from scoreline_artifacts.validation import (
     shown,
 )
 from scoreline_client.codes import Code, WarningCode
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import RequestOptions
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.predict import CodecResult
 
 EXAMPLES = 5
 """Different values that a warning about a column gives as examples."""
@@ -61,7 +62,7 @@ def table_result(
     """The answer to a request in rows: `write` makes the body from an Arrow table of `count` rows.
 
     Raises:
-        RequestProblem: E_WIRE; a class was asked for that the version does not have.
+        RequestRefused: E_WIRE; a class was asked for that the version does not have.
     """
     problems = all_problems(checked, errors)
     columns: dict[str, Any] = {}
@@ -114,7 +115,7 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
     """The answer's columns.
 
     Raises:
-        RequestProblem: E_WIRE; a class was asked for that the version does not have.
+        RequestRefused: E_WIRE; a class was asked for that the version does not have.
     """
     probabilities = [f"probability_{label}" for label in loaded.classes or ()]
     names: list[str] = []
@@ -124,7 +125,7 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
         if name.startswith("probability_") and name not in probabilities:
             available = ", ".join(probabilities) or "none"
             message = f"there is no output {name!r}; this version has {available}"
-            raise RequestProblem(Code.WIRE, message)
+            raise RequestRefused(Code.WIRE, message)
         names += probabilities if name == "probability" else [name]
     return names
 

@@ -20,16 +20,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-class RequestProblem(Exception):
-    """Raised when a request as a whole cannot be scored; it becomes the answer's error."""
-
-    def __init__(self, code: Code | str, message: str, column: str | None = None) -> None:
-        super().__init__(message)
-        self.code = str(code)
-        self.message = message
-        self.column = column
-
-
 @dataclass(slots=True)
 class CodecResult:
     """A codec's share of the answer to one request; the fields are those of `Answer`."""

@@ -49,7 +49,7 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
     """Profile the rows of a `csv` body.
 
     Raises:
-        WireError, RequestProblem: as when they are scored.
+        WireError, RequestRefused: as when they are scored.
     """
     chunk, data, schema = open_chunk(body, loaded)
     rules, indices = text_rules(chunk), chunk_indices(chunk)
@@ -74,7 +74,7 @@ def check_arrow(body: bytes, loaded: LoadedVersion, options: RequestOptions) -> 
     """Profile the rows of an IPC stream.
 
     Raises:
-        RequestProblem: as when they are scored.
+        RequestRefused: as when they are scored.
     """
     table = read_table(body)
     checked = check_table(table, loaded, options)

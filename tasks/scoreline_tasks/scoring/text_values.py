@@ -1,4 +1,4 @@
-"""What the text of a field means: rules of our own, the same wherever the file came from.
+"""Converts the text of a field to a value, by the same rules wherever the file came from.
 
 A number is written in ASCII digits with an optional sign, decimal mark and exponent; blanks around it do
 not matter. No hexadecimal, no separators but those that were declared, no words. An empty field is a

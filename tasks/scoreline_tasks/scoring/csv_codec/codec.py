@@ -1,7 +1,7 @@
-"""Whole lines of a CSV file in, the same lines with the answers appended out.
+"""Scores whole lines of a CSV file: the answer is the same lines with the predictions appended.
 
-Chunks of nothing but plain numbers are converted by Arrow while it reads them. In all others columns of
-text are converted in Arrow; what cannot be scored gets its error in its line.
+Chunks of nothing but plain numbers are converted by Arrow while it reads them, all others column by
+column from text. A row that cannot be scored has its error in its line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from scoreline_artifacts.validation import (
     renumbered,
 )
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.convert import convert_columns
@@ -32,7 +33,7 @@ from scoreline_tasks.scoring.csv_codec.rows import (
     read_numbers,
 )
 from scoreline_tasks.scoring.outputs import rules_of, table_result
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.predict import CodecResult
 from scoreline_tasks.scoring.text_values import TextRules
 
 
@@ -43,8 +44,8 @@ class CsvBody:
         """Decode a body and hold its rows to the version's schema.
 
         Raises:
-            WireError: the body has no head, or one that asks for what there is not.
-            RequestProblem: E_MISSING_COLUMN; a column that the version needs is not in the file.
+            WireError: the body has no head, or a head that this worker cannot follow.
+            RequestRefused: E_MISSING_COLUMN; a column that the version needs is not in the file.
         """
         self._loaded = loaded
         chunk, data, schema = open_chunk(body, loaded)
@@ -57,7 +58,7 @@ class CsvBody:
         """The one result: the rows' own lines with the answers behind them.
 
         Raises:
-            RequestProblem: E_WIRE; the version does not have an output that the chunk names.
+            RequestRefused: E_WIRE; the version does not have an output that the chunk names.
         """
         result = table_result(
             self.checked,
@@ -76,7 +77,7 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
     """A body's head and rows, and the schema that they are held to.
 
     Raises:
-        WireError, RequestProblem: as for `CsvBody`.
+        WireError, RequestRefused: as for `CsvBody`.
     """
     chunk, view = CsvChunk.decode(body)
     if any(index >= len(chunk.columns) for index in chunk.columns_out or ()):
@@ -84,15 +85,15 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
     schema = loaded.schema
     if schema is None:
         message = f"a version without a schema cannot score CSV; the file has {chunk.columns[:20]}"
-        raise RequestProblem(Code.NOT_LOADED, message)
+        raise RequestRefused(Code.NOT_LOADED, message)
     counts = Counter(chunk.columns)
     for name in schema.names:
         count = counts[name]
         if count == 0:
-            raise RequestProblem(Code.MISSING_COLUMN, missing_column(name, chunk.columns), name)
+            raise RequestRefused(Code.MISSING_COLUMN, missing_column(name, chunk.columns), name)
         if count > 1:
             message = f"column {name!r} is there {count} times"
-            raise RequestProblem(Code.DUPLICATE_COLUMN, message, name)
+            raise RequestRefused(Code.DUPLICATE_COLUMN, message, name)
     return chunk, bytes(view), schema
 
 

@@ -1,7 +1,7 @@
-"""Columns of text to the arrays of training: what `text_values` says of a field, for all at once.
+"""Converts columns of text to the arrays of training, with the results of `text_values`.
 
-Arrow converts what is plainly right. What is not goes through `text_values` value by value, each text
-once however often it is there; so both give the same, and a column is slow only where it is odd.
+Arrow converts what is plainly right. The rest goes through `text_values` value by value, each different
+text once; both give the same, and a column is slow only where its values are unusual.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The lines of a chunk with the answers behind them: the input's bytes as they are, joined in Arrow."""
+"""Joins the lines of a chunk, byte for byte, with the columns of the answer."""
 
 from __future__ import annotations
 

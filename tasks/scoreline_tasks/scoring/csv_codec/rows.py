@@ -1,8 +1,9 @@
-"""The rows of a chunk: Arrow reads those in which every quote stands where it should, `csv` the others.
+"""Reads the rows of a chunk of CSV: the tidy ones at once with Arrow, the others with Python's `csv`.
 
-What a row is and where its fields are, Python's `csv` module decides; for the chunk as a whole the
-grammar that the client cuts files by says the same. A chunk is not slow for a few odd rows: they are
-cut out, and Arrow reads the rest at once.
+The `csv` module decides where rows and fields are; the grammar that the client cuts files by agrees with
+it. A row is tidy if every quote in it opens a field, closes it, or is one of a pair inside it, and if it
+is text in the chunk's encoding. A few malformed rows do not make a chunk slow: they are cut out, and
+Arrow reads the rest at once.
 """
 
 from __future__ import annotations

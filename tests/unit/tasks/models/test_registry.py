@@ -14,12 +14,12 @@ from scoreline_artifacts import CorruptArtifact, Release, Store, UnknownVersionE
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import Outputs
 from scoreline_artifacts.store.releases import Head
+from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models import registry as models_module
 from scoreline_tasks.models.isolated_load import IsolatedLoadFailed
 from scoreline_tasks.models.load_backoff import FIRST_S, LONGEST_S, LoadBackoff
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
-from scoreline_tasks.scoring.predict import RequestProblem
 from scoreline_tasks.system.fork_runner import run_in_fork
 
 
@@ -267,7 +267,7 @@ def test_a_request_for_an_alias_whose_log_cannot_be_read_says_so(
     shelf: Shelf, models: Models
 ) -> None:
     shelf.logs["m", "production"] = CorruptArtifact("log", "scribbled over")
-    with pytest.raises(RequestProblem, match="scribbled over"):
+    with pytest.raises(RequestRefused, match="scribbled over"):
         version_of(models)
 
 
@@ -295,7 +295,7 @@ def test_a_version_that_fails_its_trial_is_never_loaded_here(
     assert shelf.loads == [1]
     assert version_of(models) == 1
     for _ in range(2):
-        with pytest.raises(RequestProblem, match="SIGSEGV"):
+        with pytest.raises(RequestRefused, match="SIGSEGV"):
             version_of(models, "m@2")
 
 
@@ -303,7 +303,7 @@ def test_a_version_that_does_not_exist_is_not_tried(
     shelf: Shelf, open_models: Callable[..., Models]
 ) -> None:
     models = open_models(prove=lambda *_: pytest.fail("it was tried"))
-    with pytest.raises(RequestProblem) as caught:
+    with pytest.raises(RequestRefused) as caught:
         version_of(models, "m@12")
     assert caught.value.code == "E_UNKNOWN_MODEL"
 

@@ -14,9 +14,9 @@ from scoreline_artifacts import KeyRing, Store
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.rollback_protection import LogMarks
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.scoring.predict import RequestProblem
 from scoreline_training import publish
 
 
@@ -96,7 +96,7 @@ def test_a_log_whose_end_was_taken_away_is_reported_also_by_a_process_that_start
         process.follow()
         assert "LogTruncated" in str(process.report()["bad@production"].refused)
     assert _serving(models, "bad") == 2
-    with pytest.raises(RequestProblem, match="number 2 was seen here") as refused:
+    with pytest.raises(RequestRefused, match="number 2 was seen here") as refused:
         _serving(started, "bad")
     assert refused.value.code == Code.NOT_LOADED
 
@@ -105,7 +105,7 @@ def test_a_process_that_trusts_nobody_says_what_to_do(store: Store, tmp_path: Pa
     stranger = Models(Store(store.root, KeyRing(tmp_path / "none")), max_versions=8)
     stranger.follow()
     for _ in range(2):
-        with pytest.raises(RequestProblem, match="scoreline keys trust"):
+        with pytest.raises(RequestRefused, match="scoreline keys trust"):
             _serving(stranger, "good")
 
 
@@ -113,7 +113,7 @@ def test_a_key_that_is_revoked_loads_nothing_more(store: Store, models: Models) 
     store.ring.revoke(str(store.ring.own_fingerprint()))
     store.ring.generate(rotate=True)
     assert _serving(models, "good") == 1
-    with pytest.raises(RequestProblem, match="was revoked here"):
+    with pytest.raises(RequestRefused, match="was revoked here"):
         models.resolve(ModelRef(name="good", alias=None, version=2))
 
 

@@ -10,7 +10,8 @@ import pytest
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_client.errors import RequestRefused
+from scoreline_tasks.scoring.predict import CodecResult
 from tests.support.models import Classifier
 from tests.support.scoring import score_arrow
 
@@ -38,8 +39,8 @@ def _answers(table: Any) -> dict[str, list[Any]]:
     return result
 
 
-def _refused(body: bytes) -> RequestProblem:
-    with pytest.raises(RequestProblem) as caught:
+def _refused(body: bytes) -> RequestRefused:
+    with pytest.raises(RequestRefused) as caught:
         _score(body)
     return caught.value
 

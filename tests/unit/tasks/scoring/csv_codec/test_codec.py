@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import WireError
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.predict import CodecResult
 from tests.support.models import Classifier, Predictor
 from tests.support.scoring import score_csv_chunk
 
@@ -231,7 +232,7 @@ def test_a_predicted_number_reads_back_as_the_same_number(numbers: list[float]) 
 
 
 def test_a_missing_column_refuses_the_chunk() -> None:
-    with pytest.raises(RequestProblem, match="'a'") as caught:
+    with pytest.raises(RequestRefused, match="'a'") as caught:
         _score("1,2\n", ["id", "b"])
     assert (caught.value.code, caught.value.column) == (Code.MISSING_COLUMN, "a")
 

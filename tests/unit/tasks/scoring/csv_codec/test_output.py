@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import CsvChunk, Policy
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.output import is_formula
-from scoreline_tasks.scoring.predict import CodecResult, RequestProblem
+from scoreline_tasks.scoring.predict import CodecResult
 from tests.support.csv_oracle import raw_rows
 from tests.support.models import Classifier, Predictor
 from tests.support.scoring import score_csv_chunk
@@ -94,7 +95,7 @@ def test_answers_come_in_the_order_that_is_asked_for() -> None:
 
 
 def test_an_answer_that_the_model_does_not_have_is_refused() -> None:
-    with pytest.raises(RequestProblem, match="probability_0, probability_1"):
+    with pytest.raises(RequestRefused, match="probability_0, probability_1"):
         _score("7,2,x\n", outputs=["probability_yes"])
 
 
