@@ -23,7 +23,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.rollback_protection import LogMarks
-from tests.support.stores import manifest_of
+from tests.support.stores import Killed, kill, manifest_of
 
 pytestmark = pytest.mark.integration
 
@@ -105,10 +105,6 @@ def test_a_file_that_somebody_adds_changes_or_removes_is_noticed(store: Store) -
         store.manifest("pima", 1)
 
 
-class _Killed(BaseException):
-    """Raised where a publisher is killed."""
-
-
 @pytest.mark.parametrize("writes", range(3))
 def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_uses_up_a_number(
     store: Store, monkeypatch: pytest.MonkeyPatch, writes: int
@@ -121,7 +117,7 @@ def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_uses_up_a_nu
     def counted(real: Callable[..., None]) -> Callable[..., None]:
         def write(*arguments: object) -> None:
             if not left:
-                raise _Killed
+                raise Killed
             left.pop()
             real(*arguments)
 
@@ -133,7 +129,7 @@ def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_uses_up_a_nu
         patch.setattr(storage, "write", counted(storage.write))
         # The dead do not tidy up.
         patch.setattr(storage, "remove_folder", lambda _: None)
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             publish(store)
     assert (store.versions("pima"), store.models()) == ([], [])
     assert publish(store) == 2
@@ -143,11 +139,8 @@ def test_a_publisher_killed_at_any_write_leaves_nothing_visible_and_uses_up_a_nu
 
 
 def test_a_publisher_that_fails_tidies_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def kill(*_: object) -> None:
-        raise _Killed
-
     monkeypatch.setattr(KeyRing, "sign", kill)
-    with pytest.raises(_Killed):
+    with pytest.raises(Killed):
         publish(store)
     assert store.storage.names("pima/versions") == []
 

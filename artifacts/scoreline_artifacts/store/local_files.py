@@ -22,10 +22,12 @@ def write_file(
     exclusive: bool = False,
     mode: int = 0o644,
     staging: Path | None = None,
+    sync_name: bool = True,
 ) -> None:
     """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
 
-    It is written under another name first, in `staging` or beside the file.
+    It is written under another name first, in `staging` or beside the file. Its name is synced as well, unless
+    a later file is what counts.
 
     Raises:
         FileExistsError: `exclusive`, and it exists already.
@@ -56,7 +58,7 @@ def write_file(
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - it is text
     # The directory may be new itself, and its name is in the one above.
-    for directory in (path.parent, path.parent.parent):
+    for directory in (path.parent, path.parent.parent) if sync_name else ():
         with contextlib.suppress(OSError):
             descriptor = os.open(directory, os.O_RDONLY)
             try:
@@ -113,10 +115,15 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
     ) -> bytes:
         # A pipe in a file's place must not make a reader wait for its writer.
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise CorruptArtifact(path, "not a regular file")
-            return file.read(end)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(end)
+        finally:
+            os.close(descriptor)
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        write_file(Path(path), value, exclusive=mode == "create", staging=Path(self.staging))
+        exclusive = mode == "create"
+        staging = Path(self.staging)
+        write_file(Path(path), value, exclusive=exclusive, staging=staging, sync_name=exclusive)

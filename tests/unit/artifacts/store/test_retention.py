@@ -23,7 +23,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.cli.retention import pin, prune, unpin
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.releases import Release
-from tests.support.stores import manifest_of
+from tests.support.stores import Killed, kill, manifest_of
 
 NOW = datetime.now(UTC)
 LATER = NOW + timedelta(days=30)
@@ -161,21 +161,14 @@ def test_a_version_that_is_promoted_meanwhile_stays(
     assert result.kept[2] == ["an alias names it by now"]
 
 
-class _Killed(BaseException):
-    """Raised where a publisher is killed."""
-
-
 def test_what_a_killed_publisher_left_goes_after_a_day(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def kill(*_: object) -> None:
-        raise _Killed
-
     with monkeypatch.context() as patch:
         patch.setattr(KeyRing, "sign", kill)
         # The dead do not tidy up.
         patch.setattr(store.storage, "remove_folder", lambda _: None)
-        with pytest.raises(_Killed):
+        with pytest.raises(Killed):
             _publish(store)
     assert retention.prune(store, "pima", keep=1).leftovers == []
     assert retention.prune(store, "pima", keep=1, now=LATER).leftovers == ["pima/versions/10"]

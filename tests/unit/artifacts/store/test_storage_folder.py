@@ -24,7 +24,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.manifest import MANIFEST, SIGNATURE, Manifest
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.signing import Purpose
-from tests.support.stores import manifest_of
+from tests.support.stores import Killed, kill, manifest_of
 
 FILES = {"pipeline.dill": b"pipeline", "golden.jsonl": b"", "sources/churn/features.py": b"x = 1"}
 PUBLISHED = Path(__file__).resolve().parents[3] / "artifacts"
@@ -82,12 +82,11 @@ def _assert_complete(store: Store) -> None:
         assert store.read_all(store.manifest("pima", number)) == FILES
 
 
-class _Killed(BaseException):
-    """Raised where a process is killed."""
-
-
 def _interrupt(patch: pytest.MonkeyPatch, step: int, act: Callable[[int], None]) -> list[str]:
-    """Call `act(n)` in the place of every change from a step on, n = 0 first; returns the changes."""
+    """Call `act(n)` in the place of every change from a step on, n = 0 first; returns the changes.
+
+    At every later change too: the dead do not tidy up.
+    """
     changes: list[str] = []
 
     def interrupted(name: str) -> Callable[..., object]:
@@ -106,11 +105,6 @@ def _interrupt(patch: pytest.MonkeyPatch, step: int, act: Callable[[int], None])
     return changes
 
 
-def _kill(_: int) -> None:
-    # At every later change too: the dead do not tidy up.
-    raise _Killed
-
-
 def _fill_disk(count: int) -> None:
     if count == 0:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -123,10 +117,10 @@ def test_a_publisher_killed_at_any_change_leaves_a_complete_version_or_none(
     for step in itertools.count():
         before = store.versions("pima")
         with monkeypatch.context() as patch:
-            changes = _interrupt(patch, step, _kill)
+            changes = _interrupt(patch, step, kill)
             try:
                 _publish(store)
-            except _Killed:
+            except Killed:
                 pass
             else:
                 break
