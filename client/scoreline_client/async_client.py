@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio
 
+from scoreline_client.errors import MissingDependency
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
@@ -24,10 +25,11 @@ from scoreline_client.protocol.json_records import (
     encode_record,
     encode_records,
     predictions_of,
+    raise_refusal,
     split_records,
 )
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Request, new_id
+from scoreline_client.protocol.messages import Codec, Request, new_id
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.coalescing import Coalescer
 from scoreline_client.transport.dispatcher import Transport
@@ -175,9 +177,36 @@ class AsyncClient:
             RequestRefused: a column is missing, there twice, or of a type that cannot be sent.
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
         """
-        from scoreline_client.frames import predict_frame
+        check_model(model)
+        check_timeout(timeout)
+        for package in ("pandas", "pyarrow"):
+            try:
+                __import__(package)
+            except ImportError as error:
+                raise MissingDependency("predict_frame", package, "frames") from error
+        from scoreline_client.protocol.arrow_tables import (
+            SLICE_ROWS_AT_LEAST,
+            decode_frame,
+            encode_frame,
+        )
 
-        return await predict_frame(self, check_model(model), frame, check_timeout(timeout))
+        def build(ref: str, body: bytes, job: str = "") -> Request:
+            return self.request(ref, body, timeout, codec=Codec.ARROW, job=job)
+
+        slices = encode_frame(frame)
+        streams: list[bytes | memoryview] = []
+        if len(frame) <= SLICE_ROWS_AT_LEAST:
+            lane = Lane.ONLINE if len(frame) <= ONLINE_RECORDS else Lane.BULK
+            body = await asyncio.to_thread(next, slices)
+            answer = await self.transport.ask(build(model, body), lane, timeout)
+            raise_refusal(answer)
+            streams.append(answer.body)
+        else:
+            answers = answers_in_time(self.transport, model, slices, build, timeout_s=timeout)
+            async with aclosing(answers):
+                async for _, answer in answers:
+                    streams.append(answer.body)
+        return decode_frame(streams, frame.index)
 
     async def score_file(
         self,

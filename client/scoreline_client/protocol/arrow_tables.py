@@ -1,22 +1,42 @@
-"""Tables as Arrow IPC streams on their way between client and worker.
+"""Tables and data frames as Arrow IPC streams, between client and worker.
 
-Whole numbers travel only as wide as they need to be, and a column in which nothing is as none at all:
-most of the bytes of a frame with 64-bit counts in it are zeros. What a column's type really is its
-field says, under `scoreline:type`; who reads the stream gets the table that was written.
+Integers travel only as wide as their values need, and a column without any value as nulls: most of the
+bytes of 64-bit counts are zeros. That is as small as lz4 makes them, in a fraction of its time, and can be
+read without lz4. The field's metadata hold the column's own type under `scoreline:type`; `read_stream`
+gives the table that was written.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc
 
+from scoreline_client.codes import Code
+from scoreline_client.errors import EmptyRequest, RequestRefused
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SLICE_ROWS, SLICE_ROWS_AT_LEAST = 50_000, 2500
+"""Rows of a frame's slices, each of which is a request."""
+SLICES_AT_LEAST = 4
+"""A frame is cut into at least so many slices, if it is not very small, so that processes share it."""
 SMALL_BYTES = 1 << 16
 """Tables that are smaller travel as they are."""
 MOST_NULLS = 1 << 24
-"""Values of columns that travelled as none; they cost a stream nothing, and who reads it memory."""
+"""Values of columns that travel as nulls; they cost a stream nothing, but its reader memory."""
+_NO_ARROW = (
+    pa.ArrowInvalid,
+    pa.ArrowTypeError,
+    pa.ArrowNotImplementedError,
+    OverflowError,
+    UnicodeEncodeError,
+)
+"""What pyarrow raises for values that it cannot hold."""
 _TYPE = b"scoreline:type"
 _SIGNED = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
@@ -44,6 +64,54 @@ def read_stream(data: Any) -> Any:
     return _widened(table)
 
 
+def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
+    """The rows of a pandas frame as streams, each encoded when it is taken.
+
+    Raises:
+        EmptyRequest: the frame has no rows.
+        RequestRefused: two columns have the same name, or one has values that Arrow cannot hold.
+    """
+    names = list(frame.columns)
+    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    if twice:
+        message = f"the frame has columns more than once: {twice}"
+        raise RequestRefused(Code.DUPLICATE_COLUMN, message, twice[0])
+    if len(frame) == 0:
+        raise EmptyRequest(Code.EMPTY_REQUEST, "the frame has no rows; give at least one")
+
+    def to_table(part: pd.DataFrame) -> Any:
+        return pa.Table.from_pandas(part, preserve_index=False, nthreads=1)
+
+    count = max(SLICES_AT_LEAST, -(-len(frame) // SLICE_ROWS))
+    size = max(SLICE_ROWS_AT_LEAST, -(-len(frame) // count))
+    for start in range(0, len(frame), size):
+        part = frame.iloc[start : start + size]
+        try:
+            stream = write_stream(to_table(part))
+        except _NO_ARROW as error:
+            for name in names:
+                try:
+                    to_table(part[[name]])
+                except _NO_ARROW as cause:
+                    message = (
+                        f"column {str(name)!r} cannot be sent: {cause}. Give it values of one type: "
+                        "numbers of at most 64 bits, text, booleans or times"
+                    )
+                    raise RequestRefused(Code.TYPE, message, str(name)) from error
+            raise
+        yield stream.to_pybytes()
+
+
+def decode_frame(streams: Sequence[bytes | memoryview], index: Any) -> pd.DataFrame:
+    """The answers' columns of all slices of a frame, with that frame's index."""
+    tables = [read_stream(stream) for stream in streams]
+    if len(tables) > 1:
+        tables = [untyped_where_empty(table) for table in tables]
+    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    frame.index = index
+    return frame
+
+
 def untyped_where_empty(table: Any) -> Any:
     """The table, with the type null for columns without a value: it goes with any other type.
 
@@ -62,8 +130,8 @@ def _narrowed(table: Any) -> Any:
         kind = _narrowest(column)
         if kind != field.type:
             column = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
-            said = {**(field.metadata or {}), _TYPE: str(field.type).encode()}
-            field = field.with_type(kind).with_metadata(said)
+            metadata = {**(field.metadata or {}), _TYPE: str(field.type).encode()}
+            field = field.with_type(kind).with_metadata(metadata)
         columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
@@ -76,7 +144,7 @@ def _narrowest(column: Any) -> Any:
     for widths in (_SIGNED, _UNSIGNED):
         if kind in widths:
             low, high = pc.min_max(column).as_py().values()
-            return next(one for one in widths if _holds(one, low) and _holds(one, high))
+            return next(width for width in widths if _holds(width, low) and _holds(width, high))
     return kind
 
 
@@ -91,20 +159,19 @@ def _widened(table: Any) -> Any:
     columns, fields = [], []
     nulls = 0
     for field, column in zip(table.schema, table.columns, strict=True):
-        said = dict(field.metadata or {})
-        name = said.pop(_TYPE, None)
+        metadata = dict(field.metadata or {})
+        name = metadata.pop(_TYPE, None)
         if name is not None:
             kind = _KNOWN.get(name.decode())
             nulls += len(column) if field.type == pa.null() else 0
-            if kind is None or not _is_narrower(field.type, kind) or nulls > MOST_NULLS:
+            is_narrower = field.type == pa.null() or any(
+                field.type in widths and kind in widths and field.type.bit_width <= kind.bit_width
+                for widths in (_SIGNED, _UNSIGNED)
+            )
+            if kind is None or not is_narrower or nulls > MOST_NULLS:
                 raise pa.ArrowInvalid(f"{len(column)} values of {field.type} cannot be {name!r}")
             column = column.cast(kind)
-            field = field.with_type(kind).with_metadata(said or None)
+            field = field.with_type(kind).with_metadata(metadata or None)
         columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
-
-
-def _is_narrower(kind: Any, wide: Any) -> bool:
-    whole = [widths for widths in (_SIGNED, _UNSIGNED) if kind in widths and wide in widths]
-    return kind == pa.null() or (bool(whole) and bool(kind.bit_width <= wide.bit_width))
