@@ -1,4 +1,4 @@
-"""The codes that an answer may carry: closed sets, stable once shipped."""
+"""The codes of errors and warnings: closed sets, stable once shipped."""
 
 from enum import StrEnum
 
@@ -21,7 +21,7 @@ class Code(StrEnum):
     """A value is none of the categories of a categorical column; or of the values of a text column,
     if the request asked to refuse those that training did not have."""
     OUT_OF_RANGE = "E_OUT_OF_RANGE"
-    """A number is outside the range of training, and the request asked to refuse such."""
+    """A number is outside the range of training, and the request asked to refuse those."""
     ENCODING = "E_ENCODING"
     """Text is not valid UTF-8."""
     CONTROL_CHAR = "E_CONTROL_CHAR"
@@ -36,7 +36,7 @@ class Code(StrEnum):
     PREDICT = "E_PREDICT"
     """The pipeline raised an exception for this record alone."""
     MODEL_OUTPUT = "E_MODEL_OUTPUT"
-    """The pipeline answered with something that cannot be an answer, such as NaN."""
+    """The pipeline returned what cannot be a prediction, such as NaN."""
     CRASHED = "E_CRASHED"
     """Scoring this record killed the process that did it, again and again."""
 
@@ -68,9 +68,9 @@ class Code(StrEnum):
     UNFINISHED = "E_UNFINISHED"
     """An unfinished run is in the way, is still going on, or cannot be resumed."""
     TOO_MANY_ERRORS = "E_TOO_MANY_ERRORS"
-    """More rows were rejected than the caller wanted to see."""
+    """More rows were rejected than `max_errors` allows."""
     EXTRA_COLUMN = "E_EXTRA_COLUMN"
-    """A file has a column that the model does not know, and the caller wants none such."""
+    """A file has a column that the model does not know, and the option `strict` refuses those."""
     DUPLICATE_COLUMN = "E_DUPLICATE_COLUMN"
     """Two columns of a file or a frame have the same name."""
     EXPIRED = "E_EXPIRED"
@@ -82,7 +82,7 @@ class Code(StrEnum):
 
 
 class WarningCode(StrEnum):
-    """What is worth knowing about a record that was scored all the same."""
+    """Why a record that was scored may be less reliable."""
 
     UNSEEN_CATEGORY = "W_UNSEEN_CATEGORY"
     """Training did not have this value of a text column."""

@@ -1,6 +1,8 @@
-"""Everything that the client raises.
+"""The errors of Scoreline: the root of all packages, and what the client raises.
 
 ScorelineError
+├── ArtifactError            the root of what artifacts raise, see scoreline_artifacts.errors
+├── WireError                bytes do not follow the wire format, see protocol.messages
 ├── SettingsError            an environment variable or argument is unusable
 ├── MissingDependency        a feature needs a package that is not installed
 ├── ServerUnreachable        Redis does not answer
@@ -81,7 +83,7 @@ class QueueFull(ScorelineError):
         self.reason = reason
         self.retry_after_s = retry_after_s
         self.room = room
-        """How many requests it would still have taken, where this one was for more callers."""
+        """How many callers the queue still has room for, where a request of more callers was refused."""
 
 
 class NoAnswer(ScorelineError, TimeoutError):
@@ -127,7 +129,7 @@ class JobCancelled(RequestRefused):
 
 
 class RecordRejected(ScorelineError):
-    """Raised when the one record that was asked about cannot be scored."""
+    """Raised when the record of a `predict` cannot be scored."""
 
     exit_status = 1
 
@@ -169,7 +171,7 @@ class FileRefused(ScorelineError):
 
 
 class TooManyErrors(FileRefused):
-    """Raised when more rows of a file are rejected than the caller wanted to see."""
+    """Raised when more rows of a file are rejected than `max_errors` allows."""
 
     def __init__(self, path: str, rejected: int, rows: int, limit: str, report: str) -> None:
         message = (
@@ -191,5 +193,5 @@ _BY_CODE: dict[str, type[RequestRefused]] = {
 
 
 def refusal(code: str, message: str, column: str | None = None) -> RequestRefused:
-    """Make the exception that stands for a request-level error of an answer."""
+    """The exception for the error of an answer that refuses its request."""
     return _BY_CODE.get(code, RequestRefused)(code, message, column)

@@ -132,11 +132,11 @@ def read_reports(redis: _Redis, keys: Keys) -> list[ProcessReport]:
     names = sorted(name.decode() for name in redis.zrange(keys.processes, 0, -1))
     if not names:
         return []
-    found = dict(zip(names, redis.mget([keys.process(name) for name in names]), strict=True))
-    gone = [name for name, data in found.items() if data is None]
+    stored = dict(zip(names, redis.mget([keys.process(name) for name in names]), strict=True))
+    gone = [name for name, data in stored.items() if data is None]
     if gone:
         redis.zrem(keys.processes, *gone)
-    return [ProcessReport.decode(data) for data in found.values() if data is not None]
+    return [ProcessReport.decode(data) for data in stored.values() if data is not None]
 
 
 def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
@@ -149,7 +149,7 @@ def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
     *counts, dead = pipeline.execute(raise_on_error=False)
     waiting = dict(zip(Lane, counts[::2], strict=True))
     # A group that does not exist yet is an error here, and means that nothing is being scored.
-    pending = [one["pending"] if isinstance(one, dict) else 0 for one in counts[1::2]]
+    pending = [reply["pending"] if isinstance(reply, dict) else 0 for reply in counts[1::2]]
     return FleetStatus(
         waiting=waiting,
         scoring=dict(zip(Lane, pending, strict=True)),
@@ -159,36 +159,28 @@ def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
 
 
 def announce_release(redis: _Redis, keys: Keys, model: str) -> int:
-    """Tell all workers to look at a model's releases now; returns how many heard it."""
+    """Tell all workers to check a model's releases now; returns how many received it."""
     return int(redis.publish(keys.releases, model))
 
 
 def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str, ServedModel]]]:
-    """What each process that scores serves, by its name, and then by `<model>@<alias>`.
+    """The models of each process that scores, by the process's name, and then by `<model>@<alias>`.
 
-    What it wants to serve, and why it does not, is its main process's to know, if it has one that
-    reports.
+    Which version is wanted, and why it is refused, is taken from the report of the main process that loads
+    versions for it, if there is one.
     """
     reports = list(reports)
-    mains = {one.name: one.models for one in reports if not one.scores}
-    return [
-        (one.name, _with_intent(one.models, mains.get(one.parent or "")))
-        for one in reports
-        if one.scores
-    ]
-
-
-def _with_intent(
-    own: dict[str, ServedModel], main: dict[str, ServedModel] | None
-) -> dict[str, ServedModel]:
-    if main is None:
-        return own
+    mains = {report.name: report.models for report in reports if not report.scores}
     nothing = ServedModel(serving=None, wanted=None)
-    known = {name: (own.get(name, nothing), one) for name, one in main.items()}
-    return own | {
-        name: replace(mine, wanted=one.wanted, refused=one.refused)
-        for name, (mine, one) in known.items()
-    }
+    served = []
+    for report in reports:
+        if report.scores:
+            models = dict(report.models)
+            for name, main in mains.get(report.parent or "", {}).items():
+                own = models.get(name, nothing)
+                models[name] = replace(own, wanted=main.wanted, refused=main.refused)
+            served.append((report.name, models))
+    return served
 
 
 def convergence(
@@ -207,14 +199,15 @@ def convergence(
         served = models.get(f"{model}@{alias}")
         if served is not None and served.serving == version:
             serving.append(name)
-        # A log that cannot be read wants no version that could be told.
+        # Where the release log cannot be read, no version is wanted.
         elif served is not None and served.wanted in (version, None) and served.refused:
             refusing[name] = served.refused
         else:
             waiting.append(name)
-    return serving, refusing, waiting + _short_of_processes(reports)
-
-
-def _short_of_processes(reports: list[ProcessReport]) -> list[str]:
-    alive = Counter(report.parent for report in reports)
-    return [one.name for one in reports if not one.scores and alive[one.name] < one.children]
+    children = Counter(report.parent for report in reports)
+    waiting += [
+        report.name
+        for report in reports
+        if not report.scores and children[report.name] < report.children
+    ]
+    return serving, refusing, waiting

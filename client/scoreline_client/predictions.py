@@ -1,4 +1,4 @@
-"""What a caller gets back for a record."""
+"""The prediction of a record, or its error, and its warnings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class RecordError(Struct, frozen=True):
     code: str
     """One of `scoreline_client.codes.Code`."""
     message: str
-    """What was found and what was expected, for people."""
+    """The value and what was expected, in a sentence."""
     record: int | None = None
     """The record's index in the request, from 0."""
     column: str | None = None
@@ -23,12 +23,12 @@ class RecordError(Struct, frozen=True):
 
 
 class RecordWarning(Struct, frozen=True):
-    """What is worth knowing about a record that was scored all the same."""
+    """Why the prediction of a record may be less reliable."""
 
     code: str
     """One of `scoreline_client.codes.WarningCode`."""
     message: str
-    """What was found and what training had, for people."""
+    """The value and what training had, in a sentence."""
     column: str
     value: str
     """The value, escaped and cut at 80 characters."""
@@ -50,4 +50,4 @@ class Prediction(Struct, frozen=True, gc=False):
     error: RecordError | None = None
     """Why there is no prediction, or None."""
     warnings: tuple[RecordWarning, ...] = ()
-    """What training did not have; only if the request asked to be warned."""
+    """Values that training did not have; only if the request asked for warnings."""

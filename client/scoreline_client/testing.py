@@ -16,7 +16,6 @@ import logging
 import threading
 import time
 from collections.abc import Mapping
-from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Self
@@ -52,36 +51,34 @@ class FakeRedisServer:
     def async_client(self) -> Any:
         """An asyncio client."""
         client = _without_flags(self._fakeredis.FakeAsyncRedis(server=self._server))
-        client.blmpop = partial(_look_for_replies, client)
+
+        async def blmpop(block_s: float, *keys: Any, **options: Any) -> Any:
+            # Polls: fakeredis leaves a task behind when a blocking read ends with its client.
+            for _ in range(int(block_s / IDLE_S)):
+                if (popped := await client.lmpop(*keys, **options)) is not None:
+                    return popped
+                await asyncio.sleep(IDLE_S)
+            return None
+
+        client.blmpop = blmpop
         return client
 
 
-async def _look_for_replies(client: Any, block_s: float, *keys: Any, **options: Any) -> Any:
-    """BLMPOP by looking again and again: fakeredis leaves a task behind when a blocking read ends
-    with its client."""
-    for _ in range(int(block_s / IDLE_S)):
-        if (found := await client.lmpop(*keys, **options)) is not None:
-            return found
-        await asyncio.sleep(IDLE_S)
-    return None
-
-
 def _without_flags(client: Any) -> Any:
-    """fakeredis does not know the flags on the first line of a script, so it does not get them."""
-    load = client.script_load
-    client.script_load = lambda script: load(_body(script))
-    register = client.register_script
-    client.register_script = lambda script: register(_body(script))
+    """The client, which takes the first line off scripts where it holds flags: fakeredis knows none."""
+
+    def body(script: str | bytes) -> str:
+        text = script.decode() if isinstance(script, bytes) else script
+        return text.partition("\n")[2] if text.startswith("#!") else text
+
+    load, register = client.script_load, client.register_script
+    client.script_load = lambda script: load(body(script))
+    client.register_script = lambda script: register(body(script))
     return client
 
 
-def _body(script: str | bytes) -> str:
-    text = script.decode() if isinstance(script, bytes) else script
-    return text.partition("\n")[2] if text.startswith("#!") else text
-
-
 class FakeScoreline:
-    """Clients bound to fakeredis, and something that answers them."""
+    """Clients bound to fakeredis, and a worker in a thread of this process that answers them."""
 
     def __init__(
         self, models: Mapping[str, Any] | None = None, *, store: str | Path | None = None
@@ -92,7 +89,13 @@ class FakeScoreline:
         """
         self.settings = ClientSettings()
         self._server = FakeRedisServer()
-        self._worker = _worker_class()(self._server.client(), self.settings, models, store or None)
+        (worker,) = entry_points(group="scoreline.inprocess", name="worker")
+        try:
+            make_worker = worker.load()
+        except ImportError as error:
+            package = error.name or "the worker"
+            raise MissingDependency("scoreline_client.testing", package, "worker") from error
+        self._worker = make_worker(self._server.client(), self.settings, models, store or None)
         self._redis = self._server.client()
         self._stopped = threading.Event()
         self._clients: list[Client] = []
@@ -127,7 +130,7 @@ class FakeScoreline:
         while not self._stopped.is_set():
             try:
                 is_idle = not self._worker.step()
-            # Whatever it is, those who ask are to know it, and not to wait until their time is up.
+            # Whatever it is, callers learn it at once instead of waiting until their time is up.
             except Exception as error:
                 is_idle = True
                 if failure != repr(error):
@@ -138,7 +141,7 @@ class FakeScoreline:
                 time.sleep(IDLE_S)
 
     def _refuse(self, message: str) -> None:
-        """Answer whatever is queued, or was being scored, with an error."""
+        """Answer all requests that are queued or being scored with an error."""
         redis, keys = self._redis, Keys(self.settings.queue)
         error = {"code": Code.INTERNAL.value, "message": message}
         for lane in Lane:
@@ -151,12 +154,3 @@ class FakeScoreline:
                         redis.rpush(keys.reply(request.reply_to), data)
                 redis.xack(keys.lane(lane), GROUP, entry)
                 redis.xdel(keys.lane(lane), entry)
-
-
-def _worker_class() -> Any:
-    (found,) = entry_points(group="scoreline.inprocess", name="worker")
-    try:
-        return found.load()
-    except ImportError as error:
-        package = error.name or "the worker"
-        raise MissingDependency("scoreline_client.testing", package, "worker") from error

@@ -127,7 +127,13 @@ def untyped_where_empty(table: Any) -> Any:
 def _narrowed(table: Any) -> Any:
     columns, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
-        kind = _narrowest(column)
+        kind = column.type
+        if str(kind) in _KNOWN and column.null_count == len(column):
+            kind = pa.null()
+        for widths in (_SIGNED, _UNSIGNED):
+            if kind in widths:
+                low, high = pc.min_max(column).as_py().values()
+                kind = next(width for width in widths if _holds(width, low) and _holds(width, high))
         if kind != field.type:
             column = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
             metadata = {**(field.metadata or {}), _TYPE: str(field.type).encode()}
@@ -135,17 +141,6 @@ def _narrowed(table: Any) -> Any:
         columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
-
-
-def _narrowest(column: Any) -> Any:
-    kind = column.type
-    if str(kind) in _KNOWN and column.null_count == len(column):
-        return pa.null()
-    for widths in (_SIGNED, _UNSIGNED):
-        if kind in widths:
-            low, high = pc.min_max(column).as_py().values()
-            return next(width for width in widths if _holds(width, low) and _holds(width, high))
-    return kind
 
 
 def _holds(kind: Any, number: int) -> bool:

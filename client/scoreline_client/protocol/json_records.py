@@ -159,7 +159,7 @@ def _json(value: Any) -> bytes:
 
 
 def check_size(encoded: EncodedRecords, settings: ClientSettings, advice: str) -> None:
-    """Refuse what a worker would refuse.
+    """Refuse a request that a worker would refuse for its size.
 
     Raises:
         PayloadTooLarge: too many bytes or records for one request.
@@ -196,7 +196,7 @@ def split_records(records: Sequence[Any], settings: ClientSettings) -> Iterator[
 
 
 def raise_refusal(answer: Answer) -> None:
-    """Raise what a request-level error of an answer stands for; return if there is none."""
+    """Raise the error of an answer that refuses its request; return if it does not."""
     if answer.status is Status.ERROR:
         error = answer.error or {}
         raise refusal(
@@ -249,7 +249,7 @@ def predictions_of(
 
 
 def rejected(error: RecordError) -> RecordRejected:
-    """The exception for the error of a record that was asked about alone."""
+    """The exception for the error of a record that is its caller's only one."""
     return RecordRejected(error.code, error.message, error.column, error.value)
 
 
@@ -284,15 +284,12 @@ def _encode_carefully(record: Any) -> bytes:
             raise RecordRejected(
                 code, f"column {name!r}: {_show(value)} cannot be sent: {error}", name, _show(value)
             ) from error
-        # Infinity has no JSON: by its name it is refused as what it is, and not taken for missing.
-        plain[name] = _infinity(value) if encoded == b"null" else value
+        if encoded == b"null" and value is not None:
+            # NaN and infinity have no JSON. NaN means missing; infinity is sent as text, which the worker
+            # refuses as what it is.
+            value = None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+        plain[name] = value
     return orjson.dumps(plain, option=_OPTIONS)
-
-
-def _infinity(value: Any) -> str | None:
-    if value is None or math.isnan(value):
-        return None
-    return "Infinity" if value > 0 else "-Infinity"
 
 
 def _show(value: object) -> str:

@@ -1,4 +1,4 @@
-"""The wire format, version 1: what travels between callers and workers, and nothing else.
+"""Requests and answers as they travel between callers and workers: the wire format, version 1.
 
 A request is one entry of a lane's stream, its fields as in `Request`. An answer is a JSON object on
 one line, followed, where its `codec` is not `json`, by a newline and the codec's bytes. The same
@@ -21,6 +21,7 @@ from typing import Any
 import orjson
 
 from scoreline_client.codes import Code
+from scoreline_client.errors import ScorelineError
 from scoreline_client.protocol.names import PRODUCTION, split_reference
 
 WIRE_VERSION = 1
@@ -31,7 +32,7 @@ DEFAULT_EXPIRES_MS = 60_000
 _ID = re.compile(rb"[0-9a-f]{32}")
 
 
-class WireError(Exception):
+class WireError(ScorelineError):
     """Raised when bytes do not follow the wire format; `code` says in which way."""
 
     def __init__(self, message: str, code: Code = Code.WIRE) -> None:
@@ -46,9 +47,9 @@ class Operation(StrEnum):
     SCORE = "score"
     """Predictions for the records of the body."""
     CHECK = "check"
-    """What would be said of the records, without asking the pipeline."""
+    """A report on the records, without predictions: what their columns hold, and which would be rejected."""
     DESCRIBE = "describe"
-    """Which version an alias names now, its input columns and its outputs; no body."""
+    """The version that an alias names now, its input columns and its outputs; no body."""
 
 
 class Codec(StrEnum):
@@ -116,12 +117,12 @@ class Request:
     expires_ms: int = DEFAULT_EXPIRES_MS
     """Milliseconds after it was queued, by the server's clock, from which it is not scored any more."""
     options: bytes = b""
-    """Codecs json and arrow: `options.RequestOptions` as JSON; empty when nothing special is asked."""
+    """Codecs json and arrow: `options.RequestOptions` as JSON; empty when all have their defaults."""
     job: str = ""
     """The bulk job that this is a chunk of: it is not scored once that job's lease is over."""
     apart: bool = False
-    """Its records come from different callers: a version whose answers depend on company scores each
-    of them alone."""
+    """Its records come from different callers: a version whose answers depend on the other records of a
+    batch scores each of them alone."""
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
@@ -149,14 +150,15 @@ class Request:
         Raises:
             WireError: a field is missing or unusable; the message names it.
         """
+        for name in ("wire", "model"):
+            if name.encode() not in fields:
+                raise WireError(f"missing field {name!r}")
+        if fields[b"wire"] != b"1":
+            shown = _show(fields[b"wire"])
+            raise WireError(f"unknown wire format {shown}; this release reads {WIRE_VERSION}")
         try:
-            if fields[b"wire"] != b"1":
-                raise WireError(
-                    f"wire format {_show(fields[b'wire'])} is not spoken here, only {WIRE_VERSION}"
-                )
-            request_id = decode_id(fields)
             return cls(
-                id=request_id,
+                id=decode_id(fields),
                 model=fields[b"model"].decode(),
                 body=fields.get(b"body", b""),
                 operation=_OPERATIONS[fields.get(b"operation", b"score")],
@@ -168,7 +170,8 @@ class Request:
                 apart=_FLAGS[fields.get(b"apart", b"0")],
             )
         except KeyError as error:
-            raise WireError(f"the field or its value is not known: {error.args[0]!r}") from error
+            shown = _show(error.args[0])
+            raise WireError(f"unknown operation, codec or value of 'apart': {shown}") from error
         except ValueError as error:
             raise WireError(f"a field is unusable: {error}") from error
 
@@ -188,7 +191,7 @@ def decode_id(fields: Mapping[bytes, bytes]) -> str:
 def decode_reply_to(fields: Mapping[bytes, bytes]) -> str:
     """The id of the client whose reply list gets the answer, or "".
 
-    An id and not a key: who may queue requests must not choose what workers write to.
+    An id and not a key: callers must not choose the keys that workers write to.
 
     Raises:
         WireError: it is not 32 hexadecimal digits.
@@ -199,9 +202,9 @@ def decode_reply_to(fields: Mapping[bytes, bytes]) -> str:
     return raw.decode()
 
 
-_OPERATIONS = {one.value.encode(): one for one in Operation}
+_OPERATIONS = {operation.value.encode(): operation for operation in Operation}
 _FLAGS = {b"0": False, b"1": True}
-_CODECS = {one.value.encode(): one for one in Codec}
+_CODECS = {codec.value.encode(): codec for codec in Codec}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,18 +223,18 @@ class Answer:
     values: list[Any] = field(default_factory=list)
     probabilities: list[list[float] | None] | None = None
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Errors of records by their place ("0", "1", …): code, message, column, value."""
+    """Errors of records by index ("0", "1", …): code, message, column, value."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Codec csv and arrow: how many records were rejected, by code."""
     problems: list[dict[str, Any]] = field(default_factory=list)
-    """Codec csv and arrow, if asked for: the particulars of rejected rows, in order: row, line (csv),
-    code, message, and column and value where there is one."""
+    """Codec csv and arrow, if requested: the details of rejected rows, in order: row, line (csv), code,
+    message, and column and value where there is one."""
     warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    """Codec json: warnings by the record's place: code, message, column, value."""
+    """Codec json: warnings by the record's index: code, message, column, value."""
     warned: list[dict[str, Any]] = field(default_factory=list)
     """Codec csv and arrow: warnings by code and column: code, column, count, examples."""
     report: dict[str, Any] | None = None
-    """For operation check: what was found in each column; see `bulk.check`."""
+    """For operation check: what each column holds; see `files.profile`."""
     description: dict[str, Any] | None = None
     """For operation describe: `columns` (list of name, type, nullable) and `outputs`."""
     timings: dict[str, float] = field(default_factory=dict)
@@ -259,7 +262,7 @@ class Answer:
         try:
             head["status"] = Status(head["status"])
             head["codec"] = Codec(head.get("codec", "json"))
-            # A newer worker may say more than this client knows of.
+            # A newer worker may send fields that this client does not know.
             return cls(**{name: head[name] for name in head if name in _FIELDS}, body=body)
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"an answer is unusable: {error}") from error
@@ -272,7 +275,7 @@ _FIELDS = frozenset(_HEAD)
 
 @dataclass(frozen=True, slots=True)
 class StoredNote:
-    """What the reply list gets for an answer over INLINE_ANSWER_BYTES: fetch it under its key."""
+    """A note on the reply list that the answer is stored under its key, being over INLINE_ANSWER_BYTES."""
 
     id: str
 

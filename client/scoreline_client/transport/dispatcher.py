@@ -321,12 +321,8 @@ class Transport:
             # A result that was received need not stay until its time to live ends.
             if not self._received:
                 delay_s = self.times.delete_after_s
-                asyncio.get_running_loop().call_later(delay_s, self._delete_received)
+                asyncio.get_running_loop().call_later(delay_s, self._start_clean_up)
             self._received.append(answer.id)
-
-    def _delete_received(self) -> None:
-        if self._received:
-            self.spawn(self._clean_up())
 
     def _settle(self, pending: PendingRequest) -> None:
         """Forget a request that has its answer, or whose caller waits no longer."""
@@ -337,9 +333,13 @@ class Transport:
     def _abandon(self, pending: PendingRequest) -> None:
         """Take a bulk job's request out of the queue; any other one leaves it when it expires."""
         if pending.request.job:
+            if not self._abandoned:
+                asyncio.get_running_loop().call_soon(self._start_clean_up)
             self._abandoned.append(pending)
-            if len(self._abandoned) == 1:
-                self.spawn(self._clean_up())
+
+    def _start_clean_up(self) -> None:
+        if self._received or self._abandoned:
+            self.spawn(self._clean_up())
 
     async def _clean_up(self) -> None:
         """Delete results that were received, and what was abandoned; what stays expires by itself."""
