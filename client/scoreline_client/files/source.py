@@ -95,8 +95,8 @@ class Source:
             self._plain, self._damage = zstd().ZstdFile(file, "rb"), (OSError, zstd().ZstdError)
         self._sizes = sizes
         self._unpacked = 0
-        self._encoding: str | None = None
-        self._decoder: codecs.IncrementalDecoder
+        self._encoding = "utf-8"
+        self._decoder: codecs.IncrementalDecoder | None = None
         self._back = b""
 
     @property
@@ -107,10 +107,10 @@ class Source:
     @property
     def is_stored_plain(self) -> bool:
         """Whether the stored bytes are the plain ones."""
-        return self.compression is None and self._encoding is None
+        return self.compression is None and self._decoder is None
 
     def decode(self, encoding: str) -> None:
-        """From here on, give the text in UTF-8."""
+        """From here on, read text of this encoding as UTF-8."""
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(encoding)()
 
@@ -127,11 +127,21 @@ class Source:
             self._back = self._back[size:]
             size -= len(parts[0])
         try:
-            while size > 0 and (part := self._read_text(size)):
-                parts.append(part)
-                size -= len(part)
+            while size > 0:
+                before, part = self._unpacked, self._read_plain(size)
+                is_end = not part
+                if self._decoder is not None:
+                    part = self._decoder.decode(part, final=is_end).encode()
+                if part:
+                    parts.append(part)
+                    size -= len(part)
+                if is_end:
+                    break
         except OSError as error:
             raise unreadable(self.name, error) from error
+        except UnicodeDecodeError as error:
+            message = f"the text is not {self._encoding}: {error.reason} near byte {before:,}"
+            raise FileRefused(Code.ENCODING, self.name, message) from error
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def unread(self, data: bytes) -> None:
@@ -193,21 +203,6 @@ class Source:
             # First: the buffer around it is locked while a thread reads.
             self.file.raw.is_stopped = True
         self.file.close()
-
-    def _read_text(self, size: int) -> bytes:
-        """Some plain bytes, in UTF-8 if the encoding was named."""
-        if self._encoding is None:
-            return self._read_plain(size)
-        before = self._unpacked
-        while True:
-            data = self._read_plain(size)
-            try:
-                text = self._decoder.decode(data, final=not data)
-            except UnicodeDecodeError as error:
-                message = f"the text is not {self._encoding}: {error.reason} near byte {before:,}"
-                raise FileRefused(Code.ENCODING, self.name, message) from error
-            if text or not data:
-                return text.encode()
 
     def _read_plain(self, size: int) -> bytes:
         """Some unpacked bytes."""

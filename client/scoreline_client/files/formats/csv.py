@@ -305,10 +305,25 @@ def read_header(
     if size == len(start) and not whole and row["end"] != b"\n":
         raise FileRefused(Code.TOO_LARGE, path, f"the header is longer than {len(start):,} bytes")
     raw = start[skipped + row.start() : skipped + row.start("end")]
+    try:
+        columns = tuple(next(csv.reader([raw.decode(encoding)], delimiter=delimiter, strict=True)))
+    except UnicodeDecodeError as error:
+        message = (
+            f"the header is not {encoding}: byte {raw[error.start]:#04x} at {error.start}. If it is "
+            "in another encoding, name it: --encoding latin-1, for instance"
+        )
+        raise FileRefused(Code.ENCODING, path, message) from error
+    except csv.Error as error:
+        raise FileRefused(Code.QUOTE, path, f"the header cannot be read: {error}") from error
+    if any("\0" in name for name in columns):
+        raise FileRefused(Code.CONTROL_CHAR, path, "the header holds a NUL byte; is this text?")
+    if len(columns) > MAX_COLUMNS:
+        message = f"the header has {len(columns):,} columns; {MAX_COLUMNS:,} are the most"
+        raise FileRefused(Code.TOO_LARGE, path, message)
     return Header(
         raw=start[:skipped] + raw,
         line_end=row["end"],
-        columns=_names(path, raw, delimiter, encoding),
+        columns=columns,
         size=size,
         lines=count_lines(start[:size]),
         delimiter=delimiter,
@@ -367,27 +382,6 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
                 f"seems, and not by {now}: give --delimiter {option}"
             )
         raise FileRefused(Code.MISSING_COLUMN, path, message, missing[0])
-
-
-def _names(path: str, raw: bytes, delimiter: str, encoding: str) -> tuple[str, ...]:
-    try:
-        text = raw.decode(encoding)
-    except UnicodeDecodeError as error:
-        message = (
-            f"the header is not {encoding}: byte {raw[error.start]:#04x} at {error.start}. If it is "
-            "in another encoding, name it: --encoding latin-1, for instance"
-        )
-        raise FileRefused(Code.ENCODING, path, message) from error
-    if "\0" in text:
-        raise FileRefused(Code.CONTROL_CHAR, path, "the header holds a NUL byte; is this text?")
-    try:
-        names = tuple(next(csv.reader([text], delimiter=delimiter, strict=True)))
-    except csv.Error as error:
-        raise FileRefused(Code.QUOTE, path, f"the header cannot be read: {error}") from error
-    if len(names) > MAX_COLUMNS:
-        message = f"the header has {len(names):,} columns; {MAX_COLUMNS:,} are the most"
-        raise FileRefused(Code.TOO_LARGE, path, message)
-    return names
 
 
 def _split(line: str, delimiter: str) -> set[str]:
