@@ -12,7 +12,7 @@ import pytest
 
 from tests.zoo.zoo import PROJECTS, REFUSED, Zoo, environment
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 MAY_BE_ABSENT = {"xgboost"}
 """Libraries that the development environment does not bring: xgboost comes with a gigabyte for GPUs."""

@@ -17,7 +17,7 @@ from scoreline_tasks.dev.local_worker import WorkerEnvironment, local_worker, wa
 from tests.zoo.loader import bits
 from tests.zoo.zoo import STORE, Zoo
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(900)]
 
 SERVED = (
     "column_transformer",

@@ -30,7 +30,7 @@ PROJECTS = _folders("projects")
 REFUSED = _folders("refused")
 """Pipelines that cannot travel, and must not be published."""
 PROCESSES = 2
-CAPTION = "publish s: proof and report included, not the start of the clean room, once a process"
+CAPTION = "publish s: the proof in the clean room and the report included"
 STORE, KEYS = "store", "keys"
 
 

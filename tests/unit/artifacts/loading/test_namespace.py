@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import inspect
 import linecache
+import os
 import pickle
 import sys
 import threading
@@ -298,3 +299,22 @@ def test_pkgutil_finds_data_beside_a_module_that_is_no_package() -> None:
         {"pkg/data/x.txt": b"4"},
     )
     assert namespace.import_module("pkg.reads").DATA == b"4"
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")
+def test_a_fork_imports_though_a_thread_of_its_parent_was_importing_at_that_moment() -> None:
+    begun, go_on = os.pipe(), os.pipe()
+    slow = f"import os\nos.write({begun[1]}, b'x')\nos.read({go_on[0]}, 1)\n"
+    namespace = _namespace({"slow.py": slow, "quick.py": "VALUE = 7"})
+    thread = threading.Thread(target=lambda: namespace.import_module("slow"))
+    thread.start()
+    os.read(begun[0], 1)
+    child = os.fork()
+    if child == 0:
+        os._exit(namespace.import_module("quick").VALUE)
+    status = os.waitpid(child, 0)[1]
+    os.write(go_on[1], b"x")
+    thread.join()
+    assert os.waitstatus_to_exitcode(status) == 7
+    for descriptor in (*begun, *go_on):
+        os.close(descriptor)
