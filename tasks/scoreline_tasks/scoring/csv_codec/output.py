@@ -97,6 +97,7 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
     quote = chunk.quote.encode()
     if not indices:
         return []
+    is_utf8_too = is_utf8(chunk.encoding) or text.isascii()
     restored = None
     if quote and quote in text:
         # Arrow takes quotes for characters like any other if what they protect is something else for
@@ -116,7 +117,7 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
         texts = texts.cast(pa.string())
         if chunk.excel_safe:
             texts = _without_formulas(texts, chunk)
-        if is_utf8(chunk.encoding) or text.isascii():
+        if is_utf8_too:
             fields[index] = texts.view(pa.binary())
         else:
             encoded = [one.encode(chunk.encoding) for one in texts.to_pylist()]

@@ -89,6 +89,26 @@ def test_no_field_of_a_safe_output_is_a_formula(text: str, places: list[int] | N
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+@pytest.mark.parametrize("beside", ["", "# none\n", "\n", 'q",1\n', "7\n"])
+def test_chosen_columns_have_the_bytes_that_they_have_in_the_file(
+    encoding: str, beside: str
+) -> None:
+    rows = f'"é,""7""",2,"x"\r\n{beside}"7\r\n€", 2 ,x\r\n'.encode(encoding)
+    body = bytes(
+        _score(rows, encoding=encoding, columns_out=[2, 0], outputs=[], comment="#").body
+    ).decode(encoding)
+    assert body.startswith('"x","é,""7"""\r\n')
+    assert body.endswith('x,"7\r\n€"\r\n')
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1252"])
+def test_only_formulas_are_touched_in_a_safe_output(encoding: str) -> None:
+    rows = '"7",-2,é\n"=1",+2,"@é"\n =1,2,"x=""\n"""\n'
+    body = _score(rows.encode(encoding), encoding=encoding, excel_safe=True, outputs=[]).body
+    assert bytes(body).decode(encoding) == rows.replace('=1"', "'=1\"").replace("@é", "'@é")
+
+
 def test_answers_come_in_the_order_that_is_asked_for() -> None:
     output = _output("7,2,x\n", columns_out=[], outputs=["error", "probability_1", "prediction"])
     assert output == [["", "0.75", "0"]]
