@@ -125,6 +125,8 @@ def run(
     )
 
 
+CSV = "id,a\n1,9\n2,x\n"
+"""A file of which the second row is rejected."""
 SMALL = FileSizes(
     smallest_chunk_bytes=2048, largest_chunk_bytes=2048, fewest_chunk_rows=100, block_bytes=5000
 )

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 
 from scoreline_client.errors import FileRefused
@@ -16,26 +14,7 @@ from scoreline_client.files.sink import Target
 from scoreline_client.files.source import facts_of
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
-from tests.support.bulk import run
-
-CSV = "id,a\n1,9\n2,x\n"
-OUT = "id,a,prediction,probability_no,probability_yes,error"
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    """An object store that is only there in this process."""
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    yield fs
-    fs.store.clear()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.csv"
-    path.write_text(CSV)
-    return path
+from tests.support.bulk import CSV, run
 
 
 def test_a_pattern_gives_each_file_its_output_in_a_directory(tmp_path: Path) -> None:

@@ -7,36 +7,17 @@ import gzip
 import io
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
 from backports import zstd
 
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.source import Source, facts_of, open_source
-from tests.support.bulk import SMALL, names_in, run
+from tests.support.bulk import CSV, SMALL, names_in, run
 
-CSV = "id,a\n1,9\n2,x\n"
 OUT = "id,a,prediction,probability_no,probability_yes,error"
-
-
-@pytest.fixture
-def memory() -> Iterator[Any]:
-    """An object store that is only there in this process."""
-    fs = fsspec.filesystem("memory")
-    fs.store.clear()
-    yield fs
-    fs.store.clear()
-
-
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.csv"
-    path.write_text(CSV)
-    return path
 
 
 def _lines(data: bytes) -> list[str]:
