@@ -124,7 +124,7 @@ def newest(store: Store, model: str, alias: str, *, seen: LogMarks | None) -> Re
     """
     release = current(store, model, alias)
     if release is not None and seen is not None:
-        seen.check(release)
+        seen.check(model, alias, log=release.log, number=release.sequence)
     return release
 
 

@@ -12,16 +12,12 @@ import hashlib
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock
 
 from scoreline_artifacts.errors import LogTruncated
 from scoreline_artifacts.store.local_files import write_file
 from scoreline_client.settings import ArtifactSettings
-
-if TYPE_CHECKING:
-    from scoreline_artifacts.store.releases import Release
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +33,10 @@ class LogMarks:
         """The marks under SCORELINE_CACHE, else under the user's caches."""
         return cls(Path(ArtifactSettings.from_environment().cache) / "seen")
 
-    def check(self, release: Release) -> None:
-        """Compare the last release of a log with what was seen, and remember it.
+    def check(self, model: str, alias: str, *, log: str, number: int) -> None:
+        """Compare the number of a log's last release with the highest that was seen, and remember it.
+
+        `log` is the log's own random number, `number` that of its last release.
 
         A folder that cannot be used is a warning: then only running processes notice.
 
@@ -46,7 +44,7 @@ class LogMarks:
             LogTruncated: a later one was seen.
         """
         # Hashed, since a log's number may be any text: it must not lead out of the folder.
-        mark = self.folder / hashlib.sha256(release.log.encode()).hexdigest()
+        mark = self.folder / hashlib.sha256(log.encode()).hexdigest()
         lock = self.folder.with_name("locks") / "seen"
         try:
             for folder in (self.folder, lock.parent):
@@ -54,8 +52,8 @@ class LogMarks:
             with FileLock(lock, mode=0o600):
                 text = mark.read_bytes() if mark.exists() else b""
                 seen = int(text) if text.isdigit() else 0
-                if release.sequence > seen:
-                    write_file(mark, f"{release.sequence:020d}".encode(), mode=0o600)
+                if number > seen:
+                    write_file(mark, f"{number:020d}".encode(), mode=0o600)
         except OSError as error:
             logger.warning(
                 "rollback_mark_unwritable path=%s: %s; removed releases go unnoticed after a restart",
@@ -63,5 +61,5 @@ class LogMarks:
                 error,
             )
             return
-        if seen > release.sequence:
-            raise LogTruncated(release.model, release.alias, release.sequence, seen, mark)
+        if seen > number:
+            raise LogTruncated(model, alias, number, seen, mark)
