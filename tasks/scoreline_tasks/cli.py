@@ -32,7 +32,7 @@ from scoreline_tasks.dev import demo as story
 from scoreline_tasks.dev.processes import interruptible
 from scoreline_tasks.dev.server import DATA
 from scoreline_tasks.dev.up import serve_here
-from scoreline_tasks.releasing import Announcement, connect, roll_out
+from scoreline_tasks.rollout import connect, roll_out
 
 _alias = click.option(
     "--alias", default="production", show_default=True, help="Which alias of the model."
@@ -111,7 +111,9 @@ def _release(
     except ScorelineError as error:
         error.exit_status = REFUSED  # whatever it was: nothing was released
         raise
-    sys.exit(roll_out(Announcement(release, before), settings, redis, timeout_s, as_json))
+    sys.exit(
+        roll_out(release, before, settings, redis, timeout_s=timeout_s, as_json=as_json)
+    )
 
 
 @command()

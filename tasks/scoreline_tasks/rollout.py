@@ -1,81 +1,207 @@
-"""Watches a release on its way through the fleet: who serves it, who refuses it, who still has to move."""
+"""Announces a release, follows the workers until they serve it, and reports how it went."""
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import Any
 
-from redis import Redis
+from redis import Redis, RedisError
+from rich.console import Console
+from rich.markup import escape
+from rich.status import Status
 
+from scoreline_artifacts.store.releases import Release
 from scoreline_client import fleet
+from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, print_json
+from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
+from scoreline_client.settings import ClientSettings
 
+REDIS_TIMEOUT_S = 5.0
 POLL_S = 0.05
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """How far the fleet is on its way to a version; worker processes by name."""
+    """How far the fleet is on its way to a release; worker processes by name."""
 
-    model: str
-    alias: str
-    version: int
+    release: Release
     serving: list[str] = field(default_factory=list)
     refusing: dict[str, str] = field(default_factory=dict)
-    """Why, by process."""
+    """Reasons by process."""
     waiting: list[str] = field(default_factory=list)
-    """Processes that have not moved yet."""
+    """Processes that have neither moved nor refused to."""
     seconds: float = 0.0
-    """Since the news of the release was sent."""
+    """Since the release was announced."""
 
     @property
-    def processes(self) -> int:
+    def process_count(self) -> int:
         """How many worker processes are alive."""
         return len(self.serving) + len(self.refusing) + len(self.waiting)
-
-    @property
-    def settled(self) -> bool:
-        """Whether nothing more will happen by itself."""
-        return not self.waiting
 
     @property
     def complete(self) -> bool:
         """Whether every process that is alive serves the version."""
         return not self.waiting and not self.refusing
 
+    def __str__(self) -> str:
+        target = f"{self.release.model}@{self.release.version}"
+        return f"{len(self.serving)} of {self.process_count} worker processes serve {target}"
+
+
+def connect(settings: ClientSettings) -> Redis:
+    """The connection over which a release is announced, not opened yet.
+
+    Raises:
+        SettingsError: SCORELINE_REDIS_URL is no URL that can be connected to.
+    """
+    try:
+        redis = Redis.from_url(
+            settings.redis_url,
+            socket_timeout=REDIS_TIMEOUT_S,
+            socket_connect_timeout=REDIS_TIMEOUT_S,
+        )
+        # Only here an unknown option in the URL is an error; nothing is connected yet.
+        redis.connection_pool.make_connection()
+    except (ValueError, TypeError) as error:
+        url = _without_password(settings.redis_url)
+        raise SettingsError("SCORELINE_REDIS_URL", url, f"a Redis URL ({error})") from error
+    return redis
+
+
+def roll_out(
+    release: Release,
+    before: Release | None,
+    settings: ClientSettings,
+    redis: Redis,
+    *,
+    timeout_s: float | None,
+    as_json: bool,
+) -> int:
+    """Announce a release, follow it (not at all if `timeout_s` is None), report; gives the exit code.
+
+    The release is in force when this begins, and any failure here is reported beside that. `before` is the
+    release that was in force until then; the same one if nothing has changed.
+    """
+    console = Console(quiet=as_json, highlight=False)
+    name, previous = f"{release.model}@{release.alias}", before.version if before else None
+    if release == before:
+        console.print(f"{name} is version {release.version} already")
+    else:
+        was = f" (was {previous})" if previous else ""
+        console.print(f"{name} is now version {release.version}{was}")
+    rollout, error, exit_code = None, None, 0
+    keys = Keys(settings.queue)
+    live: AbstractContextManager[Status | None] = nullcontext()
+    if console.is_terminal and timeout_s is not None:
+        live = console.status("waiting for the workers")
+    try:
+        with redis, live as status:
+            fleet.announce_release(redis, keys, release.model)
+            rollout = follow(
+                redis,
+                keys,
+                release,
+                timeout_s or 0,
+                lambda now: status.update(str(now)) if status else None,
+            )
+    except RedisError as failure:
+        error = f"cannot reach Redis at {_without_password(settings.redis_url)}: {failure}"
+        exit_code = SERVICE
+    except KeyboardInterrupt:
+        error, exit_code = "interrupted while waiting for the workers", INTERRUPTED
+    # The boundary of the waiting: without this, a traceback would hide what was released.
+    except Exception as failure:  # noqa: BLE001
+        error = f"the workers cannot be followed: {type(failure).__name__}: {failure}"
+        exit_code = PARTLY
+    else:
+        exit_code = 0 if rollout.complete or timeout_s is None else PARTLY
+        _report(console, rollout, waited=timeout_s is not None)
+    if error is not None:
+        console.print(
+            f"{escape(error)}. The release is made all the same: workers look for it every few "
+            "seconds. See `scoreline status`."
+        )
+    if as_json:
+        report: dict[str, Any] = {
+            "model": release.model,
+            "alias": release.alias,
+            "version": release.version,
+            "previous": previous,
+            "changed": release != before,
+        }
+        if rollout is not None:
+            report |= {
+                "serving": rollout.serving,
+                "refusing": rollout.refusing,
+                "waiting": rollout.waiting,
+                "seconds": round(rollout.seconds, 3),
+            }
+        if error is not None:
+            report["error"] = error
+        print_json(report, indent=2)
+    return exit_code
+
 
 def follow(
     redis: Redis,
     keys: Keys,
-    rollout: Rollout,
+    release: Release,
     timeout_s: float,
     on_progress: Callable[[Rollout], None] = lambda _: None,
     now: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Rollout:
-    """Wait until every worker process serves the version or refuses it, or time is up."""
+    """Wait until every worker process serves the release or refuses it, or time is up."""
     begun = now()
     while True:
-        rollout = look(redis, keys, rollout, now() - begun)
+        seconds = now() - begun
+        serving, refusing, waiting = fleet.convergence(
+            fleet.read_reports(redis, keys), release.model, release.alias, release.version
+        )
+        rollout = Rollout(
+            release=release, serving=serving, refusing=refusing, waiting=waiting, seconds=seconds
+        )
         on_progress(rollout)
-        if rollout.settled or rollout.seconds >= timeout_s:
+        if not waiting or seconds >= timeout_s:
             return rollout
         pause(POLL_S)
 
 
-def look(redis: Redis, keys: Keys, rollout: Rollout, seconds: float = 0.0) -> Rollout:
-    """Where the fleet stands now."""
-    reports = fleet.read_reports(redis, keys)
-    serving, refusing, waiting = fleet.convergence(
-        reports, rollout.model, rollout.alias, rollout.version
-    )
-    return Rollout(
-        model=rollout.model,
-        alias=rollout.alias,
-        version=rollout.version,
-        serving=serving,
-        refusing=refusing,
-        waiting=waiting,
-        seconds=seconds,
-    )
+def _without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
+    release = rollout.release
+    target = f"{release.model}@{release.version}"
+    if not rollout.process_count:
+        console.print(f"no worker is running; workers serve {target} when they start")
+        return
+    if rollout.complete:
+        console.print(
+            f"all {rollout.process_count} worker processes serve {target} ({rollout.seconds:.1f} s)"
+        )
+        return
+    if not waited:
+        console.print(f"told {rollout.process_count} worker processes; not waiting for them")
+        return
+    console.print(str(rollout))
+    for reason in dict.fromkeys(rollout.refusing.values()):
+        names = [name for name, its_reason in rollout.refusing.items() if its_reason == reason]
+        verb = "refuses" if len(names) == 1 else "refuse"
+        console.print(f"  {escape(', '.join(names))} {verb} it: {escape(reason)}")
+    for name in rollout.waiting:
+        console.print(f"  {escape(name)} has not moved within {rollout.seconds:.0f} s")
+    if rollout.refusing:
+        option = "" if release.alias == "production" else f" --alias {release.alias}"
+        console.print(
+            f"The version before {target} continues to serve there. "
+            f"To go back everywhere: scoreline rollback {release.model}{option}"
+        )
+    else:
+        console.print("They may still be loading it: see `scoreline status`.")

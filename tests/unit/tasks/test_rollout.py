@@ -17,12 +17,11 @@ from scoreline_artifacts import Release, Store
 from scoreline_artifacts.store import releases
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks import cli, releasing
+from scoreline_tasks import cli, rollout
 from scoreline_tasks.rollout import Rollout, follow
 from tests.support.stores import manifest_of
 
 KEYS = Keys("default")
-TARGET = Rollout(model="pima", alias="production", version=2)
 RELEASED = Release(model="pima", alias="production", version=2, sequence=2)
 BEFORE = Release(model="pima", alias="production", version=1, sequence=1)
 MANIFEST = manifest_of({}, 1)
@@ -64,36 +63,36 @@ def test_following_ends_when_the_last_process_serves_the_version(redis: Any) -> 
         seen.append(len(now.serving))
         _report(redis, "b", 2)
 
-    ended = follow(redis, KEYS, TARGET, 30, progress, pause=_no_pause)
-    assert (seen, ended.complete, ended.processes) == ([1, 2], True, 2)
+    ended = follow(redis, KEYS, RELEASED, 30, progress, pause=_no_pause)
+    assert (seen, ended.complete, ended.process_count) == ([1, 2], True, 2)
 
 
 def test_following_ends_when_all_others_refuse(redis: Any) -> None:
     _report(redis, "a", 2)
     _report(redis, "b", 1, "golden row 3 differs")
-    ended = follow(redis, KEYS, TARGET, 30, pause=_no_pause)
+    ended = follow(redis, KEYS, RELEASED, 30, pause=_no_pause)
     assert ended.refusing == {"b": "golden row 3 differs"}
-    assert ended.settled
+    assert ended.waiting == []
     assert not ended.complete
 
 
 def test_following_ends_when_time_is_up(redis: Any) -> None:
     _report(redis, "a", 1)
     clock = iter([0.0, 0.0, 10.0, 31.0])
-    ended = follow(redis, KEYS, TARGET, 30, now=lambda: next(clock), pause=_no_pause)
+    ended = follow(redis, KEYS, RELEASED, 30, now=lambda: next(clock), pause=_no_pause)
     assert (ended.waiting, ended.seconds) == (["a"], 31.0)
 
 
 def test_without_a_worker_there_is_nothing_to_wait_for(redis: Any) -> None:
-    ended = follow(redis, KEYS, TARGET, 30, pause=_no_pause)
+    ended = follow(redis, KEYS, RELEASED, 30, pause=_no_pause)
     assert ended.complete
-    assert ended.processes == 0
+    assert ended.process_count == 0
 
 
 @pytest.fixture
 def run(redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run a command on the fake server, with a store that does as it is told."""
-    monkeypatch.setattr(releasing.Redis, "from_url", lambda *_, **__: redis)
+    monkeypatch.setattr(rollout.Redis, "from_url", lambda *_, **__: redis)
     monkeypatch.setattr(cli.releases, "current", lambda *_: BEFORE)
     monkeypatch.setattr(cli.releases, "promote", lambda *_: RELEASED)
     monkeypatch.setattr(cli.releases, "rollback", lambda *_: RELEASED)
@@ -120,7 +119,7 @@ def test_promote_says_why_a_process_refuses_and_how_to_go_back(
     done = run(cli.promote, "pima", "2")
     said = " ".join(done.output.split())
     assert "a refuses it: golden row 3 differs" in said
-    assert "goes on serving" in said
+    assert "continues to serve" in said
     assert "scoreline rollback pima" in said
     assert done.exit_code == 1
 
@@ -220,7 +219,7 @@ def test_what_fails_after_the_release_is_told_beside_it(
     def fail(*_: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(releasing.fleet, "announce_release", fail)
+    monkeypatch.setattr(rollout.fleet, "announce_release", fail)
     done = CliRunner().invoke(command[0], [*command[1:], *options])
     released = _serves(store)
     assert released in (1, 3)
