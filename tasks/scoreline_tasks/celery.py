@@ -141,32 +141,28 @@ def _wakeup(task: Any) -> Callable[[], None]:
 
 
 @signals.celeryd_init.connect
-def _on_command(sender: str, conf: Any, **_: Any) -> None:
+def on_command(sender: str, conf: Any, **_: Any) -> None:
     this_process().configure(sender)
     conf.task_queues = [*conf.task_queues, own_queue(WorkerSettings.from_environment(), sender)]
 
 
 @signals.worker_init.connect
-def _on_main_process(**_: Any) -> None:
+def on_main_process(**_: Any) -> None:
     this_process().preload()
 
 
 @signals.worker_ready.connect
-def _on_ready(sender: Any, **_: Any) -> None:
+def on_ready(sender: Any, **_: Any) -> None:
     if isinstance(sender.pool, TaskPool):
         this_process().supervise(lambda: child_count(sender.pool))
 
 
 @signals.worker_process_init.connect
-def _on_child(**_: Any) -> None:
+def on_child(**_: Any) -> None:
     _runtime()
 
 
 @signals.worker_process_shutdown.connect
-def _on_child_end(**_: Any) -> None:
-    this_process().stop()
-
-
 @signals.worker_shutdown.connect
-def _on_main_process_end(**_: Any) -> None:
+def on_end(**_: Any) -> None:
     this_process().stop()

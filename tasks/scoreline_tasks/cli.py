@@ -111,9 +111,7 @@ def _release(
     except ScorelineError as error:
         error.exit_status = REFUSED  # whatever it was: nothing was released
         raise
-    sys.exit(
-        roll_out(release, before, settings, redis, timeout_s=timeout_s, as_json=as_json)
-    )
+    sys.exit(roll_out(release, before, settings, redis, timeout_s=timeout_s, as_json=as_json))
 
 
 @command()

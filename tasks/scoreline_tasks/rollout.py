@@ -88,11 +88,11 @@ def roll_out(
     release that was in force until then; the same one if nothing has changed.
     """
     console = Console(quiet=as_json, highlight=False)
-    name, previous = f"{release.model}@{release.alias}", before.version if before else None
+    name = f"{release.model}@{release.alias}"
     if release == before:
         console.print(f"{name} is version {release.version} already")
     else:
-        was = f" (was {previous})" if previous else ""
+        was = f" (was {before.version})" if before else ""
         console.print(f"{name} is now version {release.version}{was}")
     rollout, error, exit_code = None, None, 0
     keys = Keys(settings.queue)
@@ -127,23 +127,7 @@ def roll_out(
             "seconds. See `scoreline status`."
         )
     if as_json:
-        report: dict[str, Any] = {
-            "model": release.model,
-            "alias": release.alias,
-            "version": release.version,
-            "previous": previous,
-            "changed": release != before,
-        }
-        if rollout is not None:
-            report |= {
-                "serving": rollout.serving,
-                "refusing": rollout.refusing,
-                "waiting": rollout.waiting,
-                "seconds": round(rollout.seconds, 3),
-            }
-        if error is not None:
-            report["error"] = error
-        print_json(report, indent=2)
+        _print_json(release, before, rollout, error)
     return exit_code
 
 
@@ -205,3 +189,25 @@ def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
         )
     else:
         console.print("They may still be loading it: see `scoreline status`.")
+
+
+def _print_json(
+    release: Release, before: Release | None, rollout: Rollout | None, error: str | None
+) -> None:
+    report: dict[str, Any] = {
+        "model": release.model,
+        "alias": release.alias,
+        "version": release.version,
+        "previous": before.version if before else None,
+        "changed": release != before,
+    }
+    if rollout is not None:
+        report |= {
+            "serving": rollout.serving,
+            "refusing": rollout.refusing,
+            "waiting": rollout.waiting,
+            "seconds": round(rollout.seconds, 3),
+        }
+    if error is not None:
+        report["error"] = error
+    print_json(report, indent=2)

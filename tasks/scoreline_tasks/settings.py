@@ -1,4 +1,4 @@
-"""The worker's settings: the client's, and what only a worker needs."""
+"""The settings of a worker: those of the client and its own."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ class WorkerSettings(ClientSettings):
     """What an operator may set. Each field is read from `SCORELINE_<NAME>`."""
 
     batch_records: int = at_least(1, 2048)
-    """Records, about, that a drain takes from the online lane in one read; no request is divided."""
+    """About how many records a drain takes from the online lane in one read; no request is divided."""
     slice_s: float = at_least(0.05, 2.0)
     """Seconds that a drain stays in its Celery task before it sends its successor."""
     lease_s: float = at_least(0.5, 5.0)
-    """Seconds after which requests of a worker that stopped renewing them go to another one."""
+    """Seconds after which another worker claims requests that their worker stopped renewing."""
     batch_limit_s: float = at_least(1, 300)
     """Seconds that scoring one batch may take before its process is killed."""
     poll_s: float = at_least(0.1, 2.0)
-    """Seconds between two looks at the release logs, in case the news of a release got lost."""
+    """Seconds between two polls of the release logs, in case the news of a release got lost."""
     max_versions: int = at_least(1, 8)
     """Versions that a process keeps in memory for requests that name one (`pima@3`)."""
     load_limit_s: float = at_least(1, 120)
-    """Seconds that loading a version may take in its trial before it is refused."""
+    """Seconds that the first, isolated load of a version may take before it is refused."""
     load_limit_mb: int = at_least(0, 0)
-    """MiB of memory that loading a version may take; 0 for half of what the machine or container has."""
+    """MiB of memory that loading a version may take; 0 for half of the machine's or container's."""
     strict_environment: int = at_least(0, 0)
     """1 refuses versions that were trained with another minor version of Python, scikit-learn, numpy,
     pandas or dill; 0 leaves it to their golden rows."""

@@ -1,6 +1,6 @@
 """A worker inside the caller's own process: the real drain without Celery, for unit tests.
 
-`scoreline_client.testing` finds it by entry point, so that the client need not import it.
+`scoreline_client.testing` gets it by entry point, so that the client need not import it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from scoreline_tasks.scoring.batch import Batcher, Limits
 
 
 class InProcessWorker:
-    """Answers what waits, when told to."""
+    """Answers the requests that wait, whenever `step` is called."""
 
     def __init__(
         self,
@@ -32,13 +32,13 @@ class InProcessWorker:
         models: Mapping[str, Any] | None = None,
         store: Path | str | None = None,
     ) -> None:
-        """Serve fitted pipelines by name, as version 1 of each, or what a store has released."""
+        """Serve fitted pipelines by name, as version 1 of each, or the releases of a store."""
         self._models = Models(Store(store or Path("no-store")), max_versions=8)
         for name, pipeline in (models or {}).items():
             self._models.add(LoadedVersion.of(pipeline, name))
         keys = Keys(settings.queue)
         queue = RequestQueue(redis, keys, "in-process", result_ttl_s=settings.result_ttl_s)
-        # A fake server does not say that a group is missing in the words of a real one.
+        # A fake server reports a missing group in other words than a real server.
         queue.prepare()
         limits = Limits(settings.max_request_bytes, settings.max_request_records)
         lease = Lease(queue, lease_s=3600, limit_s=3600)
@@ -50,7 +50,7 @@ class InProcessWorker:
         self._models.add(loaded)
 
     def step(self) -> int:
-        """Answer what waits now; returns how many requests that were."""
+        """Answer the requests that wait now; returns how many."""
         self._models.follow()
         return self._drain.step()
 

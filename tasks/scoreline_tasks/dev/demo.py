@@ -88,6 +88,74 @@ class Demo:
             if child.wait() != 0:
                 raise StepFailed(shown, child.returncode)
 
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """Run a worker for as long as the block lasts; when it fails, show the end of its log."""
+        self.step(2, f"Start a worker with {PROCESSES} processes")
+        self.console.print(
+            f"[dim]$ celery -A scoreline_tasks worker --concurrency {PROCESSES}[/dim]"
+        )
+        log = self.folder / "worker.log"
+        try:
+            with (
+                log.open("wb") as output,
+                local_worker(self.where, concurrency=PROCESSES, output=output) as child,
+                Redis.from_url(self.redis_url) as redis,
+            ):
+                wait_until_reporting(child, redis, Keys(_QUEUE), processes=PROCESSES, model="pima")
+                self.command("status")
+                yield
+        except ScorelineError:
+            self.console.print("the end of the worker's log:")
+            self.console.print(escape("\n".join(log.read_text().splitlines()[-_LOG_LINES:])))
+            raise
+
+    def score_single_records(self) -> None:
+        """Ask for three records, and for one that is rejected."""
+        self.step(3, "Score single records")
+        with Client(redis_url=self.redis_url, queue=_QUEUE) as client:
+            for record in records(3, seed=1):
+                begun = time.monotonic()
+                answer = client.predict("pima", record)
+                wait_ms = (time.monotonic() - begun) * 1000
+                probability = max(answer.probabilities.values(), default=1.0)
+                self.console.print(
+                    f"{record}\n  → {answer.value} with probability {probability:.2f}, "
+                    f"from {answer.model}@{answer.version}, in {wait_ms:.1f} ms",
+                    soft_wrap=True,
+                )
+            try:
+                client.predict("pima", records(1, seed=2)[0] | {"mass": "heavy"})
+            except RecordRejected as error:
+                self.console.print(f"a bad record: [red]{error.code}[/red] {escape(str(error))}")
+
+    def score_file(self, rows: int) -> None:
+        """Score a CSV file and show its first lines."""
+        self.step(4, f"Score a file of {rows:,} rows")
+        source, target = self.folder / "patients.csv", self.folder / "scored.csv"
+        write_csv(source, rows)
+        self.command("score", "pima", str(source), str(target))
+        with target.open() as file:
+            for _ in range(3):
+                self.console.print(
+                    "  " + escape(file.readline().rstrip()), highlight=False, soft_wrap=True
+                )
+
+    def release_under_load(self) -> Load:
+        """Release a second version while requests are in flight; gives the answers to these."""
+        self.step(5, f"Train and release a second version with {IN_FLIGHT} requests in flight")
+        load = Load(self.redis_url)
+        load.begin("before")
+        with load.running(records(1000, seed=3)):
+            load.run_on(QUIET_S)
+            load.begin("training")
+            self.command("train", "pima", "--strength", "0.05")
+            load.begin("release")
+            self.command("promote", "pima", "2")
+            load.begin("after")
+            load.run_on(QUIET_S)
+        return load
+
 
 def tell(console: Console, rows: int, keep: bool) -> int:
     """Run the demo; gives the exit code: 0 if every request of it was answered.
@@ -109,10 +177,10 @@ def tell(console: Console, rows: int, keep: bool) -> int:
             demo.command("train", "pima", "--promote")
             if not keep:
                 console.print("(`scoreline demo --keep` keeps the report, to open in a browser.)")
-            with _worker(demo):
-                _score_single_records(demo)
-                _score_file(demo, rows)
-                load = _release_under_load(demo)
+            with demo.worker():
+                demo.score_single_records()
+                demo.score_file(rows)
+                load = demo.release_under_load()
     finally:
         if keep:
             console.print(f"kept: {folder}", highlight=False, soft_wrap=True)
@@ -129,72 +197,6 @@ def tell(console: Console, rows: int, keep: bool) -> int:
     seconds = time.monotonic() - begun
     console.print(f"Everything that was started is stopped. {seconds:.0f} s in all.")
     return 1 if failed else 0
-
-
-@contextmanager
-def _worker(demo: Demo) -> Iterator[None]:
-    demo.step(2, f"Start a worker with {PROCESSES} processes")
-    demo.console.print(f"[dim]$ celery -A scoreline_tasks worker --concurrency {PROCESSES}[/dim]")
-    log = demo.folder / "worker.log"
-    try:
-        with (
-            log.open("wb") as output,
-            local_worker(demo.where, concurrency=PROCESSES, output=output) as child,
-            Redis.from_url(demo.redis_url) as redis,
-        ):
-            wait_until_reporting(child, redis, Keys(_QUEUE), processes=PROCESSES, model="pima")
-            demo.command("status")
-            yield
-    except ScorelineError:
-        demo.console.print("the end of the worker's log:")
-        demo.console.print(escape("\n".join(log.read_text().splitlines()[-_LOG_LINES:])))
-        raise
-
-
-def _score_single_records(demo: Demo) -> None:
-    demo.step(3, "Score single records")
-    with Client(redis_url=demo.redis_url, queue=_QUEUE) as client:
-        for record in records(3, seed=1):
-            begun = time.monotonic()
-            answer = client.predict("pima", record)
-            wait_ms = (time.monotonic() - begun) * 1000
-            probability = max(answer.probabilities.values(), default=1.0)
-            demo.console.print(
-                f"{record}\n  → {answer.value} with probability {probability:.2f}, "
-                f"from {answer.model}@{answer.version}, in {wait_ms:.1f} ms",
-                soft_wrap=True,
-            )
-        try:
-            client.predict("pima", records(1, seed=2)[0] | {"mass": "heavy"})
-        except RecordRejected as error:
-            demo.console.print(f"a bad record: [red]{error.code}[/red] {escape(str(error))}")
-
-
-def _score_file(demo: Demo, rows: int) -> None:
-    demo.step(4, f"Score a file of {rows:,} rows")
-    source, target = demo.folder / "patients.csv", demo.folder / "scored.csv"
-    write_csv(source, rows)
-    demo.command("score", "pima", str(source), str(target))
-    with target.open() as file:
-        for _ in range(3):
-            demo.console.print(
-                "  " + escape(file.readline().rstrip()), highlight=False, soft_wrap=True
-            )
-
-
-def _release_under_load(demo: Demo) -> Load:
-    demo.step(5, f"Train and release a second version with {IN_FLIGHT} requests in flight")
-    load = Load(demo.redis_url)
-    load.begin("before")
-    with load.running(records(1000, seed=3)):
-        load.run_on(QUIET_S)
-        load.begin("training")
-        demo.command("train", "pima", "--strength", "0.05")
-        load.begin("release")
-        demo.command("promote", "pima", "2")
-        load.begin("after")
-        load.run_on(QUIET_S)
-    return load
 
 
 @dataclass

@@ -131,7 +131,7 @@ def wait_until_reporting(
         ]
         served = [report.models.get(f"{model}@production") for report in own]
         ready = sum(
-            model is None or (one is not None and one.serving is not None) for one in served
+            model is None or (state is not None and state.serving is not None) for state in served
         )
         if ready >= processes and ready == len(own):
             return own

@@ -1,1 +1,1 @@
-"""Which version answers to a reference, and how a process moves to a new one."""
+"""Which version answers to a reference, and how a process switches to a new one."""

@@ -78,7 +78,7 @@ class Served:
             serving=None if self.loaded is None else self.loaded.version,
             wanted=self.release.version if is_readable and self.release else None,
             refused=self.unreadable or self.refused,
-            resident=[one.version for one in (self.loaded, previous) if one is not None],
+            resident=[it.version for it in (self.loaded, previous) if it is not None],
         )
 
 
@@ -144,7 +144,7 @@ class Models:
                 raise _not_loaded(ref, str(error)) from error
 
     def follow(self) -> bool:
-        """Read every release log and switch to what it names; returns whether any state changed."""
+        """Read every release log and switch to the version that it names; returns whether any state changed."""
         with self._lock:
             # Every log is read, whatever the ones before it brought.
             changed = [self._follow_head(head) for head in releases.heads(self._store)]
@@ -244,7 +244,7 @@ class Models:
         del known  # nothing may keep its previous version alive while another is loaded
         try:
             return self._follow_alias(*key)
-        # A log that cannot be read keeps no other alias from moving; what answers continues to.
+        # A log that cannot be read keeps no other alias from moving; its version continues to answer.
         except Exception as error:  # noqa: BLE001
             reason = reason_text(error)
         known = self._served.get(key, Served())
@@ -271,7 +271,7 @@ class Models:
         return changed
 
     def _keep_current(self, release: Release) -> bool | None:
-        """Keep what answers if there is nothing to load: the release is old, known, or backed off.
+        """Keep the version that answers if there is nothing to load: the release is old, known, or backed off.
 
         Returns whether the state changed; None if the release's version is to be loaded.
         """
@@ -291,7 +291,7 @@ class Models:
         return now != known
 
     def _switch_to(self, release: Release) -> None:
-        """Bring a release's version into force; what answered before continues to if that fails."""
+        """Bring a release's version into force; if that fails, the one before continues to answer."""
         version = (release.model, release.version)
         known = self._drop_previous(release)
         reason = self._backoff.reason(*version)
@@ -299,7 +299,7 @@ class Models:
         if reason is None:
             try:
                 loaded = self._in_memory(*version) or self._load(*version)
-            # Whatever a version raises while it is loaded, the one that answers continues to.
+            # Whatever a version raises while it is loaded, the one before continues to answer.
             except Exception as error:  # noqa: BLE001
                 reason = reason_text(error)
                 is_new = self._backoff.note(*version, reason)

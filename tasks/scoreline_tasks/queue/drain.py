@@ -1,4 +1,4 @@
-"""The loop that takes what waits in the queue and answers it.
+"""The loop that takes requests from the queue and answers them.
 
 While a batch is scored, the next one gathers in the lane, so batches need no window and no tuning. An entry
 belongs to the worker from its read to its finish. Whatever happens in between, another worker claims the
@@ -35,7 +35,7 @@ class Wakeups:
     extra_drain: Callable[[], None]
     """Start another drain, in any free process."""
     rescue: Callable[[], None]
-    """Take over what dead processes left."""
+    """Take over the requests of dead processes."""
 
 
 class Drain:
@@ -90,7 +90,7 @@ class Drain:
             entries: list[Entry] = []
             is_check_due = _monotonic_ms() >= self._next_check_ms
             if not is_calm or is_check_due:
-                # One round trip: the answers leave, and what waits in the online lane comes.
+                # One round trip: the answers leave, and the online lane's entries come.
                 entries, finished = self._queue.exchange(finished, self._count), []
             if is_check_due:
                 self._next_check_ms = _monotonic_ms() + CHECK_EVERY_MS
@@ -135,7 +135,7 @@ class Drain:
         return count
 
     def step(self) -> int:
-        """Answer what waits now, once; returns the number of requests."""
+        """Answer the requests that wait now, once; returns the number of requests."""
         turns = iter([False])
         return self.serve(3600, lambda: next(turns, True), linger_ms=0)
 

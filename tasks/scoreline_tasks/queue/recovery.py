@@ -31,7 +31,7 @@ ALONE = 2
 
 
 class Rescue:
-    """Answers what dead processes left behind."""
+    """Answers the requests that dead processes left behind."""
 
     def __init__(
         self, queue: RequestQueue, batcher: Batcher, lease: Lease, *, limit_s: float
@@ -105,10 +105,10 @@ class Rescue:
             return
         (entry,), middle = entries, len(records) // 2
         answers = [
-            Answer.decode(one.answer)
+            Answer.decode(item.answer)
             for half in (records[:middle], records[middle:])
             for finished in self._score([entry_with_records(entry, half)], half)
-            for one in finished
+            for item in finished
         ]
         merged = merge_answers(answers)
         yield [Finished(entry, merged.id, decode_reply_to(entry.fields), merged.encode())]

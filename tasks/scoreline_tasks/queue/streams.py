@@ -68,7 +68,7 @@ class RequestQueue:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
-        """Finish a batch and take what waits in the online lane, in one round trip; never blocks."""
+        """Finish a batch and take the entries of the online lane, in one round trip; never blocks."""
         reads = [self._read([Lane.ONLINE], take)] if take else []
         return self._entries(self._finish_and(finished, reads)[1])
 
@@ -76,7 +76,7 @@ class RequestQueue:
         """Wait for an entry of either lane; takes up to `take` online ones and one bulk chunk.
 
         COUNT applies to each stream of a read, so the blocking one asks for a single entry of each
-        lane, and a second read, sent along with it, takes what else came into the online lane.
+        lane, and a second read, sent along with it, takes the other entries of the online lane.
         Finished answers leave in the same round trip before it blocks.
         """
         reads = [self._read(list(Lane), 1, block_ms), self._read([Lane.ONLINE], take)]
@@ -193,12 +193,12 @@ class RequestQueue:
         """
         finishing: list[Command] = []
         for lane, part in _parts(finished):
-            for one in part:
-                if one.is_large:
+            for item in part:
+                if item.is_large:
                     # Stored before the script runs, which would copy it several times.
-                    value = memoryview(one.answer)
-                    lifetime_ms = self._lifetime_ms(one.entry)
-                    key = self._keys.result(one.request_id)
+                    value = memoryview(item.answer)
+                    lifetime_ms = self._lifetime_ms(item.entry)
+                    key = self._keys.result(item.request_id)
                     finishing.append(("SET", key, value, "NX", "PX", lifetime_ms))
             finishing.append(("EVALSHA", self._finish_sha, *self._finish_arguments(lane, part)))
         replies = self._pipeline.execute([*finishing, *commands])
@@ -206,7 +206,7 @@ class RequestQueue:
         first = sum(result for result in results if isinstance(result, int))
         is_full = any(isinstance(result, OutOfMemoryError) for result in results)
         if is_full or any(isinstance(result, NoScriptError) for result in results):
-            # Once more: what is finished already does not change, and on a full server only the script
+            # Once more: a request that is finished already does not change, and on a full server only the script
             # may write, so it takes the large answers, too.
             self._finish_sha = self._redis.script_load(self._finish)
             for lane, part in _parts(finished):
@@ -227,7 +227,7 @@ class RequestQueue:
         entries: list[Entry] = []
         for reply in replies:
             if isinstance(reply, ResponseError) and "NOGROUP" in str(reply):
-                # The server was flushed or the group destroyed: serve what comes from now on.
+                # The server was flushed or the group destroyed: serve the entries from now on.
                 self.prepare()
                 continue
             _raise_first([reply])
@@ -244,12 +244,12 @@ class RequestQueue:
     ) -> tuple[Any, ...]:
         keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
         arguments: list[Any] = [GROUP, self._lifetime_ms(part[0].entry)]
-        for one in part:
-            result = self._keys.result(one.request_id)
-            keys += (result, self._keys.reply(one.reply_to) if one.reply_to else result)
-            note = StoredNote(one.request_id).encode() if one.is_large else b""
-            answer = b"" if one.is_large and not whole else one.answer
-            arguments += (one.entry.id, one.entry.request_id, answer, note)
+        for item in part:
+            result = self._keys.result(item.request_id)
+            keys += (result, self._keys.reply(item.reply_to) if item.reply_to else result)
+            note = StoredNote(item.request_id).encode() if item.is_large else b""
+            answer = b"" if item.is_large and not whole else item.answer
+            arguments += (item.entry.id, item.entry.request_id, answer, note)
         return (len(keys), *keys, *arguments)
 
     def _lifetime_ms(self, entry: Entry) -> int:
@@ -259,9 +259,9 @@ class RequestQueue:
 def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
     """Finished requests of one lane; chunks apart, since their results are kept for less long."""
     for lane in Lane:
-        of_lane = [one for one in finished if one.entry.lane is lane]
+        of_lane = [item for item in finished if item.entry.lane is lane]
         for is_chunk in (False, True):
-            for part in _slices([one for one in of_lane if bool(one.entry.job) is is_chunk]):
+            for part in _slices([item for item in of_lane if bool(item.entry.job) is is_chunk]):
                 yield lane, part
 
 

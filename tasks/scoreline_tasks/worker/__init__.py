@@ -1,1 +1,1 @@
-"""The processes of one worker: the pool, its drain, its watchdog and heartbeat."""
+"""The processes of one worker: the pool, its permanent drain, watchdog and heartbeat."""

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import redis
@@ -71,6 +72,9 @@ class Heartbeat(Periodic):
 
     def report(self) -> ProcessReport:
         """What this process is and serves now."""
+        rss_bytes = 0  # where there is no /proc, the report goes without
+        with suppress(OSError), open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+            rss_bytes = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return ProcessReport(
             name=self._name,
             host=socket.gethostname(),
@@ -83,13 +87,5 @@ class Heartbeat(Periodic):
             requests=self._totals.requests,
             records=self._totals.records,
             batches=self._totals.batches,
-            rss_bytes=_resident_bytes(),
+            rss_bytes=rss_bytes,
         )
-
-
-def _resident_bytes() -> int:
-    try:
-        with open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123 - no path to build
-            return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0  # not Linux: the report goes without

@@ -1,7 +1,7 @@
 """One worker's processes: what the main one and its children do, from start to stop.
 
 The main process loads the released models and forks. Each child builds its runtime around the models that it
-inherited. Meanwhile the main process follows the releases and loads what is new, and its children are
+inherited. Meanwhile the main process follows the releases and loads new versions, and its children are
 replaced (see generations.py). A pool that does not fork serves in the main process, which then switches to
 the new version by itself.
 
@@ -74,7 +74,7 @@ class WorkerProcess:
             os.environ.setdefault(variable, "1")
 
     def preload(self) -> None:
-        """In the main process: load what is released, so that children share the memory."""
+        """In the main process: load the released versions, so that children share the memory."""
         from scoreline_tasks.worker.runtime import open_models
 
         self._main_pid = os.getpid()
@@ -96,7 +96,7 @@ class WorkerProcess:
             )
 
     def runtime(self, wakeups: Wakeups) -> Runtime:
-        """In a process that serves: what it works with, built at the first call."""
+        """In a process that serves: its drain and all that belongs to it, built at the first call."""
         with self._building:
             if self._runtime is None:
                 from scoreline_tasks.worker.runtime import build_runtime, open_models
@@ -124,13 +124,13 @@ class WorkerProcess:
         self._background, self._background_pid = background, os.getpid()
 
     def stop(self) -> None:
-        """End what runs beside the tasks; what a child inherited is its main process's."""
+        """End the background threads of this process; a child's inherited ones are its main process's."""
         if self._background is not None and self._background_pid == os.getpid():
             self._background.stop()
         self._background = self._runtime = None
 
     def poll_releases(self) -> None:
-        """Load what was released, have children replaced that serve something else, and report it."""
+        """Load new releases, have children with other versions replaced, and report the change."""
         if self._models is None or self._background is None:
             return
         before = self._models.serving()
@@ -187,6 +187,6 @@ def survives(work: Callable[[], object]) -> bool:
     try:
         work()
     except RedisError as error:
-        logger.warning("redis_lost: %s; what was being scored will be scored again", error)
+        logger.warning("redis_lost: %s; the batch in hand will be scored again", error)
         return False
     return True

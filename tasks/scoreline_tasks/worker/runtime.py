@@ -1,4 +1,4 @@
-"""Builds what a worker's main process and its children work with: drain, lease, heartbeat, follower."""
+"""Builds the parts of a worker's main process and of its children: drain, lease, heartbeat, follower."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Background:
 
 
 class Runtime(Background):
-    """What a process that scores works with."""
+    """The drain of a process that scores, with its rescue and its background threads."""
 
     def __init__(
         self,
@@ -130,7 +130,7 @@ def build_supervision(
     poll: Callable[[], None],
     child_count: Callable[[], int],
 ) -> Background:
-    """Build what runs in a main process whose children score."""
+    """Build the background threads of a main process whose children score."""
     keys = Keys(settings.queue)
     connect = connector(settings)
     heartbeat = Heartbeat(
