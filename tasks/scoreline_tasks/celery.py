@@ -32,7 +32,6 @@ RESCUE_SLICES = 30
 app = Celery("scoreline")
 
 
-@app.steps["consumer"].add
 class DrainWatchdog(Watchdog):
     """Keeps the permanent drain of this worker running."""
 
@@ -41,6 +40,9 @@ class DrainWatchdog(Watchdog):
     def send_drain(self, node: str) -> None:
         """Send a drain that replaces all earlier ones of this worker."""
         send_drain(node, this_process().next_drain())
+
+
+app.steps["consumer"].add(DrainWatchdog)
 
 
 @app.add_defaults

@@ -120,8 +120,8 @@ class WorkerProcess:
             return self._runtime
 
     def _start(self, background: Background) -> None:
-        background.start()
         self._background, self._background_pid = background, os.getpid()
+        background.start()
 
     def stop(self) -> None:
         """End the background threads of this process; a child's inherited ones are its main process's."""
