@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -33,19 +34,22 @@ def running(
     killed with its whole group if it does not within WARM_STOP_S. The thread that enters the block must
     live until its end: Linux kills the program with it.
     """
-    child = subprocess.Popen(  # noqa: S603 - callers pass constants and their own settings
-        command,
-        env={**os.environ, **(environment or {})},
-        stdin=subprocess.DEVNULL,
-        stdout=output,
-        stderr=subprocess.STDOUT if output else None,
-        process_group=0,
-        preexec_fn=parent_death_hook(),
-    )
+    child = None
     try:
+        with undisturbed():
+            child = subprocess.Popen(  # noqa: S603 - callers pass constants and their own settings
+                command,
+                env={**os.environ, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT if output else None,
+                process_group=0,
+                preexec_fn=parent_death_hook(),
+            )
         yield child
     finally:
-        stop(child)
+        if child is not None:
+            stop(child)
 
 
 def stop(child: subprocess.Popen[bytes]) -> None:
@@ -57,6 +61,31 @@ def stop(child: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             child.wait()
+
+
+@contextmanager
+def undisturbed() -> Iterator[None]:
+    """Put off Ctrl-C and SIGTERM to the end of the block.
+
+    Otherwise a child could be lost between its start and its assignment to a variable, or an interrupt in
+    what Python runs around a fork, where exceptions are dropped and locks stay locked.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals are delivered elsewhere
+        return
+    received: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for late in received:
+        signal.raise_signal(late)
 
 
 @contextmanager
