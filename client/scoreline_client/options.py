@@ -38,10 +38,9 @@ _AnswerNames = Annotated[
     Sequence[Annotated[str, Meta(pattern=_ANSWER)]] | None,
     Meta(description="names out of prediction, probability, error, warnings"),
 ]
-_Format = Annotated[
-    Literal["csv", "jsonl", "parquet"] | None, Meta(description="one of csv, jsonl, parquet")
-]
 FORMATS = ("csv", "jsonl", "parquet")
+Format = Literal["csv", "jsonl", "parquet"] | None
+_Format = Annotated[Format, Meta(description="one of csv, jsonl, parquet")]
 
 
 class Policy(StrEnum):
@@ -55,7 +54,6 @@ class Policy(StrEnum):
     """Its record is rejected."""
 
 
-POLICIES = tuple(policy.value for policy in Policy)
 _Policy = Annotated[Policy, Meta(description="ignore, warn or error")]
 
 
@@ -67,7 +65,6 @@ class Flag:
     name: str | None = None
     """Without it, the option's own name with hyphens."""
     metavar: str | None = None
-    choices: tuple[str, ...] = ()
     show_default: bool = False
 
 
@@ -233,8 +230,7 @@ class BulkOptions(ValueOptions, CsvFormat):
     """How a file is read, what its output holds, and when to stop."""
 
     input_format: Annotated[
-        _Format,
-        Flag("Of the input, where its name does not tell.", name="--format", choices=FORMATS),
+        _Format, Flag("Of the input, where its name does not tell.", name="--format")
     ] = None
     """`csv`, `jsonl` or `parquet`; None: by the file's first bytes and its name."""
     output_format: _Format = None
@@ -253,17 +249,11 @@ class BulkOptions(ValueOptions, CsvFormat):
     """Refuse columns that the model does not know, and quotes in the middle of a field."""
     unseen: Annotated[
         _Policy,
-        Flag(
-            "What becomes of text that training did not have.", choices=POLICIES, show_default=True
-        ),
+        Flag("What becomes of text that training did not have.", show_default=True),
     ] = Policy.WARN
     out_of_range: Annotated[
         _Policy,
-        Flag(
-            "What becomes of numbers outside the range of training.",
-            choices=POLICIES,
-            show_default=True,
-        ),
+        Flag("What becomes of numbers outside the range of training.", show_default=True),
     ] = Policy.WARN
     keep: Annotated[tuple[str, ...] | None, Flag("The input's columns that the output has.")] = None
     """Columns of the input that the output has, in this order; None: all of them."""

@@ -24,7 +24,15 @@ from scoreline_client.files.many import FinishedFiles, is_many, outputs_for
 from scoreline_client.files.run import ScoreSummary
 from scoreline_client.files.sink import Target
 from scoreline_client.files.source import facts_of
-from scoreline_client.options import BulkOptions, Flag, MaxErrors, Policy, type_hints
+from scoreline_client.options import (
+    FORMATS,
+    BulkOptions,
+    Flag,
+    Format,
+    MaxErrors,
+    Policy,
+    type_hints,
+)
 from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.messages import ModelRef
 
@@ -56,6 +64,8 @@ _BY_TYPE: dict[Any, dict[str, Any]] = {
     Mapping[str, str]: {"multiple": True},
     tuple[str, ...]: {"type": _Names()},
     tuple[str, ...] | None: {"type": _Names()},
+    Policy: {"type": click.Choice([policy.value for policy in Policy])},
+    Format: {"type": click.Choice(FORMATS)},
 }
 """How click reads the options of a type; all others are text."""
 
@@ -66,8 +76,6 @@ def _flags(*names: str) -> list[Callable[[_F], _F]]:
     for name in names:
         flag = next(extra for extra in hints[name].__metadata__ if isinstance(extra, Flag))
         settings = dict(_BY_TYPE.get(hints[name].__origin__, {}), help=flag.help)
-        if flag.choices:
-            settings["type"] = click.Choice(flag.choices)
         if flag.metavar:
             settings["metavar"] = flag.metavar
         if flag.show_default:
