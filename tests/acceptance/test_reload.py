@@ -143,10 +143,11 @@ def test_a_worker_that_is_killed_during_a_release_starts_with_the_new_version(
         assert job.result(timeout=40)[0].version == 2
 
 
+@pytest.mark.parametrize("pool", ["solo", "threads"])
 def test_a_pool_that_does_not_fork_swaps_to_the_new_version_by_itself(
-    fleet: Fleet, eventually: Callable[..., Any]
+    fleet: Fleet, pool: str
 ) -> None:
-    fleet.start_worker(1, "--pool", "solo")
+    fleet.start_worker(1, "--pool", pool)
     publish_shift(fleet.store, 2.0)
     with Client(settings=fleet.settings) as client:
         assert client.predict(MODEL, {"x": 1.0}).version == 1
