@@ -6,7 +6,7 @@ text once; both give the same, and a column is slow only where its values are un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -51,36 +51,24 @@ def convert_columns(
         if not pa.types.is_string(one.type)
     }
     if len(numbers) > 1 and not arrays:
-        arrays = _plain_block(numbers, [fields[one.name] for one in numbers], rules) or {}
+        # One conversion for all that are plain: a file of many columns has few rows in a chunk.
+        texts = pa.concat_arrays([fields[one.name] for one in numbers])
+        is_null = null_mask(texts, rules)
+        floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
+        if floats is not None and (np.abs(floats) < EXACT_IN_FLOAT).all():
+            # A copy: what a pipeline gets, it may write to.
+            block = np.array(floats).reshape(len(numbers), -1)
+            arrays = {
+                one.name: values if one.type is ColumnType.NUMBER else values.astype(np.int64)
+                for one, values in zip(numbers, block, strict=True)
+                if one.type is ColumnType.NUMBER or (np.trunc(values) == values).all()
+            }
     return {
         column.name: arrays[column.name]
         if column.name in arrays
         else convert_texts(column, fields[column.name], rules, problems)
         for column in schema.columns
     }
-
-
-def _plain_block(
-    columns: Sequence[Column], texts: Sequence[Any], rules: TextRules
-) -> dict[str, Any] | None:
-    """The arrays of columns whose fields are all plain numbers; or None.
-
-    One conversion for all of them: a file of many columns has few rows in a chunk.
-    """
-    block = pa.concat_arrays(texts)
-    is_null = null_mask(block, rules)
-    floats = None if is_null.any() else _plain_floats(block, is_null, rules)
-    if floats is None or not (np.abs(floats) < EXACT_IN_FLOAT).all():
-        return None
-    arrays: dict[str, Any] = {}
-    # A copy: what a pipeline gets, it may write to.
-    for column, values in zip(columns, np.array(floats).reshape(len(columns), -1), strict=True):
-        arrays[column.name] = values
-        if column.type is not ColumnType.NUMBER:
-            arrays[column.name] = integers = values.astype(np.int64)
-            if not (integers == values).all():
-                return None
-    return arrays
 
 
 def convert_texts(

@@ -109,14 +109,19 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
             codes[is_inside & (codes == code)] = stand_in
         text, restored = codes.tobytes(), bytes.maketrans(_NEVER_IN_UTF8, special)
     columns, _ = read_fields(text, chunk, dict.fromkeys(indices, pa.binary()), quote="")
+    mark = f"{re.escape(chunk.quote)}?" if chunk.quote else ""
+    begins = f"^{mark}[{re.escape(_FORMULA_BEGINNINGS)}]"
+    number = rf"^{mark}{number_pattern(chunk.decimal, chunk.thousands)[1:-1]}{mark}\z"
     fields = {}
     for index, column in columns.items():
         texts = column
         if restored is not None:
             texts = _binary(offsets_of(column), bytes(bytes_of(column)).translate(restored))
         texts = texts.cast(pa.string())
-        if chunk.excel_safe:
-            texts = _without_formulas(texts, chunk)
+        if chunk.excel_safe and pc.any(is_begun := pc.match_substring_regex(texts, begins)).as_py():
+            is_safe = pc.match_substring_regex(texts, number)
+            marked = pc.replace_substring_regex(texts, f"^({mark})", rf"\1{_FORMULA_MARK}")
+            texts = pc.if_else(pc.and_not(is_begun, is_safe), marked, texts)
         if is_utf8_too:
             fields[index] = texts.view(pa.binary())
         else:
@@ -149,18 +154,6 @@ def is_formula(text: str, chunk: CsvChunk) -> bool:
     if not text.startswith(tuple(_FORMULA_BEGINNINGS)):
         return False
     return not re.match(number_pattern(chunk.decimal, chunk.thousands), text)
-
-
-def _without_formulas(fields: Any, chunk: CsvChunk) -> Any:
-    """Fields as they stand in the file, with a mark before what a spreadsheet would run."""
-    quote = f"{re.escape(chunk.quote)}?" if chunk.quote else ""
-    begins = pc.match_substring_regex(fields, f"^{quote}[{re.escape(_FORMULA_BEGINNINGS)}]")
-    if not pc.any(begins).as_py():
-        return fields
-    number = number_pattern(chunk.decimal, chunk.thousands)[1:-1]
-    is_number = pc.match_substring_regex(fields, rf"^{quote}{number}{quote}\z")
-    marked = pc.replace_substring_regex(fields, f"^({quote})", rf"\1{_FORMULA_MARK}")
-    return pc.if_else(pc.and_not(begins, is_number), marked, fields)
 
 
 # Answers as text
