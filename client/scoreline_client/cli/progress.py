@@ -42,7 +42,15 @@ class _RunColumn(ProgressColumn):
 def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[Show | None]:
     """A function to call with each progress: for a bar on a terminal or JSON lines; or None."""
     if as_json and not quiet:
-        yield _json_lines()
+        last = 0.0
+
+        def show(now: BulkProgress) -> None:
+            nonlocal last
+            if time.monotonic() - last >= JSON_EVERY_S or now.percent == 100.0:
+                last = time.monotonic()
+                print_json(now.as_json(), err=True)
+
+        yield show
     elif quiet or not console.is_terminal:
         yield None
     else:
@@ -64,18 +72,6 @@ class _Bars:
             self._tasks[now.source] = self._bars.add_task(name, total=None, now=None)
         task = self._tasks[now.source]
         self._bars.update(task, completed=now.done, total=now.total, now=now)
-
-
-def _json_lines() -> Show:
-    last = 0.0
-
-    def show(now: BulkProgress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= JSON_EVERY_S or now.percent == 100.0:
-            last = time.monotonic()
-            print_json(now.as_json(), err=True)
-
-    return show
 
 
 def sentence(summary: ScoreSummary) -> str:

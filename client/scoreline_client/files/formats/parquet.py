@@ -142,8 +142,16 @@ class ParquetReader:
 
     def finish(self, part: Path, final: Path) -> bool:
         """Make row groups of the part's streams."""
-        arrow, sizes = self._arrow, self._sizes
-        schema = self._schema()
+        arrow, sizes, columns = self._arrow, self._sizes, self._columns
+        # The columns as far as they are known without a row; the streams know the rest.
+        source = self._file.schema_arrow
+        indices = range(len(source.names)) if columns.indices is None else columns.indices
+        pairs = zip(indices, columns.kept, strict=True)
+        fields = [source.field(index).with_name(name) for index, name in pairs]
+        for name, added in zip(columns.answers, columns.added, strict=True):
+            kind = arrow.float64() if name.startswith("probability_") else arrow.string()
+            fields.append(arrow.field(added, arrow.null() if name == "prediction" else kind))
+        schema = arrow.schema(fields)
         for table in self._streams(part):
             schema = arrow.unify_schemas([schema, table.schema], promote_options="permissive")
         with arrow.parquet.ParquetWriter(final, schema) as writer:
@@ -185,19 +193,6 @@ class ParquetReader:
             done=at + count,
             batch=batch if columns.indices is None else batch.select(list(columns.indices)),
         )
-
-    def _schema(self) -> Any:
-        """The output's columns, as far as they are known without a row."""
-        arrow, columns, schema = self._arrow, self._columns, self._file.schema_arrow
-        indices = range(len(schema.names)) if columns.indices is None else columns.indices
-        fields = [
-            schema.field(index).with_name(name)
-            for index, name in zip(indices, columns.kept, strict=True)
-        ]
-        for name, added in zip(columns.answers, columns.added, strict=True):
-            kind = arrow.float64() if name.startswith("probability_") else arrow.string()
-            fields.append(arrow.field(added, arrow.null() if name == "prediction" else kind))
-        return arrow.schema(fields)
 
     def _streams(self, part: Path) -> Iterator[Any]:
         """The tables of a part, in order."""
