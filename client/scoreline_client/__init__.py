@@ -1,4 +1,4 @@
-"""What a caller needs: `Client().predict("pima", {"preg": 6, …})`."""
+"""The client, for applications that need predictions: `Client().predict("pima", {"preg": 6, …})`."""
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.client import Client

@@ -1,4 +1,4 @@
-"""AsyncClient: ask for predictions with `await`."""
+"""AsyncClient: predictions with `await`, for records, frames, jobs and files."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from scoreline_client.options import BulkOptions
 
 ONLINE_RECORDS = 1000
-"""More records than this in one call go into the bulk lane, behind everyone's single ones."""
+"""A request of more records than this goes into the bulk lane, behind the requests of others."""
 
 
 class AsyncClient:
@@ -78,15 +78,15 @@ class AsyncClient:
     ) -> Prediction:
         """Predict one record.
 
-        `options` say what becomes of values that training did not have, and whether text is read as
-        numbers: `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
+        `options` decide about values that training did not have, and whether text is read as numbers:
+        `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
 
         Raises:
             RecordRejected: the record cannot be scored; names column and value.
             UnknownModel: no such model, alias or version.
             NoAnswer: none within `timeout` seconds.
             QueueFull, ServerUnreachable: the request was not accepted.
-            ValueError: `timeout` is negative, infinite or no number; here and for all others.
+            ValueError: `timeout` is negative, infinite or no number; as in all other methods.
         """
         body = encode_record(record)
         encoded = options.encode_options()
@@ -103,7 +103,7 @@ class AsyncClient:
         timeout: float = 30.0,  # noqa: ASYNC109
         options: RequestOptions = NO_OPTIONS,
     ) -> list[Prediction]:
-        """Predict records, in their order; a bad one has an `.error` and costs no other one.
+        """Predict records, in their order; a bad record has an `.error`, and the others their predictions.
 
         `options` are those of `predict`.
         Many records travel as several requests, all scored by the version that answered the first.
@@ -137,12 +137,12 @@ class AsyncClient:
     async def submit(
         self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
     ) -> AsyncJob:
-        """Queue records as one job and come back for the result later.
+        """Queue records as one job, whose result can be fetched later.
 
         `expires` is how many seconds it may wait for a worker.
 
         Raises:
-            PayloadTooLarge: more than one request may hold.
+            PayloadTooLarge: the records are more than one request may hold.
             UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
             ValueError: `expires` is negative, over 1e9, or no number.
         """
@@ -174,7 +174,7 @@ class AsyncClient:
 
         Raises:
             MissingDependency: pandas or pyarrow is not installed.
-            RequestRefused: a column is missing, there twice, or of a type that cannot be sent.
+            RequestRefused: a column is missing, duplicate, or of a type that cannot be sent.
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
         """
         check_model(model)
@@ -222,9 +222,8 @@ class AsyncClient:
         `source` and `target` are paths, URLs that fsspec knows, or `-` for standard input and output;
         gzip and zstd are read and written. The output has one row for each input row, in order, all
         of one version; it appears under its name when it is complete. Rejected rows have their error
-        in their own row, and are listed in `<target>.errors.csv`. An unfinished run is gone on with
-        by `options=BulkOptions(resume=True)`. `progress` is called after each piece, and while
-        there is no worker.
+        in their own row, and are listed in `<target>.errors.csv`. `options=BulkOptions(resume=True)`
+        continues an unfinished run. `progress` is called after each chunk, and while there is no worker.
 
         Raises:
             FileRefused: the file cannot be scored to its end; what was scored is kept.
@@ -248,7 +247,7 @@ class AsyncClient:
     async def score_rows(
         self, model: str, source: str | Path, *, options: BulkOptions | None = None
     ) -> AsyncIterator[ScoredRow]:
-        """The rows of a file with their predictions, in order, for those who write the output.
+        """The rows of a file with their predictions, in order, for callers who write the output.
 
         Files and options are those of `score_file`; of the columns, `options` chooses which ones a
         row's `record` has. Memory stays constant, however long the caller takes for a row.
@@ -264,7 +263,7 @@ class AsyncClient:
     def scored_parts(
         self, model: str, source: str | Path, *, options: BulkOptions | None = None
     ) -> AsyncGenerator[list[ScoredRow]]:
-        """The same, some rows at a time."""
+        """The same rows, some at a time."""
         from scoreline_client.files.rows import scored_parts
 
         return scored_parts(self.transport, check_model(model), str(source), options)
@@ -277,10 +276,10 @@ class AsyncClient:
         options: BulkOptions | None = None,
         progress: Callable[[int, int, int | None], None] | None = None,
     ) -> FileReport:
-        """Look at a file as a model would, without scoring it: each column, and what is wrong with rows.
+        """Profile a file without scoring it: each column, and the rows that would be rejected.
 
-        `progress` is called with the rows so far, how much of the input that is, and how much there is
-        (None if nobody knows).
+        `progress` is called with the rows so far, the bytes of the input so far, and its size in bytes
+        (None if it is unknown).
 
         Raises:
             FileRefused: the file as a whole cannot be scored; the message says why.
@@ -293,7 +292,7 @@ class AsyncClient:
         )
 
     async def close(self) -> None:
-        """Close the connections; requests that still wait are forgotten."""
+        """Close the connections; callers that still wait are cancelled."""
         self.coalescer.close()
         await self.transport.close()
 
@@ -304,7 +303,7 @@ class AsyncClient:
         await self.close()
 
     def request(self, model: str, body: bytes, timeout_s: float, **fields: Any) -> Request:
-        """A request of this client, which expires when nobody waits for it any more."""
+        """A request of this client that expires when its caller's timeout is over."""
         return Request(
             id=new_id(),
             model=check_model(model),

@@ -1,4 +1,4 @@
-"""Client: ask for predictions from ordinary code, from any number of threads."""
+"""Client: predictions for code without an event loop, from any number of threads."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
     from scoreline_client.options import BulkOptions
 
 CLOSED_AFTER_S = 30.0
-"""Seconds over its time after which a caller knows that its client was closed under it."""
-LOOK_UP_S = 1.0
+"""Seconds after its timeout until a caller knows that another thread has closed its client."""
+WAKE_EVERY_S = 1.0
 STOP_WAIT_S = 5.0
-"""Seconds that interrupted work may take to leave things in order."""
+"""Seconds that interrupted work may take to clean up."""
 CANCEL_AGAIN_S = 0.2
-"""Seconds after which work that goes on although it was cancelled is cancelled once more."""
+"""Seconds after which work that continues although it was cancelled is cancelled once more."""
 
 _T = TypeVar("_T")
 
 
 class ThreadFuture:
-    """What a thread waits for: a prediction. A lock is enough for one thread; a Future costs more."""
+    """The prediction that a thread waits for. One lock is enough for one thread; a Future costs more."""
 
     __slots__ = ("_error", "_is_done", "_prediction", "_waits")
 
@@ -56,10 +56,10 @@ class ThreadFuture:
         self._waits.acquire()
 
     def result(self, timeout_s: float) -> Prediction:
-        """Wait; that it ends in time is the event loop's affair, as long as that one runs."""
+        """Wait for the prediction. The event loop ends the wait in time, for as long as it runs."""
         until = time.monotonic() + timeout_s + CLOSED_AFTER_S
         # In slices: Python does not wake for a Ctrl-C that comes just before it goes to sleep.
-        while not self._waits.acquire(timeout=LOOK_UP_S):
+        while not self._waits.acquire(timeout=WAKE_EVERY_S):
             if time.monotonic() > until:
                 raise concurrent.futures.CancelledError
         if self._error is not None:
@@ -86,8 +86,8 @@ class ThreadFuture:
 
 
 _inherited: list[_Loop] = []
-"""Event loops of a parent process. They are kept, since what they would do when they are collected
-reaches the parent: a forked process shares its sockets, and whose news its selector waits for."""
+"""Event loops of a parent process. They are kept, since collecting them would close what is the parent's
+too: a forked process shares its parent's sockets and selector."""
 
 
 class _Loop:
@@ -109,7 +109,7 @@ class _Loop:
         self._thread.start()
 
     def ask(self, model: str, record: bytes, options: bytes, timeout_s: float) -> Prediction:
-        """Ask from any thread. All who do before the loop wakes up share one wake-up."""
+        """Ask from any thread. All calls before the loop wakes up share one wake-up."""
         call = ThreadFuture()
         self._calls.append((model, record, options, timeout_s, call))
         if not self._woken:
@@ -129,7 +129,7 @@ class _Loop:
             raise
 
     def iterate(self, parts: AsyncGenerator[list[_T]]) -> Iterator[_T]:
-        """Each item of each part; what is left of the parts ends with the iterator, or the loop."""
+        """Each item of each part. The parts are closed with the iterator, or with the loop."""
         self._parts.add(parts)
         try:
             while True:
@@ -142,7 +142,7 @@ class _Loop:
                     return
                 yield from part
         finally:
-            # In a forked process there is no thread to do it, and the parent goes on by itself.
+            # A forked process has no thread to do it, and the parent continues by itself.
             if parts in self._parts and self.pid == os.getpid():
                 self._parts.discard(parts)
                 self.run(parts.aclose())
@@ -174,19 +174,19 @@ class _Loop:
             ended.set()
 
     async def _end(self) -> None:
-        """End what other threads wait for, which would wait for ever once the loop has stopped."""
+        """End the work that other threads wait for: once the loop has stopped they would wait for ever."""
         own = asyncio.current_task()
         while others := [task for task in self._work if task is not own]:
             for task in others:
                 task.cancel()
             await asyncio.wait(others, timeout=CANCEL_AGAIN_S)
         parts, self._parts = self._parts, set()
-        for one in parts:
-            await one.aclose()
+        for generator in parts:
+            await generator.aclose()
         await self.client.close()
 
     def _take_calls(self) -> None:
-        # Cleared before the calls are taken: one that comes now wakes us again.
+        # Cleared before the calls are taken: a call that comes now wakes the loop again.
         self._woken = False
         while self._calls:
             self.client.coalescer.submit(*self._calls.popleft())

@@ -1,4 +1,4 @@
-"""Jobs: requests whose answer is fetched later, perhaps by another process."""
+"""Jobs: handles of submitted requests, whose results are fetched later, perhaps by another process."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _STATUS_BY_CODE: dict[str, JobStatus] = {
 
 
 class AsyncJob:
-    """One submitted request. Its id is all that another process needs to attach to it."""
+    """One submitted request. Another process attaches to it by its id."""
 
     def __init__(self, transport: Transport, job_id: str) -> None:
         self.id = job_id
@@ -60,7 +60,7 @@ class AsyncJob:
 
         Raises:
             JobLost: the server knows nothing of it.
-            ServerUnreachable: it cannot be asked.
+            ServerUnreachable: Redis does not answer.
         """
         answer = await self._answer()
         if answer is not None:
@@ -131,7 +131,7 @@ class AsyncJob:
 
 
 class Job:
-    """The same for callers without an event loop."""
+    """An AsyncJob for callers without an event loop."""
 
     def __init__(self, client: Client, job_id: str) -> None:
         self.id = job_id

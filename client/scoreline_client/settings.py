@@ -35,15 +35,15 @@ class EnvironmentSettings:
         source = os.environ if environment is None else environment
         hints = get_type_hints(cls)
         values = {name: value for name, value in overrides.items() if value is not None}
-        for one in fields(cls):
-            variable = PREFIX + one.name.upper()
-            if one.name not in values and source.get(variable):
-                values[one.name] = _convert(variable, source[variable], hints[one.name])
-            if one.name in values and isinstance(values[one.name], int | float):
-                minimum = one.metadata.get("minimum", 0)
-                if not minimum <= values[one.name] < math.inf:
-                    raise SettingsError(variable, values[one.name], f"a number from {minimum} up")
-            elif one.name not in values and one.default is one.default_factory is MISSING:
+        for setting in fields(cls):
+            name, variable = setting.name, PREFIX + setting.name.upper()
+            if name not in values and source.get(variable):
+                values[name] = _convert(variable, source[variable], hints[name])
+            if name in values and isinstance(values[name], int | float):
+                minimum = setting.metadata.get("minimum", 0)
+                if not minimum <= values[name] < math.inf:
+                    raise SettingsError(variable, values[name], f"a number from {minimum} up")
+            elif name not in values and setting.default is setting.default_factory is MISSING:
                 raise SettingsError(variable, None, "a value")
         return cls(**values)
 
@@ -70,7 +70,7 @@ class ClientSettings(EnvironmentSettings):
     redis_url: str = "redis://127.0.0.1:6379/0"
     """The Redis server that holds the queue."""
     queue: str = "default"
-    """The queue's name; callers and workers of one queue find each other by it."""
+    """The queue's name: workers answer the requests of callers with the same queue."""
     result_ttl_s: int = at_least(1, 3600)
     """Seconds that a result stays retrievable by its request's id."""
     queue_limit: int = at_least(1, 2_000_000)
@@ -92,10 +92,10 @@ class ClientSettings(EnvironmentSettings):
         return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
 
     def check_redis_url(self) -> None:
-        """Refuse what is no address of a Redis server.
+        """Check that the URL is that of a Redis server.
 
         Raises:
-            SettingsError: it is none; the message does not show a password.
+            SettingsError: it is not; the message does not show a password.
         """
         try:
             parts = urlsplit(self.redis_url)

@@ -1,4 +1,4 @@
-"""A Scoreline for your own unit tests: no server, no worker, the real code on both sides.
+"""FakeScoreline, for your own unit tests: no server, no worker, the real code on both sides.
 
     with FakeScoreline(models={"pima": fitted_pipeline}) as scoreline:
         client = scoreline.client()

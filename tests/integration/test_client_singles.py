@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,7 +27,13 @@ from scoreline_client import (
 )
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request
-from scoreline_client.transport.coalescing import LARGE_BYTES, SHARED_RECORDS
+from scoreline_client.transport.coalescing import (
+    LARGE_BYTES,
+    SHARED_RECORDS,
+    Caller,
+    SharedRequest,
+)
+from scoreline_client.transport.dispatcher import PendingRequest
 from tests.support.worker import StubWorker, double, refuse
 
 pytestmark = pytest.mark.integration
@@ -198,6 +205,21 @@ async def test_who_waits_while_the_client_is_closed_is_sent_away(
     await client.close()
     ended = await asyncio.gather(sent, unsent, return_exceptions=True)
     assert [type(one) for one in ended] == 2 * [asyncio.CancelledError]
+
+
+async def test_an_answered_request_is_freed_without_the_garbage_collector(
+    client: AsyncClient, worker: StubWorker
+) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        with worker.serving():
+            await asyncio.gather(*(client.predict("pima", {"x": n}) for n in range(100)))
+        await asyncio.sleep(0)
+        kinds = SharedRequest, PendingRequest, Caller
+        assert [made for made in gc.get_objects() if isinstance(made, kinds)] == []
+    finally:
+        gc.enable()
 
 
 def test_threads_share_too(sync_client: Client, worker: StubWorker) -> None:

@@ -1,4 +1,4 @@
-"""Records to JSON bodies, and answers to predictions; what is wrong with one record stays with it."""
+"""Records to JSON bodies, and answers to predictions; a bad record costs no other its prediction."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 @dataclass(frozen=True, slots=True)
 class EncodedRecords:
-    """The records of one request as its body, and what is wrong with some of them."""
+    """The records of one request as its body, and the errors of those that cannot be sent."""
 
     body: bytes
     count: int
@@ -62,7 +62,7 @@ def gc_paused() -> Iterator[None]:
 
 
 def check_model(model: str) -> str:
-    """Refuse what cannot be a reference to a model.
+    """Check a reference to a model.
 
     Raises:
         UnknownModel: it cannot.
@@ -78,7 +78,7 @@ _parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
 def check_timeout(timeout_s: float) -> float:
-    """Refuse what is no time to wait.
+    """Check how long a caller waits.
 
     Raises:
         ValueError: it is infinite, negative, or no number.
@@ -89,7 +89,7 @@ def check_timeout(timeout_s: float) -> float:
 
 
 def check_expiry(expires_s: float) -> float:
-    """Refuse what is no time for a job to wait in the queue.
+    """Check how long a job may wait in the queue.
 
     Raises:
         ValueError: it is too long, negative, or no number.
@@ -152,7 +152,7 @@ def encode_record(record: Any) -> bytes:
 def _json(value: Any) -> bytes:
     """JSON; raises TypeError if a value has none."""
     try:
-        # Looking at keys for what is no text takes as long as half of the rest.
+        # Checking keys for other types than text takes half as long as all of the rest.
         return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError:
         return orjson.dumps(value, option=_OPTIONS)
@@ -225,8 +225,8 @@ def predictions_of(
         if not classes or not rows:
             by_class = [{} for _ in answer.values]
         elif len(classes) == 2 and None not in rows:  # most classifiers, in a quarter of the time
-            no, yes = classes
-            by_class = [{no: one, yes: other} for one, other in rows]  # type: ignore[misc]
+            first_class, second_class = classes
+            by_class = [{first_class: p, second_class: q} for p, q in rows]  # type: ignore[misc]
         else:
             by_class = [dict(zip(classes, row, strict=True)) if row else {} for row in rows]
         predictions = [

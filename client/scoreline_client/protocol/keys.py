@@ -1,4 +1,4 @@
-"""Every key that Scoreline uses in Redis. No other module spells one out.
+"""Every key that Scoreline uses in Redis; no other module spells out a key.
 
 All keys of a queue share the hash tag `{<queue>}`, so that a cluster keeps them on one node.
 Celery's own keys are Celery's; no caller needs rights on them.

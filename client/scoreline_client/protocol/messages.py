@@ -58,7 +58,7 @@ class Codec(StrEnum):
     JSON = "json"
     """A JSON array of objects, column name to value."""
     ARROW = "arrow"
-    """An Arrow IPC stream, one row a record."""
+    """An Arrow IPC stream, a row for each record."""
     CSV = "csv"
     """A JSON line (see `options.CsvChunk`), then whole lines of a CSV file, byte for byte."""
 

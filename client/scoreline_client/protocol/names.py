@@ -1,7 +1,7 @@
 """Names of models, aliases and versions, and references that join them, such as `pima@candidate`.
 
-Callers, workers and the artifact store share this one rule, so whatever can be released can be asked
-for. After the `@`, digits alone are the number of a version; an alias is therefore never digits alone.
+Callers, workers and the artifact store share this rule, so that every alias which can be released can
+also be requested. After the `@`, digits alone are the number of a version; an alias is therefore never digits alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def is_alias(name: object) -> bool:
 
 
 def version_number(text: str) -> int | None:
-    """The version that these digits mean, or None if they are not the number of one."""
+    """The version that these digits mean, or None if they are no version's number."""
     return (int(text) or None) if _VERSION.fullmatch(text) else None
 
 

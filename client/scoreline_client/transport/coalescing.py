@@ -7,7 +7,6 @@ Each caller gets the answer to its own record, or its error, and waits as long a
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Sequence
 from math import frexp
 from typing import Any, Protocol
@@ -28,7 +27,7 @@ LARGE_BYTES = 8_192
 
 
 class PredictionFuture(Protocol):
-    """What a caller waits for: a future of asyncio, or what a thread has instead."""
+    """The prediction that a caller waits for: a future of asyncio, or a client's ThreadFuture."""
 
     def done(self) -> bool:
         """Whether the caller waits no longer."""
@@ -40,11 +39,11 @@ class PredictionFuture(Protocol):
         """End the wait with the caller's prediction."""
 
     def set_exception(self, exception: BaseException, /) -> None:
-        """End the wait with what went wrong."""
+        """End the wait with an error."""
 
 
 class Caller:
-    """Who waits for the prediction of one record."""
+    """A caller who waits for the prediction of one record."""
 
     __slots__ = ("future", "record", "timeout_s")
 
@@ -64,13 +63,30 @@ class Caller:
             self.future.set_exception(own)
 
 
+class SharedRequest:
+    """A request of several callers: gathered in one turn of the loop, then sent."""
+
+    __slots__ = ("callers", "id", "model", "options", "sent", "sent_at", "size", "timer")
+
+    id: str
+    sent: asyncio.Future[Answer]
+    sent_at: float
+    timer: asyncio.TimerHandle
+
+    def __init__(self, model: str, options: bytes, callers: list[Caller]) -> None:
+        self.model = model
+        self.options = options
+        self.callers = callers
+        self.size = 0
+        """Bytes of the callers' records."""
+
+
 class Coalescer:
     """Gathers the records of one turn of the event loop into requests, and hands out their answers."""
 
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
-        self._gathered: dict[tuple[str, bytes, int], list[Caller]] = {}
-        self._gathered_bytes: Counter[tuple[str, bytes, int]] = Counter()
+        self._gathered: dict[tuple[str, bytes, int], SharedRequest] = {}
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
         # The last record may double it, and there is a comma to each.
@@ -86,99 +102,97 @@ class Coalescer:
         """
         caller = Caller(future, record, timeout_s)
         if len(record) > min(LARGE_BYTES, self._most_bytes):
-            self._send(model, options, [caller])
+            self._send(SharedRequest(model, options, [caller]))
             return
         # A request expires as a whole: only callers with about the same timeout share one.
         key = (model, options, frexp(timeout_s)[1])
-        callers = self._gathered.get(key)
-        if callers is None:
+        shared = self._gathered.get(key)
+        if shared is None:
             if not self._gathered:
                 asyncio.get_running_loop().call_soon(self._send_gathered)
-            callers = self._gathered[key] = []
-        callers.append(caller)
-        self._gathered_bytes[key] += len(record)
-        if len(callers) >= self._most_records or self._gathered_bytes[key] > self._most_bytes:
-            del self._gathered[key], self._gathered_bytes[key]
-            self._send(model, options, callers)
+            shared = self._gathered[key] = SharedRequest(model, options, [])
+        shared.callers.append(caller)
+        shared.size += len(record)
+        if len(shared.callers) >= self._most_records or shared.size > self._most_bytes:
+            del self._gathered[key]
+            self._send(shared)
 
     def close(self) -> None:
         """Cancel the callers whose requests were not sent yet."""
         gathered, self._gathered = self._gathered, {}
-        for callers in gathered.values():
-            _cancel(callers)
+        for shared in gathered.values():
+            _cancel(shared.callers)
 
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, {}
-        self._gathered_bytes.clear()
-        for (model, options, _), callers in gathered.items():
-            self._send(model, options, callers)
+        for shared in gathered.values():
+            self._send(shared)
         self._transport.flush()
 
-    def _send(self, model: str, options: bytes, callers: list[Caller]) -> None:
-        """Send one request for these callers, and see to it that each of them gets its answer in time."""
-        callers = [caller for caller in callers if not caller.future.done()]
+    def _send(self, shared: SharedRequest) -> None:
+        """Send a request whose answer or timeouts end the wait of its callers."""
+        callers = shared.callers = [one for one in shared.callers if not one.future.done()]
         if not callers:
             return
+        timeouts = [caller.timeout_s for caller in callers]
         request = Request(
             id=new_id(),
-            model=model,
+            model=shared.model,
             body=b"[" + b",".join([caller.record for caller in callers]) + b"]",
-            options=options,
+            options=shared.options,
             reply_to=self._transport.client_id,
-            expires_ms=max(1, int(max([caller.timeout_s for caller in callers]) * 1000)),
+            expires_ms=max(1, int(max(timeouts) * 1000)),
             apart=len(callers) > 1,
         )
+        shared.id = request.id
+        shared.sent = self._transport.send(request, Lane.ONLINE, weight=len(callers))
         loop = asyncio.get_running_loop()
-        sent = self._transport.send(request, Lane.ONLINE, weight=len(callers))
-        sent_at = loop.time()
+        shared.sent_at = loop.time()
+        shared.timer = loop.call_at(shared.sent_at + min(timeouts), self._on_timeout, shared)
+        shared.sent.add_done_callback(lambda sent: self._on_answer(shared, sent))
 
-        timer: asyncio.TimerHandle
+    def _on_answer(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
+        shared.timer.cancel()
+        if sent.cancelled():
+            _cancel(shared.callers)
+            return
+        error = sent.exception()
+        if error is None:
+            _hand_out(sent.result(), shared.callers)
+            return
+        accepted = 0
+        if isinstance(error, QueueFull) and 0 < error.room < len(shared.callers):
+            accepted = error.room
+            self._send(SharedRequest(shared.model, shared.options, shared.callers[:accepted]))
+        for caller in shared.callers[accepted:]:
+            caller.fail(error)
 
-        def on_timeout() -> None:
-            nonlocal timer
-            waited_s = loop.time() - sent_at
-            late = [caller for caller in callers if caller.timeout_s <= waited_s]
-            left = [caller.timeout_s for caller in callers if caller.timeout_s > waited_s]
-            if left:
-                timer = loop.call_at(sent_at + min(left), on_timeout)
-            self._transport.spawn(self._give_up(request.id, late, None if left else sent))
-
-        def on_answer(answer: asyncio.Future[Answer]) -> None:
-            timer.cancel()
-            if answer.cancelled():
-                _cancel(callers)
-                return
-            error = answer.exception()
-            if error is None:
-                _hand_out(answer.result(), callers)
-                return
-            accepted = 0
-            if isinstance(error, QueueFull) and 0 < error.room < len(callers):
-                accepted = error.room
-                self._send(model, options, callers[:accepted])
-            for caller in callers[accepted:]:
-                caller.fail(error)
-
-        timer = loop.call_at(sent_at + min([one.timeout_s for one in callers]), on_timeout)
-        sent.add_done_callback(on_answer)
+    def _on_timeout(self, shared: SharedRequest) -> None:
+        loop = asyncio.get_running_loop()
+        waited_s = loop.time() - shared.sent_at
+        late = [caller for caller in shared.callers if caller.timeout_s <= waited_s]
+        left = [caller.timeout_s for caller in shared.callers if caller.timeout_s > waited_s]
+        if left:
+            shared.timer = loop.call_at(shared.sent_at + min(left), self._on_timeout, shared)
+        self._transport.spawn(self._give_up(shared, late, is_last=not left))
 
     async def _give_up(
-        self, request_id: str, late: Sequence[Caller], sent: asyncio.Future[Answer] | None
+        self, shared: SharedRequest, late: Sequence[Caller], *, is_last: bool
     ) -> None:
-        """Tell callers why there is no answer; one that comes meanwhile is still theirs.
+        """End the wait of callers with the reason why there is no answer; an answer that comes first counts.
 
-        The last callers give up their request, too.
+        With the last callers, their request is given up.
         """
         try:
             diagnosis = await self._transport.diagnose()
             for caller in late:
-                caller.fail(NoAnswer(request_id, caller.timeout_s, diagnosis))
+                caller.fail(NoAnswer(shared.id, caller.timeout_s, diagnosis))
         except ScorelineError as error:
             for caller in late:
                 caller.fail(error)
         finally:
-            if sent is not None:
-                sent.cancel()
+            if is_last:
+                shared.sent.cancel()
 
 
 def _hand_out(answer: Answer, callers: Sequence[Caller]) -> None:

@@ -1,4 +1,4 @@
-"""The connection to Redis: one command and its reply, Lua scripts, and Redis's errors as the client's own."""
+"""The connection to Redis: a command and its reply, Lua scripts, and Redis's errors as the client's own."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _packer = HiredisRespSerializer()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportTimes:
-    """How long a client waits for the server, and how often it checks what it cannot be told."""
+    """How long a client waits for the server, and how often it checks the server and its own requests."""
 
     connect_s: float = 5.0
     """How long it may take to connect."""
@@ -31,7 +31,7 @@ class TransportTimes:
     read_block_s: float = 5.0
     """How long one blocking read of the reply list waits for answers."""
     retry_pause_s: float = 0.2
-    """Between two attempts at what failed with the connection."""
+    """Between two attempts of a command that failed with its connection."""
     check_every_s: float = 1.0
     """Between two checks of the server's memory and of overdue answers."""
     overdue_s: float = 2.0
@@ -84,8 +84,8 @@ class ShortPathRedis(redis.asyncio.Redis):
         except TimeoutError as error:
             await connection.disconnect(nowait=True)
             raise RedisTimeoutError(f"no reply within {self.command_s:g} s") from error
-        # Whatever it is, a cancellation for one: the reply that is still to come must not be read as the
-        # reply to the next command.
+        # A cancellation, for example: its reply is still to come, and must not be read as the reply to the
+        # next command.
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -116,7 +116,7 @@ def load_script(connection: Any, name: str) -> Any:
 def client_error(
     error: RedisError, settings: ClientSettings, times: TransportTimes
 ) -> ScorelineError:
-    """Which of the client's errors one of Redis is."""
+    """The client's error for an error of Redis."""
     if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
         return QueueFull(settings.queue, "the server is out of memory", times.queue_full_s)
     return ServerUnreachable(settings.server, str(error) or type(error).__name__)

@@ -1,4 +1,4 @@
-"""Sends requests, receives their answers, tries again, and looks up answers that got lost.
+"""Sends requests, receives their answers, retries, and looks up answers that got lost.
 
 Everything runs on one asyncio event loop. All requests of one turn of the loop leave in one script call;
 one blocking read of the client's reply list brings the answers of many. A reply may get lost with a
@@ -124,7 +124,7 @@ class Transport:
         self._open()
 
     def _open(self) -> None:
-        """Make what belongs to one event loop; it connects with its first command."""
+        """Make the connection and what else belongs to one event loop; the first command connects it."""
         self.redis: Any = self._given or open_connection(self.settings, self.times)
         self._submit_script = load_script(self.redis, "submit.lua")
         self._renew_script = load_script(self.redis, "renew_job.lua")
@@ -163,7 +163,7 @@ class Transport:
         """Send a request and wait for its answer.
 
         Raises:
-            NoAnswer: none came within `timeout_s`; the message says what is known of the workers.
+            NoAnswer: no answer within `timeout_s`; the message says how many workers there are.
             QueueFull, ServerUnreachable: it was not accepted.
         """
         future = self.send(request, lane)
@@ -185,7 +185,7 @@ class Transport:
         await self.send(request, lane, job=True)
 
     def flush(self) -> None:
-        """Send what is queued now, without waiting for the end of the loop's turn."""
+        """Send all requests of this turn of the loop now, without waiting for its end."""
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
         if self._reader is None and any(pending.request.reply_to for pending in outbox):
@@ -217,9 +217,9 @@ class Transport:
         return task
 
     async def _submit(self, lane: Lane, requests: list[PendingRequest]) -> None:
-        """Queue the first ones of these requests, as many as the lane takes, in one call.
+        """Queue as many of these requests as the lane takes, in their order, in one call.
 
-        Whatever goes wrong, it is set on their futures: callers must not wait until their time is up.
+        Any error is set on their futures: callers must not wait until their time is up.
         """
         stream, limit = self.keys.lane(lane), self.settings.queue_limit
         expires_ms = min(pending.request.expires_ms for pending in requests)
@@ -271,7 +271,7 @@ class Transport:
                 pending.future.set_exception(error)
 
     async def _pause(self) -> None:
-        # Never equally long: what fails at regular intervals would be met at every attempt.
+        # Never equally long: an attempt must not meet every time what fails at regular intervals.
         await asyncio.sleep(self.times.retry_pause_s * random.uniform(0.5, 1.5))  # noqa: S311
 
     # Receiving
@@ -331,7 +331,7 @@ class Transport:
             self._abandon(pending)
 
     def _abandon(self, pending: PendingRequest) -> None:
-        """Take a bulk job's request out of the queue; any other one leaves it when it expires."""
+        """Take a bulk job's request out of the queue; other requests leave it when they expire."""
         if pending.request.job:
             if not self._abandoned:
                 asyncio.get_running_loop().call_soon(self._start_clean_up)
@@ -342,7 +342,7 @@ class Transport:
             self.spawn(self._clean_up())
 
     async def _clean_up(self) -> None:
-        """Delete results that were received, and what was abandoned; what stays expires by itself."""
+        """Delete received results and abandoned requests; should it fail, they expire by themselves."""
         received, self._received = self._received, []
         abandoned, self._abandoned = self._abandoned, []
         results = [self.keys.result(request_id) for request_id in received]
@@ -369,7 +369,7 @@ class Transport:
                 await self._look_up([p for p in self._pending.values() if p.sent_at < overdue])
             except (RedisError, WireError):
                 pass  # the reader and the senders meet it too, and tell their callers
-            # Nobody else looks for answers that got lost: these checks must not end.
+            # Nothing else finds answers that got lost: these checks must not end.
             except Exception:
                 logger.exception("pending_check_failed client=%s: retrying", self.client_id)
             self._is_memory_known.set()
@@ -400,7 +400,7 @@ class Transport:
     # Bulk jobs
 
     async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
-        """Renew a bulk job's lease; tells whether it was still there, and how many jobs have one."""
+        """Renew a bulk job's lease. Returns whether it was still held, and the number of jobs with a lease."""
         script = self._renew_script(keys=[self.keys.jobs], args=[job, lease_ms])
         is_known, jobs = await self.guard(script)
         return bool(is_known), int(jobs)
@@ -429,7 +429,7 @@ class Transport:
         return sum(map(is_scoring, await self._reports()))
 
     async def diagnose(self) -> str:
-        """Why no answer may have come: one sentence for people.
+        """Why no answer may have come, in a sentence.
 
         Raises:
             ServerUnreachable: Redis does not answer, which is why.
@@ -459,21 +459,21 @@ class Transport:
         return [report for report in await self.guard(self.redis.mget(keys)) if report is not None]
 
     async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
-        """Await a Redis operation; an error of Redis becomes one of the client's."""
+        """Await a Redis operation; an error of Redis becomes the client's."""
         try:
             return await operation
         except RedisError as error:
             raise self.explain(error) from error
 
     def explain(self, error: RedisError) -> ScorelineError:
-        """Which of the client's errors one of Redis is."""
+        """The client's error for an error of Redis."""
         return client_error(error, self.settings, self.times)
 
     def _queue_full(self, reason: str, room: int = 0) -> QueueFull:
         return QueueFull(self.settings.queue, reason, self.times.queue_full_s, room)
 
     async def close(self) -> None:
-        """Stop reading and close the connections; what still waits is cancelled. The next use opens it again."""
+        """Stop reading, cancel what waits, and close the connections; the next use opens them again."""
         running = {*self._tasks, *([self._reader] if self._reader else [])}
         is_used = self._reader is not None
         while running:
