@@ -1,7 +1,7 @@
 """Files that were fetched from an object store, kept on this machine under their sha256.
 
     <folder>/files/<first two digits>/<sha256>   a file of some artifact
-    <folder>/locks/<first two digits>            held while files that begin like this are fetched
+    <folder>/locks/…                             held while files are fetched, and marks are written
     <folder>/seen/…                              see rollback_protection.py
 
 The folder is SCORELINE_CACHE, else `scoreline` under the user's caches. What is read from it is

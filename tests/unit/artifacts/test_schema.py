@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from scoreline_artifacts import Column, ColumnType, Manifest, Schema, UnsuitableData
-from tests.support.strategies import manifest_of
+from tests.support.stores import manifest_of
 
 
 def _one(values: object) -> Column:
