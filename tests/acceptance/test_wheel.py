@@ -99,7 +99,7 @@ def test_a_command_names_the_extra_that_it_lacks(
 def test_the_wheel_holds_the_data_and_the_scripts_that_run_in_redis(wheel: Path) -> None:
     names = _run(sys.executable, "-m", "zipfile", "--list", wheel).stdout
     assert "scoreline_training/jobs/pima/pima-indians-diabetes.csv" in names
-    assert "scoreline_training/report/templates/report.html.j2" in names
-    assert "scoreline_training/report/templates/report.css" in names
+    assert "scoreline_training/report/report.html.j2" in names
+    assert "scoreline_training/report/report.css" in names
     assert "scoreline_tasks/queue/finish.lua" in names
     assert "scoreline_client/py.typed" in names

@@ -1,92 +1,147 @@
-"""The new version beside the one in production, on the same rows."""
+"""The version in production beside a new one: what both answer for the same rows.
+
+The version in production is asked in the clean room: what it does while it is loaded must not harm the
+process that publishes its successor, and its modules need not be those of this project any more.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import pickle
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
+import pandas as pd
 
-from scoreline_training.report.answers import Answers, Array
-from scoreline_training.report.data import Incumbent, NotMeasurable
-from scoreline_training.report.measures import Measure, measure
-from scoreline_training.report.rows import Rows
+from scoreline_artifacts import ArtifactError, Manifest, Store, environment, golden
+from scoreline_artifacts.loading.version import LoadedVersion, assemble
+from scoreline_artifacts.manifest import GOLDEN, MANIFEST
+from scoreline_artifacts.packaging import clean_room
+from scoreline_artifacts.store import releases
+from scoreline_training.report.metrics import Answers, Array, Kind, NotMeasurable, Rows, ask
 
+LIMIT_S = 20.0
+"""Seconds that loading the version and scoring the measured rows may take."""
 TOLERANCE = 1e-9
+_ROWS = "rows.pickle"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison:
-    """What both versions say about the same rows."""
+class Incumbent:
+    """The version in production while a new one is published, or why there is none to compare with."""
 
-    reference: str
-    answers: Answers
-    """Those of the version in production."""
-    measures: list[Measure]
-    agreement: float
-    """Share of rows with the same answer, numbers up to the tolerance."""
-    mended: int | None
-    """Rows that only the new version gets right; None without labels, or for numbers."""
-    broken: int | None
-    """Rows that only the version in production gets right."""
+    reference: str | None = None
+    """Such as `pima@3`; None when nothing was ever released."""
+    released_at: str = ""
+    """ISO 8601, UTC."""
+    ask: Callable[[Rows], Answers] | None = None
+    """Scores rows; raises NotMeasurable if it cannot."""
+    why_not: str = ""
+    """Why there is no `ask`, as a sentence."""
 
 
-def compare(production: Incumbent, answers: Answers, rows: Rows) -> Comparison:
+def incumbent(store: Store, model: str, alias: str = releases.PRODUCTION) -> Incumbent:
+    """Find the version in production, or the reason why none can be asked."""
+    found = Incumbent(why_not=f"Nothing has been released as {model}@{alias} yet.")
+    try:
+        release = releases.current(store, model, alias)
+        if release is None:
+            return found
+        reference = f"{model}@{release.version}"
+        found = Incumbent(reference=reference, released_at=release.created_at)
+        manifest = store.manifest(model, release.version)
+        environment.check(manifest)
+        return replace(found, ask=partial(ask_apart, manifest, store.read_all(manifest)))
+    except (ArtifactError, OSError) as error:
+        what = f"{found.reference or f'The release of {model}@{alias}'} cannot be loaded here"
+        return replace(found, why_not=f"{what}: {type(error).__name__}: {error}")
+
+
+def ask_apart(manifest: Manifest, files: dict[str, bytes], rows: Rows) -> Answers:
+    """Let a version score rows in the clean room.
+
+    Raises:
+        NotMeasurable: it cannot be loaded there, or not score these rows.
+    """
+    with clean_room.staged(manifest, files) as folder:
+        (folder / _ROWS).write_bytes(pickle.dumps(rows))
+        try:
+            said = clean_room.visit(f"{__name__}:answer", folder, LIMIT_S)
+        except clean_room.Ended as end:
+            reference = f"{manifest.model}@{manifest.version}"
+            raise NotMeasurable(f"{reference} cannot be loaded here: {end.message}") from end
+    if "not_measurable" in said:
+        raise NotMeasurable(said["not_measurable"])
+    arrays = {name: said[name] and np.asarray(said[name]) for name in ("probabilities", "scores")}
+    values, kind = np.asarray(said["values"]), Kind(said["kind"])
+    return Answers(kind=kind, values=values, classes=said["classes"], **arrays)
+
+
+def answer(folder: Path) -> dict[str, Any]:
+    """In the clean room: load the artifact in a folder and score the rows there; Answers' fields."""
+    staged = folder / clean_room.ARTIFACT
+    manifest = Manifest.decode((staged / MANIFEST).read_bytes())
+    reference = f"{manifest.model}@{manifest.version}"
+    # Written a moment ago by the process that waits for the answer.
+    rows = pickle.loads((folder / _ROWS).read_bytes())  # noqa: S301
+    try:
+        loaded = assemble(manifest, lambda name: (staged / name).read_bytes())
+        golden.check(loaded, golden.decode((staged / GOLDEN).read_bytes()), manifest.tolerance)
+        fields = asdict(ask_here(loaded, reference, rows))
+    except NotMeasurable as error:
+        return {"not_measurable": str(error)}
+    # Unpickling runs code of the artifact: whatever it raises becomes a sentence in the report.
+    except Exception as error:  # noqa: BLE001
+        reason = f"{reference} cannot be loaded here: {type(error).__name__}: {error}"
+        return {"not_measurable": reason}
+    return {
+        key: one.tolist() if isinstance(one, np.ndarray) else one for key, one in fields.items()
+    }
+
+
+def ask_here(version: LoadedVersion, reference: str, rows: Rows) -> Answers:
+    """Let a version in this process's memory score rows, with the columns and types of its schema.
+
+    Raises:
+        NotMeasurable: columns are missing or of other types, or the pipeline fails on the rows.
+    """
+    frame, columns = rows.frame, version.schema.columns if version.schema else ()
+    types: dict[str, Any] = {
+        one.name: pd.CategoricalDtype(one.categories, one.ordered) if one.categories else one.dtype
+        for one in columns
+    }
+    try:
+        return ask(version, frame[list(types)].astype(types) if types else frame, rows.truth)
+    # Whatever pandas or the pipeline raises on rows that the version was not made for.
+    except Exception as error:
+        reason = f"{reference} cannot score these rows: {type(error).__name__}: {error}"
+        raise NotMeasurable(reason) from error
+
+
+def compare(production: Incumbent, answers: Answers, rows: Rows) -> Answers:
     """Let the version in production score the rows that the new one has scored.
 
     Raises:
-        NotMeasurable: it cannot, or its answers are of another kind; says why.
+        NotMeasurable: it cannot, or its answers are of another kind.
     """
-    if production.ask is None or production.reference is None:
+    if production.ask is None:
         raise NotMeasurable(production.why_not or "There is no version in production.")
-    found = production.ask(rows)
-    _check_alike(production.reference, answers, found)
-    mended, broken = _swapped(answers, found, rows.truth)
-    return Comparison(
-        reference=production.reference,
-        answers=found,
-        measures=_measures(rows.truth, found),
-        agreement=float(same_answers(answers.values, found.values).mean()),
-        mended=mended,
-        broken=broken,
-    )
-
-
-def _check_alike(reference: str, answers: Answers, found: Answers) -> None:
-    if answers.kind is not found.kind:
+    before = production.ask(rows)
+    if (answers.kind, answers.values.shape) != (before.kind, before.values.shape):
         raise NotMeasurable(
-            f"{reference} is a {found.kind} and this is a {answers.kind}: their answers are not of one "
-            "kind."
+            f"{production.reference} is a {before.kind} and this is a {answers.kind}, or its answers "
+            "are of another shape: they cannot be compared."
         )
-    if answers.values.shape != found.values.shape:
-        raise NotMeasurable(
-            f"{reference} gives answers of shape {found.values.shape}, this {answers.values.shape}."
-        )
+    return before
 
 
-def same_answers(one: Array, other: Array) -> npt.NDArray[np.bool_]:
-    """Row by row whether answers are the same."""
-    same: npt.NDArray[np.bool_]
+def same_answers(one: Array, other: Array) -> Array:
+    """(rows,) Whether answers are the same, numbers up to the tolerance."""
+    same: Array = np.asarray(one.astype(object) == other.astype(object), dtype=bool)
     if one.dtype.kind in "fiu" and other.dtype.kind in "fiu":
-        same = np.isclose(
-            one.astype(float), other.astype(float), TOLERANCE, TOLERANCE, equal_nan=True
-        )
-    else:
-        same = np.asarray(one.astype(object) == other.astype(object), dtype=bool)
-    return same if same.ndim == 1 else np.asarray(same.all(axis=1))
-
-
-def _swapped(one: Answers, other: Answers, truth: Array | None) -> tuple[int | None, int | None]:
-    if truth is None or not one.kind.is_classifier or truth.shape != one.values.shape:
-        return None, None
-    right, was_right = same_answers(one.values, truth), same_answers(other.values, truth)
-    return int((right & ~was_right).sum()), int((was_right & ~right).sum())
-
-
-def _measures(truth: Array | None, answers: Answers) -> list[Measure]:
-    if truth is None:
-        return []
-    try:
-        return measure(truth, answers)
-    except NotMeasurable:
-        return []
+        pair = one.astype(float), other.astype(float)
+        same = np.isclose(*pair, TOLERANCE, TOLERANCE, equal_nan=True)
+    return np.asarray(same.reshape(len(same), -1).all(axis=1))

@@ -2,187 +2,153 @@
 
 from __future__ import annotations
 
+import html
 import logging
+import math
 import warnings
-from collections.abc import Callable, Sequence
-from functools import cache, partial
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
 
-from scoreline_training.report import origin, sections
-from scoreline_training.report.answers import Kind
-from scoreline_training.report.blocks import Note, Section, Tile
-from scoreline_training.report.data import NotMeasurable, ReportData
-from scoreline_training.report.importance import importance
-from scoreline_training.report.measured import Measured, take_measure
-from scoreline_training.report.measures import Measure
-from scoreline_training.report.quality import quality
-from scoreline_training.report.svg import percent
+from scoreline_training.report import sections
+from scoreline_training.report.figures import cut, figure, number, percent
+from scoreline_training.report.metrics import Kind, NotMeasurable
+from scoreline_training.report.sections import Block, Measured, ReportData
 
-TILES = 5
+TILES = 4
 _log = logging.getLogger(__name__)
 
 
 def render(data: ReportData) -> bytes:
-    """Draw the report, UTF-8. Never raises: what cannot be drawn is told in its place.
+    """Draw the report, UTF-8. Never raises: what cannot be drawn is told where it belongs.
 
     The same data give the same bytes, unless the pipeline is so slow that a time budget cuts the
     importance of columns short.
     """
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
-            # The pipeline is asked hundreds of times, with shuffled columns; what it has to say about
-            # its input it has said when publish() scored it.
+            # The pipeline is asked hundreds of times, with shuffled columns; what it warns of it has
+            # said when publish() scored it.
             warnings.simplefilter("ignore")
             return _page(data)
-    # A report must not stop a version that is proven to be good: what failed is told in its place.
+    # A report must not stop a version that is proven to be good.
     except Exception as error:  # noqa: BLE001
-        _log.warning(
-            "the training report of %s could not be drawn", data.version.model, exc_info=True
+        _log.warning("the training report of %s cannot be drawn", data.version.model, exc_info=True)
+        model, reason = html.escape(data.version.model), html.escape(_named(error))
+        text = (
+            f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{model}</title><h1>{model}</h1>"
+            f"<p>The training report could not be drawn: {reason}. The version is not affected.</p>"
         )
-        return _excuse(data, error)
+        return text.encode(errors="xmlcharrefreplace")
 
 
 def _page(data: ReportData) -> bytes:
-    measured, failure = _measured(data)
-    found = _sections(data, measured, failure)
-    return _html(
-        data,
-        kind=str(measured.answers.kind) if measured else "",
-        notices=_notices(data, measured),
-        tiles=_tiles(measured) if measured else [],
-        sections=found,
-    )
+    # Who only asks a version in the clean room does without Jinja.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-
-def _measured(data: ReportData) -> tuple[Measured | None, str]:
+    found, reason = None, ""
     try:
-        return take_measure(data), ""
-    except NotMeasurable as reason:
-        return None, str(reason)
+        found = sections.measured(data)
+    except NotMeasurable as error:
+        reason = str(error)
     # Scoring runs the pipeline's own code on rows that it may never have seen.
     except Exception as error:  # noqa: BLE001
         which = "held-out" if data.X_test is not None else "training"
-        return None, f"The pipeline cannot be measured on the {which} rows: {_named(error)}"
-
-
-def _sections(data: ReportData, measured: Measured | None, failure: str) -> list[Section]:
-    found: list[Section] = []
-    if measured is None:
-        found.append(Section("quality", "Quality", "", [Note(failure)]))
-    else:
-        found.append(_drawn("quality", "Quality", partial(quality, measured)))
-        found.append(
-            _drawn("production", "Beside production", partial(sections.production, measured))
-        )
-        found.extend(_about_columns(measured))
-    found.append(_drawn("schema", "Schema", partial(origin.schema_table, data)))
-    found.append(_drawn("golden", "Golden rows", partial(origin.golden_rows, data)))
-    found.append(_drawn("origin", "Lineage and environment", partial(origin.origin, data)))
-    return found
-
-
-def _about_columns(measured: Measured) -> list[Section]:
+        reason = f"The pipeline cannot be measured on the {which} rows: {_named(error)}"
     order: list[str] = []
+    makes: dict[str, Callable[[], Iterable[Block]]] = {"Quality": lambda: [reason]}
+    if found is not None:
+        makes = {
+            "Quality": partial(sections.quality, found),
+            "Beside production": partial(sections.production, found),
+            "Importance of columns": partial(sections.important_columns, found, order),
+            "Values of columns": partial(sections.column_values, found, order),
+        }
+    makes |= {
+        "Schema": partial(sections.schema, data),
+        "Golden rows": partial(sections.golden_rows, data),
+        "Lineage and environment": partial(sections.origin, data),
+    }
+    environment = Environment(
+        loader=PackageLoader("scoreline_training.report", ""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["shown"] = shown
+    text = environment.get_template("report.html.j2").render(
+        data=data,
+        kind=str(found.answers.kind) if found else "",
+        notices=_notices(data, found),
+        tiles=_tiles(found) if found else [],
+        sections={title: _blocks(title, make) for title, make in makes.items()},
+    )
+    # A lone surrogate from a text column has no UTF-8; a reference to it harms nobody.
+    return text.encode("utf-8", errors="xmlcharrefreplace")
 
-    def important() -> Section:
-        found = importance(measured.data.version, measured.rows)
-        order.extend(one.name for one in found.columns)
-        return sections.important_columns(found)
 
-    return [
-        _drawn("importance", "Importance of columns", important),
-        _drawn("columns", "Values of columns", lambda: sections.columns(measured, order)),
-    ]
-
-
-def _drawn(key: str, title: str, make: Callable[[], Section]) -> Section:
+def _blocks(title: str, make: Callable[[], Iterable[Block]]) -> list[Block]:
+    """What a section holds; up to a failure, and the reason of it."""
+    found: list[Block] = []
     try:
-        return make()
+        found.extend(make())
     except NotMeasurable as reason:
-        return Section(key, title, "", [Note(str(reason))])
+        found.append(str(reason))
     # Sections run the pipeline and draw whatever the data hold; one that fails leaves the others.
     except Exception as error:  # noqa: BLE001
-        _log.warning("the section %r of a training report could not be drawn", title, exc_info=True)
-        return Section(key, title, "", [Note(f"This could not be drawn: {_named(error)}")])
+        _log.warning("the section %r of a training report cannot be drawn", title, exc_info=True)
+        found.append(f"This could not be drawn: {_named(error)}")
+    return found
 
 
 def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"[:500]
 
 
-def _notices(data: ReportData, measured: Measured | None) -> list[str]:
-    notices = []
-    if measured is not None and not measured.rows.held_out and measured.rows.truth is not None:
-        notices.append(
+def shown(value: Any) -> str:
+    """A value as the text of a table's cell."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return "–"
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return number(value)
+    return cut(value, 400)
+
+
+def _notices(data: ReportData, found: Measured | None) -> Iterable[str]:
+    if found is not None and not found.rows.held_out and found.rows.truth is not None:
+        yield (
             "Measured on the rows it was trained on: how it does on new rows is not known, and is "
             "usually worse. Pass X_test and y_test to publish()."
         )
     if not data.version.batchable:
-        notices.append(
+        yield (
             "The answers of this pipeline depend on the rows that are scored with them. The figures "
             "here come from scoring all rows together; workers score each request by itself."
         )
-    return notices
 
 
-def _tiles(measured: Measured) -> list[Tile]:
-    whose = "Held-out rows" if measured.rows.held_out else "Training rows"
-    sampled = [f"sample of {measured.rows.of:,}"] if measured.rows.sampled else []
-    tiles = [Tile(whose, f"{len(measured.rows.frame):,}", sampled)]
-    tiles.extend(_tile(measured, one) for one in measured.measures[: TILES - 1])
-    if measured.answers.kind is Kind.OUTLIERS and not measured.measures:
-        share = float((measured.answers.values == -1).mean())
-        tiles.append(Tile("Called outliers", percent(share)))
-    return tiles
-
-
-def _tile(measured: Measured, one: Measure) -> Tile:
-    value = sections.figure(one.value)
-    known = [] if one.interval is None else [f"95 %: {sections.interval(one)}"]
-    comparison = measured.comparison
-    others = comparison.measures if comparison else []
-    before = next((was for was in others if was.name == one.name), None)
-    if before is None:
-        base = [] if one.baseline is None else [f"simplest answer {sections.figure(one.baseline)}"]
-        return Tile(one.name, value, [*known, *base])
-    trend = sections.trend_of(one, before)
-    change = f"{sections.signed(one.value - before.value, one.value)} {sections.TRENDS[trend]}"
-    was = f"production {sections.figure(before.value)}"
-    return Tile(one.name, value, [*known, was], change, trend)
-
-
-@cache
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("scoreline_training.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _tiles(found: Measured) -> Iterable[tuple[str, str, str, str, list[str]]]:
+    """Headline figures: name, value, change, what the change is, and quieter lines."""
+    rows = found.rows
+    sampled = [f"sample of {rows.of:,}"] if len(rows.frame) < rows.of else []
+    yield (
+        "Held-out rows" if rows.held_out else "Training rows",
+        number(len(rows.frame)),
+        "",
+        "",
+        sampled,
     )
-
-
-def _html(
-    data: ReportData,
-    *,
-    kind: str = "",
-    notices: Sequence[str] = (),
-    tiles: Sequence[Tile] = (),
-    sections: Sequence[Section] = (),
-) -> bytes:
-    page = _environment().get_template("report.html.j2")
-    text = page.render(data=data, kind=kind, notices=notices, tiles=tiles, sections=sections)
-    # A lone surrogate from a text column has no UTF-8; a reference to it harms nobody.
-    return text.encode("utf-8", errors="xmlcharrefreplace")
-
-
-def _excuse(data: ReportData, error: Exception) -> bytes:
-    """A page that says only that there is no report; made without the parts that may have failed."""
-    page = Markup(
-        "<!doctype html><html lang='en'><meta charset='utf-8'><title>{0}: no training report</title>"
-        "<h1>{0}</h1><p>The training report could not be drawn: {1}. The version is not affected.</p>"
-    )
-    return page.format(data.version.model, _named(error)).encode(errors="xmlcharrefreplace")
+    for one in found.measures[:TILES]:
+        before, change = found.measures_before.get(one.name), ("", "")
+        details = [f"95 %: {sections.interval(one)}"] if one.interval else []
+        if before is not None:
+            change = sections.trend(one, before)
+            details.append(f"production {figure(before.value)}")
+        elif one.baseline is not None:
+            details.append(f"simplest answer {figure(one.baseline)}")
+        yield one.name, figure(one.value), *change, details
+    if found.answers.kind is Kind.OUTLIERS and not found.measures:
+        yield "Called outliers", percent((found.answers.values == "-1").mean()), "", "", []
