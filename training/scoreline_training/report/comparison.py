@@ -31,10 +31,9 @@ _ROWS = "rows.pickle"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incumbent:
-    """The version in production while a new one is published, or why there is none to compare with."""
+    """The version in production while a new one is published, such as `pima@3`, if there is one."""
 
     reference: str | None = None
-    """Such as `pima@3`; None when nothing was ever released."""
     released_at: str = ""
     """ISO 8601, UTC."""
     ask: Callable[[Rows], Answers] | None = None

@@ -30,6 +30,13 @@ STYLE = {
     "svg.fonttype": "none",
     "text.parse_math": False,
 }
+TO_THE_PAGE: dict[str, Any] = {
+    r'<g id="[^"]*"': "<g",
+    r"(\.\d)\d+": r"\1",
+    r"\bfont[\w-]*: [^;\"]*;? ?": "",
+    r"#\w{6}\b": lambda found: f"var(--{VARIABLES.get(found[0], 'soft')})",
+}
+"""What is replaced in tags: ids that nothing refers to, decimals, and the font and colours of matplotlib."""
 BINS, DOTS, BARS, FEW_TEXTS = 24, 400, 6, 30
 SMALL: dict[str, Any] = {"size": "small", "pixels": (250, 132)}
 
@@ -94,18 +101,11 @@ def draw(
         legend.append((kind if is_line else "box", VARIABLES.get(colour, "soft"), label))
     # In front of it are namespaces, which HTML does without, and a style sheet for the whole page.
     svg = written.getvalue().split("</defs>", 1)[1].replace("xlink:href", "href")
-    svg = re.sub(r"(\.\d)\d+(?=[^<>]*>)", r"\1", re.sub(r'<g id="[^"]*"', "<g", svg))
-    svg = re.sub(r'style="([^"]*)"', _follow_the_page, svg)
+    for pattern, replacement in TO_THE_PAGE.items():
+        svg = re.sub(pattern + r"(?=[^<>]*>)", replacement, svg)
     words = escape("; ".join([title, *(label for _, _, label in legend), note]))
     head = f'<svg class="plot" viewBox="0 0 {width} {height}" role="img" aria-label="{words}">'
     return Plot(title, Markup(head + svg), note, legend, size)  # noqa: S704 - matplotlib escapes
-
-
-def _follow_the_page(found: re.Match[str]) -> str:
-    """The page's font and colours instead of matplotlib's."""
-    kept = "; ".join(one for one in found[1].split("; ") if not one.startswith("font"))
-    kept = re.sub(r"#\w{6}\b", lambda one: f"var(--{VARIABLES.get(one[0], 'soft')})", kept)
-    return f'style="{kept}"'
 
 
 def ranking(
@@ -172,7 +172,7 @@ def histogram(
         if mark is not None:
             axes.axvline(mark, color=SOFT, linestyle=":")
 
-    return draw(title, paint, y="share of the group's rows", **options)
+    return draw(title, paint, y="share of rows", **options)
 
 
 def _stairs(axes: Any, values: Array, edges: Array, *, fill: bool, **options: Any) -> None:
@@ -220,6 +220,9 @@ def bars(
     **options: Any,
 ) -> Plot:
     """A bar for each name, the first one on top; `spans` are whiskers' ends, `marks` a second value."""
+    if spans is not None:
+        pixels, margins = (560, 22 * max(len(names), 4) + 48), (8, 60, 40, 158)
+        options |= {"size": "wide", "pixels": pixels, "margins": margins}
     low, high = (values, values) if spans is None else spans
     ends = np.maximum(high if marks is None else np.maximum(high, marks), 0.0)
 

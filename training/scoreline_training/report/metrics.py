@@ -103,22 +103,22 @@ def measured_rows(
             version.score(frame.iloc[:PROBED_ROWS])
             seconds = max(clock() - start, 1e-9)
         limit = min(limit, max(PROBED_ROWS, int(SCORING_BUDGET_S * PROBED_ROWS / seconds)))
-    frame, kept = frame.iloc[sample(of, limit)], sample(of, limit)
+    kept, remark = sample(of, limit), ""
     with suppress(ValueError):  # lists of different lengths
         truth = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
     if truth.ndim == 2 and truth.shape[-1] == 1:
         truth = truth.reshape(-1)
-    if labels is None or truth.ndim not in (1, 2) or len(truth) != of:
+    has_labels = truth.ndim in (1, 2) and len(truth) == of
+    if not has_labels:
         why = "No labels were given" if labels is None else "The labels do not fit the rows"
         remark = f"{why}, so the answers cannot be judged."
-        return Rows(frame=frame, truth=None, held_out=held_out, of=of, remark=remark)
-    missing = pd.DataFrame(truth[kept]).isna().any(axis=1).to_numpy()
-    if missing.all():
-        remark = "No row has a label."
-        return Rows(frame=frame, truth=None, held_out=held_out, of=of, remark=remark)
-    remark = f"{missing.sum():,} rows have no label and are left out." if missing.any() else ""
-    truth, of = _plain(truth[kept][~missing]), of - int(missing.sum())
-    return Rows(frame=frame[~missing], truth=truth, held_out=held_out, of=of, remark=remark)
+    elif (missing := pd.DataFrame(truth[kept]).isna().any(axis=1).to_numpy()).all():
+        has_labels, remark = False, "No row has a label."
+    elif missing.any():
+        remark = f"{missing.sum():,} rows have no label and are left out."
+        kept, of = kept[~missing], of - int(missing.sum())
+    known = _plain(truth[kept]) if has_labels else None
+    return Rows(frame=frame.iloc[kept], truth=known, held_out=held_out, of=of, remark=remark)
 
 
 def sample(count: int, limit: int) -> npt.NDArray[np.intp]:

@@ -150,7 +150,20 @@ def quality(found: Measured) -> Iterator[Block]:
     if answers.classes is not None:
         yield from _classifier(found, None if truth is None else answers.named(truth))
     elif answers.kind is Kind.REGRESSION and truth is not None:
-        yield from _regressor(truth.astype(float), answers.values.astype(float))
+        predicted, x, y = answers.values.astype(float), "predicted", "actual − predicted"
+        actual, errors = truth.astype(float), truth.astype(float) - predicted
+        low, high = (number(one) for one in np.quantile(errors, [0.05, 0.95]))
+        note = f"Mean {number(errors.mean())}; nine in ten lie between {low} and {high}."
+        yield from plots(
+            lambda: figures.scatter("Predicted and actual", predicted, actual, x=x, y="actual"),
+            lambda: figures.scatter(
+                "Residuals over prediction", predicted, errors, x=x, y=y, level=0
+            ),
+            lambda: figures.histogram("Residuals", [("all", errors)], x=y, mark=0, note=note),
+        )
+        shares = [0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
+        row = ["error at most", *np.quantile(np.abs(errors), shares)]
+        yield Table("Absolute error", [row], ["share of rows", *map(percent, shares)])
     else:
         what = pd.DataFrame(answers.values).describe(include="all").T.drop(columns="count")
         what.index = pd.Index(range(1, len(what) + 1), name="output")
@@ -252,39 +265,25 @@ def _scores(answers: Answers, truth: Array | None) -> Plot:
 
 def _confusion(truth: Array, answers: Answers) -> Table:
     names = [*answers.names, *sorted(set(truth).difference(answers.names))]
-    matrix = metrics.confusion_matrix(truth, answers.values, labels=names)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     if len(names) > MATRIX_CLASSES:
-        order = np.argsort(-np.where(np.eye(len(names)), 0, matrix), axis=None, kind="stable")
-        pairs = zip(*np.unravel_index(order[:LISTED], matrix.shape), strict=True)
-        rows = [[names[a], names[b], int(matrix[a, b]), percent(shares[a, b])] for a, b in pairs]
+        wrong = pd.DataFrame({"true": truth, "said": answers.values})[truth != answers.values]
+        pairs = wrong.value_counts()[:LISTED].items()
+        rows = [[*pair, rows, percent(rows / (truth == pair[0]).sum())] for pair, rows in pairs]
         headings = ["true class", "predicted", "rows", "share of the true class"]
         note = f"{len(names)} classes are too many for a matrix."
-        return Table("Most frequent confusions", [row for row in rows if row[2]], headings, note)
+        return Table("Most frequent confusions", rows, headings, note)
+    matrix = metrics.confusion_matrix(truth, answers.values, labels=names)
+    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     rows = []
-    for true, name in enumerate(names):
-        row: list[Any] = [name]
-        for said, share in enumerate(shares[true]):
-            css = "right" if true == said else "wrong"
-            row.append(Cell(number(matrix[true, said]), percent(share), css, share))
-        rows.append([*row, int(matrix[true].sum())])
+    for true, counts in enumerate(matrix):
+        cells = [
+            Cell(number(count), percent(share), "right" if true == said else "wrong", share)
+            for said, (count, share) in enumerate(zip(counts, shares[true], strict=True))
+        ]
+        rows.append([names[true], *cells, int(counts.sum())])
     headings = ["true class", *(f"predicted {cut(one)}" for one in names), "rows"]
     note = "Percentages are shares of a true class; the diagonal is right."
     return Table("Confusion matrix", rows, headings, note, "matrix")
-
-
-def _regressor(truth: Array, predicted: Array) -> Iterator[Block]:
-    errors, x, y = truth - predicted, "predicted", "actual − predicted"
-    low, high = (number(one) for one in np.quantile(errors, [0.05, 0.95]))
-    note = f"Mean {number(errors.mean())}; nine in ten lie between {low} and {high}."
-    yield from plots(
-        lambda: figures.scatter("Predicted and actual", predicted, truth, x=x, y="actual"),
-        lambda: figures.scatter("Residuals over prediction", predicted, errors, x=x, y=y, level=0),
-        lambda: figures.histogram("Residuals", [("all", errors)], x=y, mark=0, note=note),
-    )
-    shares = [0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
-    row = ["error at most", *np.quantile(np.abs(errors), shares)]
-    yield Table("Absolute error", [row], ["share of rows", *map(percent, shares)])
 
 
 def trend(now: Measure, before: Measure) -> tuple[str, str]:
@@ -373,13 +372,9 @@ def important_columns(found: Measured, order: list[str]) -> Iterator[Block]:
         "hide each other."
     )
     means, spans = shown.mean().to_numpy(), (shown.min().to_numpy(), shown.max().to_numpy())
-    options: dict[str, Any] = {"spans": spans, "texts": [figure(one) for one in means], "x": unit}
-    options |= {
-        "size": "wide",
-        "pixels": (560, 22 * max(len(means), 4) + 48),
-        "margins": (8, 60, 40, 158),
-    }
-    yield from plots(lambda: figures.bars("Permutation importance", list(shown), means, **options))
+    texts, title = [figure(one) for one in means], "Permutation importance"
+    draw = partial(figures.bars, title, list(shown), means, texts=texts, spans=spans, x=unit)
+    yield from plots(draw)
     if not quiet.empty:
         largest = figure(quiet.mean().abs().max())
         yield f"{quiet.shape[1]:,} more columns matter less: {largest} at most."
@@ -401,9 +396,8 @@ def column_values(found: Measured, order: list[str]) -> Iterator[Block]:
     frames = [one.iloc[measures.sample(len(one), measures.MEASURED_ROWS)] for one in frames]
     schema = {one.name: one for one in data.version.schema.columns} if data.version.schema else {}
     names = [name for name in dict.fromkeys([*order, *schema]) if name in schema]
-    draw = figures.column_values
     shown = [(schema[name], [one[name] for one in frames]) for name in names[:DRAWN_COLUMNS]]
-    yield from plots(*(partial(draw, *one) for one in shown))
+    yield from plots(*(partial(figures.column_values, *one) for one in shown))
     if left := len(names[DRAWN_COLUMNS:]):
         yield f"The {DRAWN_COLUMNS} columns that matter most; {left:,} are left out."
 
@@ -458,9 +452,7 @@ def origin(data: ReportData) -> Iterator[Block]:
     machine = {
         "Python": f"{platform.python_implementation()} {platform.python_version()}",
         "System": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "Modules that travel": "unknown"
-        if data.sources is None
-        else ", ".join(data.sources) or "none",
+        "Modules that travel": ", ".join(data.sources or ()) or "none",
     }
     if data.by_value:
         names = ", ".join(data.by_value)
