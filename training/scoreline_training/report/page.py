@@ -112,6 +112,8 @@ def shown(value: Any) -> str:
     """A value as the text of a table's cell."""
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "–"
+    if isinstance(value, list):
+        return cut(f"[{', '.join(map(shown, value))}]", 400)
     if isinstance(value, float | int) and not isinstance(value, bool):
         return number(value)
     return cut(value, 400)

@@ -167,6 +167,10 @@ def quality(found: Measured) -> Iterator[Block]:
     else:
         what = pd.DataFrame(answers.values).describe(include="all").T.drop(columns="count")
         what.index = pd.Index(range(1, len(what) + 1), name="output")
+        if truth is not None and answers.values.dtype.kind == "f":
+            what["R²"] = metrics.r2_score(truth, answers.values, multioutput="raw_values")
+        elif truth is not None:
+            what["share right"] = (truth == answers.values).mean(axis=0)
         yield table(f"What comes out: {len(what):,} column{'s' * (len(what) > 1)}", what)
     if found.measures and not found.measures_before:
         yield _figures(found)
@@ -193,6 +197,7 @@ def _classifier(found: Measured, truth: Array | None) -> Iterator[Block]:
         headings = ["precision", "recall", "F1", "rows"]
         by_class = pd.DataFrame(dict(zip(headings, columns, strict=True)), index=names)
         by_class = by_class.sort_values("rows", ascending=False, kind="stable")
+        by_class[headings[:3]] = by_class[headings[:3]].map(figure)
         tables.append(table("By class", by_class.rename_axis("class")))
     elif given is not None and (truth == names[1]).any():
         rows, positive = [], truth == names[1]
