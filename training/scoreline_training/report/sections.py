@@ -434,6 +434,8 @@ def golden_rows(data: ReportData) -> Iterator[Block]:
     names, rows = list(data.golden[0].record) if data.golden else [], []
     for row in data.golden[:GOLDEN_SHOWN]:
         values = [row.record.get(name) for name in names[:GOLDEN_COLUMNS]]
+        # Whole numbers may be years or keys: they stand as they are sent.
+        values = [str(one) if isinstance(one, int) else one for one in values]
         rows.append([*values, row.value, max(row.probabilities or [np.nan])])
     note = f"The first {len(rows)}, with {len(names[:GOLDEN_COLUMNS])} of {len(names):,} columns."
     headings = [*names[:GOLDEN_COLUMNS], "answer", "largest probability"]
