@@ -21,6 +21,7 @@ from scoreline_artifacts.loading.version import LoadedVersion, assemble
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST
 from scoreline_artifacts.packaging import clean_room
 from scoreline_artifacts.store import releases
+from scoreline_client.protocol.names import PRODUCTION
 from scoreline_training.report.metrics import Answers, Array, Kind, NotMeasurable, Rows, ask
 
 LIMIT_S = 20.0
@@ -42,7 +43,7 @@ class Incumbent:
     """Why there is no `ask`, as a sentence."""
 
 
-def incumbent(store: Store, model: str, alias: str = releases.PRODUCTION) -> Incumbent:
+def incumbent(store: Store, model: str, alias: str = PRODUCTION) -> Incumbent:
     """Find the version in production, or the reason why none can be asked."""
     found = Incumbent(why_not=f"Nothing has been released as {model}@{alias} yet.")
     try:
@@ -68,15 +69,17 @@ def ask_apart(manifest: Manifest, files: dict[str, bytes], rows: Rows) -> Answer
     with clean_room.staged(manifest, files) as folder:
         (folder / _ROWS).write_bytes(pickle.dumps(rows))
         try:
-            said = clean_room.visit(f"{__name__}:answer", folder, LIMIT_S)
-        except clean_room.Ended as end:
+            payload = clean_room.run_in_clean_room(f"{__name__}:answer", folder, LIMIT_S)
+        except clean_room.CleanRoomFailed as end:
             reference = f"{manifest.model}@{manifest.version}"
             raise NotMeasurable(f"{reference} cannot be loaded here: {end.message}") from end
-    if "not_measurable" in said:
-        raise NotMeasurable(said["not_measurable"])
-    arrays = {name: said[name] and np.asarray(said[name]) for name in ("probabilities", "scores")}
-    values, kind = np.asarray(said["values"]), Kind(said["kind"])
-    return Answers(kind=kind, values=values, classes=said["classes"], **arrays)
+    if "not_measurable" in payload:
+        raise NotMeasurable(payload["not_measurable"])
+    arrays = {
+        name: payload[name] and np.asarray(payload[name]) for name in ("probabilities", "scores")
+    }
+    values, kind = np.asarray(payload["values"]), Kind(payload["kind"])
+    return Answers(kind=kind, values=values, classes=payload["classes"], **arrays)
 
 
 def answer(folder: Path) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def answer(folder: Path) -> dict[str, Any]:
     rows = pickle.loads((folder / _ROWS).read_bytes())  # noqa: S301
     try:
         loaded = assemble(manifest, lambda name: (staged / name).read_bytes())
-        golden.check(loaded, golden.decode((staged / GOLDEN).read_bytes()), manifest.tolerance)
+        loaded.check_golden_rows(golden.decode((staged / GOLDEN).read_bytes()), manifest.tolerance)
         fields = asdict(ask_here(loaded, reference, rows))
     except NotMeasurable as error:
         return {"not_measurable": str(error)}
