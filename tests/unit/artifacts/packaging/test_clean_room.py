@@ -144,6 +144,7 @@ def _runs(pid: int) -> bool:
 
 
 def test_an_interrupted_visit_ends_its_process() -> None:
+    others = set(psutil.Process().children())
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
@@ -151,7 +152,7 @@ def test_an_interrupted_visit_ends_its_process() -> None:
             _prove("import time; time.sleep(50)")
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
 
 
 @pytest.mark.usefixtures("_project")
