@@ -35,18 +35,7 @@ def versions(model: str, as_json: bool) -> None:
     numbers = store.versions(model)
     if not numbers:
         raise UnknownModelError(model, store.root, store.models())
-    named = _named(store, model)
-    rows = [_row(store, model, number, named.get(number, [])) for number in numbers]
-    if as_json:
-        print_json(rows)
-    else:
-        columns = ("version", "released as", "created", "metrics", "signed by")
-        print_table(f"model {model}", columns, map(_cells, rows))
-
-
-def _named(store: Store, model: str) -> dict[int, list[str]]:
-    """Aliases by the version that they name; one whose log is not right names none."""
-    named: dict[int, list[str]] = {}
+    named: dict[int, list[str]] = {number: [] for number in numbers}
     for alias in releases.aliases(store, model):
         try:
             release = releases.current(store, model, alias)
@@ -55,23 +44,24 @@ def _named(store: Store, model: str) -> dict[int, list[str]]:
         else:
             if release is not None:
                 named.setdefault(release.version, []).append(alias)
-    return named
-
-
-def _row(store: Store, model: str, version: int, aliases: list[str]) -> dict[str, Any]:
-    row: dict[str, Any] = {"version": version, "aliases": aliases}
-    try:
-        verified = store.verified(model, version)
-    except (CorruptArtifact, UntrustedArtifact) as error:
-        return {**row, "created_at": None, "metrics": {}, "key": None, "refused": str(error)}
-    manifest = verified.manifest
-    return {
-        **row,
-        "created_at": manifest.created_at,
-        "metrics": manifest.metrics,
-        "key": verified.key,
-        "refused": None,
-    }
+    rows: list[dict[str, Any]] = []
+    for number in numbers:
+        row: dict[str, Any] = {"version": number, "aliases": named[number]}
+        row |= {"created_at": None, "metrics": {}, "key": None, "refused": None}
+        try:
+            verified = store.verified(model, number)
+        except (CorruptArtifact, UntrustedArtifact) as error:
+            row["refused"] = str(error)
+        else:
+            row["created_at"] = verified.manifest.created_at
+            row["metrics"] = verified.manifest.metrics
+            row["key"] = verified.key
+        rows.append(row)
+    if as_json:
+        print_json(rows)
+    else:
+        columns = ("version", "released as", "created", "metrics", "signed by")
+        print_table(f"model {model}", columns, map(_cells, rows))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 import msgspec
@@ -170,7 +170,14 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
                                "test": 0, "mass": 33.6, "pedi": 0.627, "age": 50}'
       scoreline predict pima@2 - --json < records.json
     """
-    given = _parse(text)
+    try:
+        # Not orjson, which reads a number of thirty digits as another number.
+        given = json.loads(sys.stdin.buffer.read() if text == "-" else text)
+    except (ValueError, RecursionError) as error:
+        raise click.UsageError(f"JSON cannot be read: {error}") from error
+    if not isinstance(given, dict | list):
+        kind = type(given).__name__
+        raise click.UsageError(f"JSON must be an object or an array of objects, not {kind}")
     with Client() as client:
         records = [given] if isinstance(given, dict) else given
         predictions = client.predict_many(model, records, timeout=timeout_s)
@@ -181,18 +188,6 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         _print(predictions)
     if any(prediction.error for prediction in predictions):
         ctx.exit(PARTLY)
-
-
-def _parse(text: str) -> Any:
-    """Not orjson: it reads a number of thirty digits as another one, without a word."""
-    try:
-        given = json.loads(sys.stdin.buffer.read() if text == "-" else text)
-    except (ValueError, RecursionError) as error:
-        raise click.UsageError(f"JSON cannot be read: {error}") from error
-    if not isinstance(given, dict | list):
-        kind = type(given).__name__
-        raise click.UsageError(f"JSON must be an object or an array of objects, not {kind}")
-    return given
 
 
 def _print(predictions: list[Prediction]) -> None:

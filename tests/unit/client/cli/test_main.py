@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from redis import Redis
 
+from scoreline_artifacts.errors import PartlyPruned, StoreUnreachable, UnknownModelError
 from scoreline_client import (
     Client,
     FileRefused,
@@ -29,6 +30,7 @@ from scoreline_client import (
 )
 from scoreline_client.cli import main as cli
 from scoreline_client.cli import status as cli_status
+from scoreline_client.cli.kit import command
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeRedisServer
@@ -92,11 +94,19 @@ def worker(redis: Redis) -> Iterator[StubWorker]:
         (ServerUnreachable("redis://h", "r"), 3),
         (NoAnswer("id", 1, "d"), 3),
         (QueueFull("q", "r", 1), 3),
+        (UnknownModelError("m", "store", []), 2),
+        (PartlyPruned("m", [1], "r"), 1),
+        (StoreUnreachable("s3://b", "r"), 3),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_an_error_has_its_exit_code(error: ScorelineError, code: int) -> None:
-    assert error.exit_status == code
+def test_a_command_ends_with_the_exit_code_of_its_error(error: ScorelineError, code: int) -> None:
+    @command()
+    def fail() -> None:
+        raise error
+
+    done = CliRunner().invoke(fail)
+    assert (done.exit_code, done.stderr) == (code, f"Error: {error}\n")
 
 
 def test_help_lists_every_installed_command_with_a_sentence(run: Run) -> None:
