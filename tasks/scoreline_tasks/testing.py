@@ -16,8 +16,7 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain, Wakeups
-from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits
 

@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.transport.connection import ShortPathRedis
-from scoreline_tasks.queue.pipeline import Pipeline
+from scoreline_tasks.queue.streams import Pipeline
 
 pytestmark = pytest.mark.integration
 

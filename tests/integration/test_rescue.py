@@ -18,7 +18,7 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.recovery import ATTEMPTS, Rescue
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Finished, Limits

@@ -29,8 +29,7 @@ from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.ordered import BulkTimes
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain, Wakeups
-from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
 from tests.support.bulk import LOADED

@@ -19,6 +19,7 @@ from scoreline_artifacts.validation.convert import (
     pandas_type,
 )
 from scoreline_artifacts.validation.frames import (
+    CheckedRecords,
     frame_of_arrays,
     frame_of_columns,
     frame_of_records,
@@ -28,7 +29,6 @@ from scoreline_artifacts.validation.frames import (
 from scoreline_artifacts.validation.problems import (
     NO_RULES,
     Anomaly,
-    CheckedRecords,
     InvalidValue,
     Problem,
     Rules,

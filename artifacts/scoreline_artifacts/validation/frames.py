@@ -9,7 +9,7 @@ but plain numbers, and gives the same frame in a third of the time.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
@@ -28,7 +28,7 @@ from scoreline_artifacts.validation.convert import (
 )
 from scoreline_artifacts.validation.problems import (
     NO_RULES,
-    CheckedRecords,
+    Anomaly,
     Problem,
     Rules,
     UnreadableRecord,
@@ -48,6 +48,25 @@ FAST_PATH_RECORDS = 128
 
 _column_index = lru_cache(maxsize=256)(pd.Index)
 _row_index = lru_cache(maxsize=FAST_PATH_RECORDS)(pd.RangeIndex)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRecords:
+    """Records checked against a schema."""
+
+    frame: pd.DataFrame
+    """The good records, in order, with the columns and types of training."""
+    good: npt.NDArray[np.intp] | None
+    """The indices of the good records; None when all are good."""
+    problems: list[Problem]
+    """One for each bad record, in order."""
+    anomalies: list[Anomaly] = field(default_factory=list)
+    """Of good records, if the rules ask for them."""
+
+    @property
+    def indices(self) -> npt.NDArray[np.intp]:
+        """The indices of the good records."""
+        return np.arange(len(self.frame)) if self.good is None else self.good
 
 
 def frame_of_records(

@@ -1,15 +1,11 @@
-"""The outcome of checking records: why one cannot be scored, and which values of others training did not have."""
+"""What can be wrong with records or unusual about them, and the rules that decide what becomes of it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,25 +29,6 @@ class Anomaly:
     column: str
     records: npt.NDArray[np.intp]
     """The records' indices, in order."""
-
-
-@dataclass(frozen=True, slots=True)
-class CheckedRecords:
-    """Records checked against a schema."""
-
-    frame: pd.DataFrame
-    """The good records, in order, with the columns and types of training."""
-    good: npt.NDArray[np.intp] | None
-    """The indices of the good records; None when all are good."""
-    problems: list[Problem]
-    """One for each bad record, in order."""
-    anomalies: list[Anomaly] = field(default_factory=list)
-    """Of good records, if the rules ask for them."""
-
-    @property
-    def indices(self) -> npt.NDArray[np.intp]:
-        """The indices of the good records."""
-        return np.arange(len(self.frame)) if self.good is None else self.good
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -86,6 +87,7 @@ class ModelRef:
     version: int | None = None
 
     @classmethod
+    @lru_cache(maxsize=1024)  # callers and workers read the same few references for every request
     def parse(cls, text: str) -> ModelRef:
         """Read a reference.
 

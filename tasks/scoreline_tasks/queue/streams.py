@@ -8,22 +8,25 @@ however many processes try. Only a chunk whose job is over leaves its lane witho
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from importlib import resources
 from typing import Any, TypeVar
 
 from redis import Redis
+from redis.connection import PythonRespSerializer
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import StoredNote
-from scoreline_tasks.queue.pipeline import Command, Pipeline
 from scoreline_tasks.scoring.batch import Entry, Finished
 
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+Command = tuple[Any, ...]
 
 FINISH_AT_ONCE = 256
 """Requests that one call of the finish script answers: it blocks the server meanwhile."""
@@ -35,6 +38,7 @@ ATTEMPTS_KEPT_MS = 86_400_000
 """For a request that leaves its lane in a way that no worker sees, such as with a flushed stream."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
 """Consumers that have been idle for so long are removed, unless they hold entries."""
+BUFFER_BYTES = 1 << 16
 
 
 class RequestQueue:
@@ -274,3 +278,65 @@ def _raise_first(replies: Iterable[Any]) -> None:
     for reply in replies:
         if isinstance(reply, Exception):
             raise reply
+
+
+class Pipeline:
+    """Sends commands together over one connection for each thread, which is closed with the client's pool.
+
+    For a lone request, most of a worker's work beside scoring went into redis-py's pipelines: an object for
+    each command, measurements, rewritten replies, a connection taken out of a pool and checked. Connecting,
+    retries, packing and parsing are still redis-py's.
+    """
+
+    def __init__(self, redis: Redis) -> None:
+        self._pool = redis.connection_pool
+        self._own = threading.local()
+
+    def execute(self, commands: Sequence[Command]) -> list[Any]:
+        """Send commands in one go; returns their replies in order, an error as its command's reply.
+
+        Views of memory are sent without a copy. The connection may have been lost since its last use: then
+        all commands are sent once more over a new one. So each must be one that may arrive twice.
+
+        Raises:
+            RedisError: the server cannot be reached.
+        """
+        if not commands:
+            return []
+        connection = getattr(self._own, "connection", None)
+        if connection is None:
+            connection = self._own.connection = self._pool.get_connection()
+        try:
+            return _send_and_read(connection, commands)
+        except RedisConnectionError:
+            return _send_and_read(connection, commands)
+
+
+def _send_and_read(connection: Any, commands: Sequence[Command]) -> list[Any]:
+    connection.send_packed_command([*_packed(connection, commands)])
+    replies: list[Any] = []
+    try:
+        while len(replies) < len(commands):
+            try:
+                replies.append(connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+    # Whatever ends this early, such as a task's time limit: no later read may take these replies.
+    except BaseException:
+        connection.disconnect()
+        raise
+    return replies
+
+
+def _packed(connection: Any, commands: Sequence[Command]) -> Iterator[bytes | memoryview]:
+    small: list[Command] = []
+    for command in commands:
+        if not any(isinstance(value, memoryview) for value in command):
+            small.append(command)
+            continue
+        yield from connection.pack_commands(small)
+        small = []
+        # Not hiredis, which copies everything into one piece.
+        serializer = PythonRespSerializer(BUFFER_BYTES, connection.encoder.encode)
+        yield from serializer.pack(*command)  # type: ignore[no-untyped-call]
+    yield from connection.pack_commands(small)

@@ -12,8 +12,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.arrow_tables import read_stream, write_stream
-from scoreline_tasks.scoring.outputs import rules_of, table_result
-from scoreline_tasks.scoring.predict import CodecResult
+from scoreline_tasks.scoring.predict import CodecResult, rules_of, table_result
 from scoreline_tasks.scoring.text_values import coerced
 
 

@@ -26,8 +26,13 @@ from scoreline_artifacts.validation import (
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
-from scoreline_tasks.scoring.outputs import all_problems, each_warning, error_details, rules_of
-from scoreline_tasks.scoring.predict import CodecResult
+from scoreline_tasks.scoring.predict import (
+    CodecResult,
+    all_problems,
+    each_warning,
+    error_details,
+    rules_of,
+)
 from scoreline_tasks.scoring.text_values import coerced
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)

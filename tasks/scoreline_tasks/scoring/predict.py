@@ -1,23 +1,47 @@
-"""Scores a frame with a loaded version: one vectorised call, and a bad row costs only itself.
+"""Scores a frame in one vectorised call, and makes the columns, errors and warnings of its answer.
 
-Pure: a frame and a version in, scores and errors out. Nothing here knows of queues or codecs.
+Pure: a frame and a version in, scores and errors out. A bad row costs only itself. Nothing here knows of
+queues or codecs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import CheckedRecords, Problem
-from scoreline_client.codes import Code
+from scoreline_artifacts.schema import Column
+from scoreline_artifacts.validation import (
+    NO_RULES,
+    Anomaly,
+    CheckedRecords,
+    Problem,
+    Rules,
+    describe_anomaly,
+    nearest_category,
+    shown,
+)
+from scoreline_client.codes import Code, WarningCode
+from scoreline_client.errors import RequestRefused
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 
 if TYPE_CHECKING:
     import pandas as pd
+
+
+EXAMPLES = 5
+"""Different values that a warning about a column gives as examples."""
+_SEPARATOR = "; "
+
+Position = Callable[[int], dict[str, int]]
+"""The row and, in text, the line of a record, by its index."""
 
 
 @dataclass(slots=True)
@@ -137,3 +161,186 @@ def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dic
     probabilities = None if pattern.probabilities is None else joined("probabilities")
     errors = {row: problem for _, part in parts for row, problem in part.items()}
     return Scores(joined("values"), probabilities), errors
+
+
+# The answer's columns
+
+
+def rules_of(options: RequestOptions) -> Rules:
+    """What records are held to beside their types."""
+    if options is NO_OPTIONS:  # as in nearly all requests
+        return NO_RULES
+    return Rules(unseen=options.unseen.value, out_of_range=options.out_of_range.value)
+
+
+def all_problems(checked: CheckedRecords, errors: Mapping[int, Problem]) -> dict[int, Problem]:
+    """What is wrong with records, by index: found by the check, and by the pipeline (by frame row)."""
+    problems = {problem.record: problem for problem in checked.problems}
+    for row, problem in errors.items():
+        problems[row if checked.good is None else int(checked.good[row])] = problem
+    return problems
+
+
+def table_result(
+    checked: CheckedRecords,
+    scores: Scores,
+    errors: Mapping[int, Problem],
+    loaded: LoadedVersion,
+    options: RequestOptions,
+    *,
+    count: int,
+    position: Position,
+    write: Callable[[Any], bytes | memoryview],
+) -> CodecResult:
+    """The answer to a request in rows: `write` makes the body from an Arrow table of `count` rows.
+
+    Raises:
+        RequestRefused: E_WIRE; a class was asked for that the version does not have.
+    """
+    problems = all_problems(checked, errors)
+    columns: dict[str, Any] = {}
+    classes = [f"probability_{label}" for label in loaded.classes or ()]
+    source = None
+    if problems:
+        rows = np.full(count, -1, dtype=np.int64)
+        rows[slice(None) if checked.good is None else checked.good] = np.arange(len(checked.frame))
+        rows[list(problems)] = -1
+        source = pa.array(rows, mask=rows < 0)
+
+    def spread(values: Any) -> Any:
+        """The answers of good records at their indices, null everywhere else."""
+        array = np.asarray(values)
+        answers = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
+        return answers if source is None else answers.take(source)
+
+    for name in output_names(loaded, options):
+        if name == "prediction":
+            columns[name] = spread(scores.values)
+        elif name == "error":
+            texts: list[str | None] = [None] * count
+            for index, problem in problems.items():
+                texts[index] = f"{problem.code}: {problem.message}"
+            columns[name] = (
+                pa.array(texts, pa.string()) if problems else pa.nulls(count, pa.string())
+            )
+        elif name == "warnings":
+            found: list[list[str]] = [[] for _ in range(count)]
+            for one in each_warning(checked, loaded):
+                if one.index not in problems:
+                    found[one.index].append(f"{one.code}: {one.message}")
+            columns[name] = pa.array([_SEPARATOR.join(one) or None for one in found], pa.string())
+        elif scores.probabilities is None:
+            # Where no row could be scored there are none, but their columns must be there.
+            columns[name] = pa.nulls(count, pa.float64())
+        else:
+            columns[name] = spread(scores.probabilities[:, classes.index(name)])
+    return CodecResult(
+        records=count,
+        classes=loaded.classes,
+        rejected=count_codes(problems.values()),
+        problems=rejected_rows(problems, options.problems, position),
+        warned=[_warned(checked, loaded, one, position) for one in checked.anomalies],
+        body=write(pa.table(columns)),
+    )
+
+
+def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
+    """The answer's columns.
+
+    Raises:
+        RequestRefused: E_WIRE; a class was asked for that the version does not have.
+    """
+    probabilities = [f"probability_{label}" for label in loaded.classes or ()]
+    names: list[str] = []
+    for name in (
+        ("prediction", "probability", "error") if options.outputs is None else options.outputs
+    ):
+        if name.startswith("probability_") and name not in probabilities:
+            available = ", ".join(probabilities) or "none"
+            message = f"there is no output {name!r}; this version has {available}"
+            raise RequestRefused(Code.WIRE, message)
+        names += probabilities if name == "probability" else [name]
+    return names
+
+
+# Details
+
+
+def error_details(problem: Problem) -> dict[str, Any]:
+    """A problem as answers have it: code, message, and column and value where there is one."""
+    details = {"code": problem.code, "message": problem.message}
+    if problem.column is not None:
+        details["column"] = problem.column
+    if problem.value is not None:
+        details["value"] = problem.value
+    return details
+
+
+def rejected_rows(
+    problems: Mapping[int, Problem], limit: int, position: Position
+) -> list[dict[str, Any]]:
+    """The details of the first rejected rows, in order."""
+    return [
+        position(index) | error_details(problems[index])
+        for index in islice(sorted(problems), limit)
+    ]
+
+
+def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
+    """How many problems there are of each code."""
+    return dict(Counter(problem.code for problem in problems))
+
+
+@dataclass(frozen=True, slots=True)
+class AnomalousValue:
+    """A value of one record that the rules warn of."""
+
+    index: int
+    code: str
+    column: str
+    value: str
+    message: str
+
+
+def each_warning(checked: CheckedRecords, loaded: LoadedVersion) -> Iterator[AnomalousValue]:
+    """The warnings of all records, column by column."""
+    for anomaly in checked.anomalies:
+        column = _column(loaded, anomaly)
+        values = _values(checked, anomaly).tolist()
+        for index, value in zip(anomaly.records.tolist(), values, strict=True):
+            message = describe_anomaly(anomaly.code, column, value)
+            yield AnomalousValue(index, anomaly.code, anomaly.column, shown(value), message)
+
+
+def _warned(
+    checked: CheckedRecords, loaded: LoadedVersion, anomaly: Anomaly, position: Position
+) -> dict[str, Any]:
+    """How often a column has unusual values, and the most frequent of them with their first record."""
+    values = np.asarray(_values(checked, anomaly))
+    different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
+    examples = []
+    for at in np.lexsort((firsts, -counts))[:EXAMPLES]:
+        value = different[at] if values.dtype == object else different[at].item()
+        first = int(anomaly.records[firsts[at]])
+        example = position(first) | {"value": shown(value), "count": int(counts[at])}
+        if anomaly.code == WarningCode.UNSEEN_CATEGORY:
+            near = nearest_category(_column(loaded, anomaly), str(value))
+            example |= {"nearest": near} if near is not None else {}
+        examples.append(example)
+    return {
+        "code": anomaly.code,
+        "column": anomaly.column,
+        "count": len(anomaly.records),
+        "examples": examples,
+    }
+
+
+def _column(loaded: LoadedVersion, anomaly: Anomaly) -> Column:
+    assert loaded.schema is not None  # noqa: S101 - without a schema nothing is unusual
+    return next(one for one in loaded.schema.columns if one.name == anomaly.column)
+
+
+def _values(checked: CheckedRecords, anomaly: Anomaly) -> Any:
+    """The column's values at the anomaly's records, as numpy has them."""
+    rows = np.searchsorted(checked.indices, anomaly.records)
+    return checked.frame[anomaly.column].to_numpy()[rows]

@@ -32,8 +32,13 @@ from scoreline_tasks.scoring.csv_codec.codec import checked_rows, open_chunk, te
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_texts, null_mask
 from scoreline_tasks.scoring.csv_codec.rows import chunk_indices, read_chunk
 from scoreline_tasks.scoring.json_codec import check_records
-from scoreline_tasks.scoring.outputs import Position, count_codes, rejected_rows, rules_of
-from scoreline_tasks.scoring.predict import CodecResult
+from scoreline_tasks.scoring.predict import (
+    CodecResult,
+    Position,
+    count_codes,
+    rejected_rows,
+    rules_of,
+)
 from scoreline_tasks.scoring.text_values import TextRules, number_pattern
 
 EXAMPLES = 5

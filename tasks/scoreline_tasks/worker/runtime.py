@@ -13,8 +13,7 @@ from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.follower import ReleaseFollower
 from scoreline_tasks.models.isolated_load import IsolatedLoad
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain, Wakeups
-from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.recovery import Rescue
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits

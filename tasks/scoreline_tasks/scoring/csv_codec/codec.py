@@ -32,8 +32,7 @@ from scoreline_tasks.scoring.csv_codec.rows import (
     read_chunk,
     read_numbers,
 )
-from scoreline_tasks.scoring.outputs import rules_of, table_result
-from scoreline_tasks.scoring.predict import CodecResult
+from scoreline_tasks.scoring.predict import CodecResult, rules_of, table_result
 from scoreline_tasks.scoring.text_values import TextRules
 
 

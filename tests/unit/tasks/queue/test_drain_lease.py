@@ -10,7 +10,7 @@ import pytest
 from redis.exceptions import RedisError
 
 from scoreline_client.protocol.keys import Lane
-from scoreline_tasks.queue.lease import Lease
+from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.scoring.batch import Entry
 
 LONG = [Entry(Lane.BULK, b"1-0", {})]
