@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,6 @@ import pandas as pd
 
 from scoreline_artifacts import environment, golden
 from scoreline_artifacts.errors import ArtifactError, GoldenMismatch, ModelOutputError
-from scoreline_artifacts.loading import unpickling
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES, Manifest, Outputs
 from scoreline_artifacts.schema import Schema
@@ -152,7 +152,7 @@ def assemble(
     """Unpickle a version; `read` returns the verified bytes of its files."""
     namespace = namespace or namespace_of(manifest, read)
     return LoadedVersion(
-        pipeline=unpickling.unpickle(read(PIPELINE), namespace),
+        pipeline=unpickle(read(PIPELINE), namespace),
         model=manifest.model,
         version=manifest.version,
         outputs=manifest.outputs,
@@ -187,6 +187,22 @@ def outputs_of(pipeline: Any) -> Outputs:
     if hasattr(pipeline, "transform"):
         return Outputs(method="transform")
     raise ModelOutputError(f"{type(pipeline).__name__} has neither predict nor transform")
+
+
+def unpickle(data: bytes, namespace: Namespace) -> Any:
+    """Unpickle verified bytes: unpickling executes whatever the bytes say, so never call it with others.
+
+    `namespace` holds the modules that travelled with the version.
+    """
+    import dill
+
+    class Unpickler(dill.Unpickler):  # type: ignore[misc]
+        def find_class(self, module: str, name: str) -> Any:
+            private = namespace.find(module, name)
+            return super().find_class(module, name) if private is None else private
+
+    # ignore: an object of a class of training's __main__ has nothing to do with this process's __main__.
+    return Unpickler(io.BytesIO(data), ignore=True).load()
 
 
 def _as_rows(answer: Any, frame: pd.DataFrame, method: str) -> npt.NDArray[Any]:

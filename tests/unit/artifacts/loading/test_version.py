@@ -25,7 +25,7 @@ from scoreline_artifacts import (
     golden,
 )
 from scoreline_artifacts.golden import GoldenRow
-from scoreline_artifacts.loading import unpickling
+from scoreline_artifacts.loading import version
 from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Outputs
 from scoreline_artifacts.packaging import pickling
@@ -72,7 +72,7 @@ def test_changed_bytes_are_not_unpickled(tmp_path: Path, monkeypatch: pytest.Mon
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     unpickled: list[bytes] = []
-    monkeypatch.setattr(unpickling, "unpickle", lambda data, _: unpickled.append(data))
+    monkeypatch.setattr(version, "unpickle", lambda data, _: unpickled.append(data))
     with pytest.raises(CorruptArtifact, match="sha256"):
         load(store, "sides", 1)
     assert unpickled == []
@@ -84,13 +84,13 @@ def test_the_bytes_that_were_verified_are_those_that_are_unpickled(
     store = Store(tmp_path)
     _publish(store)
     restored: list[bytes] = []
-    original = unpickling.unpickle
+    original = version.unpickle
 
     def unpickle(data: bytes, namespace: Any) -> Any:
         restored.append(data)
         return original(data, namespace)
 
-    monkeypatch.setattr(unpickling, "unpickle", unpickle)
+    monkeypatch.setattr(version, "unpickle", unpickle)
     load(store, "sides", 1)
     entry = store.manifest("sides", 1).files[PIPELINE]
     assert [describe_file(data) for data in restored] == [entry]

@@ -12,7 +12,7 @@ import dill
 import pytest
 from dill import detect
 
-from scoreline_artifacts.loading import unpickling
+from scoreline_artifacts.loading import version
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.packaging import dill_fixes, pickling
 
@@ -82,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def things(data: bytes) -> Any:
     """The same things here."""
-    return unpickling.unpickle(data, Namespace("m@1", {}, {}))
+    return version.unpickle(data, Namespace("m@1", {}, {}))
 
 
 def test_an_enum_keeps_its_members_and_methods(things: Any) -> None:
