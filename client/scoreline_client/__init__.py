@@ -21,8 +21,8 @@ from scoreline_client.errors import (
     TooManyErrors,
     UnknownModel,
 )
+from scoreline_client.files.chunks import ScoredRow
 from scoreline_client.files.profile import FileReport
-from scoreline_client.files.rows import ScoredRow
 from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
 from scoreline_client.options import BulkOptions, MaxErrors, Policy, RequestOptions

@@ -38,8 +38,8 @@ from scoreline_client.transport.ordered import answers_in_time
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scoreline_client.files.chunks import ScoredRow
     from scoreline_client.files.profile import FileReport
-    from scoreline_client.files.rows import ScoredRow
     from scoreline_client.files.run import BulkProgress, ScoreSummary
     from scoreline_client.options import BulkOptions
 
@@ -264,7 +264,7 @@ class AsyncClient:
         self, model: str, source: str | Path, *, options: BulkOptions | None = None
     ) -> AsyncGenerator[list[ScoredRow]]:
         """The same rows, some at a time."""
-        from scoreline_client.files.rows import scored_parts
+        from scoreline_client.files.chunks import scored_parts
 
         return scored_parts(self.transport, check_model(model), str(source), options)
 

@@ -25,8 +25,8 @@ from scoreline_client.settings import ClientSettings
 if TYPE_CHECKING:
     import pandas as pd
 
+    from scoreline_client.files.chunks import ScoredRow
     from scoreline_client.files.profile import FileReport
-    from scoreline_client.files.rows import ScoredRow
     from scoreline_client.files.run import BulkProgress, ScoreSummary
     from scoreline_client.options import BulkOptions
 

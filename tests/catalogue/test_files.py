@@ -17,7 +17,7 @@ import pytest
 from backports import zstd
 
 from scoreline_client.errors import FileRefused, ScorelineError
-from scoreline_client.files.sizes import FileSizes
+from scoreline_client.files.reader import FileSizes
 from tests.support.bulk import names_in, run
 
 HEADER = "id,a"

@@ -23,8 +23,8 @@ from redis import Redis
 
 from scoreline_artifacts import Store
 from scoreline_client import AsyncClient, ClientSettings
+from scoreline_client.files.reader import FileSizes
 from scoreline_client.files.run import score_file
-from scoreline_client.files.sizes import FileSizes
 from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.ordered import BulkTimes

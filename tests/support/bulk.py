@@ -12,8 +12,8 @@ import pandas as pd
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import QueueFull
+from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.run import BulkProgress, ScoreSummary, score_file
-from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request

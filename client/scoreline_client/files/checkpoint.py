@@ -18,7 +18,7 @@ import msgspec
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.formats.reader import Position
+from scoreline_client.files.reader import Position
 from scoreline_client.files.sink import Target, write_all, writing
 from scoreline_client.options import BulkOptions
 

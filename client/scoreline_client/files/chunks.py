@@ -1,19 +1,27 @@
-"""Cuts an input into chunks by the reader of its format, and has them scored in order."""
+"""Cuts an input into chunks by the reader of its format, and has them scored in order, for files and for rows."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
-from dataclasses import fields
+from contextlib import aclosing, closing
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, RequestRefused, SettingsError
-from scoreline_client.files.formats.csv import CsvReader
-from scoreline_client.files.formats.reader import Chunk, FileReader, ModelInfo, Position
-from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
-from scoreline_client.files.source import STANDARD, Source, compression_by_name
+from scoreline_client.files.csv import CsvReader
+from scoreline_client.files.reader import (
+    DEFAULT_SIZES,
+    Chunk,
+    FileReader,
+    FileSizes,
+    ModelInfo,
+    Position,
+)
+from scoreline_client.files.source import STANDARD, Source, compression_by_name, open_source
 from scoreline_client.options import BulkOptions, CsvFormat
+from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import raise_refusal
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, new_id
@@ -61,10 +69,10 @@ def open_reader(
         if is_foreign and value != option.default:
             raise SettingsError(option.name, value, f"none: the input is {kind}, not csv")
     if kind == "jsonl":
-        from scoreline_client.files.formats.jsonl import JsonLinesReader
+        from scoreline_client.files.jsonl import JsonLinesReader
 
         return JsonLinesReader(source, options, sizes)
-    from scoreline_client.files.formats.parquet import ParquetReader
+    from scoreline_client.files.parquet import ParquetReader
 
     return ParquetReader(source, target, options, sizes, wants_problems=wants_problems)
 
@@ -166,3 +174,34 @@ def _format_by_name(name: str) -> str | None:
     if name == STANDARD or "." not in base:
         return None
     return _SUFFIXES.get(base[base.rindex(".") :].lower(), "csv")
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredRow:
+    """One row of a file."""
+
+    row: int
+    """Its number; the file's first data row is 1."""
+    record: dict[str, Any]
+    """The columns that the options choose, as the file has them: text, where the file is text."""
+    prediction: Prediction
+    """What the model predicts for it; with an `error`, if the row was rejected."""
+
+
+async def scored_parts(
+    transport: Transport, model: str, source_name: str, options: BulkOptions | None
+) -> AsyncGenerator[list[ScoredRow]]:
+    """The rows of a file, some at a time, in order; see AsyncClient.score_rows."""
+    options = replace(options or BulkOptions(), outputs=None, rename={})
+    with closing(await asyncio.to_thread(open_source, source_name)) as source:
+        info = await describe(transport, model)
+        reader = open_reader(source, source_name, options, wants_problems=True, line_by_line=False)
+        _, start = await asyncio.to_thread(reader.begin, info)
+        answered = answered_chunks(transport, info, reader, start, total_bytes=source.size)
+        async with aclosing(answered):
+            async for chunk, answer in answered:
+                rows = await asyncio.to_thread(reader.rows, chunk, answer)
+                yield [
+                    ScoredRow(number, record, prediction)
+                    for number, (record, prediction) in enumerate(rows, start=chunk.start.row)
+                ]

@@ -15,7 +15,7 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.files.chunks import answered_chunks, describe, open_reader
-from scoreline_client.files.formats.reader import Chunk
+from scoreline_client.files.reader import Chunk
 from scoreline_client.files.source import open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Operation

@@ -18,10 +18,12 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, TooManyErrors, UnknownModel
 from scoreline_client.files.checkpoint import Journal, Mark, Run, locked_journal, resumable
 from scoreline_client.files.chunks import answered_chunks, describe, open_reader
-from scoreline_client.files.formats.reader import (
+from scoreline_client.files.reader import (
+    DEFAULT_SIZES,
     Chunk,
     ChunkOutput,
     FileReader,
+    FileSizes,
     ModelInfo,
     Position,
 )
@@ -34,7 +36,6 @@ from scoreline_client.files.sink import (
     standard_output,
     writing,
 )
-from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.source import Source, compression_by_name, open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef

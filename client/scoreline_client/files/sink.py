@@ -23,7 +23,7 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.sizes import DEFAULT_SIZES
+from scoreline_client.files.reader import DEFAULT_SIZES
 from scoreline_client.files.source import STANDARD, file_system, is_url, zstd
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")

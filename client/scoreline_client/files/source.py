@@ -21,7 +21,7 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, MissingDependency, ScorelineError
-from scoreline_client.files.sizes import DEFAULT_SIZES, FileSizes
+from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
 
 STANDARD = "-"
 END_BYTES = 1 << 16

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from scoreline_client.cli import score as cli_score
 from scoreline_client.cli.main import main
-from scoreline_client.cli.progress import clock, sentence
+from scoreline_client.cli.score import clock, sentence
 from scoreline_client.testing import FakeScoreline
 from tests.support.bulk import names_in
 
@@ -307,7 +307,7 @@ def test_progress_on_a_terminal_tells_what_the_run_says() -> None:
 
     from rich.console import Console
 
-    from scoreline_client.cli.progress import shown_progress
+    from scoreline_client.cli.score import shown_progress
     from scoreline_client.files.run import BulkProgress
 
     now = BulkProgress(
@@ -330,7 +330,7 @@ def test_a_file_that_waits_for_workers_says_so_on_a_terminal() -> None:
 
     from rich.console import Console
 
-    from scoreline_client.cli.progress import shown_progress
+    from scoreline_client.cli.score import shown_progress
     from scoreline_client.files.run import BulkProgress
 
     now = BulkProgress(

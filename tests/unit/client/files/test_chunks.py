@@ -8,7 +8,7 @@ import pytest
 
 from scoreline_client.errors import FileRefused, SettingsError
 from scoreline_client.files.chunks import ChunkSize
-from scoreline_client.files.sizes import DEFAULT_SIZES
+from scoreline_client.files.reader import DEFAULT_SIZES
 from tests.support.bulk import run
 
 

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.sizes import FileSizes
+from scoreline_client.files.reader import FileSizes
 from scoreline_client.protocol.arrow_tables import write_stream
 from scoreline_client.protocol.messages import Answer, Request
 from tests.support.bulk import StubTransport, answer, run

@@ -19,7 +19,7 @@ from scoreline_client import (
     Prediction,
     ScoredRow,
 )
-from scoreline_client.files.rows import scored_parts
+from scoreline_client.files.chunks import scored_parts
 from scoreline_client.options import Policy
 from scoreline_client.testing import FakeScoreline
 from scoreline_client.transport.dispatcher import Transport

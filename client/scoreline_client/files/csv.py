@@ -16,8 +16,12 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.columns import (
+from scoreline_client.files.reader import (
+    Chunk,
+    ChunkOutput,
+    ModelInfo,
     OutputColumns,
+    Position,
     check_no_duplicates,
     choose_columns,
     extra_columns,
@@ -25,7 +29,6 @@ from scoreline_client.files.columns import (
     missing_columns,
     predictions_from,
 )
-from scoreline_client.files.formats.reader import Chunk, ChunkOutput, ModelInfo, Position
 from scoreline_client.files.source import Source
 from scoreline_client.options import BulkOptions, CsvChunk
 from scoreline_client.predictions import Prediction

@@ -15,10 +15,17 @@ import orjson
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.columns import answer_names, choose_answers, selected
-from scoreline_client.files.formats.csv import BOM, check_not_wide
-from scoreline_client.files.formats.reader import Chunk, ChunkOutput, ModelInfo, Position
-from scoreline_client.files.sizes import FileSizes
+from scoreline_client.files.csv import BOM, check_not_wide
+from scoreline_client.files.reader import (
+    Chunk,
+    ChunkOutput,
+    FileSizes,
+    ModelInfo,
+    Position,
+    answer_names,
+    choose_answers,
+    selected,
+)
 from scoreline_client.files.source import Source
 from scoreline_client.options import BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError

@@ -12,15 +12,14 @@ from hypothesis import strategies as st
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.columns import nearest
-from scoreline_client.files.formats.csv import (
+from scoreline_client.files.csv import (
     CutRows,
     Header,
     check_header,
     cut_rows,
     read_header,
 )
-from scoreline_client.files.formats.reader import Position
+from scoreline_client.files.reader import Position, nearest
 from scoreline_client.protocol.csv_grammar import Grammar
 
 TEXTS = st.text(alphabet='ab1,,""\n\n\r', max_size=40)

@@ -16,15 +16,18 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, MissingDependency
-from scoreline_client.files.columns import (
+from scoreline_client.files.reader import (
+    Chunk,
+    ChunkOutput,
+    FileSizes,
+    ModelInfo,
     OutputColumns,
+    Position,
     check_no_duplicates,
     choose_columns,
     missing_columns,
     predictions_from,
 )
-from scoreline_client.files.formats.reader import Chunk, ChunkOutput, ModelInfo, Position
-from scoreline_client.files.sizes import FileSizes
 from scoreline_client.files.source import STANDARD, Source, compression_by_name
 from scoreline_client.options import BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction
