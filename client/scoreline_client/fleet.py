@@ -25,22 +25,22 @@ _Redis = Any
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """What one process serves under one alias."""
+    """The versions that a process has under an alias."""
 
     serving: int | None
     """The version that answers requests, or None."""
     wanted: int | None
     """The version that the alias names, or None if its last release cannot be trusted."""
     refused: str | None = None
-    """Why the wanted version is not the one that serves, or None while it loads or once it serves."""
+    """Why the wanted version does not serve, or None while it loads or once it serves."""
     resident: list[int] = field(default_factory=list)
-    """The versions under this alias that are in the process's memory: the one that answers, and for a
-    while the one before it."""
+    """The versions under this alias that are in the process's memory: the version that answers, and for
+    a while its predecessor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessReport:
-    """One worker process, as it reports itself every few seconds."""
+    """A worker process, as it reports itself every few seconds."""
 
     name: str
     """`<Celery node name>/<process id>`."""
@@ -74,7 +74,7 @@ class ProcessReport:
 
     @classmethod
     def decode(cls, data: bytes) -> ProcessReport:
-        """Read a report; what newer workers report in addition is left out.
+        """Read a report; additional fields of newer workers are left out.
 
         Raises:
             WireError: the bytes are no report.
@@ -91,7 +91,7 @@ _decoder = msgspec.json.Decoder(ProcessReport)
 def is_scoring(report: bytes) -> bool:
     """Whether a stored report is that of a process which answers requests itself.
 
-    A report that cannot be read is taken for one: its process is alive, of another release, and main
+    A report that cannot be read counts as such: its process is alive, of another release, and main
     processes are few.
     """
     try:
@@ -102,7 +102,7 @@ def is_scoring(report: bytes) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
-    """The queue and the processes that serve it, at one moment."""
+    """The queue and the processes that serve it, at a moment."""
 
     waiting: dict[Lane, int]
     """Requests queued or being scored, by lane."""
@@ -167,7 +167,7 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
     """The models of each process that scores, by the process's name, and then by `<model>@<alias>`.
 
     Which version is wanted, and why it is refused, is taken from the report of the main process that loads
-    versions for it, if there is one.
+    versions for it, if there is any.
     """
     reports = list(reports)
     mains = {report.name: report.models for report in reports if not report.scores}

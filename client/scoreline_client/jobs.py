@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from scoreline_client.transport.dispatcher import Transport
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
-"""Between two checks whether a job has its result; each pause is half as long again as the one before."""
+"""Between two checks whether a job has its result; each pause is half as long again as the last."""
 
 
 class JobStatus(StrEnum):
@@ -49,7 +49,7 @@ _STATUS_BY_CODE: dict[str, JobStatus] = {
 
 
 class AsyncJob:
-    """One submitted request. Another process attaches to it by its id."""
+    """A submitted request. Another process attaches to it by its id."""
 
     def __init__(self, transport: Transport, job_id: str) -> None:
         self.id = job_id
@@ -69,7 +69,7 @@ class AsyncJob:
             return _STATUS_BY_CODE.get((answer.error or {}).get("code", ""), JobStatus.FAILED)
         stream, _, entry = (await self._record()).decode().rpartition(" ")
         redis = self._transport.redis
-        # A group exists from the first worker on; without one nothing can be running.
+        # A group exists from the first worker on; without a group nothing can be running.
         if not await self._transport.guard(redis.exists(stream)):
             raise JobLost(self.id)
         try:

@@ -9,8 +9,8 @@ import fsspec
 import pytest
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.many import outputs_for
 from scoreline_client.files.run import BulkProgress
+from scoreline_client.files.sink import outputs_for
 from tests.support.bulk import SMALL, run
 
 CSV = b"id,a\n1,9\n2,x\n" + b"3,1\n" * 4000

@@ -75,7 +75,7 @@ def show_report(report: FileReport, console: Console) -> None:
         cells = (
             column.name,
             column.type + (", may be missing" if column.nullable else ""),
-            _found(column),
+            _types(column),
             f"{column.nulls:,}" if column.nulls else "",
             f"{column.rejected:,}" if column.rejected else "",
             _not_in_training(column),
@@ -100,15 +100,15 @@ def show_report(report: FileReport, console: Console) -> None:
     console.print(Text(verdict))
 
 
-def _found(column: ColumnReport) -> str:
-    found = Counter(column.found)
+def _types(column: ColumnReport) -> str:
+    types = Counter(column.found)
     if column.type == "number":
         # Whole numbers are numbers.
-        found["number"] += found.pop("integer", 0)
-    found = +found
+        types["number"] += types.pop("integer", 0)
+    types = +types
     kinds = [
-        kind if count == found.total() else f"{kind} {count:,}"
-        for kind, count in found.most_common()
+        kind if count == types.total() else f"{kind} {count:,}"
+        for kind, count in types.most_common()
     ]
     text = ", ".join(kinds) or "nothing"
     if column.minimum is not None and column.maximum is not None:

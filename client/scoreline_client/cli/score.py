@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -23,10 +24,10 @@ from scoreline_client.async_client import AsyncClient
 from scoreline_client.cli.kit import PARTLY, REFUSED, SERVICE, command, json_option, print_json
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, ScorelineError
+from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.chunks import describe
-from scoreline_client.files.many import FinishedFiles, is_many, outputs_for
 from scoreline_client.files.run import BulkProgress, ScoreSummary
-from scoreline_client.files.sink import Target
+from scoreline_client.files.sink import Target, is_many, outputs_for
 from scoreline_client.files.source import facts_of
 from scoreline_client.options import (
     FORMATS,
@@ -161,7 +162,7 @@ def score(
     options = options_of(given)
     console = Console(stderr=True)
     with shown_progress(console, as_json=as_json, quiet=quiet) as show:
-        run = _Run(model, options, show, quiet=quiet, as_json=as_json)
+        run = _Run(model=model, options=options, progress=show, quiet=quiet, as_json=as_json)
         try:
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
@@ -177,63 +178,61 @@ def score(
     ctx.exit(code)
 
 
+@dataclass(kw_only=True)
 class _Run:
-    """One call of the command."""
+    """A call of the command."""
 
-    def __init__(
-        self, model: str, options: BulkOptions, show: Show | None, *, quiet: bool, as_json: bool
-    ) -> None:
-        self._model = model
-        self._options = options
-        self._show = show
-        self._quiet = quiet
-        self._as_json = as_json
+    model: str
+    options: BulkOptions
+    progress: Show | None
+    quiet: bool
+    as_json: bool
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
-        """Score one file, or several into a directory; the exit code."""
+        """Score a file, or several into a directory; the exit code."""
         async with AsyncClient() as client:
             if not is_many(sources, target):
-                summary = await self._one(client, sources[0], target)
+                summary = await self._score_file(client, sources[0], target)
                 return PARTLY if summary.rejected else 0
-            ref = ModelRef.parse(check_model(self._model))
+            ref = ModelRef.parse(check_model(self.model))
             finished, version, worst = FinishedFiles(target), ref.version, 0
             for source, name in outputs_for(sources, target):
                 output = Target(name, client.settings.state)
                 facts = await asyncio.to_thread(facts_of, source)
                 done = None
-                if self._options.resume:
+                if self.options.resume:
                     find = finished.find
-                    done = await asyncio.to_thread(find, output, facts, ref, self._options)
+                    done = await asyncio.to_thread(find, output, facts, ref, self.options)
                 if done is not None and version is None:
-                    version = (await describe(client.transport, self._model)).version
+                    version = (await describe(client.transport, self.model)).version
                 if done is not None and done.version == version:
                     share = f"{done.rejected:,} of {done.rows:,} rows rejected"
                     self._say(f"{name} is done: scored by {done.model}@{version}, {share}")
                     worst = max(worst, PARTLY if done.rejected else 0)
                     continue
                 try:
-                    summary = await self._one(client, source, name)
+                    summary = await self._score_file(client, source, name)
                 except FileRefused as error:  # it costs no other file anything
                     click.echo(f"Error: {error}", err=True)
                     worst = REFUSED
                     continue
-                await asyncio.to_thread(finished.add, output, facts, self._options, summary)
+                await asyncio.to_thread(finished.add, output, facts, self.options, summary)
                 worst = max(worst, PARTLY if summary.rejected else 0)
             return worst
 
-    async def _one(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
+    async def _score_file(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
         summary = await client.score_file(
-            self._model, source, target, options=self._options, progress=self._show
+            self.model, source, target, options=self.options, progress=self.progress
         )
-        if self._as_json:
+        if self.as_json:
             print_json(summary.as_json(), err=target == "-")
         else:
             self._say(sentence(summary), to_stderr=target == "-")
         return summary
 
     def _say(self, text: str, *, to_stderr: bool = False) -> None:
-        if not self._quiet:
-            click.echo(text, err=to_stderr or self._as_json)
+        if not self.quiet:
+            click.echo(text, err=to_stderr or self.as_json)
 
 
 async def _until_signal(work: Any) -> int:
@@ -334,22 +333,16 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
     else:
         columns = (TextColumn("{task.description}"), BarColumn(bar_width=8), _RunColumn())
         with Progress(*columns, console=console) as bars:
-            yield _Bars(bars)
+            bar_of_file: dict[str, TaskID] = {}
 
+            def move(now: BulkProgress) -> None:
+                if now.source not in bar_of_file:
+                    name = now.source.rpartition("/")[2][-16:]
+                    bar_of_file[now.source] = bars.add_task(name, total=None, now=None)
+                bar = bar_of_file[now.source]
+                bars.update(bar, completed=now.done, total=now.total, now=now)
 
-class _Bars:
-    """A bar for each file."""
-
-    def __init__(self, bars: Progress) -> None:
-        self._bars = bars
-        self._tasks: dict[str, TaskID] = {}
-
-    def __call__(self, now: BulkProgress) -> None:
-        if now.source not in self._tasks:
-            name = now.source.rpartition("/")[2][-16:]
-            self._tasks[now.source] = self._bars.add_task(name, total=None, now=None)
-        task = self._tasks[now.source]
-        self._bars.update(task, completed=now.done, total=now.total, now=now)
+            yield move
 
 
 def sentence(summary: ScoreSummary) -> str:

@@ -1,4 +1,4 @@
-"""Checkpoints of a run, so that another process can continue where it was killed.
+"""Journals: how far a run is, so that another process can go on, and which files of a directory are done.
 
 A journal is a file of JSON lines beside the output. Its first line describes the run: which input, which
 options, which version. A line follows for every chunk whose output was written: where the input goes on,
@@ -9,10 +9,12 @@ a kill has cut short counts as not written.
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -21,6 +23,10 @@ from scoreline_client.errors import FileRefused
 from scoreline_client.files.reader import Position
 from scoreline_client.files.sink import Target, write_all, writing
 from scoreline_client.options import BulkOptions
+from scoreline_client.protocol.messages import ModelRef
+
+if TYPE_CHECKING:
+    from scoreline_client.files.run import ScoreSummary
 
 FORMAT = 1
 """Raise it when the meaning of a line changes; a journal of another format is not resumed."""
@@ -43,7 +49,7 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a run does: the first line of its journal. A run that is resumed must do the same."""
+    """The input, options and version of a run: the first line of its journal. A run that is resumed must do the same."""
 
     input: dict[str, Any]
     options: dict[str, Any]
@@ -54,7 +60,7 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     format: int = FORMAT
 
     def difference(self, other: Run) -> str | None:
-        """What another run does differently, in words; None if nothing."""
+        """How another run differs, in words; None if it does not."""
         if self.format != other.format:
             return "the journal was written by another release of Scoreline"
         if self.input != other.input:
@@ -181,3 +187,101 @@ def resumable(marks: Sequence[Mark], output_bytes: int, error_bytes: int) -> Mar
 def _differing(before: dict[str, Any], now: dict[str, Any]) -> str:
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
     return ", ".join(f"{name} was {before.get(name)!r}, is {now.get(name)!r}" for name in names)
+
+
+# Several files
+
+
+class FinishedFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A file that was scored to its end into a directory."""
+
+    target: str
+    """The output's name in the directory."""
+    output: dict[str, int]
+    """The output's size, and when it was written."""
+    input: dict[str, Any]
+    options: dict[str, Any]
+    model: str
+    version: int
+    rows: int
+    rejected: int
+    format: int = FORMAT
+
+
+class FinishedFiles:
+    """`.scoreline.journal` in a directory: a line for each file that was scored into it to its end."""
+
+    def __init__(self, directory: str) -> None:
+        self._path = Path(directory) / ".scoreline.journal"
+
+    @cached_property
+    def by_target(self) -> dict[str, FinishedFile]:
+        """The last line of each output, as they were at the first use; damaged lines are ignored."""
+        by_target: dict[str, FinishedFile] = {}
+        with suppress(OSError):
+            for line in self._path.read_bytes().splitlines():
+                with suppress(msgspec.DecodeError):
+                    finished = msgspec.json.decode(line, type=FinishedFile)
+                    by_target[finished.target] = finished
+        return by_target
+
+    def find(
+        self, target: Target, facts: dict[str, Any] | None, model: ModelRef, options: BulkOptions
+    ) -> FinishedFile | None:
+        """The record of an output that was made of this input, by this model and with these options.
+
+        None if any of that is unknown: the file must then be scored. Which version the model's alias
+        names now is for the caller to compare. `facts` are the input's, see `facts_of`.
+        """
+        if target.is_url or target.is_unfinished():
+            return None
+        finished = self.by_target.get(target.final.name)
+        if finished is None or finished.output != _output_facts(target) or facts is None:
+            return None
+        made_of = (finished.format, finished.input, finished.options)
+        if made_of != (FORMAT, facts, options.bound()):
+            return None
+        if finished.model != model.name or model.version not in (None, finished.version):
+            return None
+        limit = options.max_errors
+        if limit is not None and limit.exceeded(finished.rejected, finished.rows, at_end=True):
+            return None
+        return finished
+
+    def add(
+        self,
+        target: Target,
+        facts: dict[str, Any] | None,
+        options: BulkOptions,
+        summary: ScoreSummary,
+    ) -> None:
+        """Append the record of an output, unless it is elsewhere or its input cannot be recognised."""
+        output = None if target.is_url else _output_facts(target)
+        if facts is None or output is None:
+            return
+        finished = FinishedFile(
+            target=target.final.name,
+            output=output,
+            input=facts,
+            options=options.bound(),
+            model=summary.model,
+            version=summary.version,
+            rows=summary.rows,
+            rejected=summary.rejected,
+        )
+        # The output is complete in any case; without a record it is only made once more.
+        with suppress(OSError), self._path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 1))
+            is_complete = file.read(1) in (b"", b"\n")
+            line = msgspec.json.encode(finished) + b"\n"
+            write_all(file, line if is_complete else b"\n" + line)
+
+
+def _output_facts(target: Target) -> dict[str, int] | None:
+    try:
+        status = target.final.stat()
+    except OSError:
+        return None
+    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}

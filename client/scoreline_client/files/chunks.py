@@ -92,7 +92,9 @@ async def describe(transport: Transport, ref: str) -> ModelInfo:
     )
     answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
     raise_refusal(answer)
-    return ModelInfo.of(answer)
+    description = answer.description or {}
+    classes = description.get("outputs", {}).get("classes") or ()
+    return ModelInfo(answer.model, answer.version, description.get("columns", ()), classes)
 
 
 async def answered_chunks(
@@ -107,7 +109,7 @@ async def answered_chunks(
     sizes: FileSizes = DEFAULT_SIZES,
     times: BulkTimes = DEFAULT_TIMES,
 ) -> AsyncGenerator[tuple[Chunk, Answer]]:
-    """Every chunk from a position on with its answer, in order, as one job; `on_unserved` is BulkJob's.
+    """Every chunk from a position on with its answer, in order, as a job; `on_unserved` is BulkJob's.
 
     Raises:
         RequestRefused: a chunk as a whole cannot be scored.
@@ -149,7 +151,7 @@ class ChunkSize:
     """The size of a file's chunks: always the same, unless the model is slow.
 
     The last digit of an answer may depend on which rows are scored together, since numeric libraries
-    work on several at once. So a file is cut at the same rows in every run, also in one that was
+    work on several at once. So a file is cut at the same rows in every run, also after it was
     interrupted, whatever the speed of the machine.
     """
 
@@ -178,14 +180,14 @@ def _format_by_name(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class ScoredRow:
-    """One row of a file."""
+    """A row of a file."""
 
     row: int
     """Its number; the file's first data row is 1."""
     record: dict[str, Any]
     """The columns that the options choose, as the file has them: text, where the file is text."""
     prediction: Prediction
-    """What the model predicts for it; with an `error`, if the row was rejected."""
+    """Its prediction; with an `error`, if the row was rejected."""
 
 
 async def scored_parts(

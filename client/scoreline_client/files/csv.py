@@ -98,7 +98,16 @@ class CsvReader:
         check_header(path, header, model.needed)
         chosen = choose_columns(path, header.columns, model, options)
         self._model, self.header, self.columns = model, header, chosen
-        self._note(model)
+        if options.delimiter is None and header.delimiter != ",":
+            self.notes.append(f"columns are separated by {DELIMITERS[header.delimiter]}")
+        if options.is_transcoded:
+            self.notes.append(f"the output is UTF-8 (the input is {options.encoding})")
+        unnamed = [str(number) for number, name in enumerate(header.columns, start=1) if not name]
+        if unnamed:
+            self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
+        if extra := [name for name in extra_columns(header.columns, model) if name]:
+            listed = ", ".join(map(repr, extra[:6])) + (", …" if len(extra) > 6 else "")
+            self.notes.append(f"the model does not use {listed}")
         indices = chosen.indices
         if indices is None and not self._line_by_line:
             indices = tuple(range(len(header.columns)))
@@ -148,7 +157,7 @@ class CsvReader:
     def rows(self, chunk: Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
         """The fields of the worker's lines, as text."""
         text = bytes(answer.body).decode(self.header.encoding, "surrogateescape")
-        # The csv module has one limit for the whole process (131,072), too low for permitted rows.
+        # The csv module's limit is the whole process's (131,072), and too low for permitted rows.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=self.header.delimiter)
         fields = [line for line in lines if line]
@@ -161,20 +170,6 @@ class CsvReader:
     def finish(self, part: Path, final: Path) -> bool:  # noqa: ARG002 - a reader's signature
         """The part is the final file."""
         return False
-
-    def _note(self, model: ModelInfo) -> None:
-        columns, delimiter = self.header.columns, self.header.delimiter
-        if self._options.delimiter is None and delimiter != ",":
-            self.notes.append(f"columns are separated by {DELIMITERS[delimiter]}")
-        if self._options.is_transcoded:
-            self.notes.append(f"the output is UTF-8 (the input is {self._options.encoding})")
-        unnamed = [str(number) for number, name in enumerate(columns, start=1) if not name]
-        if unnamed:
-            self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
-        extra = [name for name in extra_columns(columns, model) if name]
-        if extra:
-            listed = ", ".join(map(repr, extra[:6])) + (", …" if len(extra) > 6 else "")
-            self.notes.append(f"the model does not use {listed}")
 
 
 # Rows
@@ -253,7 +248,7 @@ class Header:
     """A file's first row."""
 
     raw: bytes
-    """Its bytes without the line end, with a byte order mark if there is one."""
+    """Its bytes without the line end, with a byte order mark if there is any."""
     line_end: bytes
     """The line end of the file's own style."""
     columns: tuple[str, ...]
@@ -271,7 +266,7 @@ class Header:
         return self.raw + added.encode(self.encoding) + (self.line_end or b"\n")
 
     def of_columns(self, names: Sequence[str]) -> bytes:
-        """A header line with other columns, otherwise in this one's style."""
+        """A header line with other columns, otherwise in this style."""
         mark = BOM if self.raw.startswith(BOM) else b""
         line = self.delimiter.join(quote_field(name, self.delimiter) for name in names)
         return mark + line.encode(self.encoding) + (self.line_end or b"\n")
@@ -289,7 +284,7 @@ def read_header(
 ) -> Header:
     """Read the header from a file's first bytes; `whole` says that these are the whole file.
 
-    Without a `delimiter` it is the one with which all `needed` columns are there, or else a comma.
+    Without a `delimiter`, all `needed` columns are there with it, or else it is a comma.
 
     Raises:
         FileRefused: there is no header, or it cannot be read; the message says why.
@@ -357,7 +352,7 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
     """Check that the columns that a model needs are there, and that no name is there twice.
 
     Raises:
-        FileRefused: they are not, or the first line is not a header; the message says what to do.
+        FileRefused: they are not, or the first line is not a header; the message has the remedy.
     """
     columns = header.columns
     missing = [name for name in needed if name not in columns]

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line in, and the same object with the answers in it out."""
+"""JSON Lines: an object a line in, and the same object with the answers in it out."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.messages import Answer, Codec
 
 _SHOWN = 80
+_KINDS = {list: "an array", str: "text", bool: "true or false", type(None): "null"}
 _MOST_LAYOUTS = 1000
 """Different lists of fields of a file's objects that are remembered at a time."""
 
@@ -47,7 +48,7 @@ class JsonLinesChunk(Chunk):
 
 
 class JsonLinesReader:
-    """Reads a file of JSON objects, one a line."""
+    """Reads a file with a JSON object on each line."""
 
     unit = "bytes"
 
@@ -154,7 +155,11 @@ class JsonLinesReader:
         return False
 
     def _cut(self, data: bytes, start: Position) -> Generator[JsonLinesChunk, None, Position]:
-        """Chunks of at most `most_chunk_rows`; blank lines are not rows. Returns where they end."""
+        """Chunks of at most `most_chunk_rows`; blank lines are not rows. Returns where they end.
+
+        Raises:
+            FileRefused: an object has a field that the output adds.
+        """
         offset, row, number = start.offset, start.row, start.line
         texts: list[bytes] = []
         numbers: list[int] = []
@@ -178,8 +183,17 @@ class JsonLinesReader:
         # A line ends at a line feed alone: a carriage return before it is a blank.
         for line in io.BytesIO(data):
             if text := line.strip():
-                if (problem := self._problem(text, number)) is not None:
-                    unreadable[len(texts)] = problem
+                try:
+                    record = orjson.loads(text)
+                except orjson.JSONDecodeError as error:
+                    unreadable[len(texts)] = Code.JSON.value, f"the line is not JSON: {error}"
+                else:
+                    if isinstance(record, dict):
+                        self._layout(tuple(record), number)
+                    else:
+                        kind = _KINDS.get(type(record), "a number")
+                        message = f"the line is not a JSON object but {kind}"
+                        unreadable[len(texts)] = Code.TYPE.value, message
                 texts.append(text)
                 numbers.append(number)
                 row += 1
@@ -192,23 +206,6 @@ class JsonLinesReader:
         if texts:
             yield chunk()
         return Position(offset, row, number)
-
-    def _problem(self, text: bytes, line: int) -> tuple[str, str] | None:
-        """Code and message of a line that is not a JSON object; None for an object.
-
-        Raises:
-            FileRefused: the object has a field that the output adds.
-        """
-        try:
-            record = orjson.loads(text)
-        except orjson.JSONDecodeError as error:
-            return Code.JSON.value, f"the line is not JSON: {error}"
-        if not isinstance(record, dict):
-            names = {list: "an array", str: "text", bool: "true or false", type(None): "null"}
-            kind = names.get(type(record), "a number")
-            return Code.TYPE.value, f"the line is not a JSON object but {kind}"
-        self._layout(tuple(record), line)
-        return None
 
     def _layout(self, fields: tuple[str, ...], line: int = 0) -> dict[str, str]:
         """The fields of an object that the output has, with their names there, in order."""
@@ -231,7 +228,7 @@ class JsonLinesReader:
     def _column(
         self, name: str, count: int, answer: Answer, errors: Mapping[int, Mapping[str, Any]]
     ) -> list[Any]:
-        """An answer, by its name on the wire: one value for each row."""
+        """An answer, by its name on the wire: a value for each row."""
         if name == "error":
             column: list[Any] = [None] * count
             for index, error in errors.items():
@@ -258,5 +255,5 @@ class JsonLinesReader:
 
 
 def _show(text: bytes) -> str:
-    shown = ascii(text.decode("utf-8", "backslashreplace"))[1:-1]
-    return shown if len(shown) <= _SHOWN else shown[: _SHOWN - 3] + "..."
+    escaped = ascii(text.decode("utf-8", "backslashreplace"))[1:-1]
+    return escaped if len(escaped) <= _SHOWN else escaped[: _SHOWN - 3] + "..."

@@ -1,6 +1,6 @@
 """Parquet: Arrow from end to end, some rows of a row group at a time.
 
-A Parquet file has its directory at its end, so a half-written one cannot be continued. The part that
+A Parquet file has its directory at its end, so a file that is half written cannot be continued. The part that
 grows is therefore a sequence of small Arrow streams, each after its length; when all are there, they are
 read in order and become row groups.
 """
@@ -109,7 +109,8 @@ class ParquetReader:
         chunk_bytes: Callable[[], int],  # noqa: ARG002 - a reader's signature
     ) -> Iterator[ParquetChunk]:
         """Some rows of a row group each: always as many, whatever the time that they take."""
-        sizes, metadata = self._sizes, self._file.metadata
+        sizes, metadata, columns = self._sizes, self._file.metadata, self._columns
+        outputs = None if self._options.outputs is None else list(columns.answers)
         at = 0
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
@@ -124,9 +125,28 @@ class ParquetReader:
                 use_threads=False,
             )
             while (batch := self._guarded(partial(next, batches, None))) is not None:
-                if at >= start.offset and batch.num_rows:
-                    yield self._chunk(batch, at)
-                at += batch.num_rows
+                count, end = batch.num_rows, at + batch.num_rows
+                if at >= start.offset and count:
+                    needed = self._arrow.Table.from_batches([batch.select(self._needed)])
+                    options = self._options.for_request(
+                        RequestOptions,
+                        outputs=outputs,
+                        problems=count if self._wants_problems else 0,
+                        first_row=at + 1,
+                    )
+                    if columns.indices is not None:
+                        batch = batch.select(list(columns.indices))
+                    yield ParquetChunk(
+                        body=self._tables.write_stream(needed).to_pybytes(),
+                        codec=Codec.ARROW,
+                        options=options.encode_options(),
+                        count=count,
+                        start=Position(at, at + 1, 0),
+                        end=Position(end, end + 1, 0),
+                        done=end,
+                        batch=batch,
+                    )
+                at = end
 
     def output(self, chunk: ParquetChunk, answer: Answer) -> ChunkOutput:
         """The rows with their answers, as an Arrow stream after its length."""
@@ -176,26 +196,6 @@ class ParquetReader:
             if waiting:
                 write_group(waiting)
         return True
-
-    def _chunk(self, batch: Any, at: int) -> ParquetChunk:
-        count, columns = batch.num_rows, self._columns
-        needed = self._arrow.Table.from_batches([batch.select(self._needed)])
-        options = self._options.for_request(
-            RequestOptions,
-            outputs=None if self._options.outputs is None else list(columns.answers),
-            problems=count if self._wants_problems else 0,
-            first_row=at + 1,
-        )
-        return ParquetChunk(
-            body=self._tables.write_stream(needed).to_pybytes(),
-            codec=Codec.ARROW,
-            options=options.encode_options(),
-            count=count,
-            start=Position(at, at + 1, 0),
-            end=Position(at + count, at + count + 1, 0),
-            done=at + count,
-            batch=batch if columns.indices is None else batch.select(list(columns.indices)),
-        )
 
     def _streams(self, part: Path) -> Iterator[Any]:
         """The tables of a part, in order."""

@@ -1,6 +1,6 @@
 """Profiles a file without scoring it: the values of each column, and the rows that would be rejected.
 
-The rules are the workers': each chunk of the file goes to one of them, and their reports are added up here.
+The rules are the workers': each chunk of the file goes to a worker, and the reports are added up here.
 So an analyst's machine needs nothing but the client.
 """
 
@@ -40,7 +40,7 @@ class Values:
     counts: Counter[str] = field(default_factory=Counter)
     """How often each occurs, as it is shown."""
     nearest: dict[str, str] = field(default_factory=dict)
-    """The value that was probably meant, where there is one."""
+    """The value that was probably meant, where there is any."""
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Add the values of a chunk."""

@@ -1,4 +1,4 @@
-"""What the readers of all formats share: sizes, chunks, the columns of an output, and predictions."""
+"""Shared by the readers of all formats: sizes, chunks, the columns of an output, and predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DEFAULT_OUTPUTS = ("prediction", "probability", "error")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileSizes:
-    """Sizes of one file's run. A run that is resumed must have those of the run that began."""
+    """Sizes of a file's run. A run that is resumed must have those of the run that began."""
 
     smallest_chunk_bytes: int = 1 << 14
     largest_chunk_bytes: int = 1 << 20
@@ -93,13 +93,6 @@ class ModelInfo:
     classes: Sequence[Any]
     """The classes that its probabilities are for; empty if it has none."""
 
-    @classmethod
-    def of(cls, answer: Answer) -> ModelInfo:
-        """Read the answer to a request of the operation describe."""
-        description = answer.description or {}
-        classes = description.get("outputs", {}).get("classes") or ()
-        return cls(answer.model, answer.version, description.get("columns", ()), classes)
-
     @property
     def ref(self) -> str:
         """The reference that names this version."""
@@ -113,7 +106,7 @@ class ModelInfo:
 
 @dataclass(frozen=True, slots=True)
 class ChunkOutput:
-    """What a chunk's answer adds to the output and to the counts."""
+    """The data that a chunk's answer adds to the output and to the counts."""
 
     data: bytes | memoryview
     rejected: Mapping[str, int]
@@ -128,12 +121,12 @@ _Chunk = TypeVar("_Chunk", bound=Chunk)
 
 
 class FileReader(Protocol[_Chunk]):
-    """Reads a file of one format."""
+    """Reads a file of a format."""
 
     unit: str
-    """What `total` and a chunk's `done` count."""
+    """The unit of `total` and of a chunk's `done`."""
     notes: list[str]
-    """What the caller should know about how the file is read."""
+    """How the file is read, as far as the caller should know it."""
 
     @property
     def total(self) -> int | None:
@@ -282,7 +275,7 @@ def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> str:
 
 
 def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The one of `names` that was probably meant: it differs in case and spaces, or is close to it."""
+    """The name among `names` that was probably meant: equal but for case and spaces, or close."""
     plain = {other.strip().casefold(): other for other in names}
     close = difflib.get_close_matches(name.strip().casefold(), plain, n=1)
     return plain[close[0]] if close else None

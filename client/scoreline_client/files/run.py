@@ -1,7 +1,7 @@
-"""Scores a file into another one: chunks out, answers back in order, and a checkpoint after each.
+"""Scores a file into another file: chunks out, answers back in order, and a checkpoint after each.
 
 Memory stays constant, whatever the file's size: a chunk is read only when the job's window has room, and
-an answer is written before the next one is awaited.
+an answer is written before the next is awaited.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import aclosing, closing, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
@@ -58,7 +58,7 @@ class BulkProgress:
     total: int | None
     """How much there is; None if that is unknown."""
     unit: str
-    """What `done` and `total` count: bytes or rows."""
+    """The unit of `done` and `total`: bytes or rows."""
     seconds: float
     """How long it took so far, with the run that is resumed."""
     rows_per_s: float
@@ -105,9 +105,9 @@ class ScoreSummary:
     source: str
     target: str
     errors: str | None = None
-    """The error report's name, if there is one."""
+    """The error report's name, if there is a report."""
     notes: tuple[str, ...] = ()
-    """What the caller should know about how the file was read."""
+    """How the file was read, as far as the caller should know it."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -125,25 +125,10 @@ class RunCounts:
     seconds_before: float = 0.0
     rows_before: int = 0
 
-    @classmethod
-    def of(cls, mark: Mark) -> RunCounts:
-        """The counts up to a mark."""
-        rows = mark.position.row - 1
-        return cls(rows, Counter(mark.rejected), Counter(mark.warned), mark.seconds, rows)
-
     @property
     def rejected_rows(self) -> int:
         """Rejected rows of all codes."""
         return self.rejected.total()
-
-    def add(
-        self, rows: int, rejected: Mapping[str, int], warned: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Count a chunk."""
-        self.rows += rows
-        self.rejected.update(rejected)
-        for warning in warned:
-            self.warned[f"{warning['code']} {warning['column']}"] += warning["count"]
 
 
 async def score_file(
@@ -170,7 +155,7 @@ async def score_file(
 
 @dataclass
 class FileRun:
-    """One file on its way from input to output."""
+    """A file on its way from input to output."""
 
     transport: Transport
     source: Source
@@ -218,7 +203,7 @@ class FileRun:
                 self._reader,
                 start,
                 total_bytes=self.source.size,
-                on_unserved=self._show_unserved,
+                on_unserved=self._show,
                 sizes=self.sizes,
                 times=self.times,
             )
@@ -233,7 +218,7 @@ class FileRun:
             await asyncio.to_thread(self.source.check_unchanged)
             await _to_completion(self._publish)
         except BaseException:
-            # What was scored is kept for --resume; where nothing was, nothing is left. The error that
+            # Scored rows are kept for --resume; where nothing was, nothing is left. The error that
             # ended the run is raised, and not that of closing or removing files.
             with suppress(OSError):
                 self._output.close()
@@ -246,7 +231,7 @@ class FileRun:
         return self._summary()
 
     def _unfinished_run(self, model: str) -> tuple[Run | None, list[Mark]]:
-        """The run to be resumed and its marks, if there is one.
+        """The run to be resumed and its marks, if there is any.
 
         Raises:
             FileRefused: it was begun with another model or version.
@@ -306,8 +291,10 @@ class FileRun:
             )
             self._report = ErrorReport(target.errors_part, 0 if mark is None else mark.errors)
             if mark is not None:
-                self._counts = RunCounts.of(mark)
-                self._reader.notes.append(f"resumed behind row {mark.position.row - 1:,}")
+                rows = mark.position.row - 1
+                rejected, warned = Counter(mark.rejected), Counter(mark.warned)
+                self._counts = RunCounts(rows, rejected, warned, mark.seconds, rows)
+                self._reader.notes.append(f"resumed behind row {rows:,}")
                 return mark.position
             try:
                 self._output.write(header)
@@ -323,7 +310,11 @@ class FileRun:
         with writing(self.target.name):
             self._output.write(output.data)
             self._report.write(output.problems)
-            self._counts.add(chunk.count, output.rejected, output.warned)
+            self._counts.rows += chunk.count
+            self._counts.rejected.update(output.rejected)
+            for warning in output.warned:
+                name = f"{warning['code']} {warning['column']}"
+                self._counts.warned[name] += warning["count"]
             self._checkpoint(chunk.end)
 
     def _checkpoint(self, position: Position) -> None:
@@ -358,16 +349,14 @@ class FileRun:
             where = "They have their errors in their own lines"
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
 
-    def _show_unserved(self, seconds: float | None) -> None:
-        if seconds is None:
-            self._show()
-        else:
-            limit_s = self.times.unserved_patience_s
-            self._show(f"no worker for {seconds:.0f} s; waiting until {limit_s:g} s")
-
-    def _show(self, waiting: str | None = None) -> None:
+    def _show(self, unserved_s: float | None = None) -> None:
+        """Call `progress`; `unserved_s`: for how many seconds no worker has been alive."""
         if self.progress is None:
             return
+        waiting = None
+        if unserved_s is not None:
+            limit_s = self.times.unserved_patience_s
+            waiting = f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
         counts, total, done = self._counts, self._reader.total, self._done
         seconds = time.monotonic() - self._started
         rows_here = counts.rows - counts.rows_before

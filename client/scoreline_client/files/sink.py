@@ -1,4 +1,4 @@
-"""Writes the output: a part file that grows, the error report, and both under their names at the end.
+"""Names and writes the output: a part file that grows, the error report, and both complete at the end.
 
 `OUT.part` and `OUT.errors.csv.part` grow, and `OUT.journal` says how far they are. At the end they are
 brought to the disk and take their names. An output to a URL grows in a directory of this machine and is
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import glob
 import gzip
 import hashlib
 import io
@@ -24,10 +25,62 @@ from typing import Any
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.reader import DEFAULT_SIZES
-from scoreline_client.files.source import STANDARD, file_system, is_url, zstd
+from scoreline_client.files.source import STANDARD, file_system, is_url, unreadable, zstd
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def is_many(sources: tuple[str, ...], target: str) -> bool:
+    """Whether the target must be a directory: there are several inputs, or it is a directory already."""
+    several = len(sources) > 1 or _is_pattern(sources[0])
+    # Not Path.is_dir: it raises where permissions are missing. Opening the file reports that later.
+    is_directory = not is_url(target) and os.path.isdir(target)  # noqa: PTH112
+    return several or target.endswith("/") or is_directory
+
+
+def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]:
+    """Each input, patterns expanded and sorted by name, and its output in a directory.
+
+    Raises:
+        FileRefused: a pattern matches nothing, two outputs would have the same name, or the directory
+            cannot be made.
+    """
+    inputs: list[str] = []
+    for source in sources:
+        names = [source]
+        if _is_pattern(source):
+            if is_url(source):
+                fs, path = file_system(source)
+                try:
+                    names = [str(fs.unstrip_protocol(match)) for match in fs.glob(path)]
+                except OSError as error:
+                    raise unreadable(source, error) from error
+            else:
+                matches = glob.iglob(source, recursive=True)  # noqa: PTH207 - it may be absolute
+                names = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113 - see is_many
+            if not names:
+                raise FileRefused(Code.FILE, source, "no file matches")
+        inputs += sorted(names)
+    if not is_url(directory):
+        with writing(directory):
+            Path(directory).mkdir(parents=True, exist_ok=True)
+    pairs: dict[str, str] = {}
+    for name in inputs:
+        if name == STANDARD:
+            message = "standard input has no name for a file in a directory"
+            raise FileRefused(Code.FILE, name, message)
+        target = f"{directory.rstrip('/')}/{name.rstrip('/').rpartition('/')[2]}"
+        if target in pairs:
+            message = f"{pairs[target]} and {name} would both go here"
+            raise FileRefused(Code.FILE, target, message)
+        pairs[target] = name
+    return [(source, target) for target, source in pairs.items()]
+
+
+def _is_pattern(name: str) -> bool:
+    is_wild = any(mark in name for mark in "*?[")
+    return is_wild and (is_url(name) or not os.path.exists(name))  # noqa: PTH110 - see is_many
 
 
 class Target:
@@ -90,7 +143,7 @@ class Target:
         self.errors_part.unlink(missing_ok=True)
 
     def publish(self, finish: Callable[[Path, Path], bool]) -> None:
-        """Give the output, and the error report if there is one, their names.
+        """Give the output, and the error report if there is any, their names.
 
         `finish` may make the final file of the part, and returns whether it did.
         """
@@ -98,7 +151,7 @@ class Target:
         done = whole if finish(self.part, whole) else self.part
         _sync(done)
         has_errors = self.errors_part.exists()
-        # Without errors, the report of an earlier run is removed: it would be taken for this one's.
+        # Without errors, the report of an earlier run is removed: it would be taken for the report of this run.
         if self.is_url:
             fs, path = file_system(self.name)
             if has_errors:
@@ -239,7 +292,7 @@ class PartFile:
 
 
 class ErrorReport:
-    """`OUT.errors.csv`: a line for each rejected row. The file is there from the first one on."""
+    """`OUT.errors.csv`: a line for each rejected row. The file is there from the first rejected row on."""
 
     def __init__(self, path: Path | None, length: int = 0) -> None:
         """Continue after the first `length` bytes of a report; without a path there is none."""
@@ -274,7 +327,7 @@ def standard_output() -> Any:
 
 
 def compressor(kind: str | None) -> Callable[[bytes], bytes] | None:
-    """A function that makes bytes a complete member of a compressed file, always the same one."""
+    """A function that makes bytes a complete member of a compressed file, always the same."""
     if kind is None:
         return None
     if kind == "gzip":
@@ -292,7 +345,7 @@ def write_all(file: Any, data: bytes | memoryview) -> None:
 
 @contextmanager
 def writing(name: str) -> Iterator[None]:
-    """Make an error of Scoreline's of one of the operating system's.
+    """Make an error of the operating system one of Scoreline's.
 
     Raises:
         FileRefused: E_DISK_FULL, or E_FILE with the system's reason.

@@ -45,7 +45,7 @@ _FACTS = (
     "created",
     "mtime_ns",
 )
-"""What file systems tell of a file that changes when the file does."""
+"""Facts that file systems have of a file and that change when the file does."""
 
 
 class Source:
@@ -87,12 +87,15 @@ class Source:
         fitting = (kind for magic, kind in _COMPRESSIONS.items() if self.start.startswith(magic))
         self.compression = next(fitting, None)
         self._plain: Any = file
-        self._damage: tuple[type[Exception], ...] = (OSError, zlib.error)
+        self._damage: tuple[type[Exception], ...] = ()
+        """The errors of unpacking where the compressed data are damaged."""
         if self.compression == "gzip":
             self._plain = gzip.GzipFile(fileobj=file, mode="rb")
+            self._damage = (EOFError, OSError, zlib.error)
         elif self.compression == "zstd":
             # zstd's own error is derived from Exception alone.
-            self._plain, self._damage = zstd().ZstdFile(file, "rb"), (OSError, zstd().ZstdError)
+            self._plain = zstd().ZstdFile(file, "rb")
+            self._damage = (EOFError, OSError, zstd().ZstdError)
         self._sizes = sizes
         self._unpacked = 0
         self._encoding = "utf-8"
@@ -128,8 +131,28 @@ class Source:
             size -= len(parts[0])
         try:
             while size > 0:
-                before, part = self._unpacked, self._read_plain(size)
+                before = self._unpacked
+                try:
+                    part: bytes = self._plain.read(size)
+                except self._damage as error:
+                    reason = f"is damaged ({error})"
+                    if isinstance(error, EOFError):
+                        reason = "ends in the middle: it was not copied or written whole"
+                    message = (
+                        f"the {self.compression} data {reason}; {before:,} bytes could be unpacked"
+                    )
+                    raise FileRefused(Code.FILE, self.name, message) from error
                 is_end = not part
+                self._unpacked += len(part)
+                most = self._sizes.most_expansion
+                if self.compression and self._unpacked > max(
+                    self._sizes.unwatched_bytes, most * self.position
+                ):
+                    message = (
+                        f"{self.position:,} compressed bytes became {self._unpacked:,} so far: more "
+                        f"than {most} times as many. If that is intended, unpack it first"
+                    )
+                    raise FileRefused(Code.TOO_LARGE, self.name, message)
                 if self._decoder is not None:
                     part = self._decoder.decode(part, final=is_end).encode()
                 if part:
@@ -184,7 +207,7 @@ class Source:
             missing -= len(skipped)
 
     def check_unchanged(self) -> None:
-        """Check that the file is still the one that was opened.
+        """Check that the file is still the file that was opened.
 
         Raises:
             FileRefused: it was written to, replaced or removed meanwhile.
@@ -203,34 +226,6 @@ class Source:
             # First: the buffer around it is locked while a thread reads.
             self.file.raw.is_stopped = True
         self.file.close()
-
-    def _read_plain(self, size: int) -> bytes:
-        """Some unpacked bytes."""
-        if self.compression is None:
-            data: bytes = self.file.read(size)
-            self._unpacked += len(data)
-            return data
-        try:
-            data = self._plain.read(size)
-        except EOFError as error:
-            raise self._damaged("ends in the middle: it was not copied or written whole") from error
-        except self._damage as error:
-            raise self._damaged(f"is damaged ({error})") from error
-        self._unpacked += len(data)
-        most = self._sizes.most_expansion
-        if self._unpacked > max(self._sizes.unwatched_bytes, most * self.position):
-            message = (
-                f"{self.position:,} compressed bytes became {self._unpacked:,} so far: more than "
-                f"{most} times as many. If that is intended, unpack it first"
-            )
-            raise FileRefused(Code.TOO_LARGE, self.name, message)
-        return data
-
-    def _damaged(self, reason: str) -> FileRefused:
-        message = (
-            f"the {self.compression} data {reason}; {self._unpacked:,} bytes could be unpacked"
-        )
-        return FileRefused(Code.FILE, self.name, message)
 
 
 class _Pipe(io.RawIOBase):

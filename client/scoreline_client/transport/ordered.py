@@ -2,7 +2,7 @@
 
 Many jobs and online traffic share one fleet. Online requests have a lane of their own that workers read
 first. Each bulk job keeps only its share of two requests for each worker process in the bulk lane: where
-there are as many jobs as that, each has one request there, and the lane serves them in turn.
+there are as many jobs as that, each has a request there, and the lane serves them in turn.
 
 A job holds a lease, which it renews. A worker does not score a request whose job's lease has expired, so
 the requests of a client that died leave the queue unscored.
@@ -55,13 +55,13 @@ class BulkTimes:
 
 DEFAULT_TIMES = BulkTimes()
 REQUESTS_PER_PROCESS = 2
-"""One that is being scored, and one that waits for it."""
+"""The first is being scored while the second waits."""
 MOST_REQUESTS = 32
-"""Requests of one job in the queue; more would only fill memory."""
+"""Requests of a job in the queue; more would only fill memory."""
 
 
 class BulkJob:
-    """One of the jobs that share the bulk lane; holds its lease inside an `async with` block."""
+    """A job that shares the bulk lane with others; holds its lease inside an `async with` block."""
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class BulkJob:
         times: BulkTimes = DEFAULT_TIMES,
         on_unserved: Callable[[float | None], None] | None = None,
     ) -> None:
-        """`on_unserved` is called now and then while no worker is alive, with the seconds since one was,
-        and with None when there is one again."""
+        """`on_unserved` is called now and then while no worker is alive, with the seconds that it has been
+        so, and with None when a worker is alive again."""
         self.id = new_id()
         self.window = 1
         """How many of its requests may be in the queue at a time."""
@@ -156,7 +156,7 @@ class BulkJob:
             await asyncio.sleep(self._times.renew_every_s)
             try:
                 is_known = await self._renew()
-            # No error may end the renewals: callers learn from their own requests what is wrong.
+            # No error may end the renewals: callers learn the cause from their own requests.
             except Exception as error:  # noqa: BLE001
                 logger.warning("lease_not_renewed job=%s: %s; retrying", self.id, error)
                 continue
@@ -233,7 +233,7 @@ async def answers_in_time(
     """Every item with its answer, in order, all of the version that answered the first.
 
     The other requests do not wait for the first answer: nearly always they meet the same version. Those
-    that met another one, because a release was on its way, are sent again for the first one's version.
+    that met another version, because a release was on its way, are sent again for the first version.
 
     Raises:
         RequestRefused: an item as a whole cannot be scored.
@@ -263,7 +263,7 @@ async def answers_in_time(
                     raise NoAnswer(job.id, timeout_s, await transport.diagnose()) from None
 
             async def first_version() -> int:
-                # Shielded: all items wait for it, and one that is cancelled must not cancel it.
+                # Shielded: all items wait for it, and an item that is cancelled must not cancel it.
                 return (await asyncio.shield(first_answer)).version
 
             async def ask(item: _Item) -> Answer:
@@ -276,7 +276,7 @@ async def answers_in_time(
                     answer if answer.version == version else await ask_of(f"{name}@{version}", item)
                 )
 
-            # One more than the job's window: the first request is not in it.
+            # The job's window, and the first request, which is not in it.
             pairs = in_order(chain([first], items), ask, lambda: 1 + job.window)
             async with aclosing(pairs) as answered:
                 async for pair in answered:

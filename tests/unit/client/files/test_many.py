@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.many import FinishedFiles, is_many, outputs_for
-from scoreline_client.files.sink import Target
+from scoreline_client.files.checkpoint import FinishedFiles
+from scoreline_client.files.sink import Target, is_many, outputs_for
 from scoreline_client.files.source import facts_of
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
