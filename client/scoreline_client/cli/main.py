@@ -1,4 +1,4 @@
-"""The `scoreline` program: finds the commands of every installed package, and `scoreline predict`.
+"""The `scoreline` program: finds the commands of every installed package; `scoreline predict` and `status`.
 
 Commands register under the entry point group `scoreline.commands`, beside the code that they run. A
 command is imported when it is called, so that `scoreline --help` and `scoreline status` are as quick
@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import NoReturn
 
 import click
 import msgspec
+from redis import Redis
+from redis.exceptions import RedisError
 from rich.markup import escape
 from rich.table import Column
 
 from scoreline_client.cli.kit import (
     PARTLY,
+    SERVICE,
     Command,
     Group,
     Seconds,
@@ -29,12 +33,15 @@ from scoreline_client.cli.kit import (
     print_json,
     print_table,
 )
-from scoreline_client.cli.status import status
 from scoreline_client.client import Client
-from scoreline_client.errors import MissingDependency
-from scoreline_client.predictions import Prediction
+from scoreline_client.errors import MissingDependency, ServerUnreachable
+from scoreline_client.fleet import FleetStatus, ProcessReport, read_status, served_models
+from scoreline_client.protocol.keys import Keys
+from scoreline_client.protocol.messages import WireError
+from scoreline_client.settings import ClientSettings
 
-__all__ = ["main", "predict", "status"]
+_REPLY_S = 5.0
+_NONE = "–"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,24 +192,98 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         printed = msgspec.to_builtins(predictions)
         print_json(printed[0] if isinstance(given, dict) else printed, indent=2)
     else:
-        _print(predictions)
+        classes = list(dict.fromkeys(name for each in predictions for name in each.probabilities))
+        numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
+        columns: list[Column | str] = [Column(escape(name), justify="right") for name in numbers]
+        rows = []
+        for index, each in enumerate(predictions):
+            by_class = each.probabilities
+            probabilities = (f"{by_class[name]:.4f}" if by_class else "" for name in classes)
+            value = "" if each.error else str(each.value)
+            reason = f"{each.error.code}: {each.error.message}" if each.error else ""
+            rows.append((str(index), value, *probabilities, reason))
+        scored = next((each for each in predictions if each.error is None), predictions[0])
+        print_table(f"{scored.model}@{scored.version}", [*columns, "error"], rows)
     if any(prediction.error for prediction in predictions):
         ctx.exit(PARTLY)
 
 
-def _print(predictions: list[Prediction]) -> None:
-    classes = list(dict.fromkeys(name for each in predictions for name in each.probabilities))
-    scored = next((each for each in predictions if each.error is None), predictions[0])
-    numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
+@command()
+@json_option()
+@click.pass_context
+def status(ctx: click.Context, as_json: bool) -> None:
+    """Show what waits in the queue, the workers, and the versions that they serve.
 
-    def rows() -> Iterator[tuple[str, ...]]:
-        for index, each in enumerate(predictions):
-            probabilities = each.probabilities
-            shown = (f"{probabilities[name]:.4f}" if probabilities else "" for name in classes)
-            value = "" if each.error else str(each.value)
-            error = f"{each.error.code}: {each.error.message}" if each.error else ""
-            yield str(index), value, *shown, error
+    The exit code is 3 when no worker is alive, or when the server cannot be reached.
 
-    columns: list[Column | str] = [*(Column(escape(name), justify="right") for name in numbers)]
-    columns.append("error")
-    print_table(f"{scored.model}@{scored.version}", columns, rows())
+    \b
+    Examples:
+      scoreline status
+      scoreline status --json
+    """
+    settings = ClientSettings.from_environment()
+    settings.check_redis_url()
+    url = settings.server
+    try:
+        with Redis.from_url(
+            settings.redis_url, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S
+        ) as redis:
+            fleet = read_status(redis, Keys(settings.queue))
+    except (RedisError, ValueError, WireError) as error:
+        raise ServerUnreachable(url, str(error)) from error
+    if as_json:
+        print_json({"redis": url, "queue": settings.queue, **asdict(fleet)}, indent=2)
+    else:
+        _print_fleet(settings.queue, url, fleet)
+    if not any(process.scores for process in fleet.processes):
+        ctx.exit(SERVICE)
+
+
+def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
+    print_table(
+        f"queue {queue} at {url}",
+        ("lane", "waiting", "being scored"),
+        ((lane.value, f"{n:,}", f"{fleet.scoring[lane]:,}") for lane, n in fleet.waiting.items()),
+    )
+    if fleet.dead:
+        click.echo(f"{fleet.dead:,} requests were given up because they killed their worker")
+    if not fleet.processes:
+        click.echo("no worker is alive; start one: celery -A scoreline_tasks worker")
+        return
+    # A line for each model and version, with how many processes serve it, and refusals.
+    states = Counter(
+        (name, served.serving or 0, served.wanted or 0, served.refused or "")
+        for _, models in served_models(fleet.processes)
+        for name, served in models.items()
+    )
+    print_table(
+        "models",
+        ("model", "serving", "processes", "wanted", "why not"),
+        (
+            (
+                name,
+                str(serving or _NONE),
+                str(count),
+                str(wanted or _NONE),
+                refused or ("" if wanted == serving else "loading"),
+            )
+            for (name, serving, wanted, refused), count in sorted(states.items())
+        ),
+    )
+    print_table(
+        "workers",
+        ("process", "up for", "requests", "records", "records a batch", "memory"),
+        map(_cells, fleet.processes),
+    )
+
+
+def _cells(process: ProcessReport) -> tuple[str, ...]:
+    minutes, seconds = divmod(max(0, int(time.time() - process.started_at)), 60)
+    hours, minutes = divmod(minutes, 60)
+    up_for = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    memory = f"{process.rss_bytes / 2**20:,.0f} MiB" if process.rss_bytes else _NONE
+    if not process.scores:
+        return f"{process.name} (main)", up_for, "", "", "", memory
+    per_batch = f"{process.records / process.batches:.1f}" if process.batches else _NONE
+    scored = (f"{process.requests:,}", f"{process.records:,}", per_batch)
+    return process.name, up_for, *scored, memory

@@ -11,7 +11,6 @@ import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from scoreline_client.codes import Code
@@ -19,6 +18,7 @@ from scoreline_client.errors import FileRefused
 from scoreline_client.files.reader import (
     Chunk,
     ChunkOutput,
+    FileReader,
     ModelInfo,
     OutputColumns,
     Position,
@@ -49,7 +49,7 @@ _WIDE = {
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
-class CsvReader:
+class CsvReader(FileReader[Chunk]):
     """Reads a file of delimited text."""
 
     unit = "bytes"
@@ -166,10 +166,6 @@ class CsvReader:
         predictions = predictions_from(answered, self._model, answer.problems, chunk.start.row)
         records = (dict(zip(kept, line, strict=False)) for line in fields)
         return list(zip(records, predictions, strict=True))
-
-    def finish(self, part: Path, final: Path) -> bool:  # noqa: ARG002 - a reader's signature
-        """The part is the final file."""
-        return False
 
 
 # Rows

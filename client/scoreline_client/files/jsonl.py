@@ -8,7 +8,6 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import orjson
@@ -19,6 +18,7 @@ from scoreline_client.files.csv import BOM, check_not_wide
 from scoreline_client.files.reader import (
     Chunk,
     ChunkOutput,
+    FileReader,
     FileSizes,
     ModelInfo,
     Position,
@@ -47,7 +47,7 @@ class JsonLinesChunk(Chunk):
     """The lines, without blanks around them."""
 
 
-class JsonLinesReader:
+class JsonLinesReader(FileReader[JsonLinesChunk]):
     """Reads a file with a JSON object on each line."""
 
     unit = "bytes"
@@ -149,10 +149,6 @@ class JsonLinesReader:
             for index, text in enumerate(chunk.texts)
         )
         return list(zip(records, predictions, strict=True))
-
-    def finish(self, part: Path, final: Path) -> bool:  # noqa: ARG002 - a reader's signature
-        """The part is the final file."""
-        return False
 
     def _cut(self, data: bytes, start: Position) -> Generator[JsonLinesChunk, None, Position]:
         """Chunks of at most `most_chunk_rows`; blank lines are not rows. Returns where they end.

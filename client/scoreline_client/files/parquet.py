@@ -19,6 +19,7 @@ from scoreline_client.errors import FileRefused, MissingDependency
 from scoreline_client.files.reader import (
     Chunk,
     ChunkOutput,
+    FileReader,
     FileSizes,
     ModelInfo,
     OutputColumns,
@@ -44,7 +45,7 @@ class ParquetChunk(Chunk):
     """pyarrow.RecordBatch: the columns of the input that the output has."""
 
 
-class ParquetReader:
+class ParquetReader(FileReader[ParquetChunk]):
     """Reads a Parquet file. Chunks are the same in every run, so that row groups are too."""
 
     unit = "rows"

@@ -148,8 +148,9 @@ class FileReader(Protocol[_Chunk]):
     def rows(self, chunk: _Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
         """Each row, with the columns that the options choose, and its prediction."""
 
-    def finish(self, part: Path, final: Path) -> bool:
+    def finish(self, part: Path, final: Path) -> bool:  # noqa: ARG002 - formats that need it override it
         """Make the final file of the part that was written; False if the part is the final file."""
+        return False
 
 
 # Columns

@@ -306,12 +306,45 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
     Raises:
         FileRefused: it cannot be read, or is of a kind that is not read here.
     """
+    file: io.BufferedReader | None = None
     try:
         if name == STANDARD:
             return Source(name, io.BufferedReader(_Pipe(sys.stdin.buffer)), sizes=sizes)
-        return _open_url(name, sizes) if is_url(name) else _open_path(name, sizes)
-    except OSError as error:
-        raise unreadable(name, error) from error
+        if is_url(name):
+            fs, path = file_system(name)
+
+            def state() -> Any:
+                fs.invalidate_cache()
+                info = fs.info(path)
+                known = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
+                return {"size": info.get("size"), **known}
+
+            facts = opened = state()
+            file = io.BufferedReader(fs.open(path, "rb"))
+        else:
+            file = local = Path(name).open("rb")  # noqa: SIM115 - the source closes it
+            if not local.seekable():  # a named pipe
+                return Source(name, io.BufferedReader(_Pipe(local)), sizes=sizes)
+
+            def state() -> Any:
+                both = (os.fstat(local.fileno()), Path(name).stat())
+                return [(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns) for info in both]
+
+            opened, info = state(), os.fstat(local.fileno())
+            ends = hashlib.sha256(local.read(END_BYTES))
+            local.seek(max(0, info.st_size - END_BYTES))
+            ends.update(local.read(END_BYTES))
+            local.seek(0)
+            facts = {"size": info.st_size, "mtime_ns": info.st_mtime_ns, "ends": ends.hexdigest()}
+        return Source(
+            name, file, size=facts["size"], facts=facts, opened=opened, state=state, sizes=sizes
+        )
+    except BaseException as error:
+        if file is not None:
+            file.close()
+        if isinstance(error, OSError):
+            raise unreadable(name, error) from error
+        raise
 
 
 def facts_of(name: str) -> dict[str, Any] | None:
@@ -325,50 +358,6 @@ def facts_of(name: str) -> dict[str, Any] | None:
         return None
     source.close()
     return source.facts
-
-
-def _open_path(name: str, sizes: FileSizes) -> Source:
-    file = Path(name).open("rb")  # noqa: SIM115 - the source closes it
-    try:
-        if not file.seekable():  # a named pipe
-            return Source(name, io.BufferedReader(_Pipe(file)), sizes=sizes)
-
-        def state() -> object:
-            both = (os.fstat(file.fileno()), Path(name).stat())
-            return [(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns) for info in both]
-
-        opened, info = state(), os.fstat(file.fileno())
-        ends = hashlib.sha256(file.read(END_BYTES))
-        file.seek(max(0, info.st_size - END_BYTES))
-        ends.update(file.read(END_BYTES))
-        file.seek(0)
-        facts = {"size": info.st_size, "mtime_ns": info.st_mtime_ns, "ends": ends.hexdigest()}
-        return Source(
-            name, file, size=info.st_size, facts=facts, opened=opened, state=state, sizes=sizes
-        )
-    except BaseException:
-        file.close()
-        raise
-
-
-def _open_url(name: str, sizes: FileSizes) -> Source:
-    fs, path = file_system(name)
-
-    def facts_now() -> dict[str, Any]:
-        fs.invalidate_cache()
-        info = fs.info(path)
-        known = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
-        return {"size": info.get("size"), **known}
-
-    facts = facts_now()
-    file = io.BufferedReader(fs.open(path, "rb"))
-    try:
-        return Source(
-            name, file, size=facts["size"], facts=facts, opened=facts, state=facts_now, sizes=sizes
-        )
-    except BaseException:
-        file.close()
-        raise
 
 
 def unreadable(name: str, error: OSError) -> FileRefused:

@@ -29,7 +29,6 @@ from scoreline_client import (
     UnknownModel,
 )
 from scoreline_client.cli import main as cli
-from scoreline_client.cli import status as cli_status
 from scoreline_client.cli.kit import command
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
@@ -67,7 +66,7 @@ def run(monkeypatch: pytest.MonkeyPatch, server: FakeRedisServer) -> Run:
             return server.client()
 
     monkeypatch.setattr(cli, "Client", client)
-    monkeypatch.setattr(cli_status, "Redis", FakeRedis)
+    monkeypatch.setattr(cli, "Redis", FakeRedis)
     monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*arguments: str, given: str | None = None) -> Result:
