@@ -15,7 +15,7 @@ from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client import AsyncClient, Client
 from scoreline_client.predictions import Prediction
-from scoreline_tasks.dev.sample_rows import records
+from scoreline_tasks.dev.demo import records
 
 TIMEOUT_S = 30.0
 PIPELINE_CALLS = 100

@@ -13,8 +13,8 @@ from typing import Any
 from benchmarks.callers import TIMEOUT_S, supply
 from benchmarks.measures import Rate
 from benchmarks.stage import PROCESSES, Stage
+from scoreline_tasks.dev.demo import records
 from scoreline_tasks.dev.processes import running
-from scoreline_tasks.dev.sample_rows import records
 
 
 @contextmanager

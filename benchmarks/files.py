@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from scoreline_tasks.dev.sample_rows import write_csv
+from scoreline_tasks.dev.demo import write_csv
 
 MILLION = 1_000_000
 

@@ -13,7 +13,7 @@ from benchmarks.measures import Row, at_most, times
 from benchmarks.memory_bulk import MEBIBYTE
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client import Client
-from scoreline_tasks.dev.sample_rows import records
+from scoreline_tasks.dev.demo import records
 
 MANY_ROWS = 10 * MILLION
 LIST_RECORDS = 10_000

@@ -12,7 +12,7 @@ from benchmarks.measures import Row, alone, at_least, times
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client import Client
-from scoreline_tasks.dev.sample_rows import records
+from scoreline_tasks.dev.demo import records
 
 REPEATS, CALLS = 9, 5
 FRAME_ROWS, MANY_RECORDS = 100_000, 10_000

@@ -13,8 +13,8 @@ import psutil
 from rich.console import Console
 
 from benchmarks.stage import MODEL, Stage
+from scoreline_tasks.dev.demo import write_csv
 from scoreline_tasks.dev.local_worker import scoreline
-from scoreline_tasks.dev.sample_rows import write_csv
 
 FILE_BYTES = 1_000_000_000
 PART_ROWS = 1_000_000

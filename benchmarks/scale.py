@@ -14,7 +14,7 @@ from benchmarks.measures import Row, alone, at_least, times
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client.fleet import read_reports
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.dev.sample_rows import records
+from scoreline_tasks.dev.demo import records
 
 REPEATS = 5
 BACKLOGS = (10_000, 100_000, 1_000_000)

@@ -9,9 +9,9 @@ from pathlib import Path
 from benchmarks.measures import Row, alone, at_most
 from benchmarks.stage import MODEL, QUEUE, Stage
 from scoreline_client import Client
+from scoreline_tasks.dev.demo import records
 from scoreline_tasks.dev.local_worker import scoreline
 from scoreline_tasks.dev.processes import running
-from scoreline_tasks.dev.sample_rows import records
 from scoreline_tasks.dev.server import HOST, free_port
 
 REPEATS = 5

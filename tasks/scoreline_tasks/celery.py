@@ -10,14 +10,14 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from celery import Celery, signals
+from celery import Celery, bootsteps, signals
+from celery.worker import state
 from kombu.entity import Queue
 
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.pool import TaskPool, child_count
 from scoreline_tasks.worker.process import survives, this_process
-from scoreline_tasks.worker.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from scoreline_tasks.worker.runtime import Runtime
@@ -28,18 +28,56 @@ DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.res
 WAKEUP_EXPIRES_S = 5
 RESCUE_SLICES = 30
 """Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
+CHECK_EVERY_S = 0.25
+MISSED_CHECKS = 3
+"""Checks in a row that must miss the drain: for some milliseconds its successor is on its way."""
 
 app = Celery("scoreline")
 
 
-class DrainWatchdog(Watchdog):
-    """Keeps the permanent drain of this worker running."""
+class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
+    """Keeps one permanent drain running on this worker: starts the first, and another when it was lost.
 
-    task_name = DRAIN
+    A step of Celery's consumer, on Celery's own timer in the worker's main process; started anew with each
+    connection to the broker. A drain is lost with the child that ran it, with its message, or with the
+    broker's memory. Here, all of that looks the same: no drain is in sight.
+    """
 
-    def send_drain(self, node: str) -> None:
-        """Send a drain that replaces all earlier ones of this worker."""
-        send_drain(node, this_process().next_drain())
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def __init__(self, consumer: Any, **options: Any) -> None:
+        super().__init__(consumer, **options)
+        self._timer: Any = None
+        self._missed = MISSED_CHECKS
+
+    def start(self, consumer: Any) -> None:
+        """Start the first drain, and check from now on."""
+        self._missed = MISSED_CHECKS
+        self._timer = consumer.timer.call_repeatedly(
+            CHECK_EVERY_S, self.check, (consumer.hostname,)
+        )
+        self.check(consumer.hostname)
+
+    def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
+        """Stop checking."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def check(self, node: str) -> None:
+        """Send a drain that replaces all earlier ones when none has been in sight for a few checks."""
+        try:
+            if any(request.name == DRAIN for request in state.reserved_requests):
+                self._missed = 0
+                return
+            self._missed += 1
+            if self._missed >= MISSED_CHECKS:
+                self._missed = 0
+                send_drain(node, this_process().next_drain())
+        # Mostly a broker that takes no message now. The next checks try again, whatever it is: some
+        # exceptions would end Celery's own loop.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("drain_not_sent: %r; requests wait until the broker takes it", error)
 
 
 app.steps["consumer"].add(DrainWatchdog)

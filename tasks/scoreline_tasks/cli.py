@@ -29,9 +29,9 @@ from scoreline_client.cli.kit import INTERRUPTED, REFUSED, VERSION, Seconds, com
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev import demo as story
+from scoreline_tasks.dev.local_worker import serve_here
 from scoreline_tasks.dev.processes import interruptible
 from scoreline_tasks.dev.server import DATA
-from scoreline_tasks.dev.up import serve_here
 from scoreline_tasks.rollout import connect, roll_out
 
 _alias = click.option(

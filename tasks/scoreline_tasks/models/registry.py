@@ -33,10 +33,8 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_tasks.models.isolated_load import IsolatedLoadFailed, reason_text
-from scoreline_tasks.models.load_backoff import LoadBackoff
-from scoreline_tasks.system.forks import fork_guard, renew_in_forks
-from scoreline_tasks.system.memory import trim
+from scoreline_tasks.models.isolated_load import IsolatedLoadFailed, LoadBackoff, reason_text
+from scoreline_tasks.system.forks import fork_guard, renew_in_forks, trim
 
 logger = logging.getLogger(__name__)
 

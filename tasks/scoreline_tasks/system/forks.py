@@ -1,4 +1,4 @@
-"""Forks of a process with threads: none happens during a load, and no lock stays locked in a child.
+"""Forks of a process with threads: when they may happen, throw-away ones, and the memory that they share.
 
 A fork copies one moment of its process. A module that another thread is importing stays half imported in
 the child, behind a lock whose owner does not exist there. So a load holds `fork_guard`, and a fork waits
@@ -9,13 +9,19 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import gc
+import multiprocessing
 import os
 import signal
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Protocol
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from typing import Any, Protocol
+
+import msgspec
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -90,3 +96,141 @@ class ForkLock:
 @functools.cache
 def _fork_lock() -> ForkLock:
     return ForkLock()
+
+
+CHECK_EVERY_S = 0.1
+"""How often to check whether the process has ended: one that it started may hold the pipe open."""
+ENDING_S = 0.002
+"""The same, once it has closed its end of the pipe."""
+
+
+class ChildDied(Exception):
+    """Raised when the throw-away process ended without an answer."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"it {reason} without an answer")
+        self.reason = reason
+        """How it ended, as a sentence without its subject."""
+
+
+class ChildTimedOut(ChildDied):
+    """Raised when the throw-away process was killed because it had not finished."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"did not finish in time ({limit_s:g} s) and was ended")
+        self.limit_s = limit_s
+
+
+def run_in_fork(
+    work: Callable[[], Any], limit_s: float, prepare: Callable[[], None] = lambda: None
+) -> Any:
+    """Do work in a fork of this process and bring its result back.
+
+    A fork has the loaded versions already, so this costs some milliseconds. Whatever the work does to its
+    process (exit, fault, endless loop, memory) ends with it, and so do the processes that it started.
+    `prepare` is called in the new process first, to limit what it may use. The result consists of what
+    MessagePack can carry: bytes, texts, numbers, lists. It is not pickled, since the work may be hostile.
+
+    Raises:
+        ChildTimedOut: it had not finished after `limit_s` seconds.
+        ChildDied: the process was killed, or ended early.
+    """
+    deadline = time.monotonic() + limit_s
+    # By os.fork, since Celery's children may have no children of multiprocessing's. No other fork of this
+    # process may inherit the writing end: the reader would not see it close.
+    with fork_guard():
+        reader, writer = multiprocessing.Pipe(duplex=False)
+        die_with_parent = parent_death_hook()
+        child = os.fork()
+        if child == 0:
+            _work_and_exit(work, prepare, writer, die_with_parent)
+        writer.close()
+    code: int | None = None
+    try:
+        while not reader.poll(max(0.0, min(CHECK_EVERY_S, deadline - time.monotonic()))):
+            if time.monotonic() >= deadline:
+                raise ChildTimedOut(limit_s)
+            code = _exit_code(child)
+            if code is not None and not reader.poll():
+                break
+        else:
+            return msgspec.msgpack.decode(reader.recv_bytes())
+    except (EOFError, OSError, msgspec.DecodeError) as error:  # its end of the pipe is closed
+        while code is None:
+            if time.monotonic() >= deadline:
+                raise ChildTimedOut(limit_s) from error
+            time.sleep(ENDING_S)
+            code = _exit_code(child)
+    finally:
+        reader.close()
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child, signal.SIGKILL)
+        if code is None:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    raise ChildDied(f"ended with {how}")
+
+
+def _work_and_exit(
+    work: Callable[[], Any],
+    prepare: Callable[[], None],
+    writer: Connection,
+    die_with_parent: Callable[[], None],
+) -> None:
+    """The child's whole life. It never returns into its parent's stack, and runs none of its exits."""
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        die_with_parent()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            signal.signal(number, signal.SIG_DFL)
+        prepare()
+        writer.send_bytes(msgspec.msgpack.encode(work()))
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _exit_code(child: int) -> int | None:
+    """How a process ended, minus the signal if it was one; None while it lives."""
+    pid, status = os.waitpid(child, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if pid else None
+
+
+# glibc's malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+KEPT_BYTES = 16 << 20
+"""Free memory that a process that serves keeps for its next batch."""
+BLOCK_BYTES = 8 << 20
+"""Larger blocks are mapped and unmapped each time."""
+
+
+def settle() -> None:
+    """Collect garbage, then exempt all remaining objects from collection.
+
+    The collector writes to the page of every object that it visits, and a child of this process then no
+    longer shares that page.
+    """
+    gc.unfreeze()
+    gc.collect()
+    gc.freeze()
+    trim()
+
+
+def trim() -> None:
+    """Give freed memory back to the system: the C library keeps it otherwise."""
+    with suppress(AttributeError, OSError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def keep_freed() -> None:
+    """Raise malloc's trim threshold, so that the next batch reuses freed pages.
+
+    The batches of a process that serves take the same few megabytes over and over. Pages that were given
+    back return one by one, each cleared by the system: with frames that was a third of a process's time.
+    """
+    with suppress(AttributeError, OSError):  # not glibc
+        library = ctypes.CDLL(None)
+        library.mallopt(_M_MMAP_THRESHOLD, BLOCK_BYTES)
+        library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)

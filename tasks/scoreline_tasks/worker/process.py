@@ -1,9 +1,10 @@
-"""One worker's processes: what the main one and its children do, from start to stop.
+"""One worker's processes: the main one, its children, and when a child is replaced.
 
 The main process loads the released models and forks. Each child builds its runtime around the models that it
-inherited. Meanwhile the main process follows the releases and loads new versions, and its children are
-replaced (see generations.py). A pool that does not fork serves in the main process, which then switches to
-the new version by itself.
+inherited. Meanwhile the main process follows the releases and loads new versions. A child does not load a
+newer version: it exits, and the child that replaces it has that version on the same pages of memory as the
+main process (see `Generations`). A pool that does not fork serves in the main process, which then switches
+to the new version by itself.
 
 Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. A
 number in shared memory tells it whether it is still the current one: the watchdog raises the number when it
@@ -24,15 +25,14 @@ from typing import TYPE_CHECKING
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system.forks import fork_guard
-from scoreline_tasks.system.memory import keep_freed, settle
-from scoreline_tasks.worker.generations import Generations
+from scoreline_tasks.system.forks import fork_guard, keep_freed, settle
 
 if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
     from scoreline_tasks.models.registry import Models
     from scoreline_tasks.queue.drain import Wakeups
     from scoreline_tasks.worker.runtime import Background, Runtime
+
 
 logger = logging.getLogger(__name__)
 
@@ -190,3 +190,72 @@ def survives(work: Callable[[], object]) -> bool:
         logger.warning("redis_lost: %s; the batch in hand will be scored again", error)
         return False
     return True
+
+
+class Generations:
+    """Counters in memory that a main process shares with its children; created before it forks.
+
+    A generation is the number of times the main process had loaded something when it forked a child::
+
+        main process   advance: newest += 1
+                           |
+        child             CURRENT                own == newest
+                           |  advance
+                           v
+                          OUTDATED               own < newest
+                           |  has no permanent drain: exits at once
+                           |  owns it, is the only child: exits at once
+                           |  owns it, has siblings: serves until a newer child is ready
+                           v
+                          exits between two tasks; the pool forks its successor, which is CURRENT
+
+    So some child always serves, unless there is to be only one. The numbers are single machine words with
+    one writer each, or of which the last write counts: they need no lock.
+    """
+
+    def __init__(self, pid: Callable[[], int] = os.getpid) -> None:
+        self._pid = pid
+        self._newest = RawValue("Q", 0)
+        """The generation of children that are forked from now on; written by the main process."""
+        self._ready = RawValue("Q", 0)
+        """The newest generation of which a child can serve; written by children."""
+        self._child_count = RawValue("Q", 0)
+        """How many children the pool is to have; written by the main process."""
+        self._drain_owner = RawValue("Q", 0)
+        """Process id of the child that last began the permanent drain; written by children."""
+        self._own = 0
+        """Not shared: a child keeps the value that its main process had at the fork."""
+
+    def advance(self, child_count: int) -> None:
+        """In the main process: children forked from now on have something newer."""
+        self.note_child_count(child_count)
+        self._own += 1
+        self._newest.value = self._own
+
+    def note_child_count(self, child_count: int) -> None:
+        """In the main process: how many children there are to be."""
+        self._child_count.value = child_count
+
+    def note_ready(self) -> None:
+        """In a child: it can serve."""
+        self._ready.value = max(self._ready.value, self._own)
+
+    def mark_as_drain_owner(self) -> None:
+        """In a child: it runs the permanent drain from now on."""
+        self._drain_owner.value = self._pid()
+
+    @property
+    def is_drain_owner(self) -> bool:
+        """Whether no other child has begun the permanent drain since this one did."""
+        return bool(self._drain_owner.value == self._pid())
+
+    @property
+    def is_only_child(self) -> bool:
+        """Whether there is to be one child only."""
+        return bool(self._child_count.value <= 1)
+
+    def should_exit(self) -> bool:
+        """In a child: whether it is to exit, as soon as it has nothing in hand."""
+        if self._own >= self._newest.value:
+            return False
+        return self.is_only_child or not self.is_drain_owner or bool(self._ready.value > self._own)

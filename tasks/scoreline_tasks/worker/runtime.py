@@ -1,25 +1,144 @@
-"""Builds the parts of a worker's main process and of its children: drain, lease, heartbeat, follower."""
+"""Builds a worker's main process and its children: drain, lease, heartbeat, release follower."""
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 import redis
+from redis.exceptions import RedisError
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.store.rollback_protection import LogMarks
+from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.models.follower import ReleaseFollower
 from scoreline_tasks.models.isolated_load import IsolatedLoad
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.recovery import Rescue
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from scoreline_tasks.scoring.batch import Batcher, Limits, Totals
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system.periodic import Periodic
-from scoreline_tasks.worker.heartbeat import Heartbeat
+from scoreline_tasks.system.periodic import STOP_S, Periodic
+
+logger = logging.getLogger(__name__)
+
+
+class ReleaseFollower(Periodic):
+    """Calls `poll` every `poll_s` seconds, and whenever Redis brings the news of a release.
+
+    News can get lost, so they only shorten the wait; the artifact store is the truth.
+    """
+
+    def __init__(
+        self,
+        poll: Callable[[], object],
+        connect: Callable[[], redis.Redis],
+        keys: Keys,
+        *,
+        poll_s: float,
+    ) -> None:
+        super().__init__(
+            "follower", poll_s, poll, "store_unreadable: the loaded versions continue to serve"
+        )
+        self._poll_s = poll_s
+        self._redis: Any = connect()
+        self._keys = keys
+        self._news: Any = None
+
+    def stop(self, wait_s: float = 0) -> None:
+        """Stop following. A load that has begun is not waited for: it ends with its process."""
+        super().stop(wait_s)
+
+    def sleep(self) -> None:
+        """Wait for news of a release, up to `poll_s` seconds."""
+        try:
+            if self._news is None:
+                self._news = self._redis.pubsub(ignore_subscribe_messages=True)
+                self._news.subscribe(self._keys.releases)
+            # Returns at once when it is subscribed: the next poll finds a release that came just before.
+            self._news.get_message(timeout=self._poll_s)
+        # Mostly Redis that is away; whatever it is, releases are followed without news of them.
+        except Exception as error:  # noqa: BLE001
+            logger.warning("redis_lost: %r; releases are found by polling alone", error)
+            self._news = None
+            super().sleep()
+
+
+REPORT_EVERY_S = 2.0
+
+
+class Heartbeat(Periodic):
+    """Reports from a thread of its own: a process that loads something for minutes is alive, too."""
+
+    def __init__(
+        self,
+        connect: Callable[[], redis.Redis],
+        keys: Keys,
+        models: Models,
+        *,
+        name: str,
+        totals: Totals | None = None,
+        parent: str | None = None,
+        child_count: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`parent` names the main process's report, `child_count` counts those of a main process."""
+        super().__init__(
+            "heartbeat", REPORT_EVERY_S, self.send, "report_failed: this process may look dead"
+        )
+        self._redis: Any = connect()
+        self._keys = keys
+        self._models = models
+        self._totals = totals or Totals()
+        self._name = name
+        self._parent = parent
+        self._child_count = child_count
+        self._started_at = time.time()
+
+    def send_now(self) -> None:
+        """Report at once, since something has changed."""
+        self.trigger()
+
+    def stop(self, wait_s: float = STOP_S) -> None:
+        """Stop reporting and withdraw the report."""
+        super().stop(wait_s)
+        try:
+            withdraw_report(self._redis, self._keys, self._name)
+        except RedisError as error:
+            logger.debug("report_not_withdrawn: %s; it expires by itself", error)
+
+    def send(self) -> None:
+        """Send one report."""
+        try:
+            send_report(self._redis, self._keys, self.report())
+        except RedisError as error:
+            logger.debug("report_not_sent: %s; the next one is due soon", error)
+
+    def report(self) -> ProcessReport:
+        """What this process is and serves now."""
+        rss_bytes = 0  # where there is no /proc, the report goes without
+        with suppress(OSError), open("/proc/self/statm", encoding="ascii") as statm:  # noqa: PTH123
+            rss_bytes = int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return ProcessReport(
+            name=self._name,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            parent=self._parent,
+            children=self._child_count(),
+            started_at=self._started_at,
+            reported_at=time.time(),
+            models=self._models.report(),
+            requests=self._totals.requests,
+            records=self._totals.records,
+            batches=self._totals.batches,
+            rss_bytes=rss_bytes,
+        )
+
 
 EVICT_EVERY_S = 2.0
 

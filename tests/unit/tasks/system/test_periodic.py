@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scoreline_tasks.system.fork_runner import run_in_fork
+from scoreline_tasks.system.forks import run_in_fork
 from scoreline_tasks.system.periodic import Periodic
 
 

@@ -17,7 +17,7 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import CsvChunk, Policy
 from scoreline_client.protocol.messages import WireError
-from scoreline_tasks.scoring.csv_codec.output import is_formula
+from scoreline_tasks.scoring.csv_codec.codec import is_formula
 from scoreline_tasks.scoring.predict import CodecResult
 from tests.support.csv_oracle import raw_rows
 from tests.support.models import Classifier, Predictor

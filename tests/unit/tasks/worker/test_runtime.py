@@ -1,4 +1,4 @@
-"""What a process reports of itself, and that it does so whatever else happens to it."""
+"""The threads beside a worker's work: the heartbeat's reports, and the follower of the release logs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 import fakeredis
 import pytest
+from redis.exceptions import RedisError
 
-from scoreline_client.fleet import read_reports
+from scoreline_client.fleet import announce_release, read_reports
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.worker import heartbeat as heartbeat_module
-from scoreline_tasks.worker.heartbeat import Heartbeat
+from scoreline_tasks.worker import runtime as runtime_module
+from scoreline_tasks.worker.runtime import Heartbeat, ReleaseFollower
 
 KEYS = Keys("default")
 
@@ -63,7 +64,7 @@ def test_reports_go_on_after_any_failure_which_is_logged_once(
             raise ValueError("of a kind that nobody expected")
         return {}
 
-    monkeypatch.setattr(heartbeat_module, "REPORT_EVERY_S", 0.001)
+    monkeypatch.setattr(runtime_module, "REPORT_EVERY_S", 0.001)
     monkeypatch.setattr(models, "report", fail)
     heartbeat = Heartbeat(lambda: redis, KEYS, models, name="w@h/1")
     heartbeat.start()
@@ -76,3 +77,53 @@ def test_a_main_process_reports_how_many_children_it_is_to_have(redis: Any, mode
     heartbeat = Heartbeat(lambda: redis, KEYS, models, name="w@h/1", child_count=lambda: 4)
     assert heartbeat.report().children == 4
     assert not heartbeat.report().scores
+
+
+KEYS = Keys("default")
+
+
+def test_the_releases_are_polled_at_once_when_there_is_news(
+    redis: Any, eventually: Callable[..., Any]
+) -> None:
+    polls: list[None] = []
+    follower = ReleaseFollower(lambda: polls.append(None), lambda: redis, KEYS, poll_s=3600)
+    follower.start()
+    # The first poll, and one when it has learned that it is subscribed.
+    eventually(lambda: len(polls) >= 2)
+    announce_release(redis, KEYS, "zero")
+    eventually(lambda: len(polls) >= 3)
+    follower.stop()
+
+
+def test_a_store_that_cannot_be_read_is_polled_again_and_logged_once(
+    redis: Any, eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    polls: list[None] = []
+
+    def poll() -> None:
+        polls.append(None)
+        raise PermissionError("the store is closed")
+
+    follower = ReleaseFollower(poll, lambda: redis, KEYS, poll_s=0.001)
+    follower.start()
+    eventually(lambda: len(polls) > 5)
+    follower.stop()
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "store_unreadable"
+    ]
+
+
+@pytest.mark.parametrize("failure", [RedisError("away"), OSError("none left"), ValueError("x")])
+def test_releases_are_followed_without_news_of_them(
+    failure: Exception, eventually: Callable[..., Any]
+) -> None:
+    class Deaf:
+        def pubsub(self, **_: Any) -> Any:
+            raise failure
+
+    polls: list[None] = []
+    deaf: Any = Deaf()
+    follower = ReleaseFollower(lambda: polls.append(None), lambda: deaf, KEYS, poll_s=0.001)
+    follower.start()
+    eventually(lambda: len(polls) > 3)
+    follower.stop()

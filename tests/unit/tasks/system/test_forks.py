@@ -1,14 +1,17 @@
-"""The throw-away process: its results come back, its end is not ours."""
+"""Throw-away forks, of which nothing remains, and freed memory that a process keeps for its next batch."""
 
 import faulthandler
 import os
+import platform
 import signal
+import subprocess
+import sys
 import time
 
 import psutil
 import pytest
 
-from scoreline_tasks.system.fork_runner import ChildDied, run_in_fork
+from scoreline_tasks.system.forks import ChildDied, run_in_fork
 
 
 def test_results_come_back_as_they_were() -> None:
@@ -95,3 +98,34 @@ def test_a_process_that_hangs_is_killed() -> None:
         os.kill(int(os.read(pids, 20)), 0)
     os.close(pids)
     os.close(writer)
+
+
+BATCHES = 50
+PAGES_A_BATCH = 1000
+"""Of the four megabytes that a batch takes."""
+_FAULTS = """
+import resource
+import numpy as np
+from scoreline_tasks.system.forks import keep_freed
+
+def batch():
+    parts = [np.ones(62_500) for _ in range(8)]
+    return np.concatenate(parts).sum()
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+keep_freed()
+batch()
+before = faults()
+for _ in range({batches}):
+    batch()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc's malloc that is told")
+def test_a_batch_takes_the_memory_of_the_one_before() -> None:
+    code = _FAULTS.format(batches=BATCHES)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < BATCHES * PAGES_A_BATCH / 10

@@ -1,4 +1,4 @@
-"""Made-up rows: the same for the same seed, and within the ranges of the real data."""
+"""The made-up rows of the demo and the benchmarks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from scoreline_tasks.dev import sample_rows
-from scoreline_tasks.dev.sample_rows import records, write_csv
+from scoreline_tasks.dev import demo
+from scoreline_tasks.dev.demo import records, write_csv
 
 COLUMNS = ["preg", "plas", "pres", "skin", "test", "mass", "pedi", "age"]
 
@@ -19,7 +19,7 @@ def test_a_seed_makes_the_same_file_again(tmp_path: Path) -> None:
 
 
 def test_a_file_has_as_many_rows_as_asked_for(tmp_path: Path) -> None:
-    rows = sample_rows.ROWS_AT_ONCE + 5
+    rows = demo.ROWS_AT_ONCE + 5
     write_csv(tmp_path / "rows.csv", rows)
     frame = pd.read_csv(tmp_path / "rows.csv")
     assert (list(frame.columns), len(frame)) == (COLUMNS, rows)
