@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -77,25 +77,20 @@ class Run(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Journal:
     """The journal of an output; while it is open, no other run can open it."""
 
-    def __init__(self, path: Path, file: Any) -> None:
-        self.path = path
-        self._file = file
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
+    def __init__(self, path: Path) -> None:
         """Open a journal for appending.
 
         Raises:
             FileRefused: another process has it open.
         """
-        file = path.open("a+b", buffering=0)
+        self.path = path
+        self._file: Any = path.open("a+b", buffering=0)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            file.close()
+            self._file.close()
             message = "another run is writing this output at this moment"
             raise FileRefused(Code.UNFINISHED, str(path), message) from None
-        return cls(path, file)
 
     def read(self) -> tuple[Run | None, list[Mark]]:
         """The run and its marks; an incomplete or damaged line ends them, and is removed."""
@@ -151,7 +146,7 @@ def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | N
         return
     with writing(target.name):
         was_there = target.journal.exists()
-        journal = Journal.open(target.journal)
+        journal = Journal(target.journal)
     try:
         if target.is_unfinished() and not (options.resume or options.restart):
             message = (

@@ -230,7 +230,7 @@ def test_resuming_where_nothing_was_begun_begins(tmp_path: Path, folder: Path) -
 def test_two_runs_cannot_write_one_output(tmp_path: Path, folder: Path) -> None:
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     _killed(source, target, 2000)
-    journal = Journal.open(folder / "out.csv.journal")
+    journal = Journal(folder / "out.csv.journal")
     with pytest.raises(FileRefused, match="another run is writing this output"):
         run(source, target, resume=True)
     journal.close()
