@@ -126,8 +126,8 @@ CASES = [
 
 def _matches(lines: list[str], expected: list[str]) -> bool:
     return len(lines) == len(expected) and all(
-        line.startswith(one[:-1]) if one.endswith("…") else line == one
-        for line, one in zip(lines, expected, strict=True)
+        line.startswith(text[:-1]) if text.endswith("…") else line == text
+        for line, text in zip(lines, expected, strict=True)
     )
 
 

@@ -99,13 +99,13 @@ def test_11_a_short_row_costs_itself_and_its_error_stands_in_its_column(
 ) -> None:
     assert _rejected(harness, "007,30")["code"] == "E_FIELD_COUNT"
     width = len(HEADER.split(",")) + 4
-    assert [len(one) for one in harness.score("007,30\n", restart=True).rows] == [width]
+    assert [len(row) for row in harness.score("007,30\n", restart=True).rows] == [width]
 
 
 def test_15_blank_lines_are_no_rows_and_line_numbers_stay_physical(harness: ScoringHarness) -> None:
     scored = harness.score(f"{ROW}\n\n\r\n{row(age='x')}\n")
     assert scored.summary.rows == 2
-    assert [(one["row"], one["line"]) for one in scored.report] == [("2", "5")]
+    assert [(row["row"], row["line"]) for row in scored.report] == [("2", "5")]
 
 
 def test_17_a_decimal_comma_is_an_error_unless_it_is_asked_for(harness: ScoringHarness) -> None:
@@ -147,7 +147,7 @@ def test_22_a_declared_encoding_is_read_and_its_bytes_come_back(harness: Scoring
 
 def test_25_a_row_of_several_lines_has_a_number_and_a_line(harness: ScoringHarness) -> None:
     scored = harness.score(f"{row(id=chr(34) + 'a' + chr(10) + 'b' + chr(34))}\n{row(age='x')}\n")
-    assert [(one["row"], one["line"]) for one in scored.report] == [("2", "4")]
+    assert [(row["row"], row["line"]) for row in scored.report] == [("2", "4")]
 
 
 def test_27_a_stray_quote_is_text_unless_strict(harness: ScoringHarness) -> None:
@@ -285,7 +285,7 @@ def test_46_and_47_an_unseen_text_is_scored_with_a_warning(
     scored = harness.score(f"{ROW}\n{row(sex=text)}\n", outputs=("prediction", "warnings"))
     assert scored.summary.warnings == {"W_UNSEEN_CATEGORY sex": 1}
     hint = f"; the nearest is {near!r}" if near else ""
-    assert [one[-1] for one in scored.rows] == [
+    assert [row[-1] for row in scored.rows] == [
         "",
         f"W_UNSEEN_CATEGORY: column 'sex': {text!r} was not there in training{hint}",
     ]
@@ -446,7 +446,7 @@ def test_59_formulas_come_back_as_they_are_unless_excel_safe(
     assert line.encode() in harness.score(f"{line}\n").output
     safe = harness.score(f"{line}\n{row(id='-5')}\n", excel_safe=True, restart=True).rows
     plain = text.strip('"')
-    assert [one[0] for one in safe] == [f"'{plain}", "-5"]
+    assert [row[0] for row in safe] == [f"'{plain}", "-5"]
 
 
 def test_59_an_odd_row_is_made_safe_too(harness: ScoringHarness) -> None:
@@ -467,7 +467,7 @@ class Fragile(ConstantClassifier):
 def test_62_a_row_that_the_pipeline_cannot_take_costs_itself(harness: ScoringHarness) -> None:
     """One that ends the process: see tests/integration/test_rescue.py."""
     scored = harness.score(f"{ROW}\n{row(age='77')}\n{ROW}\n", pipeline=Fragile())
-    assert [(one["row"], one["code"]) for one in scored.report] == [("2", "E_PREDICT")]
+    assert [(row["row"], row["code"]) for row in scored.report] == [("2", "E_PREDICT")]
 
 
 class NotANumber(ConstantClassifier):
@@ -484,7 +484,7 @@ class TooShort(ConstantClassifier):
 
 def test_63_nan_is_no_answer(harness: ScoringHarness) -> None:
     scored = harness.score(f"{ROW}\n{row(age='77')}\n", pipeline=NotANumber())
-    assert [(one["row"], one["code"]) for one in scored.report] == [("2", "E_MODEL_OUTPUT")]
+    assert [(row["row"], row["code"]) for row in scored.report] == [("2", "E_MODEL_OUTPUT")]
     assert scored.rows[1][-4:-1] == ["", "", ""]
 
 

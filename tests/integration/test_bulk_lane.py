@@ -57,7 +57,7 @@ async def _score(job: BulkJob, client: AsyncClient, chunks: int) -> None:
     await asyncio.gather(*running)
 
 
-def _answer_one(worker: StubWorker) -> str | None:
+def _answer_next(worker: StubWorker) -> str | None:
     """Answer the first chunk of the lane; returns its job."""
     streams: Any = {BULK: ">"}
     reply: Any = worker.redis.xreadgroup(GROUP, "stub", streams, count=1) or {}
@@ -73,8 +73,8 @@ def _answer_one(worker: StubWorker) -> str | None:
 def _left(redis: Redis) -> list[str]:
     """All keys but those of the fleet itself."""
     kept = {*map(KEYS.lane, Lane), KEYS.processes, KEYS.process("stub/1"), KEYS.process("stub/2")}
-    found: Any = redis.keys("*")
-    return sorted({name.decode() for name in found} - kept)
+    names: Any = redis.keys("*")
+    return sorted({name.decode() for name in names} - kept)
 
 
 async def test_ten_jobs_take_turns(
@@ -91,7 +91,7 @@ async def test_ten_jobs_take_turns(
         waiting: Any = worker.redis.xlen(BULK)
         assert waiting <= len(jobs)
         if waiting == sum(not task.done() for task in running):
-            served += [one for one in [_answer_one(worker)] if one]
+            served += [job for job in [_answer_next(worker)] if job]
         await asyncio.sleep(0)
     for job in jobs:
         await job.__aexit__()
@@ -160,7 +160,7 @@ async def test_a_job_that_is_cancelled_frees_the_queue_at_once(
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         assert worker.redis.xlen(BULK) == 1
-        assert _answer_one(worker) == other.id
+        assert _answer_next(worker) == other.id
         assert (await kept).values == [2]
 
 
@@ -191,7 +191,7 @@ async def test_chunks_that_were_lost_with_the_lease_are_sent_again(
         redis_client.flushall()
         redis_client.xgroup_create(BULK, GROUP, id="0", mkstream=True)
         await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
-        _answer_one(worker)
+        _answer_next(worker)
         assert (await asked).values == [2]
 
 
@@ -204,7 +204,7 @@ async def test_a_chunk_of_which_nothing_is_left_is_sent_again(
         first = worker.take()
         redis_client.xdel(BULK, first[0][1])
         await asyncio.to_thread(eventually, lambda: redis_client.xlen(BULK) == 1)
-        _answer_one(worker)
+        _answer_next(worker)
         assert (await asked).values == [2]
 
 
@@ -225,7 +225,7 @@ async def test_a_chunk_that_takes_long_is_not_sent_again(
         asked = asyncio.create_task(job.ask(_request(client)))
         await asyncio.to_thread(eventually, lambda: looks > 3)
         assert redis_client.xlen(BULK) == 1
-        _answer_one(worker)
+        _answer_next(worker)
         assert (await asked).values == [2]
 
 
@@ -253,7 +253,9 @@ async def test_many_records_are_sent_a_few_requests_at_a_time(
         return double(request)
 
     with worker.serving(look):
-        found = await client.predict_many("m", [{"x": number} for number in range(20_500)])
-    assert [one.value for one in found] == [2 * number for number in range(20_500)]
+        predictions = await client.predict_many("m", [{"x": number} for number in range(20_500)])
+    assert [prediction.value for prediction in predictions] == [
+        2 * number for number in range(20_500)
+    ]
     share = 2 * REQUESTS_PER_PROCESS
     assert most <= 1 + share, "the first request is no part of the job's share"

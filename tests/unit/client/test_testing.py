@@ -63,32 +63,34 @@ def scoreline() -> Iterator[FakeScoreline]:
 
 
 def test_a_pipeline_that_was_passed_in_answers(scoreline: FakeScoreline) -> None:
-    found = scoreline.client().predict("size", {"x": 11})
-    assert (found.value, found.probabilities) == ("high", {"low": 0.25, "high": 0.75})
-    assert (found.model, found.version) == ("size", 1)
+    prediction = scoreline.client().predict("size", {"x": 11})
+    assert (prediction.value, prediction.probabilities) == ("high", {"low": 0.25, "high": 0.75})
+    assert (prediction.model, prediction.version) == ("size", 1)
 
 
 def test_many_records_keep_their_order(scoreline: FakeScoreline) -> None:
-    found = scoreline.client().predict_many("size", [{"x": n} for n in (1, 20, 3)])
-    assert [one.value for one in found] == ["low", "high", "low"]
+    predictions = scoreline.client().predict_many("size", [{"x": n} for n in (1, 20, 3)])
+    assert [prediction.value for prediction in predictions] == ["low", "high", "low"]
 
 
 def test_more_records_than_a_request_holds_keep_their_order(scoreline: FakeScoreline) -> None:
-    found = scoreline.client().predict_many("size", [{"x": n % 20} for n in range(2500)])
-    assert [one.value for one in found] == ["high" if n % 20 > 10 else "low" for n in range(2500)]
+    predictions = scoreline.client().predict_many("size", [{"x": n % 20} for n in range(2500)])
+    assert [prediction.value for prediction in predictions] == [
+        "high" if n % 20 > 10 else "low" for n in range(2500)
+    ]
 
 
 def test_threads_share_a_client(scoreline: FakeScoreline) -> None:
     client = scoreline.client()
     with ThreadPoolExecutor(8) as pool:
-        found = list(pool.map(lambda n: client.predict("size", {"x": n}).value, range(21)))
-    assert found == 11 * ["low"] + 10 * ["high"]
+        predictions = list(pool.map(lambda n: client.predict("size", {"x": n}).value, range(21)))
+    assert predictions == 11 * ["low"] + 10 * ["high"]
 
 
 async def test_it_serves_asyncio_too(scoreline: FakeScoreline) -> None:
     async with scoreline.async_client() as client:
-        found = await asyncio.gather(*(client.predict("size", {"x": n}) for n in (1, 20)))
-    assert [one.value for one in found] == ["low", "high"]
+        predictions = await asyncio.gather(*(client.predict("size", {"x": n}) for n in (1, 20)))
+    assert [prediction.value for prediction in predictions] == ["low", "high"]
 
 
 def test_an_unknown_model_is_an_error(scoreline: FakeScoreline) -> None:
@@ -104,23 +106,23 @@ def test_a_record_that_is_no_mapping_is_refused(scoreline: FakeScoreline) -> Non
 def test_a_job_is_done_and_fetched(scoreline: FakeScoreline) -> None:
     client = scoreline.client()
     job = client.submit("size", [{"x": 1}, {"x": 20}])
-    assert [one.value for one in job.result(timeout=20)] == ["low", "high"]
+    assert [prediction.value for prediction in job.result(timeout=20)] == ["low", "high"]
     assert client.job(job.id).status() is JobStatus.DONE
 
 
 def test_a_frame_comes_back_with_its_own_index(scoreline: FakeScoreline) -> None:
     frame = pd.DataFrame({"x": [1, 20, 3]}, index=["a", "b", "a"])
-    found = scoreline.client().predict_frame("size", frame)
-    assert list(found.index) == ["a", "b", "a"]
-    assert list(found["prediction"]) == ["low", "high", "low"]
-    assert list(found["probability_high"]) == [0.25, 0.75, 0.25]
-    assert found["error"].isna().all()
+    predictions = scoreline.client().predict_frame("size", frame)
+    assert list(predictions.index) == ["a", "b", "a"]
+    assert list(predictions["prediction"]) == ["low", "high", "low"]
+    assert list(predictions["probability_high"]) == [0.25, 0.75, 0.25]
+    assert predictions["error"].isna().all()
 
 
 def test_a_large_frame_comes_back_whole_and_in_order(scoreline: FakeScoreline) -> None:
     frame = pd.DataFrame({"x": np.arange(5000) % 20})
-    found = scoreline.client().predict_frame("size", frame)
-    assert (found["prediction"] == np.where(frame["x"] > 10, "high", "low")).all()
+    predictions = scoreline.client().predict_frame("size", frame)
+    assert (predictions["prediction"] == np.where(frame["x"] > 10, "high", "low")).all()
 
 
 @pytest.mark.parametrize("model", ["word", "parity", "share"], ids=["text", "integers", "floats"])
@@ -129,11 +131,11 @@ def test_a_slice_without_a_good_row_costs_the_others_nothing(
 ) -> None:
     x = np.arange(10_000) % 20.0
     x[:2500] = np.nan
-    found = scoreline.client().predict_frame(model, pd.DataFrame({"x": x}))
-    assert found["error"].notna().tolist() == [row < 2500 for row in range(10_000)]
+    predictions = scoreline.client().predict_frame(model, pd.DataFrame({"x": x}))
+    assert predictions["error"].notna().tolist() == [row < 2500 for row in range(10_000)]
     expected = _MODELS[model].predict(pd.DataFrame({"x": x[2500:]}))
-    assert found["prediction"].iloc[:2500].isna().all()
-    assert found["prediction"].iloc[2500:].tolist() == expected.tolist()
+    assert predictions["prediction"].iloc[:2500].isna().all()
+    assert predictions["prediction"].iloc[2500:].tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(

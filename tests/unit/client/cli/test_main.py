@@ -37,7 +37,7 @@ from scoreline_tasks.settings import WorkerSettings
 from tests.support.worker import StubWorker
 
 KEYS = Keys("default")
-COMMANDS = sorted(one.name for one in entry_points(group="scoreline.commands"))
+COMMANDS = sorted(entry.name for entry in entry_points(group="scoreline.commands"))
 
 Run = Callable[..., Result]
 
@@ -173,7 +173,7 @@ def test_predict_prints_an_array_for_an_array_and_ends_with_1_for_a_rejected_rec
     done = run("predict", "pima", '[{"x": 1}, {"y": 2}, {"x": 3}]', "--json")
     assert done.exit_code == 1
     shown = orjson.loads(done.stdout)
-    assert [one["value"] for one in shown] == [2, None, 6]
+    assert [row["value"] for row in shown] == [2, None, 6]
     assert shown[1]["error"]["column"] == "x"
 
 
@@ -292,7 +292,7 @@ def test_status_shows_who_serves_what_and_who_refuses_why(run: Run) -> None:
 def test_status_is_one_json_object_for_a_script(run: Run, worker: StubWorker) -> None:
     shown = orjson.loads(run("status", "--json").stdout)
     assert shown["waiting"] == {"online": 0, "bulk": 0}
-    assert [one["name"] for one in shown["processes"]] == ["w@h/0", "w@h/1"]
+    assert [process["name"] for process in shown["processes"]] == ["w@h/0", "w@h/1"]
 
 
 def test_status_of_an_unreachable_server_ends_with_3_and_without_its_password(

@@ -54,7 +54,7 @@ def _file(tmp_path: Path, rows: str, header: str = "id,age,bmi,sex,ok\n") -> Pat
 
 
 def _columns(report: FileReport) -> dict[str, dict[str, Any]]:
-    return {one["name"]: one for one in report.as_json()["columns"]}
+    return {column["name"]: column for column in report.as_json()["columns"]}
 
 
 BAD = "1,x,20.5,F,true\n2,30,,m,true\n3,200,99,F,1\n4,30\n"
@@ -82,7 +82,7 @@ def test_values_that_training_did_not_have_are_told_with_what_was_meant(tmp_path
 def test_the_first_bad_rows_are_told_with_their_reasons(tmp_path: Path) -> None:
     report = _check(_file(tmp_path, BAD))
     assert [
-        (one["row"], one["line"], one["code"], one.get("column")) for one in report.bad_rows
+        (row["row"], row["line"], row["code"], row.get("column")) for row in report.bad_rows
     ] == [
         (1, 2, "E_TYPE", "age"),
         (3, 4, "E_TYPE", "ok"),
@@ -125,7 +125,7 @@ def test_json_lines_are_told_with_their_lines(tmp_path: Path) -> None:
     good = '{"age":30,"bmi":20.5,"sex":"F","ok":true}'
     path.write_text(f"{good}\n\n{{oops\n{good.replace('30', 'true')}\n{good.replace('F', 'f')}\n")
     report = _check(path)
-    assert [(one["row"], one["line"], one["code"]) for one in report.bad_rows] == [
+    assert [(row["row"], row["line"], row["code"]) for row in report.bad_rows] == [
         (2, 3, "E_JSON"),
         (3, 4, "E_TYPE"),
     ]

@@ -30,7 +30,7 @@ def test_a_url_is_read_and_written(memory: Any, tmp_path: Path) -> None:
     assert summary.rows == 2
     assert _lines(memory.cat_file("/bucket/out.csv"))[:2] == [OUT, "1,9,yes,0.25,0.75,"]
     assert _lines(memory.cat_file("/bucket/out.csv.errors.csv"))[1].startswith("2,3,a,")
-    assert [one for one in tmp_path.rglob("*") if one.is_file()] == []
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_url_of_parquet_is_read_out_of_order(memory: Any, tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ async def test_what_is_asked_later_is_asked_of_the_version_that_is_known() -> No
 
 async def test_a_refusal_of_the_first_ends_it_all() -> None:
     error = {"code": "E_UNKNOWN_MODEL", "message": "there is none"}
-    stub = StubTransport(lambda one: Answer(id=one.id, status=Status.ERROR, error=error))
+    stub = StubTransport(lambda request: Answer(id=request.id, status=Status.ERROR, error=error))
     with pytest.raises(UnknownModel):
         await _ask_for([1, 2, 3], stub)
     assert len(stub.ended) == 1
