@@ -52,25 +52,24 @@ def commit_here() -> str:
 
 def commit_of(folder: Path) -> str | None:
     """The git commit that a folder is checked out from, and whether files differ from it."""
-    commit = _git(folder, "rev-parse", "HEAD")
-    if not commit:
-        return None
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    return commit + {None: ", state unknown", "": ""}.get(changed, ", with uncommitted changes")
-
-
-def _git(folder: Path, *arguments: str) -> str | None:
     # No hook of the checkout is run, and no lock is taken that the user's own git may wait for.
     options = ("-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false")
+    describe = (
+        "describe",
+        "--always",
+        "--abbrev=40",
+        "--exclude=*",
+        "--dirty=, with uncommitted changes",
+    )
     try:
         done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-            ("git", *options, *arguments),  # noqa: S607 - the user's own git
+            ("git", *options, *describe),  # noqa: S607 - the user's own git
             capture_output=True,
             text=True,
             errors="replace",
             timeout=GIT_TIMEOUT_S,
-            check=False,
+            check=True,
         )
-    except (OSError, subprocess.TimeoutExpired):
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return done.stdout.strip()

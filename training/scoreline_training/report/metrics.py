@@ -1,31 +1,30 @@
-"""Which rows a pipeline is measured on, what it answers for them, and how good that is in figures."""
+"""Which rows a pipeline is measured on, its answers for them, and the metrics of these answers."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy import stats
 from sklearn import metrics
-from sklearn.dummy import DummyRegressor
-from sklearn.inspection import permutation_importance
 from sklearn.utils import get_tags
 
 from scoreline_artifacts.loading.version import LoadedVersion
 
 MEASURED_ROWS, SCORING_BUDGET_S, PROBED_ROWS = 20_000, 8.0, 200
-SHUFFLED_ROWS, SHUFFLED_COLUMNS, SHUFFLES, SHUFFLING_BUDGET_S = 2_000, 200, 150, 3.0
+SHUFFLED_ROWS, SHUFFLES, SHUFFLING_BUDGET_S = 2_000, 3, 3.0
 
 CLOCK = time.perf_counter
 Array = npt.NDArray[Any]
 Clock = Callable[[], float]
+Interval = tuple[float, float]
 
 
 class NotMeasurable(Exception):
@@ -33,14 +32,13 @@ class NotMeasurable(Exception):
 
 
 class Kind(StrEnum):
-    """The kind of question that a pipeline answers; an outlier detector has the classes 1 and -1."""
+    """The kind of question that a pipeline answers."""
 
     BINARY = "binary classifier"
     MULTICLASS = "multi-class classifier"
-    OUTLIERS = "outlier detector"
     REGRESSION = "regressor"
-    MULTI_OUTPUT = "several outputs"
-    TRANSFORMER = "transformer"
+    OTHER = "pipeline of another kind"
+    """A transformer, an outlier detector, a clusterer, or several outputs: no metrics, only a description."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +55,7 @@ class Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answers:
-    """What a version answers for (rows,); a classifier's values are names of classes, as text."""
+    """A version's answers for (rows,); a classifier's values are names of classes, as text."""
 
     kind: Kind
     values: Array
@@ -75,21 +73,8 @@ class Answers:
 
     def named(self, labels: Array) -> Array:
         """(rows,) Labels as names of classes."""
-        names = {one: str(one) for one in self.classes or ()}
+        names = dict(zip(self.classes or (), self.names, strict=True))
         return np.array([names.get(one, str(one)) for one in labels.tolist()], dtype=object)
-
-
-@dataclass(frozen=True, slots=True)
-class Measure:
-    """One figure for how good the answers are."""
-
-    name: str
-    value: float
-    more_is_better: bool = True
-    baseline: float | None = None
-    """The figure of the simplest answer: chance, the most frequent class, the mean."""
-    interval: tuple[float, float] | None = None
-    """95 % interval; None where there is no simple formula."""
 
 
 def measured_rows(
@@ -98,14 +83,13 @@ def measured_rows(
     """Choose a sample of rows that the pipeline scores in time, and leave out those without a label."""
     of, limit, truth = len(frame), MEASURED_ROWS, np.array(0)
     if of > PROBED_ROWS:
-        for _ in range(2):  # the first call may pay for what a pipeline does only once
-            start = clock()
-            version.score(frame.iloc[:PROBED_ROWS])
-            seconds = max(clock() - start, 1e-9)
-        limit = min(limit, max(PROBED_ROWS, int(SCORING_BUDGET_S * PROBED_ROWS / seconds)))
+        start = clock()
+        version.score(frame.iloc[:PROBED_ROWS])
+        per_second = PROBED_ROWS / max(clock() - start, 1e-9)
+        limit = min(limit, max(PROBED_ROWS, int(SCORING_BUDGET_S * per_second)))
     kept, remark = sample(of, limit), ""
     with suppress(ValueError):  # lists of different lengths
-        truth = np.asarray(labels.to_numpy() if hasattr(labels, "to_numpy") else labels)
+        truth = np.asarray(labels)
     if truth.ndim == 2 and truth.shape[-1] == 1:
         truth = truth.reshape(-1)
     has_labels = truth.ndim in (1, 2) and len(truth) == of
@@ -130,41 +114,40 @@ def sample(count: int, limit: int) -> npt.NDArray[np.intp]:
 
 def _plain(array: Array) -> Array:
     """An array of Python objects as numbers, if all of them are numbers."""
-    found = np.asarray(pd.DataFrame(array).infer_objects()).reshape(array.shape)
-    return found if found.dtype.kind in "fiu" else array
+    numbers = np.asarray(pd.DataFrame(array).infer_objects()).reshape(array.shape)
+    return numbers if numbers.dtype.kind in "fiu" else array
 
 
 def ask(version: LoadedVersion, frame: pd.DataFrame, truth: Array | None = None) -> Answers:
     """Score a frame; `truth` helps where the pipeline itself does not say what kind it is."""
-    found = version.score(frame)
-    values, given = _plain(found.values), found.probabilities
-    if given is not None and not np.isfinite(given).all():
+    given = version.score(frame)
+    values, probabilities = _plain(given.values), given.probabilities
+    if probabilities is not None and not np.isfinite(probabilities).all():
         raise NotMeasurable("Some probabilities are not finite.")
     kind, classes = _kind(version, values, truth)
-    scores = given[:, 1] if kind is Kind.BINARY and given is not None else None
-    decide = getattr(version.pipeline, "decision_function", None)
-    if scores is None and decide is not None and kind in (Kind.BINARY, Kind.OUTLIERS):
-        # An outlier detector gives more to what is usual.
-        scores = np.asarray(decide(frame), dtype=float) * (-1 if kind is Kind.OUTLIERS else 1)
-    answers = Answers(kind=kind, values=values, classes=classes, probabilities=given, scores=scores)
+    scores = None
+    if kind is Kind.BINARY and probabilities is not None:
+        scores = probabilities[:, 1]
+    elif kind is Kind.BINARY and hasattr(version.pipeline, "decision_function"):
+        scores = np.asarray(version.pipeline.decision_function(frame), dtype=float)
+    answers = Answers(
+        kind=kind, values=values, classes=classes, probabilities=probabilities, scores=scores
+    )
     return answers if classes is None else replace(answers, values=answers.named(values))
 
 
 def _kind(version: LoadedVersion, values: Array, truth: Array | None) -> tuple[Kind, Any]:
     """The kind of a pipeline's answers, and the classes of a classifier."""
-    if version.outputs.method == "transform":
-        return Kind.TRANSFORMER, None
-    if values.ndim == 2:
-        return Kind.MULTI_OUTPUT, None
     try:
         declared = get_tags(version.pipeline).estimator_type
     except Exception:  # noqa: BLE001 - no estimator, or one whose own tags fail, declares nothing
-        declared = getattr(version.pipeline, "_estimator_type", None)
-    if declared == "outlier_detector":
-        return Kind.OUTLIERS, [1, -1]
+        declared = None
+    is_other = values.ndim == 2 or declared in ("outlier_detector", "clusterer")
+    if is_other or version.outputs.method == "transform":
+        return Kind.OTHER, None
     classes = version.classes or np.ravel(getattr(version.pipeline, "classes_", [])).tolist()
     seen = set(values.tolist())
-    if truth is not None and truth.ndim == 1 and declared != "clusterer":
+    if truth is not None and truth.ndim == 1:
         seen |= set(truth.tolist())
     is_text = any(isinstance(one, str | bool) for one in seen)
     if declared == "regressor" or not (classes or declared or is_text):
@@ -173,157 +156,247 @@ def _kind(version: LoadedVersion, values: Array, truth: Array | None) -> tuple[K
     return (Kind.BINARY if len(classes) == 2 else Kind.MULTICLASS), classes
 
 
-def measure(truth: Array, answers: Answers) -> Iterable[Measure]:
-    """Figures that the answers allow, the most telling one first, each computed when it is taken."""
-    if answers.kind is Kind.TRANSFORMER:
-        raise NotMeasurable("A transformer's output has no label to be compared with.")
+class Metric(NamedTuple):
+    """One way to judge answers; classes are positions among the names, the second one is positive."""
+
+    name: str
+    needs: str
+    """The field of `Answers` that it judges."""
+    of: Callable[[Array, Array], Any]
+    more_is_better: bool = True
+    interval: Callable[[Array, Array], Interval] | None = None
+    """95 % interval; None where there is no simple formula."""
+
+    def value(self, truth: Array, answers: Answers) -> float:
+        """The metric of encoded answers, or NaN where it is not defined."""
+        given = getattr(answers, self.needs)
+        with suppress(ValueError, IndexError):
+            return float("nan") if given is None else float(self.of(truth, given))
+        return float("nan")
+
+
+def interval_of_share(is_hit: Array) -> Interval:
+    """95 % interval of the share of rows that are true (Wilson's score interval)."""
+    ends = stats.binomtest(int(is_hit.sum()), len(is_hit)).proportion_ci(method="wilson")
+    return float(ends.low), float(ends.high)
+
+
+def _interval_of_mean(losses: Array) -> Interval:
+    """95 % interval of the mean of losses, (rows,), from the normal distribution."""
+    half = 1.96 * losses.std() / len(losses) ** 0.5
+    return float(losses.mean() - half), float(losses.mean() + half)
+
+
+def _interval_of_area(truth: Array, scores: Array) -> Interval:
+    """95 % interval of the area under the ROC curve (Hanley and McNeil, 1982)."""
+    area, count = metrics.roc_auc_score(truth == 1, scores), (truth == 1).sum()
+    one, two = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+    spread = area * (1 - area) + (count - 1) * one + (len(truth) - count - 1) * two
+    half = 1.96 * (max(0.0, spread) / (count * (len(truth) - count))) ** 0.5
+    return float(max(0.0, area - half)), float(min(1.0, area + half))
+
+
+def _log_losses(truth: Array, probabilities: Array) -> Array:
+    """(rows,) Losses; raises IndexError if a label is not among the classes."""
+    losses: Array = -np.log(np.clip(probabilities[np.arange(len(truth)), truth], 1e-15, None))
+    return losses
+
+
+def _mean_area(truth: Array, probabilities: Array) -> float:
+    """The mean area under the ROC curves of each class against all others."""
+    columns = [(truth == place, column) for place, column in enumerate(probabilities.T)]
+    return float(np.mean([metrics.roc_auc_score(*one) for one in columns if one[0].any()]))
+
+
+_SHARED = (
+    Metric(
+        "Accuracy", "values", metrics.accuracy_score, True, lambda t, v: interval_of_share(t == v)
+    ),
+    Metric("Balanced accuracy", "values", metrics.balanced_accuracy_score),
+    Metric(
+        "Log loss",
+        "probabilities",
+        lambda t, p: _log_losses(t, p).mean(),
+        False,
+        lambda t, p: _interval_of_mean(_log_losses(t, p)),
+    ),
+)
+METRICS: dict[Kind, tuple[Metric, ...]] = {
+    Kind.BINARY: (
+        Metric(
+            "ROC AUC",
+            "scores",
+            lambda t, s: metrics.roc_auc_score(t == 1, s),
+            True,
+            _interval_of_area,
+        ),
+        Metric(
+            "Average precision", "scores", lambda t, s: metrics.average_precision_score(t == 1, s)
+        ),
+        *_SHARED[:2],
+        Metric(
+            "Precision of {}",
+            "values",
+            lambda t, v: metrics.precision_score(t == 1, v == 1, zero_division=np.nan),
+            True,
+            lambda t, v: interval_of_share(t[v == 1] == 1),
+        ),
+        Metric(
+            "Recall of {}",
+            "values",
+            lambda t, v: metrics.recall_score(t == 1, v == 1, zero_division=np.nan),
+            True,
+            lambda t, v: interval_of_share(v[t == 1] == 1),
+        ),
+        Metric("F1 of {}", "values", lambda t, v: metrics.f1_score(t == 1, v == 1)),
+        _SHARED[2],
+        Metric(
+            "Brier score",
+            "scores",
+            lambda t, s: metrics.brier_score_loss(t == 1, s),
+            False,
+            lambda t, s: _interval_of_mean((s - (t == 1)) ** 2),
+        ),
+    ),
+    Kind.MULTICLASS: (
+        Metric("ROC AUC, mean of classes", "probabilities", _mean_area),
+        *_SHARED,
+        Metric(
+            "F1, mean of classes", "values", lambda t, v: metrics.f1_score(t, v, average="macro")
+        ),
+    ),
+    Kind.REGRESSION: (
+        Metric("R²", "values", metrics.r2_score),
+        Metric(
+            "RMSE",
+            "values",
+            metrics.root_mean_squared_error,
+            False,
+            lambda t, v: tuple(max(0.0, end) ** 0.5 for end in _interval_of_mean((v - t) ** 2)),
+        ),
+        Metric(
+            "Mean absolute error",
+            "values",
+            metrics.mean_absolute_error,
+            False,
+            lambda t, v: _interval_of_mean(np.abs(v - t)),
+        ),
+        Metric("Median absolute error", "values", metrics.median_absolute_error, False),
+        Metric("Largest error", "values", metrics.max_error, False),
+    ),
+}
+"""The metrics of each kind, the most telling one first."""
+
+
+class Measure(NamedTuple):
+    """The value of a metric."""
+
+    name: str
+    value: float
+    metric: Metric
+    simplest: float = float("nan")
+    """The metric of the most frequent class, or of the mean, as the answer for every row."""
+    interval: Interval | None = None
+
+
+def encoded(truth: Array, answers: Answers) -> tuple[Array, Answers]:
+    """Labels and answers as metrics take them: finite numbers, or positions among the classes.
+
+    Raises:
+        NotMeasurable: labels and answers do not fit each other.
+    """
+    if answers.kind is Kind.OTHER:
+        raise NotMeasurable(
+            "Metrics are for classifiers and regressors with one output; the answers of this pipeline "
+            "are described, not judged."
+        )
     if truth.shape != answers.values.shape:
         raise NotMeasurable(f"Labels are {truth.shape}, answers {answers.values.shape} in shape.")
-    if answers.classes is not None:
-        others = set(truth.tolist()).difference(answers.classes)
-        if others.issuperset(truth.tolist()) or (others and answers.kind is Kind.OUTLIERS):
+    if answers.classes is None:
+        try:
+            pair = np.asarray(truth, dtype=float), np.asarray(answers.values, dtype=float)
+        except (TypeError, ValueError):
             raise NotMeasurable(
-                f"Labels such as {truth[0]!r} are not classes of the pipeline, such as "
-                f"{next(iter(answers.classes), None)!r}. Are they encoded on one side only?"
-            )
-        return _of_classes(answers.named(truth), answers)
-    if answers.kind is Kind.MULTI_OUTPUT and answers.values.dtype.kind != "f":
-        same = truth == answers.values
-        shares = {"Outputs right": same.mean(), "Rows all right": same.all(axis=1).mean()}
-        return [Measure(name, float(share)) for name, share in shares.items()]
-    try:
-        pair = np.asarray(truth, dtype=float), np.asarray(answers.values, dtype=float)
-    except (TypeError, ValueError):
-        raise NotMeasurable("Labels or answers are no numbers: no distance is defined.") from None
-    if not np.isfinite(pair).all():
-        raise NotMeasurable("Some labels or answers are not finite.")
-    if answers.kind is Kind.REGRESSION:
-        return _of_numbers(*pair)
-    r2 = Measure("R², mean of outputs", float(metrics.r2_score(*pair)), baseline=0.0)
-    return [r2, Measure("Mean absolute error", float(np.abs(pair[0] - pair[1]).mean()), False)]
+                "Labels or answers are no numbers: no distance is defined."
+            ) from None
+        if not np.isfinite(pair).all():
+            raise NotMeasurable("Some labels or answers are not finite.")
+        return pair[0], replace(answers, values=pair[1])
+    named, names = answers.named(truth), answers.names
+    if not set(named) & set(names):
+        raise NotMeasurable(
+            f"Labels such as {truth[0]!r} are not classes of the pipeline, such as {names[0]!r}. "
+            "Are they encoded on one side only?"
+        )
+    positions = pd.Index([*names, *sorted(set(named).difference(names))]).get_indexer
+    return positions(named), replace(answers, values=positions(answers.values))
 
 
-def _of_classes(truth: Array, answers: Answers) -> Iterable[Measure]:
-    names, given, predicted = answers.names, answers.probabilities, answers.values
-    shares, right = pd.Series(truth).value_counts(normalize=True), truth == predicted
-    positive, flagged = truth == names[1], predicted == names[1]
-    if answers.scores is not None and positive.any() and not positive.all():
-        yield _of_roc(positive, answers.scores)
-        precision = float(metrics.average_precision_score(positive, answers.scores))
-        yield Measure("Average precision", precision, baseline=float(positive.mean()))
-    elif answers.kind is Kind.MULTICLASS and given is not None and len(shares) > 1:
-        columns = [(truth == name, given[:, place]) for place, name in enumerate(names)]
-        areas = [metrics.roc_auc_score(*pair) for pair in columns if pair[0].any()]
-        yield Measure("ROC AUC, mean of classes", float(np.mean(areas)), baseline=0.5)
-    yield Measure("Accuracy", float(right.mean()), True, shares.max(), interval_of_share(right))
-    recall = metrics.recall_score(truth, predicted, average="macro", labels=shares.index)
-    yield Measure("Balanced accuracy", float(recall), baseline=1 / len(shares))
-    if answers.kind is Kind.MULTICLASS:
-        f1 = metrics.f1_score(truth, predicted, average="macro", zero_division=0.0)
-        yield Measure("F1, mean of classes", float(f1))
+def measure(truth: Array, answers: Answers) -> list[Measure]:
+    """The metrics that the answers allow, the most telling one first."""
+    truth, answers = encoded(truth, answers)
+    if answers.classes is None:
+        simplest = replace(answers, values=np.full(len(truth), truth.mean()))
     else:
-        for name, of in (("Precision", positive[flagged]), ("Recall", flagged[positive])):
-            if len(of):
-                share, interval = float(of.mean()), interval_of_share(of)
-                yield Measure(f"{name} of {names[1]}", share, interval=interval)
-        f1 = metrics.f1_score(positive, flagged, zero_division=0.0)
-        yield Measure(f"F1 of {names[1]}", float(f1))
-    if given is not None and shares.index.isin(names).all():
-        likely = given[np.arange(len(truth)), pd.Index(names).get_indexer(truth)]
-        losses = -np.log(np.clip(likely / given.sum(axis=1), 1e-15, None))
-        yield _of_losses("Log loss", losses, float(stats.entropy(shares)))
-        if answers.kind is Kind.BINARY:
-            losses = (given[:, 1] - positive) ** 2
-            yield _of_losses("Brier score", losses, float(positive.var()))
-
-
-def _of_roc(positive: Array, scores: Array) -> Measure:
-    """The area under the ROC curve, with the interval of Hanley and McNeil (1982)."""
-    count, others = int(positive.sum()), int((~positive).sum())
-    area = float(metrics.roc_auc_score(positive, scores))
-    one, two = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
-    spread = (area * (1 - area) + (count - 1) * one + (others - 1) * two) / (count * others)
-    half = 1.96 * max(0.0, spread) ** 0.5
-    return Measure("ROC AUC", area, True, 0.5, (max(0.0, area - half), min(1.0, area + half)))
-
-
-def _of_numbers(truth: Array, predicted: Array) -> Iterable[Measure]:
-    errors, spread = np.abs(predicted - truth), float(truth.var())
-    square = _of_losses("Mean squared error", errors**2, spread)
-    low, high = square.interval or (0.0, 0.0)
-    if spread > 0:
-        # The spread of the labels is taken as known.
-        interval = 1 - high / spread, 1 - low / spread
-        yield Measure("R²", float(metrics.r2_score(truth, predicted)), True, 0.0, interval)
-    interval = max(0.0, low) ** 0.5, high**0.5
-    yield Measure("RMSE", square.value**0.5, False, spread**0.5, interval)
-    yield _of_losses("Mean absolute error", errors, float(np.abs(truth - truth.mean()).mean()))
-    middle = float(np.median(np.abs(truth - np.median(truth))))
-    yield Measure("Median absolute error", float(np.median(errors)), False, middle)
-    yield Measure("Largest error", float(errors.max()), False)
-
-
-def _of_losses(name: str, losses: Array, baseline: float) -> Measure:
-    """A mean of losses, (rows,), with the interval of the normal distribution."""
-    mean, half = float(np.mean(losses)), 1.96 * float(np.std(losses)) / len(losses) ** 0.5
-    return Measure(name, mean, False, baseline, (mean - half, mean + half))
-
-
-def interval_of_share(is_hit: Array) -> tuple[float, float]:
-    """95 % interval of the share of rows that are true (Wilson's score interval)."""
-    found = stats.binomtest(int(is_hit.sum()), len(is_hit)).proportion_ci(method="wilson")
-    return float(found.low), float(found.high)
+        shares = np.bincount(truth, minlength=len(answers.classes))[: len(answers.classes)] / len(
+            truth
+        )
+        simplest = Answers(
+            kind=answers.kind,
+            values=np.full(len(truth), shares.argmax()),
+            probabilities=np.tile(shares, (len(truth), 1)),
+            scores=np.full(len(truth), shares[1]),
+        )
+    measures = []
+    for metric in METRICS[answers.kind]:
+        value, name = (
+            metric.value(truth, answers),
+            metric.name.format(answers.names[1:2] and answers.names[1]),
+        )
+        if not np.isnan(value):
+            interval = metric.interval and metric.interval(truth, getattr(answers, metric.needs))
+            measures.append(Measure(name, value, metric, metric.value(truth, simplest), interval))
+    return measures
 
 
 def importance(
-    version: LoadedVersion, rows: Rows, clock: Clock = CLOCK
-) -> tuple[pd.DataFrame, str]:
-    """What shuffling a raw column costs, (repeats, columns), the largest cost first, and its unit.
+    version: LoadedVersion, rows: Rows, metric: Metric | None, clock: Clock = CLOCK
+) -> tuple[pd.Series[float], str]:
+    """The mean cost of shuffling a raw column, by column, the largest first, and its unit.
 
-    A slow pipeline has fewer repeats, then fewer columns.
+    The cost is that of a metric, or without labels how far the answers move. A slow pipeline has fewer
+    repeats, then fewer columns.
     """
     kept = sample(len(rows.frame), SHUFFLED_ROWS)
     frame, truth = rows.frame.iloc[kept], None if rows.truth is None else rows.truth[kept]
     if len(frame) < 2 or frame.columns.empty:
         raise NotMeasurable("It takes two rows and a column at least to shuffle anything.")
-    unit, loss = objective(truth, ask(version, frame, truth))
+    usual = ask(version, frame, truth)
+    field = "values" if usual.probabilities is None else "probabilities"
+    before = getattr(usual, field)
+    is_number = before.dtype.kind in "fiu"
 
-    def score(_: object, shuffled: pd.DataFrame, __: object) -> float:
-        whole = frame.copy(deep=False)
-        whole[shuffled.columns] = shuffled
-        return -loss(ask(version, whole, truth))
+    def cost(answers: Answers) -> float:
+        if metric is not None and truth is not None:
+            change = metric.value(*encoded(truth, usual)) - metric.value(*encoded(truth, answers))
+            return change if metric.more_is_better else -change
+        if is_number:
+            return float(np.abs(getattr(answers, field) - before).mean() / (np.std(before) or 1.0))
+        return float((answers.values != usual.values).mean())
 
-    start = clock()
-    score(None, frame, None)
-    calls = int(SHUFFLING_BUDGET_S / max(clock() - start, 1e-9))
-    names = frame.columns[: min(SHUFFLED_COLUMNS, calls)]
-    if names.empty:
-        raise NotMeasurable("The pipeline is too slow to be asked again for every column.")
-    repeats = min(max(2, min(5, SHUFFLES // len(names))), calls // len(names))
-    # The estimator goes to `score` alone, which asks the pipeline in its own way.
-    drops = permutation_importance(
-        DummyRegressor(), frame[names], None, scoring=score, n_repeats=repeats, random_state=0
-    ).importances
-    if not np.isfinite(drops).all():
+    generator, end = np.random.default_rng(0), clock() + SHUFFLING_BUDGET_S
+    costs: dict[str, list[float]] = {}
+    for name in [*frame.columns] * SHUFFLES:
+        if clock() > end:
+            break
+        shuffled = frame.copy(deep=False)
+        moved = frame[name].iloc[generator.permutation(len(frame))]
+        shuffled[name] = moved.set_axis(frame.index)
+        costs.setdefault(name, []).append(cost(ask(version, shuffled, truth)))
+    means = pd.Series({name: np.mean(each) for name, each in costs.items()}, dtype=float)
+    if not np.isfinite(means).all():
         raise NotMeasurable("Some answers are not finite: how far they move cannot be measured.")
-    order = np.argsort(-drops.mean(axis=1), kind="stable")
-    return pd.DataFrame(drops[order].T, columns=names[order]), unit
-
-
-def objective(truth: Array | None, answers: Answers) -> tuple[str, Callable[[Answers], float]]:
-    """The loss of the first figure, or without labels how far answers move: its name, and it."""
-    with suppress(NotMeasurable):
-        if truth is not None:
-            first = next(iter(measure(truth, answers)))
-            sign, verb = (1.0, "drop") if first.more_is_better else (-1.0, "rise")
-            return (
-                f"{verb} of {first.name}",
-                lambda other: sign * (first.value - next(iter(measure(truth, other))).value),
-            )
-    name = "values" if answers.probabilities is None else "probabilities"
-    usual = getattr(answers, name)
-    if usual.dtype.kind not in "fiu":
-        return "share of answers that change", lambda other: float((other.values != usual).mean())
-    spread = float(np.std(usual)) or 1.0
-    unit = "mean change, in standard deviations of the answers"
-    return unit, lambda other: float(np.abs(getattr(other, name) - usual).mean() / spread)
+    unit = "mean change, in standard deviations" if is_number else "share of answers that change"
+    if metric is not None:
+        unit = f"{'drop' if metric.more_is_better else 'rise'} of {metric.name}"
+    return means.sort_values(ascending=False, kind="stable"), unit

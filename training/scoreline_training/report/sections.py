@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -19,13 +19,12 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_training.report import figures, lineage
 from scoreline_training.report import metrics as measures
 from scoreline_training.report.comparison import Incumbent, compare, same_answers
-from scoreline_training.report.figures import SERIES, Plot, cut, figure, number, percent
+from scoreline_training.report.figures import Plot, cut, figure, number
 from scoreline_training.report.metrics import Answers, Array, Kind, Measure, NotMeasurable, Rows
 
-MATRIX_CLASSES, LISTED, DRAWN_COLUMNS, LISTED_COLUMNS, IMPORTANCES = 12, 30, 36, 300, 20
-GOLDEN_SHOWN, GOLDEN_COLUMNS = 5, 10
+MATRIX_CLASSES, CURVES, LISTED, COLUMNS, VALUES = 12, 6, 30, 36, 8
+GOLDEN_ROWS, GOLDEN_COLUMNS = 5, 10
 T = TypeVar("T")
-NO_SCORES = "The pipeline gives neither probabilities nor scores to rank rows by."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,20 +52,22 @@ class ReportData:
     production: Incumbent = field(default_factory=Incumbent)
     pipeline_sha256: str = ""
     """Of the pipeline's bytes in the artifact: says to which version the report belongs."""
-    sources: Sequence[str] | None = None
-    """Modules whose source travels in the artifact; None when that is not known."""
+    sources: Sequence[str] = ()
+    """Modules whose source travels in the artifact."""
     by_value: Sequence[str] = ()
     """Functions of which the pickle holds the bytecode, which only one minor version of Python runs."""
 
 
 class Cell(NamedTuple):
-    """A table's cell with a second, quieter line."""
+    """A table's cell with a colour, and a quieter text."""
 
     text: str
-    detail: str
     css: str
+    detail: str = ""
     shade: float = 0.0
-    """0 to 1, how strongly it is coloured."""
+    """0 to 1: the strength of the colour, or the length of a bar."""
+    mark: float | None = None
+    """0 to 1: a second value on the scale of a bar."""
 
 
 class Table(NamedTuple):
@@ -84,7 +85,7 @@ Block = str | Plot | Table | list[Any]
 
 
 class Measured(NamedTuple):
-    """Rows, answers and figures of both versions, worked out once for all sections."""
+    """Rows, answers and metrics of both versions, worked out once for all sections."""
 
     data: ReportData
     rows: Rows
@@ -104,11 +105,11 @@ def measured(data: ReportData) -> Measured:
     held_out = data.X_test is not None and len(data.X_test) > 0
     pair = (data.X_test, data.y_test) if held_out else (data.X_train, data.y_train)
     rows = measures.measured_rows(data.version, held_out, *pair)
-    truth, answers = rows.truth, measures.ask(data.version, rows.frame, rows.truth)
+    answers = measures.ask(data.version, rows.frame, rows.truth)
     before, uncompared = attempt(lambda: compare(data.production, answers, rows))
 
     def measures_of(one: Answers | None) -> list[Measure]:
-        return [] if truth is None or one is None else list(measures.measure(truth, one))
+        return [] if rows.truth is None or one is None else measures.measure(rows.truth, one)
 
     now, unmeasured = attempt(lambda: measures_of(answers))
     was = {one.name: one for one in attempt(lambda: measures_of(before))[0] or ()}
@@ -116,7 +117,7 @@ def measured(data: ReportData) -> Measured:
 
 
 def attempt(make: Callable[[], T]) -> tuple[T | None, str]:
-    """What is made, or None and the reason why it cannot be made."""
+    """The result, or None and the reason why there is none."""
     try:
         return make(), ""
     except NotMeasurable as reason:
@@ -125,117 +126,114 @@ def attempt(make: Callable[[], T]) -> tuple[T | None, str]:
 
 def plots(*makes: Callable[[], Plot]) -> Iterator[Block]:
     """Plots side by side, and sentences for those that cannot be drawn, each reason once."""
-    found = [attempt(make) for make in makes]
-    yield [plot for plot, _ in found if plot is not None]
-    yield from dict.fromkeys(reason for _, reason in found if reason)
-
-
-def table(title: str, frame: pd.DataFrame, note: str = "", css: str = "") -> Table:
-    """The first rows of a frame, headed by its index."""
-    if left := len(frame) - LISTED:
-        note = f"The first {LISTED}; {left:,} are left out. {note}" if left > 0 else note
-    rows = list(frame[:LISTED].itertuples(name=None))
-    return Table(title, rows, [str(frame.index.name or ""), *map(str, frame.columns)], note, css)
+    results = [attempt(make) for make in makes]
+    yield [plot for plot, _ in results if plot is not None]
+    yield from dict.fromkeys(reason for _, reason in results if reason)
 
 
 def quality(found: Measured) -> Iterator[Block]:
     """How good the answers are, as far as that can be told."""
-    answers, rows = found.answers, found.rows
+    answers, rows, truth = found.answers, found.rows, found.rows.truth
     sampled = f", a random sample of {rows.of:,}" if len(rows.frame) < rows.of else ""
     whose = "held-out" if rows.held_out else "training"
     yield f"On {len(rows.frame):,} {whose} rows{sampled}. {rows.remark}"
-    if found.unmeasured:
-        yield found.unmeasured
-    truth = None if found.unmeasured else rows.truth
+    if truth is None or not found.measures:
+        if found.unmeasured:
+            yield found.unmeasured
+        outputs = pd.DataFrame(answers.values).iloc[:, :COLUMNS].items()
+        yield [distribution(f"Answers, column {place + 1}", [one]) for place, one in outputs]
+        return
     if answers.classes is not None:
-        yield from _classifier(found, None if truth is None else answers.named(truth))
-    elif answers.kind is Kind.REGRESSION and truth is not None:
-        predicted, x, y = answers.values.astype(float), "predicted", "actual − predicted"
-        actual, errors = truth.astype(float), truth.astype(float) - predicted
-        low, high = (number(one) for one in np.quantile(errors, [0.05, 0.95]))
-        note = f"Mean {number(errors.mean())}; nine in ten lie between {low} and {high}."
+        yield from _classifier(found, answers.named(truth))
+    else:
+        actual, predicted = truth.astype(float), answers.values.astype(float)
+        residuals = actual - predicted
+        low, high = np.quantile(residuals, [0.05, 0.95])
+        note = f"Nine in ten lie between {number(low)} and {number(high)}."
         yield from plots(
-            lambda: figures.scatter("Predicted and actual", predicted, actual, x=x, y="actual"),
-            lambda: figures.scatter(
-                "Residuals over prediction", predicted, errors, x=x, y=y, level=0
-            ),
-            lambda: figures.histogram("Residuals", [("all", errors)], x=y, mark=0, note=note),
+            lambda: figures.errors("actual_vs_predicted", actual, predicted),
+            lambda: figures.errors("residual_vs_predicted", actual, predicted),
+            lambda: figures.histogram("Residuals", {"all": residuals}, "actual − predicted", note),
         )
         shares = [0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
-        row = ["error at most", *np.quantile(np.abs(errors), shares)]
-        yield Table("Absolute error", [row], ["share of rows", *map(percent, shares)])
-    else:
-        what = pd.DataFrame(answers.values).describe(include="all").T.drop(columns="count")
-        what.index = pd.Index(range(1, len(what) + 1), name="output")
-        if truth is not None and answers.values.dtype.kind == "f":
-            what["R²"] = metrics.r2_score(truth, answers.values, multioutput="raw_values")
-        elif truth is not None:
-            what["share right"] = (truth == answers.values).mean(axis=0)
-        yield table(f"What comes out: {len(what):,} column{'s' * (len(what) > 1)}", what)
-    if found.measures and not found.measures_before:
+        row = ["error at most", *np.quantile(np.abs(residuals), shares)]
+        yield Table("Absolute error", [row], ["share of rows", *(f"{one:.0%}" for one in shares)])
+    if not found.measures_before:
         yield _figures(found)
 
 
-def _classifier(found: Measured, truth: Array | None) -> Iterator[Block]:
+def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
     answers, names, given = found.answers, found.answers.names, found.answers.probabilities
-    if truth is None:
-        shares = pd.Series(answers.values, name="share").value_counts(normalize=True)
-        yield table("Predicted classes", shares.map(percent).rename_axis("class").to_frame())
-        yield from plots(lambda: _scores(answers, None))
-        return
     yield from plots(
-        lambda: _ranking(found, truth, RocCurveDisplay),
-        lambda: _ranking(found, truth, PrecisionRecallDisplay),
+        lambda: _ranking(found, truth, is_roc=True),
+        lambda: _ranking(found, truth, is_roc=False),
         lambda: _calibration(answers, truth),
         lambda: _scores(answers, truth),
     )
-    tables = [_confusion(truth, answers)]
+    # The rarest of many classes share a row and a column.
+    frequent = pd.Index([*truth, *names]).value_counts().index[:MATRIX_CLASSES]
+    order = [name for name in dict.fromkeys([*names, *sorted(set(truth))]) if name in frequent]
+    pair = [np.where(np.isin(one, order), one, "all others") for one in (truth, answers.values)]
+    order += ["all others"] * (len(set(truth) | set(names)) > len(order))
+    rows = []
+    for true, counts in enumerate(metrics.confusion_matrix(*pair, labels=order)):
+        shares = counts / max(counts.sum(), 1)
+        cells = [
+            Cell(f"{count:,}", "right" if true == said else "wrong", f"{share:.1%}", share)
+            for said, (count, share) in enumerate(zip(counts, shares, strict=True))
+        ]
+        rows.append([order[true], *cells, int(counts.sum())])
+    headings = ["true class", *(f"predicted {cut(one)}" for one in order), "rows"]
+    note = "Percentages are shares of a true class; the diagonal is right."
+    tables = [Table("Confusion matrix", rows, headings, note, "matrix")]
     if answers.kind is Kind.MULTICLASS:
         columns = metrics.precision_recall_fscore_support(
             truth, answers.values, labels=names, zero_division=0.0
         )
-        headings = ["precision", "recall", "F1", "rows"]
-        by_class = pd.DataFrame(dict(zip(headings, columns, strict=True)), index=names)
-        by_class = by_class.sort_values("rows", ascending=False, kind="stable")
-        by_class[headings[:3]] = by_class[headings[:3]].map(figure)
-        tables.append(table("By class", by_class.rename_axis("class")))
+        by_class = sorted(zip(names, *columns, strict=True), key=lambda row: -row[-1])[:LISTED]
+        rows = [[name, *map(figure, shares), int(count)] for name, *shares, count in by_class]
+        note = f"The {LISTED} most frequent of {len(names)} classes." if len(names) > LISTED else ""
+        tables.append(Table("By class", rows, ["class", "precision", "recall", "F1", "rows"], note))
     elif given is not None and (truth == names[1]).any():
         rows, positive = [], truth == names[1]
         for threshold in np.arange(1, 10) / 10:
             above = given[:, 1] >= threshold
             precision = figure(positive[above].mean()) if above.any() else "–"
             recall = figure(above[positive].mean())
-            rows.append([str(threshold), percent(above.mean()), precision, recall])
+            rows.append([str(threshold), f"{above.mean():.1%}", precision, recall])
         headings = ["threshold", f"rows called {cut(names[1])}", "precision", "recall"]
         tables.append(Table("If another threshold were chosen", rows, headings))
     yield tables
 
 
-def _ranking(found: Measured, truth: Array, display: Any) -> Plot:
-    answers, before, names = found.answers, found.before, found.answers.names
-    scores = answers.probabilities
-    if answers.kind is not Kind.MULTICLASS:
-        scores, names = answers.scores, names[1:]
-    if scores is None:
-        raise NotMeasurable(NO_SCORES)
-    columns = zip(names, scores.reshape(len(truth), -1).T, strict=True)
-    curves = [(cut(name), truth == name, column) for name, column in columns]
-    curves = [one for one in curves if one[1].any() and not one[1].all()]
-    if not curves:
+def _ranking(found: Measured, truth: Array, *, is_roc: bool) -> Plot:
+    """A curve of this version and of the one in production, or a curve for each of several classes."""
+    answers, before, names, at, note = found.answers, found.before, found.answers.names, None, ""
+    if answers.kind is Kind.MULTICLASS and answers.probabilities is not None:
+        columns = dict(zip(names, answers.probabilities.T, strict=True))
+        present = pd.Series(truth).value_counts().index.intersection(pd.Index(names), sort=False)
+        curves = {cut(name): (truth == name, columns[name]) for name in present[:CURVES]}
+        if len(names) > CURVES:
+            note = f"The {CURVES} most frequent of {len(names)} classes."
+    elif answers.scores is not None:
+        positive, flagged = truth == names[1], answers.values == names[1]
+        curves = {"this version": (positive, answers.scores)}
+        if before and before.classes == answers.classes and before.scores is not None:
+            curves[f"{found.data.production.reference}, in production"] = positive, before.scores
+        precision = positive[flagged].mean() if flagged.any() else 1.0
+        recall = flagged[positive].mean()
+        at = (flagged[~positive].mean(), recall) if is_roc else (recall, precision)
+    else:
+        raise NotMeasurable("The pipeline gives neither probabilities nor scores to rank rows by.")
+    if len(set(truth)) < 2:
         raise NotMeasurable("There is nothing to tell apart: all rows are of one class.")
-    if answers.kind is Kind.MULTICLASS:
-        curves.sort(key=lambda one: metrics.roc_auc_score(*one[1:]))
-        left = len(curves) - len(SERIES)
-        note = f"The {len(SERIES)} classes that fare worst; {left} others are not drawn."
-        return figures.ranking(display, curves[: len(SERIES)], note=note if left > 0 else "")
-    positive, flagged = curves[0][1], answers.values == names[0]
-    at = flagged[~positive].mean(), flagged[positive].mean()
-    if display is PrecisionRecallDisplay:
-        at = at[1], positive[flagged].mean() if flagged.any() else 1.0
-    others = None
-    if before and before.classes == answers.classes and before.scores is not None:
-        others = f"{found.data.production.reference}, in production", positive, before.scores
-    return figures.ranking(display, [("this version", *curves[0][1:])], others, at)
+    if is_roc:
+        names_of_axes = "false positive rate", "true positive rate"
+        return figures.ranking("ROC", RocCurveDisplay, curves, at, names_of_axes, note)
+    names_of_axes = "recall", "precision"
+    return figures.ranking(
+        "Precision–recall", PrecisionRecallDisplay, curves, at, names_of_axes, note
+    )
 
 
 def _calibration(answers: Answers, truth: Array) -> Plot:
@@ -248,51 +246,23 @@ def _calibration(answers: Answers, truth: Array) -> Plot:
     return figures.calibration(truth == likeliest, given.max(axis=1), "right")
 
 
-def _scores(answers: Answers, truth: Array | None) -> Plot:
+def _scores(answers: Answers, truth: Array) -> Plot:
     """Scores by true class; for several classes how sure the pipeline is when right and wrong."""
     names, given, scores = answers.names, answers.probabilities, answers.scores
-    title, x = "Scores", "score" if given is None else f"probability of {cut(names[1])}"
-    options: dict[str, Any] = {"span": None if given is None else (0.0, 1.0)}
     if answers.kind is Kind.MULTICLASS and given is not None:
-        title, x, scores = "Confidence", "probability of the likeliest class", given.max(axis=1)
+        sure, right = given.max(axis=1), answers.values == truth
+        groups = {"right": sure[right], "wrong": sure[~right]}
+        return figures.histogram("Confidence", groups, "probability of the likeliest class")
     if scores is None:
-        raise NotMeasurable(NO_SCORES)
-    groups = [("all", scores)]
-    if truth is not None and answers.kind is Kind.MULTICLASS:
-        right = answers.values == truth
-        groups = [("right", scores[right]), ("wrong", scores[~right])]
-    elif truth is not None:
-        title, groups = "Scores by true class", [(name, scores[truth == name]) for name in names]
-    if answers.kind is Kind.OUTLIERS:
-        options |= {"mark": 0.0, "note": "Rows right of 0 are called outliers."}
-    return figures.histogram(title, groups, x=x, **options)
-
-
-def _confusion(truth: Array, answers: Answers) -> Table:
-    names = [*answers.names, *sorted(set(truth).difference(answers.names))]
-    if len(names) > MATRIX_CLASSES:
-        wrong = pd.DataFrame({"true": truth, "said": answers.values})[truth != answers.values]
-        pairs = wrong.value_counts()[:LISTED].items()
-        rows = [[*pair, rows, percent(rows / (truth == pair[0]).sum())] for pair, rows in pairs]
-        headings = ["true class", "predicted", "rows", "share of the true class"]
-        note = f"{len(names)} classes are too many for a matrix."
-        return Table("Most frequent confusions", rows, headings, note)
-    matrix = metrics.confusion_matrix(truth, answers.values, labels=names)
-    shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-    rows = []
-    for true, counts in enumerate(matrix):
-        cells = [
-            Cell(number(count), percent(share), "right" if true == said else "wrong", share)
-            for said, (count, share) in enumerate(zip(counts, shares[true], strict=True))
-        ]
-        rows.append([names[true], *cells, int(counts.sum())])
-    headings = ["true class", *(f"predicted {cut(one)}" for one in names), "rows"]
-    note = "Percentages are shares of a true class; the diagonal is right."
-    return Table("Confusion matrix", rows, headings, note, "matrix")
+        raise NotMeasurable("The pipeline gives neither probabilities nor scores to rank rows by.")
+    x = "score" if given is None else f"probability of {cut(names[1])}"
+    return figures.histogram(
+        "Scores by true class", {name: scores[truth == name] for name in names}, x
+    )
 
 
 def trend(now: Measure, before: Measure) -> tuple[str, str]:
-    """The change of a figure, and what is known of it: better, worse, the same, within error."""
+    """The change of a metric, and its meaning: better, worse, the same, within error."""
     change = now.value - before.value
     text = ("+" if change >= 0 else "") + figure(change)
     if abs(change) < 5e-4 * max(1.0, abs(before.value)):
@@ -301,21 +271,21 @@ def trend(now: Measure, before: Measure) -> tuple[str, str]:
         return text, ""
     if now.interval[0] <= before.value <= now.interval[1]:
         return text, "within error"
-    return text, "better" if (change > 0) == now.more_is_better else "worse"
+    return text, "better" if (change > 0) == now.metric.more_is_better else "worse"
 
 
 def interval(one: Measure) -> str:
-    """A figure's 95 % interval."""
-    return "–".join(figure(end) for end in one.interval) if one.interval else "–"
+    """A metric's 95 % interval."""
+    return "–".join(map(figure, one.interval)) if one.interval else "–"
 
 
 def _figures(found: Measured) -> Table:
-    """All figures, and those of the version in production if it has any."""
+    """All metrics, and those of the version in production if it has any."""
     headings = ["figure", "this version", "95 % interval", "simplest"]
     rows: list[list[Any]] = []
-    note = "Simplest: what chance, the most frequent class or the mean would have."
+    note = "Simplest: always the most frequent class, or the mean."
     for one in found.measures:
-        base = "–" if one.baseline is None else figure(one.baseline)
+        base = "–" if np.isnan(one.simplest) else figure(one.simplest)
         rows.append([one.name, figure(one.value), interval(one), base])
         if was := found.measures_before.get(one.name):
             text, verdict = trend(one, was)
@@ -338,7 +308,7 @@ def production(found: Measured) -> Iterator[Block]:
         "of them, its figures flatter it."
     )
     same = same_answers(now.values, before.values)
-    facts = {"Same answer": f"{same.sum():,} of {count:,} rows ({percent(same.mean())})"}
+    facts = {"Same answer": f"{same.sum():,} of {count:,} rows ({same.mean():.1%})"}
     if found.measures_before and found.rows.truth is not None and now.classes is not None:
         truth = now.named(found.rows.truth)
         mended = int(((now.values == truth) & (before.values != truth)).sum())
@@ -349,69 +319,111 @@ def production(found: Measured) -> Iterator[Block]:
             p = f"p = {number(stats.binomtest(mended, mended + broken).pvalue)}"
             facts["By chance alone"] = f"a split as uneven as this has {p} (exact McNemar test)"
     pair = [one.values if one.scores is None else one.scores for one in (now, before)]
-    is_comparable = now.classes == before.classes and all(
-        one.ndim == 1 and one.dtype.kind in "fiu" and np.isfinite(one).all() for one in pair
-    )
-    if is_comparable:
+    if now.classes == before.classes and all(one.dtype.kind in "fiu" for one in pair):
         change = np.abs(pair[0] - pair[1])
         facts["Mean absolute difference"] = number(change.mean())
         facts["Largest difference"] = number(change.max())
     row_by_row = Table("Row by row", list(facts.items()), css="facts")
     yield [_figures(found), row_by_row] if found.measures_before else [row_by_row]
-    if is_comparable:
-        what = "prediction" if now.scores is None else f"score for {cut(now.names[1])}"
-        x, y = f"{what}, {reference}", f"{what}, this version"
-        yield from plots(lambda: figures.scatter("Both versions", pair[1], pair[0], x=x, y=y))
 
 
-def important_columns(found: Measured, order: list[str]) -> Iterator[Block]:
-    """What it costs when a column is shuffled; puts the names into `order`, by importance."""
-    drops, unit = measures.importance(found.data.version, found.rows)
-    order.extend(drops.columns)
-    shown, quiet = drops.iloc[:, :IMPORTANCES], drops.iloc[:, IMPORTANCES:]
-    rows = min(len(found.rows.frame), measures.SHUFFLED_ROWS)
-    times = "once" if len(drops) == 1 else f"{len(drops)} times"
+def important_columns(found: Measured) -> Iterator[Block]:
+    """The cost of shuffling each column."""
+    metric = found.measures[0].metric if found.measures else None
+    costs, unit = measures.importance(found.data.version, found.rows, metric)
     yield (
-        f"Each raw column was shuffled {times} over {rows:,} rows, and the pipeline asked again; bars "
-        f"show the {unit}, whiskers the span of the repeats. Columns that carry the same information "
-        "hide each other."
+        "Each raw column was shuffled, and the pipeline asked again. Columns that carry the same "
+        "information hide each other."
     )
-    means, spans = shown.mean().to_numpy(), (shown.min().to_numpy(), shown.max().to_numpy())
-    texts, title = [figure(one) for one in means], "Permutation importance"
-    draw = partial(figures.bars, title, list(shown), means, texts=texts, spans=spans, x=unit)
-    yield from plots(draw)
-    if not quiet.empty:
-        largest = figure(quiet.mean().abs().max())
-        yield f"{quiet.shape[1]:,} more columns matter less: {largest} at most."
-    if left := found.rows.frame.shape[1] - len(order):
-        yield f"{left:,} columns were not measured, to keep the report quick."
+    largest = max(costs.max(), 1e-12)
+    rows = [
+        [cut(name, 60), Cell(figure(cost), "bar", shade=max(0.0, cost / largest))]
+        for name, cost in costs[:LISTED].items()
+    ]
+    note = f"{len(costs) - LISTED:,} more columns matter less. " if len(costs) > LISTED else ""
+    if left := found.rows.frame.shape[1] - len(costs):
+        note += f"{left:,} columns were not measured, to keep the report quick."
+    yield Table("Permutation importance", rows, ["column", unit], note, "bars")
 
 
-def column_values(found: Measured, order: list[str]) -> Iterator[Block]:
-    """How the values of each column are distributed, those in `order` first."""
-    data, frames = found.data, [found.data.X_train]
-    lead = f"Blue: share of the {len(data.X_train):,} training rows."
-    if data.X_test is not None and found.rows.held_out:
+def column_values(data: ReportData) -> Iterator[Block]:
+    """The distribution of each column's values."""
+    frames = [data.X_train]
+    lead = f"Bars: shares of the {len(data.X_train):,} training rows."
+    if data.X_test is not None and len(data.X_test):
         frames.append(data.X_test)
         lead += (
-            " Orange line: the held-out rows. Difference: between the two, from 0 for equal to 1 for "
-            "disjoint (Kolmogorov–Smirnov; for categories half the sum of the differences)."
+            " Orange marks: the held-out rows. Difference: half the sum of all differences between the "
+            "two, from 0 for equal to 1 for disjoint."
         )
     yield lead
     frames = [one.iloc[measures.sample(len(one), measures.MEASURED_ROWS)] for one in frames]
-    schema = {one.name: one for one in data.version.schema.columns} if data.version.schema else {}
-    names = [name for name in dict.fromkeys([*order, *schema]) if name in schema]
-    shown = [(schema[name], [one[name] for one in frames]) for name in names[:DRAWN_COLUMNS]]
-    yield from plots(*(partial(figures.column_values, *one) for one in shown))
-    if left := len(names[DRAWN_COLUMNS:]):
-        yield f"The {DRAWN_COLUMNS} columns that matter most; {left:,} are left out."
+    columns = data.version.schema.columns if data.version.schema else ()
+    yield [
+        distribution(one.name, [frame[one.name] for frame in frames], one.type.value)
+        for one in columns[:COLUMNS]
+    ]
+    if left := len(columns[COLUMNS:]):
+        yield f"The first {COLUMNS} columns; {left:,} are left out."
+
+
+def distribution(title: str, parts: Sequence[pd.Series[Any]], kind: str = "") -> Table:
+    """Shares of a column's most frequent values, or of ranges of its many numbers or moments.
+
+    The first part is drawn as bars, the second one, if there is any, as marks on them.
+    """
+    facts, missing = [kind] if kind else [], parts[0].isna().mean()
+    facts += [f"{missing:.1%} missing"] if missing else []
+    values = [one.dropna() for one in parts]
+    different, is_date = values[0].nunique(), pd.api.types.is_datetime64_any_dtype(parts[0])
+    if different > VALUES and (is_date or pd.api.types.is_numeric_dtype(parts[0])):
+        if is_date:
+            values = [
+                (pd.to_datetime(one, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta("1D")
+                for one in values
+            ]
+        numbers = [np.asarray(one, dtype=float) for one in values]
+        # A few extremes do not squeeze the ranges of all others.
+        low, high = np.quantile(numbers[0][np.isfinite(numbers[0])], [0.01, 0.99])
+        ends = np.linspace(low, high, VALUES - 1)
+        if is_date or (numbers[0] == np.round(numbers[0])).all():
+            ends = np.unique(np.round(ends))
+        texts = [str(np.datetime64(int(end), "D")) if is_date else number(end) for end in ends]
+        pairs = pairwise(texts)
+        names = [
+            f"up to {texts[0]}",
+            *(f"{one} to {other}" for one, other in pairs),
+            f"above {texts[-1]}",
+        ]
+        order = range(len(names))
+        counts = [pd.Series(np.searchsorted(ends, one)).value_counts() for one in numbers]
+    else:
+        facts.append(f"{different:,} different")
+        # As Python's text: pandas' own cannot hold lone surrogates.
+        counts = [
+            pd.Series([str(one) for one in each], dtype=object).value_counts() for each in values
+        ]
+        order, names = counts[0].index[:VALUES], [cut(one, 30) for one in counts[0].index[:VALUES]]
+    shares = [one / max(one.sum(), 1) for one in counts]
+    if len(shares) > 1:
+        facts.append(f"difference {shares[0].sub(shares[1], fill_value=0.0).abs().sum() / 2:.2f}")
+    drawn = [one.reindex(order, fill_value=0.0).tolist() for one in shares]
+    if (rest := len(counts[0]) - len(names)) > 0:
+        names.append(f"{rest:,} others")
+        drawn = [[*one, max(0.0, 1 - sum(one))] for one in drawn]
+    marks = drawn[1] if len(drawn) > 1 else [None] * len(names)
+    rows = [
+        [name, Cell(f"{share:.1%}", "bar", shade=share, mark=mark)]
+        for name, share, mark in zip(names, drawn[0], marks, strict=True)
+    ]
+    return Table(title, rows, note=" · ".join(facts), css="bars")
 
 
 def schema(data: ReportData) -> Iterator[Block]:
-    """What records are held to."""
+    """The columns that a record must have."""
     yield "What a record must look like; taken from the training rows."
     columns, rows = data.version.schema.columns if data.version.schema else (), []
-    for one in columns[:LISTED_COLUMNS]:
+    for one in columns[: 10 * LISTED]:
         values = ", ".join(cut(name, 20) for name in (one.categories or ())[:8])
         if one.categories is not None and len(one.categories) > 8:
             values += f", … {len(one.categories) - 8} more"
@@ -432,7 +444,7 @@ def golden_rows(data: ReportData) -> Iterator[Block]:
         "these answers."
     )
     names, rows = list(data.golden[0].record) if data.golden else [], []
-    for row in data.golden[:GOLDEN_SHOWN]:
+    for row in data.golden[:GOLDEN_ROWS]:
         values = [row.record.get(name) for name in names[:GOLDEN_COLUMNS]]
         # Whole numbers may be years or keys: they stand as they are sent.
         values = [str(one) if isinstance(one, int) else one for one in values]
@@ -443,34 +455,37 @@ def golden_rows(data: ReportData) -> Iterator[Block]:
 
 
 def origin(data: ReportData) -> Iterator[Block]:
-    """Where the version comes from."""
-    version = {
-        "Model": data.version.model,
-        "Created": data.created_at,
-        "Pipeline": type(data.version.pipeline).__name__,
-        "sha256 of pipeline": data.pipeline_sha256,
-        "In production before": data.production.reference or "nothing",
-        "Git commit": lineage.commit_here(),
+    """The data, code and environment that the version comes from."""
+    parts = {name: getattr(data, name) for name in ("X_train", "y_train", "X_test", "y_test")}
+    by_value = ", ".join(data.by_value)
+    tables: dict[str, Mapping[str, Any]] = {
+        "Version": {
+            "Model": data.version.model,
+            "Created": data.created_at,
+            "Pipeline": type(data.version.pipeline).__name__,
+            "sha256 of pipeline": data.pipeline_sha256,
+            "In production before": data.production.reference or "nothing",
+            "Git commit": lineage.commit_here(),
+        },
+        "Data": {"Training rows": len(data.X_train), "Columns": data.X_train.shape[1]}
+        | {
+            f"sha256 of {name}": lineage.data_sha256(part) or "not computed"
+            for name, part in parts.items()
+            if part is not None
+        },
+        "Parameters": data.training,
+        "Figures from the training job": data.metrics,
+        "Environment": {
+            "Python": f"{platform.python_implementation()} {platform.python_version()}",
+            "System": f"{platform.system()} {platform.release()} {platform.machine()}",
+            "Modules that travel": ", ".join(data.sources) or "none",
+            "Bytecode that travels": f"{by_value}; runs on this minor version of Python only"
+            if by_value
+            else "none",
+        },
+        "Libraries": dict(sorted(data.libraries.items(), key=lambda one: one[0].lower())),
     }
-    rows: dict[str, Any] = {"Training rows": len(data.X_train), "Columns": data.X_train.shape[1]}
-    for name in ("X_train", "y_train", "X_test", "y_test"):
-        if (part := getattr(data, name)) is not None:
-            rows[f"sha256 of {name}"] = lineage.data_sha256(part) or "not computed"
-    machine = {
-        "Python": f"{platform.python_implementation()} {platform.python_version()}",
-        "System": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "Modules that travel": ", ".join(data.sources or ()) or "none",
-    }
-    if data.by_value:
-        names = ", ".join(data.by_value)
-        machine["Bytecode that travels"] = f"{names}; runs on this minor version of Python only"
-    libraries = dict(sorted(data.libraries.items(), key=lambda one: one[0].lower()))
-    for facts in (
-        {"Version": version, "Data": rows},
-        {"Parameters": data.training, "Figures from the training job": data.metrics},
-        {"Environment": machine, "Libraries": libraries},
-    ):
-        yield [Table(title, list(flat(one)), css="facts") for title, one in facts.items() if one]
+    yield [Table(title, list(flat(one)), css="facts") for title, one in tables.items() if one]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -480,3 +495,15 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
+
+
+SECTIONS: tuple[tuple[str, Callable[[Any], Iterator[Block]], bool], ...] = (
+    ("Quality", quality, True),
+    ("Beside production", production, True),
+    ("Importance of columns", important_columns, True),
+    ("Values of columns", column_values, False),
+    ("Schema", schema, False),
+    ("Golden rows", golden_rows, False),
+    ("Lineage and environment", origin, False),
+)
+"""Titles, the functions that make the blocks, and whether they take `Measured` instead of the data."""

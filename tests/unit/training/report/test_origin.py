@@ -95,7 +95,7 @@ def test_rows_that_only_one_version_gets_right_are_counted() -> None:
         version=version, created_at="", X_train=FRAME, y_train=TRUTH, production=production
     )
     wrong = int(((FRAME["x"] > 0) & (FRAME["x"] <= 1)).sum())
-    _, beside, _ = sections.production(sections.measured(data))
+    _, beside = sections.production(sections.measured(data))
     facts = dict(beside[1].rows)
     assert facts["Right now, wrong in production"] == str(wrong)
     assert facts["Wrong now, right in production"] == "0"
