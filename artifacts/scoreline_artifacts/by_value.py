@@ -1,7 +1,7 @@
 """The functions that published pickles call by name to make enums, named tuples and cached functions again.
 
 Each function stays here, under its name and with its meaning, as long as artifacts exist that refer to it.
-`packaging/dill_fixes.py` writes these references.
+`packaging/pickling.py` writes these references.
 """
 
 from __future__ import annotations

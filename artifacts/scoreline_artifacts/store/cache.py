@@ -2,7 +2,7 @@
 
     <folder>/files/<first two digits>/<sha256>   a file of some artifact
     <folder>/locks/…                             held while files are fetched, and marks are written
-    <folder>/seen/…                              see rollback_protection.py
+    <folder>/seen/…                              see LogMarks in releases.py
 
 The folder is SCORELINE_CACHE, else `scoreline` under the user's caches. What is read from it is
 verified like what comes from the store, so a file that was damaged or changed is fetched again. It

@@ -6,32 +6,91 @@ Nothing is ever changed or taken back: a rollback is a release as well.
 
 Every entry is signed: its first line is the release, its second line the signature of the first. An
 invalid entry is an error for its alias; it is never passed over for the one before it. A machine that
-has seen entries notices when they are removed from the end, see rollback_protection.py.
+has seen entries notices when they are removed from the end, see `LogMarks`.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import logging
 import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from scoreline_artifacts.errors import (
     CorruptArtifact,
     Distrust,
+    LogTruncated,
     NothingToRollBack,
     UnknownAliasError,
     UntrustedArtifact,
 )
-from scoreline_artifacts.store.rollback_protection import LogMarks
+from scoreline_artifacts.store.local_files import write_file
 from scoreline_artifacts.store.signing import REPAIR, Purpose
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.store.store import Store
 from scoreline_client.protocol.names import PRODUCTION, is_alias, is_name
+from scoreline_client.settings import ArtifactSettings
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LogMarks:
+    """How far release logs were seen to go on this machine, so that none of them goes back unnoticed.
+
+    Whoever can write to the store can take the last entries of a log away, and what is left is still signed.
+    A running worker never goes back. For a worker that starts again, the last number that was seen is kept in
+    a small file in the cache folder, under the log's own random number, which is part of every signed entry.
+    A log that was begun anew, in another store, is another log.
+    """
+
+    folder: Path
+
+    @classmethod
+    def from_environment(cls) -> LogMarks:
+        """The marks under SCORELINE_CACHE, else under the user's caches."""
+        return cls(Path(ArtifactSettings.from_environment().cache) / "seen")
+
+    def check(self, model: str, alias: str, *, log: str, number: int) -> None:
+        """Compare the number of a log's last release with the highest that was seen, and remember it.
+
+        `log` is the log's own random number, `number` that of its last release.
+
+        A folder that cannot be used is a warning: then only running processes notice.
+
+        Raises:
+            LogTruncated: a later one was seen.
+        """
+        # Hashed, since a log's number may be any text: it must not lead out of the folder.
+        mark = self.folder / hashlib.sha256(log.encode()).hexdigest()
+        lock = self.folder.with_name("locks") / "seen"
+        try:
+            for folder in (self.folder, lock.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with FileLock(lock, mode=0o600):
+                text = mark.read_bytes() if mark.exists() else b""
+                seen = int(text) if text.isdigit() else 0
+                if number > seen:
+                    write_file(mark, f"{number:020d}".encode(), mode=0o600)
+        except OSError as error:
+            logger.warning(
+                "rollback_mark_unwritable path=%s: %s; removed releases go unnoticed after a restart",
+                mark,
+                error,
+            )
+            return
+        if seen > number:
+            raise LogTruncated(model, alias, number, seen, mark)
+
 
 ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"

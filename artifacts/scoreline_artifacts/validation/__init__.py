@@ -1,12 +1,5 @@
 """Raw records to the frame that the pipeline was trained on, with one problem per bad record."""
 
-from scoreline_artifacts.validation.anomalies import (
-    describe_anomaly,
-    is_out_of_range,
-    is_unseen,
-    nearest_category,
-    value_at,
-)
 from scoreline_artifacts.validation.convert import (
     EXACT_IN_FLOAT,
     array_of,
@@ -33,7 +26,12 @@ from scoreline_artifacts.validation.problems import (
     Problem,
     Rules,
     UnreadableRecord,
+    describe_anomaly,
+    is_out_of_range,
+    is_unseen,
+    nearest_category,
     shown,
+    value_at,
 )
 
 __all__ = [

@@ -19,7 +19,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType, Schema
-from scoreline_artifacts.validation.anomalies import find_anomalies
 from scoreline_artifacts.validation.convert import (
     EXACT_IN_FLOAT,
     convert_column,
@@ -32,6 +31,7 @@ from scoreline_artifacts.validation.problems import (
     Problem,
     Rules,
     UnreadableRecord,
+    find_anomalies,
     shown,
 )
 

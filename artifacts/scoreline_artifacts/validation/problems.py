@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
+
+from scoreline_artifacts.schema import Column, ColumnType, Schema
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +76,94 @@ def shown(value: object) -> str:
     except (ValueError, RecursionError):
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
+
+
+UNSEEN = "W_UNSEEN_CATEGORY"
+OUT_OF_RANGE = "W_OUT_OF_RANGE"
+_ERRORS = {UNSEEN: "E_CATEGORY", OUT_OF_RANGE: "E_OUT_OF_RANGE"}
+
+
+def find_anomalies(
+    schema: Schema, arrays: Mapping[str, Any], rules: Rules, problems: dict[int, Problem]
+) -> list[Anomaly]:
+    """The anomalies of records without a problem; those that `rules` refuse are added to `problems`."""
+    if rules.unseen == rules.out_of_range == "ignore":
+        return []
+    anomalies: list[Anomaly] = []
+    for column in schema.columns:
+        if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
+            code, rule, is_anomaly = OUT_OF_RANGE, rules.out_of_range, is_out_of_range
+        elif column.type is ColumnType.STRING:
+            code, rule, is_anomaly = UNSEEN, rules.unseen, is_unseen
+        else:
+            continue
+        if rule == "ignore":
+            continue
+        array = arrays[column.name]
+        indices = np.flatnonzero(is_anomaly(column, array))
+        if rule == "warn":
+            anomalies.append(Anomaly(code, column.name, indices))
+            continue
+        for index in indices.tolist():
+            value = value_at(array, index)
+            message = describe_anomaly(code, column, value)
+            problem = Problem(index, _ERRORS[code], message, column.name, shown(value))
+            problems.setdefault(index, problem)
+    bad = np.fromiter(problems, dtype=np.intp, count=len(problems))
+    anomalies = [replace(each, records=np.setdiff1d(each.records, bad)) for each in anomalies]
+    return [anomaly for anomaly in anomalies if len(anomaly.records)]
+
+
+def describe_anomaly(code: str, column: Column, value: object) -> str:
+    """The message for a value."""
+    if code == UNSEEN:
+        near = nearest_category(column, str(value))
+        hint = f"; the nearest is {near!r}" if near is not None else ""
+        return f"column {column.name!r}: {shown(value)} was not there in training{hint}"
+    low, high = (
+        f"{bound:g}" if bound is not None and abs(bound) < 1e6 else str(bound)
+        for bound in (column.minimum, column.maximum)
+    )
+    return f"column {column.name!r}: {shown(value)} is outside of {low} to {high}, the range of training"
+
+
+def nearest_category(column: Column, text: str) -> str | None:
+    """The known value that was probably meant: alike but for case and blanks, or close to it."""
+    return _nearest(tuple(map(str, column.categories or ())), text[:100])
+
+
+@lru_cache(maxsize=4096)
+def _nearest(names: tuple[str, ...], text: str) -> str | None:
+    by_folded = {name.strip().casefold(): name for name in names}
+    wanted = text.strip().casefold()
+    if wanted in by_folded:
+        return by_folded[wanted]
+    near = get_close_matches(wanted, by_folded, n=1, cutoff=0.6)
+    return by_folded[near[0]] if near else None
+
+
+def value_at(array: Any, index: int) -> Any:
+    """One value of a converted array as a Python value."""
+    value = array.iloc[index] if isinstance(array, pd.Series) else array[index]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def is_out_of_range(column: Column, array: Any) -> npt.NDArray[np.bool_]:
+    """Which numbers are below the smallest or above the largest of training; a missing one is not."""
+    if column.minimum is None or column.maximum is None:
+        return np.zeros(len(array), dtype=bool)
+    numbers = (
+        array
+        if isinstance(array, np.ndarray)
+        else pd.Series(array).to_numpy(dtype=np.float64, na_value=np.nan)
+    )
+    # Bounds are kept as Python floats: numpy compares narrow floats with those as narrow floats.
+    return np.asarray((numbers < column.minimum) | (numbers > column.maximum))
+
+
+def is_unseen(column: Column, array: Any) -> npt.NDArray[np.bool_]:
+    """Which texts training did not have, where the schema lists those that it had."""
+    if column.categories is None:
+        return np.zeros(len(array), dtype=bool)
+    texts = pd.Series(array)
+    return ~np.asarray(texts.isin(list(column.categories)) | texts.isna())

@@ -28,7 +28,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.loading.version import LoadedVersion, load
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.rollback_protection import LogMarks
+from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ServedModel

@@ -14,7 +14,7 @@ import redis
 from redis.exceptions import RedisError
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.store.rollback_protection import LogMarks
+from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.isolated_load import IsolatedLoad

@@ -22,7 +22,7 @@ from scoreline_artifacts import (
 )
 from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.rollback_protection import LogMarks
+from scoreline_artifacts.store.releases import LogMarks
 from scoreline_artifacts.store.signing import Purpose
 from tests.support.stores import manifest_of
 

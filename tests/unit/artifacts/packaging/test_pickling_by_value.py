@@ -14,7 +14,7 @@ from dill import detect
 
 from scoreline_artifacts.loading import version
 from scoreline_artifacts.loading.namespace import Namespace
-from scoreline_artifacts.packaging import dill_fixes, pickling
+from scoreline_artifacts.packaging import pickling
 
 SCRIPT = """
 import enum
@@ -153,7 +153,7 @@ def _uses_a_global() -> str:
 def test_dill_is_as_it_was_after_pickling_and_for_other_threads() -> None:
     original = detect.globalvars
     elsewhere: list[Any] = []
-    with dill_fixes.no_repeated_globals_walk():
+    with pickling.no_repeated_globals_walk():
         assert detect.globalvars is not original
         thread = threading.Thread(
             target=lambda: elsewhere.extend(detect.globalvars(_uses_a_global) for _ in range(2))
