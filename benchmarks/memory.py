@@ -32,7 +32,7 @@ from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev.local_worker import local_worker, wait_until_reporting
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S
-from scoreline_tasks.system.forks import trim
+from scoreline_tasks.system import trim
 
 CHILDREN = 4
 TINY, LARGE = "tiny", "large"

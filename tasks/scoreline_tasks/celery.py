@@ -16,8 +16,7 @@ from kombu.entity import Queue
 
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.worker.pool import TaskPool, child_count
-from scoreline_tasks.worker.process import survives, this_process
+from scoreline_tasks.worker.process import TaskPool, child_count, survives, this_process
 
 if TYPE_CHECKING:
     from scoreline_tasks.worker.runtime import Runtime
@@ -114,8 +113,8 @@ def configuration() -> dict[str, Any]:
             RESCUE: {"time_limit": settings.batch_limit_s * RESCUE_SLICES},
         },
         # Celery's prefork pool, whose children exit when newer ones are to be forked.
-        "worker_pool": "scoreline_tasks.worker.pool:TaskPool",
-        # No wakeup waits behind a busy process of one worker while another worker has a free one.
+        "worker_pool": "scoreline_tasks.worker.process:TaskPool",
+        # No wakeup waits behind a busy process of one worker while another worker has a free process.
         "worker_prefetch_multiplier": 1,
         "worker_disable_prefetch": True,
         "worker_cancel_long_running_tasks_on_connection_loss": False,

@@ -85,7 +85,7 @@ def roll_out(
     """Announce a release, follow it (not at all if `timeout_s` is None), report; gives the exit code.
 
     The release is in force when this begins, and any failure here is reported beside that. `before` is the
-    release that was in force until then; the same one if nothing has changed.
+    release that was in force until then; the same release if nothing has changed.
     """
     console = Console(quiet=as_json, highlight=False)
     name = f"{release.model}@{release.alias}"

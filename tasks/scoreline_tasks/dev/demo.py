@@ -46,7 +46,7 @@ _LOG_LINES = 25
 
 
 class StepFailed(ScorelineError):
-    """Raised when a command of the demo fails; what it printed stands above."""
+    """Raised when a command of the demo fails; its own output stands above."""
 
     exit_status = 1
 
@@ -84,12 +84,12 @@ class Demo:
         Raises:
             StepFailed: its exit code is not 0.
         """
-        shown = "scoreline " + " ".join(arguments)
-        self.console.print(f"[dim]$ {escape(shown)}[/dim]", soft_wrap=True)
+        line = "scoreline " + " ".join(arguments)
+        self.console.print(f"[dim]$ {escape(line)}[/dim]", soft_wrap=True)
         self.console.file.flush()
         with running(scoreline(*arguments), self.where.environment) as child:
             if child.wait() != 0:
-                raise StepFailed(shown, child.returncode)
+                raise StepFailed(line, child.returncode)
 
     @contextmanager
     def worker(self) -> Iterator[None]:
@@ -114,7 +114,7 @@ class Demo:
             raise
 
     def score_single_records(self) -> None:
-        """Ask for three records, and for one that is rejected."""
+        """Score three records, and send a fourth that is rejected."""
         self.step(3, "Score single records")
         with Client(redis_url=self.redis_url, queue=_QUEUE) as client:
             for record in records(3, seed=1):
@@ -204,7 +204,7 @@ def tell(console: Console, rows: int, keep: bool) -> int:
 
 @dataclass
 class Phase:
-    """The answers that callers got in one stretch of time."""
+    """The answers that callers got in a stretch of time."""
 
     name: str
     versions: Counter[int] = field(default_factory=Counter)
@@ -255,7 +255,7 @@ class Load:
             self._end_phase()
 
     def table(self) -> Table:
-        """The phases, one in each row."""
+        """The phases as rows."""
         table = Table()
         table.add_column("while")
         versions = sorted({version for phase in self.phases for version in phase.versions})

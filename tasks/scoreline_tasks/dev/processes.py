@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import IO
 
-from scoreline_tasks.system.forks import parent_death_hook
+from scoreline_tasks.system import parent_death_hook
 
 WARM_STOP_S = 10.0
-"""Seconds that a child has to finish what it is doing before it is killed."""
+"""Seconds that a child has to finish its work before it is killed."""
 
 
 @contextmanager
@@ -29,8 +29,8 @@ def running(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a process group of its own, so that Ctrl-C reaches only its owner.
 
-    `environment` is added to this process's own. `output` gets what the program prints; without it, that
-    goes where this process's output goes. At the end of the block the program is asked to stop, and
+    `environment` is added to this process's own. `output` gets the program's output; without it, that
+    goes where this process's output goes. At the end of the block the program gets SIGTERM, and is
     killed with its whole group if it does not within WARM_STOP_S. The thread that enters the block must
     live until its end: Linux kills the program with it.
     """
@@ -68,7 +68,7 @@ def undisturbed() -> Iterator[None]:
     """Put off Ctrl-C and SIGTERM to the end of the block.
 
     Otherwise a child could be lost between its start and its assignment to a variable, or an interrupt in
-    what Python runs around a fork, where exceptions are dropped and locks stay locked.
+    Python's own code around a fork, where exceptions are dropped and locks stay locked.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # signals are delivered elsewhere

@@ -10,14 +10,14 @@ from __future__ import annotations
 
 import os
 import resource
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import load
-from scoreline_tasks.system.forks import ChildDied, ChildTimedOut, run_in_fork
+from scoreline_tasks.system import ChildDied, ChildTimedOut, run_in_fork
 
 MIB = 1 << 20
 NICENESS = 5
@@ -108,12 +108,8 @@ def reason_text(error: BaseException) -> str:
 
 def available_memory() -> int:
     """Bytes of memory that this machine has, or that the container's limit leaves of it."""
-    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_container_limits()])
-
-
-def _container_limits() -> Iterator[int]:
-    """Limits of the control groups that this process is in, of either version."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    # The control groups that this process is in, of either version.
     root = Path("/sys/fs/cgroup")
     files = [root / "memory" / "memory.limit_in_bytes", root / "memory.max"]
     with suppress(OSError):
@@ -127,7 +123,8 @@ def _container_limits() -> Iterator[int]:
                 ]
     for file in files:
         with suppress(OSError, ValueError):  # there is none, or it says "max"
-            yield int(file.read_text(encoding="ascii"))
+            limits.append(int(file.read_text(encoding="ascii")))
+    return min(limits)
 
 
 FIRST_S, LONGEST_S = 30.0, 600.0

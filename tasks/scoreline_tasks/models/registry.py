@@ -3,8 +3,8 @@
 Readers take one reference from a dictionary and keep it for their batch. One writer at a time loads a
 version beside the old one and publishes it with one assignment. A failed load changes only the report.
 
-Of an alias that is followed at most two versions are in memory: the one in force, and for a while the one
-before it, to which running jobs are pinned. The older one is dropped before a third is loaded.
+Of an alias that is followed at most two versions are in memory: the serving version, and for a while the
+previous version, to which running jobs are pinned. The older is dropped before a third is loaded.
 """
 
 from __future__ import annotations
@@ -34,15 +34,15 @@ from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models.isolated_load import IsolatedLoadFailed, LoadBackoff, reason_text
-from scoreline_tasks.system.forks import fork_guard, renew_in_forks, trim
+from scoreline_tasks.system import fork_guard, renew_in_forks, trim
 
 logger = logging.getLogger(__name__)
 
 UNKNOWN_FOR_S = 1.0
-"""Seconds for which a reference that was not found is not searched for in the store again."""
+"""Seconds for which a reference that is not in the store is not searched for there again."""
 UNKNOWN_KEPT = 10_000
 PREVIOUS_KEPT_S = 60.0
-"""Seconds for which the version before the one in force stays in memory without a request for it."""
+"""Seconds for which the previous version stays in memory without a request for it."""
 _UNKNOWN = (UnknownModelError, UnknownAliasError, UnknownVersionError, InvalidName)
 
 
@@ -64,7 +64,7 @@ class Served:
     """The version that answers."""
     previous: PreviousVersion | None = None
     refused: str | None = None
-    """Why the release's version is not the one that answers."""
+    """Why the release's version does not answer."""
     unreadable: str | None = None
     """Why the release in force is unknown."""
 
@@ -106,7 +106,7 @@ class Models:
         self._clock = clock
         self._served: dict[tuple[str, str], Served] = {}
         self._requested: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
-        """Versions that requests named by number, the one used last at the end."""
+        """Versions that requests named by number, the last used at the end."""
         self._proven: set[tuple[str, int]] = set()
         self._backoff = LoadBackoff(clock)
         self._unknown: dict[str, float] = {}
@@ -149,7 +149,7 @@ class Models:
         return any(changed)
 
     def evict_idle(self) -> None:
-        """Drop versions before the ones in force that no request has named for PREVIOUS_KEPT_S."""
+        """Drop previous versions that no request has named for PREVIOUS_KEPT_S."""
         if not self._lock.acquire(blocking=False):
             return  # a version is being loaded; the next call comes soon
         try:
@@ -262,47 +262,49 @@ class Models:
         release = releases.newest(self._store, model, alias, seen=self._seen)
         if release is None:
             return False
-        changed = self._keep_current(release)
-        if changed is None:
-            self._switch_to(release)
-            return True
-        return changed
-
-    def _keep_current(self, release: Release) -> bool | None:
-        """Keep the version that answers if there is nothing to load: the release is old, known, or backed off.
-
-        Returns whether the state changed; None if the release's version is to be loaded.
-        """
-        key = (release.model, release.alias)
+        key = (model, alias)
         known = self._served.get(key, Served())
         if known.release is not None and release.sequence < known.release.sequence:
             return False  # versions never go back by mistake
-        if known.release != release:
-            return None
-        serves = known.loaded is not None and known.loaded.version == release.version
-        reason = None if serves else self._backoff.reason(release.model, release.version)
-        if not serves and reason is None:
-            logger.debug("version_tried model=%s version=%s", release.model, release.version)
-            return None
-        now = replace(known, refused=reason, unreadable=None)
-        self._publish_state(key, now)
-        return now != known
+        if known.release == release:
+            serves = known.loaded is not None and known.loaded.version == release.version
+            reason = None if serves else self._backoff.reason(model, release.version)
+            if serves or reason is not None:
+                now = replace(known, refused=reason, unreadable=None)
+                self._publish_state(key, now)
+                return now != known
+            logger.debug("version_tried model=%s version=%s", model, release.version)
+        del known  # nothing may keep its previous version alive while another is loaded
+        self._switch_to(release)
+        return True
 
     def _switch_to(self, release: Release) -> None:
-        """Bring a release's version into force; if that fails, the one before continues to answer."""
-        version = (release.model, release.version)
-        known = self._drop_previous(release)
+        """Bring a release's version into force; if that fails, the previous version continues to answer."""
+        key, version = (release.model, release.alias), (release.model, release.version)
+        known = self._served.get(key, Served())
+        # Nothing may hold on to the version before the serving one: it is to be gone before the next is loaded.
+        if known.previous is not None and known.previous.loaded.version != release.version:
+            known = replace(known, previous=None)
+        known = replace(known, release=release, refused=None, unreadable=None)
+        self._publish_state(key, known)
         reason = self._backoff.reason(*version)
         is_new = False
         if reason is None:
             try:
                 loaded = self._in_memory(*version) or self._load(*version)
-            # Whatever a version raises while it is loaded, the one before continues to answer.
+            # Whatever a version raises while it is loaded, the previous version continues to answer.
             except Exception as error:  # noqa: BLE001
                 reason = reason_text(error)
                 is_new = self._backoff.note(*version, reason)
             else:
-                self._activate(release, loaded, known.loaded)
+                self._backoff.forget(*version)
+                # From now on the alias keeps it in memory, and for no longer than the alias needs it.
+                self._requested.pop(version, None)
+                previous = None
+                if known.loaded is not None and known.loaded.version != loaded.version:
+                    previous = PreviousVersion(known.loaded, used_at=self._clock())
+                logger.info("version_serves model=%s version=%s", *version)
+                self._publish_state(key, Served(release, loaded, previous))
                 return
         fallback = known.loaded or self._newest_before(release)
         if is_new:
@@ -312,35 +314,7 @@ class Models:
                 fallback and fallback.version,
                 reason,
             )
-        self._publish_state(
-            (release.model, release.alias), replace(known, loaded=fallback, refused=reason)
-        )
-
-    def _drop_previous(self, release: Release) -> Served:
-        """Publish which version is wanted, and drop the one before the one that answers.
-
-        No caller may hold on to the state before: that version is to be gone before the next is loaded.
-        """
-        key = (release.model, release.alias)
-        known = self._served.get(key, Served())
-        if known.previous is not None and known.previous.loaded.version != release.version:
-            known = replace(known, previous=None)
-        loading = replace(known, release=release, refused=None, unreadable=None)
-        self._publish_state(key, loading)
-        return loading
-
-    def _activate(
-        self, release: Release, loaded: LoadedVersion, before: LoadedVersion | None
-    ) -> None:
-        version = (release.model, release.version)
-        self._backoff.forget(*version)
-        # From now on the alias keeps it in memory, and for no longer than the alias needs it.
-        self._requested.pop(version, None)
-        previous = None
-        if before is not None and before.version != loaded.version:
-            previous = PreviousVersion(before, used_at=self._clock())
-        logger.info("version_serves model=%s version=%s", *version)
-        self._publish_state((release.model, release.alias), Served(release, loaded, previous))
+        self._publish_state(key, replace(known, loaded=fallback, refused=reason))
 
     def _newest_before(self, release: Release) -> LoadedVersion | None:
         """The newest earlier version that can be loaded, when a release's version cannot."""

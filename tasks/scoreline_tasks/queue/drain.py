@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
-from scoreline_tasks.system.periodic import Periodic
+from scoreline_tasks.system import Periodic
 
 EXTRA_DRAIN, RESCUE = "help", "rescue"
 """The names under which a wakeup is claimed in Redis."""

@@ -20,7 +20,7 @@ from scoreline_client.protocol.messages import Answer, Status, decode_reply_to
 from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse
-from scoreline_tasks.system.forks import ChildDied, run_in_fork
+from scoreline_tasks.system import ChildDied, run_in_fork
 
 logger = logging.getLogger(__name__)
 

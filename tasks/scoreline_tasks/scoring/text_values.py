@@ -2,7 +2,7 @@
 
 A number is written in ASCII digits with an optional sign, decimal mark and exponent; blanks around it do
 not matter. No hexadecimal, no separators but those that were declared, no words. An empty field is a
-missing value, and so is any other token that was declared to be one.
+missing value, and so is any other token that was declared as such.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ def _number(column: Column, text: str, rules: TextRules) -> Any:
     is_whole = _INTEGER.fullmatch(bare) is not None
     if is_whole and len(bare) <= _LONGEST_INTEGER:
         whole = int(bare)
-        # As a float where it is one exactly, so that -0 keeps its sign as it does in Arrow.
+        # As a float where that is exact, so that -0 keeps its sign as it does in Arrow.
         is_exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
         return float(bare) if is_exact else whole
     value = float(bare)
@@ -115,7 +115,7 @@ def _boolean(_: Column, text: str, rules: TextRules) -> Any:
 
 
 def _category(column: Column, text: str, _: TextRules) -> Any:
-    return next((one for one in column.categories or () if str(one) == text), text)
+    return next((category for category in column.categories or () if str(category) == text), text)
 
 
 def _as_it_is(_: Column, text: str, __: TextRules) -> Any:

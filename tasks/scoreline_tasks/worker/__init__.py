@@ -1,1 +1,1 @@
-"""The processes of one worker: the pool, its permanent drain, watchdog and heartbeat."""
+"""The processes of one worker: the main process, its children, and the threads beside the work of each."""

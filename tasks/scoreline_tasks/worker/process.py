@@ -1,4 +1,4 @@
-"""One worker's processes: the main one, its children, and when a child is replaced.
+"""A worker's processes: the main process, its children, and the pool that replaces a child.
 
 The main process loads the released models and forks. Each child builds its runtime around the models that it
 inherited. Meanwhile the main process follows the releases and loads new versions. A child does not load a
@@ -6,8 +6,12 @@ newer version: it exits, and the child that replaces it has that version on the 
 main process (see `Generations`). A pool that does not fork serves in the main process, which then switches
 to the new version by itself.
 
+A child exits only between two tasks, when it has nothing in hand: the pool sends a task that it had not read
+yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
+`--max-tasks-per-child`; the pool replaces it at once and logs nothing.
+
 Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. A
-number in shared memory tells it whether it is still the current one: the watchdog raises the number when it
+number in shared memory tells whether a drain is the current drain: the watchdog raises the number when it
 starts another.
 """
 
@@ -20,19 +24,20 @@ import threading
 import time
 from collections.abc import Callable
 from multiprocessing.sharedctypes import RawValue
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from billiard.pool import EX_RECYCLE
+from celery.concurrency import asynpool, prefork
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system.forks import fork_guard, keep_freed, settle
+from scoreline_tasks.system import fork_guard, keep_freed, settle
 
 if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
     from scoreline_tasks.models.registry import Models
     from scoreline_tasks.queue.drain import Wakeups
     from scoreline_tasks.worker.runtime import Background, Runtime
-
 
 logger = logging.getLogger(__name__)
 
@@ -259,3 +264,53 @@ class Generations:
         if self._own >= self._newest.value:
             return False
         return self.is_only_child or not self.is_drain_owner or bool(self._ready.value > self._own)
+
+
+CHECK_EVERY_S = 0.1
+"""Seconds between two checks of a child without a task of whether it is to exit."""
+
+
+class Worker(asynpool.Worker):  # type: ignore[misc]
+    """A child's main loop."""
+
+    def _make_child_methods(self, *args: Any) -> None:
+        super()._make_child_methods(*args)
+        receive: Callable[[], Any] = self.wait_for_job
+
+        def wait_for_job() -> Any:
+            process = this_process()
+            if process.generations.should_exit():
+                process.stop()
+                logging.shutdown()
+                os._exit(EX_RECYCLE)
+            # Polled first, since a release cannot wait as long as Celery's own wait.
+            return receive() if self.inq._reader.poll(CHECK_EVERY_S) else None
+
+        self.wait_for_job: Callable[[], Any] = wait_for_job
+
+
+class Pool(asynpool.AsynPool):  # type: ignore[misc]
+    """The pool in the main process."""
+
+    Worker = Worker
+
+    def _event_process_exit(self, hub: Any, proc: Any, again_s: float = 0.005) -> None:
+        """Replace a child as soon as it has ended.
+
+        A process closes its files before it can be waited for. Celery checks only when they are closed,
+        and then every five seconds, in which nobody would serve.
+        """
+        super()._event_process_exit(hub, proc)
+        if proc in self._pool:
+            hub.call_later(again_s, self._event_process_exit, hub, proc, min(again_s * 2, 1.0))
+
+
+class TaskPool(prefork.TaskPool):  # type: ignore[misc]
+    """The value of Celery's setting `worker_pool`."""
+
+    Pool = Pool
+
+
+def child_count(pool: TaskPool) -> int:
+    """How many children a pool is to have; 0 when it is not running."""
+    return 0 if pool._pool is None else int(pool.num_processes)

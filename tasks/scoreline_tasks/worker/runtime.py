@@ -24,7 +24,7 @@ from scoreline_tasks.queue.recovery import Rescue
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits, Totals
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system.periodic import STOP_S, Periodic
+from scoreline_tasks.system import STOP_S, Periodic
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ class ReleaseFollower(Periodic):
             self._news.get_message(timeout=self._poll_s)
         # Mostly Redis that is away; whatever it is, releases are followed without news of them.
         except Exception as error:  # noqa: BLE001
-            logger.warning("redis_lost: %r; releases are found by polling alone", error)
+            logger.warning("redis_lost: %r; releases are noticed by polling alone", error)
             self._news = None
             super().sleep()
 
@@ -159,7 +159,7 @@ class Background:
             thread.start()
 
     def stop(self) -> None:
-        """Stop them, the last one first."""
+        """Stop them in reverse order."""
         for thread in reversed(self._threads):
             thread.stop()
 

@@ -66,7 +66,7 @@ class CsvBody:
         self.checked = check_rows(self._rows, schema, rules_of(chunk))
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
-        """The one result: the rows' own lines with the answers behind them.
+        """A single result: the rows' own lines with the answers behind them.
 
         Raises:
             RequestRefused: E_WIRE; the version does not have an output that the chunk names.
@@ -154,13 +154,13 @@ def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
             chunk.columns_out, _fields_as_written(rows, chunk.columns_out), strict=True
         ):
             malformed = {
-                row: _written(one.fields[index], chunk) if index < len(one.fields) else b""
-                for row, one in rows.malformed.items()
+                row: _written(bad.fields[index], chunk) if index < len(bad.fields) else b""
+                for row, bad in rows.malformed.items()
             }
             parts += [*([_delimiter(chunk)] if parts else []), rows.merged(fields, malformed)]
         ends = _line_ends(rows)
     elif rows.is_gapless and not chunk.excel_safe:
-        # The lines without a copy, each behind the end of the one before; and only the last line's end.
+        # The lines without a copy, each behind the end of the line before; and only the last line's end.
         offsets = np.concatenate((np.zeros(1, dtype=np.int32), rows.ends))
         last = rows.data[rows.ends[-1] : rows.stops[-1]] or _NEW_END
         last_end = np.zeros(len(rows) + 1, dtype=np.int32)
@@ -194,7 +194,7 @@ def _line_ends(rows: ChunkRows) -> Any:
 
 
 def _padded_line(rows: ChunkRows, row: int) -> bytes:
-    """A malformed row's text, completed so that what follows stands in its columns.
+    """A malformed row's text, completed so that the answers stand in their columns.
 
     A field too many cannot be helped: nothing of the input may stand where a prediction is expected.
     """
@@ -217,7 +217,7 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
     is_utf8_too = is_utf8(chunk.encoding) or text.isascii()
     restored = None
     if quote and quote in text:
-        # Arrow takes quotes for characters like any other if what they protect is something else for
+        # Arrow takes quotes for characters like any other if the characters that they protect are others for
         # a while: bytes that UTF-8 never has.
         codes = np.frombuffer(text, np.uint8).copy()
         is_inside = np.cumsum(codes == quote[0], dtype=np.uint8) & 1 == 1
@@ -242,16 +242,16 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
         if is_utf8_too:
             fields[index] = texts.view(pa.binary())
         else:
-            encoded = [one.encode(chunk.encoding) for one in texts.to_pylist()]
+            encoded = [text.encode(chunk.encoding) for text in texts.to_pylist()]
             fields[index] = pa.array(encoded, pa.binary())
     return [fields[index] for index in indices]
 
 
 def _slices(data: bytes | memoryview, starts: Spans, ends: Spans) -> Any:
-    """Arrow bytes between positions; each slice begins where the one before ended, or later.
+    """Arrow bytes between positions; each slice begins where the slice before ended, or later.
 
-    Arrow takes the bytes as they lie there, once as what is wanted and once as what is between, and
-    copies only the former.
+    Arrow takes the bytes as they lie there, once for the slices and once for the gaps between, and
+    copies only the slices.
     """
     count = len(starts)
     if count == 0:
@@ -277,9 +277,9 @@ def is_formula(text: str, chunk: CsvChunk) -> bool:
 
 
 def _answers(table: Any, chunk: CsvChunk) -> list[Any]:
-    """Columns as bytes, or one for all rows, behind the delimiter; nothing for null.
+    """Columns as bytes, or a scalar for all rows, behind the delimiter; nothing for null.
 
-    Columns of numbers that stand beside each other are one: what joins them goes value by value.
+    Columns of numbers that stand beside each other are joined here: Arrow joins value by value.
     """
 
     def numbers(column: Any) -> Any:
@@ -318,16 +318,18 @@ def _answer(array: Any, chunk: CsvChunk) -> Any:
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
         encoded = array.dictionary_encode()
-        known = [delimiter.as_py() + _written(one, chunk) for one in encoded.dictionary.to_pylist()]
+        known = [
+            delimiter.as_py() + _written(text, chunk) for text in encoded.dictionary.to_pylist()
+        ]
         return pc.fill_null(pa.array(known, pa.binary()).take(encoded.indices), delimiter)
-    written = [delimiter.as_py() + _written(one, chunk) for one in array.to_pylist()]
+    written = [delimiter.as_py() + _written(value, chunk) for value in array.to_pylist()]
     return pa.array(written, pa.binary())
 
 
 def _numbers(arrays: Sequence[Any], chunk: CsvChunk) -> Any:
     """Numbers behind the delimiter, as JSON has them: the shortest digits that give the same number
     back. orjson writes a column in a quarter of the time that Arrow takes."""
-    values = np.column_stack([one.to_numpy() for one in arrays])
+    values = np.column_stack([array.to_numpy() for array in arrays])
     listed = orjson.dumps(values.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)
     commas = np.flatnonzero(np.frombuffer(listed, np.uint8) == ord(","))
     offsets = np.empty(len(values) + 1, dtype=np.int32)
@@ -341,7 +343,7 @@ def _numbers(arrays: Sequence[Any], chunk: CsvChunk) -> Any:
 
 
 def _binary(offsets: npt.NDArray[Any], data: bytes | memoryview) -> Any:
-    """An Arrow array of bytes; each one ends where the next one begins."""
+    """An Arrow array of bytes; each value ends where the next begins."""
     buffers = [None, pa.py_buffer(offsets), pa.py_buffer(data)]
     return pa.BinaryArray.from_buffers(pa.binary(), len(offsets) - 1, buffers)
 

@@ -1,6 +1,6 @@
 """Converts columns of text to the arrays of training, with the results of `text_values`.
 
-Arrow converts what is plainly right. The rest goes through `text_values` value by value, each different
+Arrow converts texts that are plainly right. The rest goes through `text_values` value by value, each different
 text once; both give the same, and a column is slow only where its values are unusual.
 """
 
@@ -42,26 +42,26 @@ def convert_columns(
 ) -> dict[str, Any]:
     """The arrays of training by column, from (rows,) strings or numbers of each.
 
-    `problems` gets what does not fit.
+    `problems` gets the values that do not fit.
     """
-    numbers = [one for one in schema.columns if one.dtype in ("float64", "int64")]
+    numbers = [column for column in schema.columns if column.dtype in ("float64", "int64")]
     arrays = {
-        name: one.to_numpy(zero_copy_only=False)
-        for name, one in fields.items()
-        if not pa.types.is_string(one.type)
+        name: array.to_numpy(zero_copy_only=False)
+        for name, array in fields.items()
+        if not pa.types.is_string(array.type)
     }
     if len(numbers) > 1 and not arrays:
         # One conversion for all that are plain: a file of many columns has few rows in a chunk.
-        texts = pa.concat_arrays([fields[one.name] for one in numbers])
+        texts = pa.concat_arrays([fields[column.name] for column in numbers])
         is_null = null_mask(texts, rules)
         floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
         if floats is not None and (np.abs(floats) < EXACT_IN_FLOAT).all():
-            # A copy: what a pipeline gets, it may write to.
+            # A copy: a pipeline may write to its frame.
             block = np.array(floats).reshape(len(numbers), -1)
             arrays = {
-                one.name: values if one.type is ColumnType.NUMBER else values.astype(np.int64)
-                for one, values in zip(numbers, block, strict=True)
-                if one.type is ColumnType.NUMBER or (np.trunc(values) == values).all()
+                column.name: values if column.type is ColumnType.NUMBER else values.astype(np.int64)
+                for column, values in zip(numbers, block, strict=True)
+                if column.type is ColumnType.NUMBER or (np.trunc(values) == values).all()
             }
     return {
         column.name: arrays[column.name]
@@ -74,7 +74,7 @@ def convert_columns(
 def convert_texts(
     column: Column, texts: Any, rules: TextRules, problems: dict[int, Problem]
 ) -> Any:
-    """The array that pandas had in training, from (rows,) strings; `problems` gets what does not fit."""
+    """The array that pandas had in training, from (rows,) strings; `problems` gets the values that do not fit."""
     by_hand = _ByHand(column, texts, rules, problems)
     return _CONVERT[column.type](column, texts, rules, by_hand)
 
@@ -146,13 +146,14 @@ class _ByHand:
             return self._known[text]
         value = value_of(self._column, text, self._rules)
         try:
-            found = convert_value(self._column, value, self._convert)
+            converted = convert_value(self._column, value, self._convert)
         except InvalidValue as invalid:
             name = self._column.name
             message = f"column {name!r}: {invalid.message}"
-            found = Problem(0, invalid.code, message, name, shown(text if value is None else value))
-        self._known[text] = found
-        return found
+            refused = text if value is None else value
+            converted = Problem(0, invalid.code, message, name, shown(refused))
+        self._known[text] = converted
+        return converted
 
 
 def _is_all(texts: Any, characters: bytes) -> bool:
@@ -181,7 +182,7 @@ def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> 
         is_odd |= is_null
     rows = np.flatnonzero(is_odd)
     if len(rows):
-        floats[rows] = [np.nan if one is None else one for one in by_hand.values(rows)]
+        floats[rows] = [np.nan if value is None else value for value in by_hand.values(rows)]
     return floats if column.dtype == "float64" else as_column(column, floats.astype(beneath))
 
 
@@ -199,8 +200,8 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
         floats[is_odd] = 0
         integers = floats.astype(np.int64)
         rows = np.flatnonzero(is_odd)
-        values = [0 if one is None else one for one in by_hand.values(rows)]
-        if any(abs(one) >= 2**63 for one in values):
+        values = [0 if value is None else value for value in by_hand.values(rows)]
+        if any(abs(value) >= 2**63 for value in values):
             return by_hand.all()
         integers[rows] = values
     bounds = bounds_of(column.dtype)
@@ -213,9 +214,9 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
 
 def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np.float64], Mask]:
     """Numbers, NaN where there is none; and which rows must be looked at by hand."""
-    found = _plain_floats(texts, is_null, rules)
+    numbers = _plain_floats(texts, is_null, rules)
     is_odd = np.zeros(len(texts), dtype=bool)
-    if found is None:
+    if numbers is None:
         # Numbers without blanks, plus sign and separators; and which texts are numbers at all.
         bare = pc.utf8_trim(texts, " ")
         pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
@@ -225,11 +226,11 @@ def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np
         if rules.decimal != ".":
             bare = pc.replace_substring(bare, rules.decimal, ".")
         bare = pc.replace_substring_regex(bare, r"^\+", "")
-        found = _plain_floats(bare, ~is_number, TextRules(), is_checked=True)
+        numbers = _plain_floats(bare, ~is_number, TextRules(), is_checked=True)
         is_odd = ~is_number & ~is_null
-    if found is None:
+    if numbers is None:
         return np.zeros(len(texts)), ~is_null
-    floats = np.array(found)
+    floats = np.array(numbers)
     # Whole numbers this large may not fit without rounding; infinity is larger, and NaN nothing at all.
     return floats, is_odd | (~(np.abs(floats) < EXACT_IN_FLOAT) & ~is_null)
 
@@ -276,9 +277,9 @@ def _booleans(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
 def _categories(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
     values, codes = by_hand.distinct()
     known = list(column.categories or ())
-    places = array_of(column, values).codes
+    category_codes = array_of(column, values).codes
     kind = pd.CategoricalDtype(known, ordered=column.ordered)
-    return pd.Categorical.from_codes(places[codes] if values else [], dtype=kind)
+    return pd.Categorical.from_codes(category_codes[codes] if values else [], dtype=kind)
 
 
 def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:

@@ -75,17 +75,17 @@ class ChunkRows:
     @cached_property
     def readable(self) -> npt.NDArray[np.intp]:
         """The rows that have a field for each column."""
-        good = [row for row, one in self.malformed.items() if one.problem is None]
+        good = [row for row, bad in self.malformed.items() if bad.problem is None]
         return np.sort(np.concatenate([self.regular, good])) if good else self.regular
 
     def problems(self) -> list[Problem]:
         """Why the other rows have not, in order."""
-        return [one.problem for one in self.malformed.values() if one.problem is not None]
+        return [bad.problem for bad in self.malformed.values() if bad.problem is not None]
 
     def texts(self, column: int) -> Any:
         """A column's fields in the readable rows, as strings."""
         malformed = {
-            row: one.fields[column] for row, one in self.malformed.items() if not one.problem
+            row: bad.fields[column] for row, bad in self.malformed.items() if not bad.problem
         }
         return self.merged(self.columns[column], malformed)
 
@@ -157,8 +157,8 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
         return None
     # Whole numbers this large are converted one by one: they may not fit without rounding.
     is_exact = all(
-        len(one) and max(-one.to_numpy().min(), one.to_numpy().max()) < EXACT_IN_FLOAT
-        for one in columns.values()
+        len(numbers) and max(-numbers.to_numpy().min(), numbers.to_numpy().max()) < EXACT_IN_FLOAT
+        for numbers in columns.values()
     )
     if ragged or not is_exact or len(columns[next(iter(types))]) != len(starts):
         return None
@@ -228,7 +228,7 @@ def read_fields(
         return "skip"
 
     if not text or text.startswith(codecs.BOM_UTF8):
-        text = b"\n" + text  # Arrow refuses the one, and would drop the other
+        text = b"\n" + text  # Arrow refuses an empty text, and would drop the mark
     table = pa.csv.read_csv(
         pa.BufferReader(text),
         read_options=pa.csv.ReadOptions(
@@ -291,7 +291,7 @@ def _line_ends(data: bytes) -> npt.NDArray[np.intp]:
 
 
 def _in_utf8(data: bytes, encoding: str) -> bytes | None:
-    """Data in UTF-8; None if they hold a NUL byte, or what is not text in their encoding.
+    """Data in UTF-8; None if they hold a NUL byte, or bytes that are not text in their encoding.
 
     Raises:
         WireError: the encoding is not one of those in which a byte is a character.

@@ -19,7 +19,7 @@ from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models import registry as models_module
 from scoreline_tasks.models.isolated_load import FIRST_S, LONGEST_S, IsolatedLoadFailed, LoadBackoff
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
-from scoreline_tasks.system.forks import run_in_fork
+from scoreline_tasks.system import run_in_fork
 
 
 class Shelf:

@@ -1,4 +1,4 @@
-"""Forks of a process with threads: when they may happen, throw-away ones, and the memory that they share.
+"""The operating system under a worker's processes: forks, the memory that they share, and threads.
 
 A fork copies one moment of its process. A module that another thread is importing stays half imported in
 the child, behind a lock whose owner does not exist there. So a load holds `fork_guard`, and a fork waits
@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import logging
 import multiprocessing
 import os
 import signal
@@ -99,7 +100,7 @@ def _fork_lock() -> ForkLock:
 
 
 CHECK_EVERY_S = 0.1
-"""How often to check whether the process has ended: one that it started may hold the pipe open."""
+"""How often to check whether the process has ended: a process that it started may hold the pipe open."""
 ENDING_S = 0.002
 """The same, once it has closed its end of the pipe."""
 
@@ -128,7 +129,7 @@ def run_in_fork(
 
     A fork has the loaded versions already, so this costs some milliseconds. Whatever the work does to its
     process (exit, fault, endless loop, memory) ends with it, and so do the processes that it started.
-    `prepare` is called in the new process first, to limit what it may use. The result consists of what
+    `prepare` is called in the new process first, to limit what it may use. The result consists of values that
     MessagePack can carry: bytes, texts, numbers, lists. It is not pickled, since the work may be hostile.
 
     Raises:
@@ -193,7 +194,7 @@ def _work_and_exit(
 
 
 def _exit_code(child: int) -> int | None:
-    """How a process ended, minus the signal if it was one; None while it lives."""
+    """How a process ended, minus the signal if a signal ended it; None while it lives."""
     pid, status = os.waitpid(child, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if pid else None
 
@@ -234,3 +235,63 @@ def keep_freed() -> None:
         library = ctypes.CDLL(None)
         library.mallopt(_M_MMAP_THRESHOLD, BLOCK_BYTES)
         library.mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)
+
+
+logger = logging.getLogger(__name__)
+
+STOP_S = 2.0
+"""Seconds that `stop` waits for a turn to end."""
+
+
+class Periodic:
+    """Repeats work in a daemon thread, from `start` to `stop`.
+
+    It runs in the process that starts it: in a fork of that process, `stop` does nothing.
+    """
+
+    def __init__(self, name: str, every_s: float, work: Callable[[], object], failure: str) -> None:
+        """Prepare to call `work` every `every_s` seconds; `failure` is logged for what it raises."""
+        self._every_s = every_s
+        self._work = work
+        self._failure = failure
+        self._last_failure = ""
+        self._due = threading.Event()
+        self._is_stopped = False
+        self._pid = 0
+        self._thread = threading.Thread(target=self._run, name=f"scoreline-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start with a first turn."""
+        self._pid = os.getpid()
+        self._thread.start()
+
+    def trigger(self) -> None:
+        """Begin the next turn now."""
+        self._due.set()
+
+    def sleep(self) -> None:
+        """Wait until the next turn is due, is triggered, or `stop` is called."""
+        if not self._is_stopped:
+            self._due.wait(self._every_s)
+
+    def stop(self, wait_s: float = STOP_S) -> None:
+        """End after the current turn, which is waited for up to `wait_s` seconds."""
+        if self._pid != os.getpid():
+            return
+        self._is_stopped = True
+        self._due.set()
+        self._thread.join(wait_s)
+
+    def _run(self) -> None:
+        while not self._is_stopped:
+            self._due.clear()
+            try:
+                self._work()
+            # The next turn tries again: a process without this thread is taken for dead.
+            except Exception as error:
+                if repr(error) != self._last_failure:
+                    logger.exception(self._failure)
+                self._last_failure = repr(error)
+            else:
+                self._last_failure = ""
+            self.sleep()

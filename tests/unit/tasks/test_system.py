@@ -1,4 +1,4 @@
-"""Throw-away forks, of which nothing remains, and freed memory that a process keeps for its next batch."""
+"""Forks of a worker's process and its repeating threads: what they leave behind, and what they survive."""
 
 import faulthandler
 import os
@@ -6,12 +6,15 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import psutil
 import pytest
 
-from scoreline_tasks.system.forks import ChildDied, run_in_fork
+from scoreline_tasks.system import ChildDied, Periodic, run_in_fork
 
 
 def test_results_come_back_as_they_were() -> None:
@@ -106,7 +109,7 @@ PAGES_A_BATCH = 1000
 _FAULTS = """
 import resource
 import numpy as np
-from scoreline_tasks.system.forks import keep_freed
+from scoreline_tasks.system import keep_freed
 
 def batch():
     parts = [np.ones(62_500) for _ in range(8)]
@@ -129,3 +132,56 @@ def test_a_batch_takes_the_memory_of_the_one_before() -> None:
     code = _FAULTS.format(batches=BATCHES)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert int(done.stdout) < BATCHES * PAGES_A_BATCH / 10
+
+
+def test_failures_are_logged_until_they_change_and_end_nothing(
+    eventually: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    turns: list[int] = []
+
+    def work() -> None:
+        turns.append(len(turns))
+        if len(turns) != 3:
+            raise OSError("no more files")
+
+    thread = Periodic("test", 0.001, work, "test_failed: again")
+    thread.start()
+    eventually(lambda: len(turns) > 6)
+    thread.stop()
+    assert [record.getMessage() for record in caplog.records] == ["test_failed: again"] * 2
+
+
+def test_a_trigger_begins_the_next_turn_at_once(eventually: Callable[..., Any]) -> None:
+    turns: list[None] = []
+    thread = Periodic("test", 3600, lambda: turns.append(None), "")
+    thread.start()
+    eventually(lambda: len(turns) == 1)
+    thread.trigger()
+    eventually(lambda: len(turns) == 2)
+    thread.stop()
+
+
+def test_a_stop_ends_the_thread() -> None:
+    first = threading.Event()
+    thread = Periodic("test", 0.001, first.set, "")
+    thread.start()
+    assert first.wait(30)
+    thread.stop(wait_s=30)
+    assert not thread._thread.is_alive()
+
+
+def test_a_fork_does_not_stop_the_thread_of_its_parent() -> None:
+    held = threading.Event()
+    thread = Periodic("test", 3600, held.wait, "")
+    thread.start()
+
+    def stop_in_child() -> int:
+        thread.stop()
+        return os.getpid()
+
+    try:
+        assert run_in_fork(stop_in_child, 20) != os.getpid()
+        assert thread._thread.is_alive()
+    finally:
+        held.set()
+        thread.stop()

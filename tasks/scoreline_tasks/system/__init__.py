@@ -1,1 +1,0 @@
-"""What the processes of a worker need from the operating system: forks, memory."""
