@@ -72,15 +72,7 @@ def show_report(report: FileReport, console: Console) -> None:
     """Print a report for people."""
     table = Table("column", "expected", "found", "missing", "rejected", "not as in training")
     for column in report.columns:
-        cells = (
-            column.name,
-            column.type + (", may be missing" if column.nullable else ""),
-            _types(column),
-            f"{column.nulls:,}" if column.nulls else "",
-            f"{column.rejected:,}" if column.rejected else "",
-            _not_in_training(column),
-        )
-        table.add_row(*map(Text, cells), style="red" if column.rejected else "")
+        table.add_row(*map(Text, _cells(column)), style="red" if column.rejected else "")
     console.print(table)
     for note in report.notes:
         console.print(Text(note))
@@ -100,31 +92,32 @@ def show_report(report: FileReport, console: Console) -> None:
     console.print(Text(verdict))
 
 
-def _types(column: ColumnReport) -> str:
+def _cells(column: ColumnReport) -> tuple[str, ...]:
     types = Counter(column.found)
     if column.type == "number":
         # Whole numbers are numbers.
         types["number"] += types.pop("integer", 0)
     types = +types
-    kinds = [
-        kind if count == types.total() else f"{kind} {count:,}"
-        for kind, count in types.most_common()
-    ]
-    text = ", ".join(kinds) or "nothing"
+    counts = types.most_common()
+    kinds = [kind if n == types.total() else f"{kind} {n:,}" for kind, n in counts] or ["nothing"]
+    limits = ""
     if column.minimum is not None and column.maximum is not None:
-        text += f" ({column.minimum:g} to {column.maximum:g})"
-    return text
-
-
-def _not_in_training(column: ColumnReport) -> str:
-    parts = []
+        limits = f" ({column.minimum:g} to {column.maximum:g})"
+    unlike = []
     if column.out_of_range.count:
         low, high = column.training
         values = _values(column.out_of_range)
-        parts.append(f"{column.out_of_range.count:,} outside {low:g} to {high:g}: {values}")
+        unlike.append(f"{column.out_of_range.count:,} outside {low:g} to {high:g}: {values}")
     if column.unseen.count:
-        parts.append(f"{column.unseen.count:,} unseen: {_values(column.unseen)}")
-    return "; ".join(parts)
+        unlike.append(f"{column.unseen.count:,} unseen: {_values(column.unseen)}")
+    return (
+        column.name,
+        column.type + (", may be missing" if column.nullable else ""),
+        ", ".join(kinds) + limits,
+        f"{column.nulls:,}" if column.nulls else "",
+        f"{column.rejected:,}" if column.rejected else "",
+        "; ".join(unlike),
+    )
 
 
 def _values(values: Values) -> str:

@@ -106,8 +106,7 @@ class CsvReader(FileReader[Chunk]):
         if unnamed:
             self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
         if extra := [name for name in extra_columns(header.columns, model) if name]:
-            listed = ", ".join(map(repr, extra[:6])) + (", …" if len(extra) > 6 else "")
-            self.notes.append(f"the model does not use {listed}")
+            self.notes.append(f"the model does not use {listing(extra)}")
         indices = chosen.indices
         if indices is None and not self._line_by_line:
             indices = tuple(range(len(header.columns)))

@@ -186,8 +186,7 @@ def choose_columns(
     """
     extra = extra_columns(columns, model)
     if options.strict and extra:
-        listed = ", ".join(map(repr, extra[:12]))
-        message = f"columns that {model.ref} does not know (strict): {listed}"
+        message = f"columns that {model.ref} does not know (strict): {listing(extra)}"
         raise FileRefused(Code.EXTRA_COLUMN, path, message, extra[0])
     for option, names in (("drop", options.drop), ("keep", options.kept or ())):
         for name in names:
@@ -328,9 +327,7 @@ def predictions_from(
 
 def _not_there(path: str, name: str, columns: Sequence[str], option: str) -> FileRefused:
     near = nearest(name, columns)
-    advice = (
-        f"did you mean {near!r}?" if near else f"there are {', '.join(map(repr, columns[:12]))}"
-    )
+    advice = f"did you mean {near!r}?" if near else f"there are {listing(columns)}"
     message = f"there is no column {name!r} to {option}; {advice}"
     if option == "outputs":
         message = f"the model does not answer with {name!r}; {advice}"
