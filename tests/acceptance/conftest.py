@@ -18,8 +18,9 @@ import pytest
 from redis import Redis
 from sklearn.linear_model import LinearRegression
 
-from scoreline_artifacts import Store
+from scoreline_artifacts import Store, golden
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
+from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
 from scoreline_client.protocol.keys import Keys
@@ -36,10 +37,24 @@ MODEL = "shift"
 
 
 def publish_shift(store: Store, shift: float) -> int:
-    """Publish a model that answers x + shift, and is otherwise as real as any."""
-    frame = pd.DataFrame({"x": [float(one) for one in range(50)]})
+    """Publish a model that answers x + shift.
+
+    The first version is made by publish(). The others are that version with another pipeline and its golden
+    rows: a test that publishes twenty has no use for twenty proofs and reports.
+    """
+    frame = pd.DataFrame({"x": [float(number) for number in range(50)]})
     fitted = LinearRegression().fit(frame, frame["x"] + shift)
-    return publish(fitted, MODEL, frame, store=store, promote=False).version
+    if MODEL not in store.models():
+        return publish(fitted, MODEL, frame, store=store, promote=False).version
+    like = store.manifest(MODEL, 1)
+    records = [row.record for row in golden.decode(store.read(like, GOLDEN))]
+    answers = fitted.predict(pd.DataFrame(records))
+    files = store.read_all(like) | {
+        PIPELINE: pickling.dump(fitted).data,
+        GOLDEN: golden.encode(golden.rows_of(records, answers, None)),
+    }
+    described = {name: describe_file(data) for name, data in files.items()}
+    return store.publish(replace(like, files=described), files).version
 
 
 def publish_evil(store: Store, act: Callable[..., object], *arguments: object) -> int:
