@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from markupsafe import Markup, escape
 from sklearn.calibration import CalibrationDisplay
-from sklearn.metrics import PredictionErrorDisplay
+from sklearn.metrics import PredictionErrorDisplay, RocCurveDisplay
 
 from scoreline_training.report.metrics import Array, NotMeasurable
 
@@ -83,12 +83,10 @@ def draw(title: str, paint: Callable[[Any], object], x: str, y: str, note: str =
 
 
 def ranking(
-    title: str,
     display: Any,
     curves: Mapping[str, tuple[Array, Array]],
     at: tuple[float, float] | None,
-    axes_names: tuple[str, str],
-    note: str = "",
+    note: str,
 ) -> Plot:
     """ROC or precision–recall curves of (is positive, scores) by name, and where predict() stands."""
 
@@ -100,18 +98,20 @@ def ranking(
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
         axes.legend()
 
-    return draw(title, paint, *axes_names, note)
+    if display is RocCurveDisplay:
+        return draw("ROC", paint, "false positive rate", "true positive rate", note)
+    return draw("Precision–recall", paint, "recall", "precision", note)
 
 
 def calibration(came_true: Array, probability: Array, of: str) -> Plot:
     """Share that came true over the probability, by tenths."""
-
-    def paint(axes: Any) -> None:
-        CalibrationDisplay.from_predictions(
-            came_true, probability, n_bins=10, ax=axes, name="observed"
-        )
-
-    return draw("Calibration", paint, "predicted probability", f"share that is {of}")
+    make, options = CalibrationDisplay.from_predictions, {"n_bins": 10, "name": "observed"}
+    return draw(
+        "Calibration",
+        lambda axes: make(came_true, probability, ax=axes, **options),
+        "predicted probability",
+        f"share that is {of}",
+    )
 
 
 def histogram(title: str, groups: Mapping[str, Array], x: str, note: str = "") -> Plot:
@@ -121,33 +121,29 @@ def histogram(title: str, groups: Mapping[str, Array], x: str, note: str = "") -
     labels = [f"{cut(name)} ({len(one):,})" for name, one in groups.items()]
 
     def paint(axes: Any) -> None:
-        colours = list(SERIES[: len(values)])
-        shape = {"bins": 24, "histtype": "stepfilled", "alpha": 0.5}
-        axes.hist(values, weights=weights, label=labels, color=colours, **shape)
+        colours, shape = list(SERIES[: len(values)]), {"bins": 24, "histtype": "stepfilled"}
+        axes.hist(values, weights=weights, label=labels, color=colours, alpha=0.5, **shape)
         axes.legend()
 
     return draw(title, paint, x, "share of rows", note)
 
 
-def errors(kind: str, actual: Array, predicted: Array) -> Plot:
+def errors(title: str, kind: str, actual: Array, predicted: Array) -> Plot:
     """Labels, or residuals, over predictions, of a sample of rows."""
-
-    def paint(axes: Any) -> None:
-        PredictionErrorDisplay.from_predictions(
-            actual,
-            predicted,
-            kind=kind,
-            ax=axes,
-            subsample=min(DOTS, len(actual)),
-            random_state=0,
-            scatter_kwargs={"color": SERIES[0], "alpha": 0.5, "linewidths": 0},
-            line_kwargs={"color": SOFT},
-        )
-
-    note = f"A sample of {DOTS} rows." if len(actual) > DOTS else ""
-    if kind == "actual_vs_predicted":
-        return draw("Predicted and actual", paint, "predicted", "actual", note)
-    return draw("Residuals over prediction", paint, "predicted", "actual − predicted", note)
+    options: dict[str, Any] = {
+        "kind": kind,
+        "subsample": min(DOTS, len(actual)),
+        "random_state": 0,
+        "scatter_kwargs": {"color": SERIES[0], "alpha": 0.5, "linewidths": 0},
+        "line_kwargs": {"color": SOFT},
+    }
+    return draw(
+        title,
+        lambda axes: PredictionErrorDisplay.from_predictions(actual, predicted, ax=axes, **options),
+        "predicted",
+        "actual" if kind == "actual_vs_predicted" else "actual − predicted",
+        f"A sample of {DOTS} rows." if len(actual) > DOTS else "",
+    )
 
 
 def number(value: float) -> str:

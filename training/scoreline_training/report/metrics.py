@@ -24,7 +24,6 @@ SHUFFLED_ROWS, SHUFFLES, SHUFFLING_BUDGET_S = 2_000, 3, 3.0
 CLOCK = time.perf_counter
 Array = npt.NDArray[Any]
 Clock = Callable[[], float]
-Interval = tuple[float, float]
 
 
 class NotMeasurable(Exception):
@@ -163,37 +162,50 @@ class Metric(NamedTuple):
     needs: str
     """The field of `Answers` that it judges."""
     of: Callable[[Array, Array], Any]
+    """A number, or an array of rows: the metric is their mean, which has a simple 95 % interval."""
     more_is_better: bool = True
-    interval: Callable[[Array, Array], Interval] | None = None
-    """95 % interval; None where there is no simple formula."""
 
     def value(self, truth: Array, answers: Answers) -> float:
         """The metric of encoded answers, or NaN where it is not defined."""
         given = getattr(answers, self.needs)
         with suppress(ValueError, IndexError):
-            return float("nan") if given is None else float(self.of(truth, given))
+            if given is not None and np.size(judged := self.of(truth, given)):
+                return float(np.mean(judged))
         return float("nan")
 
+    def interval(self, truth: Array, answers: Answers) -> tuple[float, float] | None:
+        """The 95 % interval, or None where there is no simple formula."""
+        given = getattr(answers, self.needs)
+        if self.name == "ROC AUC":
+            return _interval_of_area(truth == 1, given)
+        rows = self.of(truth, given)
+        if np.ndim(rows) == 0:
+            return None
+        if rows.dtype == bool:
+            return interval_of_share(rows)
+        half = 1.96 * rows.std() / len(rows) ** 0.5
+        return float(rows.mean() - half), float(rows.mean() + half)
 
-def interval_of_share(is_hit: Array) -> Interval:
+
+def interval_of_share(is_hit: Array) -> tuple[float, float]:
     """95 % interval of the share of rows that are true (Wilson's score interval)."""
     ends = stats.binomtest(int(is_hit.sum()), len(is_hit)).proportion_ci(method="wilson")
     return float(ends.low), float(ends.high)
 
 
-def _interval_of_mean(losses: Array) -> Interval:
-    """95 % interval of the mean of losses, (rows,), from the normal distribution."""
-    half = 1.96 * losses.std() / len(losses) ** 0.5
-    return float(losses.mean() - half), float(losses.mean() + half)
-
-
-def _interval_of_area(truth: Array, scores: Array) -> Interval:
+def _interval_of_area(positive: Array, scores: Array) -> tuple[float, float]:
     """95 % interval of the area under the ROC curve (Hanley and McNeil, 1982)."""
-    area, count = metrics.roc_auc_score(truth == 1, scores), (truth == 1).sum()
+    area, count, others = metrics.roc_auc_score(positive, scores), positive.sum(), (~positive).sum()
     one, two = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
-    spread = area * (1 - area) + (count - 1) * one + (len(truth) - count - 1) * two
-    half = 1.96 * (max(0.0, spread) / (count * (len(truth) - count))) ** 0.5
+    spread = area * (1 - area) + (count - 1) * one + (others - 1) * two
+    half = 1.96 * (max(0.0, spread) / (count * others)) ** 0.5
     return float(max(0.0, area - half)), float(min(1.0, area + half))
+
+
+def _areas(truth: Array, probabilities: Array) -> float:
+    """The mean area under the ROC curves of each class against all others."""
+    columns = [(truth == place, column) for place, column in enumerate(probabilities.T)]
+    return float(np.mean([metrics.roc_auc_score(*one) for one in columns if one[0].any()]))
 
 
 def _log_losses(truth: Array, probabilities: Array) -> Array:
@@ -202,85 +214,36 @@ def _log_losses(truth: Array, probabilities: Array) -> Array:
     return losses
 
 
-def _mean_area(truth: Array, probabilities: Array) -> float:
-    """The mean area under the ROC curves of each class against all others."""
-    columns = [(truth == place, column) for place, column in enumerate(probabilities.T)]
-    return float(np.mean([metrics.roc_auc_score(*one) for one in columns if one[0].any()]))
-
-
-_SHARED = (
-    Metric(
-        "Accuracy", "values", metrics.accuracy_score, True, lambda t, v: interval_of_share(t == v)
-    ),
+_ACCURACY = (
+    Metric("Accuracy", "values", lambda t, v: t == v),
     Metric("Balanced accuracy", "values", metrics.balanced_accuracy_score),
-    Metric(
-        "Log loss",
-        "probabilities",
-        lambda t, p: _log_losses(t, p).mean(),
-        False,
-        lambda t, p: _interval_of_mean(_log_losses(t, p)),
-    ),
 )
+_LOG_LOSS = Metric("Log loss", "probabilities", _log_losses, False)
 METRICS: dict[Kind, tuple[Metric, ...]] = {
     Kind.BINARY: (
-        Metric(
-            "ROC AUC",
-            "scores",
-            lambda t, s: metrics.roc_auc_score(t == 1, s),
-            True,
-            _interval_of_area,
-        ),
+        Metric("ROC AUC", "scores", lambda t, s: metrics.roc_auc_score(t == 1, s)),
         Metric(
             "Average precision", "scores", lambda t, s: metrics.average_precision_score(t == 1, s)
         ),
-        *_SHARED[:2],
-        Metric(
-            "Precision of {}",
-            "values",
-            lambda t, v: metrics.precision_score(t == 1, v == 1, zero_division=np.nan),
-            True,
-            lambda t, v: interval_of_share(t[v == 1] == 1),
-        ),
-        Metric(
-            "Recall of {}",
-            "values",
-            lambda t, v: metrics.recall_score(t == 1, v == 1, zero_division=np.nan),
-            True,
-            lambda t, v: interval_of_share(v[t == 1] == 1),
-        ),
+        *_ACCURACY,
+        Metric("Precision of {}", "values", lambda t, v: t[v == 1] == 1),
+        Metric("Recall of {}", "values", lambda t, v: v[t == 1] == 1),
         Metric("F1 of {}", "values", lambda t, v: metrics.f1_score(t == 1, v == 1)),
-        _SHARED[2],
-        Metric(
-            "Brier score",
-            "scores",
-            lambda t, s: metrics.brier_score_loss(t == 1, s),
-            False,
-            lambda t, s: _interval_of_mean((s - (t == 1)) ** 2),
-        ),
+        _LOG_LOSS,
+        Metric("Brier score", "probabilities", lambda t, p: (p[:, 1] - (t == 1)) ** 2, False),
     ),
     Kind.MULTICLASS: (
-        Metric("ROC AUC, mean of classes", "probabilities", _mean_area),
-        *_SHARED,
+        Metric("ROC AUC, mean of classes", "probabilities", _areas),
+        *_ACCURACY,
+        _LOG_LOSS,
         Metric(
             "F1, mean of classes", "values", lambda t, v: metrics.f1_score(t, v, average="macro")
         ),
     ),
     Kind.REGRESSION: (
         Metric("R²", "values", metrics.r2_score),
-        Metric(
-            "RMSE",
-            "values",
-            metrics.root_mean_squared_error,
-            False,
-            lambda t, v: tuple(max(0.0, end) ** 0.5 for end in _interval_of_mean((v - t) ** 2)),
-        ),
-        Metric(
-            "Mean absolute error",
-            "values",
-            metrics.mean_absolute_error,
-            False,
-            lambda t, v: _interval_of_mean(np.abs(v - t)),
-        ),
+        Metric("RMSE", "values", metrics.root_mean_squared_error, False),
+        Metric("Mean absolute error", "values", lambda t, v: np.abs(v - t), False),
         Metric("Median absolute error", "values", metrics.median_absolute_error, False),
         Metric("Largest error", "values", metrics.max_error, False),
     ),
@@ -296,7 +259,7 @@ class Measure(NamedTuple):
     metric: Metric
     simplest: float = float("nan")
     """The metric of the most frequent class, or of the mean, as the answer for every row."""
-    interval: Interval | None = None
+    interval: tuple[float, float] | None = None
 
 
 def encoded(truth: Array, answers: Answers) -> tuple[Array, Answers]:
@@ -349,13 +312,10 @@ def measure(truth: Array, answers: Answers) -> list[Measure]:
         )
     measures = []
     for metric in METRICS[answers.kind]:
-        value, name = (
-            metric.value(truth, answers),
-            metric.name.format(answers.names[1:2] and answers.names[1]),
-        )
+        value, name = metric.value(truth, answers), metric.name.format(*answers.names[1:2])
         if not np.isnan(value):
-            interval = metric.interval and metric.interval(truth, getattr(answers, metric.needs))
-            measures.append(Measure(name, value, metric, metric.value(truth, simplest), interval))
+            ends = metric.interval(truth, answers)
+            measures.append(Measure(name, value, metric, metric.value(truth, simplest), ends))
     return measures
 
 

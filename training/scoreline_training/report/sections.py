@@ -151,8 +151,12 @@ def quality(found: Measured) -> Iterator[Block]:
         low, high = np.quantile(residuals, [0.05, 0.95])
         note = f"Nine in ten lie between {number(low)} and {number(high)}."
         yield from plots(
-            lambda: figures.errors("actual_vs_predicted", actual, predicted),
-            lambda: figures.errors("residual_vs_predicted", actual, predicted),
+            lambda: figures.errors(
+                "Predicted and actual", "actual_vs_predicted", actual, predicted
+            ),
+            lambda: figures.errors(
+                "Residuals over prediction", "residual_vs_predicted", actual, predicted
+            ),
             lambda: figures.histogram("Residuals", {"all": residuals}, "actual − predicted", note),
         )
         shares = [0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
@@ -165,8 +169,8 @@ def quality(found: Measured) -> Iterator[Block]:
 def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
     answers, names, given = found.answers, found.answers.names, found.answers.probabilities
     yield from plots(
-        lambda: _ranking(found, truth, is_roc=True),
-        lambda: _ranking(found, truth, is_roc=False),
+        lambda: _ranking(found, truth, RocCurveDisplay),
+        lambda: _ranking(found, truth, PrecisionRecallDisplay),
         lambda: _calibration(answers, truth),
         lambda: _scores(answers, truth),
     )
@@ -206,7 +210,7 @@ def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
     yield tables
 
 
-def _ranking(found: Measured, truth: Array, *, is_roc: bool) -> Plot:
+def _ranking(found: Measured, truth: Array, display: Any) -> Plot:
     """A curve of this version and of the one in production, or a curve for each of several classes."""
     answers, before, names, at, note = found.answers, found.before, found.answers.names, None, ""
     if answers.kind is Kind.MULTICLASS and answers.probabilities is not None:
@@ -222,18 +226,14 @@ def _ranking(found: Measured, truth: Array, *, is_roc: bool) -> Plot:
             curves[f"{found.data.production.reference}, in production"] = positive, before.scores
         precision = positive[flagged].mean() if flagged.any() else 1.0
         recall = flagged[positive].mean()
-        at = (flagged[~positive].mean(), recall) if is_roc else (recall, precision)
+        at = (recall, precision)
+        if display is RocCurveDisplay:
+            at = flagged[~positive].mean(), recall
     else:
         raise NotMeasurable("The pipeline gives neither probabilities nor scores to rank rows by.")
     if len(set(truth)) < 2:
         raise NotMeasurable("There is nothing to tell apart: all rows are of one class.")
-    if is_roc:
-        names_of_axes = "false positive rate", "true positive rate"
-        return figures.ranking("ROC", RocCurveDisplay, curves, at, names_of_axes, note)
-    names_of_axes = "recall", "precision"
-    return figures.ranking(
-        "Precision–recall", PrecisionRecallDisplay, curves, at, names_of_axes, note
-    )
+    return figures.ranking(display, curves, at, note)
 
 
 def _calibration(answers: Answers, truth: Array) -> Plot:
