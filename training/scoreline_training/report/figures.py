@@ -92,7 +92,7 @@ def ranking(
 
     def paint(axes: Any) -> None:
         for name, curve in curves.items():
-            display.from_predictions(*curve, ax=axes, name=name)
+            display.from_predictions(*curve, ax=axes, name=cut(name, 40))
         if at is not None:
             axes.plot(*at, "o", label="where predict() stands", color=SOFT, fillstyle="none")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -168,28 +169,25 @@ def quality(found: Measured) -> Iterator[Block]:
 
 def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
     answers, names, given = found.answers, found.answers.names, found.answers.probabilities
-    yield from plots(
-        lambda: _ranking(found, truth, RocCurveDisplay),
-        lambda: _ranking(found, truth, PrecisionRecallDisplay),
-        lambda: _calibration(answers, truth),
-        lambda: _scores(answers, truth),
-    )
-    # The rarest of many classes share a row and a column.
-    frequent = pd.Index([*truth, *names]).value_counts().index[:MATRIX_CLASSES]
-    order = [name for name in dict.fromkeys([*names, *sorted(set(truth))]) if name in frequent]
-    pair = [np.where(np.isin(one, order), one, "all others") for one in (truth, answers.values)]
-    order += ["all others"] * (len(set(truth) | set(names)) > len(order))
-    rows = []
-    for true, counts in enumerate(metrics.confusion_matrix(*pair, labels=order)):
-        shares = counts / max(counts.sum(), 1)
-        cells = [
-            Cell(f"{count:,}", "right" if true == said else "wrong", f"{share:.1%}", share)
-            for said, (count, share) in enumerate(zip(counts, shares, strict=True))
-        ]
-        rows.append([order[true], *cells, int(counts.sum())])
-    headings = ["true class", *(f"predicted {cut(one)}" for one in order), "rows"]
-    note = "Percentages are shares of a true class; the diagonal is right."
-    tables = [Table("Confusion matrix", rows, headings, note, "matrix")]
+    makes = [
+        partial(_ranking, found, truth, display)
+        for display in (RocCurveDisplay, PrecisionRecallDisplay)
+    ]
+    if answers.kind is Kind.MULTICLASS and given is not None:
+        sure, right = given.max(axis=1), answers.values == truth
+        groups = {"right": sure[right], "wrong": sure[~right]}
+        makes.append(partial(figures.calibration, right, sure, "right"))
+        x = "largest probability"
+        makes.append(partial(figures.histogram, "Confidence", groups, x))
+    elif answers.scores is not None:
+        x, positive = "score", cut(names[1])
+        if given is not None:
+            x = f"probability of {positive}"
+            makes.append(partial(figures.calibration, truth == names[1], given[:, 1], positive))
+        groups = {name: answers.scores[truth == name] for name in names}
+        makes.append(partial(figures.histogram, "Scores by true class", groups, x))
+    yield from plots(*makes)
+    tables = [_confusion(truth, answers)]
     if answers.kind is Kind.MULTICLASS:
         columns = metrics.precision_recall_fscore_support(
             truth, answers.values, labels=names, zero_division=0.0
@@ -210,13 +208,33 @@ def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
     yield tables
 
 
+def _confusion(truth: Array, answers: Answers) -> Table:
+    """The confusion matrix, in which the rarest of many classes share a row and a column."""
+    names = answers.names
+    frequent = pd.Index([*truth, *names]).value_counts().index[:MATRIX_CLASSES]
+    order = [name for name in dict.fromkeys([*names, *sorted(set(truth))]) if name in frequent]
+    pair = [np.where(np.isin(one, order), one, "all others") for one in (truth, answers.values)]
+    order += ["all others"] * (len(set(truth) | set(names)) > len(order))
+    rows = []
+    for true, counts in enumerate(metrics.confusion_matrix(*pair, labels=order)):
+        shares = counts / max(counts.sum(), 1)
+        cells = [
+            Cell(f"{count:,}", "right" if true == said else "wrong", f"{share:.1%}", share)
+            for said, (count, share) in enumerate(zip(counts, shares, strict=True))
+        ]
+        rows.append([order[true], *cells, int(counts.sum())])
+    headings = ["true class", *(f"predicted {cut(one)}" for one in order), "rows"]
+    note = "Percentages are shares of a true class; the diagonal is right."
+    return Table("Confusion matrix", rows, headings, note, "matrix")
+
+
 def _ranking(found: Measured, truth: Array, display: Any) -> Plot:
     """A curve of this version and of the one in production, or a curve for each of several classes."""
     answers, before, names, at, note = found.answers, found.before, found.answers.names, None, ""
     if answers.kind is Kind.MULTICLASS and answers.probabilities is not None:
         columns = dict(zip(names, answers.probabilities.T, strict=True))
         present = pd.Series(truth).value_counts().index.intersection(pd.Index(names), sort=False)
-        curves = {cut(name): (truth == name, columns[name]) for name in present[:CURVES]}
+        curves = {name: (truth == name, columns[name]) for name in present[:CURVES]}
         if len(names) > CURVES:
             note = f"The {CURVES} most frequent of {len(names)} classes."
     elif answers.scores is not None:
@@ -224,41 +242,15 @@ def _ranking(found: Measured, truth: Array, display: Any) -> Plot:
         curves = {"this version": (positive, answers.scores)}
         if before and before.classes == answers.classes and before.scores is not None:
             curves[f"{found.data.production.reference}, in production"] = positive, before.scores
-        precision = positive[flagged].mean() if flagged.any() else 1.0
-        recall = flagged[positive].mean()
-        at = (recall, precision)
+        recall, precision = flagged[positive].mean(), positive[flagged].mean()
+        at = (recall, precision if flagged.any() else 1.0)
         if display is RocCurveDisplay:
-            at = flagged[~positive].mean(), recall
+            at = (flagged[~positive].mean(), recall)
     else:
         raise NotMeasurable("The pipeline gives neither probabilities nor scores to rank rows by.")
     if len(set(truth)) < 2:
         raise NotMeasurable("There is nothing to tell apart: all rows are of one class.")
     return figures.ranking(display, curves, at, note)
-
-
-def _calibration(answers: Answers, truth: Array) -> Plot:
-    given, names = answers.probabilities, answers.names
-    if given is None:
-        raise NotMeasurable("Without probabilities there is no calibration to look at.")
-    if answers.kind is Kind.BINARY:
-        return figures.calibration(truth == names[1], given[:, 1], cut(names[1]))
-    likeliest = np.array(names, dtype=object)[given.argmax(axis=1)]
-    return figures.calibration(truth == likeliest, given.max(axis=1), "right")
-
-
-def _scores(answers: Answers, truth: Array) -> Plot:
-    """Scores by true class; for several classes how sure the pipeline is when right and wrong."""
-    names, given, scores = answers.names, answers.probabilities, answers.scores
-    if answers.kind is Kind.MULTICLASS and given is not None:
-        sure, right = given.max(axis=1), answers.values == truth
-        groups = {"right": sure[right], "wrong": sure[~right]}
-        return figures.histogram("Confidence", groups, "probability of the likeliest class")
-    if scores is None:
-        raise NotMeasurable("The pipeline gives neither probabilities nor scores to rank rows by.")
-    x = "score" if given is None else f"probability of {cut(names[1])}"
-    return figures.histogram(
-        "Scores by true class", {name: scores[truth == name] for name in names}, x
-    )
 
 
 def trend(now: Measure, before: Measure) -> tuple[str, str]:
@@ -374,14 +366,13 @@ def distribution(title: str, parts: Sequence[pd.Series[Any]], kind: str = "") ->
     """
     facts, missing = [kind] if kind else [], parts[0].isna().mean()
     facts += [f"{missing:.1%} missing"] if missing else []
-    values = [one.dropna() for one in parts]
+    values: list[Any] = [one.dropna() for one in parts]
     different, is_date = values[0].nunique(), pd.api.types.is_datetime64_any_dtype(parts[0])
+    order: list[str] = []
     if different > VALUES and (is_date or pd.api.types.is_numeric_dtype(parts[0])):
         if is_date:
-            values = [
-                (pd.to_datetime(one, utc=True) - pd.Timestamp(0, tz="UTC")) / pd.Timedelta("1D")
-                for one in values
-            ]
+            start, day = pd.Timestamp(0, tz="UTC"), pd.Timedelta("1D")
+            values = [(pd.to_datetime(one, utc=True) - start) / day for one in values]
         numbers = [np.asarray(one, dtype=float) for one in values]
         # A few extremes do not squeeze the ranges of all others.
         low, high = np.quantile(numbers[0][np.isfinite(numbers[0])], [0.01, 0.99])
@@ -389,32 +380,24 @@ def distribution(title: str, parts: Sequence[pd.Series[Any]], kind: str = "") ->
         if is_date or (numbers[0] == np.round(numbers[0])).all():
             ends = np.unique(np.round(ends))
         texts = [str(np.datetime64(int(end), "D")) if is_date else number(end) for end in ends]
-        pairs = pairwise(texts)
-        names = [
-            f"up to {texts[0]}",
-            *(f"{one} to {other}" for one, other in pairs),
-            f"above {texts[-1]}",
-        ]
-        order = range(len(names))
-        counts = [pd.Series(np.searchsorted(ends, one)).value_counts() for one in numbers]
-    else:
-        facts.append(f"{different:,} different")
-        # As Python's text: pandas' own cannot hold lone surrogates.
-        counts = [
-            pd.Series([str(one) for one in each], dtype=object).value_counts() for each in values
-        ]
-        order, names = counts[0].index[:VALUES], [cut(one, 30) for one in counts[0].index[:VALUES]]
+        order = [f"up to {texts[0]}", *map(" to ".join, pairwise(texts)), f"above {texts[-1]}"]
+        values = [[order[place] for place in np.searchsorted(ends, one)] for one in numbers]
+    # As Python's text: pandas' own cannot hold lone surrogates.
+    counts = [pd.Series([str(one) for one in each], dtype=object).value_counts() for each in values]
     shares = [one / max(one.sum(), 1) for one in counts]
+    if not order:
+        order = counts[0].index[:VALUES].tolist()
+        facts.append(f"{different:,} different")
     if len(shares) > 1:
         facts.append(f"difference {shares[0].sub(shares[1], fill_value=0.0).abs().sum() / 2:.2f}")
-    drawn = [one.reindex(order, fill_value=0.0).tolist() for one in shares]
-    if (rest := len(counts[0]) - len(names)) > 0:
-        names.append(f"{rest:,} others")
-        drawn = [[*one, max(0.0, 1 - sum(one))] for one in drawn]
-    marks = drawn[1] if len(drawn) > 1 else [None] * len(names)
+    drawn = [one.reindex(list(dict.fromkeys(order)), fill_value=0.0) for one in shares]
+    if rest := len(set(counts[0].index).difference(order)):
+        others = f"{rest:,} others"
+        drawn = [pd.concat([one, pd.Series({others: max(0.0, 1 - one.sum())})]) for one in drawn]
+    marks = drawn[1] if len(drawn) > 1 else [None] * len(drawn[0])
     rows = [
-        [name, Cell(f"{share:.1%}", "bar", shade=share, mark=mark)]
-        for name, share, mark in zip(names, drawn[0], marks, strict=True)
+        [cut(name, 30), Cell(f"{share:.1%}", "bar", shade=share, mark=mark)]
+        for (name, share), mark in zip(drawn[0].items(), marks, strict=True)
     ]
     return Table(title, rows, note=" · ".join(facts), css="bars")
 
