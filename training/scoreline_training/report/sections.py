@@ -390,7 +390,8 @@ def distribution(title: str, parts: Sequence[pd.Series[Any]], kind: str = "") ->
         facts.append(f"{different:,} different")
     if len(shares) > 1:
         facts.append(f"difference {shares[0].sub(shares[1], fill_value=0.0).abs().sum() / 2:.2f}")
-    drawn = [one.reindex(list(dict.fromkeys(order)), fill_value=0.0) for one in shares]
+    labels = pd.Index(dict.fromkeys(order), dtype=object)
+    drawn = [one.reindex(labels, fill_value=0.0) for one in shares]
     if rest := len(set(counts[0].index).difference(order)):
         others = f"{rest:,} others"
         drawn = [pd.concat([one, pd.Series({others: max(0.0, 1 - one.sum())})]) for one in drawn]
