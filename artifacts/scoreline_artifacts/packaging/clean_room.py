@@ -1,28 +1,32 @@
 """Loads a version in a clean room, an isolated interpreter without the training project, and proves its answers.
 
-Each visit is a new interpreter in isolated mode (no PYTHON… variable, no user's site, no working directory on
-the path) with an empty working directory and a path of installed distributions alone: folders that an
-editable installation or a .pth file adds are out of reach. Files of the training project cannot be opened, and
-environment variables that the training process has set itself are not set.
+The interpreter runs in isolated mode (no PYTHON… variable, no user's site, no working directory on the path)
+with a path of installed distributions alone: folders that an editable installation or a .pth file adds are out
+of reach. It imports the libraries that most artifacts need, and nothing runs in it: each visit is a fork of it, with
+an empty working directory, so that nothing of one visit is there in the next. Files of the training project
+cannot be opened, and environment variables that the training process has set itself are not set.
 """
 
 from __future__ import annotations
 
+import atexit
 import errno
 import importlib
 import json
 import os
+import selectors
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from scoreline_artifacts.dependencies import SCORELINE_PACKAGES
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
@@ -114,48 +118,100 @@ def staged(manifest: Manifest, files: Mapping[str, bytes]) -> Iterator[Path]:
 
 
 def run_in_clean_room(work: str, folder: Path, limit_s: float) -> Any:
-    """Call a function in a new isolated interpreter and return its result, as JSON carries it.
+    """Call a function in a visit to the clean room and return its result, as JSON carries it.
 
     `work` is `module:function` of a package that workers have; the function is called with `folder`.
 
     Raises:
         CleanRoomFailed: the process ended before the function did, or was not done after `limit_s` seconds.
     """
-    here = str(Path(__file__).resolve().parents[2])
-    # Folders that `pip install --target` filled: a worker has them as well.
-    installed = [entry for entry in sys.path if entry and any(Path(entry).glob("*.dist-info"))]
     # Folders of the project's files. A home folder also holds the settings and caches of libraries, which
     # workers have of their own.
     project = {str(Path.cwd()), *(str(Path(entry).resolve()) for entry in sys.path if entry)}
     project -= {os.sep, os.path.expanduser("~"), sys.prefix, sys.base_prefix}  # noqa: PTH111
-    folders = json.dumps([installed, sorted(filter(os.path.isdir, project))])
-    with (
-        (folder / _OUTPUT).open("wb") as output,
-        subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
-            [sys.executable, "-I", "-c", _PROGRAM, here, work, str(folder), folders],
-            env={**_environment_at_start(), **dict.fromkeys(_THREADS, "1")},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        ) as process,
-    ):
-        try:
-            code = process.wait(limit_s)
-        except subprocess.TimeoutExpired as error:
-            raise CleanRoomFailed("timeout", f"it was not done after {limit_s:g} s") from error
-        finally:
-            # Also after Ctrl-C, and for processes that the pipeline has started and left behind.
-            with suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+    visit = [work, str(folder), sorted(filter(os.path.isdir, project))]
+    room = _Room.take()
+    try:
+        status = room.visit(visit, limit_s)
+    except BaseException:
+        # Also after Ctrl-C: the answer that is still to come is not that of the next visit.
+        room.close()
+        raise
+    _idle.append(room)
     try:
         return json.loads((folder / _RESULT).read_bytes())
     except (OSError, ValueError) as error:
+        code = os.waitstatus_to_exitcode(status)
         how = f"signal {-code}" if code < 0 else f"exit code {code}"
         last_output = (folder / _OUTPUT).read_text(errors="replace")[-2000:]
         message = f"the process that loaded it ended with {how}"
         raise CleanRoomFailed("ended", message, last_output) from error
+
+
+class _Room:
+    """An interpreter that waits for visits. Its standard input ends with this process, and so does it."""
+
+    def __init__(self, installed: Sequence[str]) -> None:
+        here = str(Path(__file__).resolve().parents[2])
+        self.owner, self.installed = os.getpid(), installed
+        self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
+            [sys.executable, "-I", "-c", _PROGRAM, here, *installed],
+            env={**_environment_at_start(), **dict.fromkeys(_THREADS, "1")},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,  # a line that is read ahead would be hidden from the selector
+            start_new_session=True,
+        )
+        self._visitor: int | None = None
+        atexit.register(self.close)
+
+    @classmethod
+    def take(cls) -> _Room:
+        """A room that nobody visits: one that is idle, or a new one."""
+        # Folders that `pip install --target` filled: a worker has them as well.
+        installed = [entry for entry in sys.path if entry and any(Path(entry).glob("*.dist-info"))]
+        while _idle:
+            room = _idle.pop()
+            if room.owner == os.getpid() and room.installed == installed:
+                return room
+            room.close()
+        return cls(installed)
+
+    def visit(self, visit: Sequence[Any], limit_s: float) -> int:
+        """Have a fork do some work; returns its wait status."""
+        assert self._process.stdin is not None  # noqa: S101 - both are pipes, see above
+        assert self._process.stdout is not None  # noqa: S101
+        deadline = time.monotonic() + limit_s
+        try:
+            self._process.stdin.write(json.dumps(visit).encode() + b"\n")
+            self._process.stdin.flush()
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._process.stdout, selectors.EVENT_READ)
+                self._visitor = int(self._process.stdout.readline())
+                if not selector.select(deadline - time.monotonic()):
+                    raise CleanRoomFailed("timeout", f"it was not done after {limit_s:g} s")
+            status = int(self._process.stdout.readline())
+        except (OSError, ValueError) as error:
+            raise CleanRoomFailed("ended", f"the clean room itself ended: {error}") from error
+        self._visitor = None
+        return status
+
+    def close(self) -> None:
+        """End the interpreter and the visit that it may have."""
+        atexit.unregister(self.close)
+        if self.owner != os.getpid():
+            return
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        unread, _ = self._process.communicate()
+        visitor = self._visitor or int(unread.partition(b"\n")[0] or 0)
+        if visitor:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(visitor, signal.SIGKILL)
+
+
+_idle: list[_Room] = []
+"""Rooms without a visit. Taking one and giving it back are single operations, so threads have rooms of their own."""
 
 
 def _environment_at_start() -> dict[str, str]:
@@ -171,10 +227,8 @@ def _environment_at_start() -> dict[str, str]:
 # Everything below runs inside the clean room.
 
 
-def main(here: str, work: str, folder: str, folders: str) -> None:
-    """Call the function that `work` names with a folder, write its result there, and end the process."""
-    status = 1
-    installed, project = json.loads(folders)
+def main(here: str, *installed: str) -> None:
+    """Do what standard input asks for, one visit a line, each in a process of its own."""
     # Only installed packages stay on the path, without the project that an editable installation added.
     paths = sysconfig.get_paths()
     archive = str(Path(paths["stdlib"]).with_name("python{}{}.zip".format(*sys.version_info)))
@@ -192,7 +246,31 @@ def main(here: str, work: str, folder: str, folders: str) -> None:
         for finder in sys.meta_path
         if "__editable__" not in getattr(finder, "__module__", "")
     ]
+    # Most artifacts need these; forks have them without importing them again.
+    import sklearn.pipeline  # noqa: F401
+
+    from scoreline_artifacts.loading import version  # noqa: F401
+
+    for line in sys.stdin:
+        visitor = os.fork()
+        if visitor == 0:
+            _visit(*json.loads(line))
+        status = os.waitpid(visitor, 0)[1]
+        # Processes that the pipeline has started and left behind.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(visitor, signal.SIGKILL)
+        print(status, flush=True)  # noqa: T201 - read by `_Room`
+
+
+def _visit(work: str, folder: str, project: Sequence[str]) -> NoReturn:
+    """Call the function that `work` names with a folder, write its result there, and end the process."""
+    status = 1
     try:
+        os.setpgid(0, 0)
+        print(os.getpid(), flush=True)  # noqa: T201 - read by `_Room`
+        output = os.open(Path(folder, _OUTPUT), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
+            os.dup2(target, stream)
         module, _, function = work.partition(":")
         call = getattr(importlib.import_module(module), function)
         os.chdir(Path(folder, _WORKING_DIRECTORY))

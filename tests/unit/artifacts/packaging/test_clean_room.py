@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
+import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,6 +127,9 @@ def test_what_takes_too_long_is_ended() -> None:
     failure = _prove("while True: pass", limit_s=0.5).failure
     assert failure is not None
     assert failure.kind == "timeout"
+    after = _prove("raise ValueError('here')").failure
+    assert after is not None
+    assert after.message == "here"
 
 
 def test_nothing_that_a_pipeline_has_started_outlives_the_visit(tmp_path: Path) -> None:
@@ -143,8 +150,16 @@ def _runs(pid: int) -> bool:
         return False
 
 
-def test_an_interrupted_visit_ends_its_process() -> None:
-    others = set(psutil.Process().children())
+@pytest.mark.parametrize("is_idle", [True, False], ids=["idle interpreter", "new interpreter"])
+def test_an_interrupted_visit_ends_its_process_and_does_not_answer_for_the_next(
+    is_idle: bool,
+) -> None:
+    if is_idle:
+        _prove("pass")
+    else:
+        while clean_room._idle:
+            clean_room._idle.pop().close()
+    others = set(psutil.Process().children(recursive=True))
     before = signal.signal(signal.SIGALRM, signal.default_int_handler)
     signal.setitimer(signal.ITIMER_REAL, 0.2)
     try:
@@ -152,7 +167,40 @@ def test_an_interrupted_visit_ends_its_process() -> None:
             _prove("import time; time.sleep(50)")
     finally:
         signal.signal(signal.SIGALRM, before)
-    assert set(psutil.Process().children()) <= others
+    assert set(psutil.Process().children(recursive=True)) <= others
+    after = _prove("raise ValueError('here')").failure
+    assert after is not None
+    assert after.message == "here"
+
+
+def test_a_fork_has_a_clean_room_of_its_own() -> None:
+    _prove("pass")
+    child = os.fork()
+    if child == 0:
+        failure = _prove("raise ValueError('in the fork')").failure
+        os._exit(0 if failure is not None and failure.message == "in the fork" else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    after = _prove("raise ValueError('here')").failure
+    assert after is not None
+    assert after.message == "here"
+
+
+def test_threads_that_publish_at_the_same_moment_get_their_own_answers() -> None:
+    with ThreadPoolExecutor(4) as pool:
+        failures = pool.map(lambda number: _prove(f"raise ValueError({number})").failure, range(8))
+    assert [failure and failure.message for failure in failures] == [*map(str, range(8))]
+
+
+def test_the_interpreter_ends_with_the_process_that_published() -> None:
+    """Also when that process is killed: standard input ends."""
+    script = (
+        "from tests.unit.artifacts.packaging.test_clean_room import _prove; from scoreline_artifacts.packaging "
+        "import clean_room; import os; _prove('pass'); "
+        "print(clean_room._idle[0]._process.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    while _runs(int(ended.stdout)):
+        time.sleep(0.01)  # until the test's own limit of time
 
 
 @pytest.mark.usefixtures("_project")
