@@ -28,7 +28,7 @@ from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.chunks import describe
 from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.files.sink import Target, is_many, outputs_for
-from scoreline_client.files.source import facts_of
+from scoreline_client.files.source import STANDARD, facts_of
 from scoreline_client.options import (
     FORMATS,
     BulkOptions,
@@ -138,9 +138,9 @@ def score(
 
     CSV, JSON Lines and Parquet; gzip and zstd; paths, URLs such as s3://…, and - for standard input
     and output. TARGET has SOURCE's columns as they are, then prediction, probability_<class> and
-    error; one row for each row, in order, all of one version. It appears when it is complete. Rows
-    that cannot be scored are listed in TARGET.errors.csv. Several SOURCEs, or a pattern in quotes, go
-    into the directory TARGET.
+    error; one row for each row, in order, all of one version. It appears when it is complete, unless it
+    is a named pipe or a device, which is written at once. Rows that cannot be scored are listed in
+    TARGET.errors.csv. Several SOURCEs, or a pattern in quotes, go into the directory TARGET.
 
     \b
     Exit codes:
@@ -161,18 +161,19 @@ def score(
     """
     options = options_of(given)
     console = Console(stderr=True)
+    can_go_on = STANDARD not in sources and not Target(target, "").is_stream
     with shown_progress(console, as_json=as_json, quiet=quiet) as show:
         run = _Run(model=model, options=options, progress=show, quiet=quiet, as_json=as_json)
         try:
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
-            if "-" not in (*sources, target):
+            if can_go_on:
                 click.echo(f"stopped by {stopped}; to go on: {_command()}", err=True)
         except ScorelineError as error:
             # The same command may well succeed when something else has changed.
             may_go_on = error.exit_status == SERVICE or getattr(error, "code", "") == Code.DISK_FULL
-            if may_go_on and "-" not in (*sources, target):
+            if may_go_on and can_go_on:
                 click.echo(f"what was scored is kept; to go on: {_command()}", err=True)
             raise
     ctx.exit(code)
@@ -224,10 +225,11 @@ class _Run:
         summary = await client.score_file(
             self.model, source, target, options=self.options, progress=self.progress
         )
+        is_stdout = Target(target, client.settings.state).descriptor == 1
         if self.as_json:
-            print_json(summary.as_json(), err=target == "-")
+            print_json(summary.as_json(), err=is_stdout)
         else:
-            self._say(sentence(summary), to_stderr=target == "-")
+            self._say(sentence(summary), to_stderr=is_stdout)
         return summary
 
     def _say(self, text: str, *, to_stderr: bool = False) -> None:

@@ -21,7 +21,7 @@ import msgspec
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.reader import Position
-from scoreline_client.files.sink import Target, write_all, writing
+from scoreline_client.files.sink import Target, check_regular, open_private, write_all, writing
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
 
@@ -81,10 +81,10 @@ class Journal:
         """Open a journal for appending.
 
         Raises:
-            FileRefused: another process has it open.
+            FileRefused: another process has it open, or it is no regular file.
         """
         self.path = path
-        self._file: Any = path.open("a+b", buffering=0)
+        self._file: Any = open_private(path)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -133,14 +133,15 @@ class Journal:
 
 @contextmanager
 def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | None]:
-    """The journal of an output, which no other run can open meanwhile; None for standard output.
+    """The journal of an output, which no other run can open meanwhile; None for a stream.
 
     Raises:
         FileRefused: another run has it, or an unfinished run is neither to be resumed nor restarted.
     """
     if target.is_stream:
         if options.resume:
-            message = "output to standard output cannot be resumed; name an output file"
+            what = "standard output" if target.descriptor == 1 else "what is no file"
+            message = f"output to {what} cannot be resumed; name an output file"
             raise FileRefused(Code.UNFINISHED, target.name, message)
         yield None
         return
@@ -207,7 +208,13 @@ class FinishedFiles:
     """`.scoreline.journal` in a directory: a line for each file that was scored into it to its end."""
 
     def __init__(self, directory: str) -> None:
+        """The record of a directory, which may not be there yet.
+
+        Raises:
+            FileRefused: somebody has put something else than a file there, which would be written to.
+        """
         self._path = Path(directory) / ".scoreline.journal"
+        check_regular(self._path)
 
     @cached_property
     def by_target(self) -> dict[str, FinishedFile]:
@@ -228,7 +235,7 @@ class FinishedFiles:
         None if any of that is unknown: the file must then be scored. Which version the model's alias
         names now is for the caller to compare. `facts` are the input's, see `facts_of`.
         """
-        if target.is_url or target.is_unfinished():
+        if target.is_url or target.is_stream or target.is_unfinished():
             return None
         finished = self.by_target.get(target.final.name)
         if finished is None or finished.output != _output_facts(target) or facts is None:
@@ -251,7 +258,7 @@ class FinishedFiles:
         summary: ScoreSummary,
     ) -> None:
         """Append the record of an output, unless it is elsewhere or its input cannot be recognised."""
-        output = None if target.is_url else _output_facts(target)
+        output = None if target.is_url or target.is_stream else _output_facts(target)
         if facts is None or output is None:
             return
         finished = FinishedFile(
@@ -265,7 +272,7 @@ class FinishedFiles:
             rejected=summary.rejected,
         )
         # The output is complete in any case; without a record it is only made once more.
-        with suppress(OSError), self._path.open("a+b", buffering=0) as file:
+        with suppress(OSError), open_private(self._path, mode=0o666) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - 1))

@@ -40,10 +40,13 @@ def open_reader(
     options: BulkOptions,
     *,
     wants_problems: bool,
+    is_stream: bool = False,
     line_by_line: bool = True,
     sizes: FileSizes = DEFAULT_SIZES,
 ) -> FileReader[Any]:
-    """The reader of an input's format; `wants_problems`: answers hold the details of rejected rows.
+    """The reader of an input's format.
+
+    `wants_problems`: answers hold the details of rejected rows; `is_stream`: the output is no file.
 
     Raises:
         FileRefused: the output would have another format.
@@ -74,7 +77,9 @@ def open_reader(
         return JsonLinesReader(source, options, sizes)
     from scoreline_client.files.parquet import ParquetReader
 
-    return ParquetReader(source, target, options, sizes, wants_problems=wants_problems)
+    return ParquetReader(
+        source, target, options, sizes, wants_problems=wants_problems, is_stream=is_stream
+    )
 
 
 async def describe(transport: Transport, ref: str) -> ModelInfo:

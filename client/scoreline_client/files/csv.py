@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -32,7 +33,13 @@ from scoreline_client.files.reader import (
 from scoreline_client.files.source import Source
 from scoreline_client.options import BulkOptions, CsvChunk
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.csv_grammar import MAX_ROW_BYTES, Grammar, count_lines, quote_field
+from scoreline_client.protocol.csv_grammar import (
+    MAX_ROW_BYTES,
+    Grammar,
+    count_lines,
+    quote_field,
+    spreadsheet_safe,
+)
 from scoreline_client.protocol.messages import Answer, Codec
 
 BOM = b"\xef\xbb\xbf"
@@ -46,6 +53,10 @@ _WIDE = {
     b"\xff\xfe": ("UTF-16 (little-endian)", "utf-16"),
     b"\xfe\xff": ("UTF-16 (big-endian)", "utf-16"),
 }
+_SEPARATOR = re.compile(rb'"?sep=([,;|\t^~:])"?(?:\1| )*(?:\r\n|\r|\n)', re.IGNORECASE)
+"""Excel's own first line, which says how columns are separated."""
+_MOST_MISSES = 64
+"""Lines of a block that are looked at because they hold a column's name, and are no header."""
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
@@ -99,7 +110,8 @@ class CsvReader(FileReader[Chunk]):
         chosen = choose_columns(path, header.columns, model, options)
         self._model, self.header, self.columns = model, header, chosen
         if options.delimiter is None and header.delimiter != ",":
-            self.notes.append(f"columns are separated by {DELIMITERS[header.delimiter]}")
+            shown = DELIMITERS.get(header.delimiter, repr(header.delimiter))
+            self.notes.append(f"columns are separated by {shown}")
         if options.is_transcoded:
             self.notes.append(f"the output is UTF-8 (the input is {options.encoding})")
         unnamed = [str(number) for number, name in enumerate(header.columns, start=1) if not name]
@@ -120,10 +132,11 @@ class CsvReader(FileReader[Chunk]):
             columns_out=None if indices is None else list(indices),
             outputs=None if options.outputs is None else list(chosen.answers),
         )
-        is_extended = chosen.indices is None and chosen.kept == header.columns
-        first = (
-            header.with_columns(chosen.added) if is_extended else header.of_columns(chosen.names)
-        )
+        names = chosen.names
+        if options.excel_safe:
+            names = tuple(map(spreadsheet_safe, names))
+        is_extended = chosen.indices is None and names == (*header.columns, *chosen.added)
+        first = header.with_columns(chosen.added) if is_extended else header.of_columns(names)
         return first, Position(header.size, 1, header.lines + 1)
 
     def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[Chunk]:
@@ -132,7 +145,8 @@ class CsvReader(FileReader[Chunk]):
         source.go_to(start.offset, at=origin)
         grammar = Grammar.of(self.header.delimiter, self._options.comment)
         blocks = source.blocks(start.offset, chunk_bytes, origin=origin)
-        for rows in cut_rows(source.name, blocks, grammar, start):
+        repeated = RepeatedHeader(source.name, self.header, grammar, self.notes)
+        for rows in cut_rows(source.name, blocks, grammar, start, clean=repeated.blanked):
             head = replace(
                 self._head,
                 first_row=rows.start.row,
@@ -189,10 +203,12 @@ def cut_rows(
     start: Position,
     *,
     max_row_bytes: int = MAX_ROW_BYTES,
+    clean: Callable[[bytes, int], bytes] = lambda data, line: data,  # noqa: ARG005 - its signature
 ) -> Iterator[CutRows]:
     """Cut a file's blocks at row ends: for each block, the whole rows that end in it.
 
-    A block must be longer than a row for rows to come out of it; until then it is kept.
+    A block must be longer than a row for rows to come out of it; until then it is kept. `clean` gets rows and
+    the number of their first line, and returns them with as many lines.
 
     Raises:
         FileRefused: a row is longer than the limit, or a quote is never closed.
@@ -202,9 +218,10 @@ def cut_rows(
     def advance(data: bytes, tidy: bool) -> CutRows:
         nonlocal end
         begin = end
-        count, lines = grammar.count(data, tidy)
+        rows = clean(data, begin.line)
+        count, lines = grammar.count(rows, tidy)
         end = Position(begin.offset + len(data), begin.row + count, begin.line + lines)
-        return CutRows(data, count, begin, end)
+        return CutRows(rows, count, begin, end)
 
     def unclosed(quote: int, where: str) -> FileRefused:
         message = (
@@ -242,8 +259,10 @@ def cut_rows(
 class Header:
     """A file's first row."""
 
+    preamble: bytes
+    """The bytes before it that the output has too: a byte order mark, Excel's line `sep=;`."""
     raw: bytes
-    """Its bytes without the line end, with a byte order mark if there is any."""
+    """Its bytes without the line end."""
     line_end: bytes
     """The line end of the file's own style."""
     columns: tuple[str, ...]
@@ -258,13 +277,12 @@ class Header:
     def with_columns(self, names: Sequence[str]) -> bytes:
         """The header line of the output: these bytes as they are, and more columns."""
         added = "".join(self.delimiter + quote_field(name, self.delimiter) for name in names)
-        return self.raw + added.encode(self.encoding) + (self.line_end or b"\n")
+        return self.preamble + self.raw + added.encode(self.encoding) + (self.line_end or b"\n")
 
     def of_columns(self, names: Sequence[str]) -> bytes:
         """A header line with other columns, otherwise in this style."""
-        mark = BOM if self.raw.startswith(BOM) else b""
         line = self.delimiter.join(quote_field(name, self.delimiter) for name in names)
-        return mark + line.encode(self.encoding) + (self.line_end or b"\n")
+        return self.preamble + line.encode(self.encoding) + (self.line_end or b"\n")
 
 
 def read_header(
@@ -279,13 +297,17 @@ def read_header(
 ) -> Header:
     """Read the header from a file's first bytes; `whole` says that these are the whole file.
 
-    Without a `delimiter`, all `needed` columns are there with it, or else it is a comma.
+    Without a `delimiter`, it is the one that Excel's line `sep=;` names, or one with which all `needed` columns
+    are there, or else a comma.
 
     Raises:
         FileRefused: there is no header, or it cannot be read; the message says why.
     """
     check_not_wide(path, start)
     skipped = len(BOM) if start.startswith(BOM) else 0
+    if (separator := _SEPARATOR.match(start, skipped)) is not None:
+        skipped = separator.end()
+        delimiter = delimiter or separator[1].decode()
     row = next(Grammar.of(delimiter or ",", comment).rows(start[skipped:]), None)
     if row is None:
         raise FileRefused(Code.EMPTY, path, "the file is empty; a header was expected")
@@ -314,9 +336,10 @@ def read_header(
         message = f"the header has {len(columns):,} columns; {MAX_COLUMNS:,} are the most"
         raise FileRefused(Code.TOO_LARGE, path, message)
     return Header(
-        raw=start[:skipped] + raw,
+        preamble=start[:skipped],
+        raw=raw,
         line_end=row["end"],
-        columns=columns,
+        columns=pandas_names(columns, needed),
         size=size,
         lines=count_lines(start[:size]),
         delimiter=delimiter,
@@ -339,8 +362,25 @@ def check_not_wide(path: str, start: bytes) -> None:
 def detect_delimiter(line: str, needed: Sequence[str]) -> str:
     """The delimiter with which a header has all the needed columns, or else a comma."""
     wanted = set(needed)
-    fitting = (mark for mark in DELIMITERS if wanted and wanted <= _split(line, mark))
+    fitting = (
+        mark
+        for mark in DELIMITERS
+        if wanted and wanted <= set(pandas_names(_split(line, mark), needed))
+    )
     return next(fitting, ",")
+
+
+def pandas_names(columns: Sequence[str], needed: Sequence[str]) -> tuple[str, ...]:
+    """The columns' names, with those that pandas makes of them where a model was trained on these.
+
+    `pandas.read_csv` calls a column without a name `Unnamed: 0` by its index, and the second `a` `a.1`.
+    """
+    missing, seen, named = set(needed).difference(columns), Counter[str](), []
+    for index, name in enumerate(columns):
+        made = f"{name}.{seen[name]}" if name else f"Unnamed: {index}"
+        seen[name] += 1
+        named.append(made if made in missing else name)
+    return tuple(named)
 
 
 def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
@@ -354,18 +394,28 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
     if columns[0].startswith("#") and missing:
         message = f"the first line looks like a comment: {columns[0][:40]!r}; give --comment '#'"
         raise FileRefused(Code.HEADER, path, message)
-    if all(_NUMBER.fullmatch(name) or not name for name in columns):
-        message = f"a header was expected on the first line, got numbers: {listing(columns)}"
-        raise FileRefused(Code.HEADER, path, message)
+    text = header.raw.decode(header.encoding)
+    wanted = {name.strip().casefold() for name in needed}
+
+    def matches(delimiter: str) -> int:
+        return len(wanted & {name.strip().casefold() for name in _split(text, delimiter)})
+
+    if missing or not needed:
+        got = ""
+        if all(_NUMBER.fullmatch(name) or not name for name in columns):
+            got = "numbers"
+        elif needed and not any(map(matches, DELIMITERS)):
+            fields = max((_split(text, mark) for mark in DELIMITERS), key=len)
+            if any(_NUMBER.fullmatch(field) for field in fields):
+                got = "what looks like a row"
+        if got:
+            message = f"a header was expected on the first line, got {got}: {listing(columns)}"
+            if needed:
+                message += f". Put a line with the columns' names before it: {listing(needed)}"
+            raise FileRefused(Code.HEADER, path, message)
     check_no_duplicates(path, columns)
     if missing:
         message = missing_columns(missing, columns)
-        text = header.raw.removeprefix(BOM).decode(header.encoding)
-        wanted = {name.strip().casefold() for name in needed}
-
-        def matches(delimiter: str) -> int:
-            return len(wanted & {name.strip().casefold() for name in _split(text, delimiter)})
-
         best = max(DELIMITERS, key=matches)
         if matches(best) > matches(header.delimiter):
             now = DELIMITERS.get(header.delimiter, repr(header.delimiter))
@@ -377,5 +427,66 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
         raise FileRefused(Code.MISSING_COLUMN, path, message, missing[0])
 
 
-def _split(line: str, delimiter: str) -> set[str]:
-    return {name.strip("\r\n").strip('"') for name in line.split(delimiter)}
+@dataclass(frozen=True, slots=True)
+class RepeatedHeader:
+    """Finds lines that repeat the header, as files have that were put together."""
+
+    path: str
+    header: Header
+    grammar: Grammar
+    notes: list[str]
+    """Gets a sentence about the first such line."""
+
+    def blanked(self, data: bytes, line: int) -> bytes:
+        """Rows with blank lines, which are no rows, in place of repeated headers; `line` is the first one's number.
+
+        Raises:
+            FileRefused: a line has the header's names in another order; what follows would be scored wrongly.
+        """
+        header = self.header
+        # With one column, a value of it may well be its name.
+        if len(header.columns) < 2 or not self._may_be_in(data):
+            return data
+        names, parts, at = sorted(self._fields(header.raw)), list[bytes](), 0
+        for row in self.grammar.rows(data):
+            text = data[row.start() : row.start("end")].removeprefix(BOM)
+            if len(text) != len(header.raw) or sorted(fields := self._fields(text)) != names:
+                continue
+            number = line + count_lines(data[: row.start()])
+            if fields != self._fields(header.raw):
+                message = (
+                    f"line {number:,} is a header with the columns in another order: files were put together "
+                    "that do not fit. Score them one by one"
+                )
+                raise FileRefused(Code.HEADER, self.path, message)
+            note = "lines that repeat the header are left out (files were put together, it seems)"
+            if not any(note in said for said in self.notes):
+                self.notes.append(f"{note}; the first is line {number:,}")
+            parts += data[at : row.start()], row["end"]
+            at = row.end()
+        return b"".join((*parts, data[at:])) if parts else data
+
+    def _may_be_in(self, data: bytes) -> bool:
+        """Whether a line of these rows, out of the first that hold the header or its longest name, is as long as it."""
+        raw = self.header.raw
+        longest = max(self._fields(raw), key=len).encode(self.header.encoding)
+        for mark in (raw, longest):
+            at = data.find(mark)
+            for _ in range(_MOST_MISSES):
+                if at < 0:
+                    break
+                first = max(0, at - len(raw) - len(BOM) - 1)
+                begin = max(first, *(data.rfind(end, first, at) + 1 for end in (b"\n", b"\r")))
+                text = data[begin : begin + len(BOM) + len(raw) + 1].removeprefix(BOM)
+                if len(re.split(b"[\r\n]", text, maxsplit=1)[0]) == len(raw):
+                    return True
+                at = data.find(mark, at + 1)
+        return False
+
+    def _fields(self, text: bytes) -> list[str]:
+        line = text.decode(self.header.encoding, "replace")
+        return next(csv.reader([line], delimiter=self.header.delimiter), [])
+
+
+def _split(line: str, delimiter: str) -> list[str]:
+    return [name.strip("\r\n").strip('"') for name in line.split(delimiter)]

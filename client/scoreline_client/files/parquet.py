@@ -7,6 +7,7 @@ read in order and become row groups.
 
 from __future__ import annotations
 
+import io
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from scoreline_client.files.reader import (
     missing_columns,
     predictions_from,
 )
-from scoreline_client.files.source import STANDARD, Source, compression_by_name
+from scoreline_client.files.source import Source, compression_by_name
 from scoreline_client.options import BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.messages import Answer, Codec
@@ -58,6 +59,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         sizes: FileSizes,
         *,
         wants_problems: bool,
+        is_stream: bool = False,
     ) -> None:
         try:
             import pyarrow
@@ -73,7 +75,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         self._wants_problems = wants_problems
         self._arrow: Any = pyarrow
         self._tables = arrow_tables
-        if source.facts is None or source.compression or target == STANDARD:
+        if source.facts is None or source.compression or is_stream:
             message = (
                 "Parquet is read and written out of order: name files, and not compressed ones"
             )
@@ -164,7 +166,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         predictions = predictions_from(answered, self._model, answer.problems, chunk.start.row)
         return list(zip(chunk.batch.to_pylist(), predictions, strict=True))
 
-    def finish(self, part: Path, final: Path) -> bool:
+    def finish(self, part: Path, final: Any) -> bool:
         """Make row groups of the part's streams."""
         arrow, sizes, columns = self._arrow, self._sizes, self._columns
         # The columns as far as they are known without a row; the streams know the rest.
@@ -178,7 +180,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         schema = arrow.schema(fields)
         for table in self._streams(part):
             schema = arrow.unify_schemas([schema, table.schema], promote_options="permissive")
-        with arrow.parquet.ParquetWriter(final, schema) as writer:
+        with io.BufferedWriter(final) as sink, arrow.parquet.ParquetWriter(sink, schema) as writer:
 
             def write_group(tables: list[Any]) -> None:
                 group = arrow.concat_tables(tables).unify_dictionaries()

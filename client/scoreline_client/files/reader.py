@@ -148,8 +148,8 @@ class FileReader(Protocol[_Chunk]):
     def rows(self, chunk: _Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
         """Each row, with the columns that the options choose, and its prediction."""
 
-    def finish(self, part: Path, final: Path) -> bool:  # noqa: ARG002 - formats that need it override it
-        """Make the final file of the part that was written; False if the part is the final file."""
+    def finish(self, part: Path, final: Any) -> bool:  # noqa: ARG002 - formats that need it override it
+        """Write the final file, open and empty, out of the part; False if the part is the final file."""
         return False
 
 

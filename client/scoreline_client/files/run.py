@@ -33,7 +33,6 @@ from scoreline_client.files.sink import (
     PartFile,
     Target,
     compressor,
-    standard_output,
     writing,
 )
 from scoreline_client.files.source import Source, compression_by_name, open_source
@@ -42,6 +41,9 @@ from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
+
+READER_CHECK_S = 0.1
+"""Between two checks of whether somebody has opened a named pipe to read the output."""
 
 _Result = TypeVar("_Result")
 
@@ -162,7 +164,7 @@ class FileRun:
     target: Target
     options: BulkOptions
     journal: Journal | None
-    """None for standard output."""
+    """None for a stream."""
     progress: Callable[[BulkProgress], None] | None
     sizes: FileSizes
     times: BulkTimes
@@ -192,10 +194,15 @@ class FileRun:
             self.target.name,
             self.options,
             wants_problems=not self.target.is_stream,
+            is_stream=self.target.is_stream,
             sizes=self.sizes,
         )
         header, first = await asyncio.to_thread(self._reader.begin, self._model)
-        start = await asyncio.to_thread(self._begin_or_resume, header, first, before, marks)
+        stream = None
+        # The operating system tells nobody that a pipe has a reader.
+        while self.target.is_stream and (stream := self.target.open_stream()) is None:  # noqa: ASYNC110
+            await asyncio.sleep(READER_CHECK_S)
+        start = await asyncio.to_thread(self._begin_or_resume, header, first, before, marks, stream)
         try:
             answered = answered_chunks(
                 self.transport,
@@ -247,9 +254,16 @@ class FileRun:
         return run, marks
 
     def _begin_or_resume(
-        self, header: bytes, first: Position, before: Run | None, marks: list[Mark]
+        self,
+        header: bytes,
+        first: Position,
+        before: Run | None,
+        marks: list[Mark],
+        stream: Any,
     ) -> Position:
         """Open output and error report, empty or where an unfinished run stopped; where reading begins.
+
+        `stream` is the open output, if it is no file.
 
         Raises:
             FileRefused: the unfinished run had another input, other options or other columns.
@@ -257,10 +271,14 @@ class FileRun:
         target, journal, sizes = self.target, self.journal, self.sizes
         compress = compressor(compression_by_name(target.name)[0])
         if journal is None:
-            self._output = Output(standard_output(), compress, block_bytes=sizes.block_bytes)
+            self._output = Output(stream, compress, block_bytes=sizes.block_bytes)
             self._report = ErrorReport(None)
-            with writing(target.name):
-                self._output.write(header)
+            with writing(target.name, is_kept=False):
+                try:
+                    self._output.write(header)
+                except OSError:
+                    self._output.close()
+                    raise
             return first
         facts = self.source.facts
         if facts is None and self.options.resume:
@@ -307,7 +325,7 @@ class FileRun:
         return first
 
     def _write(self, chunk: Chunk, output: ChunkOutput) -> None:
-        with writing(self.target.name):
+        with writing(self.target.name, is_kept=not self.target.is_stream):
             self._output.write(output.data)
             self._report.write(output.problems)
             self._counts.rows += chunk.count
@@ -332,7 +350,7 @@ class FileRun:
             self.journal.append(mark)
 
     def _publish(self) -> None:
-        with writing(self.target.name):
+        with writing(self.target.name, is_kept=not self.target.is_stream):
             self._output.finish()
             self._output.close()
             if self.journal is not None:

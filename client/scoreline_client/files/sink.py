@@ -1,8 +1,10 @@
 """Names and writes the output: a part file that grows, the error report, and both complete at the end.
 
-`OUT.part` and `OUT.errors.csv.part` grow, and `OUT.journal` says how far they are. At the end they are
-brought to the disk and take their names. An output to a URL grows in a directory of this machine and is
-sent when it is complete; output to standard output leaves at once and cannot be resumed.
+`OUT.part` and `OUT.errors.csv.part` grow, and `OUT.journal` says how far they are; nobody but their owner can
+read them. At the end output and report are brought to the disk and take their names, with mode, group and owner
+of the files that had those names before. A link is followed: all of this stands beside the file that it names.
+An output to a URL grows in a directory of this machine and is sent when it is complete. What is no file
+(standard output, a named pipe, a device) is written at once, and cannot be resumed.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import gzip
 import hashlib
 import io
 import os
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,9 +29,20 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.reader import DEFAULT_SIZES
 from scoreline_client.files.source import STANDARD, file_system, is_url, unreadable, zstd
+from scoreline_client.protocol.csv_grammar import spreadsheet_safe
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_KINDS = {
+    stat.S_IFDIR: "a directory",
+    stat.S_IFLNK: "a link",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a block device",
+    stat.S_IFSOCK: "a socket",
+}
+_MOST_LINKS = 40
+_ACCESS_LIST = "system.posix_acl_access"
 
 
 def is_many(sources: tuple[str, ...], target: str) -> bool:
@@ -88,18 +102,29 @@ class Target:
 
     def __init__(self, name: str, state: str) -> None:
         self.name = name
-        self.is_stream = name == STANDARD
-        self.is_url = is_url(name)
+        self.descriptor = 1 if name == STANDARD else _descriptor(name)
+        """The number of the open file that is written, for `-`, `/dev/stdout` and `/dev/fd/3`."""
+        self.is_url = self.descriptor is None and is_url(name)
         base = Path(name)
         if self.is_url:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
             base = Path(state).expanduser() / digest / (name.rpartition("/")[2] or "output")
+        elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see is_many
+            base = Path(os.path.realpath(name))
         self.part = base.with_name(base.name + ".part")
+        self.whole = base.with_name(base.name + ".part.whole")
         self.final = base.with_name(base.name + ".final") if self.is_url else base
         self.journal = base.with_name(base.name + ".journal")
-        self.errors_name = f"{name}.errors.csv"
+        self.errors_name = f"{name if self.is_url else base}.errors.csv"
         self.errors = base.with_name(base.name + ".errors.csv")
         self.errors_part = base.with_name(base.name + ".errors.csv.part")
+        self.kind = _kind(self.final)
+        """What is there already, as one of the system's `S_IF…`; None: nothing."""
+
+    @property
+    def is_stream(self) -> bool:
+        """Whether it is written at once: it has no part, no journal and no error report."""
+        return self.descriptor is not None or self.kind in (stat.S_IFIFO, stat.S_IFCHR)
 
     def check(self, source: str) -> None:
         """Check that the output can be written, and is not the input.
@@ -107,8 +132,6 @@ class Target:
         Raises:
             FileRefused: it cannot, or it is.
         """
-        if self.is_stream:
-            return
         same = FileRefused(Code.FILE, self.name, "input and output are the same file")
         if self.is_url:
             if self.name == source:
@@ -119,19 +142,48 @@ class Target:
             return
         final, folder = self.final, self.final.parent
         with writing(self.name):
+            if self.descriptor is not None:
+                os.fstat(self.descriptor)
+                return
+            _check_links(self.name)
             if not folder.is_dir():
                 raise FileRefused(Code.FILE, self.name, f"there is no directory {folder}")
-            if final.is_dir():
+            if self.kind == stat.S_IFDIR:
                 raise FileRefused(Code.FILE, self.name, "it is a directory; name a file in it")
+            if not self.is_stream and self.kind not in (None, stat.S_IFREG):
+                message = (
+                    f"it is {_KINDS.get(self.kind or 0, 'no file')}; name a file, a named pipe or -"
+                )
+                raise FileRefused(Code.FILE, self.name, message)
             if source != STANDARD and not is_url(source) and Path(source).exists():
                 beside = (final, self.part, self.journal, self.errors, self.errors_part)
                 if any(path.exists() and path.samefile(source) for path in beside):
                     raise same
-            if final.exists() and not os.access(final, os.W_OK):
+            if self.kind is not None and not os.access(final, os.W_OK):
                 raise FileRefused(Code.FILE, self.name, "it is there already and write-protected")
+            if self.is_stream:
+                return
             if not os.access(folder, os.W_OK | os.X_OK):
                 message = f"it cannot be written: no permission to write into {folder}"
                 raise FileRefused(Code.FILE, self.name, message)
+            for path in (self.part, self.whole, self.journal, self.errors, self.errors_part):
+                check_regular(path)
+
+    def open_stream(self) -> Any:
+        """The open output of a stream, without a buffer; None as long as a named pipe has no reader."""
+        with writing(self.name, is_kept=False):
+            if self.descriptor is not None:
+                sys.stdout.flush()
+                return os.fdopen(os.dup(self.descriptor), "wb", buffering=0)
+            try:
+                # Opened to wait, a pipe without a reader would keep Ctrl-C waiting, too.
+                descriptor = os.open(self.final, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+            except OSError as error:
+                if error.errno == errno.ENXIO and self.kind == stat.S_IFIFO:
+                    return None
+                raise
+            os.set_blocking(descriptor, True)
+            return os.fdopen(descriptor, "wb", buffering=0)
 
     def is_unfinished(self) -> bool:
         """Whether a run began and did not end."""
@@ -139,16 +191,17 @@ class Target:
 
     def discard(self) -> None:
         """Remove an unfinished run but for its journal, which is its lock."""
-        self.part.unlink(missing_ok=True)
-        self.errors_part.unlink(missing_ok=True)
+        for path in (self.part, self.whole, self.errors_part):
+            path.unlink(missing_ok=True)
 
-    def publish(self, finish: Callable[[Path, Path], bool]) -> None:
+    def publish(self, finish: Callable[[Path, Any], bool]) -> None:
         """Give the output, and the error report if there is any, their names.
 
-        `finish` may make the final file of the part, and returns whether it did.
+        `finish` may write the final file, which is open, out of the part, and returns whether it did.
         """
-        whole = self.part.with_name(self.part.name + ".whole")
-        done = whole if finish(self.part, whole) else self.part
+        self.whole.unlink(missing_ok=True)
+        with open_private(self.whole) as file:
+            done = self.whole if finish(self.part, file) else self.part
         _sync(done)
         has_errors = self.errors_part.exists()
         # Without errors, the report of an earlier run is removed: it would be taken for the report of this run.
@@ -161,16 +214,18 @@ class Target:
             fs.put_file(str(done), path)
         else:
             if has_errors:
+                # Values of the input are in both: what nobody may read in the output is no more public here.
+                _keep_rights(self.errors_part, self.errors, self.final)
                 _sync(self.errors_part)
                 self.errors_part.replace(self.errors)
             else:
                 self.errors.unlink(missing_ok=True)
+            _keep_rights(done, self.final)
             done.replace(self.final)
             # Not every file system can sync a directory; the rename itself is done.
             with contextlib.suppress(OSError):
                 _sync(self.final.parent)
-        for left in (self.part, whole, self.errors_part):
-            left.unlink(missing_ok=True)
+        self.discard()
 
     def tidy(self) -> None:
         """Remove the directory of an output to a URL, if it is empty."""
@@ -238,7 +293,7 @@ class PartFile:
 
     def __init__(self, path: Path, length: int, sync_bytes: int = DEFAULT_SIZES.sync_bytes) -> None:
         """Continue after the first `length` bytes."""
-        self._file = path.open("ab", buffering=0)
+        self._file = open_private(path)
         self._file.truncate(length)
         self._sync_bytes = sync_bytes
         self._synced = self._requested = length
@@ -310,20 +365,45 @@ class ErrorReport:
         if self.length == 0:
             lines.writeheader()
         before = text.tell()
-        lines.writerows(problems)
+        # People open it in a spreadsheet, and a value of the input may be a formula that somebody made.
+        for problem in problems:
+            shown = {name: problem[name] for name in REPORT_COLUMNS if name in problem}
+            for name in ("column", "value", "message"):
+                if isinstance(text_of := shown.get(name), str):
+                    shown[name] = spreadsheet_safe(text_of)
+            lines.writerow(shown)
         if self._path is None or text.tell() == before:
             return
         data = text.getvalue().encode("utf-8", "backslashreplace")
-        with self._path.open("ab", buffering=0) as file:
+        with open_private(self._path) as file:
             file.truncate(self.length)
             write_all(file, data)
         self.length += len(data)
 
 
-def standard_output() -> Any:
-    """Standard output, without a buffer."""
-    sys.stdout.flush()
-    return os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
+def open_private(path: Path, mode: int = 0o600) -> Any:
+    """Open a file beside an output for appending, without a buffer; by default only its owner can read it.
+
+    Raises:
+        FileRefused: somebody has put a link, a pipe or the like there, or another name of a file.
+    """
+    flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
+    try:
+        descriptor = os.open(path, flags, mode)
+    except OSError:
+        check_regular(path)
+        raise
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode) or info.st_nlink > 1:
+        os.close(descriptor)
+        check_regular(path)
+        message = "it has another name (a hard link), which would be written to: remove it"
+        raise FileRefused(Code.FILE, str(path), message)
+    if mode == 0o600:
+        # One that an earlier release has begun can be read by others.
+        with contextlib.suppress(OSError):
+            os.fchmod(descriptor, mode)
+    return os.fdopen(descriptor, "a+b", buffering=0)
 
 
 def compressor(kind: str | None) -> Callable[[bytes], bytes] | None:
@@ -344,8 +424,8 @@ def write_all(file: Any, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def writing(name: str) -> Iterator[None]:
-    """Make an error of the operating system one of Scoreline's.
+def writing(name: str, *, is_kept: bool = True) -> Iterator[None]:
+    """Make an error of the operating system one of Scoreline's; `is_kept`: what was scored is.
 
     Raises:
         FileRefused: E_DISK_FULL, or E_FILE with the system's reason.
@@ -354,7 +434,8 @@ def writing(name: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in _NO_ROOM:
-            message = "there is no room left on the disk; what was scored is kept"
+            message = "there is no room left on the disk"
+            message += "; what was scored is kept" if is_kept else " that it is written to"
             raise FileRefused(Code.DISK_FULL, name, message) from error
         if isinstance(error, BrokenPipeError):
             message = "broken pipe: the reader of the output has closed it"
@@ -370,3 +451,97 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+# Names that are no files
+
+
+def _descriptor(name: str) -> int | None:
+    """The open file of this process that a name such as /dev/stdout stands for, directly or by links."""
+    for _ in range(_MOST_LINKS):
+        folder, last = os.path.split(name)
+        if last.isdecimal() and os.path.realpath(folder) in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
+            return int(last)
+        try:
+            link = os.readlink(name)  # noqa: PTH115 - it is text
+        except OSError:
+            break
+        name = os.path.join(folder, link)  # noqa: PTH118 - it is text
+    return None
+
+
+def _kind(path: Path) -> int | None:
+    """What is there under a name, links not followed, as one of the system's `S_IF…`."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except OSError:
+        return None
+
+
+def check_regular(path: Path) -> None:
+    """Check that a name beside an output is free, or a regular file's.
+
+    Raises:
+        FileRefused: it is something else, which would be followed, kept waiting for, or replaced.
+    """
+    kind = _kind(path)
+    if kind not in (None, stat.S_IFREG):
+        message = (
+            f"it is {_KINDS.get(kind, 'no file')}, and a file is to be written there: remove it"
+        )
+        raise FileRefused(Code.FILE, str(path), message)
+
+
+def _check_links(name: str) -> None:
+    """Check that an output's links lead somewhere, and are not another user's in a folder that all may write.
+
+    Raises:
+        FileRefused: they do not, or are; as the kernel would refuse it (`fs.protected_symlinks`).
+    """
+    path = Path(name)
+    for _ in range(_MOST_LINKS):
+        if _kind(path) != stat.S_IFLNK:
+            return
+        folder, owner = path.parent.stat(), path.lstat().st_uid
+        is_shared = folder.st_mode & stat.S_ISVTX and folder.st_mode & stat.S_IWOTH
+        if is_shared and owner not in (os.geteuid(), folder.st_uid):
+            message = f"{path} is another user's link in a folder that all may write to"
+            raise FileRefused(Code.FILE, name, message)
+        path = path.parent / path.readlink()
+    raise FileRefused(Code.FILE, name, "its links lead back to themselves")
+
+
+def _keep_rights(path: Path, *earlier: Path) -> None:
+    """Give a file mode, group and owner of the first of the earlier files that is there, else those of a new file.
+
+    A group that this user may not give loses its rights, instead of another group having them.
+
+    Raises:
+        FileRefused: what is there is no regular file any more, and would be replaced.
+    """
+    for other in earlier:
+        check_regular(other)
+    before = next((other for other in earlier if other.exists()), None)
+    if before is None:
+        # The system knows which mode a new file has here: by the process's mask, or the folder's list.
+        probe = path.with_name(path.name + ".mode")
+        probe.unlink(missing_ok=True)
+        descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
+        os.close(descriptor)
+        probe.unlink()
+    else:
+        old, new = before.stat(), path.stat()
+        mode = stat.S_IMODE(old.st_mode) & 0o777
+        for owner in dict.fromkeys((old.st_uid, new.st_uid)):
+            with contextlib.suppress(OSError):
+                os.chown(path, owner, old.st_gid)
+                break
+        if path.stat().st_gid != old.st_gid:
+            mode &= ~0o070 | (mode & 0o007) << 3
+    # Where a file system has no modes or lists, there are none to keep.
+    with contextlib.suppress(OSError):
+        path.chmod(mode)
+    if before is not None and hasattr(os, "getxattr"):
+        with contextlib.suppress(OSError):
+            os.setxattr(path, _ACCESS_LIST, os.getxattr(before, _ACCESS_LIST))

@@ -16,7 +16,13 @@ from functools import lru_cache
 MAX_ROW_BYTES = 1_048_576
 """A longer row means a damaged file: most likely a quote was opened and never closed."""
 
+FORMULA_BEGINNINGS = "=+-@\t\r\n"
+"""Characters with which a field begins that a spreadsheet runs as a formula, unless it is a number (CWE-1236)."""
+FORMULA_MARK = "'"
+"""Before such a field, it makes a spreadsheet show it as text."""
+
 _RUN = re.compile(rb"[^\r\n]++")
+_NUMBER = re.compile(r"[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,3 +177,9 @@ def quote_field(text: str, delimiter: str, quote: str = '"') -> str:
     if any(special in text for special in (delimiter, quote, "\n", "\r")):
         return quote + text.replace(quote, quote * 2) + quote
     return text
+
+
+def spreadsheet_safe(text: str) -> str:
+    """A text of Scoreline's own, such as a column's name, that no spreadsheet runs as a formula."""
+    is_formula = text.startswith(tuple(FORMULA_BEGINNINGS)) and not _NUMBER.fullmatch(text)
+    return FORMULA_MARK + text if is_formula else text

@@ -32,7 +32,7 @@ from scoreline_artifacts.validation import (
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import CsvChunk
-from scoreline_client.protocol.csv_grammar import quote_field
+from scoreline_client.protocol.csv_grammar import FORMULA_BEGINNINGS, FORMULA_MARK, quote_field
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_columns, offsets_of
 from scoreline_tasks.scoring.csv_codec.rows import (
@@ -139,8 +139,6 @@ def checked_rows(
 _NEW_END = b"\n"
 """The last line of a file may have no end: its answers get one."""
 _NEVER_IN_UTF8 = b"\xfd\xfe\xff"
-_FORMULA_BEGINNINGS = "=+-@\t\r\n"
-_FORMULA_MARK = "'"
 
 
 def join_answers(rows: ChunkRows, table: Any) -> bytes | memoryview:
@@ -227,7 +225,7 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
         text, restored = codes.tobytes(), bytes.maketrans(_NEVER_IN_UTF8, special)
     columns, _ = read_fields(text, chunk, dict.fromkeys(indices, pa.binary()), quote="")
     mark = f"{re.escape(chunk.quote)}?" if chunk.quote else ""
-    begins = f"^{mark}[{re.escape(_FORMULA_BEGINNINGS)}]"
+    begins = f"^{mark}[{re.escape(FORMULA_BEGINNINGS)}]"
     number = rf"^{mark}{number_pattern(chunk.decimal, chunk.thousands)[1:-1]}{mark}\z"
     fields = {}
     for index, column in columns.items():
@@ -237,7 +235,7 @@ def _fields_as_written(rows: ChunkRows, indices: Sequence[int]) -> list[Any]:
         texts = texts.cast(pa.string())
         if chunk.excel_safe and pc.any(is_begun := pc.match_substring_regex(texts, begins)).as_py():
             is_safe = pc.match_substring_regex(texts, number)
-            marked = pc.replace_substring_regex(texts, f"^({mark})", rf"\1{_FORMULA_MARK}")
+            marked = pc.replace_substring_regex(texts, f"^({mark})", rf"\1{FORMULA_MARK}")
             texts = pc.if_else(pc.and_not(is_begun, is_safe), marked, texts)
         if is_utf8_too:
             fields[index] = texts.view(pa.binary())
@@ -268,7 +266,7 @@ def _slices(data: bytes | memoryview, starts: Spans, ends: Spans) -> Any:
 
 def is_formula(text: str, chunk: CsvChunk) -> bool:
     """Whether a spreadsheet would take a field for a formula that is no number."""
-    if not text.startswith(tuple(_FORMULA_BEGINNINGS)):
+    if not text.startswith(tuple(FORMULA_BEGINNINGS)):
         return False
     return not re.match(number_pattern(chunk.decimal, chunk.thousands), text)
 
@@ -362,7 +360,7 @@ def _written(value: Any, chunk: CsvChunk) -> bytes:
         return b""
     text = " ".join(map(str, value)) if isinstance(value, list) else str(value)
     if chunk.excel_safe and is_formula(text, chunk):
-        text = _FORMULA_MARK + text
+        text = FORMULA_MARK + text
     field = quote_field(text, chunk.delimiter, chunk.quote or '"')
     try:
         return field.encode(chunk.encoding, "surrogateescape")

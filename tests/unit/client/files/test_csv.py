@@ -5,6 +5,8 @@ import io
 from collections.abc import Iterator
 from contextlib import nullcontext
 from itertools import cycle
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,14 +15,18 @@ from hypothesis import strategies as st
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.csv import (
+    BOM,
     CutRows,
     Header,
+    RepeatedHeader,
     check_header,
     cut_rows,
     read_header,
 )
 from scoreline_client.files.reader import Position, nearest
+from scoreline_client.files.run import BulkProgress
 from scoreline_client.protocol.csv_grammar import Grammar
+from tests.support.bulk import SMALL, StubTransport, run
 
 TEXTS = st.text(alphabet='ab1,,""\n\n\r', max_size=40)
 BLOCKS = st.lists(st.integers(1, 9), min_size=1, max_size=8)
@@ -278,3 +284,121 @@ def test_a_header_of_one_byte_a_character_is_read_if_it_is_named() -> None:
 
 def test_the_nearest_name_ignores_case_and_blanks() -> None:
     assert nearest("mass", ["pedi", " MASS "]) == " MASS "
+
+
+# Headers of other programs
+
+
+@pytest.mark.parametrize("line", [b"sep=;", b'"sep=;"', b"SEP=;", b"sep=;;;"])
+def test_excels_line_about_the_delimiter_is_understood_and_passed_on(line: bytes) -> None:
+    start = BOM + line + b"\r\nage;bmi\r\n1;2\r\n"
+    header = _read(start, "age")
+    assert (header.delimiter, header.columns) == (";", ("age", "bmi"))
+    assert (header.size, header.lines) == (start.index(b"1;2"), 2)
+    assert header.with_columns(["error"]) == BOM + line + b"\r\nage;bmi;error\r\n"
+    assert header.of_columns(["bmi"]) == BOM + line + b"\r\nbmi\r\n"
+
+
+def test_a_delimiter_that_was_given_overrules_excels_line() -> None:
+    assert _read(b"sep=;\nage|bmi\n", "age", delimiter="|").columns == ("age", "bmi")
+
+
+def test_names_that_pandas_makes_are_found_where_a_model_was_trained_on_them() -> None:
+    header = _read(b",a;b,a,a,\n", "Unnamed: 0", "a", "a.1")
+    assert header.columns == ("Unnamed: 0", "a;b", "a", "a.1", "")
+    check_header("in.csv", header, ["Unnamed: 0", "a", "a.1"])
+    assert header.with_columns(["error"]) == b",a;b,a,a,,error\n"
+
+
+def test_pandas_names_help_to_find_the_delimiter() -> None:
+    assert _read(b";a;a\n", "Unnamed: 0", "a", "a.1").columns == ("Unnamed: 0", "a", "a.1")
+
+
+def test_names_that_no_model_needs_stay_what_they_are() -> None:
+    assert _read(b"Unnamed: 0,a,a.1,\n", "a").columns == ("Unnamed: 0", "a", "a.1", "")
+
+
+def test_a_model_may_have_numbers_for_names() -> None:
+    _check(b"0,1,2\n", "0", "1")
+
+
+@pytest.mark.parametrize("start", [b"1,male,22\n", b"7;male;22,5\n", b"x\tmale\t22\n"])
+def test_a_row_where_the_header_should_be_is_told_with_what_to_do(start: bytes) -> None:
+    with pytest.raises(
+        FileRefused, match=r"got what looks like a row.*before it: 'sex', 'age'"
+    ) as caught:
+        _check(start, "sex", "age")
+    assert caught.value.code == Code.HEADER
+
+
+# Files that were put together
+
+
+def _scored_lines(tmp_path: Path, text: bytes, **options: Any) -> tuple[list[str], Any]:
+    (tmp_path / "in.csv").write_bytes(text)
+    summary = run(tmp_path / "in.csv", tmp_path / "out.csv", **options)
+    return (tmp_path / "out.csv").read_text().splitlines(), summary
+
+
+@pytest.mark.parametrize("mark", [b"", BOM])
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_a_second_header_is_left_out_and_told(tmp_path: Path, mark: bytes, end: bytes) -> None:
+    text = b"id,a\n1,9\n" + mark + b"id,a\n2,1\n\n3,x\n" + mark + b"id,a\n"
+    lines, summary = _scored_lines(tmp_path, text.replace(b"\n", end))
+    assert [line.split(",")[0] for line in lines] == ["id", "1", "2", "3"]
+    assert (summary.rows, summary.rejected) == (3, 1)
+    assert any("the first is line 3" in note for note in summary.notes)
+    report = (tmp_path / "out.csv.errors.csv").read_text().splitlines()
+    assert report[1].startswith("3,6,a,")
+
+
+def test_a_second_header_with_the_columns_in_another_order_refuses_the_file(tmp_path: Path) -> None:
+    """What follows it would be read under the wrong names, and scored without a word."""
+    with pytest.raises(
+        FileRefused, match="line 3 is a header with the columns in another"
+    ) as caught:
+        _scored_lines(tmp_path, b"id,a\n1,9\na,id\n9,1\n")
+    assert caught.value.code == Code.HEADER
+
+
+def test_a_value_that_looks_like_the_header_is_no_header(tmp_path: Path) -> None:
+    text = b'note,a\n"note,a\n",9\n"x\nnote,a\nx",9\nnote,9\n'
+    lines, summary = _scored_lines(tmp_path, text)
+    assert (summary.rows, summary.rejected, summary.notes) == (
+        3,
+        0,
+        ("the model does not use 'note'",),
+    )
+    assert len(lines) == 7
+
+
+def test_the_only_column_may_have_its_name_as_a_value() -> None:
+    header = _read(b"a\n", "a")
+    repeated = RepeatedHeader("in.csv", header, Grammar.of(","), [])
+    assert repeated.blanked(b"a\nb\n", 2) == b"a\nb\n"
+
+
+def test_a_file_that_was_put_together_is_cut_at_the_same_rows_after_a_kill(tmp_path: Path) -> None:
+    rows = b"".join(b"%d,%d\n" % (number, number % 11) for number in range(3000))
+    (tmp_path / "in.csv").write_bytes((b"id,a\n" + rows) * 3)
+
+    def stop(now: BulkProgress) -> None:
+        if now.rows > 4000:
+            raise RuntimeError("stopped")
+
+    whole, resumed = StubTransport(), StubTransport()
+    run(tmp_path / "in.csv", tmp_path / "whole.csv", sizes=SMALL, transport=whole)
+    with pytest.raises(RuntimeError, match="stopped"):
+        run(tmp_path / "in.csv", tmp_path / "out.csv", sizes=SMALL, progress=stop)
+    run(tmp_path / "in.csv", tmp_path / "out.csv", sizes=SMALL, transport=resumed, resume=True)
+    assert (tmp_path / "out.csv").read_bytes() == (tmp_path / "whole.csv").read_bytes()
+    bodies = [request.body for request, _ in whole.sent]
+    assert all(request.body in bodies for request, _ in resumed.sent)
+
+
+def test_column_names_are_safe_in_a_spreadsheet_if_that_was_asked_for(tmp_path: Path) -> None:
+    text = b"=1+1|cmd,-3,a\nx,y,9\n"
+    plain, _ = _scored_lines(tmp_path, text)
+    safe, _ = _scored_lines(tmp_path, text, excel_safe=True, restart=True)
+    assert plain[0].startswith("=1+1|cmd,-3,a,")
+    assert safe[0].startswith("'=1+1|cmd,-3,a,prediction")

