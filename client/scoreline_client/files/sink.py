@@ -309,7 +309,7 @@ class PartFile:
             OSError: these cannot be written, or earlier ones did not reach the disk.
         """
         self._check()
-        count = self._file.write(data)
+        count: int = self._file.write(data)
         length = self._file.tell()
         is_busy = self._syncing is not None and not self._syncing.done()
         if length - self._requested >= self._sync_bytes and not is_busy:
