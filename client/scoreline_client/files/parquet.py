@@ -2,14 +2,16 @@
 
 A Parquet file has its directory at its end, so a file that is half written cannot be continued. The part that
 grows is therefore a sequence of small Arrow streams, each after its length; when all are there, they are
-read in order and become row groups.
+read in order and become row groups. The input's columns keep their types, whether they may be null, and their
+metadata; what pandas has noted of them (index, categories, time zones) is kept as far as it holds.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -36,14 +38,15 @@ from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.messages import Answer, Codec
 
 _LENGTH = struct.Struct("!Q")
+_PANDAS = b"pandas"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParquetChunk(Chunk):
     """Some rows of a row group."""
 
-    batch: Any
-    """pyarrow.RecordBatch: the columns of the input that the output has."""
+    table: Any
+    """pyarrow.Table: the columns of the input that the output has."""
 
 
 class ParquetReader(FileReader[ParquetChunk]):
@@ -63,6 +66,7 @@ class ParquetReader(FileReader[ParquetChunk]):
     ) -> None:
         try:
             import pyarrow
+            import pyarrow.compute
             import pyarrow.parquet
         except ImportError as error:
             raise MissingDependency("a Parquet file", "pyarrow", "frames") from error
@@ -83,6 +87,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         if compression_by_name(target)[0]:
             message = "Parquet is compressed within; leave the ending away"
             raise FileRefused(Code.FILE, target, message)
+        self._stored = source.file
         self._file = self._guarded(lambda: self._arrow.parquet.ParquetFile(source.file))
         self._model: ModelInfo
         self._columns: OutputColumns
@@ -112,49 +117,42 @@ class ParquetReader(FileReader[ParquetChunk]):
         chunk_bytes: Callable[[], int],  # noqa: ARG002 - a reader's signature
     ) -> Iterator[ParquetChunk]:
         """Some rows of a row group each: always as many, whatever the time that they take."""
-        sizes, metadata, columns = self._sizes, self._file.metadata, self._columns
+        metadata, columns = self._file.metadata, self._columns
         outputs = None if self._options.outputs is None else list(columns.answers)
+        names = self._file.schema_arrow.names
+        kept = names if columns.indices is None else [names[index] for index in columns.indices]
+        read = [name for name in names if name in {*kept, *self._needed}]
         at = 0
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
             if at + group.num_rows <= start.offset:
                 at += group.num_rows
                 continue
-            row_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
-            fitting = max(sizes.fewest_chunk_rows, sizes.largest_chunk_bytes // row_bytes)
-            batches = self._file.iter_batches(
-                batch_size=min(sizes.most_chunk_rows, fitting),
-                row_groups=[number],
-                use_threads=False,
-            )
-            while (batch := self._guarded(partial(next, batches, None))) is not None:
-                count, end = batch.num_rows, at + batch.num_rows
-                if at >= start.offset and count:
-                    needed = self._arrow.Table.from_batches([batch.select(self._needed)])
+            for table in self._read(number, read):
+                count, end = table.num_rows, at + table.num_rows
+                if at >= start.offset:
                     options = self._options.for_request(
                         RequestOptions,
                         outputs=outputs,
                         problems=count if self._wants_problems else 0,
                         first_row=at + 1,
                     )
-                    if columns.indices is not None:
-                        batch = batch.select(list(columns.indices))
                     yield ParquetChunk(
-                        body=self._tables.write_stream(needed).to_pybytes(),
+                        body=self._tables.write_stream(table.select(self._needed)).to_pybytes(),
                         codec=Codec.ARROW,
                         options=options.encode_options(),
                         count=count,
                         start=Position(at, at + 1, 0),
                         end=Position(end, end + 1, 0),
                         done=end,
-                        batch=batch,
+                        table=table.select(kept),
                     )
                 at = end
 
     def output(self, chunk: ParquetChunk, answer: Answer) -> ChunkOutput:
         """The rows with their answers, as an Arrow stream after its length."""
         answered = self._tables.read_stream(answer.body)
-        columns = [*chunk.batch.columns, *map(answered.column, self._columns.answers)]
+        columns = [*chunk.table.columns, *map(answered.column, self._columns.answers)]
         table = self._arrow.table(columns, names=list(self._columns.names))
         data = self._tables.write_stream(table).to_pybytes()
         size = _LENGTH.pack(len(data))
@@ -164,22 +162,35 @@ class ParquetReader(FileReader[ParquetChunk]):
         """The rows as Python's values."""
         answered = self._tables.read_stream(answer.body).to_pylist()
         predictions = predictions_from(answered, self._model, answer.problems, chunk.start.row)
-        return list(zip(chunk.batch.to_pylist(), predictions, strict=True))
+        return list(zip(chunk.table.to_pylist(), predictions, strict=True))
 
     def finish(self, part: Path, final: Any) -> bool:
         """Make row groups of the part's streams."""
         arrow, sizes, columns = self._arrow, self._sizes, self._columns
-        # The columns as far as they are known without a row; the streams know the rest.
         source = self._file.schema_arrow
         indices = range(len(source.names)) if columns.indices is None else columns.indices
-        pairs = zip(indices, columns.kept, strict=True)
+        pairs = list(zip(indices, columns.kept, strict=True))
         fields = [source.field(index).with_name(name) for index, name in pairs]
-        for name, added in zip(columns.answers, columns.added, strict=True):
-            kind = arrow.float64() if name.startswith("probability_") else arrow.string()
-            fields.append(arrow.field(added, arrow.null() if name == "prediction" else kind))
-        schema = arrow.schema(fields)
+        # The answers as far as they are known without a row; the streams know the rest.
+        answers = arrow.schema(
+            (
+                added,
+                arrow.float64()
+                if name.startswith("probability_")
+                else arrow.null()
+                if name == "prediction"
+                else arrow.string(),
+            )
+            for name, added in zip(columns.answers, columns.added, strict=True)
+        )
         for table in self._streams(part):
-            schema = arrow.unify_schemas([schema, table.schema], promote_options="permissive")
+            found = table.select(range(len(fields), table.num_columns)).schema
+            answers = arrow.unify_schemas([answers, found], promote_options="permissive")
+        metadata = dict(source.metadata or {})
+        if _PANDAS in metadata:
+            renamed = {source.names[index]: name for index, name in pairs}
+            metadata[_PANDAS] = pandas_note(metadata[_PANDAS], renamed, columns.added)
+        schema = arrow.schema([*fields, *answers], metadata=metadata)
         with io.BufferedWriter(final) as sink, arrow.parquet.ParquetWriter(sink, schema) as writer:
 
             def write_group(tables: list[Any]) -> None:
@@ -204,8 +215,69 @@ class ParquetReader(FileReader[ParquetChunk]):
         """The tables of a part, in order."""
         with part.open("rb") as file:
             while length := file.read(_LENGTH.size):
-                data = file.read(_LENGTH.unpack(length)[0])
-                yield self._tables.untyped_where_empty(self._tables.read_stream(data))
+                table = self._tables.read_stream(file.read(_LENGTH.unpack(length)[0]))
+                kept = len(self._columns.kept)
+                answers = self._tables.untyped_where_empty(
+                    table.select(range(kept, table.num_columns))
+                )
+                yield self._arrow.table(
+                    [*table.columns[:kept], *answers.columns], names=table.column_names
+                )
+
+    def _read(self, number: int, names: list[str]) -> Iterator[Any]:
+        """The rows of a row group as tables, each of a chunk: in every run the same, wherever it begins.
+
+        A text that the file stores once may be repeated in every row, and take a thousand times as much room in
+        memory: rows are read so many at a time that even then it is little.
+        """
+        sizes, group = self._sizes, self._file.metadata.row_group(number)
+        stored_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
+        most = max(sizes.fewest_chunk_rows, sizes.largest_chunk_bytes // stored_bytes)
+        most = min(sizes.most_chunk_rows, most)
+        step = max(1, min(most, sizes.most_table_bytes // self._longest_row(number, names)))
+        batches = self._file.iter_batches(
+            batch_size=step, row_groups=[number], columns=names, use_threads=False
+        )
+        waiting: list[Any] = []
+        while (batch := self._guarded(partial(next, batches, None))) is not None:
+            waiting.append(batch)
+            rows, size = sum(one.num_rows for one in waiting), sum(one.nbytes for one in waiting)
+            if rows + step > most or size > sizes.most_table_bytes // 2:
+                yield self._arrow.Table.from_batches(waiting)
+                waiting = []
+        if sum(batch.num_rows for batch in waiting):
+            yield self._arrow.Table.from_batches(waiting)
+
+    def _longest_row(self, number: int, names: list[str]) -> int:
+        """Bytes that a row of a group may have in memory, as far as the group stores values once and repeats them."""
+        group, schema = self._file.metadata.row_group(number), self._file.schema_arrow
+        longest, texts = 1, []
+        for column in map(group.column, range(group.num_columns)):
+            name = column.path_in_schema
+            if not any("DICTIONARY" in encoding for encoding in column.encodings):
+                continue
+            if name not in names:
+                if (
+                    name.partition(".")[0] in names
+                ):  # of a list: nobody knows how many there are in a row
+                    longest += self._sizes.most_table_bytes // self._sizes.fewest_chunk_rows
+            elif column.physical_type == "BYTE_ARRAY":
+                texts.append(name)
+            else:
+                longest += schema.field(name).type.bit_width // 8
+        if texts and group.num_rows:
+            # A column's dictionary comes with its first row.
+            parquet = self._arrow.parquet.ParquetFile(
+                self._stored, metadata=self._file.metadata, read_dictionary=texts
+            )
+            first = parquet.iter_batches(
+                batch_size=1, row_groups=[number], columns=texts, use_threads=False
+            )
+            for column in self._guarded(partial(next, first)).columns:
+                if isinstance(column, self._arrow.DictionaryArray) and len(column.dictionary):
+                    lengths = self._arrow.compute.binary_length(column.dictionary)
+                    longest += self._arrow.compute.max(lengths).as_py() or 0
+        return longest
 
     def _guarded(self, read: Callable[[], Any]) -> Any:
         try:
@@ -213,3 +285,44 @@ class ParquetReader(FileReader[ParquetChunk]):
         except (OSError, self._arrow.ArrowException) as error:
             message = f"the Parquet file cannot be read: {error}"
             raise FileRefused(Code.FILE, self._name, message[:500]) from error
+
+
+def pandas_note(note: bytes, renamed: Mapping[str, str], added: Sequence[str]) -> bytes:
+    """What pandas has noted about a table, for the columns that an output has.
+
+    `renamed` has the output's name of each column of the input that is kept. An index that is not is left
+    out: pandas then counts the rows.
+    """
+    try:
+        values = json.loads(note)
+        columns = [
+            column
+            | {
+                "field_name": renamed[field],
+                "name": column["name"] if renamed[field] == field else renamed[field],
+            }
+            for column in values["columns"]
+            if (field := column.get("field_name") or column["name"]) in renamed
+        ]
+        indexes = [
+            index if isinstance(index, dict) else renamed[index]
+            for index in values["index_columns"]
+            if isinstance(index, dict) or index in renamed
+        ]
+        labels = values.get("column_indexes", [])
+        if added and not (
+            len(labels) == 1 and labels[0].get("pandas_type") in ("unicode", "string")
+        ):
+            # The answers' names are text: no numbers, times or tuples, as the names may have been.
+            names = labels[0] if len(labels) == 1 else {"name": None, "field_name": None}
+            plain = {
+                "pandas_type": "unicode",
+                "numpy_type": "object",
+                "metadata": {"encoding": "UTF-8"},
+            }
+            labels = [names | plain]
+        return json.dumps(
+            values | {"columns": columns, "index_columns": indexes, "column_indexes": labels}
+        ).encode()
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return note  # it is not pandas' own; nobody else can say what it means

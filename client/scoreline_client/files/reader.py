@@ -33,6 +33,8 @@ class FileSizes:
     fewest_chunk_rows: int = 256
     most_chunk_rows: int = 50_000
     """Rows of a chunk of JSON Lines or Parquet; workers take at most 100,000 in a request."""
+    most_table_bytes: int = 8 << 20
+    """Rows of Parquet that are read at a time have so many bytes in memory at the most, as far as that is known."""
     block_bytes: int = 1 << 20
     """Compressed output consists of blocks of so many plain bytes, each readable without the others, so
     that it does not depend on where a run was interrupted."""

@@ -102,7 +102,7 @@ class Target:
 
     def __init__(self, name: str, state: str) -> None:
         self.name = name
-        self.descriptor = 1 if name == STANDARD else _descriptor(name)
+        self.descriptor = 1 if name == STANDARD else descriptor_of(name)
         """The number of the open file that is written, for `-`, `/dev/stdout` and `/dev/fd/3`."""
         self.is_url = self.descriptor is None and is_url(name)
         base = Path(name)
@@ -145,7 +145,7 @@ class Target:
             if self.descriptor is not None:
                 os.fstat(self.descriptor)
                 return
-            _check_links(self.name)
+            check_links(self.name)
             if not folder.is_dir():
                 raise FileRefused(Code.FILE, self.name, f"there is no directory {folder}")
             if self.kind == stat.S_IFDIR:
@@ -456,7 +456,7 @@ def _sync(path: Path) -> None:
 # Names that are no files
 
 
-def _descriptor(name: str) -> int | None:
+def descriptor_of(name: str) -> int | None:
     """The open file of this process that a name such as /dev/stdout stands for, directly or by links."""
     for _ in range(_MOST_LINKS):
         folder, last = os.path.split(name)
@@ -468,14 +468,6 @@ def _descriptor(name: str) -> int | None:
             break
         name = os.path.join(folder, link)  # noqa: PTH118 - it is text
     return None
-
-
-def _kind(path: Path) -> int | None:
-    """What is there under a name, links not followed, as one of the system's `S_IF…`."""
-    try:
-        return stat.S_IFMT(path.lstat().st_mode)
-    except OSError:
-        return None
 
 
 def check_regular(path: Path) -> None:
@@ -492,7 +484,7 @@ def check_regular(path: Path) -> None:
         raise FileRefused(Code.FILE, str(path), message)
 
 
-def _check_links(name: str) -> None:
+def check_links(name: str) -> None:
     """Check that an output's links lead somewhere, and are not another user's in a folder that all may write.
 
     Raises:
@@ -509,6 +501,14 @@ def _check_links(name: str) -> None:
             raise FileRefused(Code.FILE, name, message)
         path = path.parent / path.readlink()
     raise FileRefused(Code.FILE, name, "its links lead back to themselves")
+
+
+def _kind(path: Path) -> int | None:
+    """What is there under a name, links not followed, as one of the system's `S_IF…`."""
+    try:
+        return stat.S_IFMT(path.lstat().st_mode)
+    except OSError:
+        return None
 
 
 def _keep_rights(path: Path, *earlier: Path) -> None:
