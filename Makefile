@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test zoo test-newest bench bench-docs bench-memory lint format clean
+.PHONY: help demo test zoo parity test-newest bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -22,6 +22,10 @@ test: lint  ## format, lint, types, import rules, then all tests
 
 zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, print the table
 	@$(BIN)/python -m tests.zoo $(ONLY)
+
+# Not in CI, which runs a small part of it: 500 pipelines take some minutes.
+parity: $(READY)  ## hold every way in against training's own answers, print the table
+	@nice $(BIN)/python -m tests.parity $(ONLY)
 
 # Not in CI: what is newest changes without us. Training's extra holds scikit-learn below 1.7 for
 # sklearn-pandas; the worker's does not, and with it alone publish() works, too.

@@ -61,7 +61,7 @@ class ModuleOrigins:
                 (spec.origin is None and spec.submodule_search_locations is not None)
                 or (
                     self._is_outside_of_installations(spec)
-                    and not any(map(_is_installed, self._distributions.get(top, ())))
+                    and not any(map(is_installed, self._distributions.get(top, ())))
                 )
             )
         if not self._local_tops[top]:
@@ -92,15 +92,28 @@ class ModuleOrigins:
         return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
 
 
-def _is_installed(distribution: str) -> bool:
+def is_installed(distribution: str) -> bool:
     """Whether a distribution was installed; an editable one, or a build's egg-info, belongs to a project."""
     for candidate in metadata.distributions(name=distribution):
         direct_url = candidate.read_text("direct_url.json")
         is_editable = direct_url and json.loads(direct_url).get("dir_info", {}).get("editable")
-        path = Path(str(getattr(candidate, "_path", "")))
+        path = _folder_of(candidate)
         if not is_editable and (path.suffix == ".dist-info" or _SITE & set(path.parts)):
             return True
     return False
+
+
+def metadata_file(distribution: str) -> Path | None:
+    """The file with the name and version of a distribution that belongs to the project, or None."""
+    if is_installed(distribution):
+        return None
+    folders = map(_folder_of, metadata.distributions(name=distribution))
+    files = (folder / name for folder in folders for name in ("METADATA", "PKG-INFO"))
+    return next((file for file in files if file.is_file()), None)
+
+
+def _folder_of(distribution: metadata.Distribution) -> Path:
+    return Path(str(getattr(distribution, "_path", "")))
 
 
 def spec_of(module: str) -> ModuleSpec | None:
@@ -117,7 +130,10 @@ def spec_of(module: str) -> ModuleSpec | None:
         path = list(parent_spec.submodule_search_locations)
     for finder in sys.meta_path:
         find_spec = getattr(finder, "find_spec", None)
-        spec = find_spec(module, path) if find_spec else None
+        try:
+            spec = find_spec(module, path) if find_spec else None
+        except KeyError:  # a folder without a file of its own, below a package that is not imported
+            continue
         if spec is not None:
             return cast(ModuleSpec, spec)
     return None

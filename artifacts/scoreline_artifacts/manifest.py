@@ -36,6 +36,8 @@ GOLDEN = "golden.jsonl"
 REPORT = "report.html"
 SOURCES = "sources/"
 """The folder of the training project's modules and data files."""
+DIST_INFO = ".dist-info"
+"""Ends the name of a folder in there with the METADATA of a distribution that is the project itself."""
 
 
 @dataclass(frozen=True, slots=True)

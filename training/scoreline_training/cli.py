@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import runpy
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -112,6 +113,8 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
                 "report": str(published.report),
                 "promoted": release is not None,
                 "announced": published.announced,
+                "travels": published.travels,
+                "warnings": [asdict(warning) for warning in published.warnings],
                 "metrics": published.manifest.metrics,
             }
         )
@@ -126,4 +129,8 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
         )
         then = f"; {name}@{release.alias} now names it ({news})"
     click.echo(f"published {name}@{version} to {published.path}{then}")
+    if published.travels:
+        click.echo(f"from the project: {', '.join(published.travels)}")
+    for warning in published.warnings:
+        click.echo(f"warning {warning.code}: {warning.message}", err=True)
     click.echo(f"training report: {published.report}")

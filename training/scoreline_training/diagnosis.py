@@ -11,9 +11,21 @@ from types import FunctionType, MethodType, ModuleType
 
 from scoreline_artifacts.dependencies import ModuleOrigins, spec_of
 from scoreline_artifacts.packaging.clean_room import CleanRoomFailure
+from scoreline_artifacts.packaging.sources import may_travel_unasked
 
 _OF_SCRIPT = re.compile(r"Can't get attribute '(.+)' on <module '__main__'")
 """Unpickling's message about an object that dill could not store and therefore referred to by name."""
+_ADVICE = {
+    "cannot cache function": (
+        "numba keeps its cache beside a module's file, and on a worker there is none: leave cache=True away. "
+        "The function is compiled once in each process"
+    ),
+    "Can't pickle": (
+        "If it starts processes of its own, what it sends them cannot be found there: the modules that travelled are "
+        "in this process only. Use threads, or joblib, whose work a worker does in threads"
+    ),
+}
+"""What to do, by words in the message of an exception."""
 MAX_OBJECTS = 100_000
 """At most so many parts of a pipeline are searched for the one that a message is about."""
 
@@ -25,11 +37,17 @@ def diagnose(failure: CleanRoomFailure, pipeline: object, origins: ModuleOrigins
         reason = _missing_module(failure.module, location, pipeline, origins)
     elif failure.file is not None:
         where = f"line {location} opens" if location else "it opens"
-        reason = (
-            f"{where} the file {failure.file!r}, which is not there. Data of a package travels if it is "
-            "read with importlib.resources, as in files('package').joinpath('words.txt').read_text(); "
-            "other data belongs into the pipeline, as an attribute that fit() sets"
+        advice = (
+            "Data of a package travels if it is read with importlib.resources, as in "
+            "files('package').joinpath('words.txt').read_text(); other data belongs into the pipeline, as an "
+            "attribute that fit() sets"
         )
+        if not may_travel_unasked(failure.file):
+            advice = (
+                "Hidden files and those that are named like keys stay at home, and whoever can read the artifact "
+                "store could read them. If it holds no secret, code=['package:path'] lets it travel"
+            )
+        reason = f"{where} the file {failure.file!r}, which is not there. {advice}"
     elif failure.variable is not None:
         where = f"line {location} reads" if location else "it reads"
         reason = (
@@ -50,7 +68,8 @@ def diagnose(failure: CleanRoomFailure, pipeline: object, origins: ModuleOrigins
         )
     else:
         where = f" at {location}" if location else ""
-        reason = f"{failure.kind}{where}: {failure.message}"
+        advice = next((text for words, text in _ADVICE.items() if words in failure.message), "")
+        reason = f"{failure.kind}{where}: {failure.message}. {advice}".removesuffix(". ")
         reason += f"\n{failure.trace}" if failure.trace else ""
     return f"the pipeline does not work in a clean room, where a worker would load it: {reason}"
 

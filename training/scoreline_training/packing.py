@@ -16,10 +16,17 @@ from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES
 from scoreline_artifacts.packaging import clean_room, pickling, sources
 from scoreline_artifacts.store.store import describe_file
+from scoreline_training.cautions import PublishWarning, find_cautions
 from scoreline_training.diagnosis import diagnose
 
 NAMED_FUNCTIONS = 20
 """Functions stored by value that a manifest lists; a single one suffices to refuse another Python."""
+
+
+STAYED_AT_HOME = (
+    ". It looks at the names of a package's data files, and only those travel that it opens for some training row; "
+    "code=['package:path'] lets others travel"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +35,13 @@ class Packed:
 
     files: Mapping[str, bytes]
     manifest: Manifest
+    warnings: tuple[PublishWarning, ...] = ()
 
     def with_file(self, name: str, data: bytes) -> Packed:
         """The same with one more file, which the pipeline does not need."""
         listed = {**self.manifest.files, name: describe_file(data)}
-        return Packed({**self.files, name: data}, replace(self.manifest, files=listed))
+        manifest = replace(self.manifest, files=listed)
+        return replace(self, files={**self.files, name: data}, manifest=manifest)
 
 
 @dataclass(slots=True)
@@ -45,20 +54,28 @@ class Requirements:
 
     def add_missing(self, names: Iterable[str], origins: ModuleOrigins) -> bool:
         """Add those modules and data files of `names` that the project has; whether any was new."""
-        data = {name for name in names if name.startswith(SOURCES)} - self.data
+        asked = {name for name in names if name.startswith(SOURCES)} - self.data
+        data = {
+            path for path in asked if sources.may_travel_unasked(path) and sources.data_file(path)
+        }
         modules = {name for name in names if origins.is_local(name)} - self.modules
         self.data |= data
         self.modules |= modules
-        return bool(modules) or any(sources.has_data(path) for path in data)
+        return bool(modules or data)
 
 
 def pack(
-    pipeline: object, draft: Manifest, golden_rows: bytes, code: Iterable[str | ModuleType] = ()
+    pipeline: object,
+    draft: Manifest,
+    golden_rows: bytes,
+    code: Iterable[str | ModuleType] = (),
+    more_rows: bytes = b"",
 ) -> Packed:
     """Serialise a pipeline, add the modules that it needs, and prove it in a clean room.
 
     `draft` is a manifest without files, sources, libraries and batchability, which are found out here.
-    `code` is the argument of `publish` with this name.
+    `code` is the argument of `publish` with this name. `more_rows` are further rows that it is proved with and
+    that do not travel.
 
     Raises:
         UnsuitableData: the pipeline cannot be serialised.
@@ -79,7 +96,7 @@ def pack(
     for name in names:
         package, is_data, path = name.partition(":")
         in_artifact = f"{SOURCES}{package.replace('.', '/')}/{path}"
-        if is_data and not sources.has_data(in_artifact):
+        if is_data and sources.data_file(in_artifact) is None:
             raise DoesNotTravel(
                 f"code= names {name!r}, but package {package!r} has no such file; give data files as "
                 "'package:path/below/it'"
@@ -90,14 +107,24 @@ def pack(
         if spec_of(package) is None:
             raise DoesNotTravel(f"code= names the module {package!r}, which cannot be found here")
         required.modules.update(sources.modules_below(package))
+    # Data files stay at home until code opens them: while it is proved, it sees their names.
+    sees_names = True
     while True:
         packed = _pack_once(pickled, draft, golden_rows, required, origins)
-        proof = clean_room.prove(packed.manifest, packed.files)
+        names = sources.list_data(packed.manifest.sources) if sees_names else []
+        proof = clean_room.prove(packed.manifest, packed.files, more_rows=more_rows, listed=names)
         if required.add_missing(proof.missing, origins):
             continue
         if proof.failure is not None:
-            raise DoesNotTravel(diagnose(proof.failure, pipeline, origins))
-        return replace(packed, manifest=replace(packed.manifest, batchable=proof.batchable))
+            advice = "" if sees_names else STAYED_AT_HOME
+            raise DoesNotTravel(diagnose(proof.failure, pipeline, origins) + advice)
+        if any(name.startswith(SOURCES) and name.endswith("/*") for name in proof.missing):
+            # It has seen a file that it did not open, and that a worker will not have.
+            sees_names = False
+            continue
+        warnings = find_cautions(packed.files, pickled.by_value, proof)
+        manifest = replace(packed.manifest, batchable=proof.batchable)
+        return replace(packed, manifest=manifest, warnings=tuple(warnings))
 
 
 def _pack_once(

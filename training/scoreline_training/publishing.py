@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
@@ -30,7 +31,7 @@ from scoreline_artifacts import (
     golden,
 )
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.manifest import PIPELINE, REPORT
+from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
@@ -38,8 +39,13 @@ from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
+from scoreline_training.cautions import PublishWarning
 from scoreline_training.packing import pack
 
+logger = logging.getLogger(__name__)
+
+MORE_ROWS = 500
+"""Rows beside the golden ones that a version is proved with, at most: those with values that are rare."""
 PROVEN_ROWS = 100_000
 """Training rows on which predict is compared with the largest probability."""
 TOLERANCE = 1e-9
@@ -68,6 +74,14 @@ class PublishedVersion:
     """The release of the alias, or None if none was wanted."""
     announced: bool = False
     """Whether workers were told through Redis; if not, they find the release by themselves within seconds."""
+    warnings: tuple[PublishWarning, ...] = ()
+    """What may go wrong with it all the same."""
+
+    @property
+    def travels(self) -> list[str]:
+        """The modules and data files of the training project that came along, by their paths there."""
+        listed = (name for name in self.manifest.files if name.startswith(SOURCES))
+        return sorted(name.removeprefix(SOURCES) for name in listed)
 
     @property
     def report(self) -> Path | str:
@@ -125,6 +139,7 @@ def publish(
     schema = Schema.infer(X_train)
     here = LoadedVersion.of(pipeline, name, schema=schema)
     rows = choose_golden_rows(here, X_train)
+    more_rows = choose_more_rows(here, X_train)
     draft = Manifest(
         model=name,
         version=max(store.versions(name), default=0) + 1,
@@ -141,12 +156,16 @@ def publish(
             **_as_json(training or {}),
         },
     )
-    packed = pack(pipeline, draft, golden.encode(rows), code)
+    packed = pack(pipeline, draft, golden.encode(rows), code, golden.encode(more_rows))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
     packed = packed.with_file(REPORT, _report(store, here, packed.manifest, golden=rows, **data))
     manifest = store.publish(packed.manifest, packed.files)
     version, location = manifest.version, store.location(name, manifest.version)
-    published = PublishedVersion(name=name, version=version, path=location, manifest=manifest)
+    published = PublishedVersion(
+        name=name, version=version, path=location, manifest=manifest, warnings=packed.warnings
+    )
+    for warning in published.warnings:
+        logger.warning("%s@%s %s: %s", name, version, warning.code, warning.message)
     if settings is not None:
         try:
             # Signature and files read back as published; the clean room has proven that it loads.
@@ -245,10 +264,7 @@ def choose_golden_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.
         UnsuitableData: no row is a valid record, the pipeline cannot score them, or an answer cannot be sent.
     """
     indices = np.linspace(0, len(frame) - 1, min(golden.GOLDEN_ROWS, len(frame))).astype(int)
-    records = [
-        {str(name): _as_sent(value) for name, value in record.items()}
-        for record in frame.iloc[indices].to_dict("records")
-    ]
+    records = _records_at(frame, indices)
     checked = frame_of_records(records, here.schema)
     if len(checked.frame) == 0:
         raise UnsuitableData(f"training rows are no valid records: {checked.problems[0].message}")
@@ -256,6 +272,7 @@ def choose_golden_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.
     records = [records[index] for index in checked.indices]
     try:
         scores = here.score(checked.frame)
+        again = here.score(checked.frame.copy())
     # Whatever the pipeline raises: it cannot score the rows that it was trained on.
     except Exception as error:
         raise UnsuitableData(
@@ -270,7 +287,50 @@ def choose_golden_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.
                 f"for the training row {shown(row.record)} the pipeline answers {shown(answers)}; an "
                 "answer must be text, a boolean or a finite number, or several of these"
             )
+    for row, other in zip(
+        rows, golden.rows_of(records, again.values, again.probabilities), strict=True
+    ):
+        if not golden.same_answer(row, other, TOLERANCE):
+            one, two = (shown([each.value, each.probabilities or []]) for each in (row, other))
+            raise UnsuitableData(
+                f"asked twice for the training row {shown(row.record)}, the pipeline answers {one} and then "
+                f"{two}: it is random, or depends on the time or on what it was asked before. Give a random "
+                "step its random_state, and the time in a column"
+            )
     return rows
+
+
+def choose_more_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.GoldenRow]:
+    """Raw records beside the golden ones, with the answers given here: for each column a row with each of its values,
+    if they are few, with the least and the most, and without a value.
+
+    What only rare records need, a data file or a module, is missed with these.
+    """
+    indices: dict[int, None] = {}
+    for column in here.schema.columns if here.schema is not None else ():
+        values = frame[column.name].reset_index(drop=True)
+        found = [*values[values.isna()].index[:1]]
+        if column.minimum is not None:
+            found += [values.idxmin(), values.idxmax()]
+        elif values.nunique() <= MORE_ROWS:
+            found += values.drop_duplicates().index.tolist()
+        indices.update(dict.fromkeys(int(each) for each in found))
+    records = _records_at(frame, list(indices)[:MORE_ROWS])
+    checked = frame_of_records(records, here.schema)
+    records = [records[index] for index in checked.indices]
+    try:
+        return here.score_records(records) if records else []
+    # A pipeline need not score all of its training rows; the golden rows are the promise.
+    except Exception:  # noqa: BLE001
+        return []
+
+
+def _records_at(frame: pd.DataFrame, indices: Any) -> list[dict[str, Any]]:
+    """Rows of a frame as callers send them."""
+    return [
+        {str(name): _as_sent(value) for name, value in record.items()}
+        for record in frame.iloc[indices].to_dict("records")
+    ]
 
 
 def _as_sent(value: Any) -> Any:

@@ -7,30 +7,33 @@ apart and nothing mistakes them for installed ones.
 
 Code is compiled from the bytes that were verified, never from a file on disk. A module's globals hold a
 `__builtins__` of its own whose `__import__` looks in the namespace first. The two other ways in which code
-names modules, `importlib` and `importlib.resources`, are replaced by proxies that look there first, too.
+names modules, `importlib` and `importlib.resources`, and `importlib.metadata`, which names the project, are replaced by proxies that look there first, too.
 """
 
 from __future__ import annotations
 
 import builtins
+import errno
 import importlib
 import importlib.abc
+import importlib.metadata
 import importlib.resources
 import importlib.util
 import linecache
 import os
 import pkgutil
+import re
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.machinery import ModuleSpec
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
-from scoreline_artifacts.dependencies import absolute
+from scoreline_artifacts.dependencies import absolute, is_installed
 from scoreline_artifacts.loading.resources import Folder, Reader
-from scoreline_artifacts.manifest import SOURCES
+from scoreline_artifacts.manifest import DIST_INFO, SOURCES
 
 _RESOURCE_FUNCTIONS = (
     "contents", "files", "is_resource", "open_binary", "open_text", "path", "read_binary", "read_text",
@@ -42,6 +45,12 @@ _RESOURCE_MODULES = (
     "importlib.resources._legacy",
 )
 """The modules that hold these functions, in one version of Python or another."""
+_PROXIED_FUNCTIONS = {
+    "importlib": ("import_module",),
+    "importlib.metadata": ("distribution", "metadata", "version"),
+    "pkgutil": ("get_data",),
+}
+"""Further functions that pickles may refer to, and whose proxies look in the namespace."""
 _execution_locks: dict[int, threading.RLock] = {}
 """By process: in a fork, nobody would ever release a lock that another thread held at that moment."""
 
@@ -49,12 +58,23 @@ _execution_locks: dict[int, threading.RLock] = {}
 class Namespace:
     """The modules and data files of one version."""
 
-    def __init__(self, label: str, modules: Mapping[str, str], files: Mapping[str, bytes]) -> None:
-        """`modules` maps a module's name to its file, `files` every file to its content."""
+    def __init__(
+        self,
+        label: str,
+        modules: Mapping[str, str],
+        files: Mapping[str, bytes],
+        *,
+        listed: Iterable[str] = (),
+    ) -> None:
+        """`modules` maps a module's name to its file, `files` every file to its content.
+
+        `listed` are files that the project has beside these: code sees them, and `missing` has what it opens.
+        """
         # A dot would look like a package's.
         self.label = label.replace(".", "_")
         self._modules = dict(modules)
         self._files = dict(files)
+        self._listed = frozenset(listed).difference(files)
         # Including packages without a file of their own above the modules that travel.
         self._packages = {
             name.rsplit(".", up)[0] for name in modules for up in range(1, name.count(".") + 1)
@@ -197,7 +217,7 @@ class Namespace:
             return self.create_function
         if module in _RESOURCE_MODULES and name in _RESOURCE_FUNCTIONS:
             return getattr(self.proxy("importlib.resources"), name)
-        if (module, name) in {("importlib", "import_module"), ("pkgutil", "get_data")}:
+        if name in _PROXIED_FUNCTIONS.get(module, ()):
             return getattr(self.proxy(module), name)
         if not self.owns(module):
             return None
@@ -218,8 +238,21 @@ class Namespace:
             for name, content in self._files.items()
             if name.startswith(prefix)
         }
+        listed = {name.removeprefix(prefix) for name in self._listed if name.startswith(prefix)}
         name = package.rpartition(".")[2]
-        return Folder(name, files, lambda path: self.missing.add(f"{prefix}{path}"))
+        return Folder(name, files, lambda path: self.missing.add(f"{prefix}{path}"), listed=listed)
+
+    def distribution(self, name: str, file: str) -> importlib.metadata.Distribution:
+        """The distribution whose METADATA travelled as `file`, or else an installed one.
+
+        Raises:
+            PackageNotFoundError: there is neither.
+        """
+        if file in self._files:
+            return ProjectDistribution(self._files[file])
+        if not is_installed(name):
+            self.missing.add(file)
+        return importlib.metadata.distribution(name)
 
     def proxy(self, name: str) -> ModuleType:
         """The proxy of a module of the standard library."""
@@ -269,6 +302,21 @@ class Loader(importlib.abc.InspectLoader):
         return Reader(self._namespace.folder(self._name))
 
 
+class ProjectDistribution(importlib.metadata.Distribution):
+    """The training project as a distribution, of which nothing but the METADATA travelled."""
+
+    def __init__(self, metadata: bytes) -> None:
+        self._metadata = metadata
+
+    def read_text(self, filename: str) -> str | None:
+        """The METADATA; None for every other file."""
+        return self._metadata.decode() if filename == "METADATA" else None
+
+    def locate_file(self, path: Any) -> Any:
+        """Always raises FileNotFoundError."""
+        raise FileNotFoundError(errno.ENOENT, "it did not come with the model", str(path))
+
+
 class _PrivateModule(ModuleType):
     """A module that imports those below it on access, as if other code had imported them before."""
 
@@ -312,7 +360,23 @@ def _importlib(namespace: Namespace) -> dict[str, Any]:
             raise TypeError(f"a relative import of {name!r} needs the package that it starts from")
         return namespace.import_module(full)
 
-    return {"import_module": import_module, "resources": namespace.proxy("importlib.resources")}
+    proxied = {name: namespace.proxy(f"importlib.{name}") for name in ("metadata", "resources")}
+    return {"import_module": import_module, **proxied}
+
+
+def _metadata(namespace: Namespace) -> dict[str, Any]:
+    """The functions of importlib.metadata that name a distribution: the project itself is one, perhaps."""
+
+    def distribution(distribution_name: str) -> importlib.metadata.Distribution:
+        """A distribution by its name, the project's own first."""
+        folder = re.sub(r"[-_.]+", "_", distribution_name).lower() + DIST_INFO
+        return namespace.distribution(distribution_name, f"{SOURCES}{folder}/METADATA")
+
+    return {
+        "distribution": distribution,
+        "metadata": lambda distribution_name: distribution(distribution_name).metadata,
+        "version": lambda distribution_name: distribution(distribution_name).version,
+    }
 
 
 def _resources(namespace: Namespace) -> dict[str, Any]:
@@ -354,6 +418,7 @@ def _pkgutil(namespace: Namespace) -> dict[str, Any]:
 
 _PROXIED: dict[str, Callable[[Namespace], dict[str, Any]]] = {
     "importlib": _importlib,
+    "importlib.metadata": _metadata,
     "importlib.resources": _resources,
     "pkgutil": _pkgutil,
 }

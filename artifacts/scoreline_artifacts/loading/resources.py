@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from importlib.resources.abc import Traversable, TraversableResources
 from typing import IO, Any
 
@@ -29,14 +29,21 @@ class Folder(_Readable):
         files: Mapping[str, bytes],
         on_missing: Callable[[str], None],
         prefix: str = "",
+        *,
+        listed: Collection[str] = (),
     ) -> None:
-        """`files` by path below the package; `on_missing` is called with paths that do not exist."""
+        """`files` by path below the package; `on_missing` is called with paths that are opened in vain.
+
+        `listed` are paths of files that the project has beside these, as its code may see them: `on_missing` is
+        called with `*` where it does.
+        """
         self._name = name
         self._files = files
         self._on_missing = on_missing
         self._prefix = prefix
+        self._listed = listed
         # Only files travel, so a folder exists if there is a file in it.
-        self._exists = not prefix or any(path.startswith(prefix) for path in files)
+        self._exists = not prefix or any(path.startswith(prefix) for path in (*files, *listed))
 
     @property
     def name(self) -> str:
@@ -45,13 +52,8 @@ class Folder(_Readable):
 
     def iterdir(self) -> Iterator[Traversable]:
         """The files and folders directly in it."""
-        if not self._prefix:
-            self._on_missing("*")
-        inside = {
-            path.removeprefix(self._prefix).partition("/")[0]
-            for path in self._files
-            if path.startswith(self._prefix)
-        }
+        paths = [path for path in (*self._files, *self._listed) if path.startswith(self._prefix)]
+        inside = {path.removeprefix(self._prefix).partition("/")[0] for path in paths}
         return (self.joinpath(name) for name in sorted(inside))
 
     def is_dir(self) -> bool:
@@ -72,10 +74,11 @@ class Folder(_Readable):
         child: Traversable
         if path in self._files:
             child = File(parts[0], self._files[path])
+        elif path in self._listed:
+            self._on_missing("*")
+            child = AbsentFile(parts[0], path, self._on_missing)
         else:
-            child = Folder(parts[0], self._files, self._on_missing, path + "/")
-            if not child.is_dir():
-                self._on_missing(path)
+            child = Folder(parts[0], self._files, self._on_missing, path + "/", listed=self._listed)
         return child.joinpath(*parts[1:])
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # noqa: ARG002
@@ -126,6 +129,20 @@ class File(_Readable):
         """A file object that reads the content."""
         raw = io.BytesIO(self._data)
         return raw if "b" in mode else io.TextIOWrapper(raw, *arguments, **options)
+
+
+class AbsentFile(File):
+    """A data file that the project has and that has not travelled: it can be seen, and is missed when opened."""
+
+    def __init__(self, name: str, path: str, on_missing: Callable[[str], None]) -> None:
+        super().__init__(name, b"")
+        self._path = path
+        self._on_missing = on_missing
+
+    def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # noqa: ARG002
+        """Always raises FileNotFoundError."""
+        self._on_missing(self._path)
+        raise FileNotFoundError(errno.ENOENT, "it did not come with the model", self._path)
 
 
 class Reader(TraversableResources):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -163,12 +163,15 @@ def assemble(
     )
 
 
-def namespace_of(manifest: Manifest, read: Callable[[str], bytes]) -> Namespace:
-    """The private modules of a version, of which none has been executed yet."""
+def namespace_of(
+    manifest: Manifest, read: Callable[[str], bytes], listed: Iterable[str] = ()
+) -> Namespace:
+    """The private modules of a version, of which none has been executed yet; `listed` as for Namespace."""
     return Namespace(
         f"{manifest.model}@{manifest.version}",
         manifest.sources,
         {name: read(name) for name in manifest.files if name.startswith(SOURCES)},
+        listed=listed,
     )
 
 

@@ -29,10 +29,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scoreline_artifacts.dependencies import SCORELINE_PACKAGES
-from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
+from scoreline_artifacts.manifest import GOLDEN, MANIFEST, SOURCES, Manifest
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from scoreline_artifacts.golden import GoldenRow
+    from scoreline_artifacts.loading.namespace import Namespace
     from scoreline_artifacts.loading.version import LoadedVersion
 
 LIMIT_S = 600.0
@@ -40,10 +43,12 @@ LIMIT_S = 600.0
 ARTIFACT = "artifact"
 """The folder of the artifact's files, below the folder that a visit is given."""
 _WORKING_DIRECTORY, _RESULT, _OUTPUT = "empty", "result.json", "output.txt"
+_MORE_ROWS, _LISTED = "more-rows.jsonl", "listed.json"
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
 )
+_STARTS_OF_PROCESSES = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"})
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Numeric libraries get one thread each, as in a worker."""
 
@@ -87,14 +92,27 @@ class Proof:
     """Whether golden rows got the same answers one by one, together and shuffled."""
     missing: list[str] = field(default_factory=list)
     """Modules and data files that its code asked for and that did not travel with it."""
+    processes: list[str] = field(default_factory=list)
+    """Where it started processes of its own."""
 
 
-def prove(manifest: Manifest, files: Mapping[str, bytes], *, limit_s: float = LIMIT_S) -> Proof:
+def prove(
+    manifest: Manifest,
+    files: Mapping[str, bytes],
+    *,
+    more_rows: bytes = b"",
+    listed: Sequence[str] = (),
+    limit_s: float = LIMIT_S,
+) -> Proof:
     """Load a version in the clean room and score its golden rows there.
 
+    `more_rows` are further rows with their answers, as `golden.encode` writes them, which do not travel; `listed`
+    are data files of the project that its code may see there, and that are missing once it opens them.
     A version that ends its process, or takes longer than `limit_s` seconds, is a failure like others.
     """
     with staged(manifest, files) as folder:
+        (folder / _MORE_ROWS).write_bytes(more_rows)
+        (folder / _LISTED).write_text(json.dumps(listed))
         try:
             fields = run_in_clean_room(f"{__name__}:load_and_score", folder, limit_s)
         except CleanRoomFailed as end:
@@ -320,17 +338,42 @@ def load_and_score(folder: Path) -> dict[str, Any]:
     def read(name: str) -> bytes:
         return (artifact / name).read_bytes()
 
-    namespace = version.namespace_of(manifest, read)
+    namespace = version.namespace_of(manifest, read, json.loads((folder / _LISTED).read_bytes()))
     failure, batchable = None, False
+    processes = _noted_processes(namespace)
     try:
         loaded = version.assemble(manifest, read, namespace)
         rows = golden.decode(read(GOLDEN))
         loaded.check_golden_rows(rows, manifest.tolerance)
         batchable = _is_batchable(loaded, rows, manifest.tolerance)
+        if more := golden.decode((folder / _MORE_ROWS).read_bytes()):
+            loaded.check_golden_rows(more, manifest.tolerance)
     # Whatever loading or scoring raises, the caller of publish() has to know it.
     except Exception as error:  # noqa: BLE001
         failure = _describe(error, manifest)
-    return asdict(Proof(failure=failure, batchable=batchable, missing=sorted(namespace.missing)))
+    missing = sorted(namespace.missing)
+    return asdict(
+        Proof(failure=failure, batchable=batchable, missing=missing, processes=sorted(processes))
+    )
+
+
+def _noted_processes(namespace: Namespace) -> set[str]:
+    """Where private code starts processes, by itself or by the standard library, from now on."""
+    found: set[str] = set()
+    standard_library = sysconfig.get_paths()["stdlib"]
+    prefix = f"{namespace.label}/{SOURCES}"
+
+    def note(event: str, _: tuple[Any, ...]) -> None:
+        if event not in _STARTS_OF_PROCESSES:
+            return
+        frame: FrameType | None = sys._getframe(1)
+        while frame is not None and frame.f_code.co_filename.startswith((standard_library, "<")):
+            frame = frame.f_back
+        if frame is not None and frame.f_globals.get("__builtins__") is namespace.builtins:
+            found.add(f"line {frame.f_code.co_filename.removeprefix(prefix)}:{frame.f_lineno}")
+
+    sys.addaudithook(note)
+    return found
 
 
 def _describe(error: Exception, manifest: Manifest) -> CleanRoomFailure:

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import EnumMeta
 from functools import _lru_cache_wrapper
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
 from scoreline_artifacts import by_value
@@ -40,8 +40,8 @@ class PickledPipeline:
     """Modules that it refers to, the project's own and installed ones."""
     imported: set[str] = field(default_factory=set)
     """Names that functions stored by value import, each a module or an attribute of one."""
-    by_value: set[str] = field(default_factory=set)
-    """Functions whose bytecode is inside, `module.name`: only this minor version of Python runs it."""
+    by_value: dict[str, CodeType] = field(default_factory=dict)
+    """Functions whose bytecode is inside, by `module.name`: only this minor version of Python runs it."""
 
 
 def dump(pipeline: object, origins: ModuleOrigins | None = None) -> PickledPipeline:
@@ -97,7 +97,7 @@ def _pickler(buffer: io.BytesIO, pickled: PickledPipeline, origins: ModuleOrigin
                 # dill would store a copy of some local objects, such as named tuples, to be on the safe side.
                 return name if origins.is_local(module) else NotImplemented
             if isinstance(obj, FunctionType):
-                pickled.by_value.add(f"{module}.{obj.__qualname__}")
+                pickled.by_value[f"{module}.{obj.__qualname__}"] = obj.__code__
                 package = obj.__globals__.get("__package__") or ""
                 pickled.imported |= imports_of_code(obj.__code__, package)
                 # A function that uses the module `a` and a name `b` may mean the module `a.b`.

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import inspect
+import marshal
+import os
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from importlib.abc import InspectLoader
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import CodeType, FunctionType
 
-from scoreline_artifacts.dependencies import ModuleOrigins, imports_of_source, spec_of
+from scoreline_artifacts.dependencies import (
+    ModuleOrigins,
+    imports_of_source,
+    metadata_file,
+    spec_of,
+)
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.manifest import SOURCES
+from scoreline_artifacts.manifest import DIST_INFO, SOURCES
 
 MAX_BYTES = 16 * 1024 * 1024
 """The limit for modules and data files together: data belongs into the pipeline."""
+KEY_FILES = ("*.pem", "*.key", "*.p12", "*.pfx", "id_*", "*credentials*", "*secret*")
+"""Names of files that hold keys or passwords."""
+MOST_LISTED = 10_000
+"""Data files of a project that its code can see while it is proved."""
+_CODE = frozenset({".py", ".pyc"})
 
 
 @dataclass(slots=True)
@@ -48,8 +65,8 @@ def collect(needed: Iterable[str], origins: ModuleOrigins, *, data: Iterable[str
             # Importing a module imports the packages above it first.
             waiting += [name.rpartition(".")[0]] if "." in name else []
             waiting += _take_module(name, snapshot)
-    for requested in data:
-        for path, file in _data_files(requested):
+    for path in data:
+        if (file := data_file(path)) is not None:
             snapshot.files[path] = file.read_bytes()
     size = sum(map(len, snapshot.files.values()))
     if size > MAX_BYTES:
@@ -82,6 +99,11 @@ def _take_module(name: str, snapshot: Snapshot) -> set[str]:
                 "travel with the model. Install it on the workers, as a package of its own"
             )
         source = text.encode()
+    if (what := _edited_since_import(name, source)) is not None:
+        raise DoesNotTravel(
+            f"module {name!r} ({spec.origin}) was edited after it was imported: {what} is not what the pipeline "
+            "was trained with. Start anew (in a notebook: restart the kernel), fit, and publish"
+        )
     path = SOURCES + name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
     snapshot.modules[name] = path
     snapshot.files[path] = source
@@ -91,6 +113,58 @@ def _take_module(name: str, snapshot: Snapshot) -> set[str]:
         raise DoesNotTravel(f"module {name!r} ({spec.origin}) cannot be parsed: {error}") from error
     snapshot.imported |= imported
     return imported
+
+
+def _edited_since_import(name: str, source: bytes) -> str | None:
+    """What a module's file says now and did not say when this process imported it; None if nothing is known of it."""
+    module = sys.modules.get(name)
+    spec = getattr(module, "__spec__", None)
+    # Other loaders, such as those of test runners, make other code of a file.
+    if module is None or spec is None or type(spec.loader) is not SourceFileLoader:
+        return None
+    try:
+        now = compile(source, spec.origin, "exec", dont_inherit=True)
+    except SyntaxError:
+        return "its text"
+    known = {_without_places(code) for code in _codes_in(now)}
+    owners = [module, *(each for each in vars(module).values() if isinstance(each, type))]
+    for owner in owners:
+        for each in list(vars(owner).values()):
+            function = each.fget if isinstance(each, property) else getattr(each, "__func__", each)
+            if not isinstance(function, FunctionType):
+                continue
+            code = inspect.unwrap(function).__code__
+            if code.co_filename == spec.origin and _without_places(code) not in known:
+                return f"{code.co_qualname}()"
+    # Constants leave no trace in memory that can be told from a variable; the bytecode that was cached on import does.
+    try:
+        data = Path(spec.cached or "").read_bytes()
+        stat = Path(spec.origin).stat()
+        stamp = [int.from_bytes(data[start : start + 4], "little") for start in (4, 8, 12)]
+        if stamp == [0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF]:
+            return None
+        imported = marshal.loads(data[16:])  # noqa: S302 - what this very interpreter has imported
+    except (OSError, ValueError, EOFError, TypeError):
+        return None
+    is_changed = stamp[0] == 0 and _without_places(imported) != _without_places(now)
+    return "a constant or another line" if is_changed else None
+
+
+def _codes_in(code: CodeType) -> Iterator[CodeType]:
+    """A code object and those of all functions and classes in it."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _codes_in(constant)
+
+
+def _without_places(code: CodeType) -> tuple[object, ...]:
+    """What a code object does, wherever in its file it stands."""
+    constants = tuple(
+        _without_places(each) if isinstance(each, CodeType) else (type(each), each)
+        for each in code.co_consts
+    )
+    return code.co_qualname, code.co_code, code.co_names, code.co_varnames, constants
 
 
 def modules_below(package: str) -> Iterator[str]:
@@ -105,29 +179,53 @@ def modules_below(package: str) -> Iterator[str]:
                 yield ".".join((package, *parts))
 
 
-def has_data(requested: str) -> bool:
-    """Whether the project has a data file for a path in an artifact."""
-    return any(_data_files(requested))
+def data_file(path: str) -> Path | None:
+    """The project's data file for a path in an artifact, `sources/<package>/<file>`; None if there is none.
 
-
-def _data_files(requested: str) -> Iterator[tuple[str, Path]]:
-    """The data files for a path in an artifact: one file, or for `…/*` all in a package's folder."""
-    parts = requested.removeprefix(SOURCES).split("/")
+    So is the file with the project's own version, `sources/<distribution>.dist-info/METADATA`. A file that is reached through a link below its package is none of the package's.
+    """
+    parts = path.removeprefix(SOURCES).split("/")
+    if parts[0].endswith(DIST_INFO):
+        return metadata_file(parts[0].removesuffix(DIST_INFO))
     # The innermost package of the path holds the data.
     for end in range(len(parts) - 1, 0, -1):
-        spec = spec_of(".".join(parts[:end]))
-        if spec is not None and spec.submodule_search_locations is not None:
-            folders = [Path(folder).resolve() for folder in spec.submodule_search_locations]
-            break
-    else:
-        return
-    relative = "/".join(parts[end:])
-    for folder in folders:
-        if relative == "*":
-            candidates = [(requested[:-1] + path.name, path) for path in sorted(folder.iterdir())]
-        else:
-            candidates = [(requested, folder / relative)]
-        for path_in_artifact, path in candidates:
-            is_inside = relative == "*" or path.resolve().is_relative_to(folder)
-            if is_inside and path.is_file() and path.suffix not in {".py", ".pyc"}:
-                yield path_in_artifact, path
+        for folder in _folders_of(".".join(parts[:end])):
+            file = folder.joinpath(*parts[end:])
+            if _is_data(file):
+                return file
+    return None
+
+
+def may_travel_unasked(path: str) -> bool:
+    """Whether a data file may travel because code opens it: no hidden file does, and nothing that is named like a key."""
+    parts = path.split("/")
+    return not any(part.startswith(".") for part in parts) and not any(
+        fnmatchcase(parts[-1].lower(), pattern) for pattern in KEY_FILES
+    )
+
+
+def list_data(modules: Iterable[str]) -> list[str]:
+    """The data files of modules' packages that may travel unasked, by their paths in an artifact."""
+    found: list[str] = []
+    for package in sorted({name.partition(".")[0] for name in modules}):
+        for folder in _folders_of(package):
+            for root, folders, files in os.walk(folder):
+                # No hidden file travels, and whole environments lie in hidden folders.
+                folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
+                below = (Path(package) / Path(root).relative_to(folder)).as_posix()
+                data = (name for name in files if _is_data(Path(root, name)))
+                found += filter(may_travel_unasked, (f"{SOURCES}{below}/{name}" for name in data))
+                if len(found) >= MOST_LISTED:
+                    return found[:MOST_LISTED]
+    return found
+
+
+def _is_data(file: Path) -> bool:
+    """Whether a file below a resolved folder is data, and there without any link."""
+    return file.suffix not in _CODE and file.is_file() and file.resolve() == file
+
+
+def _folders_of(package: str) -> list[Path]:
+    """The folders of a package; none if it is no package."""
+    spec = spec_of(package)
+    return [Path(folder).resolve() for folder in (spec and spec.submodule_search_locations) or ()]

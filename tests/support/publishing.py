@@ -1,0 +1,34 @@
+"""Publishing without the parts that cost seconds, for tests that are not about them."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from scoreline_artifacts.packaging import clean_room
+from scoreline_training import publishing
+
+
+@contextmanager
+def clean_room_in_this_process() -> Iterator[None]:
+    """Let versions be proved in this process, which has all that they need; nothing is isolated."""
+
+    def call(work: str, folder: Path, _limit_s: float) -> Any:
+        module, _, function = work.partition(":")
+        result = getattr(importlib.import_module(module), function)(folder)
+        return json.loads(json.dumps(result, default=str))
+
+    with mock.patch.object(clean_room, "run_in_clean_room", call):
+        yield
+
+
+@contextmanager
+def no_report() -> Iterator[None]:
+    """Let versions be published without a training report."""
+    with mock.patch.object(publishing, "_report", return_value=b"<p>none</p>"):
+        yield

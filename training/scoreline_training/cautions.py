@@ -1,0 +1,106 @@
+"""What publish() warns of: what works in the clean room, and may work otherwise on a worker or tomorrow."""
+
+from __future__ import annotations
+
+import dis
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from types import CodeType
+
+from scoreline_artifacts.manifest import SOURCES
+from scoreline_artifacts.packaging.clean_room import Proof
+
+_MOMENTS = frozenset({"now", "today", "utcnow"})
+"""Methods that give the present, of datetime, date and pandas' Timestamp alike."""
+_CLOCKS = frozenset({"ctime", "gmtime", "localtime", "strftime", "time", "time_ns"})
+"""Functions of the module `time` that do."""
+_SECRET = re.compile(
+    rb"""(?i)\b\w*(?:password|passwd|secret|token|api_?key|access_?key)\w*\s*[=:]\s*['"][^'"\s]{8,}['"]"""
+    rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+
+
+class Caution(StrEnum):
+    """The kinds of warnings of publish(): a closed set, stable once shipped."""
+
+    CLOCK = "W_CLOCK"
+    """Code of the pipeline reads the time of day."""
+    PROCESSES = "W_PROCESSES"
+    """The pipeline starts processes of its own while it is loaded or scores."""
+    SECRET = "W_SECRET"  # noqa: S105 - a code of a warning
+    """A file that travels holds what looks like a password or a key."""
+    DATA_STAYS = "W_DATA_STAYS"
+    """A package reads data files, and some of its data files stay at home."""
+
+
+@dataclass(frozen=True, slots=True)
+class PublishWarning:
+    """What may go wrong with a version that was published."""
+
+    code: Caution
+    message: str
+    """Where it is, what may happen, and what to do."""
+
+
+def find_cautions(
+    files: Mapping[str, bytes], by_value: Mapping[str, CodeType], proof: Proof
+) -> list[PublishWarning]:
+    """Warnings about the files of an artifact, its functions stored by value, and how it was proved."""
+    sources = {
+        name.removeprefix(SOURCES): data for name, data in files.items() if name.startswith(SOURCES)
+    }
+    found: list[PublishWarning] = []
+    for place, call in _clock_reads(sources, by_value):
+        message = (
+            f"{place} calls {call}: an answer may depend on when it is asked for. Give the moment in a "
+            "column of the record, or keep it in an attribute that fit() sets"
+        )
+        found.append(PublishWarning(Caution.CLOCK, message))
+    for place in proof.processes:
+        message = (
+            f"{place} starts a process of its own. A worker scores in processes that may not start "
+            "others, and ends them with their memory; use threads, or joblib, whose work a worker does "
+            "in threads"
+        )
+        found.append(PublishWarning(Caution.PROCESSES, message))
+    for name, data in sources.items():
+        if (match := _SECRET.search(data)) is not None:
+            line = data.count(b"\n", 0, match.start()) + 1
+            message = (
+                f"line {name}:{line} looks like a secret, and travels: whoever can read the artifact "
+                "store can read it. Read it from the environment where it is needed, and not on import"
+            )
+            found.append(PublishWarning(Caution.SECRET, message))
+    return found
+
+
+def _clock_reads(
+    sources: Mapping[str, bytes], by_value: Mapping[str, CodeType]
+) -> Iterator[tuple[str, str]]:
+    """Where code reads the clock, and the call that does it."""
+    for name, data in sources.items():
+        if name.endswith(".py"):
+            code = compile(data, name, "exec", dont_inherit=True)
+            yield from ((f"line {name}:{line}", call) for line, call in _clock_calls(code))
+    for name, code in by_value.items():
+        yield from ((f"{name}, line {line},", call) for line, call in _clock_calls(code))
+
+
+def _clock_calls(code: CodeType) -> Iterator[tuple[int, str]]:
+    before = ""
+    line = code.co_firstlineno
+    for instruction in dis.get_instructions(code):
+        line = instruction.starts_line or line
+        name = instruction.argval if instruction.opname.startswith("LOAD_") else None
+        if not isinstance(name, str) or instruction.opname == "LOAD_CONST":
+            before = ""
+            continue
+        is_attribute = instruction.opname in ("LOAD_ATTR", "LOAD_METHOD")
+        if is_attribute and (name in _MOMENTS or (before == "time" and name in _CLOCKS)):
+            yield line, f"{before}.{name}".lstrip(".")
+        before = name
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _clock_calls(constant)
