@@ -127,6 +127,19 @@ def test_a_script_tells_what_it_published(store: Store, script: Path) -> None:
     assert f"training report: {store.path('lines', 1) / 'report.html'}" in output
 
 
+def test_a_script_tells_what_travels_and_what_is_warned_of(store: Store, script: Path) -> None:
+    (script.parent / "aged.py").write_text(
+        "import datetime\ndef this_year():\n    return datetime.date.today().year\n"
+    )
+    called = SCRIPT.replace("return frame", "aged.this_year(); return frame")
+    script.write_text(f"import aged\n{called}")
+    output = _run(str(script)).output
+    assert "from the project: aged.py" in output
+    assert "warning W_CLOCK: line aged.py:3 calls date.today" in output
+    said = json.loads(_run(str(script), "--json").stdout)
+    assert (said["travels"], said["warnings"][0]["code"]) == (["aged.py"], "W_CLOCK")
+
+
 def test_a_script_tells_each_version_as_json(store: Store, script: Path) -> None:
     script.write_text(SCRIPT + "publish(pipeline, 'lines', frame)\n")
     said = [json.loads(line) for line in _run(str(script), "--json").output.splitlines()]
