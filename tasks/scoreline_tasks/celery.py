@@ -7,12 +7,16 @@ Redis Streams, and losing a message loses nothing.
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlsplit
 
 from celery import Celery, bootsteps, signals
-from celery.worker import state
+from celery.worker import consumer, state
 from kombu.entity import Queue
+from redis.exceptions import RedisError
 
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.settings import WorkerSettings
@@ -24,9 +28,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
-WAKEUP_EXPIRES_S = 5
 RESCUE_SLICES = 30
 """Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
+RECONNECT_S = 2.0
+"""The longest pause between two attempts to reach the broker."""
 CHECK_EVERY_S = 0.25
 MISSED_CHECKS = 3
 """Checks in a row that must miss the drain: for some milliseconds its successor is on its way."""
@@ -82,13 +87,40 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
 app.steps["consumer"].add(DrainWatchdog)
 
 
-@app.add_defaults
+class Consumer(consumer.Consumer):  # type: ignore[misc]
+    """Celery's consumer, which neither a refusal of the server nor a damaged message ends: it connects again.
+
+    Celery takes only lost connections for that; all else would end the worker for good, though its messages
+    are only wakeups. A server refuses writes when its memory or disk is full, while it is a replica, and
+    when its replicas are away.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        # Workers need not know of each other: fewer keys, and fewer rights.
+        super().__init__(*args, **options | {"without_mingle": True, "without_gossip": True})
+        unreadable = (ValueError, TypeError, AttributeError, LookupError)
+        self.connection_errors = (*self.connection_errors, RedisError, *unreadable)
+
+    def ensure_connected(self, conn: Any) -> Any:
+        """Connect, and try again every two seconds; Celery's own pause grows to thirty."""
+        conn.ensure_connection = partial(
+            conn.ensure_connection, interval_start=0.5, interval_step=0.5, interval_max=RECONNECT_S
+        )
+        return super().ensure_connected(conn)
+
+
 def configuration() -> dict[str, Any]:
     """Celery's settings, read when they are first needed."""
     settings = WorkerSettings.from_environment()
     limit_s = settings.slice_s + settings.batch_limit_s
+    url = urlsplit(settings.redis_url)
+    says_ssl = any(name.startswith("ssl_") for name, _ in parse_qsl(url.query))
     return {
         "broker_url": settings.redis_url,
+        # kombu takes any certificate where nothing is said, and sends it the password.
+        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+        if url.scheme == "rediss" and not says_ssl
+        else False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
@@ -106,12 +138,16 @@ def configuration() -> dict[str, Any]:
         "task_acks_late": False,
         "task_ignore_result": True,
         "task_default_queue": shared_queue(settings),
-        "task_queues": [Queue(shared_queue(settings), durable=True)],
+        # Not noted as unacknowledged: a full or demoted server refuses that, and nothing is to be restored.
+        "task_queues": [Queue(shared_queue(settings), durable=True, no_ack=True)],
         "task_annotations": {
             DRAIN: {"time_limit": limit_s},
             EXTRA_DRAIN: {"time_limit": limit_s},
             RESCUE: {"time_limit": settings.batch_limit_s * RESCUE_SLICES},
         },
+        "worker_consumer": "scoreline_tasks.celery:Consumer",
+        # Whoever can write to the server could stop all workers by one message.
+        "worker_enable_remote_control": bool(settings.remote_control),
         # Celery's prefork pool, whose children exit when newer ones are to be forked.
         "worker_pool": "scoreline_tasks.worker.process:TaskPool",
         # No wakeup waits behind a busy process of one worker while another worker has a free process.
@@ -125,6 +161,9 @@ def configuration() -> dict[str, Any]:
     }
 
 
+app.add_defaults(configuration)
+
+
 def shared_queue(settings: WorkerSettings) -> str:
     """The Celery queue that all workers of a Scoreline queue consume."""
     return f"scoreline.{settings.queue}"
@@ -132,7 +171,7 @@ def shared_queue(settings: WorkerSettings) -> str:
 
 def own_queue(settings: WorkerSettings, node: str) -> Queue:
     """The Celery queue of a worker's own permanent drain; it expires soon after the worker."""
-    return Queue(f"{shared_queue(settings)}.{node}", expires=120)
+    return Queue(f"{shared_queue(settings)}.{node}", expires=120, no_ack=True)
 
 
 @app.task(name=DRAIN)
@@ -169,7 +208,8 @@ def _runtime() -> Runtime:
 def _wakeup(task: Any) -> Callable[[], None]:
     def send() -> None:
         try:
-            task.apply_async(expires=WAKEUP_EXPIRES_S, retry=False)
+            # Without an expiry, which Celery compares with another machine's clock.
+            task.apply_async(retry=False)
         # A wakeup that cannot be sent costs time, never a request: the permanent drains serve anyway.
         except Exception as error:  # noqa: BLE001
             logger.warning(

@@ -30,3 +30,6 @@ class WorkerSettings(ClientSettings):
     strict_environment: int = at_least(0, 0)
     """1 refuses versions that were trained with another minor version of Python, scikit-learn, numpy,
     pandas or dill; 0 leaves it to their golden rows."""
+    remote_control: int = at_least(0, 0)
+    """1 lets `celery inspect` and `celery control` reach workers; 0 does not: nothing that is written to the
+    server can then stop a worker."""

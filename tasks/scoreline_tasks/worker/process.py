@@ -20,6 +20,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -59,7 +60,8 @@ class WorkerProcess:
         self.node = "scoreline"
         """The Celery worker's name."""
         self.generations = Generations()
-        self._drain_number = RawValue("Q", 0)
+        # Not from 0: a successor that an earlier main process of this worker's name has left is none of ours.
+        self._drain_number = RawValue("Q", secrets.randbits(48))
         self._main_pid = os.getpid()
         self._models: Models | None = None
         self._child_count: Callable[[], int] | None = None
@@ -159,6 +161,8 @@ class WorkerProcess:
         self, runtime: Runtime, number: int, send_successor: Callable[[], None]
     ) -> None:
         """Serve for one slice and hand over to a successor, unless a newer drain was started."""
+        if number != self._drain_number.value:
+            return
         generations, settings = self.generations, runtime.settings
         generations.mark_as_drain_owner()
         until = time.monotonic() + settings.batch_limit_s
