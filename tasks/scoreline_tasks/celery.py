@@ -99,7 +99,11 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
         # Workers need not know of each other: fewer keys, and fewer rights.
         super().__init__(*args, **options | {"without_mingle": True, "without_gossip": True})
         unreadable = (ValueError, TypeError, AttributeError, LookupError)
-        self.connection_errors = (*self.connection_errors, RedisError, *unreadable)
+        self.connection_errors: tuple[type[Exception], ...] = (
+            *self.connection_errors,
+            RedisError,
+            *unreadable,
+        )
 
     def ensure_connected(self, conn: Any) -> Any:
         """Connect, and try again every two seconds; Celery's own pause grows to thirty."""
