@@ -21,12 +21,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, field, fields
+from enum import StrEnum
+from functools import cached_property
 from typing import Any
 
 import msgspec
 
 from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.schema import Schema
+from scoreline_client.protocol.names import prediction_column, probability_column
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -48,17 +51,67 @@ class FileEntry:
     sha256: str
 
 
+class OutputType(StrEnum):
+    """What the values of an output are."""
+
+    NUMBER = "number"
+    """Finite numbers, whole or not, of at most 64 bits."""
+    BOOLEAN = "boolean"
+    """True or false."""
+    TEXT = "text"
+    """Text, such as the names of classes."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineOutput:
+    """One of the values that a pipeline gives for each record."""
+
+    name: str | int | None = None
+    """Its column's name, else its place from 0; None for the only output of a pipeline."""
+    type: OutputType | None = None
+    """None if that is not known."""
+    classes: list[Any] | None = None
+    """The classes of its own probabilities, in order, where each of several outputs has some."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Outputs:
     """How the pipeline is called, and what its output is."""
 
     method: str
     """`predict` or, for a pipeline that only transforms, `transform`."""
     classes: list[Any] | None = None
-    """The classes of the probabilities, in order; None when there are none."""
+    """What the probabilities are for, in order: the classes of the only output, or the labels, of which a
+    record may have several; None when there are none, or each output has its own."""
     value_from: str = "predict"
-    """`probabilities` when, on every training row, predict gave the class of the largest
-    probability: then one call of the pipeline serves for both."""
+    """Read by earlier releases alone: `probabilities` if one call of the pipeline serves for both. Whoever
+    loads a version decides that by its classes, see `loading/one_call.py`."""
+    each: list[PipelineOutput] | None = None
+    """The outputs, in order. None in artifacts of earlier releases: golden rows tell."""
+
+    @property
+    def is_several(self) -> bool:
+        """Whether a value is a list, with a value of each output."""
+        return self.each is not None and len(self.each) > 1
+
+    @cached_property
+    def types(self) -> list[OutputType | None]:
+        """The types of the values, as far as they are known."""
+        return [output.type for output in self.each or ()]
+
+    @cached_property
+    def prediction_columns(self) -> list[str]:
+        """The columns of the values, in files and frames."""
+        return [prediction_column(output.name) for output in self.each or (PipelineOutput(),)]
+
+    @cached_property
+    def probability_columns(self) -> list[str]:
+        """The columns of the probabilities, in order."""
+        return [probability_column(label) for label in self.classes or ()] + [
+            probability_column(label, output.name)
+            for output in self.each or ()
+            for label in output.classes or ()
+        ]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +148,8 @@ class Manifest:
         """Canonical JSON."""
         values = asdict(self)
         values["schema"] = values["schema"]["columns"]
+        if self.outputs.each is None:  # of an earlier release, whose bytes are signed
+            del values["outputs"]["each"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain).encode()
 
     @classmethod

@@ -170,7 +170,9 @@ class AsyncClient:
         """Predict the rows of a data frame.
 
         Returns a frame with the same index and the columns `prediction`, `probability_<class>` for
-        each class, and `error` (missing where there is none).
+        each class, and `error` (missing where there is none). A version with several outputs answers
+        with `prediction_<output>` for each, and `probability_<output>_<class>`. Whole numbers stay whole
+        beside rows with an error: their column is nullable (`Int64`).
 
         Raises:
             MissingDependency: pandas or pyarrow is not installed.
@@ -191,7 +193,7 @@ class AsyncClient:
         )
 
         def build(ref: str, body: bytes, job: str = "") -> Request:
-            return self.request(ref, body, timeout, codec=Codec.ARROW, job=job)
+            return self.request(ref, body, timeout, codec=Codec.ARROW, job=job, by_output=True)
 
         slices = encode_frame(frame)
         streams: list[bytes | memoryview] = []

@@ -33,7 +33,7 @@ _Character = Annotated[str, Meta(pattern=rf"\A{_ASCII}\Z", description="one ASCI
 _CharacterOrNothing = Annotated[
     str, Meta(pattern=rf"\A{_ASCII}?\Z", description="one ASCII character or nothing")
 ]
-_ANSWER = r"\A(prediction|probability|error|warnings)\Z|\Aprobability_"
+_ANSWER = r"\A(prediction|probability|error|warnings)\Z|\A(prediction|probability)_"
 _AnswerNames = Annotated[
     Sequence[Annotated[str, Meta(pattern=_ANSWER)]] | None,
     Meta(description="names out of prediction, probability, error, warnings"),
@@ -129,8 +129,9 @@ class RequestOptions(ValueOptions):
     """How the records of a request are checked, and what its answer holds."""
 
     outputs: _AnswerNames = None
-    """Codecs csv and arrow: the answer's columns in order: `prediction`, `probability_<class>`,
-    `probability` for all of those, `error`, `warnings`. None: prediction, all probabilities, error."""
+    """Codecs csv and arrow: the answer's columns in order: `prediction`, `prediction_<output>` of a version
+    with several, `probability_<class>`, `probability` for all of those, `error`, `warnings`. None:
+    prediction, all probabilities, error."""
     problems: _Count = 0
     """Codecs csv and arrow: of how many rejected rows the answer has the details; `rejected` counts all
     of them."""
@@ -266,8 +267,8 @@ class BulkOptions(ValueOptions, CsvFormat):
     outputs: Annotated[
         tuple[str, ...] | None,
         Flag(
-            "Answers, in order: prediction, probability, probability_<class>, error, warnings. By "
-            "default all but warnings."
+            "Answers, in order: prediction, prediction_<output>, probability, probability_<class>, "
+            "error, warnings. By default all but warnings."
         ),
     ] = None
     """Which answers, in this order; None: prediction, all probabilities, error."""

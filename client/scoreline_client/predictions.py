@@ -40,9 +40,11 @@ class Prediction(Struct, frozen=True, gc=False):
     """The answer for one record: a value and probabilities, or one error."""
 
     value: Any
-    """What the pipeline's `predict` gives for the record; None when there is an error."""
-    probabilities: dict[Any, float] = field(default_factory=dict)
-    """Probability of each class, by class; empty when the pipeline gives none."""
+    """What the pipeline's `predict` gives for the record, or the `transform` of a pipeline that only
+    transforms; a list where it has several outputs; None when there is an error."""
+    probabilities: dict[Any, Any] = field(default_factory=dict)
+    """Probability of each class, by class; of each label, where a record may have several; by output a
+    mapping of these, where each of several outputs has classes. Empty when the pipeline gives none."""
     model: str = ""
     """The model's name."""
     version: int = 0

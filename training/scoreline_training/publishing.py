@@ -23,7 +23,6 @@ from scoreline_artifacts import (
     ArtifactError,
     Manifest,
     NotReleased,
-    Outputs,
     Release,
     Schema,
     Store,
@@ -40,15 +39,13 @@ from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
 from scoreline_training.cautions import PublishWarning
+from scoreline_training.outputs import find_outputs
 from scoreline_training.packing import pack
 
 logger = logging.getLogger(__name__)
 
 MORE_ROWS = 500
 """Rows beside the golden ones that a version is proved with, at most: those with values that are rare."""
-PROVEN_ROWS = 100_000
-"""Training rows on which predict is compared with the largest probability."""
-TOLERANCE = 1e-9
 NEWS_TIMEOUT_S = 2
 """How long Redis may take to accept the news of a release; workers find it by themselves anyway."""
 
@@ -102,13 +99,14 @@ def publish(
     metrics: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     code: Iterable[str | ModuleType] = (),
+    tolerance: float | None = None,
     store: Store | None = None,
 ) -> PublishedVersion:
     """Publish a fitted pipeline as the next version of a model, and release it if asked to.
 
     `X_train` is the frame of raw records that the pipeline was fitted on, (rows, columns): the schema
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
-    recorded. `X_test` and `y_test` are rows that were held out, with the same columns: the report
+    recorded, and the names of a frame's columns, as those of the outputs. `X_test` and `y_test` are rows that were held out, with the same columns: the report
     measures the pipeline on them, and on the training rows without them. `metrics` and `training` are
     kept in the manifest.
 
@@ -116,13 +114,18 @@ def publish(
     found by reading the code: modules or packages, also installed ones that the workers do not have, by
     name or as objects, and data files, as `package:path/below/it`.
 
+    `tolerance` is the relative and absolute difference up to which two answers for a record are the same,
+    alone or in company, here or on a worker. By default the types of the numbers decide: 1e-9, or 1e-5
+    where inputs or answers are float32, 1e-2 where they are float16.
+
     Nothing appears in the store unless the pipeline gives the same answers in a clean room, a new
     interpreter without this project, as it does here.
 
     Raises:
         UnsuitableData: a frame cannot be described, the labels are not as many as its rows, held-out
             rows have other columns, or the pipeline cannot be serialised, cannot score records
-            that are given by name, or answers with something that cannot be sent.
+            that are given by name, or answers with something that cannot be sent; or `tolerance` is no
+            number from 0.
         DoesNotTravel: the pipeline needs something that cannot travel, or answers otherwise in the
             clean room; the message names it, where it is used, and what to do.
         InvalidName: the name cannot be that of a model, or the alias's cannot be one.
@@ -136,9 +139,10 @@ def publish(
     settings = ClientSettings.from_environment() if wanted else None
     store = store or Store.from_environment()
     _check_data(X_train, y_train, X_test, y_test)
+    if tolerance is not None and not 0 <= tolerance < math.inf:
+        raise UnsuitableData(f"tolerance is {tolerance!r}; give a number from 0, such as 1e-6")
     schema = Schema.infer(X_train)
-    here = LoadedVersion.of(pipeline, name, schema=schema)
-    rows = choose_golden_rows(here, X_train)
+    here, rows, tolerance = choose_golden_rows(pipeline, name, schema, X_train, y_train, tolerance)
     more_rows = choose_more_rows(here, X_train)
     draft = Manifest(
         model=name,
@@ -146,8 +150,8 @@ def publish(
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files={},
         schema=schema,
-        outputs=choose_outputs(here, X_train),
-        tolerance=TOLERANCE,
+        outputs=here.outputs,
+        tolerance=tolerance,
         metrics=_as_json(metrics or {}),
         training={
             "rows": len(X_train),
@@ -257,47 +261,58 @@ def _as_json(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def choose_golden_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.GoldenRow]:
-    """Raw records spread evenly over the training rows, with the answers that the pipeline gives here.
+def choose_golden_rows(
+    pipeline: Any,
+    name: str,
+    schema: Schema,
+    frame: pd.DataFrame,
+    labels: Any,
+    tolerance: float | None,
+) -> tuple[LoadedVersion, list[golden.GoldenRow], float]:
+    """Raw records spread evenly over the training rows, with the answers that the pipeline gives here; before them
+    the pipeline as a version with its outputs, and behind them the tolerance, where none is given.
 
     Raises:
-        UnsuitableData: no row is a valid record, the pipeline cannot score them, or an answer cannot be sent.
+        UnsuitableData: no row is a valid record, the pipeline cannot score them or answers differently when it is
+            asked again, or an answer cannot be sent.
     """
     indices = np.linspace(0, len(frame) - 1, min(golden.GOLDEN_ROWS, len(frame))).astype(int)
     records = _records_at(frame, indices)
-    checked = frame_of_records(records, here.schema)
+    checked = frame_of_records(records, schema)
     if len(checked.frame) == 0:
         raise UnsuitableData(f"training rows are no valid records: {checked.problems[0].message}")
     # A training row that a caller could not send, such as one with infinity, proves nothing.
     records = [records[index] for index in checked.indices]
     try:
-        scores = here.score(checked.frame)
-        again = here.score(checked.frame.copy())
+        found = find_outputs(pipeline, checked.frame, labels)
+        # Both calls are made here, so that golden rows prove what workers make of one.
+        here = LoadedVersion(
+            pipeline=pipeline, model=name, version=1, outputs=found.outputs, schema=schema
+        )
+        scores, again = here.score(checked.frame), here.score(checked.frame)
+    except UnsuitableData:
+        raise
     # Whatever the pipeline raises: it cannot score the rows that it was trained on.
     except Exception as error:
         raise UnsuitableData(
             f"the pipeline cannot score rows of X_train: {type(error).__name__}: {error}. Is it "
             "fitted, and is X_train the raw frame that it was fitted on?"
         ) from error
+    if scores.unusable:
+        row, reason = min(scores.unusable.items())
+        raise UnsuitableData(f"for the training row {shown(records[row])} {reason}")
+    tolerance = found.tolerance if tolerance is None else tolerance
     rows = golden.rows_of(records, scores.values, scores.probabilities)
-    for row in rows:
-        answers = [row.value, row.probabilities or []]
-        if not _is_sendable(answers):
+    second = golden.rows_of(records, again.values, again.probabilities)
+    for first, other in zip(rows, second, strict=True):
+        if not golden.same_answer(first, other, tolerance):
+            one, two = (shown([each.value, each.probabilities or []]) for each in (first, other))
             raise UnsuitableData(
-                f"for the training row {shown(row.record)} the pipeline answers {shown(answers)}; an "
-                "answer must be text, a boolean or a finite number, or several of these"
-            )
-    for row, other in zip(
-        rows, golden.rows_of(records, again.values, again.probabilities), strict=True
-    ):
-        if not golden.same_answer(row, other, TOLERANCE):
-            one, two = (shown([each.value, each.probabilities or []]) for each in (row, other))
-            raise UnsuitableData(
-                f"asked twice for the training row {shown(row.record)}, the pipeline answers {one} and then "
+                f"asked twice for the training row {shown(first.record)}, the pipeline answers {one} and then "
                 f"{two}: it is random, or depends on the time or on what it was asked before. Give a random "
                 "step its random_state, and the time in a column"
             )
-    return rows
+    return here, rows, tolerance
 
 
 def choose_more_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.GoldenRow]:
@@ -340,23 +355,3 @@ def _as_sent(value: Any) -> Any:
     if isinstance(value, pd.Timestamp):
         return value.isoformat()
     return value.item() if isinstance(value, np.generic) else value
-
-
-def _is_sendable(answer: Any) -> bool:
-    if isinstance(answer, list):
-        return all(map(_is_sendable, answer))
-    if isinstance(answer, float):
-        return math.isfinite(answer)
-    return isinstance(answer, str | int)
-
-
-def choose_outputs(here: LoadedVersion, frame: pd.DataFrame) -> Outputs:
-    """How workers ask the pipeline: one call, for probabilities, if it always tells the value too."""
-    if here.outputs.classes is None:
-        return here.outputs
-    scores = here.score(frame.iloc[:PROVEN_ROWS])
-    if scores.probabilities is None:
-        return here.outputs
-    likeliest = np.asarray(here.outputs.classes)[scores.probabilities.argmax(axis=1)]
-    same = bool((likeliest == scores.values).all())
-    return replace(here.outputs, value_from="probabilities" if same else "predict")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import joblib
@@ -14,11 +14,29 @@ import pandas as pd
 
 from scoreline_artifacts import environment, golden
 from scoreline_artifacts.errors import ArtifactError, GoldenMismatch, ModelOutputError
+from scoreline_artifacts.loading.answers import (
+    probability_rows,
+    unusable_probabilities,
+    usable_values,
+    value_rows,
+)
 from scoreline_artifacts.loading.namespace import Namespace
-from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES, Manifest, Outputs
+from scoreline_artifacts.loading.one_call import ClassFrom, class_from, likeliest, tied
+from scoreline_artifacts.manifest import (
+    GOLDEN,
+    PIPELINE,
+    SOURCES,
+    Manifest,
+    Outputs,
+    OutputType,
+    PipelineOutput,
+)
 from scoreline_artifacts.schema import Schema
 from scoreline_artifacts.store.store import Store
 from scoreline_artifacts.validation import frame_of_records
+
+_WRITES_THROUGH = int(pd.__version__.partition(".")[0]) < 3
+"""Before pandas 3, writing into a shallow copy of a frame changes the frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +46,9 @@ class Scores:
     values: npt.NDArray[Any]
     """(rows,) or (rows, outputs)."""
     probabilities: npt.NDArray[np.float64] | None
-    """(rows, classes), or None."""
+    """(rows, classes), or (rows, classes of all outputs), or None."""
+    unusable: Mapping[int, str] = field(default_factory=dict)
+    """Why rows have no answer, by row; their values and probabilities mean nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,18 +65,22 @@ class LoadedVersion:
     manifest: Manifest | None = None
     namespace: Namespace | None = None
     """The modules that travelled with it."""
+    class_from: ClassFrom = ClassFrom.PREDICT
+    """Whether one call serves for both class and probabilities."""
 
     @classmethod
     def of(
         cls, pipeline: Any, model: str, version: int = 1, schema: Schema | None = None
     ) -> LoadedVersion:
         """A pipeline that is not of an artifact: in tests, and before it is published."""
+        outputs = outputs_of(pipeline)
         return cls(
             pipeline=pipeline,
             model=model,
             version=version,
-            outputs=outputs_of(pipeline),
+            outputs=outputs,
             schema=schema,
+            class_from=_class_from(pipeline, outputs),
         )
 
     @property
@@ -66,34 +90,51 @@ class LoadedVersion:
 
     @property
     def has_probabilities(self) -> bool:
-        return self.outputs.classes is not None
+        return bool(self.outputs.probability_columns)
 
     def score(self, frame: pd.DataFrame) -> Scores:
-        """Score the rows of a frame that has the columns and types of training.
+        """Score the rows of a frame that has the columns and types of training; it stays as it is.
 
         Raises:
-            ModelOutputError: the answer does not have one row for each row.
+            ModelOutputError: the answer does not have one row for each row, or not the outputs of training.
             Exception: whatever the pipeline raises.
         """
+        outputs, count = self.outputs, len(frame)
+        probabilities = None
         # The worker's processes are the parallelism: an estimator's n_jobs may only start threads.
         with joblib.parallel_config(backend="threading"):
-            classes, method = self.outputs.classes, self.outputs.method
-            probabilities = None
-            if classes is not None:
-                probabilities = _as_rows(self.pipeline.predict_proba(frame), frame, "predict_proba")
-                if probabilities.shape[1:] != (len(classes),):
+            if self.has_probabilities:
+                given = probability_rows(self.pipeline.predict_proba(_own(frame)), count)
+                width = len(outputs.probability_columns)
+                if given.shape[1] != width:
                     raise ModelOutputError(
-                        f"predict_proba gave {probabilities.shape[1:]} columns for {len(classes)} classes"
+                        f"predict_proba gave {given.shape[1]} columns for {width} classes"
                     )
-                if self.outputs.value_from == "probabilities":
-                    if len(classes) == 2:
-                        # As argmax does, in less than a tenth of the time: the first of equal shares.
-                        likeliest = (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
-                    else:
-                        likeliest = probabilities.argmax(axis=1)
-                    return Scores(np.asarray(classes)[likeliest], probabilities)
-            values = _as_rows(getattr(self.pipeline, method)(frame), frame, method)
-            return Scores(values, probabilities)
+                probabilities = given.astype(np.float64, copy=False)
+                unusable = unusable_probabilities(probabilities)
+                if self.class_from is not ClassFrom.PREDICT:
+                    values = np.asarray(self.pipeline.classes_)[likeliest(given)]
+                    if self.class_from is ClassFrom.PROBABILITIES_UNLESS_TIED:
+                        rows = tied(given)
+                        if len(rows) and self.batchable:
+                            values[rows] = self._values(frame.iloc[rows].reset_index(drop=True))
+                        elif len(rows):
+                            values = self._values(frame)
+                    return Scores(values, probabilities, unusable)
+            values = self._values(frame)
+        found = 1 if values.ndim == 1 else values.shape[1]
+        if outputs.each is not None and found != len(outputs.each):
+            raise ModelOutputError(
+                f"{outputs.method} gave {found} values for each row, and {len(outputs.each)} in training"
+            )
+        values, reasons = usable_values(values, outputs.types)
+        if probabilities is not None:
+            reasons = unusable | reasons
+        return Scores(values, probabilities, reasons)
+
+    def _values(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+        method = self.outputs.method
+        return value_rows(getattr(self.pipeline, method)(_own(frame)), len(frame), method)
 
     def score_records(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
         """Score raw records, all of which must be valid.
@@ -142,7 +183,10 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
     files = store.read_all(manifest)
     # Popped: the bytes of a large pipeline need not be kept beside it while it is checked.
     loaded = assemble(manifest, files.pop)
-    loaded.check_golden_rows(golden.decode(files.pop(GOLDEN)), manifest.tolerance)
+    rows = golden.decode(files.pop(GOLDEN))
+    if manifest.outputs.each is None:
+        loaded = replace(loaded, outputs=replace(manifest.outputs, each=_outputs_in(rows)))
+    loaded.check_golden_rows(rows, manifest.tolerance)
     return loaded
 
 
@@ -151,8 +195,9 @@ def assemble(
 ) -> LoadedVersion:
     """Unpickle a version; `read` returns the verified bytes of its files."""
     namespace = namespace or namespace_of(manifest, read)
+    pipeline = unpickle(read(PIPELINE), namespace)
     return LoadedVersion(
-        pipeline=unpickle(read(PIPELINE), namespace),
+        pipeline=pipeline,
         model=manifest.model,
         version=manifest.version,
         outputs=manifest.outputs,
@@ -160,6 +205,7 @@ def assemble(
         batchable=manifest.batchable,
         manifest=manifest,
         namespace=namespace,
+        class_from=_class_from(pipeline, manifest.outputs),
     )
 
 
@@ -176,20 +222,44 @@ def namespace_of(
 
 
 def outputs_of(pipeline: Any) -> Outputs:
-    """How a fitted pipeline is called, and the classes of its probabilities.
+    """How a fitted pipeline is called, and the classes of its probabilities, as far as it says so itself.
 
     Raises:
         ModelOutputError: it has neither predict nor transform.
     """
     if hasattr(pipeline, "predict"):
         classes = getattr(pipeline, "classes_", None)
-        # Several outputs have a list of arrays here, and probabilities of another shape.
+        # Several outputs have a list of arrays here: `publish` asks the pipeline for their probabilities.
         if isinstance(classes, np.ndarray) and hasattr(pipeline, "predict_proba"):
             return Outputs(method="predict", classes=classes.tolist())
         return Outputs(method="predict")
     if hasattr(pipeline, "transform"):
         return Outputs(method="transform")
     raise ModelOutputError(f"{type(pipeline).__name__} has neither predict nor transform")
+
+
+def _class_from(pipeline: Any, outputs: Outputs) -> ClassFrom:
+    return ClassFrom.PREDICT if not outputs.classes or outputs.is_several else class_from(pipeline)
+
+
+def _outputs_in(rows: Sequence[golden.GoldenRow]) -> list[PipelineOutput] | None:
+    """The outputs of an artifact of an earlier release, as its golden rows have them."""
+    if not rows:
+        return None
+    columns = [row.value if isinstance(row.value, list) else [row.value] for row in rows]
+    outputs = []
+    for index, values in enumerate(zip(*columns, strict=True)):
+        types = {
+            OutputType.TEXT
+            if isinstance(value, str)
+            else OutputType.BOOLEAN
+            if isinstance(value, bool)
+            else OutputType.NUMBER
+            for value in values
+        }
+        name = index if len(columns[0]) > 1 else None
+        outputs.append(PipelineOutput(name=name, type=types.pop() if len(types) == 1 else None))
+    return outputs
 
 
 def unpickle(data: bytes, namespace: Namespace) -> Any:
@@ -208,13 +278,6 @@ def unpickle(data: bytes, namespace: Namespace) -> Any:
     return Unpickler(io.BytesIO(data), ignore=True).load()
 
 
-def _as_rows(answer: Any, frame: pd.DataFrame, method: str) -> npt.NDArray[Any]:
-    """A pipeline's answer as an array, (rows,) or (rows, outputs)."""
-    if hasattr(answer, "toarray"):
-        answer = answer.toarray()
-    array = np.asarray(answer)
-    if array.shape[:1] != (len(frame),):
-        raise ModelOutputError(
-            f"{method} gave an answer of shape {array.shape} for {len(frame)} rows"
-        )
-    return array[:, 0] if array.ndim == 2 and array.shape[1] == 1 else array
+def _own(frame: pd.DataFrame) -> pd.DataFrame:
+    """A frame that a pipeline may write into: the rows may have to be scored once more."""
+    return frame.copy(deep=_WRITES_THROUGH)

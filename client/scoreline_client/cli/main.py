@@ -192,13 +192,20 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         printed = msgspec.to_builtins(predictions)
         print_json(printed[0] if isinstance(given, dict) else printed, indent=2)
     else:
-        classes = list(dict.fromkeys(name for each in predictions for name in each.probabilities))
+        by_class = [
+            {
+                str(name) if label is None else f"{name}_{label}": number
+                for name, share in each.probabilities.items()
+                for label, number in (share.items() if isinstance(share, dict) else [(None, share)])
+            }
+            for each in predictions
+        ]
+        classes = list(dict.fromkeys(name for each in by_class for name in each))
         numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
         columns: list[Column | str] = [Column(escape(name), justify="right") for name in numbers]
         rows = []
-        for index, each in enumerate(predictions):
-            by_class = each.probabilities
-            probabilities = (f"{by_class[name]:.4f}" if by_class else "" for name in classes)
+        for index, (each, given) in enumerate(zip(predictions, by_class, strict=True)):
+            probabilities = (f"{given[name]:.4f}" if given else "" for name in classes)
             value = "" if each.error else str(each.value)
             reason = f"{each.error.code}: {each.error.message}" if each.error else ""
             rows.append((str(index), value, *probabilities, reason))

@@ -98,8 +98,14 @@ async def describe(transport: Transport, ref: str) -> ModelInfo:
     answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
     raise_refusal(answer)
     description = answer.description or {}
-    classes = description.get("outputs", {}).get("classes") or ()
-    return ModelInfo(answer.model, answer.version, description.get("columns", ()), classes)
+    outputs = description.get("outputs", {})
+    return ModelInfo(
+        answer.model,
+        answer.version,
+        description.get("columns", ()),
+        outputs.get("classes") or (),
+        outputs.get("each") or (),
+    )
 
 
 async def answered_chunks(
@@ -199,7 +205,8 @@ async def scored_parts(
     transport: Transport, model: str, source_name: str, options: BulkOptions | None
 ) -> AsyncGenerator[list[ScoredRow]]:
     """The rows of a file, some at a time, in order; see AsyncClient.score_rows."""
-    options = replace(options or BulkOptions(), outputs=None, rename={})
+    # Marks for spreadsheets would be in the way of a program: text is what the pipeline answered.
+    options = replace(options or BulkOptions(), outputs=None, rename={}, excel_safe=False)
     with closing(await asyncio.to_thread(open_source, source_name)) as source:
         info = await describe(transport, model)
         reader = open_reader(source, source_name, options, wants_problems=True, line_by_line=False)

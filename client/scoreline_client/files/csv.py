@@ -29,6 +29,7 @@ from scoreline_client.files.reader import (
     listing,
     missing_columns,
     predictions_from,
+    requested,
 )
 from scoreline_client.files.source import Source
 from scoreline_client.options import BulkOptions, CsvChunk
@@ -57,6 +58,7 @@ _SEPARATOR = re.compile(rb'"?sep=([,;|\t^~:])"?(?:\1| )*(?:\r\n|\r|\n)', re.IGNO
 """Excel's own first line, which says how columns are separated."""
 _MOST_MISSES = 64
 """Lines of a block that are looked at because they hold a column's name, and are no header."""
+_WHOLE = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
@@ -130,7 +132,7 @@ class CsvReader(FileReader[Chunk]):
             delimiter=header.delimiter,
             encoding=header.encoding,
             columns_out=None if indices is None else list(indices),
-            outputs=None if options.outputs is None else list(chosen.answers),
+            outputs=requested(chosen.answers, model, options),
         )
         names = chosen.names
         if options.excel_safe:
@@ -175,10 +177,47 @@ class CsvReader(FileReader[Chunk]):
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=self.header.delimiter)
         fields = [line for line in lines if line]
         kept, answers = self.columns.kept, self.columns.answers
-        answered = (dict(zip(answers, line[len(kept) :], strict=True)) for line in fields)
+        reads = answer_readers(self._model)
+        answered = (
+            {
+                name: reads.get(name, str)(text)
+                for name, text in zip(answers, line[len(kept) :], strict=True)
+            }
+            for line in fields
+        )
         predictions = predictions_from(answered, self._model, answer.problems, chunk.start.row)
         records = (dict(zip(kept, line, strict=False)) for line in fields)
         return list(zip(records, predictions, strict=True))
+
+
+def answer_readers(model: ModelInfo) -> dict[str, Callable[[str], Any]]:
+    """How the text of an answer becomes the value that it stands for, by the answer's name."""
+
+    def number(text: str) -> Any:
+        if not text:  # the row was rejected
+            return None
+        return int(text) if _WHOLE.fullmatch(text) else float(text.replace(",", "."))
+
+    def guessed(text: str) -> Any:
+        """Of a worker that does not tell: the class or the number that the text stands for."""
+        try:
+            return classes[text] if text in classes else float(text)
+        except ValueError:
+            return text
+
+    classes = {
+        str(label).lower() if isinstance(label, bool) else str(label): label
+        for label in model.classes
+    }
+    of_types: dict[str, Callable[[str], Any]] = {
+        "number": number,
+        "boolean": lambda text: text == "true" if text else None,
+        "text": str,
+    }
+    reads: dict[str, Callable[[str], Any]] = dict.fromkeys(model.probability_columns, number)
+    for name, output in zip(model.prediction_columns, model.outputs or [{}], strict=True):
+        reads[name] = of_types.get(output.get("type", ""), guessed)
+    return reads
 
 
 # Rows

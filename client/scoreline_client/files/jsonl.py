@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
@@ -59,6 +59,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         self._sizes = sizes
         self._mark = 0
         """Bytes of the byte order mark."""
+        self._model: ModelInfo
         self._answers: dict[str, str]
         """The answers by their names on the wire, with their names in the output."""
         self._layouts: dict[tuple[str, ...], dict[str, str]] = {}
@@ -87,6 +88,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         except orjson.JSONDecodeError:
             first = None
         fields = first if isinstance(first, dict) else ()
+        self._model = model
         self._answers = answer_names(choose_answers(source.name, model, options), fields, options)
         return b"", Position(self._mark, 1, 1)
 
@@ -232,13 +234,16 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
             return column
         if name == "warnings":
             return [answer.warnings.get(str(index), []) for index in range(count)]
+        model = self._model
         if name == "prediction":
             return answer.values or [None] * count
-        labels = [f"probability_{label}" for label in answer.classes or ()]
-        if answer.probabilities is None or name not in labels:
+        rows: list[Any] | None = answer.values
+        at = _place(name, model.prediction_columns)
+        if at is None:
+            rows, at = answer.probabilities, _place(name, model.probability_columns)
+        if not rows or at is None:
             return [None] * count
-        at = labels.index(name)
-        return [None if row is None else row[at] for row in answer.probabilities]
+        return [None if row is None else row[at] for row in rows]
 
     def _selected(self, text: bytes) -> bytes:
         """An object with the fields that the output has."""
@@ -248,6 +253,10 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         record = json.loads(text, parse_int=orjson.Fragment, parse_float=orjson.Fragment)
         layout = self._layout(tuple(record))
         return orjson.dumps({new: record[old] for old, new in layout.items()})
+
+
+def _place(name: str, names: Sequence[str]) -> int | None:
+    return names.index(name) if name in names else None
 
 
 def _show(text: bytes) -> str:

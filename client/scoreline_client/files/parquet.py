@@ -31,6 +31,7 @@ from scoreline_client.files.reader import (
     choose_columns,
     missing_columns,
     predictions_from,
+    requested,
 )
 from scoreline_client.files.source import Source, compression_by_name
 from scoreline_client.options import BulkOptions, RequestOptions
@@ -118,7 +119,7 @@ class ParquetReader(FileReader[ParquetChunk]):
     ) -> Iterator[ParquetChunk]:
         """Some rows of a row group each: always as many, whatever the time that they take."""
         metadata, columns = self._file.metadata, self._columns
-        outputs = None if self._options.outputs is None else list(columns.answers)
+        outputs = requested(columns.answers, self._model, self._options)
         names = self._file.schema_arrow.names
         kept = names if columns.indices is None else [names[index] for index in columns.indices]
         read = [name for name in names if name in {*kept, *self._needed}]
@@ -178,7 +179,7 @@ class ParquetReader(FileReader[ParquetChunk]):
                 arrow.float64()
                 if name.startswith("probability_")
                 else arrow.null()
-                if name == "prediction"
+                if name in self._model.prediction_columns
                 else arrow.string(),
             )
             for name, added in zip(columns.answers, columns.added, strict=True)

@@ -14,6 +14,7 @@ from scoreline_client.errors import FileRefused
 from scoreline_client.options import BulkOptions
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.messages import Answer, Codec
+from scoreline_client.protocol.names import prediction_column, probability_column
 
 DEFAULT_OUTPUTS = ("prediction", "probability", "error")
 
@@ -93,12 +94,32 @@ class ModelInfo:
     columns: Sequence[Mapping[str, Any]]
     """The columns that it needs: `name`, `type`, `nullable` of each."""
     classes: Sequence[Any]
-    """The classes that its probabilities are for; empty if it has none."""
+    """The classes or labels that its probabilities are for; empty if it has none, or each output its own."""
+    outputs: Sequence[Mapping[str, Any]] = ()
+    """Its outputs: `name`, `type` and `classes` of each; empty if the worker, of an earlier release, does not
+    tell."""
 
     @property
     def ref(self) -> str:
         """The reference that names this version."""
         return f"{self.model}@{self.version}"
+
+    @property
+    def prediction_columns(self) -> tuple[str, ...]:
+        """The columns of its values, one for each output."""
+        return tuple(prediction_column(one["name"]) for one in self.outputs or ({"name": None},))
+
+    @property
+    def probability_columns(self) -> tuple[str, ...]:
+        """The columns of its probabilities, in order."""
+        return (
+            *map(probability_column, self.classes),
+            *(
+                probability_column(label, one["name"])
+                for one in self.outputs
+                for label in one["classes"] or ()
+            ),
+        )
 
     @property
     def needed(self) -> list[str]:
@@ -226,17 +247,25 @@ def choose_answers(path: str, model: ModelInfo, options: BulkOptions) -> tuple[s
     Raises:
         FileRefused: the version has no such answer.
     """
-    probabilities = tuple(f"probability_{label}" for label in model.classes)
-    known = ("prediction", *probabilities, "error", "warnings")
+    all_of = {"prediction": model.prediction_columns, "probability": model.probability_columns}
+    known = (*all_of["prediction"], *all_of["probability"], "error", "warnings")
     chosen: list[str] = []
     for name in options.outputs or DEFAULT_OUTPUTS:
-        if name == "probability":
-            chosen += probabilities
+        if name in all_of:
+            chosen += all_of[name]
         elif name in known:
             chosen.append(name)
         else:
             raise _not_there(path, name, known, "outputs")
     return tuple(dict.fromkeys(chosen))
+
+
+def requested(
+    answers: Sequence[str], model: ModelInfo, options: BulkOptions
+) -> Sequence[str] | None:
+    """The answers that a request must name: none where the worker's own choice is the same."""
+    is_usual = options.outputs is None and len(model.prediction_columns) == 1
+    return None if is_usual else list(answers)
 
 
 def answer_names(
@@ -295,31 +324,25 @@ def predictions_from(
     problems: Iterable[Mapping[str, Any]],
     first_row: int,
 ) -> list[Prediction]:
-    """Predictions from the answer's columns of each row, and the details of rejected rows.
-
-    Text becomes the class or the number that it stands for.
-    """
-    classes = {
-        str(label).lower() if isinstance(label, bool) else str(label): label
-        for label in model.classes
-    }
-
-    def value_of(value: Any) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return classes[value] if value in classes else float(value)
-        except ValueError:
-            return value
-
+    """Predictions from the answer's columns of each row, and the details of rejected rows."""
+    columns = model.prediction_columns
     by_row = {problem["row"]: problem for problem in problems}
     predictions = []
     for number, row in enumerate(rows, start=first_row):
         problem = by_row.get(number)
-        value, probabilities, error = None, {}, None
+        value: Any = None
+        probabilities: dict[Any, Any] = {}
+        error = None
         if problem is None:
-            value = value_of(row["prediction"])
-            probabilities = {label: float(row[f"probability_{label}"]) for label in model.classes}
+            values = [row[name] for name in columns]
+            value = values[0] if len(values) == 1 else values
+            probabilities = {label: row[probability_column(label)] for label in model.classes}
+            for output in model.outputs:
+                name = output["name"]
+                by_class = {
+                    label: row[probability_column(label, name)] for label in output["classes"] or ()
+                }
+                probabilities |= {name: by_class} if by_class else {}
         else:
             details = (problem.get("column"), problem.get("value"))
             error = RecordError(problem["code"], problem["message"], number - 1, *details)

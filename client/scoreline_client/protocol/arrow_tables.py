@@ -103,11 +103,26 @@ def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
 
 
 def decode_frame(streams: Sequence[bytes | memoryview], index: Any) -> pd.DataFrame:
-    """The answers' columns of all slices of a frame, with that frame's index."""
+    """The answers' columns of all slices of a frame, with that frame's index.
+
+    Raises:
+        RequestRefused: E_INTERNAL; workers of two releases answered with different columns.
+    """
+    import pandas as pd
+
     tables = [read_stream(stream) for stream in streams]
+    if any(table.column_names != tables[0].column_names for table in tables):
+        message = "slices of the frame have different columns: workers of two releases answer"
+        raise RequestRefused(Code.INTERNAL, f"{message}; try again when all have the same")
     if len(tables) > 1:
         tables = [untyped_where_empty(table) for table in tables]
-    frame: pd.DataFrame = pa.concat_tables(tables, promote_options="permissive").to_pandas()
+    table = pa.concat_tables(tables, promote_options="permissive")
+    frame: pd.DataFrame = table.to_pandas()
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if pa.types.is_integer(column.type) and column.null_count:
+            # pandas makes fractions of whole numbers beside missing ones, and rounds the long ones.
+            dtype = str(column.type).replace("int", "Int").replace("uI", "UI")
+            frame[name] = pd.array(column.to_pylist(), dtype=dtype)
     frame.index = index
     return frame
 

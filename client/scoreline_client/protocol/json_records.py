@@ -220,9 +220,18 @@ def predictions_of(
     raise_refusal(answer)
     model, version = answer.model, answer.version
     classes, rows = answer.classes, answer.probabilities
-    by_class: Iterable[dict[Any, float]]
+    by_class: Iterable[dict[Any, Any]]
     with gc_paused() if len(answer.values) > MANY_RECORDS else nullcontext():
-        if not classes or not rows:
+        if answer.outputs and rows:
+            outputs = [(one["name"], one["classes"] or ()) for one in answer.outputs]
+            shares = [iter(row or ()) for row in rows]
+            by_class = [
+                {name: {label: next(each) for label in labels} for name, labels in outputs}
+                if row
+                else {}
+                for row, each in zip(rows, shares, strict=True)
+            ]
+        elif not classes or not rows:
             by_class = [{} for _ in answer.values]
         elif len(classes) == 2 and None not in rows:  # most classifiers, in a quarter of the time
             first_class, second_class = classes

@@ -122,6 +122,8 @@ class Request:
     """Codecs json and arrow: `options.RequestOptions` as JSON; empty when all have their defaults."""
     job: str = ""
     """The bulk job that this is a chunk of: it is not scored once that job's lease is over."""
+    by_output: bool = False
+    """Codec arrow: a version with several outputs answers with columns for each of them."""
     apart: bool = False
     """Its records come from different callers: a version whose answers depend on the other records of a
     batch scores each of them alone."""
@@ -131,6 +133,7 @@ class Request:
         options: list[bytes | str | int] = ["options", self.options] if self.options else []
         job: list[bytes | str | int] = ["job", self.job] if self.job else []
         apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
+        by_output: list[bytes | str | int] = ["by_output", 1] if self.by_output else []
         return [
             "wire", WIRE_VERSION,
             "id", self.id,
@@ -143,6 +146,7 @@ class Request:
             *options,
             *job,
             *apart,
+            *by_output,
         ]  # fmt: skip
 
     @classmethod
@@ -170,10 +174,11 @@ class Request:
                 options=fields.get(b"options", b""),
                 job=fields.get(b"job", b"").decode(),
                 apart=_FLAGS[fields.get(b"apart", b"0")],
+                by_output=_FLAGS[fields.get(b"by_output", b"0")],
             )
         except KeyError as error:
             shown = _show(error.args[0])
-            raise WireError(f"unknown operation, codec or value of 'apart': {shown}") from error
+            raise WireError(f"unknown operation, codec or flag: {shown}") from error
         except ValueError as error:
             raise WireError(f"a field is unusable: {error}") from error
 
@@ -222,8 +227,11 @@ class Answer:
     error: dict[str, Any] | None = None
     """For status error: code, message and, where there is one, column."""
     classes: list[Any] | None = None
+    outputs: list[dict[str, Any]] | None = None
+    """Codec json, where each of several outputs has probabilities of its own: `name` and `classes` of each."""
     values: list[Any] = field(default_factory=list)
     probabilities: list[list[float] | None] | None = None
+    """A list for each record; those of several outputs in order."""
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Errors of records by index ("0", "1", …): code, message, column, value."""
     rejected: dict[str, int] = field(default_factory=dict)

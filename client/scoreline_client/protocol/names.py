@@ -1,4 +1,4 @@
-"""Names of models, aliases and versions, and references that join them, such as `pima@candidate`.
+"""Names of models, aliases and versions, references that join them, such as `pima@candidate`, and names of columns.
 
 Callers, workers and the artifact store share this rule, so that every alias which can be released can
 also be requested. After the `@`, digits alone are the number of a version; an alias is therefore never digits alone.
@@ -49,3 +49,13 @@ def split_reference(text: str) -> tuple[str, str | None, int | None]:
     raise ValueError(
         f"{text!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')"
     )
+
+
+def prediction_column(output: object = None) -> str:
+    """The column of a value; `output` names it where there are several."""
+    return "prediction" if output is None else f"prediction_{output}"
+
+
+def probability_column(label: object, output: object = None) -> str:
+    """The column of the probability of a class or label; `output` names whose, where several have some."""
+    return f"probability_{label}" if output is None else f"probability_{output}_{label}"

@@ -160,7 +160,9 @@ def merge_answers(answers: Sequence[Answer]) -> Answer:
         warnings |= {str(start + int(index)): found for index, found in answer.warnings.items()}
         probabilities += answer.probabilities or [None] * len(answer.values)
         values += answer.values
-    like = next((answer for answer in answers if answer.version), answers[0])
+    # Of a part without a single prediction it is not said what probabilities are for.
+    told = (answer for answer in answers if answer.classes or answer.outputs)
+    like = next(told, None) or next((answer for answer in answers if answer.version), answers[0])
     return replace(
         like,
         status=Status.OK,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
@@ -184,6 +184,7 @@ class Batcher:
                     # If the pipeline raises, only the rows that make it raise get an error.
                     scored = score_frame(first.loaded, body.checked.frame, each_row_alone=alone)
                     results = body.results(*scored)
+                answered = self._answers(batch, results, now_ms, started)
             except (WireError, RequestRefused) as problem:
                 finished += [refuse(accepted.entry, problem) for accepted in batch]
             # The boundary of one batch: its callers get an answer, and the others are not touched.
@@ -191,7 +192,7 @@ class Batcher:
                 logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
                 finished += [refuse(accepted.entry, _internal(error)) for accepted in batch]
             else:
-                finished += self._answers(batch, results, now_ms, started)
+                finished += answered
         self.totals.requests += len(finished)
         return finished
 
@@ -217,6 +218,10 @@ class Batcher:
         # The options of a csv chunk are in the head of its body.
         if request.options and request.codec is not Codec.CSV:
             options = RequestOptions.decode_options(request.options)
+        if request.by_output and loaded.outputs.is_several and options.outputs is None:
+            outputs = loaded.outputs
+            names = [*outputs.prediction_columns, *outputs.probability_columns, "error"]
+            options = replace(options, outputs=names)
         return AcceptedRequest(entry, request, loaded, options, records)
 
     def _answers(
@@ -240,6 +245,7 @@ class Batcher:
                 codec=accepted.request.codec,
                 records=result.records,
                 classes=result.classes,
+                outputs=result.outputs,
                 values=result.values,
                 probabilities=result.probabilities,
                 errors=result.errors,
@@ -304,7 +310,12 @@ def _description(request: Request, loaded: LoadedVersion) -> Answer:
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
         for column in (loaded.schema.columns if loaded.schema else ())
     ]
-    outputs = {"classes": loaded.classes, "probabilities": loaded.has_probabilities}
+    outputs: dict[str, Any] = {
+        "classes": loaded.classes,
+        "probabilities": loaded.has_probabilities,
+    }
+    if loaded.outputs.each is not None:
+        outputs["each"] = [asdict(output) for output in loaded.outputs.each]
     return Answer(
         id=request.id,
         model=loaded.model,

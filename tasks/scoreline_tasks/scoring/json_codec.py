@@ -82,6 +82,11 @@ class JsonBody:
             if probabilities is not None:
                 probabilities[index] = None
             warnings.pop(index, None)
+        each = self._loaded.outputs.each or ()
+        by_output = any(output.classes for output in each)
+        outputs = (
+            [{"name": one.name, "classes": one.classes} for one in each] if by_output else None
+        )
         results: list[CodecResult] = []
         start = 0
         for records in self._requests:
@@ -90,6 +95,7 @@ class JsonBody:
             result = CodecResult(
                 records=len(records),
                 classes=self._loaded.classes if part else None,
+                outputs=outputs if part else None,
                 values=values[start:end],
                 probabilities=part,
             )

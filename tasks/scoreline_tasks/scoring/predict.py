@@ -13,7 +13,6 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
@@ -31,6 +30,7 @@ from scoreline_artifacts.validation import (
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.protocol.names import probability_column
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,6 +51,7 @@ class CodecResult:
     records: int
     """Records in the body, good and bad."""
     classes: list[Any] | None
+    outputs: list[dict[str, Any]] | None = None
     values: list[Any] = field(default_factory=list)
     probabilities: list[list[float] | None] | None = None
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -112,28 +113,12 @@ def score_frame(
         failed = range(first, first + count)
         nothing = Scores(np.full(count, None, dtype=object), None)
         return nothing, {row: Problem(row, code, message) for row in failed}
-    # NaN and infinity are not answers: a row that got one has an error instead.
-    bad: set[int] = set()
-    for array in (scores.values, scores.probabilities):
-        finite = None if array is None else _finite(array)
-        if finite is not None and not finite.all():
-            bad.update(np.nonzero(~finite)[0].tolist())
+    # What cannot be sent is no answer: a row that got it has an error instead.
     code = Code.MODEL_OUTPUT.value
-    message = "the pipeline answered with NaN or infinity for this record"
-    return scores, {first + row: Problem(first + row, code, message) for row in sorted(bad)}
-
-
-def _finite(array: npt.NDArray[Any]) -> npt.NDArray[np.bool_] | None:
-    """Where values are neither NaN nor infinite; None if no value of this type could be."""
-    if array.dtype.kind == "f":
-        return np.asarray(np.isfinite(array))
-    if array.dtype != object:
-        return None
-    values = array.ravel().tolist()
-    if not any(issubclass(kind, (float, np.floating)) for kind in set(map(type, values))):
-        return None
-    finite = [not isinstance(one, (float, np.floating)) or np.isfinite(one) for one in values]
-    return np.array(finite, dtype=bool).reshape(array.shape)
+    return scores, {
+        first + row: Problem(first + row, code, reason)
+        for row, reason in sorted(scores.unusable.items())
+    }
 
 
 def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict[int, Problem]]:
@@ -149,14 +134,20 @@ def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dic
 
     def joined(name: str) -> Any:
         like = getattr(pattern, name)
-        return np.concatenate(
-            [
-                np.zeros((len(scores.values), *like.shape[1:]), dtype=like.dtype)
-                if has_failed
-                else getattr(scores, name)
-                for (scores, _), has_failed in zip(parts, failed, strict=True)
-            ]
-        )
+        arrays = [
+            np.full(
+                (len(scores.values), *like.shape[1:]),
+                None if like.dtype == object else 0,
+                dtype=like.dtype,
+            )
+            if has_failed
+            else getattr(scores, name)
+            for (scores, _), has_failed in zip(parts, failed, strict=True)
+        ]
+        if len({array.dtype.kind for array in arrays}) > 1:
+            # numpy would make text of numbers, and fractions of whole numbers.
+            arrays = [array.astype(object) for array in arrays]
+        return np.concatenate(arrays)
 
     probabilities = None if pattern.probabilities is None else joined("probabilities")
     errors = {row: problem for _, part in parts for row, problem in part.items()}
@@ -199,7 +190,9 @@ def table_result(
     """
     problems = all_problems(checked, errors)
     columns: dict[str, Any] = {}
-    classes = [f"probability_{label}" for label in loaded.classes or ()]
+    outputs, values = loaded.outputs, scores.values
+    places = {name: at for at, name in enumerate(outputs.prediction_columns)}
+    shares = {name: at for at, name in enumerate(outputs.probability_columns)}
     source = None
     if problems:
         rows = np.full(count, -1, dtype=np.int64)
@@ -209,13 +202,24 @@ def table_result(
 
     def spread(values: Any) -> Any:
         """The answers of good records at their indices, null everywhere else."""
-        array = np.asarray(values)
-        answers = pa.array(array.tolist() if array.ndim > 1 or array.dtype == object else array)
+        answers = pa.array(values) if values.ndim == 1 and values.dtype != object else None
+        listed = values.tolist() if answers is None else []
+        if {int, float} <= set(map(type, listed)):
+            # Arrow refuses a whole number that a fraction cannot hold; beside fractions it becomes one.
+            listed = [None if one is None else float(one) for one in listed]
+        if answers is None:
+            try:
+                answers = pa.array(listed)
+            except (pa.ArrowInvalid, pa.ArrowTypeError):  # several outputs of different types
+                answers = pa.array([one and list(map(str, one)) for one in listed])
         return answers if source is None else answers.take(source)
 
     for name in output_names(loaded, options):
-        if name == "prediction":
-            columns[name] = spread(scores.values)
+        if name in places and values.ndim > 1:
+            columns[name] = spread(values[:, places[name]])
+        # All values of a record, or all there is where no row could be scored.
+        elif name == "prediction" or name in places:
+            columns[name] = spread(values)
         elif name == "error":
             texts: list[str | None] = [None] * count
             for index, problem in problems.items():
@@ -233,7 +237,7 @@ def table_result(
             # Where no row could be scored there are none, but their columns must be there.
             columns[name] = pa.nulls(count, pa.float64())
         else:
-            columns[name] = spread(scores.probabilities[:, classes.index(name)])
+            columns[name] = spread(scores.probabilities[:, shares[name]])
     return CodecResult(
         records=count,
         classes=loaded.classes,
@@ -248,18 +252,20 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
     """The answer's columns.
 
     Raises:
-        RequestRefused: E_WIRE; a class was asked for that the version does not have.
+        RequestRefused: E_WIRE; an output or a class was asked for that the version does not have.
     """
-    probabilities = [f"probability_{label}" for label in loaded.classes or ()]
+    outputs = loaded.outputs
+    columns = [*outputs.prediction_columns, *outputs.probability_columns]
+    if options.outputs is None:
+        # Callers who know one output alone look for the columns that there have always been.
+        return ["prediction", *map(probability_column, outputs.classes or ()), "error"]
     names: list[str] = []
-    for name in (
-        ("prediction", "probability", "error") if options.outputs is None else options.outputs
-    ):
-        if name.startswith("probability_") and name not in probabilities:
-            available = ", ".join(probabilities) or "none"
+    for name in options.outputs:
+        if name.startswith(("prediction_", "probability_")) and name not in columns:
+            available = ", ".join(columns)
             message = f"there is no output {name!r}; this version has {available}"
-            raise RequestRefused(Code.WIRE, message)
-        names += probabilities if name == "probability" else [name]
+            raise RequestRefused(Code.WIRE, message[:500])
+        names += outputs.probability_columns if name == "probability" else [name]
     return names
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.ensemble import IsolationForest
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import FixedThresholdClassifier
 from sklearn.multioutput import MultiOutputClassifier
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
@@ -132,16 +132,32 @@ def test_any_kind_of_pipeline_answers(
     assert (scores.probabilities is not None) == has_probabilities == loaded.has_probabilities
 
 
-def test_one_call_serves_for_both_where_the_manifest_says_so() -> None:
-    class NoPredict(LogisticRegression):  # type: ignore[misc]
-        def predict(self, frame: Any) -> npt.NDArray[Any]:
-            raise AssertionError(f"asked to predict {len(frame)} rows")
-
-    pipeline = NoPredict(solver="liblinear").fit(FRAME, LABELS)
+def test_an_artifact_that_claims_one_call_is_decided_anew(tmp_path: Path) -> None:
+    """As artifacts of earlier releases do, where predict and probabilities agreed on training rows."""
+    store, schema = Store(tmp_path), Schema.infer(FRAME)
+    careful = FixedThresholdClassifier(LogisticRegression(solver="liblinear"), threshold=0.9)
+    careful.fit(FRAME, LABELS)
+    records: Any = FRAME.iloc[[0, 29]].to_dict("records")
     outputs = Outputs(method="predict", classes=["high", "low"], value_from="probabilities")
-    loaded = LoadedVersion(pipeline=pipeline, model="m", version=1, outputs=outputs)
-    expected = LogisticRegression(solver="liblinear").fit(FRAME, LABELS).predict(FRAME)
-    assert loaded.score(FRAME).values.tolist() == expected.tolist()
+    here = replace(LoadedVersion.of(careful, "sides", schema=schema), outputs=outputs)
+    rows = golden.encode(here.score_records(records))
+    files = {PIPELINE: pickling.dump(careful).data, GOLDEN: rows}
+    manifest = replace(manifest_of(files, 1, "sides"), schema=schema, outputs=outputs)
+    store.publish(manifest, files)
+    scores = load(store, "sides", 1).score(FRAME)
+    assert scores.values.tolist() == careful.predict(FRAME).tolist()
+
+
+def test_golden_rows_tell_the_outputs_of_an_artifact_of_an_earlier_release(tmp_path: Path) -> None:
+    store, schema = Store(tmp_path), Schema.infer(FRAME)
+    pipeline = LinearRegression().fit(FRAME, FRAME)
+    records: Any = FRAME.iloc[[0, 29]].to_dict("records")
+    rows = golden.encode(LoadedVersion.of(pipeline, "sides", schema=schema).score_records(records))
+    files = {PIPELINE: pickling.dump(pipeline).data, GOLDEN: rows}
+    store.publish(replace(manifest_of(files, 1, "sides"), schema=schema), files)
+    outputs = load(store, "sides", 1).outputs
+    assert outputs.prediction_columns == ["prediction_0", "prediction_1"]
+    assert outputs.types == ["number", "number"]
 
 
 class _Answers:

@@ -76,13 +76,13 @@ def test_nan_is_no_answer() -> None:
 @pytest.mark.parametrize(
     ("answers", "bad"),
     [
-        ([np.inf, 1.5, "x"], {0}),
+        ([np.inf, 1.5, "x"], {0, 2}),
         (["a", "b", "c"], set()),
-        ([1, np.float32("nan"), None], {1}),
-        ([[1.0, 2.0], [1.0, np.nan], ["x", 1]], {1}),
+        ([1, np.float32("nan"), None], {1, 2}),
+        ([[1.0, 2.0], [1.0, np.nan], ["x", 1]], {1, 2}),
     ],
 )
-def test_nan_among_objects_is_no_answer(answers: list[Any], bad: set[int]) -> None:
+def test_what_is_no_answer_among_objects_costs_its_row(answers: list[Any], bad: set[int]) -> None:
     objects = np.array(answers, dtype=object)
     scored = _score([1.0, 2.0, 3.0], Predictor(lambda _: objects))
     assert set(scored.errors) == bad

@@ -1,0 +1,126 @@
+"""Classifiers whose `predict` is the class of the largest probability by their own code, so that one call serves for both.
+
+Agreement on some rows proves nothing: a threshold, a business rule or votes that are counted another way differ
+on other rows. Every class below was read: its `predict` takes the largest of the numbers that `predict_proba`
+returns, or of numbers that these grow with. A subclass may override either and is not on the list, nor is
+anything that is patched. Everything else is asked twice, which is always right.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import Enum, auto
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+
+class ClassFrom(Enum):
+    """Where the class of a record comes from."""
+
+    PREDICT = auto()
+    """A call of `predict`."""
+    PROBABILITIES = auto()
+    """The first of the largest probabilities: `predict` does the same with the same numbers."""
+    PROBABILITIES_UNLESS_TIED = auto()
+    """The largest probability: `predict` takes the largest of other numbers, of which they are a growing
+    function. Where the two largest differ by no more than rounding may explain, `predict` decides."""
+
+
+_SAME_NUMBERS = frozenset(
+    {
+        "lightgbm.sklearn.LGBMClassifier",
+        "sklearn.calibration.CalibratedClassifierCV",
+        "sklearn.ensemble._bagging.BaggingClassifier",
+        "sklearn.ensemble._forest.ExtraTreesClassifier",
+        "sklearn.ensemble._forest.RandomForestClassifier",
+        "sklearn.ensemble._voting.VotingClassifier",
+        "sklearn.tree._classes.DecisionTreeClassifier",
+        "sklearn.tree._classes.ExtraTreeClassifier",
+    }
+)
+_GROWING_NUMBERS = frozenset(
+    {
+        "sklearn.discriminant_analysis.LinearDiscriminantAnalysis",
+        "sklearn.discriminant_analysis.QuadraticDiscriminantAnalysis",
+        "sklearn.ensemble._gb.GradientBoostingClassifier",
+        "sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoostingClassifier",
+        "sklearn.ensemble._weight_boosting.AdaBoostClassifier",
+        "sklearn.linear_model._logistic.LogisticRegression",
+        "sklearn.linear_model._logistic.LogisticRegressionCV",
+        "sklearn.linear_model._stochastic_gradient.SGDClassifier",
+        "sklearn.naive_bayes.BernoulliNB",
+        "sklearn.naive_bayes.CategoricalNB",
+        "sklearn.naive_bayes.ComplementNB",
+        "sklearn.naive_bayes.GaussianNB",
+        "sklearn.naive_bayes.MultinomialNB",
+        "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
+    }
+)
+_ASKED_INSTEAD = {
+    "sklearn.ensemble._stacking.StackingClassifier": "final_estimator_",
+    "sklearn.feature_selection._rfe.RFE": "estimator_",
+    "sklearn.feature_selection._rfe.RFECV": "estimator_",
+    "sklearn.frozen._frozen.FrozenEstimator": "estimator",
+    "sklearn.model_selection._search.GridSearchCV": "best_estimator_",
+    "sklearn.model_selection._search.RandomizedSearchCV": "best_estimator_",
+    "sklearn.model_selection._search_successive_halving.HalvingGridSearchCV": "best_estimator_",
+    "sklearn.model_selection._search_successive_halving.HalvingRandomSearchCV": "best_estimator_",
+}
+"""Containers that hand both calls on, with the same transformed rows, to the estimator in this attribute."""
+
+
+def class_from(pipeline: Any) -> ClassFrom:
+    """Where the classes of a fitted classifier with one output may come from."""
+    name = _library_name(pipeline)
+    if name == "sklearn.pipeline.Pipeline":
+        return class_from(pipeline.steps[-1][1])
+    if name in _ASKED_INSTEAD:
+        return class_from(getattr(pipeline, _ASKED_INSTEAD[name], None))
+    # An objective of one's own: LightGBM predicts its scores, and no class.
+    if name == "lightgbm.sklearn.LGBMClassifier" and callable(pipeline.objective_):
+        return ClassFrom.PREDICT
+    # Several labels: each is decided by its own half.
+    if name.endswith(".MLPClassifier") and (
+        pipeline.n_outputs_ > 1 and pipeline.out_activation_ != "softmax"
+    ):
+        return ClassFrom.PREDICT
+    if name in _SAME_NUMBERS:
+        return ClassFrom.PROBABILITIES
+    return ClassFrom.PROBABILITIES_UNLESS_TIED if name in _GROWING_NUMBERS else ClassFrom.PREDICT
+
+
+def _library_name(estimator: object) -> str:
+    """The full name of an estimator's class; empty where it is not the library's own, or patched."""
+    kind = type(estimator)
+    if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is not kind:
+        return ""
+    library = kind.__module__.partition(".")[0]
+    for name in ("predict", "predict_proba"):
+        method = getattr(kind, name, None)
+        is_own = str(getattr(method, "__module__", library)).partition(".")[0] == library
+        if name in getattr(estimator, "__dict__", {}) or not is_own:
+            return ""
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def likeliest(probabilities: Array) -> npt.NDArray[np.intp]:
+    """(rows,) Places of the largest of (rows, classes) probabilities, the first of equal ones."""
+    if probabilities.shape[1] == 2:
+        # As argmax does, in less than a tenth of the time.
+        return (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
+    return np.asarray(probabilities.argmax(axis=1))
+
+
+def tied(probabilities: Array) -> npt.NDArray[np.intp]:
+    """Rows of which rounding may have made the two largest probabilities what they are."""
+    if probabilities.shape[1] == 1:
+        return np.array([], dtype=np.intp)
+    if probabilities.shape[1] == 2:
+        lead = np.abs(probabilities[:, 1] - probabilities[:, 0])
+    else:
+        lead = np.ptp(np.partition(probabilities, -2, axis=1)[:, -2:], axis=1)
+    return np.flatnonzero(lead < np.finfo(probabilities.dtype).eps ** 0.5)
