@@ -81,10 +81,12 @@ def check_timeout(timeout_s: float) -> float:
     """Check how long a caller waits.
 
     Raises:
-        ValueError: it is infinite, negative, or no number.
+        ValueError: it is too long, negative, or no number.
     """
-    if not 0 <= timeout_s < math.inf:
-        raise ValueError(f"timeout must be a number of seconds from 0, not {timeout_s}")
+    if not 0 <= timeout_s <= LONGEST_EXPIRY_S:
+        raise ValueError(
+            f"timeout must be a number of seconds from 0 to {LONGEST_EXPIRY_S:g}, not {timeout_s}"
+        )
     return timeout_s
 
 

@@ -126,7 +126,12 @@ class Coalescer:
     def _send_gathered(self) -> None:
         gathered, self._gathered = self._gathered, {}
         for shared in gathered.values():
-            self._send(shared)
+            try:
+                self._send(shared)
+            # What one request cannot be sent with, such as a time out of range, is no other caller's trouble.
+            except Exception as error:  # noqa: BLE001
+                for caller in shared.callers:
+                    caller.fail(error)
         self._transport.flush()
 
     def _send(self, shared: SharedRequest) -> None:

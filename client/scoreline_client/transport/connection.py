@@ -11,7 +11,14 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import (
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable
@@ -40,11 +47,15 @@ class TransportTimes:
     """How long results that were received are gathered before they are deleted together."""
     close_s: float = 0.2
     """How long closing waits for the server, and for tasks that it has cancelled."""
+    diagnose_s: float = 0.3
+    """How long a caller whose time is up waits for the reason, which the server must give."""
     queue_full_s: float = 1.0
     """What QueueFull tells callers to wait."""
 
 
 DEFAULT_TIMES = TransportTimes()
+MOST_CONNECTIONS = 64
+"""Connections of a client; further commands wait for one. redis-py's pool has room for a hundred."""
 
 
 class ShortPathRedis(redis.asyncio.Redis):
@@ -63,34 +74,44 @@ class ShortPathRedis(redis.asyncio.Redis):
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._free: list[Any] = []
+        self._room = asyncio.Semaphore(MOST_CONNECTIONS)
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command over a free connection, and read its reply."""
-        if self._free:
-            connection = self._free.pop()
-            # The server has closed it meanwhile: sending connects again.
-            if connection.is_connected and await connection.can_read():
+        async with self._room:
+            if self._free:
+                connection = self._free.pop()
+                # The server has closed it meanwhile: sending connects again.
+                if connection.is_connected and await connection.can_read():
+                    await connection.disconnect(nowait=True)
+            else:
+                connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+                # One timer limits the whole command, instead of one for each of its steps.
+                connection.socket_timeout = None
+            try:
+                async with asyncio.timeout(self.command_s):
+                    await connection.send_packed_command(_packer.pack(*args))
+                    return await self.parse_response(connection, args[0], **options)
+            except ResponseError as error:
+                # A blocked read ends with UNBLOCKED when its server becomes a replica.
+                is_demoted = isinstance(error, ReadOnlyError | MasterDownError)
+                if not is_demoted and not str(error).startswith("UNBLOCKED"):
+                    raise
+                # After a fail-over behind one address a new connection leads to the new primary; those that are
+                # free lead to the old one, too, which may answer reads for ever.
+                for other in (connection, *self._free):
+                    await other.disconnect(nowait=True)
+                raise RedisConnectionError(str(error)) from error
+            except TimeoutError as error:
                 await connection.disconnect(nowait=True)
-        else:
-            connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
-            # One timer limits the whole command, instead of one for each of its steps.
-            connection.socket_timeout = None
-        try:
-            async with asyncio.timeout(self.command_s):
-                await connection.send_packed_command(_packer.pack(*args))
-                return await self.parse_response(connection, args[0], **options)
-        except ResponseError:
-            raise
-        except TimeoutError as error:
-            await connection.disconnect(nowait=True)
-            raise RedisTimeoutError(f"no reply within {self.command_s:g} s") from error
-        # A cancellation, for example: its reply is still to come, and must not be read as the reply to the
-        # next command.
-        except BaseException:
-            await connection.disconnect(nowait=True)
-            raise
-        finally:
-            self._free.append(connection)
+                raise RedisTimeoutError(f"no reply within {self.command_s:g} s") from error
+            # A cancellation, for example: its reply is still to come, and must not be read as the reply to the
+            # next command.
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                self._free.append(connection)
 
 
 def open_connection(settings: ClientSettings, times: TransportTimes) -> Any:

@@ -296,6 +296,11 @@ class Transport:
                 if isinstance(error, AuthenticationError | ResponseError):
                     self._fail(list(self._pending.values()), self.explain(error))
                 await self._pause()
+            # Without this task every answer would come by a look-up, seconds late.
+            except Exception:
+                logger.exception("replies_unreadable client=%s: reading on", self.client_id)
+                may_have_lost_replies = True
+                await self._pause()
 
     async def _receive(self, replies: list[bytes]) -> None:
         for data in replies:
@@ -309,8 +314,7 @@ class Transport:
                 stored = await self.redis.get(self.keys.result(reply.id))
                 if stored is not None:
                     with gc_paused():
-                        answer = Answer.decode(stored)
-                    self._resolve(answer)
+                        self._resolve_stored(self._pending.get(reply.id), stored)
 
     def _resolve(self, answer: Answer) -> None:
         pending = self._pending.get(answer.id)
@@ -323,6 +327,14 @@ class Transport:
                 delay_s = self.times.delete_after_s
                 asyncio.get_running_loop().call_later(delay_s, self._start_clean_up)
             self._received.append(answer.id)
+
+    def _resolve_stored(self, pending: PendingRequest | None, data: bytes) -> None:
+        """Take the stored result of a request; one that cannot be read is its caller's error, and nobody else's."""
+        try:
+            self._resolve(Answer.decode(data))
+        except WireError as error:
+            if pending is not None:
+                self._fail([pending], error)
 
     def _settle(self, pending: PendingRequest) -> None:
         """Forget a request that has its answer, or whose caller waits no longer."""
@@ -367,7 +379,7 @@ class Transport:
                 await self._check_memory()
                 overdue = time.monotonic() - self.times.overdue_s
                 await self._look_up([p for p in self._pending.values() if p.sent_at < overdue])
-            except (RedisError, WireError):
+            except RedisError:
                 pass  # the reader and the senders meet it too, and tell their callers
             # Nothing else finds answers that got lost: these checks must not end.
             except Exception:
@@ -378,9 +390,10 @@ class Transport:
     async def _look_up(self, requests: list[PendingRequest]) -> None:
         for start in range(0, len(requests), REPLIES_PER_READ):
             some = requests[start : start + REPLIES_PER_READ]
-            for data in await self.redis.mget([self.keys.result(p.request.id) for p in some]):
+            results = await self.redis.mget([self.keys.result(p.request.id) for p in some])
+            for pending, data in zip(some, results, strict=True):
                 if data is not None:
-                    self._resolve(Answer.decode(data))
+                    self._resolve_stored(pending, data)
 
     async def _check_memory(self) -> None:
         try:
@@ -429,16 +442,20 @@ class Transport:
         return sum(map(is_scoring, await self._reports()))
 
     async def diagnose(self) -> str:
-        """Why no answer may have come, in a sentence.
+        """Why no answer may have come, in a sentence. Its caller's time is up: it takes a moment at the most.
 
         Raises:
-            ServerUnreachable: Redis does not answer, which is why.
+            ServerUnreachable: Redis refuses the connection, which is why.
         """
-        reports = await self._reports()
-        processes = sum(map(is_scoring, reports))
-        lanes = [self.keys.lane(lane) for lane in Lane]
-        backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
         queue = f"queue {self.settings.queue!r}"
+        try:
+            async with asyncio.timeout(self.times.diagnose_s):
+                reports = await self._reports()
+                lanes = [self.keys.lane(lane) for lane in Lane]
+                backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
+        except TimeoutError:
+            return f"Redis at {self.settings.server} does not answer"
+        processes = sum(map(is_scoring, reports))
         if processes:
             return (
                 f"{processes} worker processes serve {queue} and {backlog} requests wait; "
