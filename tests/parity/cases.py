@@ -620,6 +620,12 @@ def picked() -> Iterator[Case]:
         },
         "settings",
     )
+    yield Case(
+        name="processes-of-its-own",
+        make=_on("numbers", _steps("absolute_elsewhere"), "numbers"),
+        group="settings",
+        refused="daemonic processes .* Use threads",
+    )
     for strategy in ("stratified", "uniform"):
         yield Case(
             name=f"dummy-{strategy}",

@@ -60,9 +60,8 @@ def find_cautions(
         found.append(PublishWarning(Caution.CLOCK, message))
     for place in proof.processes:
         message = (
-            f"{place} starts a process of its own. A worker scores in processes that may not start "
-            "others, and ends them with their memory; use threads, or joblib, whose work a worker does "
-            "in threads"
+            f"{place} starts a process of its own: a record takes as long as that does, and the program must be "
+            "on every worker. What can be done in this process is done faster"
         )
         found.append(PublishWarning(Caution.PROCESSES, message))
     for name, data in sources.items():

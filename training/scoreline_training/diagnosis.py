@@ -20,6 +20,10 @@ _ADVICE = {
         "numba keeps its cache beside a module's file, and on a worker there is none: leave cache=True away. "
         "The function is compiled once in each process"
     ),
+    "daemonic processes are not allowed": (
+        "A worker's process may not start others by multiprocessing. Use threads, or joblib, whose work a worker "
+        "does in threads"
+    ),
     "Can't pickle": (
         "If it starts processes of its own, what it sends them cannot be found there: the modules that travelled are "
         "in this process only. Use threads, or joblib, whose work a worker does in threads"

@@ -13,6 +13,7 @@ import atexit
 import errno
 import importlib
 import json
+import multiprocessing
 import os
 import selectors
 import signal
@@ -289,6 +290,8 @@ def _visit(work: str, folder: str, project: Sequence[str]) -> NoReturn:
         output = os.open(Path(folder, _OUTPUT), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream, target in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
             os.dup2(target, stream)
+        # As in a worker's pool, whose processes may not have children of their own.
+        multiprocessing.current_process().daemon = True
         module, _, function = work.partition(":")
         call = getattr(importlib.import_module(module), function)
         os.chdir(Path(folder, _WORKING_DIRECTORY))

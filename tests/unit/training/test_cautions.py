@@ -284,12 +284,11 @@ def test_a_project_that_asks_for_its_own_version_gets_it(
 # Processes, caches
 
 
-def test_a_step_that_starts_processes_is_warned_of(project: Write) -> None:
-    proof = Proof(processes=["line pooled.py:7"])
-    (warning,) = find_cautions({}, {}, proof)
+def test_a_step_that_starts_processes_is_warned_of() -> None:
+    (warning,) = find_cautions({}, {}, Proof(processes=["line pooled.py:7"]))
     assert warning.code is Caution.PROCESSES
     assert "line pooled.py:7 starts a process" in warning.message
-    assert "threads" in warning.message
+    assert "must be on every worker" in warning.message
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,8 @@ def publish_with(*functions, **options):
         manifest = published.manifest
         print(json.dumps({"sources": manifest.sources, "files": list(manifest.files),
                           "libraries": manifest.libraries, "imports": manifest.imports,
-                          "batchable": manifest.batchable, "by_value": manifest.by_value}))
+                          "batchable": manifest.batchable, "by_value": manifest.by_value,
+                          "warnings": [f"{one.code}: {one.message}" for one in published.warnings]}))
 """
 Run = Callable[[dict[str, str]], dict[str, Any]]
 
@@ -182,6 +183,22 @@ def test_functions_by_value_are_named(train: Run) -> None:
     assert said["by_value"] == ["__main__.<lambda>"]
 
 
+def test_a_program_that_a_step_runs_is_warned_of(train: Run) -> None:
+    said = train(
+        {
+            "user.py": """
+                import subprocess, sys
+                def same(x):
+                    subprocess.run([sys.executable, "-c", ""], check=True)
+                    return x
+            """,
+            "train.py": "import user\npublish_with(user.same)\n",
+        }
+    )
+    (warning,) = said["warnings"]
+    assert warning.startswith("W_PROCESSES: line user.py:4 starts a process of its own")
+
+
 REFUSED: dict[str, tuple[dict[str, str], list[str]]] = {
     "a module of memory alone": (
         {
@@ -226,6 +243,19 @@ REFUSED: dict[str, tuple[dict[str, str], list[str]]] = {
             "train.py": "import user\npublish_with(user.same)\n",
         },
         ["ValueError at user.py:5", "only at home"],
+    ),
+    "processes of its own": (
+        {
+            "user.py": """
+                from concurrent.futures import ProcessPoolExecutor
+                def same(x):
+                    with ProcessPoolExecutor(1) as pool:
+                        pool.submit(abs, -1).result()
+                    return x
+            """,
+            "train.py": "import user\npublish_with(user.same)\n",
+        },
+        ["AssertionError at user.py:5", "Use threads, or joblib"],
     ),
     "an end of the process": (
         {
