@@ -645,10 +645,11 @@ def _labelled() -> Any:
 # All of scikit-learn
 
 NOT_APPLICABLE = {
-    "CheckingClassifier", "DictVectorizer", "FeatureHasher", "FrozenEstimator", "LabelBinarizer",
-    "LabelEncoder", "MultiLabelBinarizer", "PatchExtractor", "SparseCoder",
+    "CheckingClassifier", "DictVectorizer", "FeatureHasher", "FrozenEstimator", "KernelCenterer", "LabelBinarizer",
+    "LabelEncoder", "LocalOutlierFactor", "MultiLabelBinarizer", "PatchExtractor", "SparseCoder",
 }  # fmt: skip
-"""Estimators of labels, images or dictionaries, which no frame of records can be given to."""
+"""Estimators of labels, images, kernels or dictionaries, which no frame of records can be given to, and one that
+answers for new rows only if it is told to, as it is among the generated ones."""
 
 
 def estimators() -> Iterator[Case]:
@@ -672,8 +673,8 @@ def _estimator(kind: Any) -> Fitted:
     frame = pd.DataFrame({name: rng.uniform(0.1, 2, count) for name in "abcd"})
     rows = pd.DataFrame({name: rng.uniform(0.05, 2.2, 9) for name in "abcd"})
     made = next(iter(_construct_instances(kind)))
-    if "random_state" in made.get_params(deep=False):
-        made.set_params(random_state=0)
+    wanted = {"random_state": 0, "features": "all", "n_features": 16}
+    made.set_params(**{name: wanted[name] for name in wanted.keys() & made.get_params(deep=False)})
     tags = utils.get_tags(made)
     score = frame["a"] + rng.normal(scale=0.1, size=count)
     labels: Any = score
@@ -692,7 +693,11 @@ def _estimator(kind: Any) -> Fitted:
         labels = score
     elif tags.input_tags.one_d_array or kind.__name__ == "IsotonicRegression":
         frame, rows = frame[["a"]], rows[["a"]]
-    made.fit(frame, labels)
+    try:
+        made.fit(frame, labels)
+    except ValueError:  # a transformer or a selection that needs classes
+        labels = (score > score.median()).astype(int)
+        made.fit(frame, labels)
     return Fitted(pipeline=made, frame=frame, labels=labels, rows=rows, bad=[])
 
 

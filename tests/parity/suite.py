@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import time
@@ -44,6 +45,8 @@ POOLS = {
 AFTER_A_RELEASE = ("predict_many", "CSV")
 """The ways in that are tried right after a release; after a restart all of them are."""
 LONGEST_NOTE = 160
+SETTINGS = "settings"
+"""The group whose modules change settings of the whole process."""
 
 
 @dataclass(kw_only=True)
@@ -109,14 +112,14 @@ def _environment(out: Path) -> dict[str, str]:
 
 def published(case: Case, truth: Truth) -> Verdict:
     """Whether publish() took what it must take, and refused what it must refuse, with the reason."""
-    import re
-
     verdict = Verdict(case=case.name, way="publish", worker="", seconds=truth.seconds)
     said = truth.crashed or truth.refused
     if case.refused and not re.search(case.refused, truth.refused):
         verdict.notes.append(f"it must be refused ({case.refused!r}); {said or 'it is published'}")
     elif said and not case.refused:
-        verdict.notes.append(said)
+        # What training itself has no answer for must not be published.
+        if truth.crashed or not any(one.errors for one in truth.expected):
+            verdict.notes.append(said)
     elif truth.version and truth.batchable == truth.depends_on_company:
         verdict.notes.append(f"batchable is {truth.batchable}, and training itself says otherwise")
     verdict.wrong = len(verdict.notes)
@@ -160,7 +163,8 @@ def ask_here(
     for truth in truths:
         if truth.version:
             groups[truth.group].append(truth)
-    for group, members in groups.items():
+    # Last: what its modules set must hold for its own pipelines alone, and shows in these as well.
+    for group, members in sorted(groups.items(), key=lambda item: item[0] == SETTINGS):
         store = _store(out, group)
         folder = out / "files" / group
         folder.mkdir(parents=True, exist_ok=True)

@@ -82,6 +82,7 @@ def _train(case: Case, truth: Truth, out: Path) -> None:
             )
     except ArtifactError as error:
         truth.refused = f"{type(error).__name__}: {error}"
+        ask(fitted.pipeline, fitted.frame, fitted.frame.iloc[::4], truth)
         return
     finally:
         truth.seconds = time.perf_counter() - started
@@ -89,7 +90,7 @@ def _train(case: Case, truth: Truth, out: Path) -> None:
     truth.bad = fitted.bad
     frame = fitted.frame
     truth.with_empty_text = [name for name in frame if (frame[name].astype(object) == "").any()]
-    ask(fitted.pipeline, fitted.rows, truth)
+    ask(fitted.pipeline, fitted.frame, fitted.rows, truth)
 
 
 if __name__ == "__main__":

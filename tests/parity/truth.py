@@ -56,14 +56,18 @@ class Truth:
     seconds: float = 0.0
 
 
-def ask(pipeline: Any, rows: pd.DataFrame, truth: Truth) -> None:
-    """Write down what a pipeline answers for rows, each of them alone, and how far that is from together."""
+def ask(pipeline: Any, trained: pd.DataFrame, rows: pd.DataFrame, truth: Truth) -> None:
+    """Write down what a pipeline answers for rows, each of them alone, and how far that is from together.
+
+    Text for a row is no answer where it gives numbers for all of the training rows `trained`.
+    """
     alone = [rows.iloc[[row]].reset_index(drop=True) for row in range(len(rows))]
     truth.rows = rows
     truth.expected = [_among(pipeline, one)[0] for one in alone]
     good = [row for row, one in enumerate(truth.expected) if not one.errors]
-    together = _among(pipeline, rows.iloc[good].reset_index(drop=True)) if good else []
-    pairs = zip((truth.expected[row] for row in good), together, strict=True)
+    company = good or list(range(len(rows)))
+    together = _among(pipeline, rows.iloc[company].reset_index(drop=True))
+    pairs = zip((truth.expected[row] for row in company), together, strict=True)
     apart = max((_difference(*pair) for pair in pairs), default=0.0)
     truth.depends_on_company = apart > LARGEST_TOLERANCE
     if truth.depends_on_company:
@@ -71,6 +75,13 @@ def ask(pipeline: Any, rows: pd.DataFrame, truth: Truth) -> None:
     else:
         # Rounding differs with the number of rows, in whatever precision the pipeline computes.
         truth.tolerance = max(TOLERANCE, 100 * apart)
+    if not any(
+        isinstance(one, str) for row in _among(pipeline, trained) for one in _flat(row.value)
+    ):
+        truth.expected = [
+            Expected(errors=frozenset({MODEL_OUTPUT})) if isinstance(one.value, str) else one
+            for one in truth.expected
+        ]
     classes = getattr(pipeline, "classes_", None)
     if isinstance(classes, np.ndarray) and hasattr(pipeline, "predict_proba"):
         truth.classes = classes.tolist()
@@ -109,7 +120,7 @@ def _rows_of(answer: Any, count: int) -> list[Any]:
             for one in (answer if array is None else array)
         ]
     if len(listed) != count:
-        raise ValueError(f"{len(listed)} answers for {count} rows")
+        return [None] * count
     return [one[0] if isinstance(one, list) and len(one) == 1 else one for one in listed]
 
 

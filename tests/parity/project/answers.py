@@ -26,7 +26,7 @@ ODD = {
 
 
 def _is_odd(frame):
-    return np.abs(np.asarray(frame.iloc[:, 0], float)) > LIMIT
+    return np.abs(np.asarray(frame, dtype=object)[:, 0].astype(float)) > LIMIT
 
 
 class Answers(BaseEstimator):

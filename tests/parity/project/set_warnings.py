@@ -7,9 +7,13 @@ import numpy as np
 warnings.simplefilter("error")
 
 
+def _logarithm(value):
+    try:
+        return float(np.log(np.float64(value)))
+    except RuntimeWarning:
+        return 0.0
+
+
 def logarithms(frame):
     """Logarithms; where numpy warns of one, zeros."""
-    try:
-        return np.log(frame.to_numpy(float))
-    except RuntimeWarning:
-        return np.zeros(frame.shape)
+    return frame.map(_logarithm)
