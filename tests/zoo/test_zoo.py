@@ -30,7 +30,8 @@ REASONS = {
     "metaclass_in_script": "Put it into a module beside the script",
     "module_made_by_hand": r"no module 'generated' there; pipeline.steps\[0\]\[1\].func refers to",
     "open_file": "cannot pickle the open file 'seen.log'",
-    "random_answers": "random numbers without a seed",
+    "pydantic_in_script": "'Row' is defined in the training script .* Put it into a module beside the script",
+    "random_answers": "asked twice for the training row .* it is random",
     "too_much_data": r"at most 16,777,216 travel. The largest: tables/huge.bin \(300,000,000 bytes\)",
 }
 """What the refusal of each pipeline that does not travel says."""
