@@ -13,9 +13,11 @@ import numpy.typing as npt
 import pandas as pd
 import pytest
 from redis import Redis
+from sklearn.decomposition import PCA
 from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from scoreline_artifacts import InvalidName, NotReleased, Store, UnsuitableData, golden
 from scoreline_artifacts.errors import DoesNotTravel
@@ -119,6 +121,27 @@ def test_a_pipeline_whose_answers_depend_on_the_batch_is_not_batchable(
     store: Store, function: Any
 ) -> None:
     assert not _publish(Follows(function)).manifest.batchable
+
+
+@pytest.mark.filterwarnings("ignore:Stochastic Optimizer")
+def test_rounding_of_coarse_numbers_is_no_dependence_on_the_batch(store: Store) -> None:
+    frame = pd.DataFrame(
+        np.random.default_rng(0).normal(size=(300, 60)).astype(np.float32),
+        columns=[f"c{at}" for at in range(60)],
+    )
+    network = make_pipeline(
+        StandardScaler(), PCA(20), MLPClassifier((64,), max_iter=30, random_state=0)
+    ).fit(frame, frame["c0"] > 0)
+    by_type = publish(network, "coarse", frame).manifest
+    assert (by_type.batchable, by_type.tolerance) == (True, 1e-5)
+    exact = publish(network, "coarse", frame, tolerance=1e-9).manifest
+    assert (exact.batchable, exact.tolerance) == (False, 1e-9)
+
+
+@pytest.mark.parametrize("tolerance", [-1.0, float("nan"), float("inf")])
+def test_a_tolerance_that_is_none_is_refused(store: Store, tolerance: float) -> None:
+    with pytest.raises(UnsuitableData, match="tolerance is"):
+        _publish(tolerance=tolerance)
 
 
 def test_a_pipeline_that_cannot_score_one_row_alone_is_not_batchable(store: Store) -> None:

@@ -32,6 +32,7 @@ from scoreline_client.cli import main as cli
 from scoreline_client.cli.kit import command
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys
+from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.testing import FakeRedisServer
 from scoreline_tasks.settings import WorkerSettings
 from tests.support.worker import StubWorker
@@ -187,6 +188,24 @@ def test_predict_prints_a_table_for_people(run: Run, worker: StubWorker) -> None
     done = run("predict", "pima", '[{"x": 1}, {"y": "[red]"}]')
     assert "pima@7" in done.stdout
     assert "E_MISSING_COLUMN: column 'x' is missing" in done.stdout
+
+
+def test_predict_prints_probabilities_of_several_outputs_in_columns(run: Run, redis: Redis) -> None:
+    def answer(request: Request) -> Answer:
+        outputs = [
+            {"name": "size", "classes": ["big", "low"]},
+            {"name": "much", "classes": [False]},
+        ]
+        return Answer(
+            id=request.id, model="m", version=7, records=1, values=[["low", False]],
+            outputs=outputs, probabilities=[[0.25, 0.75, 1.0]],
+        )  # fmt: skip
+
+    with StubWorker(redis).serving(answer):
+        shown = run("predict", "m", '{"x": 1}').stdout
+    assert "probability_size_low" in shown
+    assert "probability_much_False" in shown
+    assert "0.7500" in shown
 
 
 @pytest.mark.parametrize("text", ["{", "5", '"text"', "null", "[" * 100_000])

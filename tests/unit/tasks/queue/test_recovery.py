@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import orjson
 
+from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Status
 from scoreline_tasks.queue.recovery import entry_with_records, merge_answers
@@ -48,6 +49,20 @@ def test_answers_are_merged_in_the_order_of_their_records() -> None:
     }
     assert merged.warnings == {"1": [warning]}
     assert Answer.decode(merged.encode()).values == merged.values
+
+
+def test_a_part_without_a_prediction_does_not_hide_what_probabilities_are_for() -> None:
+    error = {"code": "E_TYPE", "message": "…"}
+    parts = [
+        Answer(id="i", model="m", version=3, records=1, values=[None], errors={"0": error}),
+        Answer(
+            id="i", model="m", version=3, records=1, classes=[0, 1], values=[1],
+            probabilities=[[0.25, 0.75]],
+        ),
+    ]  # fmt: skip
+    bad, good = predictions_of(merge_answers(parts))
+    assert bad.error is not None
+    assert good.probabilities == {0: 0.25, 1: 0.75}
 
 
 def test_records_that_were_all_given_up_are_errors_of_records() -> None:

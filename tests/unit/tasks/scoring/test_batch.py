@@ -105,6 +105,17 @@ def test_what_the_registry_fails_with_is_the_answer_of_its_request(
     assert "request_failed" in caplog.text
 
 
+def test_an_answer_that_cannot_be_encoded_is_refused_and_ends_nothing(
+    loaded: LoadedVersion, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Values are checked before; this holds for whatever else gets into an answer."""
+    unprintable: Any = {1}
+    (refused,) = _answers(replace(loaded, model=unprintable), _request(1))
+    assert refused.error is not None
+    assert refused.error["code"] == "E_INTERNAL"
+    assert "batch_failed" in caplog.text
+
+
 def test_a_description_needs_no_body(loaded: LoadedVersion, pipeline: Predictor) -> None:
     (answer,) = _answers(loaded, Request(id="", model="m", operation=Operation.DESCRIBE))
     assert answer.description is not None
