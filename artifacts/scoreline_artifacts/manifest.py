@@ -147,7 +147,7 @@ class Manifest:
     def encode(self) -> bytes:
         """Canonical JSON."""
         values = asdict(self)
-        values["schema"] = values["schema"]["columns"]
+        values["schema"] = [column.encode() for column in self.schema.columns]
         if self.outputs.each is None:  # of an earlier release, whose bytes are signed
             del values["outputs"]["each"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain).encode()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +19,17 @@ MAX_KNOWN_TEXTS = 200
 """Different values of a text column that are recorded at most, and only if they are repeated: a text
 that differs in every row is no category, and may be somebody's name."""
 _LONGEST_KNOWN_TEXT = 100
+_FIELDS_OF_FIRST_RELEASE = 8
+"""Of a column, in their order: those up to `ordered`."""
 
 
 class ColumnType(StrEnum):
     """The kinds of values that a column can hold."""
 
     INTEGER = "integer"
-    """A whole number that fits 64 bits; 5.0 is one, 5.5 is not."""
+    """A whole number that fits the column's type; 5.0 is one, 5.5 is not."""
     NUMBER = "number"
-    """A finite number."""
+    """A finite number, as the float that is nearest to it."""
     BOOLEAN = "boolean"
     """True or false; 0 and 1 are not."""
     STRING = "string"
@@ -35,6 +38,8 @@ class ColumnType(StrEnum):
     """One of the values that a pandas category column had in training."""
     DATETIME = "datetime"
     """A point in time, as ISO 8601 text."""
+    DURATION = "duration"
+    """A span of time, as ISO 8601 text (`P1DT2H`) or as pandas and Python write it (`1 days 02:00:00`)."""
 
 
 _TYPES_OF_OBJECTS = {
@@ -54,7 +59,8 @@ class Column:
     dtype: str
     """Its dtype in pandas; the pipeline gets the same again."""
     nullable: bool = False
-    """Whether a value was missing in training; only then may one be missing now."""
+    """Whether a value was missing in training, or the publisher said that it may be; only then may one be
+    missing now."""
     minimum: float | None = None
     """Smallest training value of a number; used for display and warnings, never to refuse a value."""
     maximum: float | None = None
@@ -64,6 +70,42 @@ class Column:
     is not among them is refused only if a request wants that."""
     ordered: bool = False
     """Whether pandas had the categories in an order of size."""
+    categories_dtype: str | None = None
+    """The dtype of the categories in pandas; None in what was published before it was recorded."""
+    missing: str = "None"
+    """What stood for a missing value in a column of Python objects: `None`, `nan` or `NA`."""
+    has_empty_text: bool = False
+    """Whether the empty text was among the values of training."""
+    optional: bool = False
+    """Whether the publisher said that callers may leave the column out; its value is missing then."""
+    unused: bool = False
+    """Whether the pipeline was proven to give the same answers without the column. Callers may leave it
+    out, and whatever they give for it is no error; what the column cannot hold is missing then."""
+
+    def encode(self) -> dict[str, Any]:
+        """As a manifest has it. Fields that the first release did not have are there only if they say something:
+        so the manifests of earlier releases come out as they were signed."""
+        values = asdict(self)
+        added = {each.name: each.default for each in fields(self)[_FIELDS_OF_FIRST_RELEASE:]}
+        return {
+            name: value
+            for name, value in values.items()
+            if name not in added or value != added[name]
+        }
+
+    @property
+    def may_be_left_out(self) -> bool:
+        """Whether a record is complete without it."""
+        return self.optional or self.unused
+
+    @property
+    def takes_empty_text(self) -> bool:
+        """Whether an empty field of a file is text. Where values may be missing, it is a missing one."""
+        if self.nullable:
+            return False
+        return self.has_empty_text or (
+            self.type in (ColumnType.STRING, ColumnType.CATEGORY) and "" in (self.categories or ())
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +118,24 @@ class Schema:
     def names(self) -> list[str]:
         return [column.name for column in self.columns]
 
+    @property
+    def demanded(self) -> list[str]:
+        """The columns without which a record is not complete."""
+        return [column.name for column in self.columns if not column.may_be_left_out]
+
+    def with_unused(self, names: Collection[str]) -> Schema:
+        """The same with these columns, and no others, as those that the pipeline does not use."""
+        return Schema(
+            tuple(replace(column, unused=column.name in names) for column in self.columns)
+        )
+
     @classmethod
-    def infer(cls, frame: pd.DataFrame) -> Schema:
-        """Describe a training frame.
+    def infer(cls, frame: pd.DataFrame, *, optional: Collection[str] = ()) -> Schema:
+        """Describe a training frame; callers may leave out the columns that `optional` names.
 
         Raises:
-            UnsuitableData: a column's name is no text or not unique, or its type is not supported.
+            UnsuitableData: a column's name is no text or not unique, its type is not supported, or one of
+                `optional` is not there or of a type that cannot hold a missing value.
         """
         names = list(frame.columns)
         if not all(isinstance(name, str) for name in names):
@@ -91,10 +145,14 @@ class Schema:
         if len(set(names)) != len(names):
             duplicates = sorted({name for name in names if names.count(name) > 1})
             raise UnsuitableData(f"duplicate columns in the training frame: {duplicates}")
-        return cls(tuple(_describe(frame[name]) for name in names))
+        if unknown := [name for name in optional if name not in names]:
+            raise UnsuitableData(
+                f"optional= names {unknown[0]!r}, which is no column of X_train: {names[:20]}"
+            )
+        return cls(tuple(_describe(frame[name], name in optional) for name in names))
 
 
-def _describe(series: pd.Series[Any]) -> Column:
+def _describe(series: pd.Series[Any], is_optional: bool) -> Column:
     column_type = _type_of(series)
     present = series.dropna()
     minimum = maximum = categories = None
@@ -111,16 +169,41 @@ def _describe(series: pd.Series[Any]) -> Column:
             texts = sorted(map(str, distinct))
             if len(max(texts, key=len)) <= _LONGEST_KNOWN_TEXT:
                 categories = tuple(texts)
+    if is_optional and series.dtype.kind in "biu" and not hasattr(series.dtype, "na_value"):
+        wider = {"b": "boolean", "i": "Int64", "u": "UInt64"}[series.dtype.kind]
+        raise UnsuitableData(
+            f"optional= names {series.name!r}, whose type {series.dtype} cannot hold a missing value; "
+            f"train with {wider!r} or 'float64', as in X_train.astype({{{series.name!r}: {wider!r}}})"
+        )
+    # Where training had none, as pandas reads files: NaN is what scikit-learn's imputers look for.
+    missing = "nan" if is_optional else "None"
+    if series.dtype == object and len(present) < len(series):
+        kinds = series[series.isna()].map(lambda value: str(value) if value is not None else "None")
+        missing = {"None": "None", "<NA>": "NA"}.get(kinds.mode()[0], "nan")
     return Column(
         name=str(series.name),
         type=column_type,
-        dtype=str(series.dtype),
-        nullable=len(present) < len(series),
+        dtype=_name_of(series.dtype),
+        nullable=is_optional or len(present) < len(series),
         minimum=minimum,
         maximum=maximum,
         categories=categories,
         ordered=column_type is ColumnType.CATEGORY and bool(series.cat.ordered),
+        categories_dtype=(
+            _name_of(series.cat.categories.dtype) if column_type is ColumnType.CATEGORY else None
+        ),
+        missing=missing,
+        has_empty_text=column_type is ColumnType.STRING and bool((present == "").any()),
+        optional=is_optional,
     )
+
+
+def _name_of(dtype: Any) -> str:
+    """The name from which pandas makes a dtype again; `string` alone leaves open how it is stored."""
+    import pandas as pd
+
+    is_ambiguous = isinstance(dtype, pd.StringDtype) and dtype.na_value is pd.NA
+    return f"string[{dtype.storage}]" if is_ambiguous else str(dtype)
 
 
 def _categories(series: pd.Series[Any]) -> tuple[Any, ...]:
@@ -149,7 +232,8 @@ def _type_of(series: pd.Series[Any]) -> ColumnType:
         (types.is_bool_dtype, ColumnType.BOOLEAN),
         (types.is_integer_dtype, ColumnType.INTEGER),
         (types.is_float_dtype, ColumnType.NUMBER),
-        (_is_datetime, ColumnType.DATETIME),
+        (lambda dtype: str(dtype).startswith(("datetime64[", "timestamp[")), ColumnType.DATETIME),
+        (lambda dtype: str(dtype).startswith(("timedelta64[", "duration[")), ColumnType.DURATION),
     )
     column_type = None
     if str(dtype) == "category":
@@ -164,13 +248,10 @@ def _type_of(series: pd.Series[Any]) -> ColumnType:
     if column_type is None:
         raise UnsuitableData(
             f"column {series.name!r} has the type {dtype}, or values in it that are neither all text "
-            "nor all booleans; give it one of: integers, floats, booleans, text, category, datetime"
+            "nor all booleans; give it one of: integers, floats, booleans, text, category, datetime, "
+            "timedelta"
         )
     return column_type
-
-
-def _is_datetime(dtype: Any) -> bool:
-    return str(dtype).startswith(("datetime64[", "timestamp["))
 
 
 def _can_be_made_from_its_name(dtype: Any) -> bool:

@@ -123,7 +123,8 @@ def pack(
             sees_names = False
             continue
         warnings = find_cautions(packed.files, pickled.by_value, proof)
-        manifest = replace(packed.manifest, batchable=proof.batchable)
+        schema = packed.manifest.schema.with_unused(proof.unused)
+        manifest = replace(packed.manifest, batchable=proof.batchable, schema=schema)
         return replace(packed, manifest=manifest, warnings=tuple(warnings))
 
 

@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+import orjson
 import pandas as pd
 import redis
 from redis.backoff import NoBackoff
@@ -35,10 +36,12 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
 from scoreline_client.fleet import announce_release
+from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
 from scoreline_training.cautions import PublishWarning
+from scoreline_training.columns import confirm_unused, rows_without_optional
 from scoreline_training.outputs import find_outputs
 from scoreline_training.packing import pack
 
@@ -100,6 +103,7 @@ def publish(
     training: Mapping[str, Any] | None = None,
     code: Iterable[str | ModuleType] = (),
     tolerance: float | None = None,
+    optional: Iterable[str] = (),
     store: Store | None = None,
 ) -> PublishedVersion:
     """Publish a fitted pipeline as the next version of a model, and release it if asked to.
@@ -114,6 +118,10 @@ def publish(
     found by reading the code: modules or packages, also installed ones that the workers do not have, by
     name or as objects, and data files, as `package:path/below/it`.
 
+    `optional` names columns that callers may leave out, or whose value may be missing although no value of
+    training was: the pipeline must have an answer for that, as one with an imputer has. What the pipeline
+    throws away anyway is found out, and need not be named.
+
     `tolerance` is the relative and absolute difference up to which two answers for a record are the same,
     alone or in company, here or on a worker. By default the types of the numbers decide: 1e-9, or 1e-5
     where inputs or answers are float32, 1e-2 where they are float16.
@@ -122,7 +130,8 @@ def publish(
     interpreter without this project, as it does here.
 
     Raises:
-        UnsuitableData: a frame cannot be described, the labels are not as many as its rows, held-out
+        UnsuitableData: a frame cannot be described, an optional column is not there or cannot be missing,
+            the labels are not as many as its rows, held-out
             rows have other columns, or the pipeline cannot be serialised, cannot score records
             that are given by name, or answers with something that cannot be sent; or `tolerance` is no
             number from 0.
@@ -141,8 +150,10 @@ def publish(
     _check_data(X_train, y_train, X_test, y_test)
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise UnsuitableData(f"tolerance is {tolerance!r}; give a number from 0, such as 1e-6")
-    schema = Schema.infer(X_train)
+    named = [optional] if isinstance(optional, str) else list(optional)
+    schema = Schema.infer(X_train, optional=named)
     here, rows, tolerance = choose_golden_rows(pipeline, name, schema, X_train, y_train, tolerance)
+    rows += rows_without_optional(here, rows)
     more_rows = choose_more_rows(here, X_train)
     draft = Manifest(
         model=name,
@@ -161,6 +172,8 @@ def publish(
         },
     )
     packed = pack(pipeline, draft, golden.encode(rows), code, golden.encode(more_rows))
+    schema = confirm_unused(here, packed.manifest.schema, X_train)
+    packed = replace(packed, manifest=replace(packed.manifest, schema=schema))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
     packed = packed.with_file(REPORT, _report(store, here, packed.manifest, golden=rows, **data))
     manifest = store.publish(packed.manifest, packed.files)
@@ -342,16 +355,7 @@ def choose_more_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.Go
 
 def _records_at(frame: pd.DataFrame, indices: Any) -> list[dict[str, Any]]:
     """Rows of a frame as callers send them."""
-    return [
-        {str(name): _as_sent(value) for name, value in record.items()}
-        for record in frame.iloc[indices].to_dict("records")
-    ]
+    records = frame.iloc[indices].to_dict("records")
+    return [orjson.loads(encode_record(record)) for record in records]
 
 
-def _as_sent(value: Any) -> Any:
-    """A value of a training row as a JSON caller would send it."""
-    if pd.api.types.is_scalar(value) and pd.isna(value):
-        return None
-    if isinstance(value, pd.Timestamp):
-        return value.isoformat()
-    return value.item() if isinstance(value, np.generic) else value

@@ -25,7 +25,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from scoreline_artifacts.loading.namespace import Namespace
     from scoreline_artifacts.loading.version import LoadedVersion
 
+MOST_COLUMNS_TRIED = 500
+"""Wider frames than this are taken to be needed whole: each column may cost a call or two of the pipeline."""
 LIMIT_S = 600.0
 """Seconds that starting, loading and scoring some golden rows may take."""
 ARTIFACT = "artifact"
@@ -91,6 +93,8 @@ class Proof:
     failure: CleanRoomFailure | None = None
     batchable: bool = True
     """Whether golden rows got the same answers one by one, together and shuffled."""
+    unused: list[str] = field(default_factory=list)
+    """Columns without which golden rows got the same answers."""
     missing: list[str] = field(default_factory=list)
     """Modules and data files that its code asked for and that did not travel with it."""
     processes: list[str] = field(default_factory=list)
@@ -342,6 +346,7 @@ def load_and_score(folder: Path) -> dict[str, Any]:
         return (artifact / name).read_bytes()
 
     namespace = version.namespace_of(manifest, read, json.loads((folder / _LISTED).read_bytes()))
+    unused: list[str] = []
     failure, batchable = None, False
     processes = _noted_processes(namespace)
     try:
@@ -351,12 +356,19 @@ def load_and_score(folder: Path) -> dict[str, Any]:
         batchable = _is_batchable(loaded, rows, manifest.tolerance)
         if more := golden.decode((folder / _MORE_ROWS).read_bytes()):
             loaded.check_golden_rows(more, manifest.tolerance)
+        unused = _unused_columns(loaded, rows, manifest.tolerance)
     # Whatever loading or scoring raises, the caller of publish() has to know it.
     except Exception as error:  # noqa: BLE001
         failure = _describe(error, manifest)
     missing = sorted(namespace.missing)
     return asdict(
-        Proof(failure=failure, batchable=batchable, missing=missing, processes=sorted(processes))
+        Proof(
+            failure=failure,
+            batchable=batchable,
+            unused=unused,
+            missing=missing,
+            processes=sorted(processes),
+        )
     )
 
 
@@ -419,3 +431,52 @@ def _is_batchable(loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: f
         pairs += [(rows[index], answer) for index, answer in zip(shuffled, mixed, strict=True)]
         return all(golden.same_answer(want, got, tolerance) for want, got in pairs)
     return False
+
+
+def _unused_columns(
+    loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float
+) -> list[str]:
+    """The columns without which golden rows get the same answers: from a frame that does not have them, and
+    from records that leave them out.
+
+    A pipeline that asks for a column by name, or counts its columns, raises without it. One that does
+    without all of them looks at nothing, and is no reason to take records of anything.
+    """
+    from scoreline_artifacts import golden
+    from scoreline_artifacts.validation import frame_of_records
+
+    schema = loaded.schema
+    if schema is None or not 1 < len(schema.columns) <= MOST_COLUMNS_TRIED:
+        return []
+    records = [row.record for row in rows]
+    frame = frame_of_records(records, schema).frame
+
+    def same_without(names: Sequence[str]) -> bool:
+        # Whatever a pipeline raises without a column: it uses that column.
+        with suppress(Exception):
+            scores = loaded.score(frame.drop(columns=list(names)))
+            answers = golden.rows_of(records, scores.values, scores.probabilities)
+            pairs = zip(rows, answers, strict=True)
+            return all(golden.same_answer(want, got, tolerance) for want, got in pairs)
+        return False
+
+    unused: list[str] = []
+    waiting = [schema.names]
+    while waiting:
+        names = waiting.pop()
+        if len(names) < len(schema.columns) and same_without([*unused, *names]):
+            unused += names
+        elif len(names) > 1:
+            middle = len(names) // 2
+            waiting += [names[middle:], names[:middle]]
+    if not unused or len(unused) == len(schema.columns):
+        return []
+    left_out = [
+        {name: value for name, value in record.items() if name not in unused} for record in records
+    ]
+    without = replace(loaded, schema=schema.with_unused(unused))
+    with suppress(Exception):
+        pairs = zip(rows, without.score_records(left_out), strict=True)
+        if all(golden.same_answer(want, got, tolerance) for want, got in pairs):
+            return sorted(unused)
+    return []

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
+from decimal import Decimal
 from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Any
@@ -15,13 +16,24 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType
-from scoreline_artifacts.validation.problems import InvalidValue, Problem, shown
+from scoreline_artifacts.validation.problems import InvalidValue, Problem, kind_of, shown
 
 EXACT_IN_FLOAT = 2**53 - 1
 """A whole float up to here is the number that was written; a larger one may have been rounded to it."""
 NON_FINITE_TEXT = frozenset({"NaN", "Infinity", "-Infinity"})
 """How callers write in JSON what JSON has no number for."""
 _NANOSECONDS = re.compile(r"[.,][0-9]{7}")
+_CLOCK = re.compile(
+    r"(?:(?P<days>[+-]?[0-9]{1,9}) days?)?(?:,? ?(?P<sign>[+-]?)(?P<hours>[0-9]{1,9}):"
+    r"(?P<minutes>[0-5][0-9]):(?P<seconds>[0-5][0-9])(?:\.(?P<fraction>[0-9]{1,9}))?)?"
+)
+"""A span of time as pandas and Python write it: `-1 days +23:59:59.5`, `1 day, 2:00:00`."""
+_ISO_DURATION = re.compile(
+    r"(?P<sign>[+-]?)P(?=.)(?:(?P<days>[+-]?[0-9]{1,9})D)?(?:T(?=.)(?:(?P<hours>[0-9]{1,9})H)?"
+    r"(?:(?P<minutes>[0-9]{1,9})M)?(?:(?P<seconds>[0-9]{1,9})(?:[.,](?P<fraction>[0-9]{1,9}))?S)?)?"
+)
+_NANOSECONDS_IN = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_MISSING = {"None": None, "nan": np.nan, "NA": pd.NA}
 _EXPECTED = {
     ColumnType.INTEGER: "a whole number",
     ColumnType.NUMBER: "a finite number",
@@ -29,31 +41,35 @@ _EXPECTED = {
     ColumnType.STRING: "text",
     ColumnType.CATEGORY: "one of the categories of training",
     ColumnType.DATETIME: "a date and time such as 2026-01-31T12:00:00",
+    ColumnType.DURATION: "a span of time such as P1DT2H or 1 days 02:00:00",
 }
 
 
 # The fast path: all values of a column at once.
 
 
-def convert_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any | None:
-    """All values of a column as an array, or None if one of them needs `convert_values`."""
-    if isinstance(values, np.ndarray):
+def convert_column(column: Column, values: Any) -> Any | None:
+    """All values of a column as an array, or None if one of them needs `convert_values`.
+
+    `values` are a sequence of Python values, or an array of numpy's or pandas' that this column may keep.
+    """
+    if isinstance(values, np.ndarray | pd.api.extensions.ExtensionArray):
         return _convert_array(column, values)
     types = set(map(type, values))
+    has_missing = column.nullable and type(None) in types
+    if has_missing:
+        types.discard(type(None))
     try:
         match column.type:
             case ColumnType.NUMBER if types <= {float, int}:
                 floats = np.array(values, dtype=np.float64)
-                is_exact = int not in types or bool((np.abs(floats) <= EXACT_IN_FLOAT).all())
-                return (
-                    _as_floats(column, floats) if is_exact and np.isfinite(floats).all() else None
-                )
-            case ColumnType.INTEGER if types <= {int}:
+                return None if np.isinf(floats).any() else _as_floats(column, floats)
+            case ColumnType.INTEGER if types <= {int} and not has_missing:
                 return _as_integers(column, np.array(values, dtype=np.int64))
             case ColumnType.BOOLEAN if types <= {bool}:
                 return as_column(column, values)
             case ColumnType.STRING if types <= {str}:
-                text = "".join(values)
+                text = "".join(filter(None, values))
                 is_plain = "\0" not in text and (text.isascii() or not has_surrogate(text))
                 return as_column(column, values) if is_plain else None
     except OverflowError:  # a whole number of more bits than numpy's types have
@@ -61,25 +77,24 @@ def convert_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> 
     return None
 
 
-def _convert_array(column: Column, values: npt.NDArray[Any]) -> Any | None:
+def _convert_array(column: Column, values: Any) -> Any | None:
     match column.type, values.dtype.kind:
-        case ColumnType.NUMBER, "f":
+        case ColumnType.NUMBER, "f" | "i" | "u":
             floats = values.astype(np.float64, copy=False)
-            is_refused = np.isinf(floats) if column.nullable else ~np.isfinite(floats)
-            return None if is_refused.any() else _as_floats(column, floats)
-        case ColumnType.NUMBER, "i" | "u":
-            floats = values.astype(np.float64)
-            is_exact = (np.abs(floats) <= EXACT_IN_FLOAT).all()
-            return _as_floats(column, floats) if is_exact else None
-        case ColumnType.INTEGER, "i":
-            return _as_integers(column, values.astype(np.int64, copy=False))
+            return None if np.isinf(floats).any() else _as_floats(column, floats)
+        case ColumnType.INTEGER, "i" | "u":
+            return _as_integers(column, values)
         case ColumnType.BOOLEAN, "b":
             return as_column(column, values)
+        case (ColumnType.DATETIME, "M") | (ColumnType.DURATION, "m"):
+            return _as_times(column, values)
     return None
 
 
 def _as_floats(column: Column, array: npt.NDArray[np.float64]) -> Any | None:
-    """As the float type of training, or None if a value becomes infinite there."""
+    """As the float type of training, or None if one is missing that may not be, or infinite there."""
+    if not column.nullable and np.isnan(array).any():
+        return None
     if column.dtype == "float64":
         return array
     with np.errstate(over="ignore"):
@@ -87,22 +102,38 @@ def _as_floats(column: Column, array: npt.NDArray[np.float64]) -> Any | None:
     return None if np.isinf(narrow).any() else as_column(column, narrow)
 
 
-def _as_integers(column: Column, array: npt.NDArray[np.int64]) -> Any | None:
+def _as_integers(column: Column, array: npt.NDArray[Any]) -> Any | None:
     """As the integer type of training, or None if a value does not fit."""
-    if column.dtype == "int64":
-        return array
-    bounds = bounds_of(column.dtype)
-    if len(array) and not (int(array.min()) in bounds and int(array.max()) in bounds):
+    target = numpy_type(column.dtype)
+    if array.dtype != target:
+        bounds = bounds_of(column.dtype)
+        if len(array) and not (int(array.min()) in bounds and int(array.max()) in bounds):
+            return None
+        array = array.astype(target)
+    return array if column.dtype == target.name else as_column(column, array)
+
+
+def _as_times(column: Column, array: Any) -> Any | None:
+    """As the unit and the zone of training, or None if a value does not fit."""
+    unit, zone = clock_of(column.dtype)
+    has_zone = getattr(array, "tz", None) is not None
+    if (not column.nullable and array.isna().any()) or has_zone != (zone is not None):
         return None
-    return as_column(column, array.astype(numpy_type(column.dtype)))
+    try:
+        times = (array.tz_convert(zone) if has_zone else array).as_unit(unit)
+        # Back again: what is finer than the unit of training was cut off.
+        is_exact = bool(((times.as_unit(array.unit) == array) | array.isna()).all())
+    except (ValueError, OverflowError):
+        return None
+    if not is_exact:
+        return None
+    return times if times.dtype == pandas_type(column.dtype) else as_column(column, times)
 
 
 # The strict path: value by value, with a reason for each value that a column does not take.
 
 
-def convert_values(
-    column: Column, values: Sequence[Any] | npt.NDArray[Any], problems: dict[int, Problem]
-) -> Any:
+def convert_values(column: Column, values: Any, problems: dict[int, Problem]) -> Any:
     """A column converted value by value; each value that it does not take adds to `problems`, by index."""
     convert = converter_of(column)
     converted: list[Any] = []
@@ -111,9 +142,10 @@ def convert_values(
             converted.append(convert_value(column, value, convert))
         except InvalidValue as invalid:
             converted.append(None)
-            message = f"column {column.name!r}: {invalid.message}"
-            problem = Problem(index, invalid.code, message, column.name, shown(value))
-            problems.setdefault(index, problem)
+            if not column.unused:
+                message = f"column {column.name!r}: {invalid.message}"
+                problem = Problem(index, invalid.code, message, column.name, shown(value))
+                problems.setdefault(index, problem)
     return array_of(column, converted)
 
 
@@ -145,6 +177,7 @@ def _identity(value: Any) -> tuple[bool, Any]:
 def _number(column: Column, value: Any) -> float:
     if isinstance(value, float) and math.isnan(value) and column.nullable:
         return value
+    # The nearest float, as it was in training: most decimal fractions have no float of their own either.
     number = _finite(column, value)
     with np.errstate(over="ignore"):
         if np.isinf(numpy_type(column.dtype).type(number)):
@@ -154,25 +187,21 @@ def _number(column: Column, value: Any) -> float:
 
 def _finite(column: Column, value: Any) -> float:
     is_text = isinstance(value, str) and value in NON_FINITE_TEXT
-    if is_text or (isinstance(value, float) and not math.isfinite(value)):
+    if is_text or (isinstance(value, float | Decimal) and not math.isfinite(value)):
         expected = _EXPECTED[column.type]
         raise InvalidValue("E_NON_FINITE", f"{value} is no finite number; expected {expected}")
-    if isinstance(value, float):
-        return value
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
         raise _wrong_type(column, value)
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
         raise _out_of_range(column, value) from None
-    if int(number) != value:
-        raise _out_of_range(column, value)
-    return number
 
 
 def _integer(column: Column, value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        whole = value
+    is_decimal = isinstance(value, Decimal) and value.is_finite() and value == value.to_integral()
+    if is_decimal or (isinstance(value, int) and not isinstance(value, bool)):
+        whole = int(value)
     else:
         number = _finite(column, value)
         if not number.is_integer():
@@ -202,8 +231,10 @@ def _string(column: Column, value: Any) -> str:
 
 
 def _category(known: dict[tuple[bool, Any], Any], column: Column, value: Any) -> Any:
-    if not isinstance(value, str | int | float):
+    if not isinstance(value, str | int | float | Decimal):
         raise _wrong_type(column, value)
+    if isinstance(value, Decimal):
+        value = int(value) if value == value.to_integral() else float(value)
     if _identity(value) in known:
         return known[_identity(value)]
     if isinstance(value, bool) and not any(is_boolean for is_boolean, _ in known):
@@ -217,11 +248,11 @@ def _category(known: dict[tuple[bool, Any], Any], column: Column, value: Any) ->
 
 def _datetime(column: Column, value: Any) -> Any:
     """A pandas timestamp; text that pandas would have to guess at is refused."""
-    if not isinstance(value, str | datetime):
+    if not isinstance(value, str | date):
         raise _wrong_type(column, value)
     try:
         moment: Any = datetime.fromisoformat(value) if isinstance(value, str) else value
-        if moment.tzinfo is not None:
+        if isinstance(moment, datetime) and moment.tzinfo is not None:
             moment.astimezone(UTC)  # fails outside the years 1 to 9999, where pandas does not
         if isinstance(value, str) and _NANOSECONDS.search(value):
             # Python reads six digits of a second's fraction and drops the rest; pandas reads nine.
@@ -245,12 +276,45 @@ def _datetime(column: Column, value: Any) -> Any:
         raise _out_of_range(column, value) from None
 
 
+def _duration(column: Column, value: Any) -> Any:
+    """A pandas timedelta."""
+    if isinstance(value, str):
+        match = _ISO_DURATION.fullmatch(value) or _CLOCK.fullmatch(value)
+        if match is None or not value:
+            raise _wrong_type(column, value)
+        part = {
+            name: int(digits or 0)
+            for name, digits in match.groupdict("0").items()
+            if name != "sign"
+        }
+        seconds = (part["hours"] * 60 + part["minutes"]) * 60 + part["seconds"]
+        clock = seconds * 10**9 + int((match["fraction"] or "").ljust(9, "0"))
+        days = part["days"] * 86_400 * 10**9
+        is_negative = match["sign"] == "-"
+        if match.re is _CLOCK:  # there the sign is that of the clock alone
+            nanoseconds = days - clock if is_negative else days + clock
+        else:
+            nanoseconds = -(days + clock) if is_negative else days + clock
+    elif isinstance(value, timedelta):
+        microseconds = (value.days * 86_400 + value.seconds) * 10**6 + value.microseconds
+        nanoseconds = microseconds * 1000 + getattr(value, "nanoseconds", 0)
+    else:
+        raise _wrong_type(column, value)
+    unit, _ = clock_of(column.dtype)
+    count, finer = divmod(nanoseconds, _NANOSECONDS_IN[unit])
+    if finer or abs(count) >= 2**63:
+        raise _out_of_range(column, value)
+    exact: Any = np.timedelta64(count, unit)  # type: ignore[call-overload]  # a unit of numpy's
+    return pd.Timedelta(exact)
+
+
 _CONVERTERS: dict[ColumnType, Callable[[Column, Any], Any]] = {
     ColumnType.INTEGER: _integer,
     ColumnType.NUMBER: _number,
     ColumnType.BOOLEAN: _boolean,
     ColumnType.STRING: _string,
     ColumnType.DATETIME: _datetime,
+    ColumnType.DURATION: _duration,
 }
 
 
@@ -260,14 +324,8 @@ def _wrong_type(column: Column, value: object) -> InvalidValue:
 
 
 def _out_of_range(column: Column, value: object) -> InvalidValue:
-    message = f"{shown(value)} cannot be held in {column.dtype} without rounding"
-    return InvalidValue("E_RANGE", message)
-
-
-def kind_of(value: object) -> str:
-    """A value's type in the words of JSON."""
-    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    exactly = "" if column.type is ColumnType.NUMBER else " without rounding"
+    return InvalidValue("E_RANGE", f"{shown(value)} cannot be held in {column.dtype}{exactly}")
 
 
 def has_surrogate(text: str) -> bool:
@@ -285,8 +343,7 @@ def has_surrogate(text: str) -> bool:
 def array_of(column: Column, values: list[Any]) -> Any:
     """Converted values, None where one is missing or invalid, as the array that pandas had in training."""
     if column.type is ColumnType.CATEGORY:
-        categories = list(column.categories or ())
-        return pd.Categorical(values, categories=categories, ordered=column.ordered)
+        return pd.Categorical(values, dtype=category_type(column))
     dtype = pandas_type(column.dtype)
     if isinstance(dtype, np.dtype) and dtype.kind in "fiub":
         # In a column without missing values, None stands for a record with a problem, which is dropped.
@@ -299,17 +356,32 @@ def as_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any:
     """Values that fit as the array that pandas had in training, of a plain numpy type if it had one."""
     if column.dtype == "object":
         # pandas 3 would give an array of text its own text type.
-        return pd.Series(values, dtype=object)
+        objects = pd.Series(values, dtype=object)
+        if column.nullable and column.missing != "None":
+            objects[objects.isna()] = _MISSING[column.missing]
+        return objects
     dtype = pandas_type(column.dtype)
-    if isinstance(dtype, np.dtype) and dtype.kind != "M":
+    if isinstance(dtype, np.dtype) and dtype.kind not in "mM":
         return np.asarray(values, dtype=dtype)
     return pd.array(values, dtype=dtype)
+
+
+def own(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """The array, or a copy if its memory cannot be written to: a pipeline may write to its frame."""
+    return array if array.flags.writeable else array.copy()
 
 
 @lru_cache(maxsize=256)
 def pandas_type(dtype: str) -> Any:
     """The type of a column from its name in the manifest."""
     return pd.api.types.pandas_dtype(dtype)
+
+
+def category_type(column: Column) -> Any:
+    """The type of a category column, with categories of the type that they had in training."""
+    listed = list(column.categories or ())
+    dtype = None if column.categories_dtype is None else pandas_type(column.categories_dtype)
+    return pd.CategoricalDtype(pd.Index(listed, dtype=dtype), ordered=column.ordered)
 
 
 def numpy_type(dtype: str) -> np.dtype[Any]:
@@ -330,10 +402,11 @@ def bounds_of(dtype: str) -> range:
 
 @lru_cache(maxsize=256)
 def clock_of(dtype: str) -> tuple[str, tzinfo | str | None]:
-    """The unit and the time zone in which a column keeps points in time."""
+    """The unit in which a column keeps points or spans of time, and their time zone."""
     column_type = pandas_type(dtype)
     if isinstance(column_type, pd.ArrowDtype):
-        return column_type.pyarrow_dtype.unit, column_type.pyarrow_dtype.tz
+        inner = column_type.pyarrow_dtype
+        return inner.unit, getattr(inner, "tz", None)
     if isinstance(column_type, np.dtype):
         return np.datetime_data(column_type)[0], None
     return column_type.unit, column_type.tz

@@ -8,11 +8,12 @@ but plain numbers, and gives the same frame in a third of the time.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +24,6 @@ from scoreline_artifacts.validation.convert import (
     EXACT_IN_FLOAT,
     convert_column,
     convert_values,
-    kind_of,
 )
 from scoreline_artifacts.validation.problems import (
     NO_RULES,
@@ -32,6 +32,7 @@ from scoreline_artifacts.validation.problems import (
     Rules,
     UnreadableRecord,
     find_anomalies,
+    kind_of,
     shown,
 )
 
@@ -40,7 +41,7 @@ try:
 except ImportError:  # before pandas 3
     create_dataframe_from_blocks = None
 
-Values = Sequence[Any] | npt.NDArray[Any]
+Values: TypeAlias = Sequence[Any] | npt.NDArray[Any] | pd.api.extensions.ExtensionArray
 Reading = Callable[[Column, Values], Values]
 """Changes the values of a column before they are checked."""
 FAST_PATH_RECORDS = 128
@@ -92,10 +93,14 @@ def frame_of_records(
     try:
         # Every decoder makes dicts; other mappings take the slower way.
         columns: dict[str, Sequence[Any]] = {
-            column.name: [record[column.name] for record in records]  # type: ignore[index]
+            column.name: (
+                [record.get(column.name) for record in records]  # type: ignore[attr-defined]
+                if column.may_be_left_out
+                else [record[column.name] for record in records]  # type: ignore[index]
+            )
             for column in schema.columns
         }
-    except (KeyError, TypeError, IndexError):
+    except (KeyError, TypeError, IndexError, AttributeError):
         return _record_by_record(records, schema, rules, reading)
     if set(map(type, records)) - {dict}:
         return _record_by_record(records, schema, rules, reading)
@@ -118,7 +123,7 @@ def frame_of_columns(
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
     for column in schema.columns:
-        if column.name not in columns:
+        if column.name not in columns and not column.may_be_left_out:
             message = missing_column(column.name, list(columns))
             missing = [
                 Problem(row, "E_MISSING_COLUMN", message, column.name) for row in range(count)
@@ -126,7 +131,7 @@ def frame_of_columns(
             empty = frame_of_columns({name: [] for name in schema.names}, 0, schema).frame
             good = np.array([], dtype=np.intp) if missing else None
             return CheckedRecords(empty, good, missing)
-        values = columns[column.name]
+        values = columns[column.name] if column.name in columns else [None] * count
         if reading is not None:
             values = reading(column, values)
         array = convert_column(column, values)
@@ -195,18 +200,19 @@ def _record_by_record(
     """Find records that lack a column or are no mappings, and check the others by column."""
     problems: list[Problem] = []
     good: list[int] = []
+    demanded = schema.demanded
     for index, record in enumerate(records):
         if not isinstance(record, Mapping):
             problems.append(_no_record(index, record))
             continue
-        missing = next((name for name in schema.names if name not in record), None)
+        missing = next((name for name in demanded if name not in record), None)
         if missing is None:
             good.append(index)
         else:
             unknown = [key for key in record if isinstance(key, str) and key not in schema.names]
             message = missing_column(missing, unknown)
             problems.append(Problem(index, "E_MISSING_COLUMN", message, missing))
-    columns = {name: [records[index][name] for index in good] for name in schema.names}  # type: ignore[index]
+    columns = {name: [records[index].get(name) for index in good] for name in schema.names}  # type: ignore[attr-defined]
     checked = frame_of_columns(columns, len(good), schema, rules=rules, reading=reading)
     return renumbered(checked, good, problems)
 
@@ -295,13 +301,19 @@ def _plan_of(key: _SameSchema) -> _Plan | None:
     blocks: list[_Block] = []
     for wanted, (dtype, accepted) in accepted_types.items():
         positions = [index for index, column_type in enumerate(types) if column_type == wanted]
+        limit = EXACT_IN_FLOAT if dtype is np.int64 else sys.float_info.max
         bounds: list[tuple[str, float, float]] = []
         for index in positions:
-            # Within the bounds of training there is no anomaly; within these, a float is what was written.
+            # Within the bounds of training there is no anomaly; they are floats themselves, rounded beyond these.
             low, high = columns[index].minimum, columns[index].maximum
-            least = -EXACT_IN_FLOAT if low is None else max(low, -EXACT_IN_FLOAT)
-            most = EXACT_IN_FLOAT if high is None else min(high, EXACT_IN_FLOAT)
+            least = -limit if low is None else max(low, -limit)
+            most = limit if high is None else min(high, limit)
             bounds.append((columns[index].name, least, most))
-        if positions:
-            blocks.append(_Block(dtype, accepted, np.array(positions), tuple(bounds)))
+        # Of one block alone numpy gives a view that cannot be written to; of two, as of columns that a project
+        # has put together, a copy that can.
+        alone = len(positions) == len(columns) > 1
+        for part in (slice(0, 1), slice(1, None)) if alone else (slice(None),):
+            if positions[part]:
+                at = np.array(positions[part])
+                blocks.append(_Block(dtype, accepted, at, tuple(bounds[part])))
     return _Plan(pd.Index(key.schema.names), tuple(blocks))

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_client.protocol.names import STAND_IN_TEXT, STAND_IN_TYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +67,22 @@ class InvalidValue(Exception):
         self.message = message
 
 
+def kind_of(value: object) -> str:
+    """A value's type in the words of JSON."""
+    if isinstance(value, dict) and value.keys() == {STAND_IN_TYPE, STAND_IN_TEXT}:
+        return f"a {str(value[STAND_IN_TYPE])[:40]}"
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), f"a {type(value).__name__}")
+
+
 def shown(value: object) -> str:
     """A value as a message shows it: escaped, at most 80 characters."""
     if value is None:
         return "null"
+    if isinstance(value, dict) and value.keys() == {STAND_IN_TYPE, STAND_IN_TEXT}:
+        # Its sender has escaped it already.
+        value = str(value[STAND_IN_TEXT])[:100]
+        return value[:80] if value.isascii() and value.isprintable() else shown(value)
     try:
         text = ascii(value[:100] if isinstance(value, str) else value)
     # A whole number of more digits, or lists nested deeper, than Python writes out.
@@ -97,7 +110,7 @@ def find_anomalies(
             code, rule, is_anomaly = UNSEEN, rules.unseen, is_unseen
         else:
             continue
-        if rule == "ignore":
+        if rule == "ignore" or column.unused:
             continue
         array = arrays[column.name]
         indices = np.flatnonzero(is_anomaly(column, array))

@@ -121,6 +121,10 @@ class CsvReader(FileReader[Chunk]):
             self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
         if extra := [name for name in extra_columns(header.columns, model) if name]:
             self.notes.append(f"the model does not use {listing(extra)}")
+        if left_out := [name for name in model.known if name not in header.columns]:
+            self.notes.append(
+                f"not in the file, which the model can do without: {listing(left_out)}"
+            )
         indices = chosen.indices
         if indices is None and not self._line_by_line:
             indices = tuple(range(len(header.columns)))

@@ -29,6 +29,7 @@ from scoreline_client.files.reader import (
     Position,
     check_no_duplicates,
     choose_columns,
+    listing,
     missing_columns,
     predictions_from,
     requested,
@@ -107,9 +108,13 @@ class ParquetReader(FileReader[ParquetChunk]):
         if missing:
             message = missing_columns(missing, names)
             raise FileRefused(Code.MISSING_COLUMN, self._name, message, missing[0])
+        if left_out := [name for name in model.known if name not in names]:
+            self.notes.append(
+                f"not in the file, which the model can do without: {listing(left_out)}"
+            )
         self._model = model
         self._columns = choose_columns(self._name, names, model, self._options)
-        self._needed = model.needed or names
+        self._needed = [name for name in model.known if name in names] or names
         return b"", Position(0, 1, 0)
 
     def chunks(

@@ -92,7 +92,7 @@ class ModelInfo:
     model: str
     version: int
     columns: Sequence[Mapping[str, Any]]
-    """The columns that it needs: `name`, `type`, `nullable` of each."""
+    """The columns that it takes: `name`, `type`, `nullable` of each, and `optional` of those that may be left out."""
     classes: Sequence[Any]
     """The classes or labels that its probabilities are for; empty if it has none, or each output its own."""
     outputs: Sequence[Mapping[str, Any]] = ()
@@ -123,7 +123,12 @@ class ModelInfo:
 
     @property
     def needed(self) -> list[str]:
-        """Names of the columns that it needs."""
+        """Names of the columns that it cannot do without."""
+        return [column["name"] for column in self.columns if not column.get("optional")]
+
+    @property
+    def known(self) -> list[str]:
+        """Names of all columns that it takes."""
         return [column["name"] for column in self.columns]
 
 
@@ -277,9 +282,9 @@ def answer_names(
 
 
 def extra_columns(columns: Sequence[str], model: ModelInfo) -> list[str]:
-    """The columns that a model does not need."""
-    needed = set(model.needed)
-    return [name for name in columns if name not in needed]
+    """The columns that a model does not take."""
+    known = set(model.known)
+    return [name for name in columns if name not in known]
 
 
 def check_no_duplicates(path: str, columns: Sequence[str]) -> None:

@@ -17,6 +17,7 @@ import pyarrow.ipc
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import EmptyRequest, RequestRefused
+from scoreline_client.protocol.json_records import encode_value
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,15 +30,9 @@ SMALL_BYTES = 1 << 16
 """Tables that are smaller travel as they are."""
 MOST_NULLS = 1 << 24
 """Values of columns that travel as nulls; they cost a stream nothing, but its reader memory."""
-_NO_ARROW = (
-    pa.ArrowInvalid,
-    pa.ArrowTypeError,
-    pa.ArrowNotImplementedError,
-    OverflowError,
-    UnicodeEncodeError,
-)
+_NO_ARROW = (pa.ArrowException, TypeError, ValueError, OverflowError)
 """What pyarrow raises for values that it cannot hold."""
-_TYPE = b"scoreline:type"
+_TYPE, _JSON = b"scoreline:type", b"json"
 _SIGNED = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
 _KNOWN = {str(kind): kind for kind in (*_SIGNED, *_UNSIGNED, pa.float64(), pa.string())}
@@ -67,9 +62,12 @@ def read_stream(data: Any) -> Any:
 def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
     """The rows of a pandas frame as streams, each encoded when it is taken.
 
+    A column of values that Arrow cannot hold travels as JSON, value by value: only the worker knows whether
+    the model needs it, and which of its values are wrong.
+
     Raises:
         EmptyRequest: the frame has no rows.
-        RequestRefused: two columns have the same name, or one has values that Arrow cannot hold.
+        RequestRefused: two columns have the same name.
     """
     names = list(frame.columns)
     twice = sorted({str(name) for name in names if names.count(name) > 1})
@@ -78,28 +76,42 @@ def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
         raise RequestRefused(Code.DUPLICATE_COLUMN, message, twice[0])
     if len(frame) == 0:
         raise EmptyRequest(Code.EMPTY_REQUEST, "the frame has no rows; give at least one")
-
-    def to_table(part: pd.DataFrame) -> Any:
-        return pa.Table.from_pandas(part, preserve_index=False, nthreads=1)
-
     count = max(SLICES_AT_LEAST, -(-len(frame) // SLICE_ROWS))
     size = max(SLICE_ROWS_AT_LEAST, -(-len(frame) // count))
     for start in range(0, len(frame), size):
         part = frame.iloc[start : start + size]
         try:
-            stream = write_stream(to_table(part))
-        except _NO_ARROW as error:
-            for name in names:
-                try:
-                    to_table(part[[name]])
-                except _NO_ARROW as cause:
-                    message = (
-                        f"column {str(name)!r} cannot be sent: {cause}. Give it values of one type: "
-                        "numbers of at most 64 bits, text, booleans or times"
-                    )
-                    raise RequestRefused(Code.TYPE, message, str(name)) from error
-            raise
-        yield stream.to_pybytes()
+            table = pa.Table.from_pandas(part, preserve_index=False, nthreads=1)
+        except _NO_ARROW:
+            table = None
+        if table is None or any(map(_is_doubtful, table.schema.types)):
+            columns = [_column_of(part[name]) for name in names]
+            fields = [field for field, _ in columns]
+            table = pa.table([column for _, column in columns], schema=pa.schema(fields))
+        yield write_stream(table).to_pybytes()
+
+
+def is_json(field: Any) -> bool:
+    """Whether the texts of a column are JSON, each that of a value."""
+    return (field.metadata or {}).get(_TYPE) == _JSON
+
+
+def _column_of(series: pd.Series[Any]) -> tuple[Any, Any]:
+    """A column and its field; as JSON, if Arrow cannot hold its values as what they are."""
+    name = str(series.name)
+    try:
+        column = pa.Array.from_pandas(series)
+    except _NO_ARROW:
+        column = None
+    if column is not None and not _is_doubtful(column.type):
+        return pa.field(name, column.type), column
+    texts = [encode_value(value).decode() for value in series.tolist()]
+    return pa.field(name, pa.string(), metadata={_TYPE: _JSON}), pa.array(texts, pa.string())
+
+
+def _is_doubtful(kind: Any) -> bool:
+    """Whether values of other types may have become one of these: text among bytes, periods as numbers."""
+    return isinstance(kind, pa.BaseExtensionType) or pa.types.is_binary(kind)
 
 
 def decode_frame(streams: Sequence[bytes | memoryview], index: Any) -> pd.DataFrame:
@@ -171,7 +183,11 @@ def _widened(table: Any) -> Any:
     for field, column in zip(table.schema, table.columns, strict=True):
         metadata = dict(field.metadata or {})
         name = metadata.pop(_TYPE, None)
-        if name is not None:
+        if name == _JSON:
+            # Texts stay what they are: only the column that needs them makes values of them.
+            if field.type != pa.string() or column.null_count:
+                raise pa.ArrowInvalid(f"{len(column)} values of {field.type} cannot be JSON")
+        elif name is not None:
             kind = _KNOWN.get(name.decode())
             nulls += len(column) if field.type == pa.null() else 0
             is_narrower = field.type == pa.null() or any(

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import gc
+import json
 import math
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
@@ -23,6 +27,7 @@ from scoreline_client.errors import (
 )
 from scoreline_client.predictions import Prediction, RecordError, RecordWarning
 from scoreline_client.protocol.messages import Answer, ModelRef, Status, WireError
+from scoreline_client.protocol.names import STAND_IN_TEXT, STAND_IN_TYPE
 from scoreline_client.settings import ClientSettings
 
 RECORDS_PER_REQUEST = 2500
@@ -30,10 +35,15 @@ RECORDS_PER_REQUEST = 2500
 spread over processes."""
 MANY_RECORDS = 200
 """From so many predictions on it is worth pausing the garbage collector."""
+_MOST_DIGITS = 400
+_TOO_LARGE = 10**_MOST_DIGITS
+"""Longer whole numbers are cut: Python takes quadratic time to write them, and no column takes them."""
+_NANOSECONDS_IN = {
+    "W": 604_800 * 10**9, "D": 86_400 * 10**9, "h": 3600 * 10**9, "m": 60 * 10**9,
+    "s": 10**9, "ms": 10**6, "us": 1000, "ns": 1,
+}  # fmt: skip
 LONGEST_EXPIRY_S = 1e9
 """Some thirty years; Redis keeps times in milliseconds, and refuses what does not fit."""
-
-_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,29 +145,119 @@ def encode_records(records: Sequence[Any]) -> EncodedRecords:
 
 
 def encode_record(record: Any) -> bytes:
-    """Encode one record.
+    """Encode one record, whatever its values are: only the worker knows which of them the model needs.
 
     Raises:
-        RecordRejected: it cannot be sent.
+        RecordRejected: it is no mapping.
     """
     if isinstance(record, Mapping):
         try:
             body = _json(record)
         except TypeError:
-            return _encode_carefully(record)
+            return _encode_by_value(record)
         # NaN and infinity become null in JSON. NaN means missing, infinity must not.
         if b"null" not in body:
             return body
-    return _encode_carefully(record)
+    return _encode_by_value(record)
+
+
+def encode_value(value: Any) -> bytes:
+    """Encode one value, whatever it is, in JSON of its own."""
+    try:
+        encoded = orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:
+        # A lone surrogate, a whole number beyond 64 bits, a clock's zone that orjson does not know; or
+        # nesting without end.
+        if isinstance(value, str):
+            return json.dumps(value).encode()
+        if isinstance(value, datetime):
+            return orjson.dumps(value.isoformat())
+        if isinstance(value, int):
+            is_long = abs(value) >= _TOO_LARGE
+            return b"-" * (value < 0) + str(_TOO_LARGE if is_long else abs(value)).encode()
+        return orjson.dumps(_stand_in(value))
+    if encoded == b"null" and value is not None:
+        # JSON has no infinity: its name is sent, which the worker refuses as what it is.
+        with suppress(TypeError):
+            if math.isinf(value):
+                return b'"Infinity"' if value > 0 else b'"-Infinity"'
+    return encoded
 
 
 def _json(value: Any) -> bytes:
     """JSON; raises TypeError if a value has none."""
     try:
         # Checking keys for other types than text takes half as long as all of the rest.
-        return orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(value, default=_plain)
     except TypeError:
-        return orjson.dumps(value, option=_OPTIONS)
+        return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _plain(value: Any) -> Any:
+    """What is sent of a value that orjson has no form for; numpy and pandas need not be installed."""
+    kind, module = type(value).__name__, type(value).__module__.partition(".")[0]
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, float):
+        return float(value)
+    if kind in ("NaTType", "NAType") and module == "pandas":
+        return None
+    if isinstance(value, datetime):  # a subclass, as pandas' Timestamp; orjson knows no subclasses
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return _duration(
+            ((value.days * 86_400 + value.seconds) * 10**6 + value.microseconds) * 1000
+            + getattr(value, "nanoseconds", 0)
+        )
+    if isinstance(value, Decimal):
+        if not value.is_finite():
+            return float(value)
+        # A whole number as such, so that none of its digits is lost; any other by its own digits.
+        is_whole = value.adjusted() < _MOST_DIGITS and value == value.to_integral_value()
+        return orjson.Fragment(str(int(value)) if is_whole else str(value))
+    if module == "numpy" and hasattr(value, "dtype"):
+        return _plain_of_numpy(value)
+    return _stand_in(value)
+
+
+def _plain_of_numpy(value: Any) -> Any:
+    """A scalar or an array of numpy's as Python's own."""
+    numpy = sys.modules["numpy"]
+    unit, step = numpy.datetime_data(value.dtype) if value.dtype.kind in "mM" else ("", 1)
+    if value.ndim:
+        return value.tolist()
+    if unit and numpy.isnat(value):
+        return None
+    if value.dtype.kind == "M":
+        # Coarser units have texts that are no ISO 8601 date and time.
+        return str(
+            value.astype("datetime64[s]") if unit in ("Y", "M", "W", "D", "h", "m") else value
+        )
+    if value.dtype.kind == "m" and unit in _NANOSECONDS_IN:
+        return _duration(int(value.astype(numpy.int64)) * step * _NANOSECONDS_IN[unit])
+    plain = value.item()
+    # A float of more bits than Python's stays what it is.
+    return (
+        float(plain)
+        if value.dtype.kind == "f"
+        else plain
+        if type(plain) is not type(value)
+        else _stand_in(value)
+    )
+
+
+def _duration(nanoseconds: int) -> str:
+    """A span of time in ISO 8601, as pandas writes it."""
+    seconds, fraction = divmod(nanoseconds, 10**9)
+    days, seconds = divmod(seconds, 86_400)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"P{days}DT{hours}H{minutes}M{seconds}.{fraction:09}S"
+
+
+def _stand_in(value: object) -> dict[str, str]:
+    """What stands for a value that JSON has no form for: a column that needs it says so."""
+    return {STAND_IN_TYPE: type(value).__name__, STAND_IN_TEXT: _show(value)}
 
 
 def check_size(encoded: EncodedRecords, settings: ClientSettings, advice: str) -> None:
@@ -269,14 +369,14 @@ def _encode_one_by_one(records: Sequence[Any]) -> EncodedRecords:
     errors: dict[int, RecordError] = {}
     for index, record in enumerate(records):
         try:
-            bodies.append(_encode_carefully(record))
+            bodies.append(_encode_by_value(record))
         except RecordRejected as error:
             bodies.append(b"null")
             errors[index] = RecordError(error.code, error.message, index, error.column, error.value)
     return EncodedRecords(b"[" + b",".join(bodies) + b"]", len(records), errors)
 
 
-def _encode_carefully(record: Any) -> bytes:
+def _encode_by_value(record: Any) -> bytes:
     if not isinstance(record, Mapping):
         raise RecordRejected(
             Code.TYPE,
@@ -284,25 +384,16 @@ def _encode_carefully(record: Any) -> bytes:
             None,
             _show(record),
         )
-    plain: dict[str, Any] = {}
-    for column, value in record.items():
-        name = str(column)
-        try:
-            encoded = orjson.dumps(value, option=_OPTIONS)
-        except TypeError as error:
-            too_large = "64-bit" in str(error)
-            code = Code.RANGE if too_large else Code.TYPE
-            raise RecordRejected(
-                code, f"column {name!r}: {_show(value)} cannot be sent: {error}", name, _show(value)
-            ) from error
-        if encoded == b"null" and value is not None:
-            # NaN and infinity have no JSON. NaN means missing; infinity is sent as text, which the worker
-            # refuses as what it is.
-            value = None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-        plain[name] = value
-    return orjson.dumps(plain, option=_OPTIONS)
+    members = (
+        encode_value(str(name)) + b":" + encode_value(value) for name, value in record.items()
+    )
+    return b"{" + b",".join(members) + b"}"
 
 
 def _show(value: object) -> str:
-    text = ascii(value)
+    try:
+        text = ascii(value[:100] if isinstance(value, str | bytes | bytearray) else value)
+    # Whatever an object's own repr raises: it is shown by its type.
+    except Exception:  # noqa: BLE001
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."

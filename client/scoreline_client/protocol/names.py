@@ -59,3 +59,8 @@ def prediction_column(output: object = None) -> str:
 def probability_column(label: object, output: object = None) -> str:
     """The column of the probability of a class or label; `output` names whose, where several have some."""
     return f"probability_{label}" if output is None else f"probability_{output}_{label}"
+
+
+STAND_IN_TYPE, STAND_IN_TEXT = "scoreline:type", "scoreline:shown"
+"""The keys of the JSON object that stands for a value which JSON has no form for, such as a set: the name
+of its type, and the value as messages show it."""

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
-from scoreline_artifacts.validation import CheckedRecords, Problem, frame_of_columns, missing_column
+from scoreline_artifacts.schema import Column, ColumnType
+from scoreline_artifacts.validation import (
+    CheckedRecords,
+    Problem,
+    Values,
+    frame_of_columns,
+    missing_column,
+    own,
+)
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
-from scoreline_client.protocol.arrow_tables import read_stream, write_stream
+from scoreline_client.protocol.arrow_tables import is_json, read_stream, write_stream
+from scoreline_tasks.scoring.json_codec import read_array
 from scoreline_tasks.scoring.predict import CodecResult, rules_of, table_result
 from scoreline_tasks.scoring.text_values import coerced
 
@@ -79,15 +89,19 @@ def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> C
     names = table.column_names
     if loaded.schema is None:
         return CheckedRecords(table.to_pandas(), None, [])
+    demanded = set(loaded.schema.demanded)
     for name in loaded.schema.names:
         if names.count(name) > 1:
             message = f"column {name!r} is there {names.count(name)} times"
             raise RequestRefused(Code.DUPLICATE_COLUMN, message, name)
-        if name not in names:
+        if name not in names and name in demanded:
             raise RequestRefused(Code.MISSING_COLUMN, missing_column(name, names), name)
-    columns = {name: _values(table.column(name)) for name in loaded.schema.names}
     return frame_of_columns(
-        columns,
+        {
+            column.name: _values(table, column)
+            for column in loaded.schema.columns
+            if column.name in names
+        },
         table.num_rows,
         loaded.schema,
         rules=rules_of(options),
@@ -95,11 +109,55 @@ def check_table(table: Any, loaded: LoadedVersion, options: RequestOptions) -> C
     )
 
 
-def _values(column: Any) -> Any:
-    kind = column.type
-    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
-    if numeric and column.null_count == 0:
-        return column.to_numpy()
+def _values(table: Any, column: Column) -> Values:
+    """The values of a column: an array where one holds them all, otherwise Python's values."""
+    values = table.column(column.name)
+    kind = values.type
+    if is_json(table.schema.field(column.name)):
+        return python_values(table, column.name)
     if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-    return column.to_pylist()
+        kind = kind.value_type
+        values = values.cast(kind)
+    is_number, is_moment = column.type is ColumnType.NUMBER, column.type is ColumnType.DATETIME
+    if is_number and pa.types.is_decimal(kind):
+        # By their text, which is exact: `12.30` is the float that a file would have given.
+        kind = pa.float64()
+        values = values.cast(pa.string()).cast(kind)
+    if is_moment and pa.types.is_date(kind):
+        kind = pa.timestamp("s" if pa.types.is_date32(kind) else "ms")
+        values = values.cast(kind)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        # NaN stands for a missing value where a float may be missing.
+        if values.null_count == 0 or (is_number and column.nullable):
+            return own(values.to_numpy())
+    elif (is_moment and pa.types.is_timestamp(kind)) or (
+        column.type is ColumnType.DURATION and pa.types.is_duration(kind)
+    ):
+        times = own(values.to_numpy())
+        array = pd.array(times, dtype=times.dtype)
+        return array.tz_localize("UTC") if getattr(kind, "tz", None) else array
+    return _as_python(values)
+
+
+def python_values(table: Any, name: str) -> list[Any]:
+    """The values of a column as Python has them."""
+    values = table.column(name)
+    if is_json(table.schema.field(name)):
+        elements: list[Any] = read_array("[{}]".format(",".join(values.to_pylist())).encode())
+        return elements
+    return _as_python(values)
+
+
+def _as_python(values: Any) -> list[Any]:
+    def value_of(scalar: Any) -> Any:
+        try:
+            return scalar.as_py()
+        except (ValueError, OverflowError):
+            # A time that Python has no value for: no column takes it as it is.
+            return scalar
+
+    try:
+        listed: list[Any] = values.to_pylist()
+    except (ValueError, OverflowError):
+        listed = [value_of(scalar) for scalar in values]
+    return listed

@@ -308,6 +308,7 @@ def _check(accepted: AcceptedRequest) -> CodecResult:
 def _description(request: Request, loaded: LoadedVersion) -> Answer:
     columns = [
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
+        | ({"optional": True} if column.may_be_left_out else {})
         for column in (loaded.schema.columns if loaded.schema else ())
     ]
     outputs: dict[str, Any] = {

@@ -126,21 +126,29 @@ def check_records(
     )
 
 
+def read_array(body: bytes) -> Any:
+    """Decode JSON whose elements are not checked yet, whole numbers of any length among them.
+
+    Raises:
+        RequestRefused: E_JSON or E_ENCODING.
+    """
+    try:
+        elements = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        if "depth limit" in str(error):
+            raise RequestRefused(Code.JSON, f"the body is not valid JSON: {error}") from error
+        return _read_strictly(body)
+    is_wrong = isinstance(elements, list) and _may_be_wrong(body, elements)
+    return _read_strictly(body) if is_wrong else elements
+
+
 def read_records(body: bytes, limit: int) -> list[Any]:
     """Decode a body into records, which are not checked yet.
 
     Raises:
         RequestRefused: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
-    try:
-        records = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if "depth limit" in str(error):
-            raise RequestRefused(Code.JSON, f"the body is not valid JSON: {error}") from error
-        records = _read_strictly(body)
-    else:
-        if isinstance(records, list) and _may_be_wrong(body, records):
-            records = _read_strictly(body)
+    records = read_array(body)
     if not isinstance(records, list):
         raise RequestRefused(
             Code.WIRE, f"the body is a JSON {type(records).__name__}; expected an array of objects"

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
+from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import numpy as np
@@ -21,13 +23,14 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.validation import (
     CheckedRecords,
     Problem,
+    array_of,
     is_out_of_range,
     is_unseen,
     nearest_category,
     shown,
 )
 from scoreline_client.options import RequestOptions
-from scoreline_tasks.scoring.arrow_codec import check_table, read_table
+from scoreline_tasks.scoring.arrow_codec import check_table, python_values, read_table
 from scoreline_tasks.scoring.csv_codec.codec import checked_rows, open_chunk, text_rules
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_texts, null_mask
 from scoreline_tasks.scoring.csv_codec.rows import chunk_indices, read_chunk
@@ -47,7 +50,17 @@ BAD_ROWS = 10
 _INTEGER = r"^ *[+-]?[0-9]+ *\z"
 _DATETIME = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ].*)?\z"
 _BOOLEAN = r"^(?i:true|false)\z"
-_TYPE_NAMES = {bool: "boolean", int: "integer", float: "number", str: "text", dict: "object"}
+_TYPE_NAMES = {
+    bool: "boolean",
+    int: "integer",
+    float: "number",
+    Decimal: "number",
+    str: "text",
+    dict: "object",
+    pd.Timestamp: "datetime",
+    pd.Timedelta: "duration",
+    timedelta: "duration",
+}
 
 
 def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
@@ -58,16 +71,22 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
     """
     chunk, data, schema = open_chunk(body, loaded)
     rules, indices = text_rules(chunk), chunk_indices(chunk)
-    rows = read_chunk(chunk, data, [indices[name] for name in schema.names])
+    needed = [indices[name] for name in schema.names if name in indices]
+    rows = read_chunk(chunk, data, needed or [0])
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
     profiles = []
     for column in schema.columns:
+        if column.name not in indices:
+            count = len(rows.readable)
+            arrays[column.name] = array_of(column, [None] * count)
+            profiles.append(_profile(column, {}, count, array_of(column, []), ()))
+            continue
         texts = rows.texts(indices[column.name])
         bad: dict[int, Problem] = {}
         arrays[column.name] = convert_texts(column, texts, rules, bad)
         problems = bad | problems
-        is_null = null_mask(texts, rules)
+        is_null = null_mask(texts, rules.nulls_of(column))
         present = texts.filter(pa.array(~is_null)) if is_null.any() else texts
         kinds, nulls = _kinds_of_texts(present, rules), int(is_null.sum())
         profiles.append(_profile(column, kinds, nulls, arrays[column.name], bad))
@@ -84,7 +103,12 @@ def check_arrow(body: bytes, loaded: LoadedVersion, options: RequestOptions) -> 
     table = read_table(body)
     checked = check_table(table, loaded, options)
     profiles = [
-        _profile_values(column, table.column(column.name).to_pylist())
+        _profile_values(
+            column,
+            python_values(table, column.name)
+            if column.name in table.column_names
+            else [None] * table.num_rows,
+        )
         for column in (loaded.schema.columns if loaded.schema else ())
     ]
     return _result(table.num_rows, checked, profiles, loaded, options)

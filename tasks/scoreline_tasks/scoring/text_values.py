@@ -2,30 +2,29 @@
 
 A number is written in ASCII digits with an optional sign, decimal mark and exponent; blanks around it do
 not matter. No hexadecimal, no separators but those that were declared, no words. An empty field is a
-missing value, and so is any other token that was declared as such.
+missing value, and so is any other token that was declared as such; but where training had empty texts and
+no missing ones, the empty field is that text.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from scoreline_artifacts import Column, ColumnType
-from scoreline_artifacts.validation import EXACT_IN_FLOAT
-
-Values = Sequence[Any] | npt.NDArray[Any]
+from scoreline_artifacts.validation import Values
 
 _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "infinity": "Infinity"}
 _LONGEST_INTEGER = 400
 _BOOLEANS = {"true": True, "false": False}
 _NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
+_TEXTS = (ColumnType.STRING, ColumnType.DATETIME, ColumnType.DURATION)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +41,12 @@ class TextRules:
         """Whether numbers are written as programs write them."""
         return self.decimal == "." and not self.thousands
 
+    def nulls_of(self, column: Column) -> tuple[str, ...]:
+        """The texts that stand for a missing value of a column."""
+        if "" in self.nulls and column.takes_empty_text:
+            return tuple(text for text in self.nulls if text)
+        return self.nulls
+
 
 PLAIN = TextRules()
 
@@ -49,7 +54,7 @@ PLAIN = TextRules()
 def value_of(column: Column, text: str, rules: TextRules = PLAIN) -> Any:
     """The value that a field stands for; text that stands for none stays text, and is refused as
     such when the value is held to its column."""
-    if text in rules.nulls:
+    if text in rules.nulls_of(column):
         return None
     return _VALUE_OF[column.type](column, text, rules)
 
@@ -57,7 +62,7 @@ def value_of(column: Column, text: str, rules: TextRules = PLAIN) -> Any:
 def coerced(column: Column, values: Values) -> Values:
     """Values of JSON or Arrow, with text read as in a file, and 1 and 0 taken for true and false."""
     rules = TextRules(coerce=True)
-    if column.type in (ColumnType.STRING, ColumnType.DATETIME):
+    if column.type in _TEXTS:
         return values
     plain = values.tolist() if isinstance(values, np.ndarray) else values
     read: list[Any] = []
@@ -93,11 +98,9 @@ def _number(column: Column, text: str, rules: TextRules) -> Any:
         return _NON_FINITE.get(bare.lstrip("+-").casefold(), text)
     bare = bare.replace(rules.thousands, "").replace(rules.decimal, ".")
     is_whole = _INTEGER.fullmatch(bare) is not None
-    if is_whole and len(bare) <= _LONGEST_INTEGER:
-        whole = int(bare)
-        # As a float where that is exact, so that -0 keeps its sign as it does in Arrow.
-        is_exact = column.type is ColumnType.NUMBER and abs(whole) < EXACT_IN_FLOAT
-        return float(bare) if is_exact else whole
+    # As a float where a float is wanted, so that -0 keeps its sign as it does in Arrow.
+    if is_whole and column.type is not ColumnType.NUMBER and len(bare) <= _LONGEST_INTEGER:
+        return int(bare)
     value = float(bare)
     if abs(value) != float("inf"):
         return value
@@ -114,8 +117,17 @@ def _boolean(_: Column, text: str, rules: TextRules) -> Any:
     return _BOOLEANS.get(text.casefold(), text)
 
 
-def _category(column: Column, text: str, _: TextRules) -> Any:
-    return next((category for category in column.categories or () if str(category) == text), text)
+def _category(column: Column, text: str, rules: TextRules) -> Any:
+    """The category that is written so: as text, else as a boolean or a number (`1`, `1.0`, `true`)."""
+    categories = column.categories or ()
+    if text in categories:
+        return text
+    value = _BOOLEANS.get(text.casefold())
+    if value is None:
+        value = _number(column, text, TextRules(rules.decimal, rules.thousands))
+    is_boolean = isinstance(value, bool)
+    known = (each for each in categories if isinstance(each, bool) is is_boolean and each == value)
+    return next(known, text)
 
 
 def _as_it_is(_: Column, text: str, __: TextRules) -> Any:
@@ -129,4 +141,5 @@ _VALUE_OF: dict[ColumnType, Callable[[Column, str, TextRules], Any]] = {
     ColumnType.STRING: _as_it_is,
     ColumnType.CATEGORY: _category,
     ColumnType.DATETIME: _as_it_is,
+    ColumnType.DURATION: _as_it_is,
 }

@@ -61,8 +61,9 @@ class CsvBody:
         self._loaded = loaded
         chunk, data, schema = open_chunk(body, loaded)
         indices = chunk_indices(chunk)
-        needed = [indices[name] for name in schema.names]
-        self._rows = read_numbers(chunk, data, schema) or read_chunk(chunk, data, needed)
+        needed = [indices[name] for name in schema.names if name in indices]
+        # Where all columns are left out, the first one tells where the rows are.
+        self._rows = read_numbers(chunk, data, schema) or read_chunk(chunk, data, needed or [0])
         self.checked = check_rows(self._rows, schema, rules_of(chunk))
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
@@ -97,10 +98,10 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
     if schema is None:
         message = f"a version without a schema cannot score CSV; the file has {chunk.columns[:20]}"
         raise RequestRefused(Code.NOT_LOADED, message)
-    counts = Counter(chunk.columns)
+    counts, demanded = Counter(chunk.columns), set(schema.demanded)
     for name in schema.names:
         count = counts[name]
-        if count == 0:
+        if count == 0 and name in demanded:
             raise RequestRefused(Code.MISSING_COLUMN, missing_column(name, chunk.columns), name)
         if count > 1:
             message = f"column {name!r} is there {count} times"
@@ -114,11 +115,12 @@ def text_rules(chunk: CsvChunk) -> TextRules:
 
 
 def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> CheckedRecords:
-    """Hold every row to a schema whose columns are all there."""
+    """Hold every row to a schema whose demanded columns are all there."""
     problems: dict[int, Problem] = {}
     indices = chunk_indices(rows.chunk)
-    texts = {name: rows.texts(indices[name]) for name in schema.names}
-    arrays = convert_columns(schema, texts, text_rules(rows.chunk), problems)
+    texts = {name: rows.texts(indices[name]) for name in schema.names if name in indices}
+    count = len(rows.readable)
+    arrays = convert_columns(schema, texts, count, text_rules(rows.chunk), problems)
     return checked_rows(rows, schema, arrays, problems, rules)
 
 

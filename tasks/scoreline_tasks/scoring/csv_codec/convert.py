@@ -6,6 +6,7 @@ text once; both give the same, and a column is slow only where its values are un
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -24,10 +25,12 @@ from scoreline_artifacts.validation import (
     array_of,
     as_column,
     bounds_of,
+    category_type,
     clock_of,
     convert_value,
     converter_of,
     numpy_type,
+    own,
     pandas_type,
     shown,
 )
@@ -38,37 +41,48 @@ _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
 
 
 def convert_columns(
-    schema: Schema, fields: Mapping[str, Any], rules: TextRules, problems: dict[int, Problem]
+    schema: Schema,
+    fields: Mapping[str, Any],
+    count: int,
+    rules: TextRules,
+    problems: dict[int, Problem],
 ) -> dict[str, Any]:
     """The arrays of training by column, from (rows,) strings or numbers of each.
 
-    `problems` gets the values that do not fit.
+    `problems` gets the values that do not fit. A column without fields is missing in all `count` rows.
     """
-    numbers = [column for column in schema.columns if column.dtype in ("float64", "int64")]
     arrays = {
-        name: array.to_numpy(zero_copy_only=False)
+        name: own(array.to_numpy(zero_copy_only=False))
         for name, array in fields.items()
         if not pa.types.is_string(array.type)
     }
+    numbers = [
+        column
+        for column in schema.columns
+        if column.dtype in ("float64", "int64") and column.name in fields
+    ]
     if len(numbers) > 1 and not arrays:
         # One conversion for all that are plain: a file of many columns has few rows in a chunk.
         texts = pa.concat_arrays([fields[column.name] for column in numbers])
-        is_null = null_mask(texts, rules)
+        is_null = null_mask(texts, rules.nulls)
         floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
-        if floats is not None and (np.abs(floats) < EXACT_IN_FLOAT).all():
-            # A copy: a pipeline may write to its frame.
-            block = np.array(floats).reshape(len(numbers), -1)
-            arrays = {
-                column.name: values if column.type is ColumnType.NUMBER else values.astype(np.int64)
-                for column, values in zip(numbers, block, strict=True)
-                if column.type is ColumnType.NUMBER or (np.trunc(values) == values).all()
-            }
-    return {
-        column.name: arrays[column.name]
-        if column.name in arrays
-        else convert_texts(column, fields[column.name], rules, problems)
-        for column in schema.columns
-    }
+        if floats is not None:
+            block = own(floats).reshape(len(numbers), -1)
+            for column, values in zip(numbers, block, strict=True):
+                is_number = column.type is ColumnType.NUMBER
+                is_plain = (np.abs(values) < (math.inf if is_number else EXACT_IN_FLOAT)).all()
+                if is_number and is_plain:
+                    arrays[column.name] = values
+                elif is_plain and (np.trunc(values) == values).all():
+                    arrays[column.name] = values.astype(np.int64)
+    for column in schema.columns:
+        if column.name not in fields:
+            arrays[column.name] = array_of(column, [None] * count)
+        elif column.name not in arrays:
+            texts = fields[column.name]
+            arrays[column.name] = convert_texts(column, texts, rules, problems)
+    # In the order of training, which is that of the frame.
+    return {name: arrays[name] for name in schema.names}
 
 
 def convert_texts(
@@ -151,7 +165,10 @@ class _ByHand:
             name = self._column.name
             message = f"column {name!r}: {invalid.message}"
             refused = text if value is None else value
-            converted = Problem(0, invalid.code, message, name, shown(refused))
+            is_refused = not self._column.unused
+            converted = (
+                Problem(0, invalid.code, message, name, shown(refused)) if is_refused else None
+            )
         self._known[text] = converted
         return converted
 
@@ -161,19 +178,19 @@ def _is_all(texts: Any, characters: bytes) -> bool:
     return not bytes(bytes_of(texts)).translate(None, characters)
 
 
-def null_mask(texts: Any, rules: TextRules) -> Mask:
+def null_mask(texts: Any, nulls: tuple[str, ...]) -> Mask:
     """Which texts stand for a missing value."""
-    if rules.nulls == ("",):
+    if nulls == ("",):
         return np.asarray(np.diff(offsets_of(texts)) == 0)
-    return np.asarray(pc.is_in(texts, pa.array(rules.nulls, pa.string())))
+    return np.asarray(pc.is_in(texts, pa.array(nulls, pa.string())))
 
 
 # Numbers
 
 
 def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
-    is_null = null_mask(texts, rules)
-    floats, is_odd = _floats(texts, is_null, rules)
+    is_null = null_mask(texts, rules.nulls_of(column))
+    floats, is_odd = _floats(texts, is_null, rules, math.inf)
     beneath = numpy_type(column.dtype)
     if beneath != np.float64:
         with np.errstate(over="ignore"):
@@ -187,15 +204,15 @@ def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> 
 
 
 def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
-    is_null = null_mask(texts, rules)
+    is_null = null_mask(texts, rules.nulls_of(column))
     if is_null.any() and column.nullable:
         return by_hand.all()
     integers = None
     if rules.is_plain and not is_null.any() and _is_all(texts, b"0123456789-"):
         with suppress(pa.ArrowInvalid):
-            integers = pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False)
+            integers = own(pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False))
     if integers is None:
-        floats, is_odd = _floats(texts, is_null, rules)
+        floats, is_odd = _floats(texts, is_null, rules, EXACT_IN_FLOAT)
         is_odd |= is_null | (np.trunc(floats) != floats)
         floats[is_odd] = 0
         integers = floats.astype(np.int64)
@@ -212,8 +229,10 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
     return as_column(column, integers.astype(numpy_type(column.dtype)))
 
 
-def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Numbers, NaN where there is none; and which rows must be looked at by hand."""
+def _floats(
+    texts: Any, is_null: Mask, rules: TextRules, limit: float
+) -> tuple[npt.NDArray[np.float64], Mask]:
+    """Numbers, NaN where there is none; and which rows must be looked at by hand: those beyond a limit, too."""
     numbers = _plain_floats(texts, is_null, rules)
     is_odd = np.zeros(len(texts), dtype=bool)
     if numbers is None:
@@ -231,8 +250,8 @@ def _floats(texts: Any, is_null: Mask, rules: TextRules) -> tuple[npt.NDArray[np
     if numbers is None:
         return np.zeros(len(texts)), ~is_null
     floats = np.array(numbers)
-    # Whole numbers this large may not fit without rounding; infinity is larger, and NaN nothing at all.
-    return floats, is_odd | (~(np.abs(floats) < EXACT_IN_FLOAT) & ~is_null)
+    # Infinity is beyond any limit, and NaN no number at all.
+    return floats, is_odd | (~(np.abs(floats) < limit) & ~is_null)
 
 
 def _plain_floats(
@@ -254,13 +273,13 @@ def _plain_floats(
 
 
 def _texts(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
-    is_null = null_mask(texts, rules)
+    is_null = null_mask(texts, rules.nulls_of(column))
     if is_null.any():
         if not column.nullable:
             by_hand.values(np.flatnonzero(is_null))
         texts = pc.if_else(pa.array(~is_null), texts, None)
     if column.dtype == "object":
-        return pd.Series(texts.to_numpy(zero_copy_only=False), dtype=object)
+        return as_column(column, texts.to_numpy(zero_copy_only=False))
     kind = pandas_type(column.dtype)
     if isinstance(kind, pd.ArrowDtype) or getattr(kind, "storage", "") == "pyarrow":
         return pd.array(texts, dtype=kind)
@@ -276,17 +295,20 @@ def _booleans(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
 
 def _categories(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
     values, codes = by_hand.distinct()
-    known = list(column.categories or ())
     category_codes = array_of(column, values).codes
-    kind = pd.CategoricalDtype(known, ordered=column.ordered)
+    kind = category_type(column)
     return pd.Categorical.from_codes(category_codes[codes] if values else [], dtype=kind)
+
+
+def _each_once(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
+    values, codes = by_hand.distinct()
+    return array_of(column, [values[code] for code in codes.tolist()])
 
 
 def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
     kind = pandas_type(column.dtype)
     if isinstance(kind, pd.ArrowDtype):
-        values, codes = by_hand.distinct()
-        return array_of(column, [values[code] for code in codes.tolist()])
+        return _each_once(column, texts, rules, by_hand)
     unit, zone = clock_of(column.dtype)
     # What pandas reads as fast as it can, and like `validation`: years that every unit can count.
     digits = min(_FRACTION_DIGITS[unit], 6)
@@ -294,7 +316,7 @@ def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -
     clock = rf"{clock}(?:Z|[+-][0-9]{{2}}:[0-9]{{2}})" if zone else f"(?:{clock})?"
     pattern = rf"^(?:19|20)[0-9]{{2}}-[0-9]{{2}}-[0-9]{{2}}{clock}\z"
     is_plain = np.array(pc.match_substring_regex(texts, pattern), dtype=bool)
-    is_plain &= ~null_mask(texts, rules)
+    is_plain &= ~null_mask(texts, rules.nulls_of(column))
     plain = pc.if_else(pa.array(is_plain), texts, None).to_numpy(zero_copy_only=False)
     moments = pd.Series(
         pd.to_datetime(plain, format="ISO8601", errors="coerce", utc=bool(zone)), dtype=None
@@ -313,4 +335,5 @@ _CONVERT: dict[ColumnType, Callable[[Column, Any, TextRules, _ByHand], Any]] = {
     ColumnType.STRING: _texts,
     ColumnType.CATEGORY: _categories,
     ColumnType.DATETIME: _datetimes,
+    ColumnType.DURATION: _each_once,
 }

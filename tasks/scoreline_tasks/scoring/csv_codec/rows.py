@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import csv
 import io
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -22,7 +23,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from scoreline_artifacts import ColumnType, Schema
-from scoreline_artifacts.validation import EXACT_IN_FLOAT, Problem, shown
+from scoreline_artifacts.validation import Problem, shown
 from scoreline_client.codes import Code
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.csv_grammar import Grammar
@@ -138,15 +139,16 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
     is_written_so = chunk.decimal == "." and not chunk.thousands and tuple(chunk.nulls) == ("",)
     comes_back_so = chunk.columns_out is None and not chunk.excel_safe
     indices = chunk_indices(chunk)
+    present = [column for column in schema.columns if column.name in indices]
     types: dict[int, Any] = {}
-    for column in schema.columns:
+    for column in present:
         if column.type in (ColumnType.INTEGER, ColumnType.NUMBER) and column.dtype in _NUMBER_TYPES:
             types[indices[column.name]] = _NUMBER_TYPES[column.dtype]
     if (
-        not (is_written_so and comes_back_so)
+        not (is_written_so and comes_back_so and types)
         or chunk.comment
         or chunk.delimiter in "-."
-        or len(types) < len(schema.columns)
+        or len(types) < len(present)
         or data.translate(None, _BYTES_OF_NUMBERS + chunk.delimiter.encode())
     ):
         return None
@@ -155,12 +157,16 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
         columns, ragged = read_fields(data, chunk, types, quote="")
     except pa.ArrowInvalid:
         return None
-    # Whole numbers this large are converted one by one: they may not fit without rounding.
-    is_exact = all(
-        len(numbers) and max(-numbers.to_numpy().min(), numbers.to_numpy().max()) < EXACT_IN_FLOAT
+    # Whole numbers are exact; a number of hundreds of digits is read as infinity, which is none.
+    is_finite = all(
+        len(numbers)
+        and (
+            pa.types.is_integer(numbers.type)
+            or max(-numbers.to_numpy().min(), numbers.to_numpy().max()) < math.inf
+        )
         for numbers in columns.values()
     )
-    if ragged or not is_exact or len(columns[next(iter(types))]) != len(starts):
+    if ragged or not is_finite or len(columns[next(iter(types))]) != len(starts):
         return None
     return ChunkRows(chunk, data, starts, ends, stops, np.arange(len(starts)), columns, {})
 

@@ -126,7 +126,6 @@ def test_a_problem_names_column_value_and_what_was_expected() -> None:
         ("mass", math.nan, Code.NON_FINITE),
         ("mass", "Infinity", Code.NON_FINITE),
         ("mass", "-Infinity", Code.NON_FINITE),
-        ("mass", 2**60 + 1, Code.RANGE),
         ("mass", 10**400, Code.RANGE),
         ("smokes", 1, Code.TYPE),
         ("smokes", "true", Code.TYPE),
@@ -150,9 +149,9 @@ def test_an_integer_column_takes_whole_numbers(value: float) -> None:
     assert _check({**GOOD, "age": value}).frame["age"].tolist() == [value]
 
 
-@pytest.mark.parametrize("value", [0, 1, -2.5, 2**53, 1e300])
-def test_a_number_column_takes_finite_numbers(value: float) -> None:
-    assert _check({**GOOD, "mass": value}).frame["mass"].tolist() == [value]
+@pytest.mark.parametrize("value", [0, 1, -2.5, 2**53, 2**60 + 1, 10**30, 1e300])
+def test_a_number_column_takes_finite_numbers_as_the_nearest_float(value: float) -> None:
+    assert _check({**GOOD, "mass": value}).frame["mass"].tolist() == [float(value)]
 
 
 @pytest.mark.parametrize("text", ["NaN", "Infinity", "", "null", "7"])
@@ -256,7 +255,7 @@ def _codes(training: Any, *cells: object) -> list[tuple[int, str]]:
         (["a"], ("\ud800", "ok"), Code.ENCODING),
         (["a"], ("a\0", "ok"), Code.CONTROL_CHAR),
         ([1], (10**5000, 1), Code.RANGE),
-        ([1.5], (2**53 + 1, 1), Code.RANGE),
+        ([1.5], (10**400, 1), Code.RANGE),
         (np.array([1], dtype=np.float32), (1e300, 1.5), Code.RANGE),
         (pd.array([1.5], dtype="Float32"), (1e300, 1.5), Code.RANGE),
         (pd.array([1, 2], dtype="Int8"), (300, 1), Code.RANGE),
@@ -274,7 +273,7 @@ def _codes(training: Any, *cells: object) -> list[tuple[int, str]]:
         "lone surrogate",
         "NUL",
         "number of many digits",
-        "number that a float rounds",
+        "number beyond all floats",
         "number too large for float32",
         "number too large for Float32",
         "number too large for Int8",
