@@ -31,7 +31,7 @@ from scoreline_client import (
 from scoreline_client.cli import main as cli
 from scoreline_client.cli.kit import command
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
-from scoreline_client.protocol.keys import Keys
+from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.testing import FakeRedisServer
 from scoreline_tasks.settings import WorkerSettings
@@ -271,9 +271,10 @@ def test_a_setting_in_seconds_is_a_number_of_them(seconds: str) -> None:
         WorkerSettings.from_environment({"SCORELINE_POLL_S": seconds})
 
 
-def test_a_number_of_thirty_digits_is_not_rounded(run: Run, worker: StubWorker) -> None:
-    done = run("predict", "pima", '{"x": 123456789012345678901234567890}', "--json")
-    assert orjson.loads(done.stdout)["error"]["code"] == "E_RANGE"
+def test_a_number_of_thirty_digits_travels_with_all_of_them(run: Run, redis: Redis) -> None:
+    run("predict", "pima", '{"x": 123456789012345678901234567890}', "--timeout", "0.05")
+    ((_, fields),) = redis.xrange(KEYS.lane(Lane.ONLINE))
+    assert fields[b"body"] == b'[{"x":123456789012345678901234567890}]'
 
 
 def test_no_answer_ends_with_3_and_advice(run: Run) -> None:
