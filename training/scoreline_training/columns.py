@@ -41,35 +41,29 @@ def rows_without_optional(
                 f"{type(error).__name__}: {error}. Let it fill in what is missing (SimpleImputer, for one), "
                 "or leave the column out of optional="
             ) from error
-        (row,) = golden.rows_of([record], scores.values, scores.probabilities)
-        if (
-            not golden.equal(row.value, row.value, 0.0)
-            or pd.isna(np.array(row.value, object)).any()
-        ):
+        if scores.unusable:
             raise UnsuitableData(
-                f"optional= names {listed}, but the pipeline answers {row.value!r} for a record without it"
+                f"optional= names {listed}, but for a record without it {scores.unusable[0]}"
             )
-        more.append(row)
+        more += golden.rows_of([record], scores.values, scores.probabilities)
     return more
 
 
-def confirm_unused(here: LoadedVersion, schema: Schema, frame: pd.DataFrame) -> Schema:
+def confirm_unused(
+    here: LoadedVersion, schema: Schema, frame: pd.DataFrame, tolerance: float
+) -> Schema:
     """The schema, in which columns stay unused only if training rows get the same answers without them."""
     unused = [column.name for column in schema.columns if column.unused]
     if not unused:
         return schema
     chosen = np.linspace(0, len(frame) - 1, min(len(frame), ROWS_COMPARED)).astype(int)
-    rows = frame.iloc[chosen]
+    rows = frame.iloc[chosen].reset_index(drop=True)
     # Whatever the pipeline raises without these columns: callers had better give them.
     with suppress(Exception):
-        want, got = here.score(rows), here.score(rows.drop(columns=unused))
-        answers = [
-            [
-                scores.values.tolist(),
-                None if scores.probabilities is None else scores.probabilities.tolist(),
-            ]
-            for scores in (want, got)
-        ]
-        if golden.equal(answers[0], answers[1], 1e-9):
+        want, got = (
+            golden.rows_of([{}] * len(rows), scores.values, scores.probabilities)
+            for scores in (here.score(rows), here.score(rows.drop(columns=unused)))
+        )
+        if all(golden.same_answer(*pair, tolerance) for pair in zip(want, got, strict=True)):
             return schema
     return schema.with_unused([])

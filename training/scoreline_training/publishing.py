@@ -172,7 +172,7 @@ def publish(
         },
     )
     packed = pack(pipeline, draft, golden.encode(rows), code, golden.encode(more_rows))
-    schema = confirm_unused(here, packed.manifest.schema, X_train)
+    schema = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
     packed = replace(packed, manifest=replace(packed.manifest, schema=schema))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
     packed = packed.with_file(REPORT, _report(store, here, packed.manifest, golden=rows, **data))
@@ -357,5 +357,3 @@ def _records_at(frame: pd.DataFrame, indices: Any) -> list[dict[str, Any]]:
     """Rows of a frame as callers send them."""
     records = frame.iloc[indices].to_dict("records")
     return [orjson.loads(encode_record(record)) for record in records]
-
-
