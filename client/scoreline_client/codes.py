@@ -34,7 +34,8 @@ class Code(StrEnum):
     DUPLICATE_KEY = "E_DUPLICATE_KEY"
     """A JSON object has the same key twice."""
     PREDICT = "E_PREDICT"
-    """The pipeline raised an exception for this record alone."""
+    """The pipeline raised an exception for this record alone. About a request: for nearly all of its records
+    that were tried, or for very many, so that the others were not scored."""
     MODEL_OUTPUT = "E_MODEL_OUTPUT"
     """The pipeline returned what cannot be a prediction, such as NaN."""
     CRASHED = "E_CRASHED"

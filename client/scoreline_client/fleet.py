@@ -36,6 +36,9 @@ class ServedModel:
     resident: list[int] = field(default_factory=list)
     """The versions under this alias that are in the process's memory: the version that answers, and for
     a while its predecessor."""
+    deferred: str | None = None
+    """Why a main process has each of the processes that serve load the wanted version for itself; memory is
+    not shared then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +181,13 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
             models = dict(report.models)
             for name, main in mains.get(report.parent or "", {}).items():
                 own = models.get(name, nothing)
-                models[name] = replace(own, wanted=main.wanted, refused=main.refused)
+                models[name] = replace(
+                    own,
+                    wanted=main.wanted,
+                    # A version that was deferred may fail where it is loaded.
+                    refused=main.refused or (main.deferred and own.refused),
+                    deferred=main.deferred,
+                )
             served.append((report.name, models))
     return served
 

@@ -1,4 +1,6 @@
-"""The Celery app: `celery -A scoreline_tasks worker`. Celery's own options all apply.
+"""The Celery app: `celery -A scoreline_tasks worker`. Celery's own options apply.
+
+Those with which a worker would not serve are refused at its start, see `worker/celery_options.py`.
 
 Celery brings the process pool, the fleet and its tools. Its messages are only wakeups here: requests wait in
 Redis Streams, and losing a message loses nothing.
@@ -13,13 +15,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
 
+import click
 from celery import Celery, bootsteps, signals
+from celery.concurrency import get_implementation
 from celery.worker import consumer, state
 from kombu.entity import Queue
 from redis.exceptions import RedisError
 
+from scoreline_client.cli.kit import REFUSED
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.settings import WorkerSettings
+from scoreline_tasks.worker.celery_options import POOLS, why_refused
 from scoreline_tasks.worker.process import TaskPool, child_count, survives, this_process
 
 if TYPE_CHECKING:
@@ -161,6 +167,8 @@ def configuration() -> dict[str, Any]:
         # After the default of 4 s a child that loads a large model would count as dead.
         "worker_proc_alive_timeout": 120,
         "worker_hijack_root_logger": True,
+        # In training sys.stdout was a real stream, which modules reconfigure when they are imported.
+        "worker_redirect_stdouts": False,
         "worker_send_task_events": False,
     }
 
@@ -224,14 +232,20 @@ def _wakeup(task: Any) -> Callable[[], None]:
 
 
 @signals.celeryd_init.connect
-def on_command(sender: str, conf: Any, **_: Any) -> None:
+def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> None:
+    pool = get_implementation(options.get("pool_cls") or options.get("pool") or conf.worker_pool)
+    reason = why_refused(options, pool.__module__)
+    if reason is not None:
+        # Anything but SystemExit would be logged, and the worker would start.
+        click.echo(f"This worker does not start, since it would not serve: {reason}.", err=True)
+        raise SystemExit(REFUSED)
     this_process().configure(sender)
     conf.task_queues = [*conf.task_queues, own_queue(WorkerSettings.from_environment(), sender)]
 
 
 @signals.worker_init.connect
-def on_main_process(**_: Any) -> None:
-    this_process().preload()
+def on_main_process(sender: Any, **_: Any) -> None:
+    this_process().preload(POOLS[get_implementation(sender.pool_cls).__module__])
 
 
 @signals.worker_ready.connect

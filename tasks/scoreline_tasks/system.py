@@ -20,7 +20,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -125,52 +125,95 @@ class ChildTimedOut(ChildDied):
 def run_in_fork(
     work: Callable[[], Any], limit_s: float, prepare: Callable[[], None] = lambda: None
 ) -> Any:
-    """Do work in a fork of this process and bring its result back.
-
-    A fork has the loaded versions already, so this costs some milliseconds. Whatever the work does to its
-    process (exit, fault, endless loop, memory) ends with it, and so do the processes that it started.
-    `prepare` is called in the new process first, to limit what it may use. The result consists of values that
-    MessagePack can carry: bytes, texts, numbers, lists. It is not pickled, since the work may be hostile.
+    """Do work in a fork of this process and bring its result back, see `Fork`.
 
     Raises:
         ChildTimedOut: it had not finished after `limit_s` seconds.
         ChildDied: the process was killed, or ended early.
     """
-    deadline = time.monotonic() + limit_s
-    # By os.fork, since Celery's children may have no children of multiprocessing's. No other fork of this
-    # process may inherit the writing end: the reader would not see it close.
-    with fork_guard():
-        reader, writer = multiprocessing.Pipe(duplex=False)
-        die_with_parent = parent_death_hook()
-        child = os.fork()
-        if child == 0:
-            _work_and_exit(work, prepare, writer, die_with_parent)
-        writer.close()
-    code: int | None = None
-    try:
-        while not reader.poll(max(0.0, min(CHECK_EVERY_S, deadline - time.monotonic()))):
-            if time.monotonic() >= deadline:
-                raise ChildTimedOut(limit_s)
-            code = _exit_code(child)
-            if code is not None and not reader.poll():
-                break
-        else:
-            return msgspec.msgpack.decode(reader.recv_bytes())
-    except (EOFError, OSError, msgspec.DecodeError) as error:  # its end of the pipe is closed
-        while code is None:
-            if time.monotonic() >= deadline:
-                raise ChildTimedOut(limit_s) from error
-            time.sleep(ENDING_S)
-            code = _exit_code(child)
-    finally:
-        reader.close()
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(child, signal.SIGKILL)
-        if code is None:
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-    how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-    raise ChildDied(f"ended with {how}")
+    return Fork(work, prepare).result(limit_s)
+
+
+class Fork:
+    """Work that a fork of this process does, beside it, and its result.
+
+    A fork has the loaded versions already, so this costs some milliseconds. Whatever the work does to its
+    process (exit, fault, endless loop, memory) ends with it, and so do the processes that it started.
+    The result consists of values that MessagePack can carry: bytes, texts, numbers, lists. It is not pickled,
+    since the work may be hostile.
+    """
+
+    def __init__(self, work: Callable[[], Any], prepare: Callable[[], None] = lambda: None) -> None:
+        """Start; `prepare` is called in the new process first, to limit what it may use."""
+        # By os.fork, since Celery's children may have no children of multiprocessing's. No other fork of this
+        # process may inherit the writing end: the reader would not see it close.
+        with fork_guard():
+            self._reader, writer = multiprocessing.Pipe(duplex=False)
+            die_with_parent = parent_death_hook()
+            self.pid = os.fork()
+            if self.pid == 0:
+                _work_and_exit(work, prepare, writer, die_with_parent)
+            writer.close()
+
+    def result(self, limit_s: float, is_wanted: Callable[[], bool] = lambda: True) -> Any:
+        """Wait for the result, up to `limit_s` seconds from now; afterwards the process is no more.
+
+        Raises:
+            ChildTimedOut: it had not finished in time, or `is_wanted()` became false.
+            ChildDied: the process was killed, or ended early.
+        """
+        deadline = time.monotonic() + limit_s
+        code: int | None = None
+        try:
+            while not self._reader.poll(max(0.0, min(CHECK_EVERY_S, deadline - time.monotonic()))):
+                if time.monotonic() >= deadline or not is_wanted():
+                    raise ChildTimedOut(limit_s)
+                code = _exit_code(self.pid)
+                if code is not None and not self._reader.poll():
+                    break
+            else:
+                return msgspec.msgpack.decode(self._reader.recv_bytes())
+        except (EOFError, OSError, msgspec.DecodeError) as error:  # its end of the pipe is closed
+            while code is None:
+                if time.monotonic() >= deadline:
+                    raise ChildTimedOut(limit_s) from error
+                time.sleep(ENDING_S)
+                code = _exit_code(self.pid)
+        finally:
+            self._reader.close()
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self.pid, signal.SIGKILL)
+            if code is None:
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        raise ChildDied(f"ended with {how}")
+
+
+_T = TypeVar("_T")
+
+
+def in_own_thread(work: Callable[[], _T]) -> _T:
+    """Do work in a thread that ends with it; returns its result, or raises what it raises.
+
+    A fork has only the thread that forks. What a native library keeps for another one (a team of OpenMP's, for
+    one) would be waited for there in vain; with its thread it is gone before anything forks.
+    """
+    results: list[_T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            errors.append(error)
+
+    thread = threading.Thread(target=run, name="scoreline-load", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors.pop()
+    return results.pop()
 
 
 def _work_and_exit(

@@ -28,6 +28,7 @@ TEXTS = sorted(
 )
 READS_ENVIRONMENT = {
     "scoreline_client/settings.py": "reads every setting",
+    "scoreline_artifacts/loading/process_settings.py": "undoes what a version's modules set when they are executed",
     "scoreline_artifacts/packaging/clean_room.py": "hands the environment to the room, with one thread for BLAS",
     "scoreline_tasks/worker/process.py": "sets one thread for BLAS before numpy is first imported",
     "scoreline_tasks/dev/processes.py": "hands the whole environment to child processes",

@@ -32,6 +32,7 @@ from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 from scoreline_artifacts.dependencies import absolute, is_installed
+from scoreline_artifacts.loading.process_settings import ProcessSettings
 from scoreline_artifacts.loading.resources import Folder, Reader
 from scoreline_artifacts.manifest import DIST_INFO, SOURCES
 
@@ -83,6 +84,8 @@ class Namespace:
         self._proxies: dict[str, ModuleType] = {}
         self.missing: set[str] = set()
         """Modules and data files that code asked for and that did not travel with the version."""
+        self.settings = ProcessSettings()
+        """What its modules have changed in the process."""
         self.builtins = {**vars(builtins), "__import__": self._import}
         """The `__builtins__` of private code."""
         self.linecache_entries: dict[str, tuple[Any, ...]] = {}
@@ -122,7 +125,7 @@ class Namespace:
             self.missing.add(name)
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
         try:
-            module = importlib.import_module(name)
+            module = self.settings.import_installed(name)
         except ModuleNotFoundError as error:
             if error.name is not None:
                 self.missing.add(error.name)
@@ -154,7 +157,8 @@ class Namespace:
             # other code uses this name, and it is removed when the module is complete.
             sys.modules[spec.name] = module
             try:
-                exec(code, module.__dict__)  # noqa: S102 - verified with the rest of the artifact
+                with self.settings.recorded():
+                    exec(code, module.__dict__)  # noqa: S102 - verified with the rest of the artifact
             except BaseException:
                 self._loaded.pop(name, None)
                 raise

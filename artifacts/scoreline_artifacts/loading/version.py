@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,6 +23,7 @@ from scoreline_artifacts.loading.answers import (
 )
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.loading.one_call import ClassFrom, class_from, likeliest, tied
+from scoreline_artifacts.loading.process_settings import ProcessSettings
 from scoreline_artifacts.manifest import (
     GOLDEN,
     PIPELINE,
@@ -37,6 +39,8 @@ from scoreline_artifacts.validation import frame_of_records
 
 _WRITES_THROUGH = int(pd.__version__.partition(".")[0]) < 3
 """Before pandas 3, writing into a shallow copy of a frame changes the frame."""
+NO_SETTINGS = ProcessSettings()
+"""Of a pipeline that brings no modules."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,11 @@ class LoadedVersion:
         return self.outputs.classes
 
     @property
+    def settings(self) -> ProcessSettings:
+        """What its modules have changed in the process: in force while it is scored."""
+        return NO_SETTINGS if self.namespace is None else self.namespace.settings
+
+    @property
     def has_probabilities(self) -> bool:
         return bool(self.outputs.probability_columns)
 
@@ -102,7 +111,7 @@ class LoadedVersion:
         outputs, count = self.outputs, len(frame)
         probabilities = None
         # The worker's processes are the parallelism: an estimator's n_jobs may only start threads.
-        with joblib.parallel_config(backend="threading"):
+        with joblib.parallel_config(backend="threading"), self.settings.in_force():
             if self.has_probabilities:
                 given = probability_rows(self.pipeline.predict_proba(_own(frame)), count)
                 width = len(outputs.probability_columns)
@@ -177,6 +186,19 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
         UnfitEnvironment: this environment lacks something that it needs; nothing was unpickled.
         GoldenMismatch: its answers differ from those of training.
     """
+    loaded, check = load_unproven(store, model, version, strict=strict)
+    check()
+    return loaded
+
+
+def load_unproven(
+    store: Store, model: str, version: int, *, strict: bool = False
+) -> tuple[LoadedVersion, Callable[[], None]]:
+    """Load a version without scoring anything; the function that is returned with it checks its golden rows.
+
+    Raises:
+        ArtifactError: what `load` raises, but for GoldenMismatch, which the function raises.
+    """
     manifest = store.manifest(model, version)
     environment.check(manifest, strict=strict)
     # Every file, including those that serving does not need: an artifact is complete, or it is refused.
@@ -184,10 +206,10 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
     # Popped: the bytes of a large pipeline need not be kept beside it while it is checked.
     loaded = assemble(manifest, files.pop)
     rows = golden.decode(files.pop(GOLDEN))
+    del files
     if manifest.outputs.each is None:
         loaded = replace(loaded, outputs=replace(manifest.outputs, each=_outputs_in(rows)))
-    loaded.check_golden_rows(rows, manifest.tolerance)
-    return loaded
+    return loaded, lambda: loaded.check_golden_rows(rows, manifest.tolerance)
 
 
 def assemble(
@@ -195,7 +217,8 @@ def assemble(
 ) -> LoadedVersion:
     """Unpickle a version; `read` returns the verified bytes of its files."""
     namespace = namespace or namespace_of(manifest, read)
-    pipeline = unpickle(read(PIPELINE), namespace)
+    with namespace.settings.recorded():
+        pipeline = unpickle(read(PIPELINE), namespace)
     return LoadedVersion(
         pipeline=pipeline,
         model=manifest.model,
@@ -272,7 +295,11 @@ def unpickle(data: bytes, namespace: Namespace) -> Any:
     class Unpickler(dill.Unpickler):  # type: ignore[misc]
         def find_class(self, module: str, name: str) -> Any:
             private = namespace.find(module, name)
-            return super().find_class(module, name) if private is None else private
+            if private is not None:
+                return private
+            with suppress(ImportError):  # raised again below, as pickle words it
+                namespace.settings.import_installed(module)
+            return super().find_class(module, name)
 
     # ignore: an object of a class of training's __main__ has nothing to do with this process's __main__.
     return Unpickler(io.BytesIO(data), ignore=True).load()

@@ -258,11 +258,12 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         click.echo("no worker is alive; start one: celery -A scoreline_tasks worker")
         return
     # A line for each model and version, with how many processes serve it, and refusals.
+    of_processes = [pair for _, models in served_models(fleet.processes) for pair in models.items()]
     states = Counter(
         (name, served.serving or 0, served.wanted or 0, served.refused or "")
-        for _, models in served_models(fleet.processes)
-        for name, served in models.items()
+        for name, served in of_processes
     )
+    deferred = {name: served.deferred for name, served in of_processes if served.deferred}
     print_table(
         "models",
         ("model", "serving", "processes", "wanted", "why not"),
@@ -277,6 +278,8 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
             for (name, serving, wanted, refused), count in sorted(states.items())
         ),
     )
+    for name, reason in deferred.items():
+        click.echo(f"{name}: each process loads it for itself, and shares no memory: {reason}")
     print_table(
         "workers",
         ("process", "up for", "requests", "records", "records a batch", "memory"),

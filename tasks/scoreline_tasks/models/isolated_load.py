@@ -4,30 +4,66 @@ Its author decides what a version does while it is loaded: it may fault in nativ
 hang or take all memory. A process that serves loads a version only after such a trial succeeded. A version
 that could not be loaded is refused for a while, not for ever: meanwhile a key may have been trusted, or
 memory may be free again.
+
+The trial does with a version what is done where it serves. A main process whose children serve loads it in a
+thread that ends, forks, and scores nothing itself: its children do. So the trial loads in a thread and has a fork of
+its own score the golden rows. What has started threads by then (OpenMP's, a library's own) waits for them
+there for ever. Such a version is loaded by each child for itself, if the trial can score it without a fork.
 """
 
 from __future__ import annotations
 
+import enum
 import os
 import resource
+import sys
+import time
+from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import load
-from scoreline_tasks.system import ChildDied, ChildTimedOut, run_in_fork
+from scoreline_artifacts.loading.version import load_unproven
+from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork, in_own_thread, run_in_fork
 
 MIB = 1 << 20
 NICENESS = 5
 """Serving goes first; a much larger value would delay a release for long on a busy machine."""
-LOADED, OUT_OF_MEMORY = "loaded", "out of memory"
-"""What the trial process answers; anything else is the reason why the version is refused."""
+OUT_OF_MEMORY = "out of memory"
+"""A trial process's reason that stands for another one, which names the limit."""
+LONGER_IN_A_FORK = 4
+"""How many times as long as the trial itself its fork may take for the golden rows, and a few seconds more."""
+LONGER_IN_A_FORK_S = 5.0
 
 
 class IsolatedLoadFailed(Exception):
     """Raised when a version could not be loaded in its trial process; the message says why."""
+
+
+class ServedBy(enum.Enum):
+    """The pool of a worker: in which process and thread a version is scored that another one has loaded."""
+
+    FORKS = "prefork"
+    """Children that are forked after it was loaded."""
+    MAIN_THREAD = "solo"
+    """The process that has loaded it, in its main thread; it never forks."""
+    THREADS = "threads"
+    """The process that has loaded it, in other threads; it never forks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialResult:
+    """What the trial of a version that can be served has shown."""
+
+    not_inherited: str | None = None
+    """Why forks cannot score what was loaded before them, so that each has to load it; None where they can."""
+    is_exclusive: bool = False
+    """Whether its modules set something that all threads of a process see."""
+    imports: list[str] = field(default_factory=list)
+    """The installed modules that its first scoring has imported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,31 +74,33 @@ class IsolatedLoad:
     memory_bytes: int
     strict: bool = False
     """Whether an environment that is not proven compatible is refused, see `loading.load`."""
+    served_by: ServedBy = ServedBy.FORKS
 
     @classmethod
-    def within(cls, limit_s: float, limit_mb: int, *, strict: bool = False) -> IsolatedLoad:
+    def within(
+        cls,
+        limit_s: float,
+        limit_mb: int,
+        *,
+        strict: bool = False,
+        served_by: ServedBy = ServedBy.FORKS,
+    ) -> IsolatedLoad:
         """Limits as an operator sets them; 0 MiB stands for half of the memory of the machine."""
-        return cls(limit_s, limit_mb * MIB or available_memory() // 2, strict)
+        return cls(limit_s, limit_mb * MIB or available_memory() // 2, strict, served_by)
 
-    def run(self, store: Store, model: str, version: int) -> None:
+    def run(self, store: Store, model: str, version: int) -> TrialResult:
         """Load a version in a process of its own, which then ends.
 
         Raises:
             IsolatedLoadFailed: it could not be loaded there, or its process did not survive it.
         """
 
-        def attempt() -> str:
+        def attempt() -> dict[str, Any] | str:
             try:
-                load(store, model, version, strict=self.strict)
+                return asdict(self._try(store, model, version))
             # The boundary of the trial: whatever it raises is the reason why the version is refused.
             except BaseException as error:  # noqa: BLE001
-                cause: BaseException | None = error
-                while cause is not None:
-                    if isinstance(cause, MemoryError):
-                        return OUT_OF_MEMORY
-                    cause = cause.__cause__ or cause.__context__
-                return reason_text(error).encode(errors="replace").decode()
-            return LOADED
+                return _reason_of(error)
 
         try:
             outcome = run_in_fork(attempt, self.limit_s, self._limit_process)
@@ -78,8 +116,43 @@ class IsolatedLoad:
                 f"loading it in a trial process needed more than {self.memory_bytes // MIB} MiB "
                 "of memory (SCORELINE_LOAD_LIMIT_MB)"
             )
-        if outcome != LOADED:
+        if isinstance(outcome, str):
             raise IsolatedLoadFailed(outcome)
+        return TrialResult(**outcome)
+
+    def _try(self, store: Store, model: str, version: int) -> TrialResult:
+        """Inside the trial process: load, and score where and how it will be scored."""
+        loaded, check = in_own_thread(
+            lambda: load_unproven(store, model, version, strict=self.strict)
+        )
+
+        def check_in_fork() -> str | None:
+            try:
+                check()
+            # The boundary of the fork: it is told why forks cannot score the version.
+            except BaseException as error:  # noqa: BLE001
+                return _reason_of(error)
+            return None
+
+        fork = Fork(check_in_fork) if self.served_by is ServedBy.FORKS else None
+        before, started = set(sys.modules), time.monotonic()
+        # Beside it: to tell a version that does not survive the fork from one that never answers.
+        if self.served_by is ServedBy.THREADS:
+            in_own_thread(check)
+        else:
+            check()
+        seconds = time.monotonic() - started
+        not_inherited = None
+        if fork is not None:
+            try:
+                not_inherited = fork.result(LONGER_IN_A_FORK_S + LONGER_IN_A_FORK * seconds)
+            except ChildDied as death:
+                not_inherited = f"a fork of the process that has loaded it {death.reason}"
+        return TrialResult(
+            not_inherited=not_inherited,
+            is_exclusive=loaded.settings.is_exclusive,
+            imports=sorted(name for name in set(sys.modules) - before if ":" not in name),
+        )
 
     def _limit_process(self) -> None:
         os.nice(NICENESS)
@@ -98,6 +171,16 @@ class IsolatedLoad:
         # Should the machine run out of memory all the same, Linux kills this process first.
         with suppress(OSError):
             Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+
+
+def _reason_of(error: BaseException) -> str:
+    """An exception inside a trial process as the reason why the version is refused."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, MemoryError):
+            return OUT_OF_MEMORY
+        cause = cause.__cause__ or cause.__context__
+    return reason_text(error).encode(errors="replace").decode()
 
 
 def reason_text(error: BaseException) -> str:
@@ -129,6 +212,8 @@ def available_memory() -> int:
 
 FIRST_S, LONGEST_S = 30.0, 600.0
 """Seconds until a refused version is tried again; doubled each time, up to the longest."""
+REMEMBERED = 1000
+"""Refused versions that a process remembers: whoever asks for versions by number decides how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +230,7 @@ class LoadBackoff:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._refusals: dict[tuple[str, int], Refusal] = {}
+        self._refusals: OrderedDict[tuple[str, int], Refusal] = OrderedDict()
 
     def reason(self, model: str, version: int) -> str | None:
         """Why a version is not to be tried now; None when it may be."""
@@ -159,6 +244,9 @@ class LoadBackoff:
         before = self._refusals.get((model, version))
         wait_s = FIRST_S if before is None else min(before.wait_s * 2, LONGEST_S)
         self._refusals[model, version] = Refusal(reason, wait_s, self._clock() + wait_s)
+        self._refusals.move_to_end((model, version))
+        if len(self._refusals) > REMEMBERED:
+            self._refusals.popitem(last=False)
         return before is None or before.reason != reason
 
     def forget(self, model: str, version: int) -> None:

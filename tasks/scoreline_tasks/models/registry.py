@@ -5,16 +5,24 @@ version beside the old one and publishes it with one assignment. A failed load c
 
 Of an alias that is followed at most two versions are in memory: the serving version, and for a while the
 previous version, to which running jobs are pinned. The older is dropped before a third is loaded.
+
+A main process whose children serve unpickles versions and scores nothing: whatever scoring starts, such as
+threads, would be missing in the children that it forks later. A version for which unpickling alone is too
+much (its trial says so) is a `DeferredVersion` there, and each child loads it for itself.
+
+A process that serves loads nothing while requests wait for its drain: what is not in memory is loaded aside, and
+the requests for it are postponed.
 """
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 
 from scoreline_artifacts import (
@@ -26,15 +34,22 @@ from scoreline_artifacts import (
     UnknownModelError,
     UnknownVersionError,
 )
-from scoreline_artifacts.loading.version import LoadedVersion, load
+from scoreline_artifacts.loading.process_settings import exclusively
+from scoreline_artifacts.loading.version import LoadedVersion, load, load_unproven
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_tasks.models.isolated_load import IsolatedLoadFailed, LoadBackoff, reason_text
-from scoreline_tasks.system import fork_guard, renew_in_forks, trim
+from scoreline_tasks.models.aside import LoadsAside
+from scoreline_tasks.models.isolated_load import (
+    IsolatedLoadFailed,
+    LoadBackoff,
+    TrialResult,
+    reason_text,
+)
+from scoreline_tasks.system import fork_guard, in_own_thread, renew_in_forks, trim
 
 logger = logging.getLogger(__name__)
 
@@ -46,11 +61,23 @@ PREVIOUS_KEPT_S = 60.0
 _UNKNOWN = (UnknownModelError, UnknownAliasError, UnknownVersionError, InvalidName)
 
 
+@dataclass(frozen=True, slots=True)
+class DeferredVersion:
+    """A version that each process that serves loads for itself, and that this process has not loaded."""
+
+    model: str
+    version: int
+    reason: str
+
+
+AnyVersion = LoadedVersion | DeferredVersion
+
+
 @dataclass(slots=True)
 class PreviousVersion:
     """The version that was in force before, and when it was used last."""
 
-    loaded: LoadedVersion
+    loaded: AnyVersion
     used_at: float
 
 
@@ -60,7 +87,7 @@ class Served:
 
     release: Release | None = None
     """The newest release that could be read."""
-    loaded: LoadedVersion | None = None
+    loaded: AnyVersion | None = None
     """The version that answers."""
     previous: PreviousVersion | None = None
     refused: str | None = None
@@ -71,12 +98,13 @@ class Served:
     def report(self) -> ServedModel:
         """This state as a worker process reports it."""
         is_readable = self.release is not None and self.unreadable is None
-        previous = None if self.previous is None else self.previous.loaded
+        known = (self.loaded, None if self.previous is None else self.previous.loaded)
         return ServedModel(
-            serving=None if self.loaded is None else self.loaded.version,
+            serving=self.loaded.version if isinstance(self.loaded, LoadedVersion) else None,
             wanted=self.release.version if is_readable and self.release else None,
             refused=self.unreadable or self.refused,
-            resident=[it.version for it in (self.loaded, previous) if it is not None],
+            resident=[it.version for it in known if isinstance(it, LoadedVersion)],
+            deferred=self.loaded.reason if isinstance(self.loaded, DeferredVersion) else None,
         )
 
 
@@ -90,13 +118,15 @@ class Models:
         *,
         seen: LogMarks | None = None,
         strict: bool = False,
-        prove: Callable[[Store, str, int], None] | None = None,
+        prove: Callable[[Store, str, int], TrialResult] | None = None,
+        forks: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare to serve a store's releases; nothing is loaded yet.
 
         `seen` remembers beyond this process how far release logs went. `prove` raises if a version must
-        not be loaded in this process; it is called once for each version.
+        not be loaded in this process; it is called once for each version. `forks` says that this process
+        scores nothing, and that others are forked from it which do.
         """
         self._store = store
         self._strict = strict
@@ -107,7 +137,10 @@ class Models:
         self._served: dict[tuple[str, str], Served] = {}
         self._requested: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
         """Versions that requests named by number, the last used at the end."""
-        self._proven: set[tuple[str, int]] = set()
+        self._trials: dict[tuple[str, int], TrialResult] = {}
+        self._forks = forks
+        self._aside: tuple[LoadsAside, LoadsAside] | None = None
+        """For aliases, which come first, and for versions by number."""
         self._backoff = LoadBackoff(clock)
         self._unknown: dict[str, float] = {}
         """When each reference was last searched for in vain."""
@@ -115,31 +148,67 @@ class Models:
         renew_in_forks(self)
 
     def resolve(self, ref: ModelRef) -> LoadedVersion:
-        """The version that a reference names now, loaded if need be.
+        """The version that a reference names now.
 
         Raises:
+            VersionIsLoading: it is loaded aside, see `load_aside`. Without that it is loaded here and now.
             RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
         """
         if ref.alias is not None:
             served = self._served.get((ref.name, ref.alias))
-            if served is not None and served.loaded is not None:
+            if served is not None and isinstance(served.loaded, LoadedVersion):
                 return served.loaded
+            if self._aside is not None:
+                self._aside[0].ask(ref)
         elif ref.version is not None:
             loaded = self._in_memory(ref.name, ref.version)
             if loaded is not None:
                 return loaded
-        # Only a reference that is not in memory waits for a version that is being loaded.
-        with self._lock:
-            try:
-                if ref.alias is not None:
-                    return self._resolve_alias(ref, ref.alias)
-                assert ref.version is not None  # noqa: S101 - a reference has one of the two
+            if self._aside is not None:
+                self._aside[1].ask(ref)
+        return self._find(ref)
+
+    def load_aside(self, on_ready: Callable[[], None] = lambda: None) -> None:
+        """In a process that serves: from now on load in threads of their own, first what was deferred to it.
+
+        `on_ready` is called when that is done.
+        """
+        self._aside = (LoadsAside(self._find, self._clock), LoadsAside(self._find, self._clock))
+        deferred = [
+            ModelRef(name=model, alias=alias)
+            for (model, alias), served in self._served.items()
+            if isinstance(served.loaded, DeferredVersion)
+        ]
+        if not deferred:
+            on_ready()
+            return
+
+        def load_deferred() -> None:
+            for ref in deferred:
+                with suppress(RequestRefused):  # it is in the report
+                    self._find(ref)
+            on_ready()
+
+        threading.Thread(target=load_deferred, name="scoreline-deferred", daemon=True).start()
+
+    def _find(self, ref: ModelRef) -> LoadedVersion:
+        """The version that a reference names in the store, loaded if need be.
+
+        Raises:
+            RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
+        """
+        try:
+            if ref.version is not None:
+                # Without the lock: a release does not wait until it is loaded.
                 return self._resolve_version(ref, ref.version)
-            except _UNKNOWN as error:
-                self._unknown[str(ref)] = self._clock()
-                raise RequestRefused(Code.UNKNOWN_MODEL, str(error)) from error
-            except ArtifactError as error:
-                raise _not_loaded(ref, str(error)) from error
+            assert ref.alias is not None  # noqa: S101 - a reference has one of the two
+            with self._lock:
+                return self._resolve_alias(ref, ref.alias)
+        except _UNKNOWN as error:
+            self._unknown[str(ref)] = self._clock()
+            raise RequestRefused(Code.UNKNOWN_MODEL, str(error)) from error
+        except ArtifactError as error:
+            raise _not_loaded(ref, str(error)) from error
 
     def follow(self) -> bool:
         """Read every release log and switch to the version that it names; returns whether any state changed."""
@@ -188,8 +257,10 @@ class Models:
         self._publish_state((loaded.model, "production"), Served(release, loaded))
 
     def forked(self) -> None:
-        """In a child of this process: the thread that may hold the lock does not exist here."""
+        """In a child of this process: the threads that load and may hold the lock do not exist here."""
         self._lock = threading.RLock()
+        self._forks = False
+        self._aside = None
 
     def _resolve_alias(self, ref: ModelRef, alias: str) -> LoadedVersion:
         key = (ref.name, alias)
@@ -200,9 +271,36 @@ class Models:
         if served is None:
             self._unknown[str(ref)] = self._clock()
             raise _unknown(ref)
-        if served.loaded is None:
-            raise _not_loaded(ref, served.unreadable or served.refused or "it is being loaded")
+        if served.loaded is None and not served.unreadable and not served.refused:
+            # This process was forked from one that was about to load it.
+            self._follow_alias(ref.name, alias)
+            served = self._served[key]
+        if isinstance(served.loaded, DeferredVersion):
+            served = self._load_deferred(key, served, served.loaded)
+        if not isinstance(served.loaded, LoadedVersion):
+            reason = served.unreadable or served.refused
+            raise _not_loaded(ref, reason or "no version of it could be loaded")
         return served.loaded
+
+    def _load_deferred(
+        self, key: tuple[str, str], served: Served, deferred: DeferredVersion
+    ) -> Served:
+        """In a process that serves: load what the process that it was forked from has not; returns the new state."""
+        version = (deferred.model, deferred.version)
+        reason = self._backoff.reason(*version)
+        if reason is None:
+            try:
+                loaded = self._in_memory(*version) or self._load(*version)
+                served = replace(served, loaded=loaded, refused=None)
+            # Whatever it raises is the reason why this process cannot serve it.
+            except Exception as error:  # noqa: BLE001
+                reason = reason_text(error)
+                self._backoff.note(*version, reason)
+        if reason is not None:
+            logger.error("version_refused model=%s version=%s: %s", *version, reason)
+            served = replace(served, refused=reason)
+        self._publish_state(key, served)
+        return served
 
     def _resolve_version(self, ref: ModelRef, version: int) -> LoadedVersion:
         reason = self._backoff.reason(ref.name, version)
@@ -213,16 +311,17 @@ class Models:
             return loaded
         self._refuse_repeated_search(ref)
         try:
-            loaded = self._load(ref.name, version)
+            found = self._load(ref.name, version)
         except _UNKNOWN:
             raise
         except (IsolatedLoadFailed, ArtifactError) as error:
             self._backoff.note(ref.name, version, reason_text(error))
             raise _not_loaded(ref, str(error)) from error
-        self._requested[ref.name, version] = loaded
+        assert isinstance(found, LoadedVersion)  # noqa: S101 - a process that forks answers nobody
+        self._requested[ref.name, version] = found
         while len(self._requested) > self._max_versions:
             self._requested.popitem(last=False)
-        return loaded
+        return found
 
     def _refuse_repeated_search(self, ref: ModelRef) -> None:
         """Refuse a reference that was just searched for: wrong names must not load the store."""
@@ -316,7 +415,7 @@ class Models:
             )
         self._publish_state(key, replace(known, loaded=fallback, refused=reason))
 
-    def _newest_before(self, release: Release) -> LoadedVersion | None:
+    def _newest_before(self, release: Release) -> AnyVersion | None:
         """The newest earlier version that can be loaded, when a release's version cannot."""
         log = releases.history(self._store, release.model, release.alias, trusted_only=True)
         for earlier in reversed(log):
@@ -334,25 +433,50 @@ class Models:
         for (name, _), served in self._served.items():
             if name != model:
                 continue
-            if served.loaded is not None and served.loaded.version == version:
+            if isinstance(served.loaded, LoadedVersion) and served.loaded.version == version:
                 return served.loaded
-            if served.previous is not None and served.previous.loaded.version == version:
-                served.previous.used_at = self._clock()
-                return served.previous.loaded
+            previous = served.previous
+            if previous is None or previous.loaded.version != version:
+                continue
+            previous.used_at = self._clock()
+            if isinstance(previous.loaded, LoadedVersion):
+                return previous.loaded
         requested = self._requested.get((model, version))
         if requested is not None:
             with suppress(KeyError):  # another thread has just dropped it
                 self._requested.move_to_end((model, version))
+            if self._aside is not None:
+                self._aside[1].note_taken()
         return requested
 
-    def _load(self, model: str, version: int) -> LoadedVersion:
+    def _load(self, model: str, version: int) -> AnyVersion:
         # First, in this process: whether there is such a version, and whether its manifest is valid.
         self._store.manifest(model, version)
-        if self._prove is not None and (model, version) not in self._proven:
-            self._prove(self._store, model, version)
-            self._proven.add((model, version))
-        with fork_guard():
-            return load(self._store, model, version, strict=self._strict)
+        trial = self._trials.get((model, version))
+        if trial is None:
+            trial = self._prove(self._store, model, version) if self._prove else TrialResult()
+            self._trials[model, version] = trial
+        if self._forks and trial.not_inherited is not None:
+            logger.warning(
+                "version_deferred model=%s version=%s: each process loads it for itself, since %s",
+                model,
+                version,
+                trial.not_inherited,
+            )
+            return DeferredVersion(model, version, trial.not_inherited)
+
+        def load_here() -> LoadedVersion:
+            with fork_guard(), exclusively() if trial.is_exclusive else nullcontext():
+                if not self._forks:
+                    return load(self._store, model, version, strict=self._strict)
+                loaded, _ = load_unproven(self._store, model, version, strict=self._strict)
+                # What the first scoring would import: here all children share it.
+                for name in trial.imports:
+                    with suppress(Exception):
+                        importlib.import_module(name)
+                return loaded
+
+        return in_own_thread(load_here)
 
     def _publish_state(self, key: tuple[str, str], served: Served) -> None:
         """Replace the dictionary, so that readers without a lock see the old state or the new one."""

@@ -28,6 +28,10 @@ WAIT_MS = 250
 """Milliseconds between two checks, while nothing arrives, of whether the drain is to exit."""
 LINGER_MS = 200
 """Milliseconds for which an extra drain waits for more before it gives its process back."""
+PAUSE_MS = 10
+"""Milliseconds between two reads of the online lane while a batch takes many calls of its pipeline."""
+LOOK_AGAIN_MS = 25
+"""Milliseconds between two looks at the requests that wait for their version to be loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +77,13 @@ class Lease(Periodic):
             with self._lock:
                 del self._held[batch]
 
+    def keep(self, holder: object, entries: Sequence[Entry]) -> None:
+        """Renew these entries for a holder, in place of those that it had before."""
+        with self._lock:
+            self._held.pop(holder, None)
+            if entries:
+                self._held[holder] = (time.monotonic() + self._limit_s, entries)
+
     def renew(self) -> None:
         """Renew what is held now, unless it has been held too long."""
         now = time.monotonic()
@@ -106,6 +117,16 @@ class Drain:
         self._count = take
         """Entries of one read, so that they hold about `take` records."""
         self._next_check_ms = 0
+        self._postponed: list[Entry] = []
+        """Requests whose version is being loaded, beside all others."""
+        self._next_look_ms = 0
+        self._lock = threading.Lock()
+        """Held while requests are postponed or looked at again: a pool of threads shares a drain."""
+
+    @property
+    def has_postponed(self) -> bool:
+        """Whether requests wait in this process for a version that it loads."""
+        return bool(self._postponed)
 
     def serve_backlog(
         self, slice_s: float, should_exit: Callable[[], bool] = lambda: False
@@ -133,6 +154,7 @@ class Drain:
         is_calm = False
         while (left_ms := end_ms - _monotonic_ms()) > 0 and not should_exit():
             entries: list[Entry] = []
+            self._look_again(clock_offset_ms)
             is_check_due = _monotonic_ms() >= self._next_check_ms
             if not is_calm or is_check_due:
                 # One round trip: the answers leave, and the online lane's entries come.
@@ -143,7 +165,8 @@ class Drain:
                     self._wake(RESCUE, self._wakeups.rescue)
             if not entries:
                 # The same with either lane, and it blocks.
-                wait_ms = min(left_ms, WAIT_MS if linger_ms is None else linger_ms)
+                longest_ms = LOOK_AGAIN_MS if self._postponed else WAIT_MS
+                wait_ms = min(left_ms, longest_ms if linger_ms is None else linger_ms)
                 entries, finished = self._queue.wait(self._count, wait_ms, finished), []
                 if not entries and linger_ms is not None:
                     return count
@@ -171,7 +194,8 @@ class Drain:
                     continue
                 scored_before = self._batcher.totals.records
                 with self._lease.hold(entries):
-                    finished = self._batcher.answer(batch, now_ms)
+                    pause = self._pause_for_online(clock_offset_ms)
+                    finished = self._answer(batch, now_ms, pause=pause)
                 if batch is online:
                     # Requests hold from one record to thousands; the next ones are like these.
                     records = max(len(batch), self._batcher.totals.records - scored_before)
@@ -183,6 +207,61 @@ class Drain:
         """Answer the requests that wait now, once; returns the number of requests."""
         turns = iter([False])
         return self.serve(3600, lambda: next(turns, True), linger_ms=0)
+
+    def answer_postponed(self, limit_s: float) -> None:
+        """Answer what is postponed as soon as it can be; what is left after `limit_s` seconds is refused."""
+        clock_offset_ms = self._queue.server_time_ms() - _monotonic_ms() if self._postponed else 0
+        end_ms = _monotonic_ms() + int(limit_s * 1000)
+        while self._postponed:
+            time.sleep(LOOK_AGAIN_MS / 1000)
+            self._look_again(clock_offset_ms, is_last=_monotonic_ms() >= end_ms)
+
+    def _answer(
+        self,
+        batch: Sequence[Entry],
+        now_ms: int,
+        *,
+        postpones: bool = True,
+        pause: Callable[[], None] = lambda: None,
+    ) -> list[Finished]:
+        """Score entries under a lease; those that wait for their version are postponed, or else refused."""
+        postponed: list[Entry] = []
+        finished = self._batcher.answer(
+            batch, now_ms, postponed.append if postpones else None, pause
+        )
+        if postponed:
+            with self._lock:
+                self._postponed += postponed
+                self._lease.keep(self, tuple(self._postponed))
+        return finished
+
+    def _look_again(self, clock_offset_ms: int, *, is_last: bool = False) -> None:
+        """Answer those of the postponed requests whose version is there, or whose time is over."""
+        now_ms = _monotonic_ms()
+        with self._lock:
+            if not self._postponed or now_ms < self._next_look_ms:
+                return
+            waiting, self._postponed = self._postponed, []
+            self._next_look_ms = now_ms + LOOK_AGAIN_MS
+        with self._lease.hold(waiting):
+            self._lease.keep(self, ())
+            finished = self._answer(waiting, now_ms + clock_offset_ms, postpones=not is_last)
+            self._queue.finish(finished)
+
+    def _pause_for_online(self, clock_offset_ms: int) -> Callable[[], None]:
+        """A function that answers the online lane while a batch takes many calls of its pipeline."""
+        last_ms = _monotonic_ms()
+
+        def pause() -> None:
+            nonlocal last_ms
+            if _monotonic_ms() - last_ms < PAUSE_MS:
+                return
+            entries = self._queue.exchange([], self._count)
+            with self._lease.hold(entries):
+                self._queue.finish(self._answer(entries, _monotonic_ms() + clock_offset_ms))
+            last_ms = _monotonic_ms()
+
+        return pause
 
     def _wake(self, name: str, send: Callable[[], None]) -> None:
         """Send a wakeup, unless one was sent a moment ago, by whichever process."""

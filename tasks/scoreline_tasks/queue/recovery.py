@@ -9,8 +9,9 @@ answers.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from scoreline_client.codes import Code
@@ -20,7 +21,7 @@ from scoreline_client.protocol.messages import Answer, Status, decode_reply_to
 from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse
-from scoreline_tasks.system import ChildDied, run_in_fork
+from scoreline_tasks.system import ChildDied, Fork
 
 logger = logging.getLogger(__name__)
 
@@ -29,18 +30,51 @@ ATTEMPTS = 3
 ALONE = 2
 """How often a request may kill its throw-away process when it is alone in it."""
 
+Scored = tuple[bytes, str, str, bytes]
+"""An answer as it leaves a throw-away process: the entry's id, the request's, reply_to, and the answer itself."""
+
+
+def score_here(
+    batcher: Batcher,
+    entries: Sequence[Entry],
+    now_ms: int,
+    limit_s: float,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> list[Scored]:
+    """Score entries in a fork of this process, which must not have scored anything itself.
+
+    Raises:
+        ChildTimedOut: it had not finished after `limit_s` seconds, or nobody wants its answers any more.
+        ChildDied: the process was killed, or ended early.
+    """
+
+    def work() -> list[Scored]:
+        return [
+            (finished.entry.id, finished.request_id, finished.reply_to, finished.answer)
+            for finished in batcher.answer(entries, now_ms)
+        ]
+
+    return [tuple(one) for one in Fork(work).result(limit_s, is_wanted)]
+
 
 class Rescue:
     """Answers the requests that dead processes left behind."""
 
     def __init__(
-        self, queue: RequestQueue, batcher: Batcher, lease: Lease, *, limit_s: float
+        self,
+        queue: RequestQueue,
+        batcher: Batcher,
+        lease: Lease,
+        *,
+        limit_s: float,
+        score: Callable[[Sequence[Entry], int, float], list[Scored]] | None = None,
     ) -> None:
-        """`limit_s` is how long scoring one batch may take."""
+        """`limit_s` is how long scoring one batch may take; `score` does it in a throw-away process."""
         self._queue = queue
         self._batcher = batcher
         self._lease = lease
         self._limit_s = limit_s
+        self._score_apart = score or partial(score_here, batcher)
 
     def run(self) -> int:
         """Claim and answer all that is abandoned now; returns the number of requests."""
@@ -114,16 +148,12 @@ class Rescue:
         yield [Finished(entry, merged.id, decode_reply_to(entry.fields), merged.encode())]
 
     def _score_in_fork(self, entries: Sequence[Entry]) -> list[Finished]:
-        now_ms = self._queue.server_time_ms()
-        answers = run_in_fork(
-            lambda: [
-                (finished.entry.id, finished.request_id, finished.reply_to, finished.answer)
-                for finished in self._batcher.answer(entries, now_ms)
-            ],
-            self._limit_s,
-        )
+        answers = self._score_apart(entries, self._queue.server_time_ms(), self._limit_s)
         by_id = {entry.id: entry for entry in entries}
-        return [Finished(by_id[entry_id], *answer) for entry_id, *answer in answers]
+        return [
+            Finished(by_id[entry_id], request_id, reply_to, answer)
+            for entry_id, request_id, reply_to, answer in answers
+        ]
 
     def _give_up(self, entry: Entry, reason: str, kind: str = "request") -> Finished:
         """Keep a copy of a request or record for an operator to look at; returns its answer."""

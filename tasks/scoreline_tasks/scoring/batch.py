@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Protocol
@@ -31,6 +31,7 @@ from scoreline_client.protocol.messages import (
     decode_reply_to,
 )
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
+from scoreline_tasks.scoring.bad_rows import TooManyBadRows
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
 from scoreline_tasks.scoring.json_codec import JsonBody, raw_records, read_records
 from scoreline_tasks.scoring.predict import Body, CodecResult, score_frame
@@ -38,6 +39,10 @@ from scoreline_tasks.scoring.profile import check_arrow, check_csv_chunk, check_
 
 logger = logging.getLogger(__name__)
 
+_ADVICE = (
+    "correct them or leave them out; with unseen=error (--unseen error) values that training has not seen "
+    "are rejected before they reach the pipeline"
+)
 NO_ID = "0" * 32
 """Stands for the id of an entry that has none; nobody can ask for its answer."""
 
@@ -84,6 +89,10 @@ class Finished:
         return len(self.answer) > INLINE_ANSWER_BYTES
 
 
+class VersionIsLoading(Exception):
+    """Raised when a request has to wait for its version, which is being loaded beside the others' requests."""
+
+
 class Registry(Protocol):
     """The versions of a process."""
 
@@ -92,6 +101,7 @@ class Registry(Protocol):
 
         Raises:
             RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
+            VersionIsLoading: ask again in a moment.
         """
 
 
@@ -132,10 +142,18 @@ class Batcher:
         self._registry = registry
         self._limits = limits
 
-    def answer(self, entries: Sequence[Entry], now_ms: int) -> list[Finished]:
+    def answer(
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        postpone: Callable[[Entry], None] | None = None,
+        pause: Callable[[], None] = lambda: None,
+    ) -> list[Finished]:
         """Answer entries, those of one version in one call of its pipeline.
 
-        `now_ms` is the time by the server's clock, against which requests expire.
+        `now_ms` is the time by the server's clock, against which requests expire. `postpone` takes those that
+        wait for their version; without it they are refused. `pause` is called now and then where a batch takes
+        many calls of its pipeline.
         """
         finished: list[Finished] = []
         resolve = cache(lambda model: self._registry.resolve(ModelRef.parse(model)))
@@ -160,6 +178,12 @@ class Batcher:
                     finished.append(_finished(entry, request, _description(request, loaded)))
                     continue
                 accepted = self._accept(entry, request, loaded)
+            except VersionIsLoading:
+                if postpone is not None:
+                    postpone(entry)
+                    continue
+                message = f"{request.model} is still being loaded; ask again in a moment"
+                finished.append(refuse(entry, RequestRefused(Code.NOT_LOADED, message)))
             # One of the above, or its fields, options or body do not follow the wire format.
             except (WireError, RequestRefused) as problem:
                 finished.append(refuse(entry, problem))
@@ -173,28 +197,42 @@ class Batcher:
                 key: Hashable = (id(loaded), request.options) if shares else (entry.lane, entry.id)
                 batches.setdefault(key, []).append(accepted)
         for batch in batches.values():
-            first, started = batch[0], time.perf_counter()
-            try:
-                if first.request.operation is Operation.CHECK:
-                    results: Sequence[CodecResult] = [_check(first)]
-                else:
-                    # A bad record costs only itself: `checked` has its problem, and a frame without it.
-                    body = _open_body(batch)
-                    alone = first.request.apart and not first.loaded.batchable
-                    # If the pipeline raises, only the rows that make it raise get an error.
-                    scored = score_frame(first.loaded, body.checked.frame, each_row_alone=alone)
-                    results = body.results(*scored)
-                answered = self._answers(batch, results, now_ms, started)
-            except (WireError, RequestRefused) as problem:
-                finished += [refuse(accepted.entry, problem) for accepted in batch]
-            # The boundary of one batch: its callers get an answer, and the others are not touched.
-            except Exception as error:
-                logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
-                finished += [refuse(accepted.entry, _internal(error)) for accepted in batch]
-            else:
-                finished += answered
+            finished += self._answer_batch(batch, now_ms, pause)
         self.totals.requests += len(finished)
         return finished
+
+    def _answer_batch(
+        self, batch: list[AcceptedRequest], now_ms: int, pause: Callable[[], None]
+    ) -> list[Finished]:
+        """Answer requests to one version in one call of its pipeline."""
+        first, started = batch[0], time.perf_counter()
+        try:
+            if first.request.operation is Operation.CHECK:
+                results: Sequence[CodecResult] = [_check(first)]
+            else:
+                # A bad record costs only itself: `checked` has its problem, and a frame without it.
+                body = _open_body(batch)
+                # If the pipeline raises, only the rows that make it raise get an error.
+                scored = score_frame(
+                    first.loaded,
+                    body.checked.frame,
+                    each_row_alone=first.request.apart and not first.loaded.batchable,
+                    pause=pause,
+                )
+                results = body.results(*scored)
+            return self._answers(batch, results, now_ms, started)
+        except TooManyBadRows as problem:
+            if len(batch) > 1:
+                # No caller's request is refused for another's rows.
+                parts = [self._answer_batch([one], now_ms, pause) for one in batch]
+                return [finished for part in parts for finished in part]
+            return [refuse(first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"))]
+        except (WireError, RequestRefused) as problem:
+            return [refuse(accepted.entry, problem) for accepted in batch]
+        # The boundary of one batch: its callers get an answer, and the others are not touched.
+        except Exception as error:
+            logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
+            return [refuse(accepted.entry, _internal(error)) for accepted in batch]
 
     def records_of(self, entry: Entry) -> list[bytes]:
         """The records of an entry, where each may be scored without the others; otherwise none.

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
@@ -31,6 +32,7 @@ from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.names import probability_column
+from scoreline_tasks.scoring.bad_rows import BadRowSearch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,49 +77,71 @@ class Body(Protocol):
 
 
 def score_frame(
-    loaded: LoadedVersion, frame: pd.DataFrame, first: int = 0, *, each_row_alone: bool = False
+    loaded: LoadedVersion,
+    frame: pd.DataFrame,
+    *,
+    each_row_alone: bool = False,
+    pause: Callable[[], None] = lambda: None,
 ) -> tuple[Scores, dict[int, Problem]]:
     """Score every row of a frame that has the columns and types of training.
 
-    One call of the pipeline when all is well. When it raises, the rows are halved until those that
-    make it raise are isolated (2·log2(rows) calls for one bad row); their neighbours are answered. The
-    rows of a version that is not batchable depend on each other, so all of them share the error; with
-    `each_row_alone` they are scored in a call each.
+    One call of the pipeline when all is well. When it raises, the rows that make it raise are looked for (see
+    `bad_rows`), and their neighbours are answered; `pause` is called between two calls. The rows of a version that is
+    not batchable depend on each other, so all of them share the error; with `each_row_alone` they are
+    scored in a call each.
 
-    Returns the scores, whose values mean nothing at rows with an error, and the errors by row, counted
-    from `first`.
+    Returns the scores, whose values mean nothing at rows with an error, and the errors by row.
+
+    Raises:
+        TooManyBadRows: so many rows raise that the others were not looked for.
     """
     count = len(frame)
     if count == 0:
         return Scores(np.array([], dtype=object), None), {}
     if each_row_alone:
-        parts = [score_frame(loaded, frame.iloc[row : row + 1], row) for row in range(count)]
-        for row, (scores, errors) in enumerate(parts):
+        parts = []
+        for row in range(count):
+            alone = frame.iloc[row : row + 1].reset_index(drop=True)
+            scores, errors = score_frame(loaded, alone)
             # As an object: such a version may answer with another number of columns for each row.
             value = np.empty(1, dtype=object)
             value[0] = scores.values.tolist()[0]
-            parts[row] = Scores(value, scores.probabilities), errors
+            its_own = {row + zero: replace(one, record=row) for zero, one in errors.items()}
+            parts.append((Scores(value, scores.probabilities), its_own))
         return _joined(parts)
     try:
-        scores = loaded.score(frame)
+        return _checked(np.arange(count), loaded.score(frame))
     # Whatever a pipeline raises is about these rows: it becomes the error of the row that causes it.
     except Exception as error:  # noqa: BLE001
-        if count > 1 and loaded.batchable:
-            middle = count // 2
-            upper, lower = frame.iloc[:middle], frame.iloc[middle:]
-            return _joined(
-                [score_frame(loaded, upper, first), score_frame(loaded, lower, first + middle)]
-            )
-        code = str(getattr(error, "code", Code.PREDICT))
-        message = f"the pipeline raised {type(error).__name__} for this record: {error}"[:500]
-        failed = range(first, first + count)
-        nothing = Scores(np.full(count, None, dtype=object), None)
-        return nothing, {row: Problem(row, code, message) for row in failed}
-    # What cannot be sent is no answer: a row that got it has an error instead.
-    code = Code.MODEL_OUTPUT.value
+        if count == 1 or not loaded.batchable:
+            return _failed(np.arange(count), error)
+    search = BadRowSearch(loaded.score, frame, pause)
+    found = search.run()
+    scores, errors = _joined(
+        [
+            _failed(rows, outcome) if isinstance(outcome, Exception) else _checked(rows, outcome)
+            for rows, outcome in found
+        ]
+    )
+    order = np.argsort(np.concatenate([rows for rows, _ in found]))
+    probabilities = None if scores.probabilities is None else scores.probabilities[order]
+    return Scores(scores.values[order], probabilities), errors
+
+
+def _failed(rows: npt.NDArray[np.intp], error: Exception) -> tuple[Scores, dict[int, Problem]]:
+    """Rows for which the pipeline raised."""
+    code = str(getattr(error, "code", Code.PREDICT))
+    message = f"the pipeline raised {type(error).__name__} for this record: {error}"[:500]
+    nothing = Scores(np.full(len(rows), None, dtype=object), None)
+    return nothing, {row: Problem(row, code, message) for row in rows.tolist()}
+
+
+def _checked(rows: npt.NDArray[np.intp], scores: Scores) -> tuple[Scores, dict[int, Problem]]:
+    """Rows that were scored: what cannot be sent is no answer, a row that got it has an error instead."""
+    code, places = Code.MODEL_OUTPUT.value, rows.tolist()
     return scores, {
-        first + row: Problem(first + row, code, reason)
-        for row, reason in sorted(scores.unusable.items())
+        places[own]: Problem(places[own], code, reason)
+        for own, reason in sorted(scores.unusable.items())
     }
 
 

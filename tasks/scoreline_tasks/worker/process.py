@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
     from scoreline_tasks.models.registry import Models
     from scoreline_tasks.queue.drain import Wakeups
+    from scoreline_tasks.worker.nursery import Nursery
     from scoreline_tasks.worker.runtime import Background, Runtime
 
 logger = logging.getLogger(__name__)
@@ -64,6 +65,7 @@ class WorkerProcess:
         self._drain_number = RawValue("Q", secrets.randbits(48))
         self._main_pid = os.getpid()
         self._models: Models | None = None
+        self._nursery: Nursery | None = None
         self._child_count: Callable[[], int] | None = None
         """In a main process whose children score: how many there are to be."""
         self._background: Background | None = None
@@ -80,12 +82,15 @@ class WorkerProcess:
         for variable in THREADS:
             os.environ.setdefault(variable, "1")
 
-    def preload(self) -> None:
-        """In the main process: load the released versions, so that children share the memory."""
+    def preload(self, pool: str) -> None:
+        """In the main process: load the released versions, so that the children of a pool share the memory."""
+        from scoreline_tasks.models.isolated_load import ServedBy
         from scoreline_tasks.worker.runtime import open_models
 
         self._main_pid = os.getpid()
-        self._models = open_models(WorkerSettings.from_environment())
+        settings = WorkerSettings.from_environment()
+        self._models, self._nursery = open_models(settings, ServedBy(pool))
+        self._nursery.start()
         self._models.follow()
         settle()
 
@@ -106,16 +111,19 @@ class WorkerProcess:
         """In a process that serves: its drain and all that belongs to it, built at the first call."""
         with self._building:
             if self._runtime is None:
-                from scoreline_tasks.worker.runtime import build_runtime, open_models
+                from scoreline_tasks.worker.runtime import build_runtime
 
                 is_child = os.getpid() != self._main_pid
                 if is_child:
                     keep_freed()  # a process that loads versions gives back the memory of a load
                 settings = WorkerSettings.from_environment()
-                self._models = self._models or open_models(settings)
+                # Loaded before anything serves.
+                assert self._models is not None  # noqa: S101
+                assert self._nursery is not None  # noqa: S101
                 runtime = build_runtime(
                     settings,
                     self._models,
+                    self._nursery,
                     self.node,
                     wakeups,
                     main_pid=self._main_pid,
@@ -123,7 +131,7 @@ class WorkerProcess:
                 )
                 self._start(runtime)
                 self._runtime = runtime
-                self.generations.note_ready()
+                self._models.load_aside(on_ready=self.generations.note_ready)
             return self._runtime
 
     def _start(self, background: Background) -> None:
@@ -134,6 +142,8 @@ class WorkerProcess:
         """End the background threads of this process; a child's inherited ones are its main process's."""
         if self._background is not None and self._background_pid == os.getpid():
             self._background.stop()
+        if self._nursery is not None and self._main_pid == os.getpid():
+            self._nursery.stop()
         self._background = self._runtime = None
 
     def poll_releases(self) -> None:
@@ -163,12 +173,18 @@ class WorkerProcess:
         """Serve for one slice and hand over to a successor, unless a newer drain was started."""
         if number != self._drain_number.value:
             return
-        generations, settings = self.generations, runtime.settings
+        generations, settings, drain = self.generations, runtime.settings, runtime.drain
         generations.mark_as_drain_owner()
         until = time.monotonic() + settings.batch_limit_s
+
+        def should_exit() -> bool:
+            return generations.should_exit() and not drain.has_postponed
+
         while number == self._drain_number.value and time.monotonic() < until:
-            if not survives(lambda: runtime.drain.serve(settings.slice_s, generations.should_exit)):
+            if not survives(lambda: drain.serve(settings.slice_s, should_exit)):
                 return
+            if drain.has_postponed:
+                continue  # requests wait in this process for a version that it loads
             try:
                 send_successor()
             # The broker takes no message now, perhaps for want of memory that only serving frees.
@@ -177,18 +193,15 @@ class WorkerProcess:
                 continue
             if generations.should_exit() and not generations.is_only_child:
                 # It makes room for a newer child, and serves until that has begun the successor.
-                survives(
-                    lambda: runtime.drain.serve(HANDOVER_S, lambda: not generations.is_drain_owner)
-                )
-            return
+                survives(lambda: drain.serve(HANDOVER_S, lambda: not generations.is_drain_owner))
+            break
+        survives(lambda: drain.answer_postponed(until - time.monotonic()))
 
     def run_extra_drain(self, runtime: Runtime) -> None:
         """Serve for a slice, or until nothing waits any more."""
-        survives(
-            lambda: runtime.drain.serve_backlog(
-                runtime.settings.slice_s, self.generations.should_exit
-            )
-        )
+        drain, settings = runtime.drain, runtime.settings
+        survives(lambda: drain.serve_backlog(settings.slice_s, self.generations.should_exit))
+        survives(lambda: drain.answer_postponed(settings.batch_limit_s))
 
 
 def survives(work: Callable[[], object]) -> bool:

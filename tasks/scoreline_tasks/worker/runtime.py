@@ -17,7 +17,7 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.models.isolated_load import IsolatedLoad
+from scoreline_tasks.models.isolated_load import IsolatedLoad, ServedBy
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.recovery import Rescue
@@ -25,6 +25,7 @@ from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits, Totals
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import STOP_S, Periodic
+from scoreline_tasks.worker.nursery import Nursery
 
 logger = logging.getLogger(__name__)
 
@@ -190,22 +191,35 @@ class Runtime(Background):
         self._queue.leave()
 
 
-def open_models(settings: WorkerSettings) -> Models:
-    """Open the artifact store; nothing is loaded yet."""
+def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, Nursery]:
+    """Open the artifact store, with the nursery where its versions are tried; nothing is loaded yet."""
     strict = bool(settings.strict_environment)
-    trial = IsolatedLoad.within(settings.load_limit_s, settings.load_limit_mb, strict=strict)
-    return Models(
-        Store.from_environment(),
+    store = Store.from_environment()
+    trial = IsolatedLoad.within(
+        settings.load_limit_s, settings.load_limit_mb, strict=strict, served_by=served_by
+    )
+    nursery = Nursery(store, trial)
+    models = Models(
+        store,
         settings.max_versions,
         seen=LogMarks.from_environment(),
         strict=strict,
-        prove=trial.run,
+        prove=nursery.prove,
+        forks=served_by is ServedBy.FORKS,
     )
+    nursery.batcher = Batcher(models, limits_of(settings))
+    return models, nursery
+
+
+def limits_of(settings: WorkerSettings) -> Limits:
+    """How large a request may be."""
+    return Limits(settings.max_request_bytes, settings.max_request_records)
 
 
 def build_runtime(
     settings: WorkerSettings,
     models: Models,
+    nursery: Nursery,
     node: str,
     wakeups: Wakeups,
     *,
@@ -224,7 +238,7 @@ def build_runtime(
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
 
     queue = open_queue()
-    batcher = Batcher(models, Limits(settings.max_request_bytes, settings.max_request_records))
+    batcher = Batcher(models, limits_of(settings))
     lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     parent = f"{node}/{main_pid}" if os.getpid() != main_pid else None
     heartbeat = Heartbeat(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
@@ -236,7 +250,7 @@ def build_runtime(
         lease,
         *follower,
         drain=Drain(queue, batcher, lease, keys, wakeups, take=settings.batch_records),
-        rescue=Rescue(queue, batcher, lease, limit_s=settings.batch_limit_s),
+        rescue=Rescue(queue, batcher, lease, limit_s=settings.batch_limit_s, score=nursery.score),
         queue=queue,
     )
 

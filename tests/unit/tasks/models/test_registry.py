@@ -3,103 +3,28 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from scoreline_artifacts import CorruptArtifact, Release, Store, UnknownVersionError
-from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.manifest import Outputs
-from scoreline_artifacts.store.releases import Head
+from scoreline_artifacts import CorruptArtifact, Release
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_tasks.models import registry as models_module
-from scoreline_tasks.models.isolated_load import FIRST_S, LONGEST_S, IsolatedLoadFailed, LoadBackoff
+from scoreline_tasks.models.isolated_load import (
+    FIRST_S,
+    LONGEST_S,
+    REMEMBERED,
+    IsolatedLoadFailed,
+    LoadBackoff,
+    TrialResult,
+)
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
+from scoreline_tasks.scoring.batch import VersionIsLoading
 from scoreline_tasks.system import run_in_fork
-
-
-class Shelf:
-    """A store of versions 1 to 9 of every model, whose releases and accidents a test decides."""
-
-    def __init__(self) -> None:
-        self.logs: dict[tuple[str, str], list[Release] | Exception] = {}
-        self.broken: dict[int, Exception] = {}
-        self.now = 0.0
-        self.loads: list[int] = []
-        self.in_memory: list[int] = []
-        """How many versions were in memory whenever another one was loaded."""
-        self._alive: weakref.WeakSet[LoadedVersion] = weakref.WeakSet()
-
-    def release(self, version: int, model: str = "m", alias: str = "production") -> None:
-        log = self.logs.setdefault((model, alias), [])
-        assert isinstance(log, list)
-        log.append(Release(model=model, alias=alias, version=version, sequence=len(log) + 1))
-
-    def manifest(self, model: str, version: int) -> None:
-        if version > 9:
-            raise UnknownVersionError(model, version, list(range(1, 10)))
-
-    def load(self, _store: Store, model: str, version: int, *, strict: bool) -> LoadedVersion:
-        self.loads.append(version)
-        self.in_memory.append(len(self._alive))
-        if version in self.broken:
-            raise self.broken[version]
-        loaded = _Loaded(
-            pipeline=None, model=model, version=version, outputs=Outputs(method="predict")
-        )
-        self._alive.add(loaded)
-        return loaded
-
-    def history(
-        self, _store: Any, model: str, alias: str, *, trusted_only: bool = True
-    ) -> list[Release]:
-        log = self.logs.get((model, alias), [])
-        if isinstance(log, Exception):
-            raise log
-        return log
-
-    def newest(self, store: Any, model: str, alias: str, *, seen: Any) -> Release | None:
-        return next(reversed(self.history(store, model, alias)), None)
-
-    def heads(self, _store: Any) -> list[Head]:
-        return [
-            Head(*alias, len(log) if isinstance(log, list) else 0)
-            for alias, log in sorted(self.logs.items())
-        ]
-
-
-class _Loaded(LoadedVersion):
-    """One that can be watched while it lives."""
-
-    __slots__ = ("__weakref__",)
-
-    def __hash__(self) -> int:
-        return id(self)
-
-
-@pytest.fixture
-def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
-    shelf = Shelf()
-    monkeypatch.setattr(models_module, "load", shelf.load)
-    monkeypatch.setattr(models_module, "releases", shelf)
-    return shelf
-
-
-@pytest.fixture
-def open_models(shelf: Shelf) -> Callable[..., Models]:
-    def open_them(**options: Any) -> Models:
-        return Models(shelf, 2, clock=lambda: shelf.now, **options)  # type: ignore[arg-type]
-
-    return open_them
-
-
-@pytest.fixture
-def models(open_models: Callable[..., Models]) -> Models:
-    return open_models()
+from tests.unit.tasks.models.conftest import Shelf
 
 
 def version_of(models: Models, ref: str = "m") -> int:
@@ -272,7 +197,12 @@ def test_a_request_for_an_alias_whose_log_cannot_be_read_says_so(
 
 def test_a_version_is_proven_once(shelf: Shelf, open_models: Callable[..., Models]) -> None:
     proven: list[int] = []
-    models = open_models(prove=lambda _store, _model, version: proven.append(version))
+
+    def prove(_store: Any, _model: str, version: int) -> TrialResult:
+        proven.append(version)
+        return TrialResult()
+
+    models = open_models(prove=prove)
     for version in (1, 2, 3, 1):
         shelf.release(version)
         models.follow()
@@ -283,9 +213,10 @@ def test_a_version_is_proven_once(shelf: Shelf, open_models: Callable[..., Model
 def test_a_version_that_fails_its_trial_is_never_loaded_here(
     shelf: Shelf, open_models: Callable[..., Models]
 ) -> None:
-    def prove(_store: Any, _model: str, version: int) -> None:
+    def prove(_store: Any, _model: str, version: int) -> TrialResult:
         if version == 2:
             raise IsolatedLoadFailed("loading it in a trial process ended with signal SIGSEGV")
+        return TrialResult()
 
     models = open_models(prove=prove)
     for version in (1, 2):
@@ -326,3 +257,147 @@ def test_a_process_that_was_forked_in_the_middle_of_a_load_can_load(
     finally:
         done.set()
         thread.join()
+
+
+def test_refused_versions_are_remembered_up_to_a_limit() -> None:
+    backoff = LoadBackoff(lambda: 0.0)
+    for version in range(REMEMBERED + 10):
+        backoff.note("m", version, "no")
+    assert backoff.reason("m", 0) is None
+    assert backoff.reason("m", REMEMBERED + 9) == "no"
+
+
+def _deferring(_store: Any, _model: str, version: int) -> TrialResult:
+    return TrialResult(not_inherited="a fork hangs" if version == 2 else None)
+
+
+def test_a_main_process_leaves_a_version_that_forks_cannot_score_to_its_children(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    models = open_models(prove=_deferring, forks=True)
+    for version in (1, 2):
+        shelf.release(version)
+        models.follow()
+    assert shelf.loads == [1]
+    assert models.serving() == {("m", "production"): 2}
+    report = models.report()["m@production"]
+    assert (report.serving, report.wanted, report.deferred) == (None, 2, "a fork hangs")
+    models.forked()
+    assert version_of(models) == 2
+    assert version_of(models, "m@2") == 2
+    assert shelf.loads == [1, 2]
+    assert models.report()["m@production"].serving == 2
+
+
+def test_a_child_that_cannot_load_what_was_deferred_says_why(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    models = open_models(prove=_deferring, forks=True)
+    shelf.release(2)
+    models.follow()
+    models.forked()
+    shelf.broken[2] = RuntimeError("no room")
+    for _ in range(2):
+        with pytest.raises(RequestRefused, match="no room"):
+            version_of(models)
+    assert shelf.loads == [2]
+    assert models.report()["m@production"].refused == "RuntimeError: no room"
+
+
+def test_a_process_that_was_forked_before_a_load_was_done_does_it_itself(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    shelf.release(1)
+    seen: list[int] = []
+    here = os.getpid()
+
+    def prove(_store: Any, _model: str, _version: int) -> TrialResult:
+        # A child that is forked now knows of the release, and has nothing in memory.
+        if os.getpid() == here:
+            seen.append(run_in_fork(lambda: version_of(models), 20))
+        return TrialResult()
+
+    models = open_models(prove=prove)
+    models.follow()
+    assert seen == [1]
+
+
+def _eventually_version(models: Models, ref: str, eventually: Callable[..., Any]) -> int:
+    def loaded() -> int | None:
+        try:
+            return version_of(models, ref)
+        except VersionIsLoading:
+            return None
+
+    found: int = eventually(loaded)
+    return found
+
+
+def test_what_is_not_in_memory_is_loaded_aside_and_stops_nobody(
+    shelf: Shelf, open_models: Callable[..., Models], eventually: Callable[..., Any]
+) -> None:
+    go_on = threading.Event()
+
+    def prove(_store: Any, _model: str, version: int) -> TrialResult:
+        if version == 3:
+            go_on.wait(20)
+        return TrialResult()
+
+    models = open_models(prove=prove)
+    shelf.release(9)
+    models.follow()
+    models.load_aside()
+    with pytest.raises(VersionIsLoading):
+        version_of(models, "m@3")
+    assert version_of(models) == 9
+    # A release that comes meanwhile does not wait for it, and neither does who asks for it.
+    shelf.release(5, alias="candidate")
+    assert _eventually_version(models, "m@candidate", eventually) == 5
+    shelf.release(8)
+    models.follow()
+    assert version_of(models) == 8
+    go_on.set()
+    assert _eventually_version(models, "m@3", eventually) == 3
+
+
+def test_who_asks_for_what_cannot_be_loaded_aside_learns_why(
+    shelf: Shelf, models: Models, eventually: Callable[..., Any]
+) -> None:
+    shelf.broken[3] = CorruptArtifact("pipeline.dill", "scribbled over")
+    models.load_aside()
+    for ref, reason in (("m@3", "scribbled over"), ("m@12", "version 12"), ("nobody", "nobody")):
+
+        def refused(ref: str = ref) -> str | None:
+            try:
+                version_of(models, ref)
+            except VersionIsLoading:
+                return None
+            except RequestRefused as refusal:
+                return refusal.message
+            return None
+
+        assert reason in eventually(refused)
+
+
+def test_versions_in_a_circle_are_loaded_one_by_one_and_each_is_used(
+    shelf: Shelf, models: Models, eventually: Callable[..., Any]
+) -> None:
+    models.load_aside()
+    for version in range(1, 9):
+        with pytest.raises(VersionIsLoading):
+            version_of(models, f"m@{version}")
+    for version in range(1, 9):
+        assert _eventually_version(models, f"m@{version}", eventually) == version
+
+
+def test_what_was_deferred_to_a_process_is_loaded_before_it_is_ready(
+    shelf: Shelf, open_models: Callable[..., Models], eventually: Callable[..., Any]
+) -> None:
+    models = open_models(prove=_deferring, forks=True)
+    shelf.release(2)
+    models.follow()
+    models.forked()
+    ready: list[list[int]] = []
+    models.load_aside(on_ready=lambda: ready.append(list(shelf.loads)))
+    assert eventually(lambda: ready) == [[2]]
+    assert version_of(models) == 2

@@ -50,7 +50,9 @@ def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> N
         return built[-1]
 
     monkeypatch.setattr(runtime, "build_runtime", build)
-    process = WorkerProcess()
+    process: Any = WorkerProcess()
+    process._models = SimpleNamespace(load_aside=lambda **_: None)
+    process._nursery = SimpleNamespace()
     wakeups = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
     got: list[Any] = []
     threads = [threading.Thread(target=lambda: got.append(process.runtime(wakeups))) for _ in "ab"]

@@ -1,0 +1,350 @@
+"""Settings of the process that a version's modules make when they are executed: in force while it is scored, and only then.
+
+In training a module that calls `sklearn.set_config`, sets a pandas option or adds a warnings filter does so for the
+whole process. A worker serves several versions in a process, from threads that did not execute the modules. So
+what executing them changes is recorded and undone, and in force again around each scoring of the version.
+
+An installed library is executed once in a process, whichever version imports it first. What that has changed is
+kept under the library's name, and belongs to every version that imports it.
+"""
+
+from __future__ import annotations
+
+import csv
+import decimal
+import functools
+import importlib
+import locale
+import logging
+import os
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+_DECIMAL = ("prec", "rounding", "Emin", "Emax", "capitals", "clamp", "traps")
+_STREAM = ("encoding", "errors", "line_buffering", "write_through")
+
+Key = tuple[str, Any]
+"""A kind of setting, and the name of one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """The value of a setting while a version is scored, and otherwise."""
+
+    inside: Any
+    outside: Any
+
+
+class ProcessSettings:
+    """What executing the modules of one version has changed in its process."""
+
+    def __init__(self) -> None:
+        self._changes: dict[Key, Change] = {}
+        self._here = ThreadState()
+
+    @property
+    def names(self) -> list[str]:
+        """The settings that were changed, such as `sklearn: transform_output`."""
+        return sorted(f"{kind}: {name}" for kind, name in self._changes)
+
+    @property
+    def is_exclusive(self) -> bool:
+        """Whether no other version may be scored at the same time, by another thread of the process."""
+        return any(_KINDS[key[0]].is_shared(change) for key, change in self._changes.items())
+
+    @contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Execute modules inside the block; what that changes belongs to the version, and is undone at the end.
+
+        While the version is being scored it stays in force until that is done.
+        """
+        if self._here.is_recording:
+            yield
+            return
+        before = _read_all()
+        self._here.is_recording = True
+        try:
+            yield
+        finally:
+            self._here.is_recording = False
+            self._add(_changes(before, _read_all()))
+            if not self._here.is_scoring:
+                self._undo()
+
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Score the version inside the block."""
+        gate = _gate()
+        with gate.exclusive() if self.is_exclusive else gate.shared():
+            self._here.is_scoring = True
+            for (kind, name), change in list(self._changes.items()):
+                _KINDS[kind].write(name, change.inside)
+            try:
+                yield
+            finally:
+                self._here.is_scoring = False
+                self._undo()
+
+    def import_installed(self, name: str) -> ModuleType:
+        """Import an installed module for the version; what its execution changed, now or earlier, is the version's."""
+        library = name.partition(".")[0]
+        if name in sys.modules:
+            module = importlib.import_module(name)
+        else:
+            before = _read_all()
+            try:
+                module = importlib.import_module(name)
+            finally:
+                _installed.setdefault(library, {}).update(_changes(before, _read_all()))
+        changes = _installed.get(library)
+        if changes and not changes.keys() <= self._changes.keys():
+            self._add(changes)
+            if self._here.is_recording or self._here.is_scoring:
+                for (kind, setting), change in changes.items():
+                    _KINDS[kind].write(setting, change.inside)
+            else:
+                self._undo()
+        return module
+
+    def _add(self, changes: Mapping[Key, Change]) -> None:
+        for key, change in changes.items():
+            known = self._changes.get(key)
+            self._changes[key] = change if known is None else Change(change.inside, known.outside)
+
+    def _undo(self) -> None:
+        for (kind, name), change in list(self._changes.items()):
+            _KINDS[kind].write(name, change.outside)
+
+
+class ThreadState(threading.local):
+    """What the current thread is doing with a version."""
+
+    is_recording = False
+    is_scoring = False
+
+
+@contextmanager
+def exclusively() -> Iterator[None]:
+    """Keep all other threads of this process from scoring inside the block."""
+    with _gate().exclusive():
+        yield
+
+
+class Gate:
+    """Many threads pass together, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._inside = 0
+        self._waiting = 0
+        self._alone: int | None = None
+        """The thread that is alone; it may pass again."""
+        os.register_at_fork(after_in_child=self._renew)
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """Pass with others; waits for a thread that is alone or wants to be."""
+        me = threading.get_ident()
+        if self._alone == me:
+            yield
+            return
+        with self._changed:
+            while self._alone is not None or self._waiting:
+                self._changed.wait()
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside -= 1
+                self._changed.notify_all()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Pass alone."""
+        me = threading.get_ident()
+        if self._alone == me:
+            yield
+            return
+        with self._changed:
+            self._waiting += 1
+            while self._alone is not None or self._inside:
+                self._changed.wait()
+            self._waiting -= 1
+            self._alone = me
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = None
+                self._changed.notify_all()
+
+    def _renew(self) -> None:
+        """In a fork: the threads that have passed do not exist there."""
+        self._changed = threading.Condition()
+        self._inside = self._waiting = 0
+        self._alone = None
+
+
+@functools.cache
+def _gate() -> Gate:
+    return Gate()
+
+
+_installed: dict[str, dict[Key, Change]] = {}
+"""What the execution of an installed module has changed, by its name."""
+
+
+def _read_all() -> dict[Key, Any]:
+    return {
+        (kind, name): value
+        for kind, settings in _KINDS.items()
+        for name, value in settings.read().items()
+    }
+
+
+def _changes(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> dict[Key, Change]:
+    return {
+        key: Change(after.get(key), before.get(key))
+        for key in before.keys() | after.keys()
+        if before.get(key) is not after.get(key) and before.get(key) != after.get(key)
+    }
+
+
+def always(_: Change) -> bool:
+    return True
+
+
+def never(_: Change) -> bool:
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class SettingKind:
+    """How settings of one kind are read and written."""
+
+    read: Callable[[], Mapping[Any, Any]]
+    write: Callable[[Any, Any], object]
+    is_shared: Callable[[Change], bool] = always
+    """Whether all threads of the process see a change, and it matters to them."""
+
+
+def read_sklearn() -> Mapping[str, Any]:
+    import sklearn
+
+    config: Mapping[str, Any] = sklearn.get_config()
+    return config
+
+
+def write_sklearn(name: str, value: Any) -> None:
+    import sklearn
+
+    sklearn.set_config(**{name: value})
+
+
+def read_pandas() -> dict[str, Any]:
+    options: dict[str, Any] = {}
+
+    def walk(prefix: str, level: Mapping[str, Any]) -> None:
+        for name, value in level.items():
+            if isinstance(value, dict):
+                walk(f"{prefix}{name}.", value)
+            else:
+                options[prefix + name] = value
+
+    # Not get_option: it warns of options that pandas will remove.
+    walk("", pd.options.d)
+    return options
+
+
+def write_pandas(name: str, value: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pd.set_option(name, value)
+
+
+def write_filters(_: str, value: tuple[Any, ...]) -> None:
+    warnings.filters[:] = value  # type: ignore[index]
+    with warnings.catch_warnings():
+        pass  # entering it makes Python forget what the old filters said
+
+
+def read_decimal() -> dict[str, Any]:
+    context = decimal.getcontext()
+    values = {name: getattr(context, name) for name in _DECIMAL}
+    return values | {"traps": dict(values["traps"])}
+
+
+def read_streams() -> dict[tuple[str, str], Any]:
+    return {
+        (stream, name): getattr(getattr(sys, stream), name, None)
+        for stream in ("stdout", "stderr")
+        for name in _STREAM
+    }
+
+
+def write_stream(key: tuple[str, str], value: Any) -> None:
+    stream, name = key
+    # Somebody may have put another object in its place.
+    with suppress(AttributeError, ValueError, OSError):
+        getattr(sys, stream).reconfigure(**{name: value})
+
+
+def write_variable(name: str, value: str | None) -> None:
+    if value is None:
+        os.environ.pop(name, None)
+    else:
+        os.environ[name] = value
+    if name == "TZ":
+        time.tzset()
+
+
+_KINDS = {
+    "sklearn": SettingKind(read_sklearn, write_sklearn, never),
+    "pandas": SettingKind(read_pandas, write_pandas),
+    "warnings": SettingKind(
+        lambda: {"filters": tuple(warnings.filters)},
+        write_filters,
+        # Only where a filter makes an exception of a warning it changes what others get.
+        lambda change: any(each[0] == "error" for each in change.inside),
+    ),
+    "decimal": SettingKind(
+        read_decimal, lambda name, value: setattr(decimal.getcontext(), name, value), never
+    ),
+    "numpy.errstate": SettingKind(np.geterr, lambda name, value: np.seterr(**{name: value}), never),
+    "numpy.printoptions": SettingKind(
+        np.get_printoptions, lambda name, value: np.set_printoptions(**{name: value})
+    ),
+    "sys": SettingKind(
+        lambda: {"recursionlimit": sys.getrecursionlimit()},
+        lambda _, value: sys.setrecursionlimit(value),
+        never,
+    ),
+    "stream": SettingKind(read_streams, write_stream),
+    "locale": SettingKind(
+        lambda: {"LC_ALL": locale.setlocale(locale.LC_ALL)},
+        lambda _, value: locale.setlocale(locale.LC_ALL, value),
+    ),
+    "csv": SettingKind(
+        lambda: {"field_size_limit": csv.field_size_limit()},
+        lambda _, value: csv.field_size_limit(value),
+        never,
+    ),
+    "logging": SettingKind(
+        lambda: {"disable": logging.root.manager.disable},
+        lambda _, value: logging.disable(value),
+        never,
+    ),
+    "variable": SettingKind(lambda: dict(os.environ), write_variable),
+}
+"""What a module may set for its whole process."""

@@ -1,0 +1,93 @@
+"""Loads the versions that requests name and this process does not have, in a thread beside the one that serves."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NoReturn
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
+from scoreline_client.protocol.messages import ModelRef
+from scoreline_tasks.scoring.batch import VersionIsLoading
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED_S = 1.0
+"""Seconds for which a reference that could not be loaded is refused without another search."""
+WAITING = 1000
+"""References that may wait to be loaded: whoever sends requests decides how many there are."""
+TAKEN_WITHIN_S = 0.5
+"""Seconds that a version which was just loaded may take the place of no other one, until a request uses it."""
+
+
+class LoadsAside:
+    """One thread that loads one version after the other."""
+
+    def __init__(self, find: Callable[[ModelRef], object], clock: Callable[[], float]) -> None:
+        """`find` loads the version that a reference names, or raises RequestRefused."""
+        self._find = find
+        self._clock = clock
+        self._asked: OrderedDict[str, ModelRef] = OrderedDict()
+        self._refusals: OrderedDict[str, tuple[float, RequestRefused]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._taken = threading.Event()
+
+    def ask(self, ref: ModelRef) -> NoReturn:
+        """Have a version loaded that is not in memory.
+
+        Raises:
+            VersionIsLoading: it is being loaded, or will be; ask the registry again in a moment.
+            RequestRefused: it could not be loaded a moment ago; or too many others wait to be.
+        """
+        name = str(ref)
+        with self._changed:
+            until, refusal = self._refusals.get(name, (0.0, None))
+            if refusal is not None and self._clock() < until:
+                raise RequestRefused(refusal.code, refusal.message)
+            if name not in self._asked:
+                if len(self._asked) >= WAITING:
+                    message = f"{ref} is not in memory, and {WAITING} others wait to be loaded"
+                    raise RequestRefused(Code.NOT_LOADED, message)
+                self._asked[name] = ref
+                self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._run, name="scoreline-aside", daemon=True
+                )
+                self._thread.start()
+        raise VersionIsLoading(name)
+
+    def note_taken(self) -> None:
+        """A request has found the version that was loaded last."""
+        self._taken.set()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._asked:
+                    self._changed.wait()
+                name, ref = next(iter(self._asked.items()))
+            self._taken.clear()
+            refusal: RequestRefused | None = None
+            try:
+                self._find(ref)
+            except RequestRefused as error:
+                refusal = error
+            # The boundary of the thread: without it, no version would be loaded here any more.
+            except Exception as error:
+                logger.exception("load_failed version=%s: its callers get E_NOT_LOADED", name)
+                message = f"{name} could not be loaded: {type(error).__name__}: {error}"
+                refusal = RequestRefused(Code.NOT_LOADED, message)
+            with self._changed:
+                del self._asked[name]
+                self._refusals.pop(name, None)
+                if refusal is not None:
+                    self._refusals[name] = (self._clock() + REMEMBERED_S, refusal)
+                    while len(self._refusals) > WAITING:
+                        self._refusals.popitem(last=False)
+            if refusal is None:
+                self._taken.wait(TAKEN_WITHIN_S)

@@ -1,0 +1,172 @@
+"""Throw-away processes for a worker's other processes, forked where nothing of a pipeline has run.
+
+A process that has scored must not fork: threads that a pipeline's libraries have started are missing in the fork,
+and the first parallel region there waits for them for ever. So the trial of a version, and the requests that a dead
+process left, are handed over a socket to a process that has scored nothing, and that one forks. Where children serve
+it is the main process, and its forks have the versions in memory that it has loaded. Where the main process
+serves itself it is a process that was forked before anything was loaded.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+from multiprocessing.connection import Client, Connection, Listener
+from typing import Any
+
+import msgspec
+
+from scoreline_artifacts import Store
+from scoreline_client.protocol.keys import Lane
+from scoreline_tasks.models.isolated_load import (
+    FIRST_S,
+    IsolatedLoad,
+    IsolatedLoadFailed,
+    ServedBy,
+    TrialResult,
+)
+from scoreline_tasks.queue.recovery import Scored, score_here
+from scoreline_tasks.scoring.batch import Batcher, Entry
+from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 1000
+"""Outcomes of trials that are remembered: whoever asks for versions by number decides how many there are."""
+
+
+class Nursery:
+    """Forks for the processes of one worker."""
+
+    def __init__(self, store: Store, trial: IsolatedLoad) -> None:
+        self._store = store
+        self._trial = trial
+        self.batcher: Batcher | None = None
+        """Scores in a fork what a dead process left."""
+        self._key = secrets.token_bytes(32)
+        # In Linux's abstract namespace nothing has to be removed, whoever is killed.
+        address = f"\0scoreline-{secrets.token_hex(16)}" if sys.platform == "linux" else None
+        self._listener = Listener(address, "AF_UNIX", backlog=64, authkey=self._key)
+        self._home = os.getpid()
+        self._own: Fork | None = None
+        self._one_trial = threading.Lock()
+        self._outcomes: OrderedDict[tuple[str, int], tuple[float, TrialResult | str]] = (
+            OrderedDict()
+        )
+        """By version: when it was tried, and the result or the reason why it is refused."""
+
+    def start(self) -> None:
+        """Serve the worker's other processes, from this one or from a fork that never scores."""
+        if self._trial.served_by is ServedBy.FORKS:
+            threading.Thread(target=self._serve, name="scoreline-nursery", daemon=True).start()
+        else:
+            self._own = Fork(self._serve)
+            self._home = self._own.pid
+
+    def stop(self) -> None:
+        """End the process of its own, if it has one."""
+        if self._own is not None and os.getpid() != self._home:
+            with suppress(ProcessLookupError):
+                os.kill(self._own.pid, signal.SIGKILL)
+                os.waitpid(self._own.pid, 0)
+            self._own = None
+
+    def prove(self, store: Store, model: str, version: int) -> TrialResult:  # noqa: ARG002 - Models' signature
+        """Load a version for the first time, in a process that then ends; for one process at a time.
+
+        Raises:
+            IsolatedLoadFailed: it could not be loaded there, or its process did not survive it.
+        """
+        if os.getpid() == self._home:
+            return self._remember(model, version)
+        kind, outcome = self._ask(["trial", model, version])
+        if kind == "refused":
+            raise IsolatedLoadFailed(outcome)
+        return TrialResult(**outcome)
+
+    def score(self, entries: Sequence[Entry], now_ms: int, limit_s: float) -> list[Scored]:
+        """Score entries in a process that then ends.
+
+        Raises:
+            ChildTimedOut: it had not finished after `limit_s` seconds.
+            ChildDied: the process was killed, or ended early.
+        """
+        fields = [(entry.lane.value, entry.id, entry.fields) for entry in entries]
+        if os.getpid() == self._home:
+            return self._score(fields, now_ms, limit_s, lambda: True)
+        kind, outcome = self._ask(["score", fields, now_ms, limit_s])
+        if kind == "late":
+            raise ChildTimedOut(outcome)
+        if kind == "died":
+            raise ChildDied(outcome)
+        return [tuple(one) for one in outcome]
+
+    def _ask(self, message: list[Any]) -> tuple[str, Any]:
+        with Client(self._listener.address, "AF_UNIX", authkey=self._key) as connection:
+            connection.send_bytes(msgspec.msgpack.encode(message))
+            kind, outcome = msgspec.msgpack.decode(connection.recv_bytes())
+            return kind, outcome
+
+    def _serve(self) -> None:
+        while True:
+            # A process that was killed meanwhile, or one that is none of ours.
+            with suppress(OSError, EOFError, ValueError):
+                connection = self._listener.accept()
+                threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
+
+    def _answer(self, connection: Connection) -> None:
+        with connection, suppress(OSError, EOFError):
+            message = msgspec.msgpack.decode(connection.recv_bytes())
+            try:
+                outcome = self._fork_for(message, lambda: not connection.poll())
+            except IsolatedLoadFailed as refusal:
+                outcome = ("refused", str(refusal))
+            except ChildTimedOut as death:
+                outcome = ("late", death.limit_s)
+            except ChildDied as death:
+                outcome = ("died", death.reason)
+            connection.send_bytes(msgspec.msgpack.encode(outcome))
+
+    def _fork_for(self, message: list[Any], is_wanted: Callable[[], bool]) -> tuple[str, Any]:
+        kind, *arguments = message
+        if kind == "score":
+            fields, now_ms, limit_s = arguments
+            return "scored", self._score(fields, now_ms, limit_s, is_wanted)
+        model, version = arguments
+        # One at a time: whoever asks for versions by number decides how many there are.
+        with self._one_trial:
+            tried_at, outcome = self._outcomes.get((model, version), (0.0, ""))
+            if isinstance(outcome, str) and outcome and time.monotonic() - tried_at < FIRST_S:
+                raise IsolatedLoadFailed(outcome)
+            result = outcome if isinstance(outcome, TrialResult) else self._remember(model, version)
+        return "proven", asdict(result)
+
+    def _remember(self, model: str, version: int) -> TrialResult:
+        outcome: TrialResult | str = ""
+        try:
+            outcome = self._trial.run(self._store, model, version)
+        except IsolatedLoadFailed as refusal:
+            outcome = str(refusal)
+            raise
+        finally:
+            self._outcomes.pop((model, version), None)
+            self._outcomes[model, version] = (time.monotonic(), outcome)
+            while len(self._outcomes) > REMEMBERED:
+                self._outcomes.popitem(last=False)
+        return outcome
+
+    def _score(
+        self, fields: Sequence[Any], now_ms: int, limit_s: float, is_wanted: Callable[[], bool]
+    ) -> list[Scored]:
+        assert self.batcher is not None  # noqa: S101 - set before it serves
+        entries = [Entry(Lane(lane), entry_id, one) for lane, entry_id, one in fields]
+        return score_here(self.batcher, entries, now_ms, limit_s, is_wanted)
