@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self, get_type_hints
@@ -87,9 +86,7 @@ class ClientSettings(EnvironmentSettings):
     @property
     def server(self) -> str:
         """The server's address as it may be shown: without a password."""
-        parts = urlsplit(self.redis_url)
-        port = f":{parts.port}" if parts.port else ""
-        return f"{parts.scheme}://{parts.hostname or ''}{port}{parts.path}"
+        return shown_url(self.redis_url)
 
     def check_redis_url(self) -> None:
         """Check that the URL is that of a Redis server.
@@ -100,13 +97,27 @@ class ClientSettings(EnvironmentSettings):
         try:
             parts = urlsplit(self.redis_url)
             _ = parts.port
-            is_usable = parts.scheme in ("redis", "rediss", "unix")
+            # A password with a character of URLs in it ends the address too early.
+            rest = parts.path + parts.fragment + ("" if parts.hostname else parts.query)
+            is_usable = parts.scheme in ("redis", "rediss") and "@" not in rest
+            is_usable |= parts.scheme == "unix"
         except ValueError:
             is_usable = False
         if not is_usable:
-            shown = re.sub(r"//.*@", "//…@", self.redis_url)
-            expected = "a URL such as redis://HOST:PORT/0, rediss://HOST:PORT/0 or unix:///PATH"
-            raise SettingsError("SCORELINE_REDIS_URL", shown, expected)
+            expected = (
+                "a URL such as redis://HOST:PORT/0, rediss://:PASSWORD@HOST:PORT/0 or unix:///PATH; in a password, "
+                "characters such as / # ? @ are written as %2F %23 %3F %40"
+            )
+            raise SettingsError("SCORELINE_REDIS_URL", shown_url(self.redis_url), expected)
+
+
+def shown_url(url: str) -> str:
+    """A URL of a server as it may be shown and logged: without user, password and options."""
+    scheme, _, rest = url.partition("://")
+    address = rest.rpartition("@")[2].partition("?")[0]
+    # Behind a question mark it may be the end of a password.
+    is_certain = "@" not in rest.partition("?")[2]
+    return f"{scheme}://{address if is_certain else '…'}"
 
 
 def user_folder(variable: str, default: str) -> str:

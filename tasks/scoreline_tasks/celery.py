@@ -122,6 +122,7 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 def configuration() -> dict[str, Any]:
     """Celery's settings, read when they are first needed."""
     settings = WorkerSettings.from_environment()
+    settings.check_redis_url()
     limit_s = settings.slice_s + settings.batch_limit_s
     url = urlsplit(settings.redis_url)
     says_ssl = any(name.startswith("ssl_") for name, _ in parse_qsl(url.query))

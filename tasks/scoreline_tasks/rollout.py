@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -59,6 +58,7 @@ def connect(settings: ClientSettings) -> Redis:
     Raises:
         SettingsError: SCORELINE_REDIS_URL is no URL that can be connected to.
     """
+    settings.check_redis_url()
     try:
         redis = Redis.from_url(
             settings.redis_url,
@@ -68,8 +68,9 @@ def connect(settings: ClientSettings) -> Redis:
         # Only here an unknown option in the URL is an error; nothing is connected yet.
         redis.connection_pool.make_connection()
     except (ValueError, TypeError) as error:
-        url = _without_password(settings.redis_url)
-        raise SettingsError("SCORELINE_REDIS_URL", url, f"a Redis URL ({error})") from error
+        raise SettingsError(
+            "SCORELINE_REDIS_URL", settings.server, f"a Redis URL ({error})"
+        ) from error
     return redis
 
 
@@ -110,7 +111,7 @@ def roll_out(
                 lambda now: status.update(str(now)) if status else None,
             )
     except RedisError as failure:
-        error = f"cannot reach Redis at {_without_password(settings.redis_url)}: {failure}"
+        error = f"cannot reach Redis at {settings.server}: {failure}"
         exit_code = SERVICE
     except KeyboardInterrupt:
         error, exit_code = "interrupted while waiting for the workers", INTERRUPTED
@@ -154,10 +155,6 @@ def follow(
         if not waiting or seconds >= timeout_s:
             return rollout
         pause(POLL_S)
-
-
-def _without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
 
 
 def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:

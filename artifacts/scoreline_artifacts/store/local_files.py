@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 import tempfile
 from pathlib import Path, PurePosixPath
@@ -127,3 +128,35 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
         exclusive = mode == "create"
         staging = Path(self.staging)
         write_file(Path(path), value, exclusive=exclusive, staging=staging, sync_name=exclusive)
+
+    def rm_file(self, path: str) -> None:
+        self.rm(path)
+
+    def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:  # noqa: ARG002 - fsspec's signature
+        """Remove a file, or a folder with all that it holds, and nothing outside of the store.
+
+        A path that was checked may have become another one since: who can write to the store can put a link
+        in the place of any folder of it. So every folder is opened below the one before it.
+
+        Raises:
+            CorruptArtifact: one of them is a link.
+        """
+        root = os.path.realpath(os.path.dirname(self.staging))  # noqa: PTH120 - it is text
+        flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
+        *folders, name = PurePosixPath(path).relative_to(root).parts
+        opened = [os.open(root, flags)]
+        try:
+            for folder in folders:
+                opened.append(os.open(folder, flags | os.O_NOFOLLOW, dir_fd=opened[-1]))
+            mode = os.stat(name, dir_fd=opened[-1], follow_symlinks=False).st_mode
+            if recursive and stat.S_ISDIR(mode):
+                shutil.rmtree(name, dir_fd=opened[-1])
+            else:
+                os.remove(name, dir_fd=opened[-1])
+        except OSError as error:
+            if error.errno in (errno.ELOOP, errno.ENOTDIR):
+                raise CorruptArtifact(path, "it is a link, or behind one") from error
+            raise
+        finally:
+            for descriptor in opened:
+                os.close(descriptor)

@@ -196,13 +196,14 @@ def history(
         UntrustedArtifact: one of them is not signed by a key that is trusted here.
         CorruptArtifact: one of them is about something else, or missing.
     """
-    last = max(_numbers(store, model, alias), default=0)
+    numbers = _numbers(store, model, alias)
     log = []
-    for number in range(1, last + 1):
+    # By the names that are there: anybody who can write to the store can make one with a huge number.
+    for place, number in enumerate(numbers, start=1):
         try:
-            log.append(_read(store, model, alias, number))
+            log.append(_read(store, model, alias, number if trusted_only else place))
         except (UntrustedArtifact, CorruptArtifact):
-            if number == last or not trusted_only:
+            if number == numbers[-1] or not trusted_only:
                 raise
     return log
 
@@ -219,9 +220,10 @@ def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> 
     """
     store.manifest(model, version)
     while True:
-        last = max(_numbers(store, model, alias), default=0)
+        numbers = _numbers(store, model, alias)
+        last = max(numbers, default=0)
         trusted = None
-        for number in range(last, 0, -1):
+        for number in reversed(numbers):
             with suppress(UntrustedArtifact, CorruptArtifact):
                 trusted = _read(store, model, alias, number)
                 break

@@ -5,8 +5,9 @@
     <folder>/revoked/<fingerprint>       keys that are not trusted any more, even if they are in trusted/
 
 The folder is SCORELINE_KEYS, else `scoreline/keys` under the user's configuration; never a part of the
-store, since who can write there must not choose who is trusted. A worker's folder holds public keys
-only. The key pair is made at the first signature, and its public key is trusted where it was made.
+store, since who can write there must not choose who is trusted; for the same reason nobody but their owner may
+write to the folder and its keys. A worker's folder holds public keys only. The key pair is made at the first
+signature, unless others' keys are trusted there already, and its public key is trusted where it was made.
 
 What is signed begins with its purpose, so that a signature of one thing is never valid for another.
 """
@@ -125,8 +126,16 @@ class KeyRing:
         """Sign bytes and return the content of the signature file; makes the key pair at first use.
 
         Raises:
-            UnusableKey: the key cannot be made or read, or was revoked.
+            UnusableKey: the key cannot be made or read, or was revoked; or others' keys are trusted here and
+                none signs, as on a worker.
         """
+        # A key that another process has just made is there before it is trusted: looked for once more.
+        is_made = self._read_private() or not self._trusted_fingerprints() or self._read_private()
+        if not is_made:
+            raise UnusableKey(
+                f"{self.folder} trusts keys and has none that signs, as on a worker: publish, promote and roll back "
+                "where the private key is; or make one here (`scoreline keygen`) and trust it on every worker"
+            )
         private = self._signing_key()
         fingerprint = fingerprint_of(private.public_key())
         if self._is_revoked(fingerprint):
@@ -269,6 +278,8 @@ class KeyRing:
         path = self._trusted / f"{fingerprint}.pem"
         with _as_unusable_key(path):
             try:
+                for place in (self.folder, self._trusted, path):
+                    check_rights(place)
                 public = _public_key(path.read_bytes(), path)
             except FileNotFoundError as error:
                 reason = Distrust.UNKNOWN_KEY if self._trusted_fingerprints() else Distrust.NO_KEYS
@@ -346,6 +357,33 @@ def fingerprint_of(public: Ed25519PublicKey) -> str:
     """32 hexadecimal digits: half of the sha256 of the raw public key."""
     raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
     return hashlib.sha256(raw).hexdigest()[:32]
+
+
+def check_rights(path: Path) -> None:
+    """Check that nobody but its owner can change what is trusted.
+
+    Raises:
+        UnusableKey: others can.
+    """
+    info = path.stat()
+    mode, sticky = (
+        stat.S_IMODE(info.st_mode),
+        stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX,
+    )
+    if path.parent.stat().st_mode & stat.S_ISVTX and info.st_uid not in (
+        0,
+        os.geteuid(),
+        path.parent.stat().st_uid,
+    ):
+        raise UnusableKey(f"{path} belongs to another user, in a folder that all may write to")
+    # A user's own group, as many systems give one to each, is the user.
+    others = 0o002 if info.st_gid == os.getegid() else 0o022
+    is_mounted = os.statvfs(path).f_flag & os.ST_RDONLY
+    if mode & others and not sticky and not is_mounted:
+        raise UnusableKey(
+            f"{path} can be written by others (mode {mode:04o}), so anybody may have chosen who is trusted: "
+            f"look at `scoreline keys`, then `chmod go-w {path}`"
+        )
 
 
 def _message(purpose: Purpose | str, data: bytes) -> bytes:

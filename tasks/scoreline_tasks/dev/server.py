@@ -21,7 +21,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from scoreline_client.errors import MissingDependency, ScorelineError
-from scoreline_client.settings import ClientSettings
+from scoreline_client.settings import ClientSettings, shown_url
 from scoreline_tasks.dev.processes import interruptible, running
 
 HOST = "127.0.0.1"
@@ -145,7 +145,7 @@ def port_of(url: str) -> int:
     if parts.scheme != "redis" or parts.hostname not in _LOCAL or parts.password:
         raise EmbeddedServerError(
             f"the embedded server serves this machine only, without a password, and "
-            f"SCORELINE_REDIS_URL is {url!r}: unset it, or use the server that it names"
+            f"SCORELINE_REDIS_URL is {shown_url(url)!r}: unset it, or use the server that it names"
         )
     return parts.port or 6379
 

@@ -372,3 +372,26 @@ def test_a_mark_that_cannot_be_kept_does_not_stop_a_worker(store: Store, tmp_pat
     (tmp_path / "file").touch()
     seen = LogMarks(tmp_path / "file" / "seen")
     assert releases.newest(store, "pima", "production", seen=seen) == release
+
+
+def test_a_file_with_a_huge_number_is_no_obstacle(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever can write to a store could make every promotion walk over a month of numbers."""
+    releases.promote(store, "pima", 1)
+    reads = 0
+    read = store.storage.read
+
+    def counted(path: str, *, limit_bytes: int) -> bytes:
+        nonlocal reads
+        reads += 1
+        assert reads < 100
+        return read(path, limit_bytes=limit_bytes)
+
+    monkeypatch.setattr(store.storage, "read", counted)
+    log = Path(store.root) / "pima" / "releases" / "production"
+    (log / "99999999999.json").write_text("{}")
+    assert releases.promote(store, "pima", 2).sequence == 10**11
+    assert [one.version for one in releases.history(store, "pima", trusted_only=True)] == [1, 2]
+    with pytest.raises(CorruptArtifact, match="no file"):
+        releases.history(store, "pima")

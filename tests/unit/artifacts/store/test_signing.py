@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -247,3 +248,50 @@ def test_the_environment_names_the_folder(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert KeyRing.from_environment().folder == Path(folder)
+
+
+# Whose folder it is
+
+
+def _path_in(worker: KeyRing, name: str) -> Path:
+    return next(worker.folder.glob(name)) if name != "." else worker.folder
+
+
+@pytest.mark.parametrize("name", [".", "trusted", "trusted/*.pem"])
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_keys_that_anybody_may_add_are_not_believed(
+    ring: KeyRing, worker: KeyRing, name: str, mode: int
+) -> None:
+    signature = ring.sign(ARTIFACT, DATA)
+    worker.trust(ring.export())
+    assert worker.verify(ARTIFACT, DATA, signature)
+    _path_in(worker, name).chmod(mode)
+    with pytest.raises(
+        UnusableKey, match=rf"can be written by others \(mode 0{mode:o}\).*chmod go-w"
+    ):
+        worker.verify(ARTIFACT, DATA, signature)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives files away")
+def test_another_users_key_in_a_folder_of_all_is_not_believed(
+    ring: KeyRing, worker: KeyRing
+) -> None:
+    """Kubernetes mounts secrets with the mode of /tmp: only who owns a file there may change it."""
+    signature = ring.sign(ARTIFACT, DATA)
+    worker.trust(ring.export())
+    (worker.folder / "trusted").chmod(0o1777)
+    assert worker.verify(ARTIFACT, DATA, signature)
+    os.chown(_path_in(worker, "trusted/*.pem"), 65534, 65534)
+    with pytest.raises(UnusableKey, match="belongs to another user"):
+        worker.verify(ARTIFACT, DATA, signature)
+
+
+def test_a_machine_that_only_trusts_signs_nothing_by_itself(ring: KeyRing, worker: KeyRing) -> None:
+    """A rollback that is typed on a worker would make a private key there, and trust it."""
+    worker.trust(ring.sign(ARTIFACT, DATA) and ring.export())
+    with pytest.raises(UnusableKey, match="scoreline keygen"):
+        worker.sign(RELEASE, DATA)
+    assert worker.own_fingerprint() is None
+    assert len(worker.known()) == 1
+    worker.generate()
+    assert worker.verify(RELEASE, DATA, worker.sign(RELEASE, DATA)) == worker.own_fingerprint()

@@ -9,12 +9,14 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from scoreline_artifacts import (
+    ArtifactError,
     CorruptArtifact,
     KeyRing,
     Store,
@@ -264,6 +266,7 @@ def test_what_an_earlier_release_published_is_promoted_and_pruned(earlier: Store
     assert [(one.kind, one.version) for one in log] == [
         ("promote", 1), ("promote", 2), ("rollback", 1),
     ]  # fmt: skip
+    earlier.ring.generate()
     release = releases.promote(earlier, "loans", 3)
     assert (release.sequence, release.log) == (4, log[0].log)
     assert releases.rollback(earlier, "loans").version == 1
@@ -349,6 +352,31 @@ def test_temporary_files_behind_a_link_are_left_alone(store: Store, tmp_path: Pa
     later = datetime.now(UTC) + timedelta(days=2)
     assert retention.prune(store, "pima", now=later).leftovers == []
     assert (outside / "mine").exists()
+
+
+def test_a_link_that_is_put_there_at_the_last_moment_is_not_followed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = tmp_path / "outside"
+    (outside / "mine").mkdir(parents=True)
+    (outside / "mine" / "thesis.txt").touch()
+    staging = Path(store.root) / ".staging"
+    (staging / "mine").mkdir()
+    at = store.storage._at
+
+    def swap(path: str) -> str:
+        checked = at(path)
+        if path == ".staging/mine":
+            shutil.rmtree(staging)
+            staging.symlink_to(outside)
+        return checked
+
+    monkeypatch.setattr(store.storage, "_at", swap)
+    later = datetime.now(UTC) + timedelta(days=2)
+    with suppress(ArtifactError):
+        retention.prune(store, "pima", now=later)
+    assert staging.is_symlink()
+    assert (outside / "mine" / "thesis.txt").exists()
 
 
 def test_the_root_may_be_a_link(store: Store, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from scoreline_artifacts.errors import (
     UnsuitableStore,
 )
 from scoreline_artifacts.store import releases, retention
+from scoreline_artifacts.store.local_files import DurableFileSystem
 from scoreline_tasks.cli import promote, rollback
 from tests.support.stores import manifest_of
 
@@ -67,8 +68,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
         real = getattr(os, function)
 
         def fail(path: Any, *arguments: Any, **options: Any) -> Any:
-            # A descriptor is that of a file that was opened in the store.
-            if isinstance(path, int) or "store" in Path(path).parts:
+            # A descriptor is that of a file, or of a folder, that was opened in the store.
+            if isinstance(path, int) or "dir_fd" in options or "store" in Path(path).parts:
                 if function == "access":
                     return False
                 raise OSError(number, os.strerror(number), str(path))
@@ -183,14 +184,14 @@ def test_what_was_pruned_before_a_failure_is_told(
     _publish(store)
     releases.promote(store, "pima", 5)
     monkeypatch.setattr(retention, "needed_versions", lambda alias, log, now: {5: "named"})
-    real = os.remove
+    real = DurableFileSystem.rm
 
-    def fail(path: Any, *arguments: Any, **options: Any) -> None:
+    def fail(system: DurableFileSystem, path: str, *arguments: Any, **options: Any) -> None:
         if Path(path).parent.name == "3":
-            raise OSError(errno.EIO, "no", str(path))
-        real(path, *arguments, **options)
+            raise OSError(errno.EIO, "no", path)
+        real(system, path, *arguments, **options)
 
-    monkeypatch.setattr(os, "remove", fail)
+    monkeypatch.setattr(DurableFileSystem, "rm", fail)
     result = _run(prune, "pima", "--keep", "1")
     assert _is_told(result)
     assert result.exit_code == 1
