@@ -162,7 +162,7 @@ def test_no_result_in_time_is_an_error(sync_client: Client) -> None:
         job.result(timeout=0.05)
 
 
-def test_a_record_that_cannot_travel_costs_only_itself(
+def test_a_value_that_json_has_no_form_for_costs_its_record(
     sync_client: Client, worker: StubWorker
 ) -> None:
     job = sync_client.submit("pima", [{"x": {1}}, {"x": 2}])

@@ -66,7 +66,7 @@ async def test_a_bad_record_costs_its_caller_only(client: AsyncClient, worker: S
     assert (bad.code, bad.column) == ("E_MISSING_COLUMN", "x")
 
 
-async def test_a_record_that_cannot_be_sent_is_refused_before_it_meets_others(
+async def test_a_value_that_json_has_no_form_for_costs_its_caller_alone(
     client: AsyncClient, worker: StubWorker
 ) -> None:
     with worker.serving():
@@ -74,6 +74,7 @@ async def test_a_record_that_cannot_be_sent_is_refused_before_it_meets_others(
         first, bad, last = await asyncio.gather(*asked, return_exceptions=True)
     assert (first.value, last.value) == (2, 6)  # type: ignore[union-attr]
     assert isinstance(bad, RecordRejected)
+    assert (bad.code, bad.column) == ("E_TYPE", "x")
 
 
 async def test_only_what_belongs_together_shares(client: AsyncClient, worker: StubWorker) -> None:

@@ -26,7 +26,7 @@ _RESULT_MS = 60_000
 
 
 def double(request: Request) -> Answer:
-    """Twice the column x of each record, by version 7; a record without x is rejected."""
+    """Twice the column x of each record, by version 7; a record without x, or with an object there, is rejected."""
     answer = Answer(id=request.id, model=request.model.partition("@")[0], version=7)
     if request.operation is Operation.DESCRIBE:
         return answer
@@ -37,6 +37,11 @@ def double(request: Request) -> Answer:
         for place, fine in enumerate(good)
         if not fine
     }
+    for place, one in enumerate(records):
+        if good[place] and isinstance(one["x"], dict):
+            good[place] = False
+            message = f"column 'x': {one['x']} is no number"
+            errors[str(place)] = {"code": "E_TYPE", "message": message, "column": "x"}
     values = [one["x"] * 2 if fine else None for one, fine in zip(records, good, strict=True)]
     return replace(answer, records=len(records), values=values, errors=errors)
 

@@ -62,8 +62,7 @@ def convert_column(column: Column, values: Any) -> Any | None:
     try:
         match column.type:
             case ColumnType.NUMBER if types <= {float, int}:
-                floats = np.array(values, dtype=np.float64)
-                return None if np.isinf(floats).any() else _as_floats(column, floats)
+                return _as_floats(column, np.array(values, dtype=np.float64))
             case ColumnType.INTEGER if types <= {int} and not has_missing:
                 return _as_integers(column, np.array(values, dtype=np.int64))
             case ColumnType.BOOLEAN if types <= {bool}:
@@ -80,8 +79,7 @@ def convert_column(column: Column, values: Any) -> Any | None:
 def _convert_array(column: Column, values: Any) -> Any | None:
     match column.type, values.dtype.kind:
         case ColumnType.NUMBER, "f" | "i" | "u":
-            floats = values.astype(np.float64, copy=False)
-            return None if np.isinf(floats).any() else _as_floats(column, floats)
+            return _as_floats(column, values.astype(np.float64, copy=False))
         case ColumnType.INTEGER, "i" | "u":
             return _as_integers(column, values)
         case ColumnType.BOOLEAN, "b":
@@ -93,7 +91,8 @@ def _convert_array(column: Column, values: Any) -> Any | None:
 
 def _as_floats(column: Column, array: npt.NDArray[np.float64]) -> Any | None:
     """As the float type of training, or None if one is missing that may not be, or infinite there."""
-    if not column.nullable and np.isnan(array).any():
+    is_refused = np.isinf(array) if column.nullable else ~np.isfinite(array)
+    if is_refused.any():
         return None
     if column.dtype == "float64":
         return array

@@ -138,8 +138,8 @@ def encode_records(records: Sequence[Any]) -> EncodedRecords:
         body = _json(records)
     except TypeError:
         return _encode_one_by_one(records)
-    # NaN and infinity become null in JSON. NaN means missing, infinity must not.
-    if b"null" in body or not all(issubclass(kind, Mapping) for kind in set(map(type, records))):
+    is_record = all(issubclass(kind, Mapping) for kind in set(map(type, records)))
+    if not is_record or (b"null" in body and any(map(_may_be_infinite, records))):
         return _encode_one_by_one(records)
     return EncodedRecords(body, len(records))
 
@@ -155,8 +155,7 @@ def encode_record(record: Any) -> bytes:
             body = _json(record)
         except TypeError:
             return _encode_by_value(record)
-        # NaN and infinity become null in JSON. NaN means missing, infinity must not.
-        if b"null" not in body:
+        if b"null" not in body or not _may_be_infinite(record):
             return body
     return _encode_by_value(record)
 
@@ -191,6 +190,16 @@ def _json(value: Any) -> bytes:
         return orjson.dumps(value, default=_plain)
     except TypeError:
         return orjson.dumps(value, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+
+
+def _may_be_infinite(record: Mapping[Any, Any]) -> bool:
+    """Whether a value may be infinite. In JSON, NaN and infinity become null; NaN means missing, infinity must not."""
+    values = record.values()
+    try:
+        return math.inf in values or -math.inf in values
+    # Whatever values say when they are compared: pandas' NA and arrays have no answer.
+    except Exception:  # noqa: BLE001
+        return True
 
 
 def _plain(value: Any) -> Any:
