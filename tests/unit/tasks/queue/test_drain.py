@@ -16,9 +16,19 @@ from redis import Redis
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys, Lane
-from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
+from scoreline_client.protocol.messages import (
+    Answer,
+    Codec,
+    ModelRef,
+    Operation,
+    Request,
+    Status,
+    new_id,
+)
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
+from scoreline_tasks.queue import drain as drain_module
+from scoreline_tasks.scoring.batch import VersionIsLoading
 from scoreline_tasks.testing import InProcessWorker
 from tests.support.models import Predictor
 from tests.support.worker import enqueue
@@ -269,3 +279,93 @@ def test_online_requests_go_before_chunks_that_came_first(
     while worker.step():
         pass
     assert doubler.sizes == [3, 2, 2, 2]
+
+
+def test_online_requests_are_answered_while_a_chunk_takes_many_calls(
+    redis: Redis, worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drain_module, "PAUSE_MS", 0)
+    order: list[str] = []
+
+    def bulk(frame: pd.DataFrame) -> npt.NDArray[Any]:
+        if not order:
+            ask(redis, [{"x": 1}], model="online")
+        order.append("bulk")
+        if (frame["x"] == 63).any():
+            raise ValueError("unlucky")
+        return np.asarray(frame["x"])
+
+    def online(frame: pd.DataFrame) -> npt.NDArray[Any]:
+        order.append("online")
+        return np.asarray(frame["x"])
+
+    worker.serve(LoadedVersion.of(Predictor(bulk), "bulk"))
+    worker.serve(LoadedVersion.of(Predictor(online), "online"))
+    chunk = ask(redis, [{"x": number} for number in range(64)], Lane.BULK, model="bulk")
+    worker.step()
+    assert order.index("online") == 1
+    assert order.count("online") == 1
+    assert list(result(redis, chunk).errors) == ["63"]
+
+
+@pytest.fixture
+def loading(worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The models that are being loaded, for as long as they stand in the list."""
+    models: list[str] = []
+    resolve = worker._models.resolve
+
+    def resolve_unless_loading(ref: ModelRef) -> LoadedVersion:
+        if ref.name in models:
+            raise VersionIsLoading(ref.name)
+        return resolve(ref)
+
+    monkeypatch.setattr(worker._models, "resolve", resolve_unless_loading)
+    return models
+
+
+def test_a_request_waits_for_its_version_and_the_others_do_not(
+    redis: Redis, worker: InProcessWorker, loading: list[str]
+) -> None:
+    loading.append("other")
+    postponed = ask(redis, [{"x": 1}], model="other")
+    for number in range(3):
+        asked = ask(redis, [{"x": number}])
+        worker.step()
+        assert result(redis, asked).values == [2 * number]
+    assert redis.get(KEYS.result(postponed.id)) is None
+    assert worker._drain.has_postponed
+    loading.clear()
+    worker._drain.answer_postponed(20)
+    assert result(redis, postponed).values == [2]
+    assert not worker._drain.has_postponed
+
+
+def test_a_request_that_waits_for_its_version_is_refused_when_its_time_or_that_of_the_drain_is_over(
+    redis: Redis, worker: InProcessWorker, loading: list[str]
+) -> None:
+    loading.append("other")
+    short = ask(redis, [{"x": 1}], model="other", expires_ms=1)
+    long = ask(redis, [{"x": 1}], model="other")
+    worker.step()
+    worker._drain.answer_postponed(0)
+    errors = [result(redis, one).error or {} for one in (short, long)]
+    assert [error["code"] for error in errors] == ["E_EXPIRED", "E_NOT_LOADED"]
+    assert "still being loaded" in errors[1]["message"]
+
+
+def test_requests_that_wait_for_their_version_are_renewed(
+    redis: Redis, worker: InProcessWorker, loading: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loading.append("other")
+    ask(redis, [{"x": 1}], model="other")
+    worker.step()
+    lease = worker._drain._lease
+    renewed: list[int] = []
+    monkeypatch.setattr(lease._queue, "renew", lambda entries: renewed.append(len(entries)))
+    lease.renew()
+    worker.step()
+    lease.renew()
+    loading.clear()
+    worker._drain.answer_postponed(20)
+    lease.renew()
+    assert renewed == [1, 1]

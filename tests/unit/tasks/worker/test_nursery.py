@@ -1,0 +1,130 @@
+"""Throw-away processes come from a process that has scored nothing, whoever asks for them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import pandas as pd
+import pytest
+
+from scoreline_artifacts import Store
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_client.protocol.messages import Answer, Request, new_id
+from scoreline_tasks.models.isolated_load import IsolatedLoad, IsolatedLoadFailed, TrialResult
+from scoreline_tasks.scoring.batch import Batcher, Entry, Limits
+from scoreline_tasks.system import ChildDied, ChildTimedOut, run_in_fork
+from scoreline_tasks.worker.nursery import Nursery
+from tests.support.models import Predictor
+from tests.support.scoring import OneVersion, entry_of
+
+
+class Trial(IsolatedLoad):
+    """Finds odd versions fit, and refuses even ones; counts how often it is asked."""
+
+    def run(self, store: Store, model: str, version: int) -> TrialResult:
+        with Path(os.environ["TRIALS"]).open("a") as file:
+            file.write(f"{version}\n")
+        if version % 2 == 0:
+            raise IsolatedLoadFailed("it is even")
+        return TrialResult(imports=[str(os.getpid())])
+
+
+def _answer(frame: pd.DataFrame) -> npt.NDArray[Any]:
+    if (frame["x"] == 13).any():
+        os._exit(3)
+    if (frame["x"] == 14).any():
+        time.sleep(60)
+    return np.full(len(frame), os.getpid())
+
+
+def _entry(number: int) -> Entry:
+    body = orjson.dumps([{"x": number}])
+    return entry_of(Request(id=new_id(), model="m", body=body, expires_ms=60_000))
+
+
+@pytest.fixture
+def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
+    """The nursery of a worker whose main process is this one, and whose children are forks of it."""
+    monkeypatch.setenv("TRIALS", str(tmp_path / "trials"))
+    nursery = Nursery(Store(tmp_path), Trial(10, 1 << 30))
+    version = LoadedVersion.of(Predictor(_answer), "m")
+    nursery.batcher = Batcher(OneVersion(version), Limits(1 << 20, 1000))
+    nursery.start()
+    yield nursery
+    nursery.stop()
+
+
+def _in_child(work: Callable[[], Any]) -> Any:
+    return run_in_fork(work, 30)
+
+
+def test_a_child_has_requests_scored_in_a_fork_that_is_not_its_own(nursery: Nursery) -> None:
+    def work() -> list[Any]:
+        ((_, _, _, data),) = nursery.score([_entry(1)], 1000, 20)
+        return [os.getpid(), *Answer.decode(data).values]
+
+    child, scorer = _in_child(work)
+    assert len({child, scorer, os.getpid()}) == 3
+
+
+def test_a_child_learns_how_the_fork_ended(nursery: Nursery) -> None:
+    def work() -> list[str]:
+        reasons = []
+        for number, limit_s in ((13, 20.0), (14, 0.2)):
+            try:
+                nursery.score([_entry(number)], 1000, limit_s)
+            except ChildTimedOut as late:
+                reasons.append(f"late {late.limit_s}")
+            except ChildDied as death:
+                reasons.append(death.reason)
+        return reasons
+
+    assert _in_child(work) == ["ended with exit code 3", "late 0.2"]
+
+
+def test_a_version_is_tried_once_for_all_children(nursery: Nursery, tmp_path: Path) -> None:
+    def work() -> list[Any]:
+        outcomes: list[Any] = nursery.prove(Store(tmp_path), "m", 1).imports
+        try:
+            nursery.prove(Store(tmp_path), "m", 2)
+        except IsolatedLoadFailed as refusal:
+            outcomes.append(str(refusal))
+        return outcomes
+
+    for _ in range(2):
+        assert _in_child(work) == [str(os.getpid()), "it is even"]
+    assert (tmp_path / "trials").read_text().split() == ["1", "2"]
+
+
+def test_the_process_that_forks_tries_again_what_was_refused(
+    nursery: Nursery, tmp_path: Path
+) -> None:
+    for _ in range(2):
+        with pytest.raises(IsolatedLoadFailed, match="even"):
+            nursery.prove(Store(tmp_path), "m", 2)
+    assert (tmp_path / "trials").read_text().split() == ["2", "2"]
+
+
+def test_who_goes_away_leaves_no_fork_behind(
+    nursery: Nursery, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    with pytest.raises(ChildTimedOut):
+        run_in_fork(lambda: nursery.score([_entry(14)], 1000, 60) and None, 0.5)
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    tasks = Path("/proc/self/task")
+
+    def forks() -> list[str]:
+        found = []
+        for task in tasks.iterdir():
+            found += (task / "children").read_text().split()
+        return found
+
+    if children.exists():
+        assert eventually(lambda: not forks())
