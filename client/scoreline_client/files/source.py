@@ -362,8 +362,12 @@ def facts_of(name: str) -> dict[str, Any] | None:
 
 def unreadable(name: str, error: OSError) -> FileRefused:
     """The error of an input that the operating system, or a store, does not give."""
-    reason = error.strerror or str(error)
-    return FileRefused(Code.FILE, name, f"it cannot be read: {reason}")
+    message = f"it cannot be read: {error.strerror or error}"
+    if isinstance(error, IsADirectoryError):
+        message = (
+            f"it is a directory; name its files by a pattern in quotes: '{name.rstrip('/')}/*.csv'"
+        )
+    return FileRefused(Code.FILE, name, message)
 
 
 # Compression

@@ -352,6 +352,18 @@ def test_a_second_header_is_left_out_and_told(tmp_path: Path, mark: bytes, end: 
     assert report[1].startswith("3,6,a,")
 
 
+def test_a_second_header_is_found_among_rows_that_hold_its_names(tmp_path: Path) -> None:
+    rows = b"".join(b"city,%d\n" % (number % 11) for number in range(500))
+    _, summary = _scored_lines(tmp_path, b"city,a\n" + rows + b"city,a\n" + rows)
+    assert (summary.rows, summary.rejected) == (1000, 0)
+
+
+def test_a_second_header_with_quotes_in_a_name_is_found(tmp_path: Path) -> None:
+    header = b'"the ""long"" name",a\n'
+    _, summary = _scored_lines(tmp_path, header + b"x,9\n" + header + b"y,9\n")
+    assert (summary.rows, summary.rejected) == (2, 0)
+
+
 def test_a_second_header_with_the_columns_in_another_order_refuses_the_file(tmp_path: Path) -> None:
     """What follows it would be read under the wrong names, and scored without a word."""
     with pytest.raises(

@@ -188,3 +188,9 @@ def test_blocks_end_at_the_same_places_wherever_reading_begins(tmp_path: Path) -
     # A run that is resumed begins where the rows of a block ended, a little before the block's end.
     assert ends(70) == ends(74) == whole[1:]
     assert ends(202) == whole[3:]
+
+
+def test_a_directory_is_told_with_what_to_give_instead(tmp_path: Path) -> None:
+    (tmp_path / "visits").mkdir()
+    with pytest.raises(FileRefused, match=r"it is a directory; .* '.*visits/\*\.csv'"):
+        run(f"{tmp_path}/visits/", tmp_path / "out.csv")
