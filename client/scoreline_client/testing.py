@@ -5,7 +5,8 @@
         assert client.predict("pima", {"preg": 6, …}).value == 1
 
 Requests go through fakeredis and are scored in this process, by a pipeline that you pass in or by
-what an artifact store has released. Needs `pip install 'scoreline[worker,testing]'`.
+what an artifact store has released. A pipeline that is passed in answers as far as it says what it is: names and
+types of several outputs, and probabilities without `classes_`, are found out by `publish`. Needs `pip install 'scoreline[worker,testing]'`.
 """
 
 from __future__ import annotations

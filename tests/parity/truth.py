@@ -121,7 +121,10 @@ def _rows_of(answer: Any, count: int) -> list[Any]:
         ]
     if len(listed) != count:
         return [None] * count
-    return [one[0] if isinstance(one, list) and len(one) == 1 else one for one in listed]
+    listed = [one[0] if isinstance(one, list) and len(one) == 1 else one for one in listed]
+    # A list is the values of several outputs where every row has one, and no value of a single output.
+    is_several = all(isinstance(one, list) for one in listed)
+    return listed if is_several else [None if isinstance(one, list) else one for one in listed]
 
 
 def _expected(value: Any, shares: list[float]) -> Expected:
