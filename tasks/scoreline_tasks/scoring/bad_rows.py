@@ -41,13 +41,11 @@ Part = tuple[Rows, Scores | Exception]
 class TooManyBadRows(Exception):
     """Raised when a pipeline raises for so many rows that the others are not looked for."""
 
-    def __init__(self, row: int, raised: int, scored: int, error: Exception) -> None:
+    def __init__(self, raised: int, scored: int, count: int, error: Exception) -> None:
         super().__init__(
-            f"the pipeline raised for {raised:,} of the first {scored:,} records that were scored one by one, "
-            f"so the others were not scored: {type(error).__name__}: {error}"[:800]
+            f"the pipeline raised for {raised:,} of {scored:,} records, each of them alone, so the remaining "
+            f"{count - scored:,} were not scored: {type(error).__name__}: {error}"[:800]
         )
-        self.row = row
-        """The first row that raised."""
 
 
 class BadRowSearch:
@@ -66,6 +64,8 @@ class BadRowSearch:
         self._parts: list[Part] = []
         self._raising_calls = 0
         self._bad: list[int] = []
+        self._all_suspect = False
+        """Whether the rows that wait share a value, and no row without it is bad."""
         self._good = np.zeros(len(frame), dtype=bool)
         self._settled = np.zeros(len(frame), dtype=bool)
         self._keys: list[tuple[str, ...]] = []
@@ -86,10 +86,15 @@ class BadRowSearch:
             if not len(left) or (len(left) < len(rows) and self._try(left)):
                 continue  # those that made the set raise are settled already
             known = len(self._bad)
-            if len(left) <= LEAF:
-                for row in left:
-                    if not self._settled[row]:
-                        self._try(np.array([row]))
+            if len(left) <= LEAF or self._all_suspect:
+                for at, row in enumerate(left):
+                    if self._settled[row] or not self._try(np.array([row])):
+                        continue
+                    if self._all_suspect:
+                        # Not all of them are bad after all: the others are halved like any rows.
+                        self._all_suspect = False
+                        waiting.append(left[at:])
+                        break
             else:
                 first, second = np.array_split(left, 2)
                 # If the first half is good, it is the second that raises.
@@ -119,7 +124,7 @@ class BadRowSearch:
             scored = len(self._bad) + int(self._good.sum())
             is_hopeless = len(self._bad) >= ENOUGH and len(self._bad) >= NEARLY_ALL * scored
             if is_hopeless or (self._raising_calls > RAISING_CALLS and self._bad):
-                raise TooManyBadRows(min(self._bad), len(self._bad), scored, error) from error
+                raise TooManyBadRows(len(self._bad), scored, len(self._good), error) from error
             return False
         self._good[rows] = self._settled[rows] = True
         self._parts.append((rows, scores))
@@ -156,6 +161,7 @@ class BadRowSearch:
                 candidates.append((len(suspects), suspects))
         for _, suspects in sorted(candidates, key=lambda one: one[0], reverse=True)[:COLUMNS]:
             if self._try(np.setdiff1d(rows, suspects)):
+                self._all_suspect = True
                 return [suspects]
         return waiting
 
