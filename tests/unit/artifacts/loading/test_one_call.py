@@ -80,6 +80,7 @@ def _made(name: str) -> Any:
         "LogisticRegressionCV": {"Cs": 2, "cv": 2},
         "HistGradientBoostingClassifier": {"max_iter": 2, "max_leaf_nodes": 4},
         "GradientBoostingClassifier": {"n_estimators": 4},
+        "QuadraticDiscriminantAnalysis": {"reg_param": 0.1},
     }
     return kind(**arguments.get(name, {}))
 
@@ -148,6 +149,23 @@ def test_what_decides_another_way_is_asked(name: str) -> None:
     loaded = LoadedVersion.of(pipeline, "m")
     assert loaded.class_from is ClassFrom.PREDICT
     assert loaded.score(NEW).values.tolist() == pipeline.predict(NEW).tolist()
+
+
+def test_agreement_on_all_training_rows_proves_nothing() -> None:
+    generator = np.random.default_rng(0)
+    train, new = (
+        pd.DataFrame(generator.normal(size=(count, 2)), columns=["x", "y"]) for count in (400, 500)
+    )
+    labels = (train["x"] + generator.normal(size=400) > 0.3).astype(int)
+    neighbours = KNeighborsClassifier(15, weights="distance")
+    tuned = TunedThresholdClassifierCV(neighbours).fit(train, labels)
+
+    def likeliest(frame: pd.DataFrame) -> Any:
+        return tuned.classes_[tuned.predict_proba(frame).argmax(axis=1)]
+
+    assert (likeliest(train) == tuned.predict(train)).all()
+    assert (likeliest(new) != tuned.predict(new)).any()
+    assert LoadedVersion.of(tuned, "m").score(new).values.tolist() == tuned.predict(new).tolist()
 
 
 TRANSPARENT: dict[str, Callable[[], Any]] = {

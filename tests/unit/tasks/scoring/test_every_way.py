@@ -22,6 +22,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.svm import SVC, LinearSVC
 
+from scoreline_client.options import BulkOptions
 from scoreline_client.testing import FakeScoreline
 from tests.support.models import Predictor
 from tests.support.ways import MODEL, Answered, ask_every_way, version_of
@@ -267,3 +268,34 @@ def test_one_row_that_raises_costs_a_file_of_text_labels_nothing_else(tmp_path: 
         assert answers[500].error == "E_PREDICT", way
         good = [one.value for at, one in enumerate(answers) if at != 500]
         assert good == np.delete(expected, 500).tolist(), way
+
+
+def test_float32_has_the_same_digits_everywhere(tmp_path: Path) -> None:
+    thirds = Predictor(lambda frame: (frame["x"] / 3).astype(np.float32))
+    expected = [float(np.float32(x / 3)) for x in NEW["x"]]
+    for way, answers in ask_every_way(version_of(thirds, TRAIN), NEW, tmp_path).items():
+        assert [one.value for one in answers] == expected, way
+    assert (tmp_path / "out.csv").read_text().splitlines()[1].split(",")[2] == repr(expected[0])
+
+
+TEXTS = Predictor(lambda frame: np.where(frame["x"] > 0, "=1+1", "-a,b;c"))
+THIRDS = Predictor(lambda frame: frame["x"] / 3)
+
+
+@pytest.mark.parametrize("pipeline", [TEXTS, THIRDS], ids=["text", "fractions"])
+@pytest.mark.parametrize(
+    "options",
+    [{"decimal": ",", "delimiter": ";"}, {"decimal": ","}, {"excel_safe": True}],
+    ids=["decimal comma", "decimal comma between commas", "for spreadsheets"],
+)
+def test_rows_of_a_file_have_the_pipelines_own_answers_however_it_is_written(
+    pipeline: Predictor, options: dict[str, Any], tmp_path: Path
+) -> None:
+    source = tmp_path / "in.csv"
+    NEW.to_csv(
+        source, index=False, decimal=options.get("decimal", "."), sep=options.get("delimiter", ",")
+    )
+    with FakeScoreline() as scoreline:
+        scoreline._worker.serve(version_of(pipeline, TRAIN))
+        rows = scoreline.client().score_rows(MODEL, source, options=BulkOptions(**options))
+        assert [row.prediction.value for row in rows] == pipeline.predict(NEW).tolist()
