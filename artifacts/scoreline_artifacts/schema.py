@@ -99,6 +99,15 @@ class Column:
         return self.optional or self.unused
 
     @property
+    def presence(self) -> str:
+        """Whether a record must have it, in words."""
+        if self.unused:
+            return "not used"
+        if self.optional:
+            return "may be left out"
+        return "may be missing" if self.nullable else "required"
+
+    @property
     def takes_empty_text(self) -> bool:
         """Whether an empty field of a file is text. Where values may be missing, it is a missing one."""
         if self.nullable:

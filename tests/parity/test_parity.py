@@ -20,7 +20,7 @@ from tests.parity.ways import WAYS
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
-KNOWN = {"glued", "insists-on-arrays", "witness-dates"}
+KNOWN = {"glued", "insists-on-arrays"}
 """Pipelines that are known to be answered otherwise somewhere; a name goes as soon as its fault is mended."""
 MARKED = [
     pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in KNOWN else ())

@@ -108,9 +108,9 @@ def _tables(verified: VerifiedManifest, rows: list[golden.GoldenRow]) -> Iterato
     yield _facts(manifest, verified.key)
     yield table(
         "input",
-        ("column", "type", "may be missing", "range or categories"),
+        ("column", "type", "in a record", "range or categories"),
         (
-            (column.name, column.type, "yes" if column.nullable else "no", _values(column))
+            (column.name, column.type, column.presence, _values(column))
             for column in manifest.schema.columns
         ),
     )

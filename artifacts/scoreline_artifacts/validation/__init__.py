@@ -10,7 +10,6 @@ from scoreline_artifacts.validation.convert import (
     convert_value,
     converter_of,
     numpy_type,
-    own,
     pandas_type,
 )
 from scoreline_artifacts.validation.frames import (
@@ -63,7 +62,6 @@ __all__ = [
     "missing_column",
     "nearest_category",
     "numpy_type",
-    "own",
     "pandas_type",
     "renumbered",
     "shown",

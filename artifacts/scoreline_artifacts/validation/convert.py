@@ -365,11 +365,6 @@ def as_column(column: Column, values: Sequence[Any] | npt.NDArray[Any]) -> Any:
     return pd.array(values, dtype=dtype)
 
 
-def own(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """The array, or a copy if its memory cannot be written to: a pipeline may write to its frame."""
-    return array if array.flags.writeable else array.copy()
-
-
 @lru_cache(maxsize=256)
 def pandas_type(dtype: str) -> Any:
     """The type of a column from its name in the manifest."""

@@ -156,7 +156,9 @@ def frame_of_arrays(
     if not problems:
         # Frames of the same columns share an index of their names: pandas need neither make it for each
         # batch nor hash the names again when the pipeline selects some.
-        frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=False)
+        # Columns of a type become one block of memory, as they were when the training frame was read: numbers are
+        # added up in the same order then, to the last bit. And it is memory that a pipeline may write to.
+        frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=True)
         # A view has its own name, should a pipeline give it one.
         frame.columns = _column_index(tuple(arrays)).view()
         return CheckedRecords(frame, None, [], anomalies)
@@ -309,11 +311,6 @@ def _plan_of(key: _SameSchema) -> _Plan | None:
             least = -limit if low is None else max(low, -limit)
             most = limit if high is None else min(high, limit)
             bounds.append((columns[index].name, least, most))
-        # Of one block alone numpy gives a view that cannot be written to; of two, as of columns that a project
-        # has put together, a copy that can.
-        alone = len(positions) == len(columns) > 1
-        for part in (slice(0, 1), slice(1, None)) if alone else (slice(None),):
-            if positions[part]:
-                at = np.array(positions[part])
-                blocks.append(_Block(dtype, accepted, at, tuple(bounds[part])))
+        if positions:
+            blocks.append(_Block(dtype, accepted, np.array(positions), tuple(bounds)))
     return _Plan(pd.Index(key.schema.names), tuple(blocks))

@@ -15,7 +15,6 @@ from scoreline_artifacts.validation import (
     Values,
     frame_of_columns,
     missing_column,
-    own,
 )
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
@@ -129,11 +128,11 @@ def _values(table: Any, column: Column) -> Values:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
         # NaN stands for a missing value where a float may be missing.
         if values.null_count == 0 or (is_number and column.nullable):
-            return own(values.to_numpy())
+            return values.to_numpy()
     elif (is_moment and pa.types.is_timestamp(kind)) or (
         column.type is ColumnType.DURATION and pa.types.is_duration(kind)
     ):
-        times = own(values.to_numpy())
+        times = values.to_numpy()
         array = pd.array(times, dtype=times.dtype)
         return array.tz_localize("UTC") if getattr(kind, "tz", None) else array
     return _as_python(values)

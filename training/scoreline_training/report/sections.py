@@ -413,8 +413,7 @@ def schema(data: ReportData) -> Iterator[Block]:
             values += f", … {len(one.categories) - 8} more"
         elif one.minimum is not None and one.maximum is not None:
             values = f"{number(one.minimum)} to {number(one.maximum)}"
-        presence = "may be missing" if one.nullable else "required"
-        rows.append([one.name, one.type.value, one.dtype, presence, values])
+        rows.append([one.name, one.type.value, one.dtype, one.presence, values])
     left = len(columns) - len(rows)
     note = f"{left:,} more columns are in the manifest." if left else ""
     headings = ["column", "type", "pandas", "presence", "values in training"]

@@ -30,7 +30,6 @@ from scoreline_artifacts.validation import (
     convert_value,
     converter_of,
     numpy_type,
-    own,
     pandas_type,
     shown,
 )
@@ -52,7 +51,7 @@ def convert_columns(
     `problems` gets the values that do not fit. A column without fields is missing in all `count` rows.
     """
     arrays = {
-        name: own(array.to_numpy(zero_copy_only=False))
+        name: array.to_numpy(zero_copy_only=False)
         for name, array in fields.items()
         if not pa.types.is_string(array.type)
     }
@@ -67,7 +66,7 @@ def convert_columns(
         is_null = null_mask(texts, rules.nulls)
         floats = None if is_null.any() else _plain_floats(texts, is_null, rules)
         if floats is not None:
-            block = own(floats).reshape(len(numbers), -1)
+            block = floats.reshape(len(numbers), -1)
             for column, values in zip(numbers, block, strict=True):
                 is_number = column.type is ColumnType.NUMBER
                 is_plain = (np.abs(values) < (math.inf if is_number else EXACT_IN_FLOAT)).all()
@@ -210,7 +209,7 @@ def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) ->
     integers = None
     if rules.is_plain and not is_null.any() and _is_all(texts, b"0123456789-"):
         with suppress(pa.ArrowInvalid):
-            integers = own(pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False))
+            integers = pc.cast(texts, pa.int64()).to_numpy(zero_copy_only=False)
     if integers is None:
         floats, is_odd = _floats(texts, is_null, rules, EXACT_IN_FLOAT)
         is_odd |= is_null | (np.trunc(floats) != floats)
