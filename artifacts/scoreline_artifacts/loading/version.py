@@ -122,7 +122,8 @@ class LoadedVersion:
                 probabilities = given.astype(np.float64, copy=False)
                 unusable = unusable_probabilities(probabilities)
                 if self.class_from is not ClassFrom.PREDICT:
-                    values = np.asarray(self.pipeline.classes_)[likeliest(given)]
+                    classes = np.asarray(self.pipeline.classes_)
+                    values = value_rows(classes[likeliest(given)], count, outputs.method)
                     if self.class_from is ClassFrom.PROBABILITIES_UNLESS_TIED:
                         rows = tied(given)
                         if len(rows) and self.batchable:

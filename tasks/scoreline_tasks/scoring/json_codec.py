@@ -82,11 +82,10 @@ class JsonBody:
             if probabilities is not None:
                 probabilities[index] = None
             warnings.pop(index, None)
-        each = self._loaded.outputs.each or ()
-        by_output = any(output.classes for output in each)
-        outputs = (
-            [{"name": one.name, "classes": one.classes} for one in each] if by_output else None
-        )
+        outputs = None
+        if self._loaded.classes is None and self._loaded.has_probabilities:
+            each = self._loaded.outputs.each or ()
+            outputs = [{"name": one.name, "classes": one.classes} for one in each]
         results: list[CodecResult] = []
         start = 0
         for records in self._requests:
