@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -70,6 +70,10 @@ class Case:
     """What publish() says of a pipeline that it must refuse, as a pattern."""
     alone: bool = False
     """Trained in a process of its own: its modules change settings of the whole process."""
+    unneeded: bool = False
+    """Asked with a column that it does not need, of anything."""
+    as_stored: Mapping[str, str] = field(default_factory=dict)
+    """The types of Arrow that columns have in a database, by name."""
     with_report: bool = False
     """Published with a training report, which takes longer than all the rest."""
 
@@ -594,6 +598,14 @@ def picked() -> Iterator[Case]:
         },
         "witnesses",
     )
+    stored = {"day": "date32", "price": "decimal128(12, 2)"}
+    for name, options in {"database": {"as_stored": stored}, "mixed": {"unneeded": True}}.items():
+        yield Case(
+            name=f"witness-{name}-{'-'.join(options).replace('_', '-')}",
+            make=_on(name, lambda: project("answers").Witness()),
+            group="witnesses",
+            **options,
+        )
     yield _set_at_import("set_output", "ratios")
     yield _set_at_import("set_decimal", "thirds")
     yield _set_at_import("set_warnings", "logarithms")

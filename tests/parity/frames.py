@@ -121,6 +121,13 @@ KINDS: dict[str, Kind] = {
         [pd.Timestamp("2024-10-27T02:30+01:00").tz_convert("Europe/Berlin")],
     ),
     "date?": Kind(_with_missing(_dates("datetime64[ns]"), pd.NaT), [pd.Timestamp("1931-05-06")]),
+    "day": Kind(
+        lambda rng, count: (
+            pd.Timestamp("2024-01-01") + pd.to_timedelta(rng.integers(0, 999, count), "D")
+        ),
+        [pd.Timestamp("1931-05-06"), pd.Timestamp("2199-12-31")],
+    ),
+    "price": Kind(lambda rng, count: rng.integers(0, 10_000, count) / 100, [0.1, 1234567.89]),
     "identifier": Kind(
         # Read as floats, since some are missing: a public file has such a column.
         _with_missing(
@@ -157,6 +164,7 @@ FRAMES: dict[str, dict[str, str]] = {
         "a.1": "float",
         "Unnamed: 0": "int",
     },
+    "database": {"a": "float", "day": "day", "price": "price"},
     "identifiers": {"a": "float", "id": "identifier", "n": "int"},
 }
 """The columns of each frame, by their kinds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -214,8 +215,13 @@ def ask_workers(
 
 
 def _ask_worker(out: Path, group: str, members: Sequence[Truth], pool: str) -> list[Verdict]:
-    store, folder = _store(out, group), out / "files" / f"{pool}-{group}"
+    store, folder = _store(out, f"{group}-{pool}"), out / "files" / f"{pool}-{group}"
+    # A copy of its own: releases of one pool are not those of the next.
+    shutil.copytree(_store(out, group).root, store.root)
+    for log in Path(store.root).glob("*/releases"):
+        shutil.rmtree(log)
     folder.mkdir(parents=True, exist_ok=True)
+    early, late = members[::2], members[1::2]
     verdicts: list[Verdict] = []
     with ExitStack() as stack:
         server = stack.enter_context(ValkeyServer(port=free_port(), config={"save": ""}))
@@ -223,15 +229,20 @@ def _ask_worker(out: Path, group: str, members: Sequence[Truth], pool: str) -> l
         where = WorkerEnvironment(redis_url=url, artifacts=Path(store.root), own=out)
         redis = stack.enter_context(Redis.from_url(url))
         log = stack.enter_context((out / f"worker-{pool}.log").open("ab"))
-        for truth in members:
-            releases.promote(store, truth.name, truth.version)
-        worker = stack.enter_context(local_worker(where, *POOLS[pool], output=log))
-        wait_until_reporting(worker, redis, Keys("default"))
         client = stack.enter_context(Client(settings=ClientSettings(redis_url=url)))
-        for truth in members:
-            verdicts += ask(client, truth, tuple(WAYS), pool, folder)
-        worker.terminate()
-        worker.wait(30)
+        for truth in early:
+            releases.promote(store, truth.name, truth.version)
+        with local_worker(where, *POOLS[pool], output=log) as worker:
+            wait_until_reporting(worker, redis, Keys("default"))
+            for truth in early:
+                verdicts += ask(client, truth, tuple(WAYS), pool, folder)
+            for truth in late:
+                releases.promote(store, truth.name, truth.version)
+                verdicts += ask(client, truth, AFTER_A_RELEASE, f"{pool}, released", folder)
+        with local_worker(where, *POOLS[pool], output=log) as worker:
+            wait_until_reporting(worker, redis, Keys("default"))
+            for truth in late:
+                verdicts += ask(client, truth, tuple(WAYS), f"{pool}, restarted", folder)
     return verdicts
 
 

@@ -87,7 +87,7 @@ def _train(case: Case, truth: Truth, out: Path) -> None:
     finally:
         truth.seconds = time.perf_counter() - started
     truth.version, truth.batchable = published.version, published.manifest.batchable
-    truth.bad = fitted.bad
+    truth.bad, truth.unneeded, truth.as_stored = fitted.bad, case.unneeded, dict(case.as_stored)
     frame = fitted.frame
     truth.with_empty_text = [name for name in frame if (frame[name].astype(object) == "").any()]
     ask(fitted.pipeline, fitted.frame, fitted.rows, truth)

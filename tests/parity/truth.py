@@ -50,6 +50,10 @@ class Truth:
     together: list[Expected] = field(default_factory=list)
     """For each row among all of them, where that makes a difference."""
     bad: Sequence[tuple[str, Any, str]] = ()
+    unneeded: bool = False
+    """Whether the rows come with a column that the pipeline does not need, of anything."""
+    as_stored: dict[str, str] = field(default_factory=dict)
+    """The type of Arrow that columns have in a database."""
     with_empty_text: list[str] = field(default_factory=list)
     """Columns that hold empty texts in training."""
     tolerance: float = TOLERANCE

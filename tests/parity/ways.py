@@ -7,11 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from scoreline_client import Client, Prediction, RecordRejected
@@ -20,22 +23,38 @@ from tests.parity.truth import Expected, Got, Truth
 TIMEOUT_S = 30.0
 
 
+UNNEEDED: list[Any] = [1, "text", None, {1, 2}, b"bytes", [3], Decimal("1.5"), 2**80, object()]
+"""Values of a column that no pipeline needs."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """The rows of a case, with bad ones among them, as the ways in take them."""
 
     model: str
     records: list[dict[str, Any]]
-    frame: pd.DataFrame
-    """Only rows that a frame with the types of training can hold."""
     expected: list[Expected]
     """For each record."""
+    frame: pd.DataFrame
+    """Only rows that a frame with the types of training can hold."""
     expected_of_frame: list[Expected]
+    as_stored: dict[str, str]
+    columns: list[str]
+    """Those that files have."""
 
     @classmethod
     def of(cls, truth: Truth) -> Asked:
         """The rows of a case; a bad row stands before every third good one, unless that changes their answers."""
-        records = truth.rows.to_dict("records")
+        frame = truth.rows.copy()
+        for name, kind in truth.as_stored.items():
+            if kind == "date32":
+                frame[name] = frame[name].dt.date
+            else:
+                frame[name] = frame[name].map(lambda one: Decimal(f"{one:.2f}"))
+        if truth.unneeded:
+            anything = [UNNEEDED[row % len(UNNEEDED)] for row in range(len(frame))]
+            frame["unneeded"] = pd.Series(anything, dtype=object)
+        records = frame.to_dict("records")
         expected = list(truth.expected)
         bad = [
             ({**records[0], column: value}, Expected(errors=frozenset({code})))
@@ -44,8 +63,15 @@ class Asked:
         for number, (record, outcome) in enumerate(bad):
             records.insert(4 * number, record)
             expected.insert(4 * number, outcome)
-        model = f"{truth.name}@{truth.version}"
-        return cls(model, records, truth.rows, expected, truth.expected)
+        return cls(
+            model=truth.name,
+            records=records,
+            expected=expected,
+            frame=frame,
+            expected_of_frame=truth.expected,
+            as_stored=truth.as_stored,
+            columns=list(truth.rows.columns),
+        )
 
 
 Way = Callable[[Client, Asked, Path], list[Got]]
@@ -115,13 +141,19 @@ def _written(asked: Asked, folder: Path, kind: str) -> Path:
     """The rows as a file of a format, as pandas or a service would write it."""
     path = folder / f"{asked.model}.{kind}"
     if kind == "parquet":
-        asked.frame.to_parquet(path, index=False)
+        table = pa.Table.from_pandas(asked.frame[asked.columns], preserve_index=False)
+        for name, stored in asked.as_stored.items():
+            written = pa.date32() if stored == "date32" else pa.decimal128(12, 2)
+            place = table.column_names.index(name)
+            table = table.set_column(place, name, table.column(name).cast(written))
+        pq.write_table(table, path)
     elif kind == "csv":
-        records = pd.DataFrame(asked.records, columns=list(asked.frame.columns), dtype=object)
+        records = pd.DataFrame(asked.records, columns=asked.columns, dtype=object)
         records.to_csv(path, index=False)
     else:
         lines = (
-            json.dumps({name: _as_json(one) for name, one in row.items()}) for row in asked.records
+            json.dumps({name: _as_json(row[name]) for name in asked.columns})
+            for row in asked.records
         )
         path.write_text("".join(f"{line}\n" for line in lines))
     return path
@@ -130,8 +162,10 @@ def _written(asked: Asked, folder: Path, kind: str) -> Path:
 def _as_json(value: Any) -> Any:
     if value is pd.NA or value is pd.NaT or value is None or value != value:
         return None
-    if isinstance(value, pd.Timestamp):
+    if isinstance(value, pd.Timestamp | date):
         return value.isoformat()
+    if isinstance(value, Decimal):
+        return float(value)
     if isinstance(value, float) and abs(value) == float("inf"):
         return "Infinity" if value > 0 else "-Infinity"
     return _python(value)
@@ -142,7 +176,7 @@ def score_csv(client: Client, asked: Asked, folder: Path) -> list[Got]:
     target = _score(client, asked, folder, "csv")
     with target.open(newline="") as file:
         header, *rows = csv.reader(file)
-    at = len(asked.frame.columns)
+    at = len(asked.columns)
     return [
         _of_columns(dict(zip(header[at:], row[at:], strict=True)), is_text=True) for row in rows
     ]
@@ -161,7 +195,7 @@ def score_parquet(client: Client, asked: Asked, folder: Path) -> list[Got]:
 
 
 def _answers_in(row: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
-    return {name: one for name, one in row.items() if name not in asked.frame.columns}
+    return {name: one for name, one in row.items() if name not in asked.columns}
 
 
 def _score(client: Client, asked: Asked, folder: Path, kind: str) -> Path:

@@ -110,15 +110,24 @@ class Witness(BaseEstimator):
         return self
 
     def predict(self, X):
-        """A text for each row: its values, and the types, order and index of its frame."""
+        """A text for each row: its values, and the types, order, index and writability of its frame."""
         index = "whole" if X.index.equals(pd.RangeIndex(len(X))) else repr(X.index)
         types = ", ".join(f"{name}: {dtype}" for name, dtype in X.dtypes.items())
-        kinds = type(X).__name__, type(X.index).__name__
+        kinds = type(X).__name__, type(X.index).__name__, *map(str, _read_only(X))
         rows = [
             " | ".join("missing" if pd.isna(one) else repr(one) for one in X.iloc[row])
             for row in range(len(X))
         ]
         return np.array([f"{kinds} {index} {types}: {row}" for row in rows], dtype=object)
+
+
+def _read_only(frame):
+    """The columns that cannot be written into."""
+    for place, name in enumerate(frame.columns):
+        try:
+            frame.iloc[0, place] = frame.iloc[0, place]
+        except ValueError:
+            yield f"{name} is read-only"
 
 
 class SmallDigits(RegressorMixin, BaseEstimator):
