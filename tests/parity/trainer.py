@@ -87,7 +87,10 @@ def _train(case: Case, truth: Truth, out: Path) -> None:
     finally:
         truth.seconds = time.perf_counter() - started
     truth.version, truth.batchable = published.version, published.manifest.batchable
-    truth.bad, truth.unneeded, truth.as_stored = fitted.bad, case.unneeded, dict(case.as_stored)
+    truth.unneeded, truth.as_stored = case.unneeded, dict(case.as_stored)
+    unused = {column.name for column in published.manifest.schema.columns if column.unused}
+    # A value of a column that changes no answer is no error, whatever it is.
+    truth.bad = [(name, value, "" if name in unused else code) for name, value, code in fitted.bad]
     frame = fitted.frame
     truth.with_empty_text = [name for name in frame if (frame[name].astype(object) == "").any()]
     ask(fitted.pipeline, fitted.frame, fitted.rows, truth)

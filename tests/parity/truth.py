@@ -50,6 +50,7 @@ class Truth:
     together: list[Expected] = field(default_factory=list)
     """For each row among all of them, where that makes a difference."""
     bad: Sequence[tuple[str, Any, str]] = ()
+    """Column, value, and the code of the error; no code where the value changes nothing."""
     unneeded: bool = False
     """Whether the rows come with a column that the pipeline does not need, of anything."""
     as_stored: dict[str, str] = field(default_factory=dict)

@@ -57,7 +57,10 @@ class Asked:
         records = frame.to_dict("records")
         expected = list(truth.expected)
         bad = [
-            ({**records[0], column: value}, Expected(errors=frozenset({code})))
+            (
+                {**records[0], column: value},
+                Expected(errors=frozenset({code})) if code else truth.expected[0],
+            )
             for column, value, code in (() if truth.depends_on_company else truth.bad)
         ]
         for number, (record, outcome) in enumerate(bad):
