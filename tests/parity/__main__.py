@@ -45,7 +45,11 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.parity", description=__doc__)
     parser.add_argument("names", nargs="*", help="parts of the pipelines' names; by default all")
     parser.add_argument("--small", action="store_true", help="the pipelines of `make test` alone")
-    parser.add_argument("--pools", default=",".join(POOLS), help="real workers to ask, or none")
+    parser.add_argument(
+        "--workers",
+        default=",".join(["here", *POOLS]),
+        help="which to ask: here, and pools of real ones",
+    )
     parser.add_argument("--whole", action="store_true", help="lines for what is right, too")
     parser.add_argument("--json", type=Path, help="write what was found here")
     parser.add_argument("--keep", type=Path, help="a folder for stores, logs and notes")
@@ -64,9 +68,11 @@ def main(arguments: Sequence[str]) -> int:
         console.print(f"{len(truths)} pipelines trained in {time.monotonic() - started:.0f} s")
         verdicts = [published(case, truths[case.name]) for case in wanted]
         with settings_of_worker(out):
-            verdicts += ask_here(out, list(truths.values()))
-            console.print(f"asked in this process after {time.monotonic() - started:.0f} s")
-            pools = [pool for pool in chosen.pools.split(",") if pool in POOLS]
+            workers = chosen.workers.split(",")
+            if "here" in workers:
+                verdicts += ask_here(out, list(truths.values()))
+                console.print(f"asked in this process after {time.monotonic() - started:.0f} s")
+            pools = [pool for pool in workers if pool in POOLS]
             some = [one for one in truths.values() if one.group in WORKER_GROUPS]
             verdicts += ask_workers(out, some, pools, console.print)
     finally:

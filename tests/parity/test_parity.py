@@ -33,7 +33,16 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One run for all tests, in a process of its own: some pipelines change settings of theirs."""
     target = tmp_path_factory.mktemp("parity") / "verdicts.json"
     subprocess.run(
-        [sys.executable, "-m", "tests.parity", "--small", "--pools", "", "--json", str(target)],
+        [
+            sys.executable,
+            "-m",
+            "tests.parity",
+            "--small",
+            "--workers",
+            "here",
+            "--json",
+            str(target),
+        ],
         cwd=ROOT,
         check=False,
         capture_output=True,
