@@ -20,38 +20,26 @@ from tests.parity.ways import WAYS
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).parents[2]
-KNOWN = {"glued", "insists-on-arrays"}
-"""Pipelines that are known to be answered otherwise somewhere; a name goes as soon as its fault is mended."""
-MARKED = [
-    pytest.param(name, marks=pytest.mark.xfail(strict=True) if name in KNOWN else ())
-    for name in SMALL
-]
 
 
 @pytest.fixture(scope="module")
 def verdicts(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """One run for all tests, in a process of its own: some pipelines change settings of theirs."""
     target = tmp_path_factory.mktemp("parity") / "verdicts.json"
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.parity",
-            "--small",
-            "--workers",
-            "here",
-            "--json",
-            str(target),
-        ],
+    options = ["--small", "--workers", "here", "--json", str(target)]
+    run = subprocess.run(
+        [sys.executable, "-m", "tests.parity", *options],
         cwd=ROOT,
         check=False,
         capture_output=True,
+        text=True,
     )
+    assert target.exists(), run.stderr
     found: list[dict[str, Any]] = json.loads(target.read_text())
     return found
 
 
-@pytest.mark.parametrize("name", MARKED)
+@pytest.mark.parametrize("name", SMALL)
 def test_every_way_in_answers_as_training(verdicts: list[dict[str, Any]], name: str) -> None:
     own = [one for one in verdicts if one["case"] == name]
     assert {one["way"] for one in own} == {"publish", *WAYS}

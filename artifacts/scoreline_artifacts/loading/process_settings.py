@@ -216,7 +216,7 @@ def _read_all() -> dict[Key, Any]:
 def _changes(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> dict[Key, Change]:
     return {
         key: Change(after.get(key), before.get(key))
-        for key in before.keys() | after.keys()
+        for key in before | after
         if before.get(key) is not after.get(key) and before.get(key) != after.get(key)
     }
 
@@ -297,7 +297,9 @@ def write_stream(key: tuple[str, str], value: Any) -> None:
     stream, name = key
     # Somebody may have put another object in its place.
     with suppress(AttributeError, ValueError, OSError):
-        getattr(sys, stream).reconfigure(**{name: value})
+        # A new encoding alone would make errors strict.
+        kept = {"errors": getattr(sys, stream).errors}
+        getattr(sys, stream).reconfigure(**(kept | {name: value}))
 
 
 def write_variable(name: str, value: str | None) -> None:

@@ -118,6 +118,21 @@ def test_a_stream_is_reconfigured_only_while_the_version_is_scored(
     assert stream.encoding == "ascii"
 
 
+@pytest.mark.parametrize("errors", ["strict", "backslashreplace"])
+def test_a_stream_treats_errors_as_the_version_has_set_it(
+    monkeypatch: pytest.MonkeyPatch, errors: str
+) -> None:
+    stream = TextIOWrapper(BytesIO(), encoding="utf-8", errors=errors)
+    monkeypatch.setattr(sys, "stdout", stream)
+    source = "import sys; sys.stdout.reconfigure(encoding='ascii', errors='backslashreplace')"
+    namespace = _namespace(setup=source)
+    namespace.import_module("setup")
+    assert (stream.encoding, stream.errors) == ("utf-8", errors)
+    with namespace.settings.in_force():
+        assert (stream.encoding, stream.errors) == ("ascii", "backslashreplace")
+    assert (stream.encoding, stream.errors) == ("utf-8", errors)
+
+
 def test_a_module_sees_what_another_one_of_its_version_has_set() -> None:
     namespace = _namespace(
         setup="import decimal; decimal.getcontext().prec = 5",
