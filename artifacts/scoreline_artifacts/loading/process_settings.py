@@ -216,7 +216,7 @@ def _read_all() -> dict[Key, Any]:
 def _changes(before: Mapping[Key, Any], after: Mapping[Key, Any]) -> dict[Key, Change]:
     return {
         key: Change(after.get(key), before.get(key))
-        for key in before | after
+        for key in {**before, **after}
         if before.get(key) is not after.get(key) and before.get(key) != after.get(key)
     }
 
