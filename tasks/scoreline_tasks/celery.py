@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl, urlsplit
@@ -20,7 +21,9 @@ from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.worker import consumer, state
 from kombu.entity import Queue
-from redis.exceptions import RedisError
+from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.utils.json import dumps
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from scoreline_client.cli.kit import REFUSED
 from scoreline_client.protocol.keys import Keys
@@ -36,6 +39,7 @@ logger = logging.getLogger(__name__)
 DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
 RESCUE_SLICES = 30
 """Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
+PUT_WHERE_FULL = "#!lua flags=allow-oom\nreturn redis.call('LPUSH', KEYS[1], ARGV[1])"
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
 CHECK_EVERY_S = 0.25
@@ -91,6 +95,28 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
 
 
 app.steps["consumer"].add(DrainWatchdog)
+
+
+class Channel(redis.Channel):  # type: ignore[misc]
+    """kombu's channel, which a full server does not keep from sending a wakeup: serving is what makes room."""
+
+    def _put(self, queue: str, message: Any, **options: Any) -> None:
+        try:
+            super()._put(queue, message, **options)
+        except OutOfMemoryError:
+            with self.conn_or_acquire() as client:
+                client.register_script(PUT_WHERE_FULL)(keys=[queue], args=[dumps(message)])
+
+    def _queue_bind(self, *args: Any) -> None:
+        # A wakeup names its queue: without the binding it arrives all the same.
+        with suppress(OutOfMemoryError):
+            super()._queue_bind(*args)
+
+
+class Transport(redis.Transport):  # type: ignore[misc]
+    """kombu's transport for Redis, in the processes of a worker."""
+
+    Channel = Channel
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -240,6 +266,8 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
         # Anything but SystemExit would be logged, and the worker would start.
         click.echo(f"This worker does not start, since it would not serve: {reason}.", err=True)
         raise SystemExit(REFUSED)
+    # In this process and its children, which are a worker's: other applications have kombu's own.
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
     this_process().configure(sender)
     conf.task_queues = [*conf.task_queues, own_queue(WorkerSettings.from_environment(), sender)]
 

@@ -10,8 +10,11 @@ import pytest
 
 from scoreline_client import Client
 from scoreline_client.errors import ScorelineError
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Request, new_id
 from scoreline_tasks.dev.server import free_port
 from tests.acceptance.conftest import MODEL, Fleet
+from tests.support.worker import entry_fields
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
 
@@ -64,6 +67,22 @@ def test_a_server_that_refuses_writes_for_a_while_ends_no_worker(
         allow(fleet)
     eventually(lambda: worker.poll() is not None or _is_answered(fleet))
     assert worker.poll() is None, fleet.log.read_text()[-3000:]
+
+
+def test_a_server_that_is_full_for_long_is_served_all_the_same(
+    fleet: Fleet, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Longer than a drain may last: its successor must find room, or nobody makes any."""
+    monkeypatch.setenv("SCORELINE_BATCH_LIMIT_S", "1")
+    fleet.start_worker()
+    fleet.redis.config_set("maxmemory", "1000000")
+    time.sleep(2 * REFUSED_S)
+    request = Request(id=new_id(), model=MODEL, body=b'[{"x": 1.0}]', expires_ms=60_000)
+    # A client's request would be refused; this stands for one that was accepted before.
+    fields = [part for pair in entry_fields(request).items() for part in pair]
+    queue = "#!lua flags=allow-oom\nreturn redis.call('XADD', KEYS[1], '*', unpack(ARGV))"
+    fleet.redis.eval(queue, 1, fleet.keys.lane(Lane.ONLINE), *fields)
+    eventually(lambda: fleet.redis.exists(fleet.keys.result(request.id)))
 
 
 DAMAGED = (
