@@ -97,7 +97,7 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
 app.steps["consumer"].add(DrainWatchdog)
 
 
-class Channel(redis.Channel):  # type: ignore[misc]
+class WakeupChannel(redis.Channel):
     """kombu's channel, which a full server does not keep from sending a wakeup: serving is what makes room."""
 
     def _put(self, queue: str, message: Any, **options: Any) -> None:
@@ -113,10 +113,10 @@ class Channel(redis.Channel):  # type: ignore[misc]
             super()._queue_bind(*args)
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
+class WakeupTransport(redis.Transport):
     """kombu's transport for Redis, in the processes of a worker."""
 
-    Channel = Channel
+    Channel = WakeupChannel
 
 
 class Consumer(consumer.Consumer):  # type: ignore[misc]
@@ -267,7 +267,7 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
         click.echo(f"This worker does not start, since it would not serve: {reason}.", err=True)
         raise SystemExit(REFUSED)
     # In this process and its children, which are a worker's: other applications have kombu's own.
-    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:Transport"))
+    TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:WakeupTransport"))
     this_process().configure(sender)
     conf.task_queues = [*conf.task_queues, own_queue(WorkerSettings.from_environment(), sender)]
 

@@ -488,7 +488,7 @@ class RepeatedHeader:
         """
         header = self.header
         # With one column, a value of it may well be its name.
-        if len(header.columns) < 2 or not self._may_be_in(data):
+        if len(header.columns) < 2 or not self.may_be_in(data):
             return data
         names, parts, at = sorted(self._fields(header.raw)), list[bytes](), 0
         for row in self.grammar.rows(data):
@@ -509,7 +509,7 @@ class RepeatedHeader:
             at = row.end()
         return b"".join((*parts, data[at:])) if parts else data
 
-    def _may_be_in(self, data: bytes) -> bool:
+    def may_be_in(self, data: bytes) -> bool:
         """Whether a line of these rows has the bytes of the header, in any order.
 
         Looked for by the header's longest name, which most rows do not hold; where many do, by all of it.

@@ -240,7 +240,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         stored_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
         most = max(sizes.fewest_chunk_rows, sizes.largest_chunk_bytes // stored_bytes)
         most = min(sizes.most_chunk_rows, most)
-        step = max(1, min(most, sizes.most_table_bytes // self._longest_row(number, names)))
+        step = max(1, min(most, sizes.most_table_bytes // self.longest_row(number, names)))
         batches = self._file.iter_batches(
             batch_size=step, row_groups=[number], columns=names, use_threads=False
         )
@@ -254,7 +254,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         if sum(batch.num_rows for batch in waiting):
             yield self._arrow.Table.from_batches(waiting)
 
-    def _longest_row(self, number: int, names: list[str]) -> int:
+    def longest_row(self, number: int, names: list[str]) -> int:
         """Bytes that a row of a group may have in memory, as far as the group stores values once and repeats them."""
         group, schema = self._file.metadata.row_group(number), self._file.schema_arrow
         longest, texts = 1, []
