@@ -139,10 +139,17 @@ def _values(table: Any, column: Column) -> Values:
 
 
 def python_values(table: Any, name: str) -> list[Any]:
-    """The values of a column as Python has them."""
+    """The values of a column as Python has them.
+
+    Raises:
+        RequestRefused: E_JSON or E_ARROW_INVALID; its texts are not JSON, or not of a value each.
+    """
     values = table.column(name)
     if is_json(table.schema.field(name)):
         elements: list[Any] = read_array("[{}]".format(",".join(values.to_pylist())).encode())
+        if len(elements) != len(values):
+            message = f"column {name!r} has {len(elements)} JSON values in {len(values)} texts"
+            raise RequestRefused(Code.ARROW_INVALID, message, name)
         return elements
     return _as_python(values)
 

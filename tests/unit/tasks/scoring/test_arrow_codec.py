@@ -101,6 +101,16 @@ def test_a_frame_without_rows_is_refused() -> None:
     assert _refused(_stream(table)).code == Code.EMPTY_REQUEST
 
 
+@pytest.mark.parametrize(
+    ("text", "code"), [("1,2", Code.ARROW_INVALID), ("{", Code.JSON), ("", Code.JSON)]
+)
+def test_a_text_that_is_not_the_json_of_one_value_is_refused(text: str, code: Code) -> None:
+    field = pa.field("a", pa.string(), metadata={"scoreline:type": "json"})
+    schema = pa.schema([field, pa.field("b", pa.int64())])
+    table = pa.table([pa.array(["1.5", text]), pa.array([1, 1])], schema=schema)
+    assert _refused(_stream(table)).code == code
+
+
 @pytest.mark.parametrize("body", [b"", b"no arrow", b"\xff\xff\xff\xff\x10\0\0\0", b"\0" * 64])
 def test_bytes_that_are_no_arrow_are_refused(body: bytes) -> None:
     assert _refused(body).code == Code.ARROW_INVALID
