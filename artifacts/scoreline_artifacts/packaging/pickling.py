@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import EnumMeta
 from functools import _lru_cache_wrapper
+from pathlib import PurePath
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, TypeVar
 
@@ -73,9 +74,15 @@ def _pickler(buffer: io.BytesIO, pickled: PickledPipeline, origins: ModuleOrigin
     """A dill pickler that records in `pickled` what it refers to. Made here: dill is imported when needed."""
     import dill
 
+    codes: dict[int, CodeType] = {}
+
     class Pickler(dill.Pickler):  # type: ignore[misc]
         def save(self, obj: Any, save_persistent_id: bool = True) -> None:
             # Not in a `dispatch` of our own: dill adds to its own, for numpy, while it pickles.
+            if isinstance(obj, CodeType):
+                # Its file's name tells tracebacks enough, and the folders of this machine are nobody's business.
+                name = PurePath(obj.co_filename).name
+                obj = codes.setdefault(id(obj), obj.replace(co_filename=name))
             is_new = type(obj) is CachedFunction and id(obj) not in self.memo
             if is_new and not _is_importable(obj, *_qualified_name(obj)):
                 save_cached(self, obj)

@@ -50,6 +50,11 @@ def test_what_a_script_defines_travels_by_value(data: bytes) -> None:
     ]
 
 
+def test_nothing_tells_where_the_script_lay(data: bytes, tmp_path: Path) -> None:
+    assert str(tmp_path).encode() not in data
+    assert b"script.py" in data  # its name, for tracebacks
+
+
 def test_what_cannot_be_pickled_raises() -> None:
     with pytest.raises(TypeError, match="generator"):
         pickling.dump(number for number in range(3))
