@@ -8,6 +8,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -60,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
         if (not chosen.small or case.name in SMALL)
         and (not chosen.names or any(part in case.name for part in chosen.names))
     ]
+    # Of overflows in rows unlike those of training, which are asked about on purpose.
+    warnings.simplefilter("ignore")
     console = Console(width=260)
     out = chosen.keep or Path(tempfile.mkdtemp(prefix="scoreline-parity-"))
     started = time.monotonic()
