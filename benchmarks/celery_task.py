@@ -14,7 +14,7 @@ import pandas as pd
 from celery import Celery, signals
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 
 app = Celery("baseline")
 app.conf.update(

@@ -202,7 +202,7 @@ def _one_copy(place: _Place) -> float:
 
 
 def _load_here(root: str) -> None:
-    from scoreline_artifacts.loading.version import load
+    from scoreline_artifacts.loading.artifact import load
 
     store = Store(Path(root))
     kept = [load(store, TINY, 1)]

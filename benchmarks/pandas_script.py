@@ -12,7 +12,7 @@ from pathlib import Path
 import pandas as pd
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 
 CHUNK_ROWS = 100_000
 

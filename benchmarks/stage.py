@@ -14,7 +14,8 @@ import psutil
 from redis import Redis
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import LoadedVersion, load
+from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.dev.local_worker import (
     WorkerEnvironment,

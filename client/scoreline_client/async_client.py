@@ -89,7 +89,7 @@ class AsyncClient:
             ValueError: `timeout` is negative, infinite or no number; as in all other methods.
         """
         body = encode_record(record)
-        encoded = options.encode_options()
+        encoded = options.encoded_options
         # This caller's own future: cancelling it does not cancel the others who share its request.
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         self.coalescer.submit(check_model(model), body, encoded, check_timeout(timeout), future)
@@ -114,7 +114,7 @@ class AsyncClient:
         """
         check_timeout(timeout)
         listed = check_records(records)
-        encoded_options = options.encode_options()
+        encoded_options = options.encoded_options
 
         def build(ref: str, part: EncodedRecords, job: str = "") -> Request:
             return self.request(ref, part.body, timeout, job=job, options=encoded_options)

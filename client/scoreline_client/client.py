@@ -232,7 +232,7 @@ class Client:
     ) -> Prediction:
         """See AsyncClient.predict."""
         body = encode_record(record)
-        asked = options.encode_options()
+        asked = options.encoded_options
         return self._background().ask(check_model(model), body, asked, check_timeout(timeout))
 
     def predict_many(

@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from functools import cached_property
 from typing import Annotated, Any, Literal, Self, TypeVar, get_type_hints
 
 import msgspec
@@ -138,10 +139,9 @@ class RequestOptions(ValueOptions):
     first_row: _Count = 1
     """Number of the body's first row; the file's first data row is 1."""
 
-    def encode_options(self) -> bytes:
+    @cached_property
+    def encoded_options(self) -> bytes:
         """As the entry's field `options`: empty when every option has its default."""
-        if self is NO_OPTIONS:  # nearly always
-            return b""
         changed = _changed(self)
         return orjson.dumps(changed) if changed else b""
 

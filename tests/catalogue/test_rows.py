@@ -213,7 +213,7 @@ def test_34_an_empty_field_is_missing_where_training_had_missing_values(
 def test_37_text_in_a_number_of_json_is_an_error_unless_coerced() -> None:
     texts = [{**GOOD, "age": "30", "bmi": " 1.5", "smokes": "TRUE"}]
     assert _code(post(texts)) == "E_TYPE"
-    coerce = RequestOptions(coerce=True).encode_options()
+    coerce = RequestOptions(coerce=True).encoded_options
     assert post(texts, options=coerce).values == ["yes"]
     assert _code(post([{**GOOD, "bmi": "0x1F"}], options=coerce)) == "E_TYPE"
 
@@ -230,7 +230,7 @@ def test_37_and_38_files_are_coerced_when_asked(harness: ScoringHarness) -> None
 def test_38_a_boolean_is_no_number_unless_coerced() -> None:
     assert _code(post([{**GOOD, "age": True}])) == "E_TYPE"
     assert _code(post([{**GOOD, "smokes": 1}])) == "E_TYPE"
-    coerce = RequestOptions(coerce=True).encode_options()
+    coerce = RequestOptions(coerce=True).encoded_options
     assert post([{**GOOD, "age": True, "smokes": 0}], options=coerce).values == ["yes"]
 
 
@@ -298,14 +298,14 @@ def test_46_and_47_an_unseen_text_is_scored_with_a_warning(
 def test_46_an_unseen_text_is_an_error_by_policy(harness: ScoringHarness) -> None:
     scored = harness.score(f"{row(sex='X')}\n", unseen=Policy.ERROR)
     assert scored.summary.rejected_by_code == {"E_CATEGORY": 1}
-    refuse = RequestOptions(unseen=Policy.ERROR).encode_options()
+    refuse = RequestOptions(unseen=Policy.ERROR).encoded_options
     assert _code(post([{**GOOD, "sex": "X"}], options=refuse)) == "E_CATEGORY"
 
 
 def test_48_a_number_out_of_range_is_scored_with_a_warning(harness: ScoringHarness) -> None:
     scored = harness.score(f"{row(age='900')}\n{ROW}\n")
     assert scored.summary.warnings == {"W_OUT_OF_RANGE age": 1}
-    warn = RequestOptions(out_of_range=Policy.WARN).encode_options()
+    warn = RequestOptions(out_of_range=Policy.WARN).encoded_options
     answer = post([GOOD, {**GOOD, "age": 900}], options=warn)
     assert answer.values == ["yes", "yes"]
     (warning,) = answer.warnings["1"]
@@ -321,7 +321,7 @@ def test_48_nothing_is_said_where_nobody_asked() -> None:
 
 
 def test_48_a_number_out_of_range_is_an_error_by_policy() -> None:
-    refuse = RequestOptions(out_of_range=Policy.ERROR).encode_options()
+    refuse = RequestOptions(out_of_range=Policy.ERROR).encoded_options
     answer = post([{**GOOD, "age": 900}, GOOD], options=refuse)
     assert (_code(answer), answer.values) == ("E_OUT_OF_RANGE", [None, "yes"])
 

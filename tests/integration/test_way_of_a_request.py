@@ -15,7 +15,7 @@ from redis import Redis
 from sklearn.tree import DecisionTreeClassifier
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 from scoreline_client import Client, ClientSettings
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.registry import Models

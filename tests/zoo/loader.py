@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import LoadedVersion, load
+from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.version import LoadedVersion
 
 
 @dataclass(kw_only=True)

@@ -10,14 +10,14 @@ import numpy as np
 import pandas as pd
 
 from scoreline_artifacts import Outputs, UnsuitableData
-from scoreline_artifacts.loading.answers import (
+from scoreline_artifacts.loading.one_call import ClassFrom, class_from
+from scoreline_artifacts.loading.version import (
     is_by_output,
+    outputs_of,
     probability_rows,
     usable_values,
     value_rows,
 )
-from scoreline_artifacts.loading.one_call import ClassFrom, class_from
-from scoreline_artifacts.loading.version import outputs_of
 from scoreline_artifacts.manifest import OutputType, PipelineOutput
 from scoreline_artifacts.validation import shown
 

@@ -12,11 +12,6 @@ import sys
 from enum import Enum, auto
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-Array = npt.NDArray[Any]
-
 
 class ClassFrom(Enum):
     """Where the class of a record comes from."""
@@ -105,22 +100,3 @@ def _library_name(estimator: object) -> str:
         if name in getattr(estimator, "__dict__", {}) or not is_own:
             return ""
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def likeliest(probabilities: Array) -> npt.NDArray[np.intp]:
-    """(rows,) Places of the largest of (rows, classes) probabilities, the first of equal ones."""
-    if probabilities.shape[1] == 2:
-        # As argmax does, in less than a tenth of the time.
-        return (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
-    return np.asarray(probabilities.argmax(axis=1))
-
-
-def tied(probabilities: Array) -> npt.NDArray[np.intp]:
-    """Rows of which rounding may have made the two largest probabilities what they are."""
-    if probabilities.shape[1] == 1:
-        return np.array([], dtype=np.intp)
-    if probabilities.shape[1] == 2:
-        lead = np.abs(probabilities[:, 1] - probabilities[:, 0])
-    else:
-        lead = np.ptp(np.partition(probabilities, -2, axis=1)[:, -2:], axis=1)
-    return np.flatnonzero(lead < np.finfo(probabilities.dtype).eps ** 0.5)

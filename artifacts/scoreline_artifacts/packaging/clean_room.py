@@ -272,7 +272,7 @@ def main(here: str, *installed: str) -> None:
     # Most artifacts need these; forks have them without importing them again.
     import sklearn.pipeline  # noqa: F401
 
-    from scoreline_artifacts.loading import version  # noqa: F401
+    from scoreline_artifacts.loading import artifact  # noqa: F401
 
     for line in sys.stdin:
         visitor = os.fork()
@@ -337,7 +337,7 @@ def _block_project_files(folders: Sequence[str], but: str) -> None:
 def load_and_score(folder: Path) -> dict[str, Any]:
     """Load the artifact in a folder and score its golden rows; returns the fields of a `Proof`."""
     from scoreline_artifacts import golden
-    from scoreline_artifacts.loading import version
+    from scoreline_artifacts.loading.artifact import assemble, namespace_of
 
     artifact = folder / ARTIFACT
     manifest = Manifest.decode((artifact / MANIFEST).read_bytes())
@@ -345,12 +345,12 @@ def load_and_score(folder: Path) -> dict[str, Any]:
     def read(name: str) -> bytes:
         return (artifact / name).read_bytes()
 
-    namespace = version.namespace_of(manifest, read, json.loads((folder / _LISTED).read_bytes()))
+    namespace = namespace_of(manifest, read, json.loads((folder / _LISTED).read_bytes()))
     unused: list[str] = []
     failure, batchable = None, False
     processes = _noted_processes(namespace)
     try:
-        loaded = version.assemble(manifest, read, namespace)
+        loaded = assemble(manifest, read, namespace)
         rows = golden.decode(read(GOLDEN))
         loaded.check_golden_rows(rows, manifest.tolerance)
         batchable = _is_batchable(loaded, rows, manifest.tolerance)

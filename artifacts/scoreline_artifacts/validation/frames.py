@@ -95,7 +95,7 @@ def frame_of_records(
         columns: dict[str, Sequence[Any]] = {
             column.name: (
                 [record.get(column.name) for record in records]  # type: ignore[attr-defined]
-                if column.may_be_left_out
+                if column.optional or column.unused
                 else [record[column.name] for record in records]  # type: ignore[index]
             )
             for column in schema.columns

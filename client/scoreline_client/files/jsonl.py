@@ -64,7 +64,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         """The answers by their names on the wire, with their names in the output."""
         self._layouts: dict[tuple[str, ...], dict[str, str]] = {}
         self._is_whole = options.kept is None and not options.drop and not options.rename
-        self._request = options.for_request(RequestOptions, outputs=None).encode_options()
+        self._request = options.for_request(RequestOptions, outputs=None).encoded_options
 
     @property
     def total(self) -> int | None:

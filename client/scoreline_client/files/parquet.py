@@ -146,7 +146,7 @@ class ParquetReader(FileReader[ParquetChunk]):
                     yield ParquetChunk(
                         body=self._tables.write_stream(table.select(self._needed)).to_pybytes(),
                         codec=Codec.ARROW,
-                        options=options.encode_options(),
+                        options=options.encoded_options,
                         count=count,
                         start=Position(at, at + 1, 0),
                         end=Position(end, end + 1, 0),

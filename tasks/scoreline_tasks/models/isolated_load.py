@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import load_unproven
+from scoreline_artifacts.loading.artifact import load_unproven
 from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork, in_own_thread, run_in_fork
 
 MIB = 1 << 20

@@ -34,8 +34,9 @@ from scoreline_artifacts import (
     UnknownModelError,
     UnknownVersionError,
 )
+from scoreline_artifacts.loading.artifact import load, load_unproven
 from scoreline_artifacts.loading.process_settings import exclusively
-from scoreline_artifacts.loading.version import LoadedVersion, load, load_unproven
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.codes import Code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 
-from scoreline_artifacts.loading import version
+from scoreline_artifacts.loading import artifact
 from scoreline_artifacts.loading.namespace import Namespace
 
 PUBLISHED = (
@@ -20,7 +20,7 @@ PUBLISHED = (
 
 def test_a_pickle_of_the_first_release_comes_back() -> None:
     data = base64.b85decode(PUBLISHED)
-    side, span, variable = version.unpickle(data, Namespace("m@1", {}, {}))
+    side, span, variable = artifact.unpickle(data, Namespace("m@1", {}, {}))
     assert (side, side.name, type(side).__name__) == ("left", "LEFT", "Side")
     assert (span.low, span.high, type(span).__name__) == (2.0, 9.0, "Span")
     assert variable.__name__ == "T"

@@ -95,8 +95,8 @@ def test_a_head_without_its_columns_is_refused() -> None:
 
 def test_options_travel_in_a_field_of_the_entry_only_when_something_is_asked() -> None:
     options = RequestOptions(coerce=True, unseen=Policy.ERROR)
-    plain = Request(id="0" * 32, model="m", options=RequestOptions().encode_options())
-    asking = Request(id="0" * 32, model="m", options=options.encode_options())
+    plain = Request(id="0" * 32, model="m", options=RequestOptions().encoded_options)
+    asking = Request(id="0" * 32, model="m", options=options.encoded_options)
     assert "options" not in plain.encode()
     decoded = Request.decode(entry_fields(asking))
     assert RequestOptions.decode_options(decoded.options) == options

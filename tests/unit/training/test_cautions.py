@@ -20,7 +20,7 @@ from sklearn.preprocessing import FunctionTransformer
 from scoreline_artifacts import Store, UnsuitableData
 from scoreline_artifacts.dependencies import ModuleOrigins
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.packaging.clean_room import CleanRoomFailure, Proof
 from scoreline_training import PublishedVersion, publish
 from scoreline_training.cautions import Caution, find_cautions

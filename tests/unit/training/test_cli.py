@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.store import releases
 from scoreline_training.cli import train
 

@@ -19,7 +19,7 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn_pandas import DataFrameMapper
 
 from scoreline_artifacts import Store, UnsuitableData, golden
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.manifest import GOLDEN
 from scoreline_training import PublishedVersion, publish
 

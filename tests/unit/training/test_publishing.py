@@ -21,7 +21,8 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from scoreline_artifacts import InvalidName, NotReleased, Store, UnsuitableData, golden
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.loading.version import LoadedVersion, load
+from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import GOLDEN
 from scoreline_artifacts.store import releases
 from scoreline_client.errors import SettingsError

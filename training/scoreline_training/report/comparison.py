@@ -17,7 +17,8 @@ import numpy as np
 import pandas as pd
 
 from scoreline_artifacts import ArtifactError, Manifest, Store, environment, golden
-from scoreline_artifacts.loading.version import LoadedVersion, assemble
+from scoreline_artifacts.loading.artifact import assemble
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST
 from scoreline_artifacts.packaging import clean_room
 from scoreline_artifacts.store import releases

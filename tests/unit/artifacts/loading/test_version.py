@@ -25,8 +25,9 @@ from scoreline_artifacts import (
     golden,
 )
 from scoreline_artifacts.golden import GoldenRow
-from scoreline_artifacts.loading import version
-from scoreline_artifacts.loading.version import LoadedVersion, load
+from scoreline_artifacts.loading import artifact
+from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE, Outputs
 from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.schema import Schema
@@ -72,7 +73,7 @@ def test_changed_bytes_are_not_unpickled(tmp_path: Path, monkeypatch: pytest.Mon
     data[len(data) // 2] ^= 1
     file.write_bytes(data)
     unpickled: list[bytes] = []
-    monkeypatch.setattr(version, "unpickle", lambda data, _: unpickled.append(data))
+    monkeypatch.setattr(artifact, "unpickle", lambda data, _: unpickled.append(data))
     with pytest.raises(CorruptArtifact, match="sha256"):
         load(store, "sides", 1)
     assert unpickled == []
@@ -84,13 +85,13 @@ def test_the_bytes_that_were_verified_are_those_that_are_unpickled(
     store = Store(tmp_path)
     _publish(store)
     restored: list[bytes] = []
-    original = version.unpickle
+    original = artifact.unpickle
 
     def unpickle(data: bytes, namespace: Any) -> Any:
         restored.append(data)
         return original(data, namespace)
 
-    monkeypatch.setattr(version, "unpickle", unpickle)
+    monkeypatch.setattr(artifact, "unpickle", unpickle)
     load(store, "sides", 1)
     entry = store.manifest("sides", 1).files[PIPELINE]
     assert [describe_file(data) for data in restored] == [entry]

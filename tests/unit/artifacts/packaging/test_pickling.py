@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from scoreline_artifacts.loading import version
+from scoreline_artifacts.loading import artifact
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.packaging import pickling
 
@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> bytes:
 
 
 def test_what_a_script_defines_travels_by_value(data: bytes) -> None:
-    assert [thing(5) for thing in version.unpickle(data, Namespace("m@1", {}, {}))] == [
+    assert [thing(5) for thing in artifact.unpickle(data, Namespace("m@1", {}, {}))] == [
         13,
         8,
         True,

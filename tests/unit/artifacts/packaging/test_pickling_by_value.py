@@ -12,7 +12,7 @@ import dill
 import pytest
 from dill import detect
 
-from scoreline_artifacts.loading import version
+from scoreline_artifacts.loading import artifact
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.packaging import pickling
 
@@ -82,7 +82,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 @pytest.fixture
 def things(data: bytes) -> Any:
     """The same things here."""
-    return version.unpickle(data, Namespace("m@1", {}, {}))
+    return artifact.unpickle(data, Namespace("m@1", {}, {}))
 
 
 def test_an_enum_keeps_its_members_and_methods(things: Any) -> None:

@@ -28,7 +28,7 @@ from scoreline_artifacts import (
     Store,
     UntrustedArtifact,
 )
-from scoreline_artifacts.loading.version import load
+from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, PIPELINE, SIGNATURE
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.releases import LogMarks

@@ -83,13 +83,13 @@ def test_a_caller_who_does_not_know_of_outputs_gets_one_column() -> None:
 
 def test_what_options_name_comes_in_their_order() -> None:
     options = RequestOptions(outputs=["probability_much_True", "error", "prediction_much"])
-    table = _table(options=options.encode_options(), by_output=True)
+    table = _table(options=options.encoded_options, by_output=True)
     assert table.column_names == ["probability_much_True", "error", "prediction_much"]
 
 
 @pytest.mark.parametrize("name", ["prediction_colour", "probability_big"])
 def test_an_output_that_the_version_does_not_have_is_refused(name: str) -> None:
-    options = RequestOptions(outputs=[name]).encode_options()
+    options = RequestOptions(outputs=[name]).encoded_options
     answer = _ask(write_stream(TABLE).to_pybytes(), Codec.ARROW, options=options)
     assert answer.error is not None
     assert answer.error["code"] == "E_WIRE"

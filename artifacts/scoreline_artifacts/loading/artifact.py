@@ -1,0 +1,132 @@
+"""From the bytes of an artifact to a version in memory: open, verify, unpickle, check golden rows."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from scoreline_artifacts import environment, golden
+from scoreline_artifacts.loading.namespace import Namespace
+from scoreline_artifacts.loading.version import LoadedVersion, class_source
+from scoreline_artifacts.manifest import (
+    GOLDEN,
+    PIPELINE,
+    SOURCES,
+    Manifest,
+    OutputType,
+    PipelineOutput,
+)
+from scoreline_artifacts.store.store import Store
+
+
+def load(store: Store, model: str, version: int, *, strict: bool = False) -> LoadedVersion:
+    """Load a version, proven to answer as it did in training.
+
+    `strict` refuses an environment that differs from training's in ways that often do not matter.
+
+    Raises:
+        UnknownModelError, UnknownVersionError: it is not in the store.
+        UntrustedArtifact: no key that is trusted here has signed it; nothing was unpickled.
+        CorruptArtifact: its bytes are not those that were published; nothing was unpickled.
+        UnfitEnvironment: this environment lacks something that it needs; nothing was unpickled.
+        GoldenMismatch: its answers differ from those of training.
+    """
+    loaded, check = load_unproven(store, model, version, strict=strict)
+    check()
+    return loaded
+
+
+def load_unproven(
+    store: Store, model: str, version: int, *, strict: bool = False
+) -> tuple[LoadedVersion, Callable[[], None]]:
+    """Load a version without scoring anything; the function that is returned with it checks its golden rows.
+
+    Raises:
+        ArtifactError: what `load` raises, but for GoldenMismatch, which the function raises.
+    """
+    manifest = store.manifest(model, version)
+    environment.check(manifest, strict=strict)
+    # Every file, including those that serving does not need: an artifact is complete, or it is refused.
+    files = store.read_all(manifest)
+    # Popped: the bytes of a large pipeline need not be kept beside it while it is checked.
+    loaded = assemble(manifest, files.pop)
+    rows = golden.decode(files.pop(GOLDEN))
+    del files
+    if manifest.outputs.each is None:
+        loaded = replace(loaded, outputs=replace(manifest.outputs, each=_outputs_in(rows)))
+    return loaded, lambda: loaded.check_golden_rows(rows, manifest.tolerance)
+
+
+def assemble(
+    manifest: Manifest, read: Callable[[str], bytes], namespace: Namespace | None = None
+) -> LoadedVersion:
+    """Unpickle a version; `read` returns the verified bytes of its files."""
+    namespace = namespace or namespace_of(manifest, read)
+    with namespace.settings.recorded():
+        pipeline = unpickle(read(PIPELINE), namespace)
+    return LoadedVersion(
+        pipeline=pipeline,
+        model=manifest.model,
+        version=manifest.version,
+        outputs=manifest.outputs,
+        schema=manifest.schema,
+        batchable=manifest.batchable,
+        manifest=manifest,
+        namespace=namespace,
+        class_from=class_source(pipeline, manifest.outputs),
+    )
+
+
+def namespace_of(
+    manifest: Manifest, read: Callable[[str], bytes], listed: Iterable[str] = ()
+) -> Namespace:
+    """The private modules of a version, of which none has been executed yet; `listed` as for Namespace."""
+    return Namespace(
+        f"{manifest.model}@{manifest.version}",
+        manifest.sources,
+        {name: read(name) for name in manifest.files if name.startswith(SOURCES)},
+        listed=listed,
+    )
+
+
+def _outputs_in(rows: Sequence[golden.GoldenRow]) -> list[PipelineOutput] | None:
+    """The outputs of an artifact of an earlier release, as its golden rows have them."""
+    if not rows:
+        return None
+    columns = [row.value if isinstance(row.value, list) else [row.value] for row in rows]
+    outputs = []
+    for index, values in enumerate(zip(*columns, strict=True)):
+        types = {
+            OutputType.TEXT
+            if isinstance(value, str)
+            else OutputType.BOOLEAN
+            if isinstance(value, bool)
+            else OutputType.NUMBER
+            for value in values
+        }
+        name = index if len(columns[0]) > 1 else None
+        outputs.append(PipelineOutput(name=name, type=types.pop() if len(types) == 1 else None))
+    return outputs
+
+
+def unpickle(data: bytes, namespace: Namespace) -> Any:
+    """Unpickle verified bytes: unpickling executes whatever the bytes say, so never call it with others.
+
+    `namespace` holds the modules that travelled with the version.
+    """
+    import dill
+
+    class Unpickler(dill.Unpickler):  # type: ignore[misc]
+        def find_class(self, module: str, name: str) -> Any:
+            private = namespace.find(module, name)
+            if private is not None:
+                return private
+            with suppress(ImportError):  # raised again below, as pickle words it
+                namespace.settings.import_installed(module)
+            return super().find_class(module, name)
+
+    # ignore: an object of a class of training's __main__ has nothing to do with this process's __main__.
+    return Unpickler(io.BytesIO(data), ignore=True).load()
