@@ -696,7 +696,7 @@ def _estimator(kind: Any) -> Fitted:
             labels = np.column_stack([score > score.median(), score > 1.5]).astype(int)
     elif tags.target_tags.multi_output and not tags.target_tags.single_output:
         labels = np.column_stack([score, -score])
-    if tags.input_tags.string:
+    if tags.input_tags.string and not tags.input_tags.two_d_array:
         frame, rows = (
             pd.DataFrame({"t": [WORDS_OF[int(9 * one) % 5] for one in part["a"]]})
             for part in (frame, rows)

@@ -123,7 +123,7 @@ def published(case: Case, truth: Truth) -> Verdict:
         # What training itself has no answer for must not be published.
         if truth.crashed or not any(one.errors for one in truth.expected):
             verdict.notes.append(said)
-    elif truth.version and truth.batchable == truth.depends_on_company:
+    elif truth.version and (truth.is_rounding if not truth.batchable else truth.depends_on_company):
         verdict.notes.append(f"batchable is {truth.batchable}, and training itself says otherwise")
     verdict.wrong = len(verdict.notes)
     return verdict
