@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test zoo parity test-newest bench bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity test-newest bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -19,6 +19,10 @@ demo: $(READY)  ## train, publish, serve, score and promote under load, in a min
 # A process for each core, each with servers of its own.
 test: lint  ## format, lint, types, import rules, then all tests
 	@$(BIN)/pytest --numprocesses auto --dist loadgroup --no-loadscope-reorder $(ARGS)
+
+# Each pool, option and refusal of the server, where `make test` has one of its kind; some minutes more.
+test-all:  ## the same with the tests that are marked as exhaustive
+	@$(MAKE) test ARGS='-m "exhaustive or not exhaustive" $(ARGS)'
 
 zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, print the table
 	@$(BIN)/python -m tests.zoo $(ONLY)

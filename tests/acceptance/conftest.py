@@ -35,6 +35,12 @@ from scoreline_training import publish
 
 MODEL = "shift"
 
+POOLS = [
+    "prefork",
+    *(pytest.param(pool, marks=pytest.mark.exhaustive) for pool in ("solo", "threads")),
+]
+"""Celery's pools that serve: the default one, and in exhaustive runs the others."""
+
 
 def publish_shift(store: Store, shift: float) -> int:
     """Publish a model that answers x + shift.

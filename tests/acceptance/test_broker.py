@@ -45,7 +45,11 @@ def _setting(name: str, value: str) -> Callable[[Fleet], Any]:
 @pytest.mark.parametrize(
     ("refuse", "allow"),
     [
-        (_setting("min-replicas-to-write", "1"), _setting("min-replicas-to-write", "0")),
+        pytest.param(
+            _setting("min-replicas-to-write", "1"),
+            _setting("min-replicas-to-write", "0"),
+            marks=pytest.mark.exhaustive,
+        ),
         (_setting("maxmemory", "1000000"), _setting("maxmemory", "0")),
         (_demote, _promote),
     ],

@@ -31,6 +31,7 @@ SERVE = {
     "a name": ("-n", "high-priority@%h"),
     "purge": ("--purge",),
 }
+ALWAYS = {"solo", "threads", "a task for each child", "autoscale"}
 REFUSED = {
     "queues": (("-Q", "high"), "SCORELINE_QUEUE"),
     "excluded queues": (("-X", "scoreline.default"), "SCORELINE_QUEUE"),
@@ -40,7 +41,13 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("options", SERVE.values(), ids=SERVE)
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param(options, id=name, marks=() if name in ALWAYS else pytest.mark.exhaustive)
+        for name, options in SERVE.items()
+    ],
+)
 def test_a_worker_serves_and_moves_to_a_new_version(
     fleet: Fleet, options: tuple[str, ...], tmp_path: Any, eventually: Callable[..., Any]
 ) -> None:

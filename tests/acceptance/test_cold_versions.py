@@ -19,7 +19,7 @@ from scoreline_client import Client
 from scoreline_client.fleet import announce_release
 from scoreline_client.jobs import JobStatus
 from scoreline_training import publish
-from tests.acceptance.conftest import MODEL, Fleet
+from tests.acceptance.conftest import MODEL, POOLS, Fleet
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -45,7 +45,7 @@ def slow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     sys.modules.pop("takes_its_time")
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_requests_for_other_versions_are_answered_while_one_is_loaded(
     fleet: Fleet, slow: Any, pool: str
 ) -> None:
@@ -63,7 +63,7 @@ def test_requests_for_other_versions_are_answered_while_one_is_loaded(
     assert meanwhile > 100
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_who_asks_at_once_for_what_was_just_released_waits_for_it(
     fleet: Fleet, slow: Any, tmp_path: Path, pool: str
 ) -> None:

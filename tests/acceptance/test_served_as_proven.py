@@ -22,7 +22,7 @@ from scoreline_artifacts.store import releases
 from scoreline_client import Client, RequestRefused
 from scoreline_client.fleet import announce_release
 from scoreline_training import publish
-from tests.acceptance.conftest import MODEL, Fleet, children_of, kill_child
+from tests.acceptance.conftest import MODEL, POOLS, Fleet, children_of, kill_child
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
@@ -71,8 +71,10 @@ def _threaded() -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
-@pytest.mark.parametrize("kind", ["lightgbm", "histogram"])
+@pytest.mark.parametrize("pool", POOLS)
+@pytest.mark.parametrize(
+    "kind", ["lightgbm", pytest.param("histogram", marks=pytest.mark.exhaustive)]
+)
 def test_a_pipeline_with_threads_of_its_own_answers_whenever_it_is_released(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, kind: str, pool: str
 ) -> None:
@@ -151,7 +153,7 @@ def wait(frame):
 """
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_a_version_that_hangs_where_it_serves_is_refused_and_costs_no_other_model(
     fleet: Fleet, module: Callable[[str, str], Any], monkeypatch: pytest.MonkeyPatch, pool: str
 ) -> None:
@@ -196,7 +198,7 @@ def keep(frame):
 """
 
 
-@pytest.mark.parametrize("pool", ["prefork", "solo", "threads"])
+@pytest.mark.parametrize("pool", POOLS)
 def test_what_a_module_sets_holds_where_its_version_is_scored_and_nowhere_else(
     fleet: Fleet, module: Callable[[str, str], Any], pool: str
 ) -> None:

@@ -109,13 +109,17 @@ def test_closing_twice_or_unused_is_fine(client_settings: ClientSettings) -> Non
 
 
 def test_closing_ends_thread_and_connections(
-    client_settings: ClientSettings, worker: StubWorker, redis_client: Redis
+    client_settings: ClientSettings,
+    worker: StubWorker,
+    redis_client: Redis,
+    eventually: Callable[..., Any],
 ) -> None:
     threads = threading.active_count()
     with Client(settings=client_settings) as client, worker.serving():
         client.predict("pima", {"x": 1})
     assert threading.active_count() == threads
-    assert len(redis_client.client_list()) == 1
+    # A server notices a moment later that a connection was closed.
+    assert eventually(lambda: len(redis_client.client_list()) == 1)
 
 
 def test_a_forked_child_starts_anew(

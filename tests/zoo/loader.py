@@ -111,9 +111,14 @@ def _count_equal(note: dict[str, Any], loaded: LoadedVersion) -> int:
     rows = [row for request in requests for row in loaded.score_records(request)]
     same = _same(note["values"], [row.value for row in rows])
     if loaded.has_probabilities:
-        alike = _same(note["probabilities"], [row.probabilities for row in rows])
+        alike = _same(_side_by_side(note["probabilities"]), [row.probabilities for row in rows])
         same = [one and other for one, other in zip(same, alike, strict=True)]
     return sum(same)
+
+
+def _side_by_side(probabilities: Any) -> Any:
+    """Those of several outputs, a table for each, as columns of one table."""
+    return np.hstack(probabilities) if isinstance(probabilities, list) else probabilities
 
 
 def _same(expected: Any, found: list[Any]) -> list[bool]:
@@ -133,7 +138,7 @@ def _frame_is_equal(note: dict[str, Any], loaded: LoadedVersion) -> bool:
     scores = loaded.score(note["rows"])
     same = all(_same(note["values"], scores.values.tolist()))
     if scores.probabilities is not None:
-        same = same and np.array_equal(scores.probabilities, note["probabilities"])
+        same = same and np.array_equal(scores.probabilities, _side_by_side(note["probabilities"]))
     return same
 
 

@@ -87,9 +87,9 @@ class ProcessSettings:
         gate = _gate()
         with gate.exclusive() if self.is_exclusive else gate.shared():
             self._here.is_scoring = True
-            for (kind, name), change in list(self._changes.items()):
-                _KINDS[kind].write(name, change.inside)
             try:
+                for (kind, name), change in list(self._changes.items()):
+                    _KINDS[kind].write(name, change.inside)
                 yield
             finally:
                 self._here.is_scoring = False
@@ -330,7 +330,6 @@ _KINDS = {
     "sys": SettingKind(
         lambda: {"recursionlimit": sys.getrecursionlimit()},
         lambda _, value: sys.setrecursionlimit(value),
-        never,
     ),
     "stream": SettingKind(read_streams, write_stream),
     "locale": SettingKind(
@@ -340,7 +339,6 @@ _KINDS = {
     "csv": SettingKind(
         lambda: {"field_size_limit": csv.field_size_limit()},
         lambda _, value: csv.field_size_limit(value),
-        never,
     ),
     "logging": SettingKind(
         lambda: {"disable": logging.root.manager.disable},

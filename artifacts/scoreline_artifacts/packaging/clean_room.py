@@ -193,12 +193,14 @@ class _Room:
         """A room that nobody visits: one that is idle, or a new one."""
         # Folders that `pip install --target` filled: a worker has them as well.
         installed = [entry for entry in sys.path if entry and any(Path(entry).glob("*.dist-info"))]
-        while _idle:
-            room = _idle.pop()
+        while True:
+            try:
+                room = _idle.pop()
+            except IndexError:
+                return cls(installed)
             if room.owner == os.getpid() and room.installed == installed:
                 return room
             room.close()
-        return cls(installed)
 
     def visit(self, visit: Sequence[Any], limit_s: float) -> int:
         """Have a fork do some work; returns its wait status."""
@@ -210,14 +212,16 @@ class _Room:
             self._process.stdin.flush()
             with selectors.DefaultSelector() as selector:
                 selector.register(self._process.stdout, selectors.EVENT_READ)
-                self._visitor = int(self._process.stdout.readline())
-                if not selector.select(deadline - time.monotonic()):
-                    raise CleanRoomFailed("timeout", f"it was not done after {limit_s:g} s")
-            status = int(self._process.stdout.readline())
+                lines = []
+                for _ in ("who does it", "how it ended"):
+                    if not selector.select(max(0.0, deadline - time.monotonic())):
+                        raise CleanRoomFailed("timeout", f"it was not done after {limit_s:g} s")
+                    lines.append(int(self._process.stdout.readline()))
+                    self._visitor = lines[0]
         except (OSError, ValueError) as error:
             raise CleanRoomFailed("ended", f"the clean room itself ended: {error}") from error
         self._visitor = None
-        return status
+        return lines[1]
 
     def close(self) -> None:
         """End the interpreter and the visit that it may have."""

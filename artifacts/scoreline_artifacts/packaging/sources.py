@@ -136,9 +136,13 @@ def _edited_since_import(name: str, source: bytes) -> str | None:
             code = inspect.unwrap(function).__code__
             if code.co_filename == spec.origin and _without_places(code) not in known:
                 return f"{code.co_qualname}()"
-    # Constants leave no trace in memory that can be told from a variable; the bytecode that was cached on import does.
+    # Constants leave no trace in memory that can be told from a variable; the bytecode that was cached on import
+    # does. Where nothing is cached, what is there may be of an earlier process and another text.
+    cached = Path(spec.cached or "")
+    if sys.dont_write_bytecode or not os.access(cached.parent, os.W_OK):
+        return None
     try:
-        data = Path(spec.cached or "").read_bytes()
+        data = cached.read_bytes()
         stat = Path(spec.origin).stat()
         stamp = [int.from_bytes(data[start : start + 4], "little") for start in (4, 8, 12)]
         if stamp == [0, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF]:

@@ -16,7 +16,6 @@ the requests for it are postponed.
 
 from __future__ import annotations
 
-import importlib
 import logging
 import threading
 import time
@@ -474,7 +473,7 @@ class Models:
                 # What the first scoring would import: here all children share it.
                 for name in trial.imports:
                     with suppress(Exception):
-                        importlib.import_module(name)
+                        loaded.settings.import_installed(name)
                 return loaded
 
         return in_own_thread(load_here)
