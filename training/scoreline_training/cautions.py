@@ -31,8 +31,6 @@ class Caution(StrEnum):
     """The pipeline starts processes of its own while it is loaded or scores."""
     SECRET = "W_SECRET"  # noqa: S105 - a code of a warning
     """A file that travels holds what looks like a password or a key."""
-    DATA_STAYS = "W_DATA_STAYS"
-    """A package reads data files, and some of its data files stay at home."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -476,7 +476,12 @@ class Models:
                         loaded.settings.import_installed(name)
                 return loaded
 
-        return in_own_thread(load_here)
+        try:
+            return in_own_thread(load_here)
+        except SystemExit as error:
+            # Code of the version asks this process to end, and did not in its trial: it is the version that is refused.
+            message = f"its code calls sys.exit({error.code!r}) while it is loaded"
+            raise IsolatedLoadFailed(message) from error
 
     def _publish_state(self, key: tuple[str, str], served: Served) -> None:
         """Replace the dictionary, so that readers without a lock see the old state or the new one."""

@@ -229,6 +229,18 @@ def test_a_version_that_fails_its_trial_is_never_loaded_here(
             version_of(models, "m@2")
 
 
+def test_a_version_that_asks_its_process_to_end_is_refused_like_any_other(
+    shelf: Shelf, models: Models
+) -> None:
+    shelf.release(1)
+    models.follow()
+    shelf.broken[2] = SystemExit(4)  # type: ignore[assignment]
+    shelf.release(2)
+    models.follow()
+    assert version_of(models) == 1
+    assert "sys.exit(4)" in (models.report()["m@production"].refused or "")
+
+
 def test_a_version_that_does_not_exist_is_not_tried(
     shelf: Shelf, open_models: Callable[..., Models]
 ) -> None:
