@@ -491,11 +491,13 @@ class RepeatedHeader:
         if len(header.columns) < 2 or not self.may_be_in(data):
             return data
         names, parts, at = sorted(self._fields(header.raw)), list[bytes](), 0
+        number, counted = line, 0
         for row in self.grammar.rows(data):
             text = data[row.start() : row.start("end")].removeprefix(BOM)
             if len(text) != len(header.raw) or sorted(fields := self._fields(text)) != names:
                 continue
-            number = line + count_lines(data[: row.start()])
+            number += count_lines(data[counted : row.start()])
+            counted = row.start()
             if fields != self._fields(header.raw):
                 message = (
                     f"line {number:,} is a header with the columns in another order: files were put together "
@@ -505,7 +507,8 @@ class RepeatedHeader:
             note = "lines that repeat the header are left out (files were put together, it seems)"
             if not any(note in said for said in self.notes):
                 self.notes.append(f"{note}; the first is line {number:,}")
-            parts += data[at : row.start()], row["end"]
+            # As many line ends as it has: a name may hold one.
+            parts += data[at : row.start()], row["end"] * (1 + count_lines(text))
             at = row.end()
         return b"".join((*parts, data[at:])) if parts else data
 

@@ -135,7 +135,11 @@ class ParquetReader(FileReader[ParquetChunk]):
                 at += group.num_rows
                 continue
             for table in self._read(number, read):
-                count, end = table.num_rows, at + table.num_rows
+                end = at + table.num_rows
+                if at < start.offset < end:
+                    # Rows were put together otherwise when the journal was written.
+                    table, at = table.slice(start.offset - at), start.offset
+                count = table.num_rows
                 if at >= start.offset:
                     options = self._options.for_request(
                         RequestOptions,

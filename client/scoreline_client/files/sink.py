@@ -156,7 +156,14 @@ class Target:
                 )
                 raise FileRefused(Code.FILE, self.name, message)
             if source != STANDARD and not is_url(source) and Path(source).exists():
-                beside = (final, self.part, self.journal, self.errors, self.errors_part)
+                beside = (
+                    final,
+                    self.part,
+                    self.whole,
+                    self.journal,
+                    self.errors,
+                    self.errors_part,
+                )
                 if any(path.exists() and path.samefile(source) for path in beside):
                     raise same
             if self.kind is not None and not os.access(final, os.W_OK):

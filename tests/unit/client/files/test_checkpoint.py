@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from scoreline_client.codes import Code
@@ -290,3 +292,15 @@ def test_a_disk_that_is_full_says_so_and_keeps_what_was_scored(
     assert found.value.code == Code.DISK_FULL
     run(source, target, resume=True)
     assert target.read_bytes() == (tmp_path / "whole.csv").read_bytes()
+
+
+def test_a_parquet_run_whose_tables_were_cut_otherwise_is_resumed_with_every_row(
+    tmp_path: Path, folder: Path
+) -> None:
+    """Where a table ends depends on Arrow and on this library; a journal may be older than both."""
+    source, target = _source_for(tmp_path, "out.parquet"), folder / "out.parquet"
+    run(source, tmp_path / "whole.parquet")
+    _killed(source, target, 900, sizes=replace(SMALL, most_chunk_rows=77))
+    run(source, target, resume=True, sizes=replace(SMALL, most_chunk_rows=100))
+    whole, resumed = (pd.read_parquet(path) for path in (tmp_path / "whole.parquet", target))
+    pd.testing.assert_frame_equal(resumed, whole)
