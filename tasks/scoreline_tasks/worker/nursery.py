@@ -20,7 +20,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import (
+    Client,
+    Connection,
+    Listener,
+    answer_challenge,
+    deliver_challenge,
+)
 from typing import Any
 
 import msgspec
@@ -55,7 +62,7 @@ class Nursery:
         self._key = secrets.token_bytes(32)
         # In Linux's abstract namespace nothing has to be removed, whoever is killed.
         address = f"\0scoreline-{secrets.token_hex(16)}" if sys.platform == "linux" else None
-        self._listener = Listener(address, "AF_UNIX", backlog=64, authkey=self._key)
+        self._listener = Listener(address, "AF_UNIX", backlog=64)
         self._home = os.getpid()
         self._own: Fork | None = None
         self._one_trial = threading.Lock()
@@ -125,6 +132,12 @@ class Nursery:
 
     def _answer(self, connection: Connection) -> None:
         with connection, suppress(OSError, EOFError):
+            # Here and not in the loop: a stranger with a wrong key, or one that says nothing, stops nobody.
+            try:
+                deliver_challenge(connection, self._key)
+                answer_challenge(connection, self._key)
+            except AuthenticationError:
+                return
             message = msgspec.msgpack.decode(connection.recv_bytes())
             try:
                 outcome = self._fork_for(message, lambda: not connection.poll())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
+from multiprocessing import AuthenticationError
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any
 
@@ -128,3 +130,11 @@ def test_who_goes_away_leaves_no_fork_behind(
 
     if children.exists():
         assert eventually(lambda: not forks())
+
+
+def test_a_stranger_stops_nobody(nursery: Nursery, tmp_path: Path) -> None:
+    address = nursery._listener.address
+    with pytest.raises(AuthenticationError):
+        Client(address, "AF_UNIX", authkey=b"wrong")
+    with Client(address, "AF_UNIX"):  # it says nothing
+        assert _in_child(lambda: nursery.prove(Store(tmp_path), "m", 1).imports)
