@@ -162,12 +162,8 @@ def ask_here(
 ) -> list[Verdict]:
     """Ask a worker inside this process: right after each release, and after a restart."""
     verdicts: list[Verdict] = []
-    groups: dict[str, list[Truth]] = defaultdict(list)
-    for truth in truths:
-        if truth.version:
-            groups[truth.group].append(truth)
     # Last: what its modules set must hold for its own pipelines alone, and shows in these as well.
-    for group, members in sorted(groups.items(), key=lambda item: item[0] == SETTINGS):
+    for group, members in sorted(_groups(truths).items(), key=lambda item: item[0] == SETTINGS):
         store = _store(out, group)
         folder = out / "files" / group
         folder.mkdir(parents=True, exist_ok=True)
@@ -182,6 +178,15 @@ def ask_here(
             for truth in members:
                 verdicts += ask(client, truth, ways, IN_PROCESS, folder)
     return verdicts
+
+
+def _groups(truths: Sequence[Truth]) -> dict[str, list[Truth]]:
+    """Those that were published, by the group whose store has them."""
+    groups: dict[str, list[Truth]] = defaultdict(list)
+    for truth in truths:
+        if truth.version:
+            groups[truth.group].append(truth)
+    return groups
 
 
 def _store(out: Path, group: str) -> Store:
@@ -205,12 +210,8 @@ def ask_workers(
 ) -> list[Verdict]:
     """Ask real workers of each pool: first what was released before they start, then what is released meanwhile."""
     verdicts: list[Verdict] = []
-    groups: dict[str, list[Truth]] = defaultdict(list)
-    for truth in truths:
-        if truth.version:
-            groups[truth.group].append(truth)
     for pool in pools:
-        for group, members in groups.items():
+        for group, members in _groups(truths).items():
             say(f"{pool}: {group}")
             try:
                 verdicts += _ask_worker(out, group, members, pool)

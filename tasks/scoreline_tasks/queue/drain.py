@@ -7,16 +7,22 @@ entry after the lease, and the first to finish gives the answer.
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from redis.exceptions import RedisError
+
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
 from scoreline_tasks.system import Periodic
+
+logger = logging.getLogger(__name__)
 
 EXTRA_DRAIN, RESCUE = "help", "rescue"
 """The names under which a wakeup is claimed in Redis."""
@@ -216,6 +222,12 @@ class Drain:
             time.sleep(LOOK_AGAIN_MS / 1000)
             self._look_again(clock_offset_ms, is_last=_monotonic_ms() >= end_ms)
 
+    def release_postponed(self) -> None:
+        """Hold postponed requests no longer: whoever takes over finds them once their lease is over."""
+        with self._lock:
+            self._postponed = []
+            self._lease.keep(self, ())
+
     def _answer(
         self,
         batch: Sequence[Entry],
@@ -250,16 +262,22 @@ class Drain:
 
     def _pause_for_online(self, clock_offset_ms: int) -> Callable[[], None]:
         """A function that answers the online lane while a batch takes many calls of its pipeline."""
-        last_ms = _monotonic_ms()
+        next_ms: float = _monotonic_ms() + PAUSE_MS
 
         def pause() -> None:
-            nonlocal last_ms
-            if _monotonic_ms() - last_ms < PAUSE_MS:
+            nonlocal next_ms
+            if _monotonic_ms() < next_ms:
                 return
-            entries = self._queue.exchange([], self._count)
-            with self._lease.hold(entries):
-                self._queue.finish(self._answer(entries, _monotonic_ms() + clock_offset_ms))
-            last_ms = _monotonic_ms()
+            try:
+                entries = self._queue.exchange([], self._count)
+                with self._lease.hold(entries):
+                    self._queue.finish(self._answer(entries, _monotonic_ms() + clock_offset_ms))
+            except RedisError as error:
+                # It is no fault of the batch, whose own answers say soon enough whether Redis is back.
+                logger.warning("redis_lost: %s; the online lane waits for the batch in hand", error)
+                next_ms = math.inf
+            else:
+                next_ms = _monotonic_ms() + PAUSE_MS
 
         return pause
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ENOUGH = 256
 """Rows that must have raised alone before a request is refused because nearly all of them raise."""
 NEARLY_ALL = 0.8
+SAMPLE = 64
+"""Rows from all over the request that are tried before that: bad rows may stand together at its beginning."""
 RAISING_CALLS = 2048
 """Calls that may raise before a request is refused because too many rows raise."""
 LEAF = 4
@@ -63,6 +65,7 @@ class BadRowSearch:
         self._pause = pause
         self._parts: list[Part] = []
         self._raising_calls = 0
+        self._is_sampled = False
         self._bad: list[int] = []
         self._all_suspect = False
         """Whether the rows that wait share a value, and no row without it is bad."""
@@ -121,10 +124,18 @@ class BadRowSearch:
                 equal = self._equal_to(int(rows[0]))
                 self._settled[equal] = True
                 self._parts.append((equal, error))
-            scored = len(self._bad) + int(self._good.sum())
-            is_hopeless = len(self._bad) >= ENOUGH and len(self._bad) >= NEARLY_ALL * scored
-            if is_hopeless or (self._raising_calls > RAISING_CALLS and self._bad):
-                raise TooManyBadRows(len(self._bad), scored, len(self._good), error) from error
+            bad, scored = len(self._bad), len(self._bad) + int(self._good.sum())
+            is_hopeless = self._raising_calls > RAISING_CALLS and bad > 0
+            if not self._is_sampled and bad >= ENOUGH and bad >= NEARLY_ALL * scored:
+                self._is_sampled = True
+                left = np.flatnonzero(~self._settled)
+                spread = left[np.linspace(0, len(left) - 1, min(SAMPLE, len(left))).astype(int)]
+                # Some may have become settled meanwhile, by being equal to one before them.
+                are_good = [self._try(np.array([row])) for row in spread if not self._settled[row]]
+                is_hopeless |= sum(are_good) <= (1 - NEARLY_ALL) * len(are_good)
+            if is_hopeless:
+                bad, scored = len(self._bad), len(self._bad) + int(self._good.sum())
+                raise TooManyBadRows(bad, scored, len(self._good), error) from error
             return False
         self._good[rows] = self._settled[rows] = True
         self._parts.append((rows, scores))

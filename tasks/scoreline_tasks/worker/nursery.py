@@ -13,6 +13,8 @@ import logging
 import os
 import secrets
 import signal
+import socket
+import struct
 import sys
 import threading
 import time
@@ -47,6 +49,8 @@ from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork
 
 logger = logging.getLogger(__name__)
 
+GREETING_S = 5.0
+"""Seconds until the process that forks has begun to speak."""
 REMEMBERED = 1000
 """Outcomes of trials that are remembered: whoever asks for versions by number decides how many there are."""
 
@@ -95,7 +99,13 @@ class Nursery:
         """
         if os.getpid() == self._home:
             return self._remember(model, version)
-        kind, outcome = self._ask(["trial", model, version])
+        try:
+            kind, outcome = self._ask(["trial", model, version])
+        except (OSError, EOFError) as error:
+            message = (
+                f"the process that forks for this worker is gone ({error}): start the worker anew"
+            )
+            raise IsolatedLoadFailed(message) from error
         if kind == "refused":
             raise IsolatedLoadFailed(outcome)
         return TrialResult(**outcome)
@@ -106,6 +116,7 @@ class Nursery:
         Raises:
             ChildTimedOut: it had not finished after `limit_s` seconds.
             ChildDied: the process was killed, or ended early.
+            OSError, EOFError: the process that forks does not exist any more; nothing was scored.
         """
         fields = [(entry.lane.value, entry.id, entry.fields) for entry in entries]
         if os.getpid() == self._home:
@@ -118,7 +129,17 @@ class Nursery:
         return [tuple(one) for one in outcome]
 
     def _ask(self, message: list[Any]) -> tuple[str, Any]:
-        with Client(self._listener.address, "AF_UNIX", authkey=self._key) as connection:
+        """Have the process that forks do something.
+
+        Raises:
+            OSError, EOFError: it does not exist any more.
+        """
+        with Client(self._listener.address, "AF_UNIX") as connection:
+            # Its socket accepts as long as any process of the worker has it open.
+            if not connection.poll(GREETING_S):
+                raise TimeoutError(f"it said nothing for {GREETING_S:g} s")
+            answer_challenge(connection, self._key)
+            deliver_challenge(connection, self._key)
             connection.send_bytes(msgspec.msgpack.encode(message))
             kind, outcome = msgspec.msgpack.decode(connection.recv_bytes())
             return kind, outcome
@@ -132,6 +153,8 @@ class Nursery:
 
     def _answer(self, connection: Connection) -> None:
         with connection, suppress(OSError, EOFError):
+            if not _is_of_this_user(connection):
+                return
             # Here and not in the loop: a stranger with a wrong key, or one that says nothing, stops nobody.
             try:
                 deliver_challenge(connection, self._key)
@@ -183,3 +206,12 @@ class Nursery:
         assert self.batcher is not None  # noqa: S101 - set before it serves
         entries = [Entry(Lane(lane), entry_id, one) for lane, entry_id, one in fields]
         return score_here(self.batcher, entries, now_ms, limit_s, is_wanted)
+
+
+def _is_of_this_user(connection: Connection) -> bool:
+    """Whether a process of this user, or of root, is at the other end; where the system cannot tell, the key does."""
+    if not hasattr(socket, "SO_PEERCRED"):
+        return True
+    with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+        peer = duplicate.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
+    return struct.unpack("3i", peer)[1] in (0, os.geteuid())

@@ -182,6 +182,8 @@ class WorkerProcess:
 
         while number == self._drain_number.value and time.monotonic() < until:
             if not survives(lambda: drain.serve(settings.slice_s, should_exit)):
+                # The next permanent drain may be another process's, and this one looks at nothing until then.
+                drain.release_postponed()
                 return
             if drain.has_postponed:
                 continue  # requests wait in this process for a version that it loads
@@ -195,13 +197,19 @@ class WorkerProcess:
                 # It makes room for a newer child, and serves until that has begun the successor.
                 survives(lambda: drain.serve(HANDOVER_S, lambda: not generations.is_drain_owner))
             break
-        survives(lambda: drain.answer_postponed(until - time.monotonic()))
+        if not survives(lambda: drain.answer_postponed(until - time.monotonic())):
+            drain.release_postponed()
 
     def run_extra_drain(self, runtime: Runtime) -> None:
         """Serve for a slice, or until nothing waits any more."""
         drain, settings = runtime.drain, runtime.settings
-        survives(lambda: drain.serve_backlog(settings.slice_s, self.generations.should_exit))
-        survives(lambda: drain.answer_postponed(settings.batch_limit_s))
+
+        def serve() -> None:
+            drain.serve_backlog(settings.slice_s, self.generations.should_exit)
+            drain.answer_postponed(settings.batch_limit_s)
+
+        if not survives(serve):
+            drain.release_postponed()
 
 
 def survives(work: Callable[[], object]) -> bool:

@@ -13,6 +13,7 @@ import orjson
 import pandas as pd
 import pytest
 from redis import Redis
+from redis import exceptions as redis_errors
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys, Lane
@@ -351,6 +352,38 @@ def test_a_request_that_waits_for_its_version_is_refused_when_its_time_or_that_o
     errors = [result(redis, one).error or {} for one in (short, long)]
     assert [error["code"] for error in errors] == ["E_EXPIRED", "E_NOT_LOADED"]
     assert "still being loaded" in errors[1]["message"]
+
+
+def test_requests_that_are_released_are_renewed_no_more(
+    redis: Redis, worker: InProcessWorker, loading: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where Redis was lost, another process serves next, and takes them over when their lease is over."""
+    loading.append("other")
+    ask(redis, [{"x": 1}], model="other")
+    worker.step()
+    worker._drain.release_postponed()
+    renewed: list[object] = []
+    monkeypatch.setattr(worker._drain._lease._queue, "renew", renewed.append)
+    worker._drain._lease.renew()
+    assert not worker._drain.has_postponed
+    assert renewed in ([], [()])
+
+
+def test_redis_that_is_lost_while_a_batch_takes_many_calls_is_no_fault_of_the_batch(
+    worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def lost(_finished: object, take: int) -> None:
+        asked.append(take)
+        raise redis_errors.ConnectionError("gone")
+
+    monkeypatch.setattr("scoreline_tasks.queue.drain.PAUSE_MS", 0)
+    monkeypatch.setattr(worker._drain._queue, "exchange", lost)
+    pause = worker._drain._pause_for_online(0)
+    pause()
+    pause()
+    assert len(asked) == 1
 
 
 def test_requests_that_wait_for_their_version_are_renewed(

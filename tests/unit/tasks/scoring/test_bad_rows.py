@@ -165,7 +165,7 @@ def test_scattered_bad_rows_take_a_bounded_number_of_calls() -> None:
 def test_a_frame_in_which_every_row_raises_is_refused_after_some_of_them() -> None:
     pipeline = _bad_by_flag()
     with pytest.raises(
-        TooManyBadRows, match=r"raised for 256 of 256 records.*remaining 19,744.*unlucky"
+        TooManyBadRows, match=r"raised for 320 of 320 records.*remaining 19,680.*unlucky"
     ):
         _calls(pipeline, _frame(np.ones(20_000)))
     assert len(pipeline.sizes) <= 2 * ENOUGH + 40
@@ -258,3 +258,14 @@ def test_a_step_may_be_a_function_of_the_whole_frame() -> None:
     scores, errors = score_frame(LoadedVersion.of(fitted, "m"), frame)
     assert list(errors) == [1]
     assert [round(float(scores.values[row]), 6) for row in (0, 2)] == [1.0, 3.0]
+
+
+def test_bad_rows_that_stand_together_at_the_beginning_cost_no_good_one_its_answer() -> None:
+    """No value is common to them, and among all others there are some more."""
+    bad = np.zeros(3000, dtype=bool)
+    bad[:300] = bad[320::40] = True
+    frame = pd.DataFrame({"x": np.arange(1.0, 3001.0) * np.where(bad, -1, 1)})
+    pipeline = _raising_where(lambda rows: rows["x"] < 0)
+    scores, errors = score_frame(LoadedVersion.of(pipeline, "m"), frame)
+    assert sorted(errors) == np.flatnonzero(bad).tolist()
+    assert np.array_equal(scores.values[~bad], frame["x"][~bad])

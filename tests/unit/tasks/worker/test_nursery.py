@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client
+from multiprocessing.connection import Client, Listener
 from pathlib import Path
 from typing import Any
 
@@ -133,3 +133,20 @@ def test_a_stranger_stops_nobody(nursery: Nursery, tmp_path: Path) -> None:
         Client(address, "AF_UNIX", authkey=b"wrong")
     with Client(address, "AF_UNIX"):  # it says nothing
         assert _in_child(lambda: nursery.prove(Store(tmp_path), "m", 1).imports)
+
+
+def test_a_process_that_forks_no_more_is_said_to_be_gone(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its socket still accepts: the other processes have it open as well."""
+    monkeypatch.setattr("scoreline_tasks.worker.nursery.GREETING_S", 0.2)
+    silent = Listener(None, "AF_UNIX")
+    monkeypatch.setattr(nursery, "_listener", silent)
+
+    def refusal() -> str:
+        with pytest.raises(IsolatedLoadFailed) as caught:
+            nursery.prove(Store(tmp_path), "m", 1)
+        return str(caught.value)
+
+    with silent:
+        assert "start the worker anew" in _in_child(refusal)
