@@ -27,7 +27,7 @@ test-all:  ## the same with the tests that are marked as exhaustive
 zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, print the table
 	@$(BIN)/python -m tests.zoo $(ONLY)
 
-# Not in CI, which runs a small part of it: 500 pipelines take some minutes.
+# Not in CI, which runs a small part of it: 600 pipelines, each asked in 11 ways, take half an hour and more.
 parity: $(READY)  ## hold every way in against training's own answers, print the table
 	@nice $(BIN)/python -m tests.parity $(ONLY)
 
