@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 
+from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import WireError
 
@@ -118,10 +119,9 @@ class FleetStatus:
 
 def send_report(redis: _Redis, keys: Keys, report: ProcessReport) -> None:
     """Store a process's report for REPORT_TTL_S."""
-    pipeline = redis.pipeline(transaction=False)
-    pipeline.set(keys.process(report.name), report.encode(), ex=REPORT_TTL_S)
-    pipeline.zadd(keys.processes, {report.name: report.reported_at})
-    pipeline.execute()
+    # Where memory is full, too: a fleet without reports looks as if it were not there.
+    write_while_full(redis, "SET", keys.process(report.name), report.encode(), "EX", REPORT_TTL_S)
+    write_while_full(redis, "ZADD", keys.processes, report.reported_at, report.name)
 
 
 def withdraw_report(redis: _Redis, keys: Keys, name: str) -> None:

@@ -26,6 +26,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from scoreline_client.cli.kit import REFUSED
+from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
 RESCUE_SLICES = 30
 """Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
-PUT_WHERE_FULL = "#!lua flags=allow-oom\nreturn redis.call('LPUSH', KEYS[1], ARGV[1])"
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
 CHECK_EVERY_S = 0.25
@@ -105,7 +105,7 @@ class WakeupChannel(redis.Channel):
             super()._put(queue, message, **options)
         except OutOfMemoryError:
             with self.conn_or_acquire() as client:
-                client.register_script(PUT_WHERE_FULL)(keys=[queue], args=[dumps(message)])
+                write_while_full(client, "LPUSH", queue, dumps(message))
 
     def _queue_bind(self, *args: Any) -> None:
         # A wakeup names its queue: without the binding it arrives all the same.

@@ -19,6 +19,7 @@ from redis.connection import PythonRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
+from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import StoredNote
 from scoreline_tasks.scoring.batch import Entry, Finished
@@ -61,7 +62,7 @@ class RequestQueue:
         for lane in Lane:
             try:
                 # From 0: requests that were queued before any worker started are not skipped.
-                self._redis.xgroup_create(self._keys.lane(lane), GROUP, id="0", mkstream=True)
+                self._write("XGROUP CREATE", self._keys.lane(lane), GROUP, "0", "MKSTREAM")
             except ResponseError as error:
                 if "BUSYGROUP" not in str(error):
                     raise
@@ -145,27 +146,20 @@ class RequestQueue:
 
     def count_attempts(self, entries: Sequence[Entry]) -> list[int]:
         """Count, just before they are scored, how often requests of dead processes were tried."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for entry in entries:
-            pipeline.hincrby(self._keys.attempts, entry.request_id, 1)
-        pipeline.pexpire(self._keys.attempts, ATTEMPTS_KEPT_MS)
-        *counts, _ = pipeline.execute()
+        attempts = self._keys.attempts
+        counts = [self._write("HINCRBY", attempts, entry.request_id, 1) for entry in entries]
+        self._redis.pexpire(attempts, ATTEMPTS_KEPT_MS)
         return [int(count) for count in counts]
 
     def add_dead_letter(self, entry: Entry, reason: str) -> None:
         """Keep a copy of an entry that is given up, for an operator to look at."""
         fields: dict[Any, Any] = {**entry.fields, b"lane": entry.lane.value, b"reason": reason}
-        self._redis.xadd(self._keys.dead, fields, maxlen=DEAD_LETTERS, approximate=True)
+        flat = [part for field in fields.items() for part in field]
+        self._write("XADD", self._keys.dead, "MAXLEN", "~", DEAD_LETTERS, "*", *flat)
 
     def claim_once(self, key: str, lifetime_ms: int) -> bool:
-        """True for the first caller within `lifetime_ms` (SET NX); False when Redis is out of memory.
-
-        It keeps wakeups from piling up. A server without memory would not take the wakeup either.
-        """
-        try:
-            return bool(self._redis.set(key, b"1", nx=True, px=lifetime_ms))
-        except OutOfMemoryError:
-            return False
+        """True for the first caller within `lifetime_ms` (SET NX); it keeps wakeups from piling up."""
+        return bool(self._write("SET", key, b"1", "NX", "PX", lifetime_ms))
 
     def release_claim(self, key: str) -> None:
         """Let the next caller claim; called before the read that the wakeup was for."""
@@ -187,6 +181,9 @@ class RequestQueue:
             int(self._redis.eval(self._forget, 1, self._keys.lane(lane), GROUP, idle_ms, only))
             for lane in Lane
         )
+
+    def _write(self, command: str, key: str, *arguments: Any) -> Any:
+        return write_while_full(self._redis, command, key, *arguments)
 
     def _finish_and(
         self, finished: Sequence[Finished], commands: Sequence[Command]
