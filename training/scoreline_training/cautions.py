@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dis
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import CodeType
@@ -27,6 +27,8 @@ class Caution(StrEnum):
 
     CLOCK = "W_CLOCK"
     """Code of the pipeline reads the time of day."""
+    DATA_FILE = "W_DATA_FILE"
+    """Code that travels names a data file that does not: no training row opened it."""
     PROCESSES = "W_PROCESSES"
     """The pipeline starts processes of its own while it is loaded or scores."""
     SECRET = "W_SECRET"  # noqa: S105 - a code of a warning
@@ -43,28 +45,55 @@ class PublishWarning:
 
 
 def find_cautions(
-    files: Mapping[str, bytes], by_value: Mapping[str, CodeType], proof: Proof
+    files: Mapping[str, bytes],
+    by_value: Mapping[str, CodeType],
+    proof: Proof,
+    data: Iterable[str] = (),
 ) -> list[PublishWarning]:
-    """Warnings about the files of an artifact, its functions stored by value, and how it was proved."""
+    """Warnings about the files of an artifact, its functions stored by value, and how it was proved.
+
+    `data` are the data files of the project's packages, by the paths that they have in an artifact if they travel.
+    """
     sources = {
         name.removeprefix(SOURCES): data for name, data in files.items() if name.startswith(SOURCES)
     }
+    codes = [(f"{name}, line {{}},", code) for name, code in by_value.items()]
+    for name, source in sources.items():
+        if name.endswith(".py"):
+            code = compile(source, name, "exec", dont_inherit=True)
+            codes.append((f"line {name}:{{}}", code))
     found: list[PublishWarning] = []
-    for place, call in _clock_reads(sources, by_value):
-        message = (
-            f"{place} calls {call}: an answer may depend on when it is asked for. Give the moment in a "
-            "column of the record, or keep it in an attribute that fit() sets"
-        )
-        found.append(PublishWarning(Caution.CLOCK, message))
+    for place, code in codes:
+        for line, call in _clock_calls(code):
+            message = (
+                f"{place.format(line)} calls {call}: an answer may depend on when it is asked for. Give the moment "
+                "in a column of the record, or keep it in an attribute that fit() sets"
+            )
+            found.append(PublishWarning(Caution.CLOCK, message))
+    at_home: dict[str, list[str]] = {}
+    for path in sorted({*data} - {*files}):
+        at_home.setdefault(path.rpartition("/")[2], []).append(path.removeprefix(SOURCES))
+    for place, code in codes:
+        for line, name in _texts(code):
+            for path in at_home.get(name.rpartition("/")[2], ()):
+                if not f"/{path}".endswith(f"/{name}"):
+                    continue
+                package, _, below = path.partition("/")
+                message = (
+                    f"{place.format(line)} names {name!r}, and the file {path} stays at home, since no training row "
+                    "opened it: a record that needs it would be rejected on a worker. "
+                    f"publish(..., code=['{package}:{below}']) takes it along"
+                )
+                found.append(PublishWarning(Caution.DATA_FILE, message))
     for place in proof.processes:
         message = (
             f"{place} starts a process of its own: a record takes as long as that does, and the program must be "
             "on every worker. What can be done in this process is done faster"
         )
         found.append(PublishWarning(Caution.PROCESSES, message))
-    for name, data in sources.items():
-        if (match := _SECRET.search(data)) is not None:
-            line = data.count(b"\n", 0, match.start()) + 1
+    for name, source in sources.items():
+        if (match := _SECRET.search(source)) is not None:
+            line = source.count(b"\n", 0, match.start()) + 1
             message = (
                 f"line {name}:{line} looks like a secret, and travels: whoever can read the artifact "
                 "store can read it. Read it from the environment where it is needed, and not on import"
@@ -73,16 +102,15 @@ def find_cautions(
     return found
 
 
-def _clock_reads(
-    sources: Mapping[str, bytes], by_value: Mapping[str, CodeType]
-) -> Iterator[tuple[str, str]]:
-    """Where code reads the clock, and the call that does it."""
-    for name, data in sources.items():
-        if name.endswith(".py"):
-            code = compile(data, name, "exec", dont_inherit=True)
-            yield from ((f"line {name}:{line}", call) for line, call in _clock_calls(code))
-    for name, code in by_value.items():
-        yield from ((f"{name}, line {line},", call) for line, call in _clock_calls(code))
+def _texts(code: CodeType) -> Iterator[tuple[int, str]]:
+    """The texts that code uses, with the line of each; no docstring of a function is one."""
+    line = code.co_firstlineno
+    for instruction in dis.get_instructions(code):
+        line, value = instruction.starts_line or line, instruction.argval
+        if instruction.opname == "LOAD_CONST" and isinstance(value, CodeType):
+            yield from _texts(value)
+        elif instruction.opname == "LOAD_CONST" and isinstance(value, str):
+            yield line, value
 
 
 def _clock_calls(code: CodeType) -> Iterator[tuple[int, str]]:

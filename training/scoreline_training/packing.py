@@ -122,7 +122,8 @@ def pack(
             # It has seen a file that it did not open, and that a worker will not have.
             sees_names = False
             continue
-        warnings = find_cautions(packed.files, pickled.by_value, proof)
+        data = sources.list_data(packed.manifest.sources)
+        warnings = find_cautions(packed.files, pickled.by_value, proof, data)
         schema = packed.manifest.schema.with_unused(proof.unused)
         manifest = replace(packed.manifest, batchable=proof.batchable, schema=schema)
         return replace(packed, manifest=manifest, warnings=tuple(warnings))

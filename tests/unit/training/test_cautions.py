@@ -187,6 +187,36 @@ LISTED = """
 RATES = {f"tables/rates/{zone}.txt": "1.5" for zone in ("a", "b", "rare")}
 
 
+def test_a_data_file_that_no_training_row_opens_is_warned_of(store: Store, project: Write) -> None:
+    project(
+        {
+            "tables/__init__.py": "",
+            "tables/steps.py": """
+                from importlib.resources import files
+
+                def table(frame):
+                    '''Read common.txt, and'''
+                    if (frame["x"] > 1000).any():
+                        return float(files("tables").joinpath("rare/high.txt").read_text())
+                    return float(files("tables").joinpath("common.txt").read_text())
+
+                def add(frame):
+                    return frame[["x"]] * table(frame)
+            """,
+            "tables/common.txt": "1.5",
+            "tables/rare/high.txt": "2.5",
+            "tables/rare/other.txt": "2.5",
+        }
+    )
+    step = importlib.import_module("tables.steps").add
+    published = _publish(store, step)
+    (warning,) = published.warnings
+    assert warning.code is Caution.DATA_FILE
+    assert warning.message.startswith("line tables/steps.py:7 names 'rare/high.txt'")
+    assert "code=['tables:rare/high.txt']" in warning.message
+    assert _publish(store, step, code=["tables:rare/high.txt"]).warnings == ()
+
+
 def test_a_data_file_that_only_a_rare_record_opens_travels(store: Store, project: Write) -> None:
     project({"tables/__init__.py": TABLES, **RATES})
     published = _publish(store, importlib.import_module("tables").rated)
