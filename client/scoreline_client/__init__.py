@@ -3,7 +3,9 @@
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.client import Client
 from scoreline_client.codes import Code, WarningCode
+from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.errors import (
+    DeadLetterUnusable,
     EmptyRequest,
     FileRefused,
     JobCancelled,
@@ -37,6 +39,8 @@ __all__ = [
     "Client",
     "ClientSettings",
     "Code",
+    "DeadLetter",
+    "DeadLetterUnusable",
     "EmptyRequest",
     "FileRefused",
     "FileReport",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from itertools import chain
 from pathlib import Path
@@ -11,6 +11,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio
 
+from scoreline_client.dead_letters import (
+    DeadLetter,
+    drop_dead_letters,
+    read_dead_letter,
+    read_dead_letters,
+    replay_dead_letter,
+)
 from scoreline_client.errors import MissingDependency
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.options import NO_OPTIONS, RequestOptions
@@ -29,7 +36,7 @@ from scoreline_client.protocol.json_records import (
     split_records,
 )
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Codec, Request, new_id
+from scoreline_client.protocol.messages import Answer, Codec, Request, new_id
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.coalescing import Coalescer
 from scoreline_client.transport.dispatcher import Transport
@@ -292,6 +299,41 @@ class AsyncClient:
         return await check_file(
             self.transport, check_model(model), str(source), options=options, progress=progress
         )
+
+    async def dead_letters(self) -> list[DeadLetter]:
+        """The requests and records that were given up, since their processes died of them; the newest first.
+
+        Raises:
+            ServerUnreachable: Redis does not answer.
+        """
+        return await read_dead_letters(self.transport)
+
+    async def dead_letter(self, letter_id: str) -> DeadLetter:
+        """One of them.
+
+        Raises:
+            DeadLetterUnusable: there is none of this id.
+        """
+        return await read_dead_letter(self.transport, letter_id)
+
+    async def replay(
+        self,
+        letter: DeadLetter,
+        *,
+        version: int | None = None,
+        timeout: float = 30.0,  # noqa: ASYNC109
+    ) -> Answer:
+        """Send a dead letter again, to another version or to what it named; it stays a dead letter.
+
+        Raises:
+            DeadLetterUnusable: its body was cut, or it is no request.
+            NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        return await replay_dead_letter(self.transport, letter, version, timeout)
+
+    async def drop_dead_letters(self, letter_ids: Sequence[str] | None = None) -> int:
+        """Remove dead letters, or without ids all of them; returns how many there were."""
+        return await drop_dead_letters(self.transport, letter_ids)
 
     async def close(self) -> None:
         """Close the connections; callers that still wait are cancelled."""

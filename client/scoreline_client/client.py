@@ -9,17 +9,27 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Iterator, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis.asyncio
 
 from scoreline_client.async_client import AsyncClient
+from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.jobs import AsyncJob, Job
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import check_model, check_timeout, encode_record
+from scoreline_client.protocol.messages import Answer
 from scoreline_client.settings import ClientSettings
 
 if TYPE_CHECKING:
@@ -301,6 +311,24 @@ class Client:
         """See AsyncClient.check_file; `progress` is called from the client's own thread."""
         work = self._client.check_file(model, source, options=options, progress=progress)
         return self.run(work)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        """See AsyncClient.dead_letters."""
+        return self.run(self._client.dead_letters())
+
+    def dead_letter(self, letter_id: str) -> DeadLetter:
+        """See AsyncClient.dead_letter."""
+        return self.run(self._client.dead_letter(letter_id))
+
+    def replay(
+        self, letter: DeadLetter, *, version: int | None = None, timeout: float = 30.0
+    ) -> Answer:
+        """See AsyncClient.replay."""
+        return self.run(self._client.replay(letter, version=version, timeout=timeout))
+
+    def drop_dead_letters(self, letter_ids: Sequence[str] | None = None) -> int:
+        """See AsyncClient.drop_dead_letters."""
+        return self.run(self._client.drop_dead_letters(letter_ids))
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work of this client and wait for it."""

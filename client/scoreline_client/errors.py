@@ -16,6 +16,7 @@ ScorelineError
 │   └── JobCancelled
 ├── RecordRejected           one record cannot be scored
 ├── JobLost                  the server knows nothing (more) of a job
+├── DeadLetterUnusable       a dead letter is not there, or cannot be sent again
 └── FileRefused              a file cannot be scored as a whole, or not to its end
     └── TooManyErrors
 """
@@ -152,6 +153,15 @@ class JobLost(ScorelineError):
             "it was submitted to another queue, or the server lost its data. Submit it again."
         )
         self.job_id = job_id
+
+
+class DeadLetterUnusable(ScorelineError):
+    """Raised when a dead letter is not there (any more), or cannot be sent again."""
+
+    def __init__(self, letter_id: str, reason: str) -> None:
+        super().__init__(f"dead letter {letter_id!r} cannot be used: {reason}")
+        self.letter_id = letter_id
+        self.reason = reason
 
 
 class FileRefused(ScorelineError):

@@ -30,7 +30,7 @@ from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
-from scoreline_tasks.worker.process import TaskPool, child_count, survives, this_process
+from scoreline_tasks.worker.process import TaskPool, child_count, this_process
 
 if TYPE_CHECKING:
     from scoreline_tasks.worker.runtime import Runtime
@@ -38,8 +38,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
-RESCUE_SLICES = 30
-"""Halving a claimed batch to its one fatal record may take that many tries, each with its limit."""
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
 CHECK_EVERY_S = 0.25
@@ -180,7 +178,6 @@ def configuration() -> dict[str, Any]:
         "task_annotations": {
             DRAIN: {"time_limit": limit_s},
             EXTRA_DRAIN: {"time_limit": limit_s},
-            RESCUE: {"time_limit": settings.batch_limit_s * RESCUE_SLICES},
         },
         "worker_consumer": "scoreline_tasks.celery:Consumer",
         # Whoever can write to the server could stop all workers by one message.
@@ -228,8 +225,7 @@ def extra_drain() -> None:
 
 @app.task(name=RESCUE)
 def rescue() -> None:
-    """Take over the requests of processes that died."""
-    survives(_runtime().rescue.run)
+    """Nothing: drains of earlier releases send this, and main processes look for abandoned requests themselves."""
 
 
 def send_drain(node: str, number: int) -> None:
@@ -241,7 +237,7 @@ def send_drain(node: str, number: int) -> None:
 def _runtime() -> Runtime:
     from scoreline_tasks.queue.drain import Wakeups
 
-    return this_process().runtime(Wakeups(_wakeup(extra_drain), _wakeup(rescue)))
+    return this_process().runtime(Wakeups(_wakeup(extra_drain)))
 
 
 def _wakeup(task: Any) -> Callable[[], None]:

@@ -27,6 +27,9 @@ class WorkerSettings(ClientSettings):
     """Seconds that the first, isolated load of a version may take before it is refused."""
     load_limit_mb: int = at_least(0, 0)
     """MiB of memory that loading a version may take; 0 for half of the machine's or container's."""
+    memory_limit_mb: int = at_least(0, 0)
+    """MiB of memory that a process which scores may take beside what it begins with; 0 for half of the machine's
+    or container's. Beyond it, the batch that asks for more fails, or its process ends."""
     strict_environment: int = at_least(0, 0)
     """1 refuses versions that were trained with another minor version of Python, scikit-learn, numpy,
     pandas or dill; 0 leaves it to their golden rows."""

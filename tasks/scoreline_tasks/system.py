@@ -13,6 +13,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 import time
@@ -20,6 +21,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -227,6 +229,7 @@ def _work_and_exit(
     try:
         os.setpgid(0, 0)
         die_with_parent()
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         prepare()
@@ -240,6 +243,27 @@ def _exit_code(child: int) -> int | None:
     """How a process ended, minus the signal if a signal ended it; None while it lives."""
     pid, status = os.waitpid(child, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if pid else None
+
+
+def limit_process(memory_bytes: int, *, oom_score: int) -> None:
+    """Limit the memory that this process may take beside what it has.
+
+    Beyond the limit allocations fail: a MemoryError in Python, the end of the process in much native code. Should
+    the machine run out of memory all the same, Linux ends processes with a higher `oom_score` (up to 1000) first.
+    """
+    # RLIMIT_DATA, not RLIMIT_AS: memory that is only reserved, or mapped from files, costs nothing.
+    # A fork begins with all data of its parent. Where there is no statm (macOS), mapped memory does
+    # not count against this limit either.
+    own_bytes = 0
+    with suppress(OSError):
+        own_pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[5]
+        own_bytes = int(own_pages) * os.sysconf("SC_PAGE_SIZE")
+    limit = own_bytes + memory_bytes
+    allowed = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    if allowed == resource.RLIM_INFINITY or limit < allowed:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(str(oom_score), encoding="ascii")
 
 
 # glibc's malloc.h

@@ -41,7 +41,7 @@ class InProcessWorker:
         queue.prepare()
         limits = Limits(settings.max_request_bytes, settings.max_request_records)
         lease = Lease(queue, lease_s=3600, limit_s=3600)
-        no_wakeups = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
+        no_wakeups = Wakeups(extra_drain=lambda: None)
         self._drain = Drain(queue, Batcher(self._models, limits), lease, keys, no_wakeups, take=512)
 
     def serve(self, loaded: LoadedVersion) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,10 +21,12 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, Status, new_id
 from scoreline_tasks.models.registry import Models
+from scoreline_tasks.queue import recovery
 from scoreline_tasks.queue.drain import Lease
-from scoreline_tasks.queue.recovery import ATTEMPTS, Rescue
+from scoreline_tasks.queue.recovery import RESCUERS, Outcome, Rescue, Team, score_here
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Finished, Limits
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
+from scoreline_tasks.system import Fork
 from tests.support.models import Predictor
 from tests.support.worker import enqueue
 
@@ -44,15 +49,41 @@ def queue(redis_client: Redis) -> RequestQueue:
 
 
 @pytest.fixture
-def rescue(queue: RequestQueue, tmp_path: Any) -> Rescue:
-    models = Models(Store(tmp_path), max_versions=2)
-    models.add(LoadedVersion.of(Predictor(_exit_at_13), "poisonable"))
-    batcher = Batcher(models, Limits(1 << 20, 1000))
-    return Rescue(queue, batcher, Lease(queue, lease_s=LEASE_S, limit_s=60), limit_s=20)
+def make(queue: RequestQueue, tmp_path: Any) -> Callable[..., Rescue]:
+    """Make a rescue of a worker that serves a pipeline as `poisonable`."""
+
+    def make(
+        answer: Callable[[pd.DataFrame], Any] = _exit_at_13,
+        limit_s: float = 20,
+        lease_s: float = LEASE_S,
+        spy: Callable[[list[Entry]], None] = lambda entries: None,
+        team: Team | None = None,
+    ) -> Rescue:
+        models = Models(Store(tmp_path), max_versions=2)
+        models.add(LoadedVersion.of(Predictor(answer), "poisonable"))
+        score = partial(score_here, Batcher(models, Limits(1 << 20, 1000)))
+
+        def score_apart(entries: Any, *arguments: Any) -> Outcome:
+            spy(list(entries))
+            return score(entries, *arguments)
+
+        lease = Lease(queue, lease_s=lease_s, limit_s=60)
+        return Rescue(queue, lease, score_apart, limit_s=limit_s, team=team)
+
+    return make
+
+
+@pytest.fixture
+def rescue(make: Callable[..., Rescue]) -> Rescue:
+    return make()
 
 
 def abandon(
-    redis: Redis, numbers: list[int], together: list[int] | None = None, expires_ms: int = 60_000
+    redis: Redis,
+    numbers: list[int],
+    together: list[int] | None = None,
+    expires_ms: int = 60_000,
+    waits: bool = True,
 ) -> dict[int, str]:
     """Queue requests and let a worker take them that is never heard of again.
 
@@ -70,7 +101,8 @@ def abandon(
         enqueue(redis, request)
         asked[number] = request.id
     redis.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.ONLINE): ">"}, count=len(asked))
-    _wait_for_the_lease(redis, len(asked))
+    if waits:
+        _wait_for_the_lease(redis, len(asked))
     return asked
 
 
@@ -130,15 +162,143 @@ def test_a_record_that_kills_its_process_costs_the_others_of_its_request_nothing
     assert redis_client.exists(KEYS.attempts) == 0
 
 
-def test_what_brings_down_its_rescuers_too_is_not_tried_for_ever(
+def test_requests_of_a_process_that_is_known_to_be_dead_wait_for_no_lease(
+    redis_client: Redis, make: Callable[..., Rescue]
+) -> None:
+    team = Team()
+    rescue = make(lease_s=3600, team=team)
+    asked = abandon(redis_client, list(range(100, 700)), waits=False)
+    redis_client.zadd(KEYS.processes, {"dead": 1, "other": time.time()})
+    rescue.look()
+    assert redis_client.xlen(KEYS.lane(Lane.ONLINE)) == 600
+    team.take_over("dead")
+    rescue.look()
+    assert all(answer_to(redis_client, one).values == [number] for number, one in asked.items())
+    names = redis_client.xinfo_consumers(KEYS.lane(Lane.ONLINE), GROUP)
+    assert b"dead" not in [one["name"] for one in names]  # type: ignore[union-attr]
+    assert redis_client.zrange(KEYS.processes, 0, -1) == [b"other"]
+    assert not team.dead
+
+
+def test_a_living_process_keeps_what_it_has_when_another_one_dies(
+    redis_client: Redis, make: Callable[..., Rescue]
+) -> None:
+    asked = abandon(redis_client, [1], waits=False)
+    enqueue(redis_client, Request(id=new_id(), model="poisonable", body=b'[{"x": 2}]'))
+    redis_client.xreadgroup(GROUP, "alive", {KEYS.lane(Lane.ONLINE): ">"})
+    team = Team()
+    team.take_over("dead")
+    make(lease_s=3600, team=team).look()
+    assert answer_to(redis_client, asked[1]).values == [1]
+    (held,) = redis_client.xpending_range(KEYS.lane(Lane.ONLINE), GROUP, "-", "+", 9)  # type: ignore[misc]
+    assert held["consumer"] == b"alive"
+
+
+def test_a_dead_process_is_released_once_the_server_is_back(
+    redis_client: Redis, make: Callable[..., Rescue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    team = Team()
+    team.take_over("dead")
+    rescue = make(lease_s=3600, team=team)
+    asked = abandon(redis_client, [1], waits=False)
+    with monkeypatch.context() as patch:
+        patch.setattr(rescue._queue, "release", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            rescue.look()
+    rescue.look()
+    assert answer_to(redis_client, asked[1]).values == [1]
+
+
+def _slowly(frame: pd.DataFrame) -> Any:
+    time.sleep(0.5)
+    return np.asarray(frame["x"])
+
+
+def test_rescuers_that_are_killed_from_outside_cost_no_request_its_answer(
+    redis_client: Redis, make: Callable[..., Rescue], eventually: Callable[..., Any]
+) -> None:
+    asked = abandon(redis_client, list(range(10)))
+    rescue = make(_slowly)
+    for _ in range(4):
+        doomed = Fork(rescue.run)
+        eventually(lambda: redis_client.hlen(KEYS.attempts))
+        os.kill(doomed.pid, signal.SIGKILL)
+        os.waitpid(doomed.pid, 0)
+        _wait_for_the_lease(redis_client, 10)
+    make().run()
+    assert [answer_to(redis_client, one).values for one in asked.values()] == [
+        [number] for number in asked
+    ]
+    assert redis_client.exists(KEYS.dead) == 0
+
+
+def test_what_may_have_ended_a_rescuer_is_scored_alone_and_last(
+    redis_client: Redis, make: Callable[..., Rescue]
+) -> None:
+    asked = abandon(redis_client, [1, 2, 3, 4])
+    redis_client.hset(KEYS.attempts, asked[2], "1")
+    seen: list[list[str]] = []
+    make(spy=lambda entries: seen.append([one.request_id for one in entries])).run()
+    assert seen == [[asked[1], asked[3], asked[4]], [asked[2]]]
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
+def test_what_ends_its_rescuers_again_and_again_is_not_tried_for_ever(
     redis_client: Redis, rescue: Rescue
 ) -> None:
-    asked = abandon(redis_client, [1])
-    redis_client.hset(KEYS.attempts, asked[1], str(ATTEMPTS))
+    asked = abandon(redis_client, [1, 2])
+    redis_client.hset(KEYS.attempts, asked[1], str(RESCUERS))
     rescue.run()
     error = answer_to(redis_client, asked[1]).error
     assert error is not None
     assert error["code"] == "E_CRASHED"
+    assert answer_to(redis_client, asked[2]).values == [2]
+
+
+def _twenty_ms_a_row(frame: pd.DataFrame) -> Any:
+    time.sleep(0.02 * len(frame))
+    return np.asarray(frame["x"])
+
+
+def test_slowness_is_no_death(
+    redis_client: Redis, make: Callable[..., Rescue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "FIRST_LIMIT_S", 0.3)
+    sizes: list[int] = []
+    asked = abandon(redis_client, list(range(40)), together=list(range(40, 80)))
+    make(_twenty_ms_a_row, spy=lambda entries: sizes.append(len(entries))).run()
+    assert answer_to(redis_client, asked.pop(-1)).values == list(range(40, 80))
+    assert all(answer_to(redis_client, one).values == [number] for number, one in asked.items())
+    assert redis_client.exists(KEYS.dead, KEYS.attempts) == 0
+
+
+def _hang_at_13(frame: pd.DataFrame) -> Any:
+    if (frame["x"] == 13).any():
+        time.sleep(600)
+    return np.asarray(frame["x"])
+
+
+def test_a_record_that_does_not_end_is_given_up_after_all_others_are_answered(
+    redis_client: Redis, make: Callable[..., Rescue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "FIRST_LIMIT_S", 0.3)
+    asked = abandon(redis_client, [1, 2], together=[3, 13, 4])
+    make(_hang_at_13, limit_s=1).run()
+    answer = answer_to(redis_client, asked[-1])
+    assert answer.values == [3, None, 4]
+    assert (list(answer.errors), answer.errors["1"]["code"]) == (["1"], "E_CRASHED")
+    assert "did not finish in time (1 s)" in answer.errors["1"]["message"]
+    assert [answer_to(redis_client, asked[number]).values for number in (1, 2)] == [[1], [2]]
+
+
+def test_large_requests_are_claimed_one_by_one(
+    redis_client: Redis, make: Callable[..., Rescue], queue: RequestQueue
+) -> None:
+    for _ in range(3):
+        body = orjson.dumps([{"x": 1, "note": "n" * 200_000}])
+        enqueue(redis_client, Request(id=new_id(), model="poisonable", body=body))
+    redis_client.xreadgroup(GROUP, "dead", {KEYS.lane(Lane.ONLINE): ">"})
+    assert [len(queue.claim(Lane.ONLINE, 0, 256)) for _ in range(2)] == [1, 1]
 
 
 def test_a_chunk_that_is_dropped_with_its_job_leaves_no_count_behind(
@@ -181,7 +341,7 @@ def test_who_counts_after_another_has_answered_leaves_no_count_behind(
     (entry,) = _pending(redis_client, queue)
     answer = Finished(entry, asked[5], "a" * 32, Answer(id=asked[5], values=[5]).encode())
     assert queue.finish([answer]) == 1
-    queue.count_attempts([entry])
+    queue.begin_attempt([entry])
     assert queue.finish([answer]) == 0
     assert redis_client.exists(KEYS.attempts) == 0
 
@@ -191,7 +351,8 @@ def test_a_count_that_nobody_takes_back_goes_by_itself(
 ) -> None:
     abandon(redis_client, [5])
     (entry,) = _pending(redis_client, queue)
-    assert queue.count_attempts([entry]) == [1]
+    queue.begin_attempt([entry])
+    assert queue.attempts([entry]) == [1]
     ttl: Any = redis_client.pttl(KEYS.attempts)
     assert ttl > 0
 
@@ -243,6 +404,6 @@ def _wait_until_idle(redis: Redis, name: str) -> None:
 
 
 def _pending(redis: Redis, queue: RequestQueue) -> list[Any]:
-    entries = queue.claim(Lane.ONLINE, 0)
+    entries = queue.claim(Lane.ONLINE, 0, 100)
     _wait_for_the_lease(redis, len(entries))
     return entries

@@ -205,7 +205,7 @@ async def worker(queue: CountedQueue, tmp_path: Path) -> AsyncIterator[None]:
     models.add(LOADED)
     batcher = Batcher(models, Limits(1 << 24, 100_000))
     lease = Lease(queue, lease_s=3600, limit_s=3600)
-    nobody = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
+    nobody = Wakeups(extra_drain=lambda: None)
     drain = Drain(queue, batcher, lease, Keys("default"), nobody, take=2048)
     stopped = threading.Event()
     parked = asyncio.create_task(asyncio.to_thread(drain.serve, 3600, stopped.is_set))

@@ -87,7 +87,7 @@ def way(
     queue = RequestQueue(redis_client, keys, "drain", result_ttl_s=60)
     queue.prepare()
     batcher = Batcher(models, Limits(1 << 20, 1000))
-    wakeups = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
+    wakeups = Wakeups(extra_drain=lambda: None)
     lease = Lease(queue, lease_s=60, limit_s=60)
     drain = Drain(queue, batcher, lease, keys, wakeups, take=512)
     ended = threading.Event()

@@ -64,6 +64,7 @@ _LISTED = {
     "promote": _Listed("Let a model answer with a version.", "worker"),
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
     "status": _Listed("Show queues, workers and the versions that they serve."),
+    "dead-letters": _Listed("Show, replay and drop what killed its process."),
     "inspect": _Listed("Show what an artifact holds and needs.", "worker"),
     "pin": _Listed("Keep a version, whatever prune removes.", "worker"),
     "unpin": _Listed("Let prune remove a version again.", "worker"),
@@ -253,7 +254,9 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         ((lane.value, f"{n:,}", f"{fleet.scoring[lane]:,}") for lane, n in fleet.waiting.items()),
     )
     if fleet.dead:
-        click.echo(f"{fleet.dead:,} requests were given up because they killed their worker")
+        click.echo(
+            f"{fleet.dead:,} requests or records were given up: `scoreline dead-letters` lists them"
+        )
     if not fleet.processes:
         click.echo("no worker is alive; start one: celery -A scoreline_tasks worker")
         return

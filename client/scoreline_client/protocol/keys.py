@@ -11,8 +11,8 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
 | scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; last lease | client | client, worker |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
-| scoreline:{q}:attempts       | hash    | field until answered, at most a day after the last | worker, cancel | worker |
-| scoreline:{q}:dead           | stream  | newest 1,000          | worker           | operator         |
+| scoreline:{q}:attempts       | hash    | field while scored apart, at most a day after the last | worker, cancel | worker |
+| scoreline:{q}:dead           | stream  | 7 days, newest 1,000, 32 MiB | worker, operator | operator  |
 | scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
 | scoreline:{q}:processes      | zset    | score: last report, unix s | worker           | client, operator |
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |

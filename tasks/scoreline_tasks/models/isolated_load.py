@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import enum
 import os
-import resource
 import sys
 import time
 from collections import OrderedDict
@@ -27,7 +26,14 @@ from typing import Any
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading.artifact import load_unproven
-from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork, in_own_thread, run_in_fork
+from scoreline_tasks.system import (
+    ChildDied,
+    ChildTimedOut,
+    Fork,
+    in_own_thread,
+    limit_process,
+    run_in_fork,
+)
 
 MIB = 1 << 20
 NICENESS = 5
@@ -156,21 +162,7 @@ class IsolatedLoad:
 
     def _limit_process(self) -> None:
         os.nice(NICENESS)
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        # RLIMIT_DATA, not RLIMIT_AS: memory that is only reserved, or mapped from files, costs nothing.
-        # A fork begins with all data of its parent. Where there is no statm (macOS), mapped memory does
-        # not count against this limit either.
-        own_bytes = 0
-        with suppress(OSError):
-            own_pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[5]
-            own_bytes = int(own_pages) * os.sysconf("SC_PAGE_SIZE")
-        limit = own_bytes + self.memory_bytes
-        allowed = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        if allowed == resource.RLIM_INFINITY or limit < allowed:
-            resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
-        # Should the machine run out of memory all the same, Linux kills this process first.
-        with suppress(OSError):
-            Path("/proc/self/oom_score_adj").write_text("1000", encoding="ascii")
+        limit_process(self.memory_bytes, oom_score=1000)
 
 
 def _reason_of(error: BaseException) -> str:

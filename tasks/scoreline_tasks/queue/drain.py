@@ -24,12 +24,10 @@ from scoreline_tasks.system import Periodic
 
 logger = logging.getLogger(__name__)
 
-EXTRA_DRAIN, RESCUE = "help", "rescue"
-"""The names under which a wakeup is claimed in Redis."""
+EXTRA_DRAIN = "help"
+"""The name under which its wakeup is claimed in Redis."""
 WAKEUP_MS = 1000
 """Milliseconds within which a wakeup is not sent again, unless a process has followed it."""
-CHECK_EVERY_MS = 1000
-"""Milliseconds between two checks for requests that dead processes left."""
 WAIT_MS = 250
 """Milliseconds between two checks, while nothing arrives, of whether the drain is to exit."""
 LINGER_MS = 200
@@ -46,8 +44,6 @@ class Wakeups:
 
     extra_drain: Callable[[], None]
     """Start another drain, in any free process."""
-    rescue: Callable[[], None]
-    """Take over the requests of dead processes."""
 
 
 class Lease(Periodic):
@@ -122,7 +118,6 @@ class Drain:
         self._take = take
         self._count = take
         """Entries of one read, so that they hold about `take` records."""
-        self._next_check_ms = 0
         self._postponed: list[Entry] = []
         """Requests whose version is being loaded, beside all others."""
         self._next_look_ms = 0
@@ -161,14 +156,9 @@ class Drain:
         while (left_ms := end_ms - _monotonic_ms()) > 0 and not should_exit():
             entries: list[Entry] = []
             self._look_again(clock_offset_ms)
-            is_check_due = _monotonic_ms() >= self._next_check_ms
-            if not is_calm or is_check_due:
+            if not is_calm:
                 # One round trip: the answers leave, and the online lane's entries come.
                 entries, finished = self._queue.exchange(finished, self._count), []
-            if is_check_due:
-                self._next_check_ms = _monotonic_ms() + CHECK_EVERY_MS
-                if self._queue.abandoned(self._lease.lease_ms):
-                    self._wake(RESCUE, self._wakeups.rescue)
             if not entries:
                 # The same with either lane, and it blocks.
                 longest_ms = LOOK_AGAIN_MS if self._postponed else WAIT_MS

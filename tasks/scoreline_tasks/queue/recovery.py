@@ -1,37 +1,199 @@
 """Takes over the requests of processes that died, without dying of them in turn.
 
-One of the requests may be what killed its process. So they are scored in a throw-away process. When that
-dies, they are halved until the fatal request is found, and that one until its fatal record is found. A
-record that kills its process twice when it is alone is given up: it gets an error, its neighbours get their
-answers.
+One of the requests may be what killed its process. So they are scored in throw-away processes. When one of
+those dies, or takes too long, its requests are halved until the fatal one is found, and that one's rows until
+the fatal row is found, whatever the request's codec. A row that kills its process twice when it is alone there,
+or does not end in the longest time that a batch may take, is given up: it gets an error, and its neighbours get
+their answers.
+
+Rescues run in a thread of the process that forks, beside whatever serves: none occupies a process that scores.
 """
 
 from __future__ import annotations
 
 import logging
+import pickle
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
-from functools import partial
-from typing import Any
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import Protocol, TypeVar
 
+import msgspec
+import numpy as np
+
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
+from scoreline_artifacts.validation import Problem
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, Status, decode_reply_to
+from scoreline_client.protocol.messages import Answer, Status
 from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse
-from scoreline_tasks.system import ChildDied, Fork
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse, score_body
+from scoreline_tasks.scoring.json_codec import JsonBody
+from scoreline_tasks.scoring.predict import Body, joined, score_frame
+from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork, Periodic
 
 logger = logging.getLogger(__name__)
 
-ATTEMPTS = 3
-"""How often abandoned requests are tried before they are given up unscored."""
+LOOK_EVERY_S = 0.75
+"""Seconds between two looks for requests whose process has stopped renewing them."""
+TIDY_EVERY_S = 600.0
 ALONE = 2
-"""How often a request may kill its throw-away process when it is alone in it."""
+"""How often a row may kill its throw-away process when it is alone in it."""
+RESCUERS = 5
+"""How many rescuers may end while they have a request scored. The first of these may have ended of any
+request that was scored with it; from then on it is alone."""
+AT_ONCE = 256
+"""Entries that are scored together, as long as they do not take too long."""
+FIRST_LIMIT_S, TIMES = 2.0, 3.0
+"""How long what can be halved may take: so many seconds, or so many times what was needed before."""
+FATAL_ROWS, LIMITS = 100, 10
+"""How many rows of one request may be given up, and how many times the longest that a batch may take this may
+take, before the request is given up as a whole."""
 
+_T = TypeVar("_T")
 Scored = tuple[bytes, str, str, bytes]
 """An answer as it leaves a throw-away process: the entry's id, the request's, reply_to, and the answer itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Neighbouring rows of a request's frame, which were scored, or given up, apart from the others."""
+
+    start: int
+    stop: int
+    scores: bytes = b""
+    """Pickled, with the version. Only throw-away processes make them and look into them: there a pipeline may
+    do what it likes in any case."""
+    reason: str = ""
+    """Why they were given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What a throw-away process is to do with a single request, instead of answering it."""
+
+    rows: tuple[int, int] = (0, 0)
+    """Score these rows of its frame; (0, 0) only counts how many there are."""
+    parts: tuple[Part, ...] = ()
+    """Answer it with the scores of these, which have all of its rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a throw-away process has done."""
+
+    answers: Sequence[Scored] = ()
+    """For a task, it is no answer to its request unless `is_final`."""
+    units: int = 0
+    """How many parts the rows of the request may be divided into; 0: its pipeline is not called."""
+    is_single: bool = False
+    """Whether it is a request for the prediction of one record."""
+    scores: bytes = b""
+    letters: Sequence[bytes] = ()
+    """For each record that was given up, the body of a request that has nothing but this record."""
+    is_final: bool = True
+
+
+class Division:
+    """Stands in for the scoring of a request's frame: scores a few of its rows, or none of them."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self.units, self.is_single = 0, False
+        self.scores = b""
+        self.letters: list[bytes] = []
+        self.is_final = False
+
+    def __call__(
+        self,
+        loaded: LoadedVersion,
+        body: Body,
+        *,
+        each_row_alone: bool,
+        pause: Callable[[], None] = lambda: None,
+    ) -> tuple[Scores, dict[int, Problem]]:
+        """See `score_body`; rows that are not scored have an error."""
+        checked, version = body.checked, f"{loaded.model}@{loaded.version}"
+        count = len(checked.frame)
+        # Rows that depend on each other are scored together or not at all.
+        is_divisible = loaded.batchable or each_row_alone
+        self.units = count if is_divisible else min(1, count)
+        self.is_single = isinstance(body, JsonBody) and count + len(checked.problems) == 1
+        if self._task.parts:
+            # Another version was released meanwhile, which takes other rows: nothing is put together of two.
+            self.is_final = self._task.parts[-1].stop == self.units
+            pieces = []
+            for part in self._task.parts:
+                if part.reason:
+                    rows = range(part.start, part.stop) if is_divisible else range(count)
+                    pieces.append(_given_up(rows, part.reason))
+                    continue
+                known, scores, errors = pickle.loads(part.scores)  # noqa: S301 - see Part
+                self.is_final &= known == version
+                moved = [replace(one, record=part.start + row) for row, one in errors.items()]
+                pieces.append((scores, {one.record: one for one in moved}))
+            self.letters = [
+                body.extract(int(checked.indices[row]))
+                for part in self._task.parts
+                if part.reason and is_divisible
+                for row in range(part.start, part.stop)
+            ]
+            return joined(pieces) if self.is_final else _given_up(range(count), "")
+        start, stop = self._task.rows
+        if stop > start:
+            if not is_divisible:
+                start, stop = 0, count
+            frame = checked.frame.iloc[start:stop].reset_index(drop=True)
+            scored = score_frame(loaded, frame, each_row_alone=each_row_alone, pause=pause)
+            self.scores = pickle.dumps((version, *scored))
+        return _given_up(range(count), "")
+
+
+def _given_up(rows: range, reason: str) -> tuple[Scores, dict[int, Problem]]:
+    message = f"the record was given up: {reason}"
+    nothing = Scores(np.full(len(rows), None, dtype=object), None)
+    return nothing, {row: Problem(row, Code.CRASHED.value, message) for row in rows}
+
+
+class ScoreApart(Protocol):
+    """Has entries scored in a throw-away process."""
+
+    def __call__(
+        self, entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+    ) -> Outcome:
+        """Answer entries, or do a task with the only one.
+
+        Raises:
+            ChildTimedOut: it had not finished after `limit_s` seconds.
+            ChildDied: the process was killed, or ended early.
+        """
+
+
+def perform(
+    batcher: Batcher, entries: Sequence[Entry], now_ms: int, task: Task | None = None
+) -> Outcome:
+    """In a throw-away process: answer entries, or do a task with the only one."""
+    division = None if task is None else Division(task)
+    answers = [
+        (finished.entry.id, finished.request_id, finished.reply_to, finished.answer)
+        for finished in batcher.answer(entries, now_ms, score=division or score_body)
+    ]
+    if division is None:
+        return Outcome(answers)
+    # Where the frame was not reached, or its rows were refused together, the refusal is the answer.
+    is_refused = Answer.decode(answers[0][3]).status is Status.ERROR
+    return Outcome(
+        answers,
+        units=division.units,
+        is_single=division.is_single and not entries[0].job,
+        scores=division.scores,
+        letters=division.letters,
+        is_final=division.is_final or is_refused or not division.units,
+    )
 
 
 def score_here(
@@ -39,61 +201,119 @@ def score_here(
     entries: Sequence[Entry],
     now_ms: int,
     limit_s: float,
+    task: Task | None = None,
+    *,
+    prepare: Callable[[], None] = lambda: None,
     is_wanted: Callable[[], bool] = lambda: True,
-) -> list[Scored]:
+) -> Outcome:
     """Score entries in a fork of this process, which must not have scored anything itself.
+
+    `prepare` is called in the fork first, to limit what it may use.
 
     Raises:
         ChildTimedOut: it had not finished after `limit_s` seconds, or nobody wants its answers any more.
         ChildDied: the process was killed, or ended early.
     """
 
-    def work() -> list[Scored]:
-        return [
-            (finished.entry.id, finished.request_id, finished.reply_to, finished.answer)
-            for finished in batcher.answer(entries, now_ms)
-        ]
-
-    return [tuple(one) for one in Fork(work).result(limit_s, is_wanted)]
+    fork = Fork(lambda: asdict(perform(batcher, entries, now_ms, task)), prepare)
+    return msgspec.convert(fork.result(limit_s, is_wanted), Outcome)
 
 
-class Rescue:
-    """Answers the requests that dead processes left behind."""
+class Team:
+    """The rescues of one worker: one at a time looks for work, and all that are free share it."""
+
+    def __init__(self) -> None:
+        self.rescues: list[Rescue] = []
+        self.dead: deque[str] = deque()
+        """Consumers of processes that are known to be dead."""
+        self.next_look = 0.0
+        self.next_tidy = 0.0
+
+    def take_over(self, consumer: str) -> None:
+        """Have the requests of a process answered that is known to be dead."""
+        self.dead.append(consumer)
+        self.wake()
+
+    def wake(self) -> None:
+        """Have all that are free look now."""
+        self.next_look = 0.0
+        for rescue in self.rescues:
+            rescue.trigger()
+
+
+class Rescue(Periodic):
+    """Answers the requests that dead processes left behind; a thread of a worker's main process."""
 
     def __init__(
         self,
         queue: RequestQueue,
-        batcher: Batcher,
         lease: Lease,
+        score_apart: ScoreApart,
         *,
         limit_s: float,
-        score: Callable[[Sequence[Entry], int, float], list[Scored]] | None = None,
+        team: Team | None = None,
+        lanes: Sequence[Lane] = tuple(Lane),
     ) -> None:
-        """`limit_s` is how long scoring one batch may take; `score` does it in a throw-away process."""
+        """`limit_s` is how long one row may take."""
+        super().__init__(
+            "rescue",
+            LOOK_EVERY_S / 3,
+            self.look,
+            "rescue_failed: requests of dead processes wait for the next look",
+        )
         self._queue = queue
-        self._batcher = batcher
         self._lease = lease
+        self._score_apart = score_apart
         self._limit_s = limit_s
-        self._score_apart = score or partial(score_here, batcher)
+        self._team = team or Team()
+        self._lanes = lanes
+        self._at_once = AT_ONCE
+        self._needed_s = 0.0
+        """How long throw-away processes that ended well have taken lately."""
+
+    def look(self) -> None:
+        """Release what processes held that are known to be dead, and answer all that is abandoned."""
+        team = self._team
+        if not team.dead and time.monotonic() < team.next_look:
+            return  # another one has looked
+        team.next_look = time.monotonic() + LOOK_EVERY_S
+        for consumer in list(team.dead):
+            released = self._queue.release(consumer, self._lease.lease_ms)
+            logger.debug("consumer_released consumer=%s requests=%d", consumer, released)
+            # Only now, so that the next look releases it should Redis be away.
+            with suppress(ValueError):
+                team.dead.remove(consumer)
+        if self._queue.abandoned(self._lease.lease_ms, self._lanes):
+            team.wake()
+            self.run()
+        if time.monotonic() >= team.next_tidy:
+            team.next_tidy = time.monotonic() + TIDY_EVERY_S
+            self._queue.forget_dead_consumers()
+
+    def stop(self, wait_s: float = 0) -> None:
+        """End. What it has claimed and not answered is taken over by others."""
+        super().stop(wait_s)
 
     def run(self) -> int:
         """Claim and answer all that is abandoned now; returns the number of requests."""
         count = 0
-        for lane in Lane:
-            while entries := self._queue.claim(lane, self._lease.lease_ms):
+        for lane in self._lanes:
+            while entries := self._queue.claim(lane, self._lease.lease_ms, self._at_once):
                 logger.warning(
-                    "requests_claimed lane=%s count=%d: their worker is gone, they are scored again",
+                    "requests_claimed lane=%s count=%d: their process is gone, they are scored again",
                     lane.value,
                     len(entries),
                 )
-                with self._lease.hold(entries):
+                try:
                     self._answer(entries)
+                finally:
+                    self._lease.keep(self, ())
                 count += len(entries)
-        self._queue.forget_dead_consumers()
         return count
 
     def _answer(self, entries: Sequence[Entry]) -> None:
         """Answer claimed entries, or drop those whose job is over."""
+        self._lease.keep(self, entries)
         now_ms = self._queue.server_time_ms()
         wanted: list[Entry] = []
         for entry in entries:
@@ -101,105 +321,153 @@ class Rescue:
                 self._queue.drop(entry)
             else:
                 wanted.append(entry)
-        again: list[Entry] = []
-        for entry, attempts in zip(wanted, self._queue.count_attempts(wanted), strict=True):
-            if attempts <= ATTEMPTS:
-                again.append(entry)
-            else:
-                reason = f"{attempts} processes that tried to score it did not survive it"
+        if not wanted:
+            return
+        together: list[Entry] = []
+        parts: list[list[Entry]] = []
+        for entry, ended in zip(wanted, self._queue.attempts(wanted), strict=True):
+            if ended >= RESCUERS:
+                reason = f"{ended} workers that had it scored ended meanwhile"
                 self._queue.finish([self._give_up(entry, reason)])
-        if again:
-            for finished in self._score(again):
-                self._queue.finish(finished)
-
-    def _score(
-        self, entries: Sequence[Entry], part: Sequence[bytes] | None = None
-    ) -> Iterator[list[Finished]]:
-        """Score entries in a throw-away process; when it dies, each half of them apart.
-
-        A single entry is halved by its records. `part` holds the records of such a half.
-        """
-        records = part or (self._batcher.records_of(entries[0]) if len(entries) == 1 else [])
-        is_indivisible = len(entries) == 1 and len(records) < 2
-        for _ in range(ALONE if is_indivisible else 1):
-            try:
-                yield self._score_in_fork(entries)
-            except ChildDied as death:
-                reason = str(death)
+            elif ended:
+                parts.append([entry])  # last, since this process may end of it, too
             else:
-                return
-        if is_indivisible:
-            reason = f"scoring it alone killed {ALONE} processes: {reason}"
-            yield [self._give_up(entries[0], reason, "record" if part else "request")]
-            return
-        if not records:
-            middle = len(entries) // 2
-            yield from self._score(entries[:middle])
-            yield from self._score(entries[middle:])
-            return
-        (entry,), middle = entries, len(records) // 2
-        answers = [
-            Answer.decode(item.answer)
-            for half in (records[:middle], records[middle:])
-            for finished in self._score([entry_with_records(entry, half)], half)
-            for item in finished
-        ]
-        merged = merge_answers(answers)
-        yield [Finished(entry, merged.id, decode_reply_to(entry.fields), merged.encode())]
+                together.append(entry)
+        parts = [together, *parts] if together else parts
+        alone: list[tuple[Entry, ChildDied]] = []
+        for part, outcome in self._apart(parts, self._score, wanted, deaths=1):
+            if isinstance(outcome, ChildDied):
+                alone.append((part[0], outcome))
+            else:
+                self._queue.finish(_finished(part, outcome))
+        # What takes long keeps nothing waiting that only dies.
+        alone.sort(key=lambda one: isinstance(one[1], ChildTimedOut))
+        for entry, _ in alone:
+            self._queue.finish(self._divide(entry, wanted))
 
-    def _score_in_fork(self, entries: Sequence[Entry]) -> list[Finished]:
-        answers = self._score_apart(entries, self._queue.server_time_ms(), self._limit_s)
-        by_id = {entry.id: entry for entry in entries}
-        return [
-            Finished(by_id[entry_id], request_id, reply_to, answer)
-            for entry_id, request_id, reply_to, answer in answers
-        ]
+    def _divide(self, entry: Entry, held: Sequence[Entry]) -> list[Finished]:
+        """The answer to a request that killed its process alone: only its fatal rows are given up."""
+        until = time.monotonic() + LIMITS * self._limit_s
 
-    def _give_up(self, entry: Entry, reason: str, kind: str = "request") -> Finished:
-        """Keep a copy of a request or record for an operator to look at; returns its answer."""
-        logger.error("%s_dead id=%s lane=%s: %s", kind, entry.request_id, entry.lane.value, reason)
+        def do(task: Task) -> Outcome | ChildDied:
+            def score(entries: Sequence[Entry], limit_s: float) -> Outcome:
+                return self._in_fork(entries, limit_s, task)
+
+            ((_, done),) = self._apart([[entry]], score, held, deaths=ALONE, patiently=True)
+            return done
+
+        def score_rows(rows: Sequence[int], limit_s: float) -> Outcome:
+            return self._in_fork([entry], limit_s, Task(rows=(rows[0], rows[-1] + 1)))
+
+        # First without its pipeline: it may be reading the request that its process dies of.
+        counted = do(Task())
+        if isinstance(counted, ChildDied):
+            return [self._give_up(entry, f"reading it killed {ALONE} processes: {counted}")]
+        if counted.is_final:
+            return _finished([entry], counted)
+        rows = range(counted.units)
+        halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if len(rows) > 1 else [rows]
+        parts: list[Part] = []
+        fatal = 0
+        for part, outcome in self._apart(halves, score_rows, held, deaths=ALONE, patiently=True):
+            start, stop = part[0], part[-1] + 1
+            if isinstance(outcome, Outcome):
+                if outcome.is_final:
+                    return _finished([entry], outcome)
+                parts.append(Part(start, stop, outcome.scores))
+                continue
+            fatal += 1
+            is_late = isinstance(outcome, ChildTimedOut)
+            reason = f"scoring it alone {'' if is_late else f'killed {ALONE} processes: '}{outcome}"
+            if counted.is_single or fatal > FATAL_ROWS or time.monotonic() > until:
+                # Of a single record, the request is the record.
+                more = "" if counted.is_single else f" (and {fatal - 1} other records of it)"
+                return [self._give_up(entry, reason + more)]
+            parts.append(Part(start, stop, reason=reason))
+        parts.sort(key=lambda part: part.start)
+        answered = do(Task(parts=tuple(parts)))
+        if isinstance(answered, ChildDied):
+            return [self._give_up(entry, f"answering it killed {ALONE} processes: {answered}")]
+        if not answered.is_final:
+            return []  # another version was released meanwhile: it is claimed again, and scored with that
+        reasons = [part.reason for part in parts if part.reason]
+        letters = answered.letters or [entry.fields.get(b"body", b"")]
+        for letter, reason in zip(letters, reasons, strict=False):
+            logger.error("record_dead id=%s lane=%s: %s", entry.request_id, entry.lane, reason)
+            of_record = replace(entry, fields={**entry.fields, b"body": letter})
+            self._queue.add_dead_letter(of_record, reason)
+        return _finished([entry], answered)
+
+    def _apart(
+        self,
+        parts: Sequence[Sequence[_T]],
+        score: Callable[[Sequence[_T], float], Outcome],
+        held: Sequence[Entry],
+        *,
+        deaths: int,
+        patiently: bool = False,
+    ) -> Iterator[tuple[Sequence[_T], Outcome | ChildDied]]:
+        """Score parts in throw-away processes, and halve those that kill their process or take too long.
+
+        Yields every part that was scored, with its outcome; and every single item that killed `deaths` processes
+        when it was alone, with the last death. What takes too long alone is tried once more at the end, if
+        `patiently`, for as long as a batch may take. Meanwhile the entries are held, for as long as each try takes.
+        """
+        todo = [(part, 0) for part in reversed(parts)]
+        slow: list[Sequence[_T]] = []
+        while todo or slow:
+            is_last_try = not todo
+            part, died = (slow.pop(), 0) if is_last_try else todo.pop()
+            limit_s = self._limit_s
+            if not is_last_try:
+                limit_s = min(limit_s, max(FIRST_LIMIT_S, TIMES * self._needed_s))
+            self._lease.keep(self, held)
+            started = time.monotonic()
+            try:
+                outcome = score(part, limit_s)
+            except ChildDied as death:
+                is_late, middle = isinstance(death, ChildTimedOut), len(part) // 2
+                if middle:
+                    todo += [(part[middle:], 0), (part[:middle], 0)]
+                elif is_late and patiently and limit_s < self._limit_s:
+                    slow.append(part)
+                elif not is_late and died + 1 < deaths:
+                    todo.append((part, died + 1))
+                else:
+                    yield part, death
+            else:
+                self._needed_s = max(time.monotonic() - started, self._needed_s * 0.9)
+                yield part, outcome
+
+    def _score(self, entries: Sequence[Entry], limit_s: float) -> Outcome:
+        try:
+            outcome = self._in_fork(entries, limit_s)
+        except ChildTimedOut:
+            self._at_once = max(1, len(entries) // 2)
+            raise
+        self._at_once = min(AT_ONCE, max(self._at_once, 2 * len(entries)))
+        return outcome
+
+    def _in_fork(
+        self, entries: Sequence[Entry], limit_s: float, task: Task | None = None
+    ) -> Outcome:
+        """Have entries scored apart; should this process end meanwhile, that stays noted."""
+        self._queue.begin_attempt(entries)
+        try:
+            return self._score_apart(entries, self._queue.server_time_ms(), limit_s, task)
+        finally:
+            self._queue.end_attempt(entries)
+
+    def _give_up(self, entry: Entry, reason: str) -> Finished:
+        """Keep a copy of a request for an operator to look at; returns its answer."""
+        logger.error("request_dead id=%s lane=%s: %s", entry.request_id, entry.lane, reason)
         self._queue.add_dead_letter(entry, reason)
-        return refuse(entry, RequestRefused(Code.CRASHED, f"the {kind} was given up: {reason}"))
+        return refuse(entry, RequestRefused(Code.CRASHED, f"the request was given up: {reason}"))
 
 
-def entry_with_records(entry: Entry, records: Sequence[bytes]) -> Entry:
-    """The same entry as if these were all of its records."""
-    return replace(entry, fields={**entry.fields, b"body": b"[" + b",".join(records) + b"]"})
-
-
-def merge_answers(answers: Sequence[Answer]) -> Answer:
-    """The answer to a request, from those to parts of it, in order.
-
-    A part that was given up is one record, and its refusal becomes that record's error. Any other refusal,
-    for the request's version or its time, is the answer to the whole.
-    """
-    errors: dict[str, dict[str, Any]] = {}
-    warnings: dict[str, list[dict[str, Any]]] = {}
-    values: list[Any] = []
-    probabilities: list[list[float] | None] = []
-    for answer in answers:
-        start = len(values)
-        if answer.status is Status.ERROR and answer.error is not None:
-            if answer.error["code"] != Code.CRASHED.value:
-                return answer
-            errors[str(start)] = answer.error
-            values.append(None)
-            probabilities.append(None)
-            continue
-        errors |= {str(start + int(index)): error for index, error in answer.errors.items()}
-        warnings |= {str(start + int(index)): found for index, found in answer.warnings.items()}
-        probabilities += answer.probabilities or [None] * len(answer.values)
-        values += answer.values
-    # Of a part without a single prediction it is not said what probabilities are for.
-    told = (answer for answer in answers if answer.classes or answer.outputs)
-    like = next(told, None) or next((answer for answer in answers if answer.version), answers[0])
-    return replace(
-        like,
-        status=Status.OK,
-        error=None,
-        records=len(values),
-        values=values,
-        probabilities=probabilities if any(probabilities) else None,
-        errors=errors,
-        warnings=warnings,
-    )
+def _finished(entries: Sequence[Entry], outcome: Outcome) -> list[Finished]:
+    by_id = {entry.id: entry for entry in entries}
+    return [
+        Finished(by_id[entry_id], request_id, reply_to, answer)
+        for entry_id, request_id, reply_to, answer in outcome.answers
+    ]

@@ -19,6 +19,7 @@ from redis.connection import PythonRespSerializer
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, ResponseError
 
+from scoreline_client.fleet import withdraw_report
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import StoredNote
@@ -31,14 +32,20 @@ Command = tuple[Any, ...]
 
 FINISH_AT_ONCE = 256
 """Requests that one call of the finish script answers: it blocks the server meanwhile."""
-CLAIM_AT_ONCE = {Lane.ONLINE: 256, Lane.BULK: 1}
-DEAD_LETTERS = 1000
+CLAIM_BYTES = {Lane.ONLINE: 1 << 18, Lane.BULK: 1}
+"""Bytes of abandoned entries that are taken over together: some hundred records, or one large request."""
+DEAD_LETTERS, DEAD_LETTERS_BYTES, DEAD_LETTERS_MS = 1000, 32 << 20, 7 * 86_400_000
+"""How many are kept, how much they hold, and for how long."""
+DEAD_BODY_BYTES = 2 << 20
+"""Of a larger body a dead letter says only how large it was."""
 CHUNK_RESULT_MS = 60_000
 """A client that is alive reads the answer to a chunk at once."""
 ATTEMPTS_KEPT_MS = 86_400_000
 """For a request that leaves its lane in a way that no worker sees, such as with a flushed stream."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
 """Consumers that have been idle for so long are removed, unless they hold entries."""
+PROCESS_FORGOTTEN_S = 3600.0
+"""Seconds after its last report."""
 BUFFER_BYTES = 1 << 16
 
 
@@ -56,6 +63,10 @@ class RequestQueue:
         self._finish = scripts.joinpath("finish.lua").read_text()
         self._finish_sha = sha1(self._finish.encode(), usedforsecurity=False).hexdigest()
         self._forget = scripts.joinpath("forget_consumers.lua").read_text()
+        self._claim, self._release, self._add_dead_letter = (
+            redis.register_script(scripts.joinpath(name).read_text())
+            for name in ("claim.lua", "release.lua", "add_dead_letter.lua")
+        )
 
     def prepare(self) -> None:
         """Create the lanes' consumer groups where they are missing."""
@@ -128,34 +139,70 @@ class RequestQueue:
                     self._keys.lane(lane), GROUP, self._consumer, 0, list(part), justid=True
                 )
 
-    def abandoned(self, lease_ms: int) -> bool:
-        """Whether any consumer holds an entry that it has not renewed for a lease."""
+    def abandoned(self, lease_ms: int, lanes: Iterable[Lane] = Lane) -> bool:
+        """Whether any consumer holds an entry of these lanes that it has not renewed for a lease."""
         pipeline = self._redis.pipeline(transaction=False)
-        for lane in Lane:
+        for lane in lanes:
             pipeline.xpending_range(self._keys.lane(lane), GROUP, "-", "+", 1, idle=lease_ms)
         # A group that is missing is an error here; the next read creates it.
         replies = pipeline.execute(raise_on_error=False)
         return any(isinstance(reply, list) and reply for reply in replies)
 
-    def claim(self, lane: Lane, lease_ms: int) -> list[Entry]:
-        """Take over abandoned entries."""
-        _, claimed, _ = self._redis.xautoclaim(
-            self._keys.lane(lane), GROUP, self._consumer, lease_ms, count=CLAIM_AT_ONCE[lane]
+    def claim(self, lane: Lane, lease_ms: int, most: int) -> list[Entry]:
+        """Take over up to `most` abandoned entries, as many as hold `CLAIM_BYTES` together."""
+        claimed = self._claim(
+            keys=[self._keys.lane(lane)],
+            args=[GROUP, self._consumer, lease_ms, most, CLAIM_BYTES[lane]],
         )
-        return [Entry(lane, entry, fields) for entry, fields in claimed if fields]
+        return [
+            Entry(lane, entry, dict(zip(pairs[::2], pairs[1::2], strict=True)))
+            for entry, pairs in claimed
+        ]
 
-    def count_attempts(self, entries: Sequence[Entry]) -> list[int]:
-        """Count, just before they are scored, how often requests of dead processes were tried."""
+    def release(self, consumer: str, lease_ms: int) -> int:
+        """Let whoever rescues next have what a dead process holds, and forget the process; returns how many entries.
+
+        Only for a process that is known to be dead: no lease is waited for.
+        """
+        withdraw_report(self._redis, self._keys, consumer)
+        return sum(
+            int(
+                self._release(
+                    keys=[self._keys.lane(lane)], args=[GROUP, consumer, self._consumer, lease_ms]
+                )
+            )
+            for lane in Lane
+        )
+
+    def attempts(self, entries: Sequence[Entry]) -> list[int]:
+        """How many rescuers have ended while a throw-away process scored each of these."""
+        counts: Any = self._redis.hmget(self._keys.attempts, [one.request_id for one in entries])
+        return [int(count or 0) for count in counts]
+
+    def begin_attempt(self, entries: Sequence[Entry]) -> None:
+        """Note that a throw-away process begins to score these; the count stays if this process ends with it."""
         attempts = self._keys.attempts
-        counts = [self._write("HINCRBY", attempts, entry.request_id, 1) for entry in entries]
-        self._redis.pexpire(attempts, ATTEMPTS_KEPT_MS)
-        return [int(count) for count in counts]
+        pipeline = self._redis.pipeline(transaction=False)
+        for entry in entries:
+            pipeline.hincrby(attempts, entry.request_id, 1)
+        pipeline.pexpire(attempts, ATTEMPTS_KEPT_MS)
+        for entry, reply in zip(entries, pipeline.execute(raise_on_error=False), strict=False):
+            if isinstance(reply, OutOfMemoryError):
+                self._write("HINCRBY", attempts, entry.request_id, 1)
+
+    def end_attempt(self, entries: Sequence[Entry]) -> None:
+        """Note that this process has survived it, whatever became of the throw-away process."""
+        self._redis.hdel(self._keys.attempts, *(entry.request_id for entry in entries))
 
     def add_dead_letter(self, entry: Entry, reason: str) -> None:
-        """Keep a copy of an entry that is given up, for an operator to look at."""
-        fields: dict[Any, Any] = {**entry.fields, b"lane": entry.lane.value, b"reason": reason}
-        flat = [part for field in fields.items() for part in field]
-        self._write("XADD", self._keys.dead, "MAXLEN", "~", DEAD_LETTERS, "*", *flat)
+        """Keep a copy of what is given up, for an operator to look at and to send again."""
+        fields = {**entry.fields, b"lane": entry.lane.value.encode(), b"reason": reason.encode()}
+        body = fields.get(b"body", b"")
+        if len(body) > DEAD_BODY_BYTES:
+            fields |= {b"body": b"", b"cut": str(len(body)).encode()}
+        flat = [part for pair in fields.items() for part in pair]
+        bounds = [DEAD_LETTERS_MS, DEAD_LETTERS, DEAD_LETTERS_BYTES]
+        self._add_dead_letter(keys=[self._keys.dead], args=[*bounds, *flat])
 
     def claim_once(self, key: str, lifetime_ms: int) -> bool:
         """True for the first caller within `lifetime_ms` (SET NX); it keeps wakeups from piling up."""
@@ -166,7 +213,12 @@ class RequestQueue:
         self._redis.delete(key)
 
     def forget_dead_consumers(self, idle_ms: int = CONSUMER_FORGOTTEN_MS) -> int:
-        """Remove consumers that have been idle for `idle_ms` and hold nothing; returns how many."""
+        """Remove consumers that have been idle for `idle_ms` and hold nothing, and names without reports.
+
+        Returns how many consumers.
+        """
+        oldest = self.server_time_ms() / 1000 - PROCESS_FORGOTTEN_S
+        self._redis.zremrangebyscore(self._keys.processes, 0, oldest)
         return self._forget_consumers(idle_ms)
 
     def leave(self) -> None:

@@ -38,9 +38,13 @@ class ArrowBody:
         """
         self._loaded = loaded
         self._options = options
-        table = read_table(body)
-        self._count: int = table.num_rows
-        self.checked = check_table(table, loaded, options)
+        self._table = read_table(body)
+        self.checked = check_table(self._table, loaded, options)
+
+    def extract(self, record: int) -> bytes:
+        """The body of a request that has nothing but this row."""
+        data: bytes = write_stream(self._table.slice(record, 1)).to_pybytes()
+        return data
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
         """The one result: an IPC stream with a row for each row, in order.
@@ -54,7 +58,7 @@ class ArrowBody:
             errors,
             self._loaded,
             self._options,
-            count=self._count,
+            count=self._table.num_rows,
             position=lambda row: {"row": self._options.first_row + row},
             write=write_stream,
         )

@@ -13,7 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Protocol
 
-from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.loading.version import LoadedVersion, Scores
+from scoreline_artifacts.validation import Problem
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
@@ -33,7 +34,7 @@ from scoreline_client.protocol.messages import (
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.bad_rows import TooManyBadRows
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
-from scoreline_tasks.scoring.json_codec import JsonBody, raw_records, read_records
+from scoreline_tasks.scoring.json_codec import JsonBody, read_records
 from scoreline_tasks.scoring.predict import Body, CodecResult, score_frame
 from scoreline_tasks.scoring.profile import check_arrow, check_csv_chunk, check_json
 
@@ -134,6 +135,27 @@ class AcceptedRequest:
     """Codec json: the records of the body."""
 
 
+class Score(Protocol):
+    """Scores the rows of a body's frame: their scores, and errors by row."""
+
+    def __call__(
+        self,
+        loaded: LoadedVersion,
+        body: Body,
+        *,
+        each_row_alone: bool,
+        pause: Callable[[], None],
+    ) -> tuple[Scores, dict[int, Problem]]:
+        """See `score_frame`."""
+
+
+def score_body(
+    loaded: LoadedVersion, body: Body, *, each_row_alone: bool, pause: Callable[[], None]
+) -> tuple[Scores, dict[int, Problem]]:
+    """Score all rows of a body's frame here and now."""
+    return score_frame(loaded, body.checked.frame, each_row_alone=each_row_alone, pause=pause)
+
+
 class Batcher:
     """Answers entries with the models of this process."""
 
@@ -148,12 +170,13 @@ class Batcher:
         now_ms: int,
         postpone: Callable[[Entry], None] | None = None,
         pause: Callable[[], None] = lambda: None,
+        score: Score = score_body,
     ) -> list[Finished]:
         """Answer entries, those of one version in one call of its pipeline.
 
         `now_ms` is the time by the server's clock, against which requests expire. `postpone` takes those that
         wait for their version; without it they are refused. `pause` is called now and then where a batch takes
-        many calls of its pipeline.
+        many calls of its pipeline. `score` stands in for `score_body`.
         """
         finished: list[Finished] = []
         resolve = cache(lambda model: self._registry.resolve(ModelRef.parse(model)))
@@ -197,12 +220,16 @@ class Batcher:
                 key: Hashable = (id(loaded), request.options) if shares else (entry.lane, entry.id)
                 batches.setdefault(key, []).append(accepted)
         for batch in batches.values():
-            finished += self._answer_batch(batch, now_ms, pause)
+            finished += self._answer_batch(batch, now_ms, pause, score)
         self.totals.requests += len(finished)
         return finished
 
     def _answer_batch(
-        self, batch: list[AcceptedRequest], now_ms: int, pause: Callable[[], None]
+        self,
+        batch: list[AcceptedRequest],
+        now_ms: int,
+        pause: Callable[[], None],
+        score: Score,
     ) -> list[Finished]:
         """Answer requests to one version in one call of its pipeline."""
         first, started = batch[0], time.perf_counter()
@@ -213,9 +240,9 @@ class Batcher:
                 # A bad record costs only itself: `checked` has its problem, and a frame without it.
                 body = _open_body(batch)
                 # If the pipeline raises, only the rows that make it raise get an error.
-                scored = score_frame(
+                scored = score(
                     first.loaded,
-                    body.checked.frame,
+                    body,
                     each_row_alone=first.request.apart and not first.loaded.batchable,
                     pause=pause,
                 )
@@ -224,7 +251,7 @@ class Batcher:
         except TooManyBadRows as problem:
             if len(batch) > 1:
                 # No caller's request is refused for another's rows.
-                parts = [self._answer_batch([one], now_ms, pause) for one in batch]
+                parts = [self._answer_batch([one], now_ms, pause, score) for one in batch]
                 return [finished for part in parts for finished in part]
             return [refuse(first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"))]
         except (WireError, RequestRefused) as problem:
@@ -233,20 +260,6 @@ class Batcher:
         except Exception as error:
             logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
             return [refuse(accepted.entry, _internal(error)) for accepted in batch]
-
-    def records_of(self, entry: Entry) -> list[bytes]:
-        """The records of an entry, where each may be scored without the others; otherwise none.
-
-        They belong together where they cannot be separated, and where answers depend on the other rows.
-        """
-        try:
-            request = Request.decode(entry.fields)
-            loaded = self._registry.resolve(ModelRef.parse(request.model))
-        except (WireError, RequestRefused):
-            return []
-        if not _is_json_score(request) or not (request.apart or loaded.batchable):
-            return []
-        return raw_records(request.body)
 
     def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> AcceptedRequest:
         records: list[Any] = []

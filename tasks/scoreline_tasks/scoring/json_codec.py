@@ -41,8 +41,6 @@ _LONGEST_INTEGER = 400
 _DIGITS = bytes(ord("0") if one in b"123456789" else one for one in range(256))
 _LONG_RUN = b"0" * 20
 """So many digits may be a whole number beyond 64 bits."""
-_DECODER = json.JSONDecoder()
-_GAP = re.compile(r"[ \t\r\n]*,?[ \t\r\n]*")
 
 
 class JsonBody:
@@ -57,6 +55,10 @@ class JsonBody:
         self._requests = requests
         self._loaded = loaded
         self.checked = check_records(list(chain.from_iterable(requests)), loaded, options)
+
+    def extract(self, record: int) -> bytes:
+        """The body of a request that has nothing but this record of the first one."""
+        return json.dumps([self._requests[0][record]], separators=(",", ":")).encode()
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
         """One result for each request, in order; its lists run parallel to its records."""
@@ -161,26 +163,6 @@ def read_records(body: bytes, limit: int) -> list[Any]:
             "(SCORELINE_MAX_REQUEST_RECORDS)",
         )
     return records
-
-
-def raw_records(body: bytes) -> list[bytes]:
-    """The elements of a JSON array as they were written; none if it cannot be told where they end."""
-    found: list[bytes] = []
-    try:
-        text = body.decode()
-        at = _after_gap(text, text.index("[") + 1)
-        while text[at] != "]":
-            _, end = _DECODER.raw_decode(text, at)
-            found.append(text[at:end].encode())
-            at = _after_gap(text, end)
-    except (ValueError, IndexError, RecursionError):
-        return []
-    return found
-
-
-def _after_gap(text: str, at: int) -> int:
-    gap = _GAP.match(text, at)
-    return at if gap is None else gap.end()
 
 
 def _spread(answers: list[Any], good: list[int], count: int) -> list[Any]:

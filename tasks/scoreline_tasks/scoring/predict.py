@@ -72,6 +72,9 @@ class Body(Protocol):
     def checked(self) -> CheckedRecords:
         """The records held to the schema: a frame of the good ones, and what is wrong with the others."""
 
+    def extract(self, record: int) -> bytes:
+        """The body of a request that has nothing but this record, where all are one request's."""
+
     def results(self, scores: Scores, errors: dict[int, Problem]) -> Sequence[CodecResult]:
         """One result for each request, in order; `errors` are those of the frame's rows."""
 
@@ -108,7 +111,7 @@ def score_frame(
             value[0] = scores.values.tolist()[0]
             its_own = {row + zero: replace(one, record=row) for zero, one in errors.items()}
             parts.append((Scores(value, scores.probabilities), its_own))
-        return _joined(parts)
+        return joined(parts)
     try:
         return _checked(np.arange(count), loaded.score(frame))
     # Whatever a pipeline raises is about these rows: it becomes the error of the row that causes it.
@@ -117,7 +120,7 @@ def score_frame(
             return _failed(np.arange(count), error)
     search = BadRowSearch(loaded.score, frame, pause)
     found = search.run()
-    scores, errors = _joined(
+    scores, errors = joined(
         [
             _failed(rows, outcome) if isinstance(outcome, Exception) else _checked(rows, outcome)
             for rows, outcome in found
@@ -145,7 +148,7 @@ def _checked(rows: npt.NDArray[np.intp], scores: Scores) -> tuple[Scores, dict[i
     }
 
 
-def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict[int, Problem]]:
+def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict[int, Problem]]:
     """Put the parts of a frame together.
 
     Rows of parts that failed get the shape and type of those that did not, so that types survive.
@@ -156,7 +159,7 @@ def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dic
     ]
     pattern = parts[failed.index(False) if False in failed else 0][0]
 
-    def joined(name: str) -> Any:
+    def one_array(name: str) -> Any:
         like = getattr(pattern, name)
         arrays = [
             np.full(
@@ -173,9 +176,9 @@ def _joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dic
             arrays = [array.astype(object) for array in arrays]
         return np.concatenate(arrays)
 
-    probabilities = None if pattern.probabilities is None else joined("probabilities")
+    probabilities = None if pattern.probabilities is None else one_array("probabilities")
     errors = {row: problem for _, part in parts for row, problem in part.items()}
-    return Scores(joined("values"), probabilities), errors
+    return Scores(one_array("values"), probabilities), errors
 
 
 # The answer's columns

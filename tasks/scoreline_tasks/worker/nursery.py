@@ -4,7 +4,7 @@ A process that has scored must not fork: threads that a pipeline's libraries hav
 and the first parallel region there waits for them for ever. So the trial of a version, and the requests that a dead
 process left, are handed over a socket to a process that has scored nothing, and that one forks. Where children serve
 it is the main process, and its forks have the versions in memory that it has loaded. Where the main process
-serves itself it is a process that was forked before anything was loaded.
+serves itself it is a process that was forked before anything was loaded, and that is forked anew should it end.
 """
 
 from __future__ import annotations
@@ -43,14 +43,16 @@ from scoreline_tasks.models.isolated_load import (
     ServedBy,
     TrialResult,
 )
-from scoreline_tasks.queue.recovery import Scored, score_here
+from scoreline_tasks.queue.recovery import Outcome, Task, score_here
 from scoreline_tasks.scoring.batch import Batcher, Entry
-from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork
+from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork, limit_process
 
 logger = logging.getLogger(__name__)
 
 GREETING_S = 5.0
 """Seconds until the process that forks has begun to speak."""
+AGAIN_S = 0.1
+"""Seconds until a process that forks, and has ended, is forked anew."""
 REMEMBERED = 1000
 """Outcomes of trials that are remembered: whoever asks for versions by number decides how many there are."""
 
@@ -58,9 +60,11 @@ REMEMBERED = 1000
 class Nursery:
     """Forks for the processes of one worker."""
 
-    def __init__(self, store: Store, trial: IsolatedLoad) -> None:
+    def __init__(self, store: Store, trial: IsolatedLoad, memory_bytes: int) -> None:
+        """`memory_bytes` is what a process that scores for a rescue may take."""
         self._store = store
         self._trial = trial
+        self._memory_bytes = memory_bytes
         self.batcher: Batcher | None = None
         """Scores in a fork what a dead process left."""
         self._key = secrets.token_bytes(32)
@@ -79,15 +83,21 @@ class Nursery:
         """Serve the worker's other processes, from this one or from a fork that never scores."""
         if self._trial.served_by is ServedBy.FORKS:
             threading.Thread(target=self._serve, name="scoreline-nursery", daemon=True).start()
-        else:
-            self._own = Fork(self._serve)
-            self._home = self._own.pid
+            return
+
+        def keep_serving() -> None:
+            while True:
+                os.waitpid(Fork(self._serve).pid, 0)
+                time.sleep(AGAIN_S)
+
+        self._home = 0
+        self._own = Fork(keep_serving)
 
     def stop(self) -> None:
         """End the process of its own, if it has one."""
         if self._own is not None and os.getpid() != self._home:
             with suppress(ProcessLookupError):
-                os.kill(self._own.pid, signal.SIGKILL)
+                os.kill(self._own.pid, signal.SIGKILL)  # and with it the one that it keeps
                 os.waitpid(self._own.pid, 0)
             self._own = None
 
@@ -102,16 +112,16 @@ class Nursery:
         try:
             kind, outcome = self._ask(["trial", model, version])
         except (OSError, EOFError) as error:
-            message = (
-                f"the process that forks for this worker is gone ({error}): start the worker anew"
-            )
+            message = f"the process that forks for this worker does not answer ({error})"
             raise IsolatedLoadFailed(message) from error
         if kind == "refused":
             raise IsolatedLoadFailed(outcome)
         return TrialResult(**outcome)
 
-    def score(self, entries: Sequence[Entry], now_ms: int, limit_s: float) -> list[Scored]:
-        """Score entries in a process that then ends.
+    def score(
+        self, entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+    ) -> Outcome:
+        """Answer entries, or do a task with the only one, in a process that then ends.
 
         Raises:
             ChildTimedOut: it had not finished after `limit_s` seconds.
@@ -120,13 +130,13 @@ class Nursery:
         """
         fields = [(entry.lane.value, entry.id, entry.fields) for entry in entries]
         if os.getpid() == self._home:
-            return self._score(fields, now_ms, limit_s, lambda: True)
-        kind, outcome = self._ask(["score", fields, now_ms, limit_s])
+            return self._score(fields, now_ms, limit_s, task, lambda: True)
+        kind, outcome = self._ask(["score", fields, now_ms, limit_s, task and asdict(task)])
         if kind == "late":
             raise ChildTimedOut(outcome)
         if kind == "died":
             raise ChildDied(outcome)
-        return [tuple(one) for one in outcome]
+        return msgspec.convert(outcome, Outcome)
 
     def _ask(self, message: list[Any]) -> tuple[str, Any]:
         """Have the process that forks do something.
@@ -145,6 +155,7 @@ class Nursery:
             return kind, outcome
 
     def _serve(self) -> None:
+        self._home = os.getpid()
         while True:
             # A process that was killed meanwhile, or one that is none of ours.
             with suppress(OSError, EOFError, ValueError):
@@ -175,8 +186,9 @@ class Nursery:
     def _fork_for(self, message: list[Any], is_wanted: Callable[[], bool]) -> tuple[str, Any]:
         kind, *arguments = message
         if kind == "score":
-            fields, now_ms, limit_s = arguments
-            return "scored", self._score(fields, now_ms, limit_s, is_wanted)
+            fields, now_ms, limit_s, given = arguments
+            task = given and msgspec.convert(given, Task)
+            return "scored", asdict(self._score(fields, now_ms, limit_s, task, is_wanted))
         model, version = arguments
         # One at a time: whoever asks for versions by number decides how many there are.
         with self._one_trial:
@@ -201,11 +213,24 @@ class Nursery:
         return outcome
 
     def _score(
-        self, fields: Sequence[Any], now_ms: int, limit_s: float, is_wanted: Callable[[], bool]
-    ) -> list[Scored]:
+        self,
+        fields: Sequence[Any],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None,
+        is_wanted: Callable[[], bool],
+    ) -> Outcome:
         assert self.batcher is not None  # noqa: S101 - set before it serves
         entries = [Entry(Lane(lane), entry_id, one) for lane, entry_id, one in fields]
-        return score_here(self.batcher, entries, now_ms, limit_s, is_wanted)
+        return score_here(
+            self.batcher,
+            entries,
+            now_ms,
+            limit_s,
+            task,
+            prepare=lambda: limit_process(self._memory_bytes, oom_score=1000),
+            is_wanted=is_wanted,
+        )
 
 
 def _is_of_this_user(connection: Connection) -> bool:

@@ -32,19 +32,21 @@ from celery.concurrency import asynpool, prefork
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system import fork_guard, keep_freed, settle
+from scoreline_tasks.system import fork_guard, keep_freed, limit_process, settle
 
 if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
     from scoreline_tasks.models.registry import Models
     from scoreline_tasks.queue.drain import Wakeups
     from scoreline_tasks.worker.nursery import Nursery
-    from scoreline_tasks.worker.runtime import Background, Runtime
+    from scoreline_tasks.worker.runtime import Background, Runtime, Supervision
 
 logger = logging.getLogger(__name__)
 
 HANDOVER_S = 1.0
 """Seconds within which another child should have begun the permanent drain of one that exits."""
+CHILD_OOM_SCORE = 300
+"""A machine without memory ends a process that scores before a main process, or a server beside it."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -70,6 +72,7 @@ class WorkerProcess:
         """In a main process whose children score: how many there are to be."""
         self._background: Background | None = None
         self._background_pid = 0
+        self._supervision: Supervision | None = None
         self._runtime: Runtime | None = None
         self._building = threading.Lock()
 
@@ -98,25 +101,36 @@ class WorkerProcess:
         """In the main process: load new releases for its children, of which there are `child_count()`."""
         from scoreline_tasks.worker.runtime import build_supervision
 
-        if self._child_count is None and self._models is not None:
+        if self._child_count is None and self._models is not None and self._nursery is not None:
             self._child_count = child_count
             settings = WorkerSettings.from_environment()
-            self._start(
-                build_supervision(
-                    settings, self._models, self.node, self.poll_releases, child_count
-                )
+            self._supervision = build_supervision(
+                settings,
+                self._models,
+                self._nursery,
+                self.node,
+                self.poll_releases,
+                child_count,
             )
+            self._start(self._supervision)
+
+    def note_death(self, pid: int) -> None:
+        """In the main process: a child is dead; what it held is to be answered at once, without a lease's wait."""
+        # While it starts, and once it stops, nobody is there to do it. Then the lease decides.
+        if self._supervision is not None:
+            self._supervision.team.take_over(f"{self.node}/{pid}")
 
     def runtime(self, wakeups: Wakeups) -> Runtime:
         """In a process that serves: its drain and all that belongs to it, built at the first call."""
         with self._building:
             if self._runtime is None:
-                from scoreline_tasks.worker.runtime import build_runtime
+                from scoreline_tasks.worker.runtime import build_runtime, memory_limit
 
                 is_child = os.getpid() != self._main_pid
+                settings = WorkerSettings.from_environment()
                 if is_child:
                     keep_freed()  # a process that loads versions gives back the memory of a load
-                settings = WorkerSettings.from_environment()
+                    limit_process(memory_limit(settings), oom_score=CHILD_OOM_SCORE)
                 # Loaded before anything serves.
                 assert self._models is not None  # noqa: S101
                 assert self._nursery is not None  # noqa: S101
@@ -144,7 +158,7 @@ class WorkerProcess:
             self._background.stop()
         if self._nursery is not None and self._main_pid == os.getpid():
             self._nursery.stop()
-        self._background = self._runtime = None
+        self._background = self._runtime = self._supervision = None
 
     def poll_releases(self) -> None:
         """Load new releases, have children with other versions replaced, and report the change."""
@@ -318,6 +332,13 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
     """The pool in the main process."""
 
     Worker = Worker
+
+    def _join_exited_workers(self, shutdown: bool = False) -> Any:
+        """See to what a child held before it is replaced, which has to wait while a version is loaded."""
+        for child in self._pool:
+            if child.exitcode is not None:
+                this_process().note_death(child.pid)
+        return super()._join_exited_workers(shutdown)
 
     def _event_process_exit(self, hub: Any, proc: Any, again_s: float = 0.005) -> None:
         """Replace a child as soon as it has ended.

@@ -16,11 +16,11 @@ from redis.exceptions import RedisError
 from scoreline_artifacts import Store
 from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
-from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.models.isolated_load import IsolatedLoad, ServedBy
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_tasks.models.isolated_load import MIB, IsolatedLoad, ServedBy, available_memory
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
-from scoreline_tasks.queue.recovery import Rescue
+from scoreline_tasks.queue.recovery import Rescue, Team
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Limits, Totals
 from scoreline_tasks.settings import WorkerSettings
@@ -166,7 +166,7 @@ class Background:
 
 
 class Runtime(Background):
-    """The drain of a process that scores, with its rescue and its background threads."""
+    """The drain of a process that scores, with its background threads."""
 
     def __init__(
         self,
@@ -176,13 +176,11 @@ class Runtime(Background):
         lease: Lease,
         *others: Periodic,
         drain: Drain,
-        rescue: Rescue,
         queue: RequestQueue,
     ) -> None:
         super().__init__(models, heartbeat, lease, *others)
         self.settings = settings
         self.drain = drain
-        self.rescue = rescue
         self._queue = queue
 
     def stop(self) -> None:
@@ -198,7 +196,7 @@ def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, 
     trial = IsolatedLoad.within(
         settings.load_limit_s, settings.load_limit_mb, strict=strict, served_by=served_by
     )
-    nursery = Nursery(store, trial)
+    nursery = Nursery(store, trial, memory_limit(settings))
     models = Models(
         store,
         settings.max_versions,
@@ -209,6 +207,11 @@ def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, 
     )
     nursery.batcher = Batcher(models, limits_of(settings))
     return models, nursery
+
+
+def memory_limit(settings: WorkerSettings) -> int:
+    """Bytes that a process which scores may take beside what it begins with."""
+    return settings.memory_limit_mb * MIB or available_memory() // 2
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
@@ -242,39 +245,92 @@ def build_runtime(
     lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     parent = f"{node}/{main_pid}" if os.getpid() != main_pid else None
     heartbeat = Heartbeat(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
-    follower = [ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)] if poll else []
+    others: list[Periodic] = []
+    if poll is not None:
+        others = [
+            ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s),
+            *open_rescues(settings, open_queue, lease, nursery).rescues,
+        ]
     return Runtime(
         settings,
         models,
         heartbeat,
         lease,
-        *follower,
+        *others,
         drain=Drain(queue, batcher, lease, keys, wakeups, take=settings.batch_records),
-        rescue=Rescue(queue, batcher, lease, limit_s=settings.batch_limit_s, score=nursery.score),
         queue=queue,
     )
+
+
+RESCUES = 3
+"""Of one worker, one of them for the online lane alone: a request that takes long keeps no other one waiting."""
+
+
+def open_rescues(
+    settings: WorkerSettings,
+    open_queue: Callable[[], RequestQueue],
+    lease: Lease,
+    nursery: Nursery,
+) -> Team:
+    """Threads that answer what dead processes left."""
+    team = Team()
+    for number in range(RESCUES):
+        lanes = tuple(Lane) if number else (Lane.ONLINE,)
+        limit_s = settings.batch_limit_s
+        rescue = Rescue(open_queue(), lease, nursery.score, limit_s=limit_s, team=team, lanes=lanes)
+        team.rescues.append(rescue)
+    return team
+
+
+class Supervision(Background):
+    """The threads of a main process whose children score."""
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        models: Models,
+        heartbeat: Heartbeat,
+        follower: ReleaseFollower,
+        nursery: Nursery,
+        open_queue: Callable[[], RequestQueue],
+    ) -> None:
+        self._queue = open_queue()
+        lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
+        self.team = open_rescues(settings, open_queue, lease, nursery)
+        super().__init__(models, heartbeat, lease, follower, *self.team.rescues)
+
+    def stop(self) -> None:
+        """Stop the threads, and leave the queue."""
+        super().stop()
+        self._queue.leave()
 
 
 def build_supervision(
     settings: WorkerSettings,
     models: Models,
+    nursery: Nursery,
     node: str,
     poll: Callable[[], None],
     child_count: Callable[[], int],
-) -> Background:
+) -> Supervision:
     """Build the background threads of a main process whose children score."""
     keys = Keys(settings.queue)
     connect = connector(settings)
+    name = f"{node}/{os.getpid()}"
+
+    def open_queue() -> RequestQueue:
+        return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
+
     heartbeat = Heartbeat(
         connect,
         keys,
         models,
-        name=f"{node}/{os.getpid()}",
+        name=name,
         # At least 1, also while the pool ends: this process never scores itself.
         child_count=lambda: max(1, child_count()),
     )
     follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
-    return Background(models, heartbeat, follower)
+    return Supervision(settings, models, heartbeat, follower, nursery, open_queue)
 
 
 def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:

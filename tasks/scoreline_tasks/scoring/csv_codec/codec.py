@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from typing import Any
@@ -65,6 +66,12 @@ class CsvBody:
         # Where all columns are left out, the first one tells where the rows are.
         self._rows = read_numbers(chunk, data, schema) or read_chunk(chunk, data, needed or [0])
         self.checked = check_rows(self._rows, schema, rules_of(chunk))
+
+    def extract(self, record: int) -> bytes:
+        """The body of a request that has nothing but this row."""
+        rows, place = self._rows, self._rows.position(record)
+        head = replace(rows.chunk, first_row=place["row"], first_line=place["line"])
+        return head.encode(rows.data[rows.starts[record] : rows.stops[record]])
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
         """A single result: the rows' own lines with the answers behind them.

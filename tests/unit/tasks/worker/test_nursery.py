@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
@@ -19,7 +20,13 @@ import pytest
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.messages import Answer, Request, new_id
-from scoreline_tasks.models.isolated_load import IsolatedLoad, IsolatedLoadFailed, TrialResult
+from scoreline_tasks.models.isolated_load import (
+    IsolatedLoad,
+    IsolatedLoadFailed,
+    ServedBy,
+    TrialResult,
+)
+from scoreline_tasks.queue.recovery import Part, Task
 from scoreline_tasks.scoring.batch import Batcher, Entry, Limits
 from scoreline_tasks.system import ChildDied, ChildTimedOut, run_in_fork
 from scoreline_tasks.worker.nursery import Nursery
@@ -43,6 +50,8 @@ def _answer(frame: pd.DataFrame) -> npt.NDArray[Any]:
         os._exit(3)
     if (frame["x"] == 14).any():
         time.sleep(60)
+    if (frame["x"] == 15).any():
+        np.ones(1 << 30)  # 8 GiB
     return np.full(len(frame), os.getpid())
 
 
@@ -55,7 +64,7 @@ def _entry(number: int) -> Entry:
 def nursery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Nursery]:
     """The nursery of a worker whose main process is this one, and whose children are forks of it."""
     monkeypatch.setenv("TRIALS", str(tmp_path / "trials"))
-    nursery = Nursery(Store(tmp_path), Trial(10, 1 << 30))
+    nursery = Nursery(Store(tmp_path), Trial(10, 1 << 30), 256 << 20)
     version = LoadedVersion.of(Predictor(_answer), "m")
     nursery.batcher = Batcher(OneVersion(version), Limits(1 << 20, 1000))
     nursery.start()
@@ -69,7 +78,7 @@ def _in_child(work: Callable[[], Any]) -> Any:
 
 def test_a_child_has_requests_scored_in_a_fork_that_is_not_its_own(nursery: Nursery) -> None:
     def work() -> list[Any]:
-        ((_, _, _, data),) = nursery.score([_entry(1)], 1000, 20)
+        ((_, _, _, data),) = nursery.score([_entry(1)], 1000, 20).answers
         return [os.getpid(), *Answer.decode(data).values]
 
     child, scorer = _in_child(work)
@@ -149,4 +158,57 @@ def test_a_process_that_forks_no_more_is_said_to_be_gone(
         return str(caught.value)
 
     with silent:
-        assert "start the worker anew" in _in_child(refusal)
+        assert "does not answer" in _in_child(refusal)
+
+
+def test_a_request_that_takes_all_memory_costs_itself(nursery: Nursery) -> None:
+    def work() -> list[Any]:
+        answers = nursery.score([_entry(15), _entry(1)], 1000, 20).answers
+        return [Answer.decode(data).errors for _, _, _, data in answers]
+
+    bomb, neighbour = _in_child(work)
+    assert (bomb["0"]["code"], neighbour) == ("E_PREDICT", {})
+    assert "MemoryError" in bomb["0"]["message"]
+
+
+def test_rows_of_a_request_are_scored_apart_for_a_child(nursery: Nursery) -> None:
+    body = orjson.dumps([{"x": 1}, {"x": 13}, {"x": 2}])
+    entry = entry_of(Request(id=new_id(), model="m", body=body, expires_ms=60_000))
+
+    def work() -> list[Any]:
+        counted = nursery.score([entry], 1000, 20, Task())
+        parts = [
+            Part(row, row + 1, nursery.score([entry], 1000, 20, Task((row, row + 1))).scores)
+            for row in (0, 2)
+        ]
+        parts.insert(1, Part(1, 2, reason="it died"))
+        done = nursery.score([entry], 1000, 20, Task(parts=tuple(parts)))
+        answer = Answer.decode(done.answers[0][3])
+        return [
+            counted.units,
+            [bool(value) for value in answer.values],
+            answer.errors,
+            done.letters,
+        ]
+
+    units, answered, errors, letters = _in_child(work)
+    assert (units, answered) == (3, [True, False, True])
+    assert (list(errors), letters) == (["1"], [b'[{"x":13}]'])
+
+
+def test_the_process_that_forks_is_forked_anew_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+) -> None:
+    monkeypatch.setenv("TRIALS", str(tmp_path / "trials"))
+    trial = Trial(10, 1 << 30, served_by=ServedBy.MAIN_THREAD)
+    nursery = Nursery(Store(tmp_path), trial, 256 << 20)
+    nursery.start()
+    try:
+        (first,) = nursery.prove(Store(tmp_path), "m", 1).imports
+        os.kill(int(first), signal.SIGKILL)
+        (second,) = nursery.prove(Store(tmp_path), "m", 3).imports
+        assert second not in (first, str(os.getpid()))
+    finally:
+        nursery.stop()
+        nursery._listener.close()
+    eventually(lambda: not Path(f"/proc/{second}").exists())

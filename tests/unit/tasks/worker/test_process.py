@@ -11,11 +11,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.concurrency import asynpool
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Wakeups
-from scoreline_tasks.worker import runtime
+from scoreline_tasks.worker import process, runtime
 from scoreline_tasks.worker.process import Generations, WorkerProcess
 
 
@@ -53,7 +54,7 @@ def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> N
     process: Any = WorkerProcess()
     process._models = SimpleNamespace(load_aside=lambda **_: None)
     process._nursery = SimpleNamespace()
-    wakeups = Wakeups(extra_drain=lambda: None, rescue=lambda: None)
+    wakeups = Wakeups(extra_drain=lambda: None)
     got: list[Any] = []
     threads = [threading.Thread(target=lambda: got.append(process.runtime(wakeups))) for _ in "ab"]
     for thread in threads:
@@ -72,6 +73,26 @@ def test_the_app_is_imported_without_the_worker(tmp_path: Any) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["0", "False"]
+
+
+def test_the_death_of_a_child_is_noted_before_it_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[Any] = []
+    main: Any = WorkerProcess()
+    main.node = "w@h"
+    main.note_death(1)  # nobody supervises yet
+    main._supervision = SimpleNamespace(team=SimpleNamespace(take_over=seen.append))
+    monkeypatch.setattr(process, "this_process", lambda: main)
+    monkeypatch.setattr(
+        asynpool.AsynPool, "_join_exited_workers", lambda *_: seen.append("replaced")
+    )
+    pool: Any = object.__new__(process.Pool)
+    pool._pool = [
+        SimpleNamespace(pid=number, exitcode=code) for number, code in ((2, None), (3, -9), (4, 0))
+    ]
+    pool._join_exited_workers()
+    assert seen == ["w@h/3", "w@h/4", "replaced"]
 
 
 class Worker:
