@@ -36,7 +36,7 @@ from scoreline_client.protocol.json_records import (
     split_records,
 )
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer, Codec, Request, new_id
+from scoreline_client.protocol.messages import Answer, Codec, Request, check_id, new_id
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.coalescing import Coalescer
 from scoreline_client.transport.dispatcher import Transport
@@ -92,7 +92,8 @@ class AsyncClient:
             RecordRejected: the record cannot be scored; names column and value.
             UnknownModel: no such model, alias or version.
             NoAnswer: none within `timeout` seconds.
-            QueueFull, ServerUnreachable: the request was not accepted.
+            QueueFull: the request was not accepted.
+            ServerUnreachable: it was not either, unless the error has its `request_id`.
             ValueError: `timeout` is negative, infinite or no number; as in all other methods.
         """
         body = encode_record(record)
@@ -142,25 +143,39 @@ class AsyncClient:
         return predictions
 
     async def submit(
-        self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
+        self,
+        model: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        expires: float = 3600.0,
+        timeout: float = 30.0,  # noqa: ASYNC109
+        job_id: str | None = None,
     ) -> AsyncJob:
         """Queue records as one job, whose result can be fetched later.
 
-        `expires` is how many seconds it may wait for a worker.
+        `expires` is how many seconds it may wait for a worker, `timeout` how many seconds the server may take
+        to accept it. Where it is not certain whether it did, `ServerUnreachable.request_id` is the job's id:
+        submitting it again with this `job_id` queues it once, whether it was accepted before or not. A program
+        may also choose the id itself (32 hexadecimal digits), and submit again after a crash of its own.
 
         Raises:
+            NotReplicated: fewer replicas have it than SCORELINE_DURABLE_REPLICAS asks for.
             PayloadTooLarge: the records are more than one request may hold.
             UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
-            ValueError: `expires` is negative, over 1e9, or no number.
+            ValueError: `expires` or `timeout` is negative, over 1e9, or no number, or `job_id` is no id.
         """
+        check_timeout(timeout)
         expires_ms = int(check_expiry(expires) * 1000)
         encoded = encode_records(check_records(records))
         check_size(encoded, self.settings, "predict_many and score_csv take any number of records.")
         lane = Lane.ONLINE if encoded.count <= ONLINE_RECORDS else Lane.BULK
         request = Request(
-            id=new_id(), model=check_model(model), body=encoded.body, expires_ms=expires_ms
+            id=new_id() if job_id is None else check_id(job_id),
+            model=check_model(model),
+            body=encoded.body,
+            expires_ms=expires_ms,
         )
-        await self.transport.submit(request, lane)
+        await self.transport.submit(request, lane, timeout)
         return AsyncJob(self.transport, request.id)
 
     def job(self, job_id: str) -> AsyncJob:

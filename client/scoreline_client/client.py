@@ -28,7 +28,12 @@ from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.jobs import AsyncJob, Job
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.json_records import check_model, check_timeout, encode_record
+from scoreline_client.protocol.json_records import (
+    check_model,
+    check_records,
+    check_timeout,
+    encode_record,
+)
 from scoreline_client.protocol.messages import Answer
 from scoreline_client.settings import ClientSettings
 
@@ -254,14 +259,25 @@ class Client:
         options: RequestOptions = NO_OPTIONS,
     ) -> list[Prediction]:
         """See AsyncClient.predict_many."""
-        work = self._client.predict_many(model, records, timeout=timeout, options=options)
+        # Here, and not on the loop: an iterator that takes its time would hold up all other callers.
+        listed = check_records(records)
+        work = self._client.predict_many(model, listed, timeout=timeout, options=options)
         return self.run(work)
 
     def submit(
-        self, model: str, records: Iterable[Mapping[str, Any]], *, expires: float = 3600.0
+        self,
+        model: str,
+        records: Iterable[Mapping[str, Any]],
+        *,
+        expires: float = 3600.0,
+        timeout: float = 30.0,
+        job_id: str | None = None,
     ) -> Job:
         """See AsyncClient.submit."""
-        return Job(self, self.run(self._client.submit(model, records, expires=expires)).id)
+        work = self._client.submit(
+            model, check_records(records), expires=expires, timeout=timeout, job_id=job_id
+        )
+        return Job(self, self.run(work).id)
 
     def job(self, job_id: str) -> Job:
         """See AsyncClient.job."""

@@ -6,7 +6,9 @@ ScorelineError
 ├── SettingsError            an environment variable or argument is unusable
 ├── MissingDependency        a feature needs a package that is not installed
 ├── ServerUnreachable        Redis does not answer
+├── ServerTooOld             Redis is older than what Scoreline needs
 ├── QueueFull                the queue takes no more requests now
+├── NotReplicated            a job is queued, but not on as many replicas as it should be
 ├── NoAnswer                 no worker answered in time
 ├── RequestRefused           the request as a whole cannot be scored
 │   ├── UnknownModel
@@ -56,22 +58,47 @@ class MissingDependency(ScorelineError):
 
 
 class ServerUnreachable(ScorelineError):
-    """Raised when the Redis server cannot be reached or stops answering."""
+    """Raised when the Redis server cannot be reached or stops answering.
+
+    Nothing was accepted, unless `request_id` is set. Asking again is safe in both cases: a prediction that is
+    asked for twice is only scored twice, and a job that is submitted again under its id is queued once.
+    """
 
     exit_status = 3
 
-    def __init__(self, url: str, reason: str) -> None:
+    def __init__(self, url: str, reason: str, request_id: str | None = None) -> None:
         super().__init__(
             f"cannot reach Redis at {url}: {reason.rstrip('.')}. "
-            "Is it running, and does SCORELINE_REDIS_URL point at it? "
-            "(`scoreline up` starts one for development.)"
+            + (
+                f"Request {request_id} may have been accepted all the same; it may be sent again."
+                if request_id
+                else "Is it running, and does SCORELINE_REDIS_URL point at it? "
+                "(`scoreline up` starts one for development.)"
+            )
         )
         self.url = url
         self.reason = reason
+        self.request_id = request_id
+        """The id of a request that may have been accepted: its reply got lost. None if nothing was accepted."""
+
+
+class ServerTooOld(ScorelineError):
+    """Raised when the server is of a release that lacks commands which Scoreline needs."""
+
+    def __init__(self, server: str, oldest: str) -> None:
+        super().__init__(
+            f"the server is {server}, and Scoreline needs Redis {oldest} or newer, or Valkey. "
+            "(`scoreline up` starts one that fits.)"
+        )
+        self.server = server
+        self.oldest = oldest
 
 
 class QueueFull(ScorelineError):
-    """Raised when the queue takes no more requests; nothing of the request was accepted."""
+    """Raised when the queue takes no more requests; nothing of the request was accepted.
+
+    Ask again after `retry_after_s`.
+    """
 
     exit_status = 3
 
@@ -85,6 +112,26 @@ class QueueFull(ScorelineError):
         self.retry_after_s = retry_after_s
         self.room = room
         """How many callers the queue still has room for, where a request of more callers was refused."""
+
+
+class NotReplicated(ScorelineError):
+    """Raised when a job was accepted, but in time by fewer replicas than SCORELINE_DURABLE_REPLICAS asks for.
+
+    The job is queued and will be scored, unless the primary is lost before its replicas have it. Submitting it
+    again under its id is safe.
+    """
+
+    exit_status = 3
+
+    def __init__(self, job_id: str, replicas: int, wanted: int) -> None:
+        super().__init__(
+            f"job {job_id} is queued, and {replicas} of {wanted} replicas have it "
+            "(SCORELINE_DURABLE_REPLICAS): it is lost if the primary is lost now. It may be submitted again "
+            "under this id."
+        )
+        self.job_id = job_id
+        self.replicas = replicas
+        self.wanted = wanted
 
 
 class NoAnswer(ScorelineError, TimeoutError):

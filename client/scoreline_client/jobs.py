@@ -7,7 +7,7 @@ import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
+from redis.exceptions import ResponseError
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import JobLost, NoAnswer
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
 """Between two checks whether a job has its result; each pause is half as long again as the last."""
+LAST_LOOK_S = 0.1
+"""How long the look at the result may take that is made when the time is up."""
 
 
 class JobStatus(StrEnum):
@@ -55,13 +57,16 @@ class AsyncJob:
         self.id = job_id
         self._transport = transport
 
-    async def status(self) -> JobStatus:
+    async def status(self, timeout: float = 5.0) -> JobStatus:  # noqa: ASYNC109
         """Where the job is now.
 
         Raises:
             JobLost: the server knows nothing of it.
-            ServerUnreachable: Redis does not answer.
+            ServerUnreachable: Redis does not answer within `timeout` seconds.
         """
+        return await self._transport.repeat(self._status, check_timeout(timeout))
+
+    async def _status(self) -> JobStatus:
         answer = await self._answer()
         if answer is not None:
             if answer.status is Status.OK:
@@ -70,14 +75,14 @@ class AsyncJob:
         stream, _, entry = (await self._record()).decode().rpartition(" ")
         redis = self._transport.redis
         # A group exists from the first worker on; without a group nothing can be running.
-        if not await self._transport.guard(redis.exists(stream)):
+        if not await redis.exists(stream):
             raise JobLost(self.id)
         try:
             pending = await redis.xpending_range(stream, GROUP, entry, entry, 1)
-        except RedisError as error:
+        except ResponseError as error:
             if "NOGROUP" in str(error):
                 return JobStatus.QUEUED
-            raise self._transport.explain(error) from error
+            raise
         return JobStatus.RUNNING if pending else JobStatus.QUEUED
 
     async def result(self, timeout: float = 60.0) -> list[Prediction]:  # noqa: ASYNC109
@@ -87,44 +92,62 @@ class AsyncJob:
             NoAnswer: there is no result after `timeout` seconds.
             JobLost: the server knows nothing of the job.
             JobCancelled, RequestExpired, RequestRefused: it has ended without predictions.
+            ServerUnreachable: Redis does not answer in that time.
         """
         deadline = time.monotonic() + check_timeout(timeout)
         pause_s = FIRST_PAUSE_S
-        while True:
+
+        async def look() -> Answer | None:
             answer = await self._answer()
+            if answer is None:
+                await self._record()
+            return answer
+
+        while True:
+            left_s = max(LAST_LOOK_S, deadline - time.monotonic())
+            answer = await self._transport.repeat(look, left_s)
             if answer is not None:
                 return predictions_of(answer)
-            await self._record()
-            if time.monotonic() + pause_s > deadline:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0:
                 raise NoAnswer(self.id, timeout, await self._transport.diagnose())
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(min(pause_s, left_s))
             pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
-    async def cancel(self) -> bool:
+    async def cancel(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109
         """Cancel the job; False if it was answered before.
 
         Raises:
             JobLost: the server knows nothing of it.
+            ServerUnreachable: Redis does not answer within `timeout` seconds; the job may be cancelled all the
+                same, and cancelling it again is safe.
         """
         error = {"code": Code.CANCELLED.value, "message": f"job {self.id} was cancelled"}
         answer = Answer(id=self.id, status=Status.ERROR, error=error)
         transport = self._transport
-        stream, _, entry = (await self._record()).decode().rpartition(" ")
-        cancelled = load_script(transport.redis, "cancel.lua")(
-            keys=[transport.keys.result(self.id), stream, transport.keys.attempts],
-            args=[answer.encode(), transport.settings.result_ttl_s * 1000, entry, self.id],
-        )
-        return bool(await transport.guard(cancelled))
+        script = load_script(transport.redis, "cancel.lua")
+        tries = 0
+
+        async def cancel() -> bool:
+            nonlocal tries
+            tries += 1
+            stream, _, entry = (await self._record()).decode().rpartition(" ")
+            is_cancelled = await script(
+                keys=[transport.keys.result(self.id), stream, transport.keys.attempts],
+                args=[answer.encode(), transport.settings.result_ttl_s * 1000, entry, self.id],
+            )
+            # The reply to the first attempt may have got lost.
+            return bool(is_cancelled) or (tries > 1 and await self._status() is JobStatus.CANCELLED)
+
+        return await transport.repeat(cancel, check_timeout(timeout))
 
     async def _answer(self) -> Answer | None:
         transport = self._transport
-        data = await transport.guard(transport.redis.get(transport.keys.result(self.id)))
+        data = await transport.redis.get(transport.keys.result(self.id))
         return None if data is None else Answer.decode(data)
 
     async def _record(self) -> bytes:
-        record = await self._transport.guard(
-            self._transport.redis.get(self._transport.keys.job(self.id))
-        )
+        record = await self._transport.redis.get(self._transport.keys.job(self.id))
         if record is None:
             raise JobLost(self.id)
         return bytes(record)
@@ -137,14 +160,14 @@ class Job:
         self.id = job_id
         self._client = client
 
-    def status(self) -> JobStatus:
+    def status(self, timeout: float = 5.0) -> JobStatus:
         """See AsyncJob.status."""
-        return self._client.run(self._client.async_job(self.id).status())
+        return self._client.run(self._client.async_job(self.id).status(timeout))
 
     def result(self, timeout: float = 60.0) -> list[Prediction]:
         """See AsyncJob.result."""
         return self._client.run(self._client.async_job(self.id).result(timeout))
 
-    def cancel(self) -> bool:
+    def cancel(self, timeout: float = 5.0) -> bool:
         """See AsyncJob.cancel."""
-        return self._client.run(self._client.async_job(self.id).cancel())
+        return self._client.run(self._client.async_job(self.id).cancel(timeout))

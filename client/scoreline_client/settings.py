@@ -67,19 +67,23 @@ class ClientSettings(EnvironmentSettings):
     """What a caller may set. Each field is read from `SCORELINE_<NAME>`."""
 
     redis_url: str = "redis://127.0.0.1:6379/0"
-    """The Redis server that holds the queue."""
+    """The Redis server that holds the queue; `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0` for the primary
+    that sentinels name."""
     queue: str = "default"
     """The queue's name: workers answer the requests of callers with the same queue."""
     result_ttl_s: int = at_least(1, 3600)
-    """Seconds that a result stays retrievable by its request's id."""
+    """Seconds that a job's result stays retrievable by its id. The result of a request whose caller waits stays
+    for a minute after the request's own time, and not for longer than this."""
     queue_limit: int = at_least(1, 2_000_000)
-    """Requests that may wait in a lane before new ones are refused with QueueFull."""
+    """Callers whose requests may wait in a lane before new ones are refused with QueueFull."""
     memory_limit_percent: int = at_least(1, 70)
     """Percent of the server's maxmemory from which new requests are refused with QueueFull."""
     max_request_bytes: int = at_least(1024, 16 * 1024 * 1024)
     """Bytes that one request's body may have; workers refuse larger ones too."""
     max_request_records: int = at_least(1, 100_000)
     """Records that one request may hold; workers refuse larger ones too."""
+    durable_replicas: int = at_least(0, 0)
+    """Replicas that must have a job before `submit` says that it is accepted; 0 asks for none."""
     state: str = "~/.local/state/scoreline"
     """Directory where an output that goes to a URL grows until it is complete."""
 
@@ -95,7 +99,8 @@ class ClientSettings(EnvironmentSettings):
             SettingsError: it is not; the message does not show a password.
         """
         try:
-            parts = urlsplit(self.redis_url)
+            sentinel = SentinelUrl.parse(self.redis_url)
+            parts = urlsplit(self.redis_url if sentinel is None else sentinel.server)
             _ = parts.port
             # A password with a character of URLs in it ends the address too early.
             rest = parts.path + parts.fragment + ("" if parts.hostname else parts.query)
@@ -105,10 +110,53 @@ class ClientSettings(EnvironmentSettings):
             is_usable = False
         if not is_usable:
             expected = (
-                "a URL such as redis://HOST:PORT/0, rediss://:PASSWORD@HOST:PORT/0 or unix:///PATH; in a password, "
+                "a URL such as redis://HOST:PORT/0, rediss://:PASSWORD@HOST:PORT/0, unix:///PATH or "
+                "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0; in a password, "
                 "characters such as / # ? @ are written as %2F %23 %3F %40"
             )
             raise SettingsError("SCORELINE_REDIS_URL", shown_url(self.redis_url), expected)
+
+
+SENTINEL_PORT = 26379
+
+
+@dataclass(frozen=True, slots=True)
+class SentinelUrl:
+    """`redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DATABASE?OPTIONS`: the primary of a service.
+
+    `rediss+sentinel://` speaks TLS, to the sentinels as well. User and password are those of the servers.
+    """
+
+    sentinels: list[tuple[str, int]]
+    """Hosts and ports of the sentinels, which know where the primary is."""
+    service: str
+    """The name under which the sentinels know it."""
+    server: str
+    """The URL of the servers with everything but their addresses: a sentinel's stands in their place."""
+
+    @classmethod
+    def parse(cls, url: str) -> SentinelUrl | None:
+        """Read a URL; None if it is that of a server itself.
+
+        Raises:
+            ValueError: it is not in this form.
+        """
+        scheme, is_one, rest = url.partition("+sentinel://")
+        if not is_one:
+            return None
+        address, asks, options = rest.partition("?")
+        address, _, path = address.partition("/")
+        user, at, hosts = address.rpartition("@")
+        service, _, database = path.partition("/")
+        parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        sentinels = [(part.hostname or "", part.port or SENTINEL_PORT) for part in parts]
+        is_whole = service and "@" not in path and all(host for host, _ in sentinels)
+        if not is_whole or not (database or "0").isdigit():
+            raise ValueError(
+                "not in the form redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE"
+            )
+        server = f"{scheme}://{user}{at}{parts[0].netloc}/{database or 0}{asks}{options}"
+        return cls(sentinels, service, server)
 
 
 def shown_url(url: str) -> str:

@@ -26,8 +26,11 @@ from kombu.utils.json import dumps
 from redis.exceptions import OutOfMemoryError, RedisError
 
 from scoreline_client.cli.kit import REFUSED
+from scoreline_client.errors import ServerTooOld
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
+from scoreline_client.settings import SentinelUrl
+from scoreline_client.transport.servers import check_server
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
 from scoreline_tasks.worker.process import TaskPool, child_count, this_process
@@ -117,6 +120,16 @@ class WakeupTransport(redis.Transport):
     Channel = WakeupChannel
 
 
+class SentinelWakeupChannel(WakeupChannel, redis.SentinelChannel):
+    """The same channel to the primary that sentinels name."""
+
+
+class SentinelWakeupTransport(redis.SentinelTransport):
+    """kombu's transport for the primary that sentinels name, in the processes of a worker."""
+
+    Channel = SentinelWakeupChannel
+
+
 class Consumer(consumer.Consumer):  # type: ignore[misc]
     """Celery's consumer, which neither a refusal of the server nor a damaged message ends: it connects again.
 
@@ -148,14 +161,18 @@ def configuration() -> dict[str, Any]:
     settings = WorkerSettings.from_environment()
     settings.check_redis_url()
     limit_s = settings.slice_s + settings.batch_limit_s
-    url = urlsplit(settings.redis_url)
-    says_ssl = any(name.startswith("ssl_") for name, _ in parse_qsl(url.query))
+    sentinel = SentinelUrl.parse(settings.redis_url)
+    url = urlsplit(settings.redis_url if sentinel is None else sentinel.server)
+    of_ssl: dict[str, Any] = {
+        name: value for name, value in parse_qsl(url.query) if name.startswith("ssl_")
+    }
+    # kombu takes any certificate where nothing is said, and sends it the password.
+    use_ssl = of_ssl or {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    # From the URL of a server kombu reads the options itself.
+    says_ssl = url.scheme == "rediss" and (sentinel is not None or not of_ssl)
     return {
-        "broker_url": settings.redis_url,
-        # kombu takes any certificate where nothing is said, and sends it the password.
-        "broker_use_ssl": {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
-        if url.scheme == "rediss" and not says_ssl
-        else False,
+        "broker_url": settings.redis_url if sentinel is None else sentinel_broker(sentinel),
+        "broker_use_ssl": use_ssl if says_ssl else False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
@@ -166,6 +183,7 @@ def configuration() -> dict[str, Any]:
             "health_check_interval": 10,
             # Not shared with other Celery applications, whose visibility timeout may be shorter.
             "global_keyprefix": Keys(settings.queue).celery_prefix,
+            **({} if sentinel is None else {"master_name": sentinel.service}),
         },
         "accept_content": ["json"],
         "task_serializer": "json",
@@ -198,6 +216,15 @@ def configuration() -> dict[str, Any]:
 
 
 app.add_defaults(configuration)
+
+
+def sentinel_broker(where: SentinelUrl) -> str:
+    """kombu's form of a URL with sentinels: one for each, with the user, password and database of the servers."""
+    parts = urlsplit(where.server)
+    user, at, _ = parts.netloc.rpartition("@")
+    return ";".join(
+        f"sentinel://{user}{at}{host}:{port}{parts.path}" for host, port in where.sentinels
+    )
 
 
 def shared_queue(settings: WorkerSettings) -> str:
@@ -262,10 +289,19 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
         # Anything but SystemExit would be logged, and the worker would start.
         click.echo(f"This worker does not start, since it would not serve: {reason}.", err=True)
         raise SystemExit(REFUSED)
+    settings = WorkerSettings.from_environment()
+    try:
+        check_server(settings.redis_url)
+    except ServerTooOld as error:
+        click.echo(f"This worker does not start: {error}", err=True)
+        raise SystemExit(REFUSED) from error
+    except (RedisError, ValueError, TypeError):
+        pass  # it is waited for; of a URL that cannot be used Celery tells
     # In this process and its children, which are a worker's: other applications have kombu's own.
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:WakeupTransport"))
+    TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelWakeupTransport"
     this_process().configure(sender)
-    conf.task_queues = [*conf.task_queues, own_queue(WorkerSettings.from_environment(), sender)]
+    conf.task_queues = [*conf.task_queues, own_queue(settings, sender)]
 
 
 @signals.worker_init.connect

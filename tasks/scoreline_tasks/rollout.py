@@ -19,6 +19,7 @@ from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, print_json
 from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.servers import blocking_redis
 
 REDIS_TIMEOUT_S = 5.0
 POLL_S = 0.05
@@ -60,7 +61,7 @@ def connect(settings: ClientSettings) -> Redis:
     """
     settings.check_redis_url()
     try:
-        redis = Redis.from_url(
+        redis = blocking_redis(
             settings.redis_url,
             socket_timeout=REDIS_TIMEOUT_S,
             socket_connect_timeout=REDIS_TIMEOUT_S,

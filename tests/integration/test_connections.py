@@ -12,9 +12,8 @@ import pytest
 from redis import Redis
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.transport.connection import ShortPathRedis
+from scoreline_client.transport.connection import ReplyLost, ShortPathRedis, TransportTimes
 from scoreline_tasks.queue.streams import Pipeline
 
 pytestmark = pytest.mark.integration
@@ -37,8 +36,11 @@ def test_redis_py_has_the_undocumented_parts_that_the_short_path_uses() -> None:
     connection = pool.make_connection()
     assert connection.socket_timeout is None or connection.socket_timeout > 0
     assert connection.is_connected is False
+    assert connection._writer is None
+    assert connection._parser._reader is None
+    assert not inspect.iscoroutinefunction(pool.get_available_connection)
     for method, arguments in (
-        (pool.get_connection, {}),
+        (connection.connect, {}),
         (connection.can_read, {}),
         (connection.send_packed_command, {"command": [b""]}),
         (connection.disconnect, {"nowait": True}),
@@ -113,8 +115,8 @@ async def test_a_reply_that_comes_as_its_caller_goes_is_no_failure(
 async def test_a_command_without_a_reply_ends(
     connection: ShortPathRedis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connection, "command_s", 0.01)
-    with pytest.raises(RedisTimeoutError, match=r"no reply within 0\.01 s"):
+    monkeypatch.setattr(connection, "times", TransportTimes(command_s=0.01))
+    with pytest.raises(ReplyLost, match=r"no reply within 0\.01 s"):
         await connection.blpop(["list"], 30)
     monkeypatch.undo()
     assert await connection.echo("mine") == b"mine"

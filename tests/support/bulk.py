@@ -41,6 +41,7 @@ class StubTransport:
     """Hands every request to a function, and answers the newest first."""
 
     client_id = "0" * 32
+    was_reached = True
 
     def __init__(self, respond: Callable[[Request], Answer | None] = answer) -> None:
         self.sent: list[tuple[Request, Lane]] = []
@@ -55,7 +56,13 @@ class StubTransport:
         self._respond = respond
         self._waiting: list[tuple[Request, asyncio.Future[Answer]]] = []
 
-    def send(self, request: Request, lane: Lane) -> asyncio.Future[Answer]:
+    def send(
+        self,
+        request: Request,
+        lane: Lane,
+        *,
+        accept_s: float | None = None,
+    ) -> asyncio.Future[Answer]:
         self.sent.append((request, lane))
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
@@ -93,7 +100,7 @@ class StubTransport:
     async def is_lost(self, request: Request) -> bool:
         return False
 
-    async def diagnose(self) -> str:
+    async def diagnose(self, request_id: str = "") -> str:
         return "no worker is alive"
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import orjson
 import pandas as pd
-import redis
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 from redis.retry import Retry
@@ -40,6 +39,7 @@ from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import PublishWarning
 from scoreline_training.columns import confirm_unused, rows_without_optional
 from scoreline_training.outputs import find_outputs
@@ -221,7 +221,7 @@ def announce(model: str, settings: ClientSettings | None = None) -> bool:
     """Tell the workers to look at a model's releases; False if Redis cannot be reached."""
     settings = settings or ClientSettings.from_environment()
     try:
-        with redis.Redis.from_url(
+        with blocking_redis(
             settings.redis_url,
             socket_connect_timeout=NEWS_TIMEOUT_S,
             socket_timeout=NEWS_TIMEOUT_S,

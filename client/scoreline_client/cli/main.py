@@ -17,7 +17,6 @@ from typing import NoReturn
 
 import click
 import msgspec
-from redis import Redis
 from redis.exceptions import RedisError
 from rich.markup import escape
 from rich.table import Column
@@ -39,6 +38,7 @@ from scoreline_client.fleet import FleetStatus, ProcessReport, read_status, serv
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
 from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.servers import blocking_redis, read_version
 
 _REPLY_S = 5.0
 _NONE = "–"
@@ -233,16 +233,18 @@ def status(ctx: click.Context, as_json: bool) -> None:
     settings.check_redis_url()
     url = settings.server
     try:
-        with Redis.from_url(
+        with blocking_redis(
             settings.redis_url, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S
         ) as redis:
+            server = read_version(redis)
             fleet = read_status(redis, Keys(settings.queue))
     except (RedisError, ValueError, WireError) as error:
         raise ServerUnreachable(url, str(error)) from error
     if as_json:
-        print_json({"redis": url, "queue": settings.queue, **asdict(fleet)}, indent=2)
+        about = {"redis": url, "server": server, "queue": settings.queue}
+        print_json({**about, **asdict(fleet)}, indent=2)
     else:
-        _print_fleet(settings.queue, url, fleet)
+        _print_fleet(settings.queue, f"{url} ({server})" if server else url, fleet)
     if not any(process.scores for process in fleet.processes):
         ctx.exit(SERVICE)
 

@@ -22,14 +22,14 @@ from scoreline_client.files.reader import (
 from scoreline_client.files.source import STANDARD, Source, compression_by_name, open_source
 from scoreline_client.options import BulkOptions, CsvFormat
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.json_records import raise_refusal
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, new_id
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkJob, BulkTimes, in_order
 
 CHUNK_EXPIRES_MS = 3_600_000
-DESCRIBE_TIMEOUT_S = 10.0
+FIRST_CHECK_S = 2.0
+"""After which a run that has just begun looks whether there are workers at all."""
 _PARQUET_MAGIC = b"PAR1"
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
@@ -82,21 +82,32 @@ def open_reader(
     )
 
 
-async def describe(transport: Transport, ref: str) -> ModelInfo:
-    """The version that a reference names now, and the columns that it needs.
+async def describe(
+    transport: Transport,
+    ref: str,
+    *,
+    on_unserved: Callable[[float | None], None] | None = None,
+    times: BulkTimes = DEFAULT_TIMES,
+) -> ModelInfo:
+    """The version that a reference names now, and the columns that it needs; `on_unserved` is BulkJob's.
 
     Raises:
         UnknownModel: there is no such version.
+        NoAnswer, QueueFull, ServerUnreachable: the service is gone for longer than a job waits.
     """
-    request = Request(
-        id=new_id(),
-        model=ref,
-        operation=Operation.DESCRIBE,
-        reply_to=transport.client_id,
-        expires_ms=int(DESCRIBE_TIMEOUT_S * 1000),
-    )
-    answer = await transport.ask(request, Lane.ONLINE, DESCRIBE_TIMEOUT_S)
-    raise_refusal(answer)
+    times = replace(times, check_after_s=min(times.check_after_s, FIRST_CHECK_S))
+
+    def build(_: str) -> Request:
+        return Request(
+            id=new_id(),
+            model=ref,
+            operation=Operation.DESCRIBE,
+            reply_to=transport.client_id,
+            expires_ms=CHUNK_EXPIRES_MS,
+        )
+
+    # It waits like a job, and needs no lease: it is one small request.
+    answer = await BulkJob(transport, times, on_unserved).ask(build, Lane.ONLINE)
     description = answer.description or {}
     outputs = description.get("outputs", {})
     return ModelInfo(

@@ -68,6 +68,7 @@ class BulkProgress:
     seconds_left: float | None
     """How long the rest will take at this run's pace; None if that is unknown."""
     version: int
+    """The version that scores; 0 while it is not known, since no worker has been there yet."""
     source: str
     """The input's name."""
     waiting: str | None = None
@@ -183,7 +184,9 @@ class FileRun:
         before, marks = self._unfinished_run(model)
         try:
             ref = model if before is None else f"{before.model}@{before.version}"
-            self._model = await describe(self.transport, ref)
+            self._model = await describe(
+                self.transport, ref, on_unserved=self._show_begin, times=self.times
+            )
         except UnknownModel as error:
             if before is None:
                 raise
@@ -367,14 +370,35 @@ class FileRun:
             where = "They have their errors in their own lines"
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
 
+    def _show_begin(self, unserved_s: float | None) -> None:
+        """Call `progress` before a version is known, and so what there is to do."""
+        if self.progress is not None:
+            self.progress(
+                BulkProgress(
+                    rows=0,
+                    rejected=0,
+                    done=0,
+                    total=None,
+                    unit="bytes",
+                    seconds=time.monotonic() - self._started,
+                    rows_per_s=0.0,
+                    seconds_left=None,
+                    version=0,
+                    source=self.source.name,
+                    waiting=self._waiting(unserved_s),
+                )
+            )
+
+    def _waiting(self, unserved_s: float | None) -> str | None:
+        if unserved_s is None:
+            return None
+        limit_s = self.times.unserved_patience_s
+        return f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
+
     def _show(self, unserved_s: float | None = None) -> None:
         """Call `progress`; `unserved_s`: for how many seconds no worker has been alive."""
         if self.progress is None:
             return
-        waiting = None
-        if unserved_s is not None:
-            limit_s = self.times.unserved_patience_s
-            waiting = f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
         counts, total, done = self._counts, self._reader.total, self._done
         seconds = time.monotonic() - self._started
         rows_here = counts.rows - counts.rows_before
@@ -395,7 +419,7 @@ class FileRun:
                 seconds_left=left,
                 version=self._model.version,
                 source=self.source.name,
-                waiting=waiting,
+                waiting=self._waiting(unserved_s),
             )
         )
 

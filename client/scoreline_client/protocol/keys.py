@@ -11,6 +11,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
 | scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; last lease | client | client, worker |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
+| scoreline:{q}:callers:<lane> | string  | a day, less if they go | client, worker  | client           |
 | scoreline:{q}:attempts       | hash    | field while scored apart, at most a day after the last | worker, cancel | worker |
 | scoreline:{q}:dead           | stream  | 7 days, newest 1,000, 32 MiB | worker, operator | operator  |
 | scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
@@ -49,6 +50,9 @@ class Keys:
 
     def lane(self, lane: Lane) -> str:
         return self._key(lane.value)
+
+    def callers(self, lane: Lane) -> str:
+        return self._key("callers", lane.value)
 
     def result(self, request_id: str) -> str:
         return self._key("result", request_id)

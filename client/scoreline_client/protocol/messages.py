@@ -78,6 +78,17 @@ def new_id() -> str:
     return secrets.token_hex(16)
 
 
+def check_id(text: str) -> str:
+    """An id that somebody has chosen.
+
+    Raises:
+        ValueError: it is not 32 hexadecimal digits.
+    """
+    if not _ID.fullmatch(text.encode()):
+        raise ValueError(f"an id has 32 small hexadecimal digits, and {text!r} has not")
+    return text
+
+
 @dataclass(frozen=True, slots=True)
 class ModelRef:
     """`pima`, `pima@candidate` or `pima@3`: a model, and an alias or a version of it."""
@@ -127,12 +138,15 @@ class Request:
     apart: bool = False
     """Its records come from different callers: a version whose answers depend on the other records of a
     batch scores each of them alone."""
+    callers: int = 1
+    """How many callers share it: it counts as that many against the lane's limit."""
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
         options: list[bytes | str | int] = ["options", self.options] if self.options else []
         job: list[bytes | str | int] = ["job", self.job] if self.job else []
         apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
+        callers: list[bytes | str | int] = ["callers", self.callers] if self.callers > 1 else []
         by_output: list[bytes | str | int] = ["by_output", 1] if self.by_output else []
         return [
             "wire", WIRE_VERSION,
@@ -146,6 +160,7 @@ class Request:
             *options,
             *job,
             *apart,
+            *callers,
             *by_output,
         ]  # fmt: skip
 
@@ -174,6 +189,7 @@ class Request:
                 options=fields.get(b"options", b""),
                 job=fields.get(b"job", b"").decode(),
                 apart=_FLAGS[fields.get(b"apart", b"0")],
+                callers=int(fields.get(b"callers", 1)),
                 by_output=_FLAGS[fields.get(b"by_output", b"0")],
             )
         except KeyError as error:

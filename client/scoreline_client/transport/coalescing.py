@@ -45,12 +45,16 @@ class PredictionFuture(Protocol):
 class Caller:
     """A caller who waits for the prediction of one record."""
 
-    __slots__ = ("future", "record", "timeout_s")
+    __slots__ = ("future", "record", "timeout_s", "until")
 
-    def __init__(self, future: PredictionFuture, record: bytes, timeout_s: float) -> None:
+    def __init__(
+        self, future: PredictionFuture, record: bytes, timeout_s: float, now: float
+    ) -> None:
         self.future = future
         self.record = record
         self.timeout_s = timeout_s
+        self.until = now + timeout_s
+        """By the loop's clock, whatever becomes of the request in the meantime."""
 
     def fail(self, error: BaseException) -> None:
         """End the wait with an error, unless it has ended."""
@@ -66,11 +70,10 @@ class Caller:
 class SharedRequest:
     """A request of several callers: gathered in one turn of the loop, then sent."""
 
-    __slots__ = ("callers", "id", "model", "options", "sent", "sent_at", "size", "timer")
+    __slots__ = ("callers", "id", "model", "options", "sent", "size", "timer")
 
     id: str
     sent: asyncio.Future[Answer]
-    sent_at: float
     timer: asyncio.TimerHandle
 
     def __init__(self, model: str, options: bytes, callers: list[Caller]) -> None:
@@ -100,7 +103,7 @@ class Coalescer:
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        caller = Caller(future, record, timeout_s)
+        caller = Caller(future, record, timeout_s, asyncio.get_running_loop().time())
         if len(record) > min(LARGE_BYTES, self._most_bytes):
             self._send(SharedRequest(model, options, [caller]))
             return
@@ -139,21 +142,21 @@ class Coalescer:
         callers = shared.callers = [one for one in shared.callers if not one.future.done()]
         if not callers:
             return
-        timeouts = [caller.timeout_s for caller in callers]
+        loop = asyncio.get_running_loop()
+        last_s = max(caller.until for caller in callers) - loop.time()
         request = Request(
             id=new_id(),
             model=shared.model,
             body=b"[" + b",".join([caller.record for caller in callers]) + b"]",
             options=shared.options,
             reply_to=self._transport.client_id,
-            expires_ms=max(1, int(max(timeouts) * 1000)),
+            expires_ms=max(1, round(last_s * 1000)),
             apart=len(callers) > 1,
+            callers=len(callers),
         )
         shared.id = request.id
-        shared.sent = self._transport.send(request, Lane.ONLINE, weight=len(callers))
-        loop = asyncio.get_running_loop()
-        shared.sent_at = loop.time()
-        shared.timer = loop.call_at(shared.sent_at + min(timeouts), self._on_timeout, shared)
+        shared.sent = self._transport.send(request, Lane.ONLINE)
+        shared.timer = loop.call_at(min(one.until for one in callers), self._on_timeout, shared)
         shared.sent.add_done_callback(lambda sent: self._on_answer(shared, sent))
 
     def _on_answer(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
@@ -174,11 +177,11 @@ class Coalescer:
 
     def _on_timeout(self, shared: SharedRequest) -> None:
         loop = asyncio.get_running_loop()
-        waited_s = loop.time() - shared.sent_at
-        late = [caller for caller in shared.callers if caller.timeout_s <= waited_s]
-        left = [caller.timeout_s for caller in shared.callers if caller.timeout_s > waited_s]
+        now = loop.time()
+        late = [caller for caller in shared.callers if caller.until <= now]
+        left = [caller.until for caller in shared.callers if caller.until > now]
         if left:
-            shared.timer = loop.call_at(shared.sent_at + min(left), self._on_timeout, shared)
+            shared.timer = loop.call_at(min(left), self._on_timeout, shared)
         self._transport.spawn(self._give_up(shared, late, is_last=not left))
 
     async def _give_up(
@@ -189,7 +192,7 @@ class Coalescer:
         With the last callers, their request is given up.
         """
         try:
-            diagnosis = await self._transport.diagnose()
+            diagnosis = await self._transport.diagnose(shared.id)
             for caller in late:
                 caller.fail(NoAnswer(shared.id, caller.timeout_s, diagnosis))
         except ScorelineError as error:

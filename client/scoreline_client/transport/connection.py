@@ -8,21 +8,22 @@ from importlib import resources
 from typing import Any
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
-from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
     MasterDownError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
     ResponseError,
 )
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable
 from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.servers import async_redis
 
 _packer = HiredisRespSerializer()
 
@@ -31,24 +32,35 @@ _packer = HiredisRespSerializer()
 class TransportTimes:
     """How long a client waits for the server, and how often it checks the server and its own requests."""
 
-    connect_s: float = 5.0
-    """How long it may take to connect."""
-    command_s: float = 15.0
-    """How long the reply to a command may take; after that the connection counts as broken."""
+    connect_s: float = 2.0
+    """How long it may take to connect, with TLS and the password."""
+    command_s: float = 2.0
+    """How long a connection may do nothing while a reply is due; after that it counts as broken, and the
+    next one has twice the time, up to `longest_command_s`: a server that is slow is not asked ever more."""
+    longest_command_s: float = 16.0
     read_block_s: float = 5.0
     """How long one blocking read of the reply list waits for answers."""
     retry_pause_s: float = 0.2
     """Between two attempts of a command that failed with its connection."""
+    first_contact_s: float = 2.0
+    """How long a client that has never reached its server tries to: a wrong address is to be known soon. One
+    that has reached it before tries for as long as its callers wait."""
     check_every_s: float = 1.0
     """Between two checks of the server's memory and of overdue answers."""
-    overdue_s: float = 2.0
+    overdue_s: float = 1.5
     """After which a request's stored result is looked up: its reply may have been lost on the way."""
     delete_after_s: float = 0.05
     """How long results that were received are gathered before they are deleted together."""
     close_s: float = 0.2
     """How long closing waits for the server, and for tasks that it has cancelled."""
-    diagnose_s: float = 0.3
+    diagnose_s: float = 0.2
     """How long a caller whose time is up waits for the reason, which the server must give."""
+    end_job_s: float = 0.05
+    """How long the end of a bulk job waits for its traces to be removed."""
+    replicate_s: float = 1.0
+    """How long replicas have to confirm that they have a job, where that is asked for."""
+    reports_s: float = 5.0
+    """How long a look at the fleet may take, with attempts over new connections."""
     queue_full_s: float = 1.0
     """What QueueFull tells callers to wait."""
 
@@ -58,73 +70,158 @@ MOST_CONNECTIONS = 64
 """Connections of a client; further commands wait for one. redis-py's pool has room for a hundred."""
 
 
+SLOW_BYTES_PER_S = 1 << 20
+"""A network that is this slow is not taken for a dead one."""
+BUFFERED_BYTES = 1 << 22
+"""How much of a command the system may have taken that has not been sent yet."""
+
+
+class ReplyLost(RedisTimeoutError):
+    """Raised when a command was sent and its reply did not come: the server may have done it or not."""
+
+
 class ShortPathRedis(redis.asyncio.Redis):
     """redis-py's asyncio client with a shorter path for a command; it never sends a command twice.
 
     redis-py takes two turns through its pool, a task for the timeout, measurements, and packing in Python
     for each command: half of what a lone request costs a client. Here a command takes a free connection,
     one timer and hiredis. The path uses parts of redis-py that it does not document: `_packer`, the pool's
-    `get_connection`, and of a connection `socket_timeout`, `is_connected`, `can_read`,
-    `send_packed_command` and `disconnect(nowait=True)`. A test checks that they are there.
+    `get_available_connection`, and of a connection `socket_timeout`, `is_connected`, `can_read`, `connect`,
+    `send_packed_command`, `disconnect(nowait=True)`, `_writer` and `_parser._reader`. A test checks that
+    they are there.
     """
 
-    command_s = DEFAULT_TIMES.command_s
-    """How long the reply to a command may take."""
+    times = DEFAULT_TIMES
+    was_reached = False
+    """Whether the server has ever replied."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.connection_pool: Any  # redis-py does not type all of it
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
+        self._patience_s = 0.0
+        """How long replies are waited for now, while that is longer than usual."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command over a free connection, and read its reply."""
         async with self._room:
             if self._free:
                 connection = self._free.pop()
-                # The server has closed it meanwhile: sending connects again.
-                if connection.is_connected and await connection.can_read():
-                    await connection.disconnect(nowait=True)
             else:
-                connection = await self.connection_pool.get_connection()  # type: ignore[no-untyped-call]
+                connection = self.connection_pool.get_available_connection()
                 # One timer limits the whole command, instead of one for each of its steps.
                 connection.socket_timeout = None
+            is_sent = False
+            patience_s = self._patience_s or self.times.command_s
             try:
-                async with asyncio.timeout(self.command_s):
-                    await connection.send_packed_command(_packer.pack(*args))
-                    return await self.parse_response(connection, args[0], **options)
+                # The server has closed it meanwhile.
+                if connection.is_connected and await connection.can_read():
+                    await connection.disconnect(nowait=True)
+                if not connection.is_connected:
+                    async with asyncio.timeout(self.times.connect_s):
+                        await connection.connect()
+                packed = _packer.pack(*args)
+                # Nothing is seen to move while the server blocks, or the system still sends.
+                at_rest_s = min(len(packed[0]), BUFFERED_BYTES) / SLOW_BYTES_PER_S
+                if args[0] == "BLMPOP":
+                    at_rest_s += float(args[1])
+                is_sent = True
+                async with _Patience(connection, patience_s, at_rest_s):
+                    await connection.send_packed_command(packed)
+                    reply = await self.parse_response(connection, args[0], **options)
             except ResponseError as error:
+                self.was_reached, self._patience_s = True, 0.0
                 # A blocked read ends with UNBLOCKED when its server becomes a replica.
                 is_demoted = isinstance(error, ReadOnlyError | MasterDownError)
                 if not is_demoted and not str(error).startswith("UNBLOCKED"):
                     raise
                 # After a fail-over behind one address a new connection leads to the new primary; those that are
                 # free lead to the old one, too, which may answer reads for ever.
-                for other in (connection, *self._free):
-                    await other.disconnect(nowait=True)
+                await self._drop(connection)
                 raise RedisConnectionError(str(error)) from error
             except TimeoutError as error:
+                # What is between here and the server may have forgotten the other connections as well.
+                await self._drop(connection)
+                if not is_sent:
+                    raise RedisTimeoutError(
+                        f"no connection within {self.times.connect_s:g} s"
+                    ) from error
+                # Only once for all commands that waited equally long.
+                if patience_s >= (self._patience_s or self.times.command_s):
+                    self._patience_s = min(2 * patience_s, self.times.longest_command_s)
+                raise ReplyLost(f"no reply within {patience_s:g} s") from error
+            except RedisConnectionError as error:
                 await connection.disconnect(nowait=True)
-                raise RedisTimeoutError(f"no reply within {self.command_s:g} s") from error
+                # These two are replies, which say that nothing was done.
+                if is_sent and not isinstance(error, AuthenticationError | BusyLoadingError):
+                    raise ReplyLost(str(error)) from error
+                raise
             # A cancellation, for example: its reply is still to come, and must not be read as the reply to the
             # next command.
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
+            else:
+                self.was_reached, self._patience_s = True, 0.0
+                return reply
             finally:
                 self._free.append(connection)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close all connections, those to sentinels as well."""
+        await super().aclose(close_connection_pool)
+        sentinel = getattr(self.connection_pool, "sentinel_manager", None)
+        if sentinel is not None:
+            await sentinel.aclose()
+
+    async def _drop(self, connection: Any) -> None:
+        """Close a connection and all that are free."""
+        for each in (connection, *self._free):
+            await each.disconnect(nowait=True)
+
+
+class _Patience:
+    """Ends a block with TimeoutError when its connection has sent and received nothing for `still_s`."""
+
+    __slots__ = ("_connection", "_limit", "_seen", "_still_s", "_timer")
+
+    def __init__(self, connection: Any, still_s: float, at_rest_s: float) -> None:
+        self._connection = connection
+        self._still_s = still_s
+        self._seen = (0, 0)
+        self._limit = asyncio.timeout(None)
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(still_s + at_rest_s, self._check)
+
+    async def __aenter__(self) -> None:
+        await self._limit.__aenter__()
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._timer.cancel()
+        await self._limit.__aexit__(*error)
+
+    def _check(self) -> None:
+        loop = asyncio.get_running_loop()
+        writer, reader = self._connection._writer, self._connection._parser._reader
+        # How much is still to be sent, and how much of the reply is there.
+        seen = (writer.transport.get_write_buffer_size() if writer else 0, reader.len())
+        if seen == self._seen:
+            self._limit.reschedule(loop.time())
+        else:
+            self._seen = seen
+            self._timer = loop.call_later(self._still_s, self._check)
 
 
 def open_connection(settings: ClientSettings, times: TransportTimes) -> Any:
     """A connection to the settings' server, which connects with its first command."""
-    connection: Any = ShortPathRedis.from_url(
+    connection: Any = async_redis(
         settings.redis_url,
+        ShortPathRedis,
         socket_timeout=times.command_s,
         socket_connect_timeout=times.connect_s,
-        socket_keepalive=True,
-        # The dispatcher retries: it keeps a request's id and its deadline.
-        retry=Retry(NoBackoff(), 0),
     )
-    connection.command_s = times.command_s
+    connection.times = times
     return connection
 
 

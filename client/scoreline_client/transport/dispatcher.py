@@ -12,16 +12,22 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Coroutine, Iterable
-from itertools import count
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 import redis.asyncio
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError
+from scoreline_client.errors import (
+    JobLost,
+    NoAnswer,
+    NotReplicated,
+    QueueFull,
+    ScorelineError,
+    ServerUnreachable,
+)
 from scoreline_client.fleet import is_scoring
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.keys import Keys, Lane
@@ -36,6 +42,7 @@ from scoreline_client.protocol.messages import (
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.connection import (
     DEFAULT_TIMES,
+    ReplyLost,
     TransportTimes,
     client_error,
     load_script,
@@ -44,12 +51,14 @@ from scoreline_client.transport.connection import (
 
 logger = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
 REQUESTS_PER_CALL = 256
 BYTES_PER_CALL = 1 << 20
 LARGE_BYTES = 1 << 16
 """A request with a larger body is sent by itself and without a script, which would copy all that it gets."""
-ATTEMPTS = 10
 REPLIES_PER_READ = 512
+MOST_CALLERS = 64
+"""Of one request; see coalescing.SHARED_RECORDS."""
 
 
 class PendingRequest:
@@ -63,7 +72,7 @@ class PendingRequest:
         "lane",
         "request",
         "sent_at",
-        "weight",
+        "until",
     )
 
     def __init__(
@@ -72,16 +81,16 @@ class PendingRequest:
         lane: Lane,
         future: asyncio.Future[Answer],
         job_ttl_ms: int,
-        weight: int,
+        accept_s: float,
     ) -> None:
         self.request = request
         self.lane = lane
         self.future = future
         self.job_ttl_ms = job_ttl_ms
         """How long its job record stays; 0 for a request that is no job."""
-        self.weight = weight
-        """How many callers share it."""
         self.sent_at = time.monotonic()
+        self.until = self.sent_at + accept_s
+        """For how long it is tried to queue it, where the server cannot be reached."""
         self.entry: bytes | None = None
         """The id of its stream entry, once it is queued."""
         self.is_repeated = False
@@ -116,8 +125,15 @@ class Transport:
         """Ids of requests whose answers were received, so that their results can be deleted."""
         self._abandoned: list[PendingRequest] = []
         """Requests of bulk jobs that nobody waits for any more, but that are still queued."""
+        self._ended_jobs: list[str] = []
+        """Bulk jobs whose lease is to be given up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._reading: asyncio.Timeout | None = None
+        """The limit of the reader's current read, by which it is ended."""
+        self._heard_at = 0.0
+        """When the reader was last told anything, if only that there is nothing."""
+        self._search: asyncio.Task[None] | None = None
         self._checks: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
         """Why new requests are refused, while the server's memory is nearly full."""
@@ -133,14 +149,19 @@ class Transport:
     # Sending
 
     def send(
-        self, request: Request, lane: Lane, *, job: bool = False, weight: int = 1
+        self,
+        request: Request,
+        lane: Lane,
+        *,
+        job: bool = False,
+        accept_s: float | None = None,
     ) -> asyncio.Future[Answer]:
         """Queue a request at the end of this turn of the loop; the future gets its answer.
 
         The future raises QueueFull or ServerUnreachable if the request was not accepted. Cancelling it
         forgets the request, and takes a bulk job's request out of the queue. With `job`, the future of a
-        request without `reply_to` is resolved as soon as it is queued. `weight` is the number of callers
-        who share the request: it counts as that many against the lane's limit.
+        request without `reply_to` is resolved as soon as it is queued. `accept_s` is for how long it is
+        tried where the server cannot be reached; until the request expires if it is not given.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
@@ -148,7 +169,8 @@ class Transport:
             future.set_exception(self._queue_full(self._full_memory))
             return future
         ttl_ms = request.expires_ms + self.settings.result_ttl_s * 1000 if job else 0
-        pending = PendingRequest(request, lane, future, ttl_ms, weight)
+        accept_s = request.expires_ms / 1000 if accept_s is None else accept_s
+        pending = PendingRequest(request, lane, future, ttl_ms, accept_s)
         if request.reply_to:
             # Before it is sent: its answer may be back before the send returns.
             self._pending[request.id] = pending
@@ -169,20 +191,45 @@ class Transport:
         future = self.send(request, lane)
         try:
             async with asyncio.timeout(timeout_s):
-                return await future
+                return await asyncio.shield(future)
         except TimeoutError:
-            raise NoAnswer(request.id, timeout_s, await self.diagnose()) from None
+            raise NoAnswer(request.id, timeout_s, await self.diagnose(request.id)) from None
+        finally:
+            future.cancel()
 
-    async def submit(self, request: Request, lane: Lane) -> None:
+    async def submit(self, request: Request, lane: Lane, timeout_s: float) -> None:
         """Queue a request whose answer is fetched later.
 
         Raises:
-            QueueFull, ServerUnreachable: it was not accepted.
+            QueueFull, ServerUnreachable: it was not accepted within `timeout_s`.
+            NotReplicated: it was, but not by as many replicas as the settings ask for.
         """
-        # A client may live for one job only: it must know how full the server is before it sends that.
-        self._start_checks()
-        await self._is_memory_known.wait()
-        await self.send(request, lane, job=True)
+        is_sent = False
+        try:
+            async with asyncio.timeout(timeout_s):
+                # A client may live for one job only: it must know how full the server is before it sends that.
+                self._start_checks()
+                await self._is_memory_known.wait()
+                sent = self.send(request, lane, job=True, accept_s=timeout_s)
+                is_sent = True
+                await sent
+                if wanted := self.settings.durable_replicas:
+                    pipeline = self.redis.pipeline(transaction=False)
+                    # WAIT is about the writes of its own connection: this one comes after that of the job.
+                    lifetime_ms = request.expires_ms + self.settings.result_ttl_s * 1000
+                    pipeline.pexpire(self.keys.job(request.id), lifetime_ms)
+                    pipeline.execute_command("WAIT", wanted, int(self.times.replicate_s * 1000))
+                    is_there, replicas = await pipeline.execute()
+                    if not is_there:
+                        raise JobLost(request.id)
+                    if replicas < wanted:
+                        raise NotReplicated(request.id, replicas, wanted)
+        except RedisError as error:
+            raise self._unreachable(str(error), request.id) from error
+        except TimeoutError:
+            reason = f"it does not say within {timeout_s:g} s that it has a job"
+            request_id = request.id if is_sent else None
+            raise self._unreachable(reason, request_id) from None
 
     def flush(self) -> None:
         """Send all requests of this turn of the loop now, without waiting for its end."""
@@ -221,36 +268,43 @@ class Transport:
 
         Any error is set on their futures: callers must not wait until their time is up.
         """
-        stream, limit = self.keys.lane(lane), self.settings.queue_limit
-        expires_ms = min(pending.request.expires_ms for pending in requests)
-        deadline = time.monotonic() + expires_ms / 1000
-        entries: list[bytes] = []
-        for attempt in count(1):
+        limit = self.settings.queue_limit
+        keys: list[str] = [self.keys.lane(lane), self.keys.callers(lane)]
+        began = time.monotonic()
+        while True:
             try:
                 if requests[0].is_large:
-                    fields = requests[0].request.encode()
-                    room = 0
-                    if await self.redis.xlen(stream) < limit:
-                        entries = [await self.redis.execute_command("XADD", stream, "*", *fields)]
+                    # Without requests the script only says how much room there is.
+                    room, *entries = await self._submit_script(
+                        keys=keys, args=[limit, MOST_CALLERS]
+                    )
+                    if room > 0:
+                        fields = requests[0].request.encode()
+                        entries = [await self.redis.execute_command("XADD", keys[0], "*", *fields)]
                 else:
-                    keys: list[str] = [stream]
-                    args: list[Any] = [limit]
+                    jobs: list[str] = []
+                    args: list[Any] = [limit, MOST_CALLERS]
                     for pending in requests:
                         request, ttl_ms = pending.request, pending.job_ttl_ms
-                        keys.append(self.keys.job(request.id) if ttl_ms else stream)
+                        jobs.append(self.keys.job(request.id) if ttl_ms else keys[0])
                         fields = request.encode()
-                        args += (ttl_ms, pending.weight, len(fields), *fields)
-                    room, *entries = await self._submit_script(keys=keys, args=args)
+                        args += (ttl_ms, request.callers, len(fields), *fields)
+                    room, *entries = await self._submit_script(keys=[*keys, *jobs], args=args)
                 break
             except RedisError as error:
-                is_transient = isinstance(error, RedisConnectionError | RedisTimeoutError)
-                is_given_up = attempt > ATTEMPTS or time.monotonic() > deadline
-                if not is_transient or isinstance(error, AuthenticationError) or is_given_up:
+                if isinstance(error, ReplyLost):
+                    # Workers answer an id once, so it may be queued again.
+                    for pending in requests:
+                        pending.is_repeated = True
+                    self._suspect()
+                if not self._is_worth_repeating(error, began):
                     self._fail(requests, self.explain(error))
                     return
-                # Perhaps only the reply was lost. Workers answer an id once, so it may be queued again.
-                for pending in requests:
-                    pending.is_repeated = True
+                now = time.monotonic()
+                self._fail([each for each in requests if each.until < now], self.explain(error))
+                requests = [each for each in requests if not each.future.done()]
+                if not requests:
+                    return
                 await self._pause()
             except Exception as error:  # noqa: BLE001
                 self._fail(requests, error)
@@ -262,13 +316,51 @@ class Transport:
             elif pending.future.cancelled():
                 self._abandon(pending)
         if len(entries) < len(requests):
-            reason = f"{limit} requests wait already (SCORELINE_QUEUE_LIMIT)"
+            reason = f"{limit} callers wait already (SCORELINE_QUEUE_LIMIT)"
             self._fail(requests[len(entries) :], self._queue_full(reason, int(room)))
 
+    def _is_worth_repeating(self, error: RedisError, began: float) -> bool:
+        """Whether a command whose connection failed may succeed when it is sent again."""
+        is_transient = isinstance(error, RedisConnectionError | RedisTimeoutError)
+        if not is_transient or isinstance(error, AuthenticationError):
+            return False
+        # A server that was never reached is perhaps not there at all, and its URL wrong.
+        return self.was_reached or time.monotonic() - began < self.times.first_contact_s
+
+    async def repeat(self, operation: Callable[[], Awaitable[_T]], timeout_s: float) -> _T:
+        """The result of an operation that may be done twice: once more where its connection is lost.
+
+        Raises:
+            ServerUnreachable: there is none after `timeout_s`, or the server refuses it.
+        """
+        began = time.monotonic()
+        reason: ScorelineError = self._unreachable(f"no reply within {timeout_s:g} s")
+        try:
+            async with asyncio.timeout(timeout_s):
+                while True:
+                    try:
+                        return await operation()
+                    except RedisError as error:
+                        reason = self.explain(error)
+                        if not self._is_worth_repeating(error, began):
+                            raise reason from error
+                    await self._pause()
+        except TimeoutError:
+            raise reason from None
+
     def _fail(self, failed: Iterable[PendingRequest], error: Exception) -> None:
+        """Tell requests' callers why they were not accepted, or that they may have been."""
         for pending in failed:
+            reason = error
+            request = pending.request
+            if pending.is_repeated and isinstance(error, QueueFull | ServerUnreachable):
+                # An earlier attempt may have been accepted: its answer is waited for, where somebody waits. A
+                # chunk of a job is asked for once more instead.
+                if isinstance(error, QueueFull) and request.reply_to and not request.job:
+                    continue
+                reason = self._unreachable(error.reason, request.id)
             if not pending.future.done():
-                pending.future.set_exception(error)
+                pending.future.set_exception(reason)
 
     async def _pause(self) -> None:
         # Never equally long: an attempt must not meet every time what fails at regular intervals.
@@ -286,11 +378,15 @@ class Transport:
                 if may_have_lost_replies:
                     await self._look_up(list(self._pending.values()))
                     may_have_lost_replies = False
-                popped = await read(
-                    self.times.read_block_s, 1, reply, direction="LEFT", count=REPLIES_PER_READ
-                )
+                async with asyncio.timeout(None) as self._reading:
+                    popped = await read(
+                        self.times.read_block_s, 1, reply, direction="LEFT", count=REPLIES_PER_READ
+                    )
+                self._heard_at = time.monotonic()
                 if popped:
                     await self._receive(popped[1])
+            except TimeoutError:
+                may_have_lost_replies = True  # its connection is under suspicion
             except RedisError as error:
                 may_have_lost_replies = True
                 if isinstance(error, AuthenticationError | ResponseError):
@@ -354,9 +450,10 @@ class Transport:
             self.spawn(self._clean_up())
 
     async def _clean_up(self) -> None:
-        """Delete received results and abandoned requests; should it fail, they expire by themselves."""
+        """Delete received results, abandoned requests and ended jobs; should it fail, they expire by themselves."""
         received, self._received = self._received, []
         abandoned, self._abandoned = self._abandoned, []
+        ended, self._ended_jobs = self._ended_jobs, []
         results = [self.keys.result(request_id) for request_id in received]
         results += [self.keys.result(pending.request.id) for pending in abandoned]
         with contextlib.suppress(RedisError):
@@ -365,6 +462,8 @@ class Transport:
                 await self.redis.xdel(self.keys.lane(Lane.BULK), *entries)
             if results:
                 await self.redis.unlink(*results)
+            if ended:
+                await self.redis.zrem(self.keys.jobs, *ended)
 
     # Answers that got lost, and a server that fills up
 
@@ -378,7 +477,13 @@ class Transport:
             try:
                 await self._check_memory()
                 overdue = time.monotonic() - self.times.overdue_s
-                await self._look_up([p for p in self._pending.values() if p.sent_at < overdue])
+                is_found = await self._look_up(
+                    [p for p in self._pending.values() if p.sent_at < overdue]
+                )
+                if is_found and self._heard_at < overdue:
+                    self._suspect()
+            except ReplyLost:
+                self._suspect()
             except RedisError:
                 pass  # the reader and the senders meet it too, and tell their callers
             # Nothing else finds answers that got lost: these checks must not end.
@@ -387,13 +492,36 @@ class Transport:
             self._is_memory_known.set()
             await asyncio.sleep(self.times.check_every_s)
 
-    async def _look_up(self, requests: list[PendingRequest]) -> None:
+    def _suspect(self) -> None:
+        """Have the reader connect anew, and look for replies that its old connection may still take with it.
+
+        The server pops replies for a connection of which it does not know that it is dead, as long as the
+        read that it came with is not over.
+        """
+        if self._pending and (self._search is None or self._search.done()):
+            self._search = self.spawn(self._search_replies())
+        if self._reading is not None and self._heard_at < time.monotonic() - self.times.command_s:
+            with contextlib.suppress(RuntimeError):  # it has just ended
+                self._reading.reschedule(asyncio.get_running_loop().time())
+
+    async def _search_replies(self) -> None:
+        until = time.monotonic() + self.times.read_block_s + self.times.command_s
+        while self._pending and time.monotonic() < until:
+            with contextlib.suppress(RedisError):
+                await self._look_up(list(self._pending.values()))
+            await self._pause()
+
+    async def _look_up(self, requests: list[PendingRequest]) -> bool:
+        """Take the results that are stored; returns whether there was any."""
+        is_found = False
         for start in range(0, len(requests), REPLIES_PER_READ):
             some = requests[start : start + REPLIES_PER_READ]
             results = await self.redis.mget([self.keys.result(p.request.id) for p in some])
             for pending, data in zip(some, results, strict=True):
                 if data is not None:
+                    is_found = True
                     self._resolve_stored(pending, data)
+        return is_found
 
     async def _check_memory(self) -> None:
         try:
@@ -414,14 +542,18 @@ class Transport:
 
     async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
         """Renew a bulk job's lease. Returns whether it was still held, and the number of jobs with a lease."""
-        script = self._renew_script(keys=[self.keys.jobs], args=[job, lease_ms])
-        is_known, jobs = await self.guard(script)
+        is_known, jobs = await self.repeat(
+            lambda: self._renew_script(keys=[self.keys.jobs], args=[job, lease_ms]), lease_ms / 3000
+        )
         return bool(is_known), int(jobs)
 
     async def end_job(self, job: str) -> None:
-        """Give up a bulk job's lease, and take its requests that were cancelled out of the queue."""
-        await self._clean_up()
-        await self.guard(self.redis.zrem(self.keys.jobs, job))
+        """Give up a bulk job's lease, and take its requests that were cancelled out of the queue.
+
+        Where the server does not answer at once it is done beside what follows: the time of the job's caller may be up.
+        """
+        self._ended_jobs.append(job)
+        await asyncio.wait([self.spawn(self._clean_up())], timeout=self.times.end_job_s)
 
     async def is_lost(self, request: Request) -> bool:
         """Whether a request was queued, and neither it nor an answer to it is there now."""
@@ -429,32 +561,48 @@ class Transport:
         if pending is None or pending.entry is None:
             return False
         stream, entry = self.keys.lane(pending.lane), pending.entry
-        # In this order: a request that leaves its lane has its answer at the same moment.
-        if await self.guard(self.redis.xrange(stream, entry, entry, count=1)):
-            return False
-        is_answered = await self.guard(self.redis.exists(self.keys.result(request.id)))
-        return not is_answered and not pending.future.done()
+
+        async def is_gone() -> bool:
+            # In this order: a request that leaves its lane has its answer at the same moment.
+            if await self.redis.xrange(stream, entry, entry, count=1):
+                return False
+            return not await self.redis.exists(self.keys.result(request.id))
+
+        return await self.repeat(is_gone, self.times.reports_s) and not pending.future.done()
 
     # What is known of the service
 
+    @property
+    def was_reached(self) -> bool:
+        """Whether the server has ever replied."""
+        return bool(getattr(self.redis, "was_reached", True))
+
     async def process_count(self) -> int:
         """How many worker processes score; a main process whose children do is none of them."""
-        return sum(map(is_scoring, await self._reports()))
+        reports = await self.repeat(self._reports, self.times.reports_s)
+        return sum(map(is_scoring, reports))
 
-    async def diagnose(self) -> str:
-        """Why no answer may have come, in a sentence. Its caller's time is up: it takes a moment at the most.
+    async def diagnose(self, request_id: str = "") -> str:
+        """Why no answer to a request may have come, in a sentence.
+
+        Its caller's time is up: it takes a moment at the most.
 
         Raises:
             ServerUnreachable: Redis refuses the connection, which is why.
         """
         queue = f"queue {self.settings.queue!r}"
+        pending = self._pending.get(request_id)
         try:
             async with asyncio.timeout(self.times.diagnose_s):
-                reports = await self._reports()
-                lanes = [self.keys.lane(lane) for lane in Lane]
-                backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
+                lengths = (self.guard(self.redis.xlen(self.keys.lane(lane))) for lane in Lane)
+                reports, *waiting = await asyncio.gather(self.guard(self._reports()), *lengths)
         except TimeoutError:
             return f"Redis at {self.settings.server} does not answer"
+        except ServerUnreachable as error:
+            if pending is not None and (pending.entry is not None or pending.is_repeated):
+                raise self._unreachable(error.reason, request_id) from error
+            raise
+        backlog = sum(waiting)
         processes = sum(map(is_scoring, reports))
         if processes:
             return (
@@ -469,11 +617,11 @@ class Transport:
         return f"no worker serves {queue}. Start one: celery -A scoreline_tasks worker"
 
     async def _reports(self) -> list[bytes]:
-        names = await self.guard(self.redis.zrange(self.keys.processes, 0, -1))
+        names = await self.redis.zrange(self.keys.processes, 0, -1)
         if not names:
             return []
         keys = [self.keys.process(name.decode()) for name in names]
-        return [report for report in await self.guard(self.redis.mget(keys)) if report is not None]
+        return [report for report in await self.redis.mget(keys) if report is not None]
 
     async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
         """Await a Redis operation; an error of Redis becomes the client's."""
@@ -485,6 +633,9 @@ class Transport:
     def explain(self, error: RedisError) -> ScorelineError:
         """The client's error for an error of Redis."""
         return client_error(error, self.settings, self.times)
+
+    def _unreachable(self, reason: str, request_id: str | None = None) -> ServerUnreachable:
+        return ServerUnreachable(self.settings.server, reason, request_id)
 
     def _queue_full(self, reason: str, room: int = 0) -> QueueFull:
         return QueueFull(self.settings.queue, reason, self.times.queue_full_s, room)
@@ -501,7 +652,7 @@ class Transport:
         for pending in list(self._pending.values()):
             pending.future.cancel()
         await asyncio.sleep(0)  # `_settle` is called
-        self._reader = self._checks = None
+        self._reader = self._checks = self._search = None
         if is_used:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(self.times.close_s):

@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self, TypeVar
 
@@ -41,6 +41,9 @@ class BulkTimes:
     """How long a job waits, and for what."""
 
     lease_ms: int = 15_000
+    begin_s: float = 3.0
+    """How long the begin of a job waits for the server. After that its requests do; the lease begins with
+    the first renewal that succeeds."""
     renew_every_s: float = 3.0
     check_after_s: float = 10.0
     """Without an answer for so long, the client checks that a worker is alive and the request still there."""
@@ -82,7 +85,9 @@ class BulkJob:
         self._renewal: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        await self._renew()
+        with contextlib.suppress(ServerUnreachable, TimeoutError):
+            async with asyncio.timeout(self._times.begin_s):
+                await self._renew()
         self._renewal = asyncio.create_task(self._keep_lease())
         return self
 
@@ -90,11 +95,9 @@ class BulkJob:
         if self._renewal is not None:
             self._renewal.cancel()
             await asyncio.gather(self._renewal, return_exceptions=True)
-        # A server that is unreachable forgets the job when the lease expires.
-        with contextlib.suppress(ScorelineError):
-            await self._transport.end_job(self.id)
+        await self._transport.end_job(self.id)
 
-    async def ask(self, build: Callable[[str], Request]) -> Answer:
+    async def ask(self, build: Callable[[str], Request], lane: Lane = Lane.BULK) -> Answer:
         """The answer to a request, whatever happens to workers and server meanwhile.
 
         `build` makes the request from the job's id; it is called again, for a request with a new id,
@@ -107,13 +110,15 @@ class BulkJob:
         times = self._times
         since: dict[type[ScorelineError], float] = {}
         while True:
+            began = time.monotonic()
             try:
-                answer = await self._send(build(self.id))
+                answer = await self._send(build(self.id), lane)
             except (QueueFull, ServerUnreachable) as error:
                 is_full = isinstance(error, QueueFull)
+                if not is_full and not self._transport.was_reached:
+                    raise  # its URL may be wrong, and waiting would not help
                 limit_s = times.full_patience_s if is_full else times.server_patience_s
-                now = time.monotonic()
-                if now - since.setdefault(type(error), now) > limit_s:
+                if time.monotonic() - since.setdefault(type(error), began) > limit_s:
                     raise
                 await asyncio.sleep(getattr(error, "retry_after_s", times.retry_pause_s))
                 continue
@@ -121,11 +126,11 @@ class BulkJob:
                 raise_refusal(answer)
                 return answer
 
-    async def _send(self, request: Request) -> Answer | None:
+    async def _send(self, request: Request, lane: Lane) -> Answer | None:
         """Send a request and wait; None if it was lost, or dropped because the lease had expired."""
         times = self._times
         lease_lost = asyncio.ensure_future(self._lease_lost.wait())
-        future = self._transport.send(request, Lane.BULK)
+        future = self._transport.send(request, lane, accept_s=times.server_patience_s)
         sent = time.monotonic()
         waiting: set[asyncio.Future[Any]] = {future, lease_lost}
         try:
@@ -239,6 +244,7 @@ async def answers_in_time(
         RequestRefused: an item as a whole cannot be scored.
         NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
     """
+    times = replace(times, begin_s=min(times.begin_s, timeout_s))
     deadline = asyncio.get_running_loop().time() + timeout_s
     name = ModelRef.parse(ref).name
     first = next(items)

@@ -1,11 +1,12 @@
 #!lua flags=allow-oom
 -- Give requests their answers: the first to finish wins, everyone else changes nothing.
 --
--- KEYS[1] the lane's stream, KEYS[2] the attempts hash, then for each request its result key and its
---   caller's reply list (the result key once more for a request that wants no reply)
--- ARGV[1] the group, ARGV[2] milliseconds that results stay, then for each request its entry id, its
---   own id, the answer ('' if it was stored just before), and what goes on the reply list ('' for the
---   answer itself)
+-- KEYS[1] the lane's stream, KEYS[2] the attempts hash, KEYS[3] how many more callers than entries wait in the
+--   lane, then for each request its result key and its caller's reply list (the result key once more for a
+--   request that wants no reply)
+-- ARGV[1] the group, then for each request its entry id, its own id, the answer ('' if it was stored just
+--   before), what goes on the reply list ('' for the answer itself), milliseconds that its result stays, and
+--   how many callers share it
 -- Returns how many of them were first.
 --
 -- Attempts are forgotten by whoever brings an answer, first or not: who comes second may have counted
@@ -16,28 +17,31 @@
 -- new requests, but it must still take the answers to those that it has.
 local won = 0
 local tracked = redis.call('EXISTS', KEYS[2]) == 1
-local replied, finished = {}, {}
-local arg = 3
-for key = 3, #KEYS, 2 do
+local replied, finished, more = {}, {}, 0
+local arg = 2
+for key = 4, #KEYS, 2 do
   local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
-  arg = arg + 4
+  local lifetime, callers = tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])
+  arg = arg + 6
   local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
   if there and tracked then redis.call('HDEL', KEYS[2], id) end
   if there and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
     finished[#finished + 1] = entry
-    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', ARGV[2]) then
+    more = more + callers - 1
+    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', lifetime) then
       won = won + 1
       local reply = KEYS[key + 1]
       if reply ~= KEYS[key] then
         if note == '' then note = answer end
         redis.call('RPUSH', reply, note)
-        replied[reply] = true
+        replied[reply] = math.max(replied[reply] or 0, lifetime)
       end
     end
   end
 end
 if #finished > 0 then redis.call('XDEL', KEYS[1], unpack(finished)) end
-for reply, _ in pairs(replied) do
-  redis.call('PEXPIRE', reply, ARGV[2])
+for reply, lifetime in pairs(replied) do
+  redis.call('PEXPIRE', reply, lifetime)
 end
+if more > 0 and redis.call('DECRBY', KEYS[3], more) <= 0 then redis.call('DEL', KEYS[3]) end
 return won

@@ -22,7 +22,7 @@ from redis.exceptions import NoScriptError, OutOfMemoryError, RedisError, Respon
 from scoreline_client.fleet import withdraw_report
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
-from scoreline_client.protocol.messages import StoredNote
+from scoreline_client.protocol.messages import DEFAULT_EXPIRES_MS, StoredNote
 from scoreline_tasks.scoring.batch import Entry, Finished
 
 logger = logging.getLogger(__name__)
@@ -38,8 +38,8 @@ DEAD_LETTERS, DEAD_LETTERS_BYTES, DEAD_LETTERS_MS = 1000, 32 << 20, 7 * 86_400_0
 """How many are kept, how much they hold, and for how long."""
 DEAD_BODY_BYTES = 2 << 20
 """Of a larger body a dead letter says only how large it was."""
-CHUNK_RESULT_MS = 60_000
-"""A client that is alive reads the answer to a chunk at once."""
+READ_AT_ONCE_MS = 60_000
+"""A client that is alive and waits reads an answer at once."""
 ATTEMPTS_KEPT_MS = 86_400_000
 """For a request that leaves its lane in a way that no worker sees, such as with a flushed stream."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
@@ -295,27 +295,32 @@ class RequestQueue:
     def _finish_arguments(
         self, lane: Lane, part: Sequence[Finished], *, whole: bool = False
     ) -> tuple[Any, ...]:
-        keys: list[str] = [self._keys.lane(lane), self._keys.attempts]
-        arguments: list[Any] = [GROUP, self._lifetime_ms(part[0].entry)]
+        keys: list[str] = [self._keys.lane(lane), self._keys.attempts, self._keys.callers(lane)]
+        arguments: list[Any] = [GROUP]
         for item in part:
             result = self._keys.result(item.request_id)
             keys += (result, self._keys.reply(item.reply_to) if item.reply_to else result)
             note = StoredNote(item.request_id).encode() if item.is_large else b""
             answer = b"" if item.is_large and not whole else item.answer
-            arguments += (item.entry.id, item.entry.request_id, answer, note)
+            entry = item.entry
+            arguments += (entry.id, entry.request_id, answer, note)
+            arguments += (self._lifetime_ms(entry), entry.number(b"callers", 1))
         return (len(keys), *keys, *arguments)
 
     def _lifetime_ms(self, entry: Entry) -> int:
-        return min(self._ttl_ms, CHUNK_RESULT_MS) if entry.job else self._ttl_ms
+        """How long a result stays: that of a job for later, and any other until its caller has given up."""
+        if entry.job:
+            return min(self._ttl_ms, READ_AT_ONCE_MS)
+        if not entry.fields.get(b"reply_to"):
+            return self._ttl_ms
+        return min(self._ttl_ms, entry.number(b"expires_ms", DEFAULT_EXPIRES_MS) + READ_AT_ONCE_MS)
 
 
 def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
-    """Finished requests of one lane; chunks apart, since their results are kept for less long."""
+    """Finished requests of one lane."""
     for lane in Lane:
-        of_lane = [item for item in finished if item.entry.lane is lane]
-        for is_chunk in (False, True):
-            for part in _slices([item for item in of_lane if bool(item.entry.job) is is_chunk]):
-                yield lane, part
+        for part in _slices([item for item in finished if item.entry.lane is lane]):
+            yield lane, part
 
 
 def _slices(items: Sequence[_T]) -> Iterable[Sequence[_T]]:

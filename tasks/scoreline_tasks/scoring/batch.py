@@ -69,6 +69,11 @@ class Entry:
         except WireError:
             return self.id.decode()
 
+    def number(self, name: bytes, default: int) -> int:
+        """A field that holds a whole number from 1 up; the default where it is missing or no such number."""
+        text = self.fields.get(name, b"")
+        return max(1, int(text)) if text.isdigit() and len(text) < 16 else default
+
     @property
     def queued_at_ms(self) -> int:
         """When it was queued, in Unix milliseconds by the server's clock."""

@@ -17,6 +17,7 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.store.releases import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.models.isolated_load import MIB, IsolatedLoad, ServedBy, available_memory
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
@@ -337,7 +338,7 @@ def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
     """How this process connects to Redis: no wait is without a limit, and a dead peer is noticed."""
 
     def connect() -> redis.Redis:
-        return redis.Redis.from_url(
+        return blocking_redis(
             settings.redis_url,
             socket_timeout=settings.slice_s + 10,
             socket_connect_timeout=5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from scoreline_client.errors import SettingsError
-from scoreline_client.settings import ClientSettings, shown_url
+from scoreline_client.settings import ClientSettings, SentinelUrl, shown_url
 
 SECRET = "s3cret"
 URLS = [
@@ -39,3 +39,57 @@ def test_a_url_that_cannot_be_meant_so_is_refused_without_its_secrets(url: str) 
     with pytest.raises(SettingsError) as refused:
         ClientSettings(redis_url=url).check_redis_url()
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "sentinels", "service", "server"),
+    [
+        (
+            "redis+sentinel://one:26379,two:26380/mymaster/3",
+            [("one", 26379), ("two", 26380)],
+            "mymaster",
+            "redis://one:26379/3",
+        ),
+        (
+            "redis+sentinel://user:p%40w@one/mymaster",
+            [("one", 26379)],
+            "mymaster",
+            "redis://user:p%40w@one/0",
+        ),
+        (
+            "rediss+sentinel://:pw@[::1]:5,10.0.0.2:6/a/1?ssl_ca_certs=/ca.pem",
+            [("::1", 5), ("10.0.0.2", 6)],
+            "a",
+            "rediss://:pw@[::1]:5/1?ssl_ca_certs=/ca.pem",
+        ),
+    ],
+)
+def test_a_url_with_sentinels_names_them_and_a_service(
+    url: str, sentinels: list[tuple[str, int]], service: str, server: str
+) -> None:
+    assert SentinelUrl.parse(url) == SentinelUrl(sentinels, service, server)
+    ClientSettings(redis_url=url).check_redis_url()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis+sentinel://one:26379,two:26380",
+        "redis+sentinel://one:26379/",
+        "redis+sentinel:///mymaster",
+        "redis+sentinel://one,,two/mymaster",
+        "redis+sentinel://one:x/mymaster",
+        "redis+sentinel://one/mymaster/zero",
+        "redis+sentinel://:se/cret@one/mymaster",
+        "http+sentinel://one/mymaster",
+    ],
+)
+def test_a_url_with_sentinels_that_is_not_one_is_refused_without_its_password(url: str) -> None:
+    with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL") as refused:
+        ClientSettings(redis_url=url).check_redis_url()
+    assert "cret" not in str(refused.value)
+
+
+def test_a_url_with_sentinels_is_shown_without_its_password() -> None:
+    url = "redis+sentinel://user:secret@one:1,two:2/mymaster/0"
+    assert shown_url(url) == "redis+sentinel://one:1,two:2/mymaster/0"

@@ -92,7 +92,7 @@ def test_without_a_worker_there_is_nothing_to_wait_for(redis: Any) -> None:
 @pytest.fixture
 def run(redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run a command on the fake server, with a store that does as it is told."""
-    monkeypatch.setattr(rollout.Redis, "from_url", lambda *_, **__: redis)
+    monkeypatch.setattr(rollout, "blocking_redis", lambda *_, **__: redis)
     monkeypatch.setattr(cli.releases, "current", lambda *_: BEFORE)
     monkeypatch.setattr(cli.releases, "promote", lambda *_: RELEASED)
     monkeypatch.setattr(cli.releases, "rollback", lambda *_: RELEASED)

@@ -6,7 +6,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
 
 import click
 import orjson
@@ -61,13 +60,8 @@ def run(monkeypatch: pytest.MonkeyPatch, server: FakeRedisServer) -> Run:
     def client() -> Client:
         return Client(connection=server.async_client)
 
-    class FakeRedis:
-        @staticmethod
-        def from_url(*_: Any, **__: Any) -> Any:
-            return server.client()
-
     monkeypatch.setattr(cli, "Client", client)
-    monkeypatch.setattr(cli, "Redis", FakeRedis)
+    monkeypatch.setattr(cli, "blocking_redis", lambda *_, **__: server.client())
     monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*arguments: str, given: str | None = None) -> Result:

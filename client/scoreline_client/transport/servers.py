@@ -1,0 +1,126 @@
+"""Opens connections to the server that a URL names: directly, or by asking sentinels which one is the primary now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis.asyncio.sentinel
+import redis.exceptions
+import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.connection import parse_url
+from redis.retry import Retry
+
+from scoreline_client.errors import ServerTooOld
+from scoreline_client.settings import SentinelUrl
+
+SENTINEL_S = 0.5
+"""How long a sentinel may take to connect or to answer; then the next one is asked."""
+
+# redis-py does not type these.
+_Sentinel: Any = redis.sentinel.Sentinel
+_AsyncSentinel: Any = redis.asyncio.sentinel.Sentinel
+_parse_url: Any = parse_url
+
+
+def async_redis(url: str, kind: Any, **options: Any) -> Any:
+    """An asyncio client of the class `kind`, not connected yet, that tries nothing twice."""
+    options |= {"socket_keepalive": True, "retry": AsyncRetry(NoBackoff(), 0)}
+    where = SentinelUrl.parse(url)
+    if where is None:
+        return kind.from_url(url, **options)
+    server = _server_options(where)
+    asked = {**_sentinel_options(server), "retry": AsyncRetry(NoBackoff(), 0)}
+    sentinel = _AsyncSentinel(where.sentinels, sentinel_kwargs=asked, **options)
+    return sentinel.master_for(where.service, kind, **server)
+
+
+def blocking_redis(url: str, **options: Any) -> redis.Redis:
+    """A blocking client of a server, not connected yet.
+
+    Raises:
+        ValueError: the URL cannot be used.
+    """
+    where = SentinelUrl.parse(url)
+    if where is None:
+        return redis.Redis.from_url(url, **options)
+    server = _server_options(where)
+    asked = {**_sentinel_options(server), "retry": Retry(NoBackoff(), 0)}
+    is_tls = server.pop("ssl", False)
+    sentinel = _Sentinel(where.sentinels, sentinel_kwargs=asked, **options)
+    kind = _FollowingTlsConnection if is_tls else _FollowingConnection
+    made: redis.Redis = sentinel.master_for(where.service, **server, connection_class=kind)
+    return made
+
+
+def _server_options(where: SentinelUrl) -> dict[str, Any]:
+    """User, password, database and options of a URL, without an address."""
+    options: dict[str, Any] = _parse_url(where.server)
+    for address in ("host", "port"):
+        options.pop(address, None)
+    if options.pop("connection_class", None):
+        options["ssl"] = True
+    return options
+
+
+def _sentinel_options(server: dict[str, Any]) -> dict[str, Any]:
+    """Sentinels are asked without the server's password, and over TLS where the server is."""
+    options = {name: value for name, value in server.items() if name.startswith("ssl")}
+    return {**options, "socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
+
+
+class _FollowingConnection(redis.sentinel.SentinelManagedConnection):
+    """Asks for the primary whenever it connects; redis-py's own does only where its pool has it connect."""
+
+    def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect to what is the primary now."""
+        if not self._sock:
+            self.host, self.port = self.connection_pool.get_master_address()
+        super().connect_check_health(check_health, retry_socket_connect)
+
+    def _connect_retry(self) -> None:
+        self.connect_check_health(self.connection_pool.check_connection, retry_socket_connect=False)
+
+
+class _FollowingTlsConnection(_FollowingConnection, redis.sentinel.SentinelManagedSSLConnection):
+    """The same over TLS."""
+
+
+OLDEST_SERVER = (7, 0)
+"""Scripts declare flags, and several lists are popped in one command, from this release of Redis on."""
+
+
+def read_version(connection: redis.Redis) -> str | None:
+    """What a server is, such as `Redis 7.0.15` or `Valkey 9.1.2`; None where it does not say.
+
+    Raises:
+        ServerTooOld: it is too old for Scoreline.
+        RedisError: the server cannot be reached.
+    """
+    try:
+        info: Any = connection.info("server")
+    except redis.exceptions.ResponseError:
+        return None  # its user has no right to ask
+    # For Valkey it is the release of Redis whose commands it has.
+    compatible = str(info.get("redis_version", ""))
+    is_valkey = "valkey_version" in info
+    name = f"Valkey {info['valkey_version']}" if is_valkey else f"Redis {compatible}"
+    numbers = tuple(int(part) for part in compatible.split(".") if part.isdigit())
+    if numbers and numbers < OLDEST_SERVER:
+        raise ServerTooOld(name, ".".join(map(str, OLDEST_SERVER)))
+    return name if numbers else None
+
+
+def check_server(url: str) -> None:
+    """Refuse a server that is too old, if it can be reached now.
+
+    Raises:
+        ServerTooOld: it is.
+        RedisError: it cannot be reached.
+    """
+    once = Retry(NoBackoff(), 0)
+    with blocking_redis(url, socket_timeout=2, socket_connect_timeout=2, retry=once) as connection:
+        read_version(connection)
