@@ -7,7 +7,7 @@ NEWEST := .venv-newest
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-all zoo parity test-newest bench bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity faults soak test-newest bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -30,6 +30,13 @@ zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, prin
 # Not in CI, which runs a small part of it: 600 pipelines, each asked in 11 ways, take half an hour and more.
 parity: $(READY)  ## hold every way in against training's own answers, print the table
 	@nice $(BIN)/python -m tests.parity $(ONLY)
+
+# Not in CI, which injects each fault a few times: two hours and more. `make faults ONLY='F1 F4 --n 5'` chooses.
+faults: $(READY)  ## inject every fault as often as the table says, count what is lost, late, wrong, print the table
+	@nice $(BIN)/python -m tests.faults $(ONLY)
+
+soak: $(READY)  ## load, files, releases and kills for SOAK_MINUTES (30); memory, files, threads and keys stay flat
+	@nice $(BIN)/python -m tests.faults.soak $(SOAK_MINUTES)
 
 # Not in CI: what is newest changes without us. Training's extra holds scikit-learn below 1.7 for
 # sklearn-pandas; the worker's does not, and with it alone publish() works, too.

@@ -25,7 +25,7 @@ hypothesis.settings.register_profile("scoreline", deadline=None)
 hypothesis.settings.load_profile("scoreline")
 
 WAIT_S = 45.0
-SLOW = ("zoo", "acceptance")
+SLOW = ("zoo", "acceptance", "faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

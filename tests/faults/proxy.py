@@ -185,7 +185,8 @@ class Proxy:
             for gate in link.flows.values():
                 gate.clear()
         try:
-            with suppress(OSError):
+            # Cancelled at the proxy's end.
+            with suppress(OSError, asyncio.CancelledError):
                 await link.flows[Way.COMMANDS].wait()
                 server_reader, link.server = await asyncio.open_connection(*self._target)
                 await asyncio.gather(
