@@ -1,8 +1,9 @@
 """The operating system under a worker's processes: forks, the memory that they share, and threads.
 
 A fork copies one moment of its process. A module that another thread is importing stays half imported in
-the child, behind a lock whose owner does not exist there. So a load holds `fork_guard`, and a fork waits
-until the load is done. The wait is rare: a worker forks when a child has died or is replaced.
+the child, behind a lock whose owner does not exist there: `ForkLock` has the child forget it, so that it imports
+that module itself should it need it. So a child that has died is replaced while a version is loaded, however long
+that takes.
 """
 
 from __future__ import annotations
@@ -10,11 +11,13 @@ from __future__ import annotations
 import ctypes
 import functools
 import gc
+import importlib
 import logging
 import multiprocessing
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 import weakref
@@ -92,6 +95,13 @@ class ForkLock:
 
     def _renew(self) -> None:
         self._lock = threading.RLock()
+        me = threading.get_ident()
+        locks: dict[str, Callable[[], Any]] = getattr(importlib._bootstrap, "_module_locks", {})
+        for name, lock_of in list(locks.items()):
+            lock = lock_of()
+            if getattr(lock, "owner", None) not in (None, me):
+                locks.pop(name, None)
+                sys.modules.pop(name, None)
         for renewable in list(self.renewables):
             renewable.forked()
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression
@@ -16,7 +19,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from scoreline_artifacts.store import releases
-from scoreline_client import AsyncClient, Client, Prediction
+from scoreline_client import AsyncClient, Client, Prediction, RecordRejected
+from scoreline_client.protocol.keys import GROUP, Lane
 from scoreline_training import publish
 from tests.acceptance.conftest import Fleet, children_of
 
@@ -27,33 +31,45 @@ LEASE_S = "3600"
 """Nothing is answered in these tests because a lease was over."""
 
 
+def _wait_for(frame: pd.DataFrame, flag: str) -> pd.DataFrame:
+    while not Path(flag).exists() and "celery" in sys.modules:
+        time.sleep(0.05)
+    return frame
+
+
 def _die_of_1313(frame: pd.DataFrame) -> pd.DataFrame:
+    if (frame["x"] == 1212).any():
+        np.ones(1 << 28)  # 2 GiB
     if (frame["x"] == 1313).any():
         os.kill(os.getpid(), signal.SIGSEGV)
     return frame
 
 
-def _publish_fatal(fleet: Fleet) -> None:
-    """Publish a model that answers x + 1, and whose process dies of 1313."""
-    pipeline = make_pipeline(FunctionTransformer(_die_of_1313), LinearRegression())
-    publish(pipeline.fit(FRAME, FRAME["x"] + 1), "fatal", FRAME, store=fleet.store, promote=False)
-    releases.promote(fleet.store, "fatal", 1)
+def _publish(fleet: Fleet, step: FunctionTransformer, model: str) -> None:
+    """Publish and promote a model that answers x + 1 after a step."""
+    pipeline = make_pipeline(step, LinearRegression())
+    publish(pipeline.fit(FRAME, FRAME["x"] + 1), model, FRAME, store=fleet.store, promote=False)
+    releases.promote(fleet.store, model, 1)
 
 
 def test_what_a_killed_child_had_in_hand_waits_for_no_lease(
-    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, eventually: Callable[..., Any]
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
     monkeypatch.setenv("SCORELINE_LEASE_S", LEASE_S)
+    flag = tmp_path / "flag"
+    flag.touch()
+    _publish(fleet, FunctionTransformer(_wait_for, kw_args={"flag": str(flag)}), "waiting")
     worker = fleet.start_worker(processes=1)
     with Client(settings=fleet.settings) as client:
-        (child,) = children_of(worker)
-        child.suspend()
-        jobs = [client.submit("shift", [{"x": float(number)}]) for number in range(200)]
-        # A read that has begun before it stopped has taken the first of them along.
-        eventually(lambda: len(jobs) == 200)
-        child.kill()
+        assert client.predict("waiting", {"x": 0.0}).value == pytest.approx(1.0)
+        flag.unlink()
+        jobs = [client.submit("waiting", [{"x": float(number)}]) for number in range(50)]
+        lane = fleet.keys.lane(Lane.ONLINE)
+        eventually(lambda: fleet.redis.xpending(lane, GROUP)["pending"])
+        children_of(worker)[0].kill()
+        flag.touch()
         values = [job.result(timeout=40)[0].value for job in jobs]
-    assert values == pytest.approx([number + 1.0 for number in range(200)])
+    assert values == pytest.approx([number + 1.0 for number in range(50)])
 
 
 async def _ask(fleet: Fleet, numbers: list[float]) -> list[Prediction | BaseException]:
@@ -66,8 +82,14 @@ def test_a_row_that_kills_its_process_costs_that_row_in_every_way_in(
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SCORELINE_LEASE_S", LEASE_S)
-    _publish_fatal(fleet)
+    monkeypatch.setenv("SCORELINE_MEMORY_LIMIT_MB", "500")
+    _publish(fleet, FunctionTransformer(_die_of_1313), "fatal")
     fleet.start_worker(processes=1)
+    with (
+        Client(settings=fleet.settings) as client,
+        pytest.raises(RecordRejected, match="MemoryError"),
+    ):
+        client.predict("fatal", {"x": 1212.0})
     numbers = [float(number) for number in range(200)]
     numbers[77] = 1313.0
     # All of them with the default timeout, and most of them in a request with the fatal one.

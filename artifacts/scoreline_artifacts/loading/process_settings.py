@@ -71,11 +71,13 @@ class ProcessSettings:
         if self._here.is_recording:
             yield
             return
-        before = _read_all()
+        gate, before = _gate(), _read_all()
         self._here.is_recording = True
+        gate.recording[threading.get_ident()] = before
         try:
             yield
         finally:
+            gate.recording.pop(threading.get_ident(), None)
             self._here.is_recording = False
             self._add(_changes(before, _read_all()))
             if not self._here.is_scoring:
@@ -149,6 +151,8 @@ class Gate:
         self._waiting = 0
         self._alone: int | None = None
         """The thread that is alone; it may pass again."""
+        self.recording: dict[int, dict[Key, Any]] = {}
+        """By thread that executes modules of a version: the settings before that."""
         os.register_at_fork(after_in_child=self._renew)
 
     @contextmanager
@@ -194,6 +198,13 @@ class Gate:
         self._changed = threading.Condition()
         self._inside = self._waiting = 0
         self._alone = None
+        # What they have changed would be undone by nobody.
+        me = threading.get_ident()
+        before = [known for thread, known in self.recording.items() if thread != me]
+        self.recording = {}
+        if before:
+            for (kind, name), change in _changes(before[0], _read_all()).items():
+                _KINDS[kind].write(name, change.outside)
 
 
 @functools.cache

@@ -466,7 +466,9 @@ class Models:
             return DeferredVersion(model, version, trial.not_inherited)
 
         def load_here() -> LoadedVersion:
-            with fork_guard(), exclusively() if trial.is_exclusive else nullcontext():
+            # What a main process forks meanwhile goes on without it: who has died is replaced at once.
+            guard = nullcontext() if self._forks else fork_guard()
+            with guard, exclusively() if trial.is_exclusive else nullcontext():
                 if not self._forks:
                     return load(self._store, model, version, strict=self._strict)
                 loaded, _ = load_unproven(self._store, model, version, strict=self._strict)

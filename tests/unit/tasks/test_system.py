@@ -1,6 +1,7 @@
 """Forks of a worker's process and its repeating threads: what they leave behind, and what they survive."""
 
 import faulthandler
+import importlib
 import os
 import platform
 import signal
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -185,3 +187,31 @@ def test_a_fork_does_not_stop_the_thread_of_its_parent() -> None:
     finally:
         held.set()
         thread.stop()
+
+
+def test_a_fork_imports_for_itself_what_another_thread_is_importing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It neither waits for that thread, which it does not have, nor takes half of the module."""
+    (tmp_path / "slowly_imported.py").write_text("import builtins\nbuiltins.reached()\nvalue = 7\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    reached, go_on = threading.Event(), threading.Event()
+    monkeypatch.setattr("builtins.reached", lambda: (reached.set(), go_on.wait()), raising=False)
+
+    def import_it() -> int:
+        return int(importlib.import_module("slowly_imported").value)
+
+    thread = threading.Thread(target=import_it)
+    thread.start()
+    reached.wait()
+    try:
+
+        def work() -> int:
+            go_on.set()
+            return import_it()
+
+        assert run_in_fork(work, 20) == 7
+    finally:
+        go_on.set()
+        thread.join()
+        sys.modules.pop("slowly_imported", None)

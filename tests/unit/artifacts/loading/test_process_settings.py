@@ -20,6 +20,7 @@ import sklearn
 
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.loading.process_settings import ProcessSettings, exclusively
+from scoreline_tasks.system import run_in_fork
 
 SETTINGS: list[tuple[str, str, Callable[[], Any], Any]] = [
     (
@@ -226,3 +227,26 @@ def test_versions_without_settings_are_scored_together_and_others_alone() -> Non
 def test_a_thread_that_keeps_the_others_out_may_score_itself() -> None:
     with exclusively(), ProcessSettings().in_force():
         pass
+
+
+def test_a_fork_does_not_keep_what_another_thread_is_about_to_undo() -> None:
+    """Such as a child that is forked while a version is loaded: it serves others, and nobody there undoes it."""
+    changed, go_on = threading.Event(), threading.Event()
+
+    def execute() -> None:
+        with ProcessSettings().recorded():
+            pd.set_option("display.max_colwidth", 7)
+            changed.set()
+            go_on.wait()
+
+    width = pd.get_option("display.max_colwidth")
+    thread = threading.Thread(target=execute)
+    thread.start()
+    changed.wait()
+    try:
+        assert run_in_fork(lambda: pd.get_option("display.max_colwidth"), 20) == width
+        assert pd.get_option("display.max_colwidth") == 7
+    finally:
+        go_on.set()
+        thread.join()
+    assert pd.get_option("display.max_colwidth") == width

@@ -413,3 +413,32 @@ def test_what_was_deferred_to_a_process_is_loaded_before_it_is_ready(
     models.load_aside(on_ready=lambda: ready.append(list(shelf.loads)))
     assert eventually(lambda: ready) == [[2]]
     assert version_of(models) == 2
+
+
+def test_a_process_forks_while_it_loads_a_version(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    """A child that dies meanwhile is replaced by one that has what there was before."""
+    models = open_models(forks=True)
+    shelf.release(1)
+    models.follow()
+    loading, go_on = threading.Event(), threading.Event()
+    load = shelf.load_unproven
+
+    def slowly(*arguments: Any, **options: Any) -> Any:
+        loading.set()
+        go_on.wait()
+        return load(*arguments, **options)
+
+    shelf.release(2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("scoreline_tasks.models.registry.load_unproven", slowly)
+        thread = threading.Thread(target=models.follow)
+        thread.start()
+        loading.wait()
+        try:
+            assert run_in_fork(lambda: version_of(models), 20) == 1
+        finally:
+            go_on.set()
+            thread.join()
+    assert version_of(models) == 2
