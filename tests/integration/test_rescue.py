@@ -291,6 +291,21 @@ def test_a_record_that_does_not_end_is_given_up_after_all_others_are_answered(
     assert [answer_to(redis_client, asked[number]).values for number in (1, 2)] == [[1], [2]]
 
 
+@pytest.mark.parametrize("lane", list(Lane))
+def test_what_is_abandoned_is_found_behind_any_number_of_requests_in_hand(
+    redis_client: Redis, queue: RequestQueue, lane: Lane
+) -> None:
+    for _ in range(303):
+        enqueue(redis_client, Request(id=new_id(), model="m", body=b"[{}]"), lane)
+    ids: Any = []
+    for consumer, count in (("alive", 300), ("dead", 3)):
+        reply: Any = redis_client.xreadgroup(GROUP, consumer, {KEYS.lane(lane): ">"}, count=count)
+        ids = [entry for _, entries in reply for entry, _ in entries]
+    redis_client.xclaim(KEYS.lane(lane), GROUP, "dead", 0, ids, idle=60_000, justid=True)
+    found = [one.id for _ in range(3) for one in queue.claim(lane, 30_000, 1)]
+    assert found == ids
+
+
 def test_large_requests_are_claimed_one_by_one(
     redis_client: Redis, make: Callable[..., Rescue], queue: RequestQueue
 ) -> None:

@@ -18,7 +18,7 @@ from scoreline_client.protocol.arrow_tables import encode_frame, read_stream
 from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
-from scoreline_tasks.queue.recovery import FATAL_ROWS, Outcome, Rescue, Task, perform
+from scoreline_tasks.queue.recovery import FATAL_ROWS, Outcome, Rescue, Task, Team, perform
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
 from scoreline_tasks.system import ChildDied
 from tests.support.models import Classifier, Predictor
@@ -315,3 +315,32 @@ def test_a_request_that_met_two_versions_is_scored_anew() -> None:
 
     Rescue(queue, lease, score_apart, limit_s=60).run()
     assert queue.finished == []
+
+
+def test_one_rescue_of_a_worker_looks_for_all_and_all_share_what_it_finds() -> None:
+    looks: list[int] = []
+    lease: Any = StubLease()
+    team = Team()
+
+    def queue_of(number: int) -> Any:
+        queue: Any = StubQueue(entry_of(_request(Codec.JSON)))
+        queue.left = []
+        queue.abandoned = lambda *_: looks.append(number)
+        queue.release = lambda *_: 1
+        queue.forget_dead_consumers = lambda: None
+        return queue
+
+    def unused(*_: Any) -> Any:
+        raise AssertionError
+
+    team.rescues = [
+        Rescue(queue_of(number), lease, unused, limit_s=60, team=team) for number in range(3)
+    ]
+    for rescue in team.rescues:
+        rescue.look()
+    assert looks == [0]
+    team.take_over("w@h/1")
+    for rescue in team.rescues:
+        rescue.look()
+    assert looks[:2] == [0, 0]
+    assert not team.dead
