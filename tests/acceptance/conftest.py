@@ -7,7 +7,7 @@ import pickle
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -140,8 +140,13 @@ def fleet(
 
 
 def children_of(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The processes of a worker's pool that live."""
-    return [child for child in psutil.Process(worker.pid).children() if lives(child)]
+    """The processes of a worker's pool that live; throw-away processes lead groups of their own."""
+    children = []
+    for child in psutil.Process(worker.pid).children():
+        with suppress(ProcessLookupError):
+            if lives(child) and os.getpgid(child.pid) == worker.pid:
+                children.append(child)
+    return children
 
 
 def lives(process: psutil.Process) -> bool:
