@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -23,7 +24,7 @@ from celery.worker import consumer, state
 from kombu.entity import Queue
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.json import dumps
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.cli.kit import REFUSED
 from scoreline_client.errors import ServerTooOld
@@ -32,8 +33,14 @@ from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import SentinelUrl
 from scoreline_client.transport.servers import check_server
 from scoreline_tasks.settings import WorkerSettings
+from scoreline_tasks.system import REPLY_S, TCP_OPTIONS
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
-from scoreline_tasks.worker.process import TaskPool, child_count, this_process
+from scoreline_tasks.worker.process import (
+    TaskPool,
+    child_count,
+    end_overdue_children,
+    this_process,
+)
 
 if TYPE_CHECKING:
     from scoreline_tasks.worker.runtime import Runtime
@@ -43,19 +50,20 @@ logger = logging.getLogger(__name__)
 DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
-CHECK_EVERY_S = 0.25
-MISSED_CHECKS = 3
-"""Checks in a row that must miss the drain: for some milliseconds its successor is on its way."""
+CHECK_EVERY_S = 0.05
+SEND_AGAIN_S = 1.0
+"""Seconds after which a drain is sent again that the broker did not take."""
 
 app = Celery("scoreline")
 
 
 class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Keeps one permanent drain running on this worker: starts the first, and another when it was lost.
+    """Sees to it that somebody listens: puts another drain in charge when the one that is does not come back.
 
     A step of Celery's consumer, on Celery's own timer in the worker's main process; started anew with each
-    connection to the broker. A drain is lost with the child that ran it, with its message, or with the
-    broker's memory. Here, all of that looks the same: no drain is in sight.
+    connection to the broker. A drain may score for long, hang or be stopped; it may be lost with the child that ran it,
+    with its message, or with the broker's memory. Here, all of that looks the same: it has promised to look at the
+    queue by now (`Charge`). Nothing is sent while all processes are busy: there is nobody to listen.
     """
 
     requires = ("celery.worker.consumer.tasks:Tasks",)
@@ -63,15 +71,11 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
         self._timer: Any = None
-        self._missed = MISSED_CHECKS
 
     def start(self, consumer: Any) -> None:
         """Start the first drain, and check from now on."""
-        self._missed = MISSED_CHECKS
-        self._timer = consumer.timer.call_repeatedly(
-            CHECK_EVERY_S, self.check, (consumer.hostname,)
-        )
-        self.check(consumer.hostname)
+        self._timer = consumer.timer.call_repeatedly(CHECK_EVERY_S, self.check, (consumer,))
+        self.check(consumer)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stop checking."""
@@ -79,19 +83,22 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
             self._timer.cancel()
             self._timer = None
 
-    def check(self, node: str) -> None:
-        """Send a drain that replaces all earlier ones when none has been in sight for a few checks."""
+    def check(self, consumer: Any) -> None:
+        """Send a drain that replaces all earlier ones, if there is a free process and nobody listens."""
+        process = this_process()
         try:
-            if any(request.name == DRAIN for request in state.reserved_requests):
-                self._missed = 0
-                return
-            self._missed += 1
-            if self._missed >= MISSED_CHECKS:
-                self._missed = 0
-                send_drain(node, this_process().next_drain())
-        # Mostly a broker that takes no message now. The next checks try again, whatever it is: some
+            if isinstance(consumer.pool, TaskPool):
+                end_overdue_children(consumer.pool, process.call_times)
+            # As Celery counts them where it prefetches nothing.
+            processes = (
+                getattr(consumer.controller, "max_concurrency", None) or consumer.pool.num_processes
+            )
+            if process.charge.is_overdue and len(state.reserved_requests) < processes:
+                send_drain(consumer.hostname, process.next_drain())
+        # Mostly a broker that takes no message now. A later check tries again, whatever it is: some
         # exceptions would end Celery's own loop.
         except Exception as error:  # noqa: BLE001
+            process.charge.wait(SEND_AGAIN_S)
             logger.warning("drain_not_sent: %r; requests wait until the broker takes it", error)
 
 
@@ -112,6 +119,14 @@ class WakeupChannel(redis.Channel):
         # A wakeup names its queue: without the binding it arrives all the same.
         with suppress(OutOfMemoryError):
             super()._queue_bind(*args)
+
+    def maybe_refresh_binding_expiry(self) -> None:
+        """Called every second; a refusal is not asked for again at once, and is a line instead of a traceback."""
+        try:
+            super().maybe_refresh_binding_expiry()
+        except ResponseError as error:
+            logger.warning("binding_not_renewed: %s; wakeups arrive without it", error)
+            self._binding_expiry_refreshed_at = self._bindings_swept_at = time.monotonic()
 
 
 class WakeupTransport(redis.Transport):
@@ -176,11 +191,12 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            # Half-open connections are noticed in 20 s instead of 50 s.
-            "socket_timeout": 15,
-            "socket_connect_timeout": 5,
+            # Half-open connections are noticed in 3 s instead of 50 s, and block the main process for no longer.
+            "socket_timeout": REPLY_S,
+            "socket_connect_timeout": REPLY_S,
             "socket_keepalive": True,
-            "health_check_interval": 10,
+            "socket_keepalive_options": TCP_OPTIONS,
+            "health_check_interval": 1,
             # Not shared with other Celery applications, whose visibility timeout may be shorter.
             "global_keyprefix": Keys(settings.queue).celery_prefix,
             **({} if sentinel is None else {"master_name": sentinel.service}),

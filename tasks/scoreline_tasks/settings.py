@@ -18,7 +18,8 @@ class WorkerSettings(ClientSettings):
     lease_s: float = at_least(0.5, 5.0)
     """Seconds after which another worker claims requests that their worker stopped renewing."""
     batch_limit_s: float = at_least(1, 300)
-    """Seconds that scoring one batch may take before its process is killed."""
+    """Seconds that scoring one batch may take at the most, before its process is killed; versions that were seen to be
+    quick have less."""
     poll_s: float = at_least(0.1, 2.0)
     """Seconds between two polls of the release logs, in case the news of a release got lost."""
     max_versions: int = at_least(1, 8)

@@ -1,4 +1,4 @@
-"""The operating system under a worker's processes: forks, the memory that they share, and threads.
+"""The operating system under a worker's processes: forks, the memory that they share, threads, and connections.
 
 A fork copies one moment of its process. A module that another thread is importing stays half imported in
 the child, behind a lock whose owner does not exist there: `ForkLock` has the child forget it, so that it imports
@@ -17,6 +17,7 @@ import multiprocessing
 import os
 import resource
 import signal
+import socket
 import sys
 import threading
 import time
@@ -30,6 +31,20 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+REPLY_S = 2.5
+"""Seconds within which Redis has to reply; no command waits there longer than a drain, for a quarter of a second."""
+TCP_OPTIONS = {
+    getattr(socket, name): value
+    for name, value in {
+        "TCP_KEEPIDLE": 2,
+        "TCP_KEEPINTVL": 1,
+        "TCP_KEEPCNT": 3,
+        "TCP_USER_TIMEOUT": 5000,
+    }.items()
+    if hasattr(socket, name)
+}
+"""By their numbers: a peer that is gone without a word is noticed in some 5 s, also on a connection that only waits."""
 
 
 class Renewable(Protocol):

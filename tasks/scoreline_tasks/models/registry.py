@@ -33,7 +33,7 @@ from scoreline_artifacts import (
     UnknownModelError,
     UnknownVersionError,
 )
-from scoreline_artifacts.loading.artifact import load, load_unproven
+from scoreline_artifacts.loading.artifact import load_unproven
 from scoreline_artifacts.loading.process_settings import exclusively
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.store import releases
@@ -466,12 +466,14 @@ class Models:
             return DeferredVersion(model, version, trial.not_inherited)
 
         def load_here() -> LoadedVersion:
-            # What a main process forks meanwhile goes on without it: who has died is replaced at once.
-            guard = nullcontext() if self._forks else fork_guard()
-            with guard, exclusively() if trial.is_exclusive else nullcontext():
+            with exclusively() if trial.is_exclusive else nullcontext():
+                # What a main process forks meanwhile goes on without it: who has died is replaced at once. Elsewhere
+                # a pipeline that forks while it is scored waits for the guard, and is in nobody's way until then.
+                with nullcontext() if self._forks else fork_guard():
+                    loaded, check = load_unproven(self._store, model, version, strict=self._strict)
                 if not self._forks:
-                    return load(self._store, model, version, strict=self._strict)
-                loaded, _ = load_unproven(self._store, model, version, strict=self._strict)
+                    check()
+                    return loaded
                 # What the first scoring would import: here all children share it.
                 for name in trial.imports:
                     with suppress(Exception):

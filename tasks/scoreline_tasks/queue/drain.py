@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from redis.exceptions import RedisError
@@ -36,6 +36,14 @@ PAUSE_MS = 10
 """Milliseconds between two reads of the online lane while a batch takes many calls of its pipeline."""
 LOOK_AGAIN_MS = 25
 """Milliseconds between two looks at the requests that wait for their version to be loaded."""
+BATCH_S = 0.15
+"""Seconds of a batch after which another process is to listen."""
+LATE_S = 0.25
+"""Seconds by which a wait may end later than it was to."""
+FIRST_READ = 2
+"""Entries of the first read of a process, which does not know yet how large they are."""
+READ_BYTES = 32 << 20
+"""Bytes of requests that are scored together, and that a read is to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,12 @@ class Lease(Periodic):
             if entries:
                 self._held[holder] = (time.monotonic() + self._limit_s, entries)
 
+    def held(self) -> set[tuple[Lane, bytes]]:
+        """The lanes and ids of the entries in hand."""
+        with self._lock:
+            batches = [entries for _, entries in self._held.values()]
+        return {(entry.lane, entry.id) for entries in batches for entry in entries}
+
     def renew(self) -> None:
         """Renew what is held now, unless it has been held too long."""
         now = time.monotonic()
@@ -108,16 +122,21 @@ class Drain:
         wakeups: Wakeups,
         *,
         take: int,
+        first: int | None = None,
     ) -> None:
-        """Prepare to read about `take` records at once."""
+        """Prepare to read about `take` records at once, and `first` entries at the first time."""
         self._queue = queue
         self._batcher = batcher
         self._lease = lease
         self._keys = keys
         self._wakeups = wakeups
         self._take = take
-        self._count = take
-        """Entries of one read, so that they hold about `take` records."""
+        self._count = min(take, first or take)
+        """Entries of one read, so that they hold about `take` records, and no more than READ_BYTES."""
+        self._largest = 0
+        """Bytes of the largest request of late."""
+        self._was_interrupted = False
+        """Whether the reply of a read may have been lost, with entries that are this process's since."""
         self._postponed: list[Entry] = []
         """Requests whose version is being loaded, beside all others."""
         self._next_look_ms = 0
@@ -143,26 +162,29 @@ class Drain:
         should_exit: Callable[[], bool] = lambda: False,
         *,
         linger_ms: int | None = None,
+        promise: Callable[[float], None] = lambda _: None,
     ) -> int:
         """Answer requests for a slice of time, or until `should_exit()`; returns how many it read.
 
-        With `linger_ms` it also ends as soon as nothing has arrived for that long.
+        With `linger_ms` it also ends as soon as nothing has arrived for that long. `promise` is told within how many
+        seconds the queue is looked at again.
         """
         count = 0
         end_ms = _monotonic_ms() + int(slice_s * 1000)
-        clock_offset_ms = self._queue.server_time_ms() - _monotonic_ms()
+        clock_offset_ms = self._queue.begin_slice() - _monotonic_ms()
         finished: list[Finished] = []  # answers that are ready: they leave with the next read
         is_calm = False
         while (left_ms := end_ms - _monotonic_ms()) > 0 and not should_exit():
-            entries: list[Entry] = []
+            entries = self._left_over() if self._was_interrupted else []
             self._look_again(clock_offset_ms)
-            if not is_calm:
+            if not entries and not is_calm:
                 # One round trip: the answers leave, and the online lane's entries come.
                 entries, finished = self._queue.exchange(finished, self._count), []
             if not entries:
                 # The same with either lane, and it blocks.
                 longest_ms = LOOK_AGAIN_MS if self._postponed else WAIT_MS
                 wait_ms = min(left_ms, longest_ms if linger_ms is None else linger_ms)
+                promise(wait_ms / 1000 + LATE_S)
                 entries, finished = self._queue.wait(self._count, wait_ms, finished), []
                 if not entries and linger_ms is not None:
                     return count
@@ -170,18 +192,16 @@ class Drain:
                 # answered. The next read is a wait again, which also takes a chunk along.
                 is_calm = len(entries) < 2 and all(entry.lane is Lane.ONLINE for entry in entries)
             count += len(entries)
-            online = [entry for entry in entries if entry.lane is Lane.ONLINE]
-            chunks = [[entry] for entry in entries if entry.lane is Lane.BULK]
-            for batch in [online, *chunks] if online else chunks:
-                self._queue.finish(
-                    finished
-                )  # the answers to the online batch do not wait for a chunk
+            is_full = len(entries) >= self._count
+            for batch in self._batches(entries):
+                # The answers to the online batch do not wait for a chunk.
+                self._queue.finish(finished)
                 finished = []
                 now_ms = _monotonic_ms() + clock_offset_ms
                 waiting, is_deserted = 0, False
-                if batch is not online:
+                if batch[0].lane is Lane.BULK:
                     waiting, is_deserted = self._queue.look_at(batch[0], now_ms)
-                elif len(batch) >= self._count:
+                elif is_full:
                     waiting = self._queue.waiting(Lane.ONLINE)
                 if waiting > len(batch):
                     self._wake(EXTRA_DRAIN, self._wakeups.extra_drain)
@@ -189,15 +209,40 @@ class Drain:
                     self._queue.drop(batch[0])
                     continue
                 scored_before = self._batcher.totals.records
+                promise(BATCH_S)
                 with self._lease.hold(entries):
                     pause = self._pause_for_online(clock_offset_ms)
                     finished = self._answer(batch, now_ms, pause=pause)
-                if batch is online:
+                if batch[0].lane is Lane.ONLINE:
                     # Requests hold from one record to thousands; the next ones are like these.
                     records = max(len(batch), self._batcher.totals.records - scored_before)
-                    self._count = max(1, self._take * len(batch) // records)
+                    fitting = READ_BYTES // max(1, self._largest)
+                    self._count = max(1, min(self._take * len(batch) // records, fitting))
         self._queue.exchange(finished, take=0)
         return count
+
+    def _batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:
+        """The online entries together, as far as READ_BYTES allow, and each chunk alone after them."""
+        online = [entry for entry in entries if entry.lane is Lane.ONLINE]
+        batches = [online] if online else []
+        largest = max([entry.size for entry in online], default=0)
+        self._largest = max(largest, self._largest // 2)
+        if largest * len(online) > READ_BYTES:
+            batches, room = [], 0
+            for entry in online:
+                if not batches or entry.size > room:
+                    batches.append([])
+                    room = READ_BYTES
+                batches[-1].append(entry)
+                room -= entry.size
+        return batches + [[entry] for entry in entries if entry.lane is Lane.BULK]
+
+    def _left_over(self) -> list[Entry]:
+        """What this process has read and does not have in hand: the reply that brought it was lost."""
+        held = self._lease.held()
+        entries = [entry for entry in self._queue.own() if (entry.lane, entry.id) not in held]
+        self._was_interrupted = False
+        return entries
 
     def step(self) -> int:
         """Answer the requests that wait now, once; returns the number of requests."""
@@ -212,11 +257,12 @@ class Drain:
             time.sleep(LOOK_AGAIN_MS / 1000)
             self._look_again(clock_offset_ms, is_last=_monotonic_ms() >= end_ms)
 
-    def release_postponed(self) -> None:
-        """Hold postponed requests no longer: whoever takes over finds them once their lease is over."""
+    def interrupt(self) -> None:
+        """After Redis was lost: hold nothing any more; the next `serve` takes up what is still this process's."""
         with self._lock:
             self._postponed = []
             self._lease.keep(self, ())
+            self._was_interrupted = True
 
     def _answer(
         self,
@@ -240,13 +286,15 @@ class Drain:
     def _look_again(self, clock_offset_ms: int, *, is_last: bool = False) -> None:
         """Answer those of the postponed requests whose version is there, or whose time is over."""
         now_ms = _monotonic_ms()
-        with self._lock:
-            if not self._postponed or now_ms < self._next_look_ms:
-                return
-            waiting, self._postponed = self._postponed, []
-            self._next_look_ms = now_ms + LOOK_AGAIN_MS
-        with self._lease.hold(waiting):
-            self._lease.keep(self, ())
+        with ExitStack() as stack:
+            with self._lock:
+                if not self._postponed or now_ms < self._next_look_ms:
+                    return
+                waiting, self._postponed = self._postponed, []
+                self._next_look_ms = now_ms + LOOK_AGAIN_MS
+                # Before another thread postpones: what it adds is not to lose its hold.
+                stack.enter_context(self._lease.hold(waiting))
+                self._lease.keep(self, ())
             finished = self._answer(waiting, now_ms + clock_offset_ms, postpones=not is_last)
             self._queue.finish(finished)
 
@@ -266,6 +314,7 @@ class Drain:
                 # It is no fault of the batch, whose own answers say soon enough whether Redis is back.
                 logger.warning("redis_lost: %s; the online lane waits for the batch in hand", error)
                 next_ms = math.inf
+                self._was_interrupted = True
             else:
                 next_ms = _monotonic_ms() + PAUSE_MS
 

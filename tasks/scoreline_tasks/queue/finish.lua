@@ -13,7 +13,8 @@
 -- one after the first was done.
 -- Where an answer should be stored and is not, the server had no memory for it: its request stays.
 -- XACK comes first: it returns 1 for just one of all those that hold the entry, and a request that
--- was queued twice (a lost reply to XADD) finds its result in place. allow-oom: a full server refuses
+-- was queued twice (a lost reply to XADD) finds its result in place. Where nobody holds it, since a consumer
+-- or the group was deleted, whoever takes it out of the lane is the first. allow-oom: a full server refuses
 -- new requests, but it must still take the answers to those that it has.
 local won = 0
 local tracked = redis.call('EXISTS', KEYS[2]) == 1
@@ -25,8 +26,14 @@ for key = 4, #KEYS, 2 do
   arg = arg + 6
   local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
   if there and tracked then redis.call('HDEL', KEYS[2], id) end
+  local first = false
   if there and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
     finished[#finished + 1] = entry
+    first = true
+  elseif there then
+    first = redis.call('XDEL', KEYS[1], entry) == 1
+  end
+  if first then
     more = more + callers - 1
     if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', lifetime) then
       won = won + 1

@@ -5,7 +5,9 @@
 -- ARGV[3] the only one to look at, or an empty string for all
 -- Returns how many were removed.
 local removed = 0
-for _, consumer in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], ARGV[1])
+if consumers.err then return 0 end -- no drain has made the lane's group yet
+for _, consumer in ipairs(consumers) do
   local facts = {}
   for i = 1, #consumer, 2 do facts[consumer[i]] = consumer[i + 1] end
   local meant = ARGV[3] == '' or ARGV[3] == facts.name

@@ -47,6 +47,15 @@ CONSUMER_FORGOTTEN_MS = 3_600_000
 PROCESS_FORGOTTEN_S = 3600.0
 """Seconds after its last report."""
 BUFFER_BYTES = 1 << 16
+PIECE_BYTES = 1 << 16
+"""Bytes that are sent in one go: their time-out is that of one reply, however large an answer is."""
+AHEAD_MS = 60_000
+"""Milliseconds by which an entry's id may be ahead of the server's clock: who queues it may choose it."""
+ORPHANS = "nobody"
+"""The consumer to which requests are given whose own was deleted; a rescue takes them from it."""
+ORPHANS_IDLE_MS = 3_600_000
+LOOKED_AT = 16
+"""Of the oldest entries of a lane, how many are looked at for whether anybody has them."""
 
 
 class RequestQueue:
@@ -59,12 +68,13 @@ class RequestQueue:
         self._lanes = {keys.lane(lane).encode(): lane for lane in Lane}
         self._consumer = consumer
         self._ttl_ms = result_ttl_s * 1000
-        scripts = resources.files("scoreline_tasks.queue")
-        self._finish = scripts.joinpath("finish.lua").read_text()
+        self._finish = _script("finish.lua")
         self._finish_sha = sha1(self._finish.encode(), usedforsecurity=False).hexdigest()
-        self._forget = scripts.joinpath("forget_consumers.lua").read_text()
+        self._forget = _script("forget_consumers.lua")
+        self._mend = _script("mend_lane.lua")
+        self._find_orphans = _script("find_orphans.lua")
         self._claim, self._release, self._add_dead_letter = (
-            redis.register_script(scripts.joinpath(name).read_text())
+            redis.register_script(_script(name))
             for name in ("claim.lua", "release.lua", "add_dead_letter.lua")
         )
 
@@ -82,6 +92,58 @@ class RequestQueue:
         """Unix milliseconds by the server's clock, by which requests expire."""
         seconds, microseconds = self._redis.time()
         return int(seconds) * 1000 + int(microseconds) // 1000
+
+    def begin_slice(self) -> int:
+        """Look at the lanes as a whole, and mend what would end them; returns the server's time, in Unix milliseconds."""
+        lanes = [self._keys.lane(lane) for lane in Lane]
+        time, *facts = self._pipeline.execute(
+            [
+                ("TIME",),
+                *(("XLEN", lane) for lane in lanes),
+                *(("XINFO", "GROUPS", lane) for lane in lanes),
+            ]
+        )
+        _raise_first([time])
+        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+        for lane, length, groups in zip(lanes, facts, facts[len(lanes) :], strict=False):
+            # A lane that is missing is an error here; the next read creates it.
+            for group in groups if isinstance(groups, list) else ():
+                fact = (
+                    group
+                    if isinstance(group, dict)
+                    else dict(zip(group[::2], group[1::2], strict=True))
+                )
+                delivered_ms = int(fact[b"last-delivered-id"].partition(b"-")[0])
+                try:
+                    if delivered_ms > now_ms + AHEAD_MS:
+                        mended = self._redis.eval(self._mend, 1, lane, GROUP, AHEAD_MS)
+                        if mended:  # unless another process was first
+                            logger.error(
+                                "lane_mended lane=%s moved=%d dropped=%d: somebody had queued an entry with an id far "
+                                "ahead of the server's clock: nothing would have expired or been queued any more",
+                                lane,
+                                *mended,
+                            )
+                    elif length > fact[b"pending"]:
+                        arguments = (GROUP, ORPHANS, ORPHANS_IDLE_MS, LOOKED_AT)
+                        found = int(self._redis.eval(self._find_orphans, 1, lane, *arguments))
+                        if found:
+                            logger.warning(
+                                "requests_found lane=%s count=%d: their consumer was deleted, they are scored again",
+                                lane,
+                                found,
+                            )
+                # Rights that are not this worker's, for one: what is in order is served all the same.
+                except ResponseError as error:
+                    logger.warning("lane_not_mended lane=%s: %s", lane, error)
+        return now_ms
+
+    def own(self) -> list[Entry]:
+        """The entries that this consumer has read and not finished, again."""
+        names = [self._keys.lane(lane) for lane in Lane]
+        group = ("XREADGROUP", "GROUP", GROUP, self._consumer)
+        begin = ["0"] * len(names)
+        return self._entries(self._pipeline.execute([(*group, "STREAMS", *names, *begin)]))
 
     def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
         """Finish a batch and take the entries of the online lane, in one round trip; never blocks."""
@@ -136,7 +198,14 @@ class RequestQueue:
             ids = [entry.id for entry in entries if entry.lane is lane]
             for part in _slices(ids):
                 self._redis.xclaim(
-                    self._keys.lane(lane), GROUP, self._consumer, 0, list(part), justid=True
+                    self._keys.lane(lane),
+                    GROUP,
+                    self._consumer,
+                    0,
+                    list(part),
+                    justid=True,
+                    # Also where somebody has deleted the consumer meanwhile.
+                    force=True,
                 )
 
     def abandoned(self, lease_ms: int, lanes: Iterable[Lane] = Lane) -> bool:
@@ -288,6 +357,8 @@ class RequestQueue:
             for stream, read in reply.items() if isinstance(reply, dict) else reply or ():
                 lane = self._lanes[stream]
                 for entry_id, pairs in read:
+                    if pairs is None:  # read before, and not in its lane any more
+                        continue
                     fields = dict(zip(pairs[::2], pairs[1::2], strict=True))
                     entries.append(Entry(lane, entry_id, fields))
         return entries
@@ -367,7 +438,7 @@ class Pipeline:
 
 
 def _send_and_read(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    connection.send_packed_command([*_packed(connection, commands)])
+    connection.send_packed_command([*_pieces(_packed(connection, commands))])
     replies: list[Any] = []
     try:
         while len(replies) < len(commands):
@@ -394,3 +465,17 @@ def _packed(connection: Any, commands: Sequence[Command]) -> Iterator[bytes | me
         serializer = PythonRespSerializer(BUFFER_BYTES, connection.encoder.encode)
         yield from serializer.pack(*command)  # type: ignore[no-untyped-call]
     yield from connection.pack_commands(small)
+
+
+def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    for part in parts:
+        if len(part) <= PIECE_BYTES:
+            yield part
+            continue
+        view = memoryview(part)
+        for start in range(0, len(view), PIECE_BYTES):
+            yield view[start : start + PIECE_BYTES]
+
+
+def _script(name: str) -> str:
+    return resources.files("scoreline_tasks.queue").joinpath(name).read_text()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Protocol
@@ -60,6 +61,11 @@ class Entry:
     def job(self) -> bytes:
         """The bulk job whose chunk this is; empty for other requests."""
         return self.fields.get(b"job", b"")
+
+    @property
+    def size(self) -> int:
+        """Bytes of its body."""
+        return len(self.fields.get(b"body", b""))
 
     @property
     def request_id(self) -> str:
@@ -128,6 +134,15 @@ class Totals:
     batches: int = 0
 
 
+Timed = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
+"""Watches the call of a pipeline inside a block, given a version (`pima@3`) and its rows; gives what begins the next call."""
+
+
+def untimed(version: str, rows: int) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG001 - as Timed
+    """Watch nothing."""
+    return nullcontext(lambda: None)
+
+
 @dataclass(slots=True)
 class AcceptedRequest:
     """A request that is in time and well-formed, with the version that answers it."""
@@ -164,8 +179,9 @@ def score_body(
 class Batcher:
     """Answers entries with the models of this process."""
 
-    def __init__(self, registry: Registry, limits: Limits) -> None:
+    def __init__(self, registry: Registry, limits: Limits, timed: Timed = untimed) -> None:
         self.totals = Totals()
+        self._timed = timed
         self._registry = registry
         self._limits = limits
 
@@ -245,12 +261,22 @@ class Batcher:
                 # A bad record costs only itself: `checked` has its problem, and a frame without it.
                 body = _open_body(batch)
                 # If the pipeline raises, only the rows that make it raise get an error.
-                scored = score(
-                    first.loaded,
-                    body,
-                    each_row_alone=first.request.apart and not first.loaded.batchable,
-                    pause=pause,
+                rows, version = (
+                    len(body.checked.frame),
+                    f"{first.loaded.model}@{first.loaded.version}",
                 )
+                with self._timed(version, rows) as begin_call:
+
+                    def between_calls() -> None:
+                        pause()
+                        begin_call()
+
+                    scored = score(
+                        first.loaded,
+                        body,
+                        each_row_alone=first.request.apart and not first.loaded.batchable,
+                        pause=between_calls,
+                    )
                 results = body.results(*scored)
             return self._answers(batch, results, now_ms, started)
         except TooManyBadRows as problem:

@@ -10,9 +10,8 @@ A child exits only between two tasks, when it has nothing in hand: the pool send
 yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
 `--max-tasks-per-child`; the pool replaces it at once and logs nothing.
 
-Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. A
-number in shared memory tells whether a drain is the current drain: the watchdog raises the number when it
-starts another.
+Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. Shared memory
+says which drain is in charge (`Charge`): the watchdog puts another in charge when that one does not come back.
 """
 
 from __future__ import annotations
@@ -20,19 +19,23 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import secrets
+import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from multiprocessing.sharedctypes import RawValue
 from typing import TYPE_CHECKING, Any
 
+from billiard import current_process
 from billiard.pool import EX_RECYCLE
 from celery.concurrency import asynpool, prefork
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import fork_guard, keep_freed, limit_process, settle
+from scoreline_tasks.worker.shared import ON_ITS_WAY_S, CallTimes, Charge
 
 if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
@@ -47,6 +50,12 @@ HANDOVER_S = 1.0
 """Seconds within which another child should have begun the permanent drain of one that exits."""
 CHILD_OOM_SCORE = 300
 """A machine without memory ends a process that scores before a main process, or a server beside it."""
+GOES_ON_S = 5.0
+"""Seconds for which a drain that has lost Redis goes on trying; then its process is free for whatever comes first."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+"""Seconds between two of its tries."""
+LEAVES_WITHIN_S = 10
+"""Seconds that a process has to finish what it has in hand when it is told to end."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -63,8 +72,8 @@ class WorkerProcess:
         self.node = "scoreline"
         """The Celery worker's name."""
         self.generations = Generations()
-        # Not from 0: a successor that an earlier main process of this worker's name has left is none of ours.
-        self._drain_number = RawValue("Q", secrets.randbits(48))
+        self.charge = Charge()
+        self.call_times = CallTimes()
         self._main_pid = os.getpid()
         self._models: Models | None = None
         self._nursery: Nursery | None = None
@@ -92,6 +101,7 @@ class WorkerProcess:
 
         self._main_pid = os.getpid()
         settings = WorkerSettings.from_environment()
+        self.call_times.cap_s = settings.batch_limit_s
         self._models, self._nursery = open_models(settings, ServedBy(pool))
         self._nursery.start()
         self._models.follow()
@@ -131,6 +141,7 @@ class WorkerProcess:
                 if is_child:
                     keep_freed()  # a process that loads versions gives back the memory of a load
                     limit_process(memory_limit(settings), oom_score=CHILD_OOM_SCORE)
+                    self.call_times.watch(current_process().index)
                 # Loaded before anything serves.
                 assert self._models is not None  # noqa: S101
                 assert self._nursery is not None  # noqa: S101
@@ -141,6 +152,7 @@ class WorkerProcess:
                     self.node,
                     wakeups,
                     main_pid=self._main_pid,
+                    timed=self.call_times.timed,
                     poll=None if is_child else self.poll_releases,
                 )
                 self._start(runtime)
@@ -177,30 +189,46 @@ class WorkerProcess:
             self._background.heartbeat.send_now()
 
     def next_drain(self) -> int:
-        """In the main process: number a new permanent drain; all earlier ones end with their slice."""
-        self._drain_number.value += 1
-        return int(self._drain_number.value)
+        """In the main process: number a new permanent drain and put it in charge; all earlier ones end."""
+        return self.charge.pass_on()
 
     def run_permanent_drain(
         self, runtime: Runtime, number: int, send_successor: Callable[[], None]
     ) -> None:
-        """Serve for one slice and hand over to a successor, unless a newer drain was started."""
-        if number != self._drain_number.value:
+        """Serve for one slice and hand over to a successor, unless another drain was put in charge."""
+        charge, generations = self.charge, self.generations
+        if not charge.is_held_by(number):
             return
-        generations, settings, drain = self.generations, runtime.settings, runtime.drain
+        settings, drain = runtime.settings, runtime.drain
         generations.mark_as_drain_owner()
         until = time.monotonic() + settings.batch_limit_s
+        lost_at, pause_s = 0.0, FIRST_PAUSE_S
 
         def should_exit() -> bool:
-            return generations.should_exit() and not drain.has_postponed
+            # Of a process that holds requests whose version it loads, these are answered first.
+            is_outdated = generations.should_exit() and not drain.has_postponed
+            return is_outdated or not charge.is_held_by(number)
 
-        while number == self._drain_number.value and time.monotonic() < until:
-            if not survives(lambda: drain.serve(settings.slice_s, should_exit)):
-                # The next permanent drain may be another process's, and this one looks at nothing until then.
-                drain.release_postponed()
-                return
+        def serve(slice_s: float, should_exit: Callable[[], bool]) -> None:
+            drain.serve(slice_s, should_exit, promise=partial(charge.promise, number))
+
+        while charge.is_held_by(number) and time.monotonic() < until:
+            if not survives(lambda: serve(settings.slice_s, should_exit)):
+                # Redis is away, or the connections of this process are: then they are made anew, all at once.
+                drain.interrupt()
+                runtime.reconnect()
+                lost_at = lost_at or time.monotonic()
+                if time.monotonic() > lost_at + GOES_ON_S:
+                    return
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+                continue
+            lost_at, pause_s = 0.0, FIRST_PAUSE_S
             if drain.has_postponed:
                 continue  # requests wait in this process for a version that it loads
+            charge.promise(number, ON_ITS_WAY_S)
+            if not charge.is_held_by(number):
+                break
             try:
                 send_successor()
             # The broker takes no message now, perhaps for want of memory that only serving frees.
@@ -209,10 +237,10 @@ class WorkerProcess:
                 continue
             if generations.should_exit() and not generations.is_only_child:
                 # It makes room for a newer child, and serves until that has begun the successor.
-                survives(lambda: drain.serve(HANDOVER_S, lambda: not generations.is_drain_owner))
+                survives(lambda: serve(HANDOVER_S, lambda: not generations.is_drain_owner))
             break
         if not survives(lambda: drain.answer_postponed(until - time.monotonic())):
-            drain.release_postponed()
+            drain.interrupt()
 
     def run_extra_drain(self, runtime: Runtime) -> None:
         """Serve for a slice, or until nothing waits any more."""
@@ -223,7 +251,8 @@ class WorkerProcess:
             drain.answer_postponed(settings.batch_limit_s)
 
         if not survives(serve):
-            drain.release_postponed()
+            drain.interrupt()
+            runtime.reconnect()
 
 
 def survives(work: Callable[[], object]) -> bool:
@@ -269,6 +298,8 @@ class Generations:
         """Process id of the child that last began the permanent drain; written by children."""
         self._own = 0
         """Not shared: a child keeps the value that its main process had at the fork."""
+        self.is_leaving = False
+        """Whether this child was told to end; not shared."""
 
     def advance(self, child_count: int) -> None:
         """In the main process: children forked from now on have something newer."""
@@ -300,6 +331,8 @@ class Generations:
 
     def should_exit(self) -> bool:
         """In a child: whether it is to exit, as soon as it has nothing in hand."""
+        if self.is_leaving:
+            return True
         if self._own >= self._newest.value:
             return False
         return self.is_only_child or not self.is_drain_owner or bool(self._ready.value > self._own)
@@ -312,18 +345,40 @@ CHECK_EVERY_S = 0.1
 class Worker(asynpool.Worker):  # type: ignore[misc]
     """A child's main loop."""
 
+    _is_idle = True
+
+    def after_fork(self) -> None:
+        super().after_fork()
+        end_at_once: Any = signal.getsignal(signal.SIGTERM)
+
+        def leave(number: int, frame: Any) -> None:
+            # systemd, by default, signals all processes of a worker at once. What a child has in hand would wait for
+            # its lease to end if it did not answer it.
+            if self._is_idle or this_process().generations.is_leaving:
+                end_at_once(number, frame)
+            this_process().generations.is_leaving = True
+            # A pipeline that never returns ends all the same.
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(LEAVES_WITHIN_S)
+
+        signal.signal(signal.SIGTERM, leave)
+
     def _make_child_methods(self, *args: Any) -> None:
         super()._make_child_methods(*args)
         receive: Callable[[], Any] = self.wait_for_job
 
         def wait_for_job() -> Any:
+            self._is_idle = True
             process = this_process()
             if process.generations.should_exit():
                 process.stop()
                 logging.shutdown()
                 os._exit(EX_RECYCLE)
             # Polled first, since a release cannot wait as long as Celery's own wait.
-            return receive() if self.inq._reader.poll(CHECK_EVERY_S) else None
+            if not self.inq._reader.poll(CHECK_EVERY_S):
+                return None
+            self._is_idle = False
+            return receive()
 
         self.wait_for_job: Callable[[], Any] = wait_for_job
 
@@ -360,3 +415,16 @@ class TaskPool(prefork.TaskPool):  # type: ignore[misc]
 def child_count(pool: TaskPool) -> int:
     """How many children a pool is to have; 0 when it is not running."""
     return 0 if pool._pool is None else int(pool.num_processes)
+
+
+def end_overdue_children(pool: TaskPool, times: CallTimes) -> None:
+    """In the main process: end children whose call of a pipeline takes too long."""
+    for child in [] if pool._pool is None else pool._pool._pool:
+        if times.is_overdue(child.index, child.pid):
+            logger.error(
+                "call_too_long pid=%s: a pipeline does not return; its process is ended, and what that had in hand is "
+                "scored apart",
+                child.pid,
+            )
+            with suppress(ProcessLookupError):
+                os.kill(child.pid, signal.SIGKILL)

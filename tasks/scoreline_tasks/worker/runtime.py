@@ -11,7 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.store.releases import LogMarks
@@ -20,12 +22,12 @@ from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.models.isolated_load import MIB, IsolatedLoad, ServedBy, available_memory
 from scoreline_tasks.models.registry import Models
-from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
+from scoreline_tasks.queue.drain import FIRST_READ, Drain, Lease, Wakeups
 from scoreline_tasks.queue.recovery import Rescue, Team
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Limits, Totals
+from scoreline_tasks.scoring.batch import Batcher, Limits, Timed, Totals
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system import STOP_S, Periodic
+from scoreline_tasks.system import REPLY_S, STOP_S, TCP_OPTIONS, Periodic
 from scoreline_tasks.worker.nursery import Nursery
 
 logger = logging.getLogger(__name__)
@@ -142,6 +144,8 @@ class Heartbeat(Periodic):
         )
 
 
+MANY_CONNECTIONS = 1 << 16
+"""A pool of threads has one or two for each thread; Redis would be said to be lost where they are not enough."""
 EVICT_EVERY_S = 2.0
 
 
@@ -178,10 +182,13 @@ class Runtime(Background):
         *others: Periodic,
         drain: Drain,
         queue: RequestQueue,
+        reconnect: Callable[[], None],
     ) -> None:
         super().__init__(models, heartbeat, lease, *others)
         self.settings = settings
         self.drain = drain
+        self.reconnect = reconnect
+        """Close the process's connections to Redis, which are made anew when they are needed."""
         self._queue = queue
 
     def stop(self) -> None:
@@ -228,6 +235,7 @@ def build_runtime(
     wakeups: Wakeups,
     *,
     main_pid: int,
+    timed: Timed,
     poll: Callable[[], None] | None,
 ) -> Runtime:
     """Build a process that scores; `node` is the Celery worker's name.
@@ -235,14 +243,15 @@ def build_runtime(
     `poll` is None in a child: its main process follows the releases, and replaces it.
     """
     keys = Keys(settings.queue)
-    connect = connector(settings)
+    connections = Connections(settings)
+    connect = connections.open
     name = f"{node}/{os.getpid()}"
 
     def open_queue() -> RequestQueue:
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
 
     queue = open_queue()
-    batcher = Batcher(models, limits_of(settings))
+    batcher = Batcher(models, limits_of(settings), timed)
     lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     parent = f"{node}/{main_pid}" if os.getpid() != main_pid else None
     heartbeat = Heartbeat(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
@@ -258,8 +267,11 @@ def build_runtime(
         heartbeat,
         lease,
         *others,
-        drain=Drain(queue, batcher, lease, keys, wakeups, take=settings.batch_records),
+        drain=Drain(
+            queue, batcher, lease, keys, wakeups, take=settings.batch_records, first=FIRST_READ
+        ),
         queue=queue,
+        reconnect=connections.drop,
     )
 
 
@@ -316,7 +328,7 @@ def build_supervision(
 ) -> Supervision:
     """Build the background threads of a main process whose children score."""
     keys = Keys(settings.queue)
-    connect = connector(settings)
+    connect = Connections(settings).open
     name = f"{node}/{os.getpid()}"
 
     def open_queue() -> RequestQueue:
@@ -334,16 +346,33 @@ def build_supervision(
     return Supervision(settings, models, heartbeat, follower, nursery, open_queue)
 
 
-def connector(settings: WorkerSettings) -> Callable[[], redis.Redis]:
-    """How this process connects to Redis: no wait is without a limit, and a dead peer is noticed."""
+class Connections:
+    """The connections of a process to Redis: no wait is long, and a dead peer is noticed."""
 
-    def connect() -> redis.Redis:
-        return blocking_redis(
+    def __init__(self, settings: WorkerSettings) -> None:
+        """Prepare; nothing is connected yet."""
+        self._pool = blocking_redis(
             settings.redis_url,
-            socket_timeout=settings.slice_s + 10,
-            socket_connect_timeout=5,
+            # No command waits longer than a drain, for a quarter of a second.
+            socket_timeout=REPLY_S,
+            socket_connect_timeout=REPLY_S,
             socket_keepalive=True,
+            socket_keepalive_options=TCP_OPTIONS,
             health_check_interval=10,
-        )
+            max_connections=MANY_CONNECTIONS,
+            retry=Retry(NoBackoff(), 1),
+        ).connection_pool
 
-    return connect
+    def open(self) -> redis.Redis:
+        """A client over these connections."""
+        return redis.Redis(connection_pool=self._pool)
+
+    def drop(self) -> None:
+        """Close all of them: where one got no reply, the others would each be waited for in vain, one after the other."""
+        self._pool.disconnect(inuse_connections=False)
+        with self._pool._lock:
+            in_use = list(self._pool._in_use_connections)
+        for connection in in_use:
+            # Its thread notices, and connects again. Closed from here, it would miss its socket in the midst of a command.
+            with suppress(OSError, AttributeError):
+                connection._sock.shutdown(socket.SHUT_RDWR)

@@ -11,54 +11,110 @@ from redis.exceptions import ReadOnlyError
 
 from scoreline_tasks import celery
 from scoreline_tasks.celery import (
-    DRAIN,
-    MISSED_CHECKS,
+    CHECK_EVERY_S,
+    SEND_AGAIN_S,
     Consumer,
     DrainWatchdog,
     configuration,
     own_queue,
 )
+from scoreline_tasks.queue.drain import BATCH_S
 from scoreline_tasks.settings import WorkerSettings
+from scoreline_tasks.worker import shared
 from scoreline_tasks.worker.process import WorkerProcess
+from scoreline_tasks.worker.shared import ON_ITS_WAY_S
+
+
+class Worker:
+    """A main process whose drains are noted instead of sent, with two processes of which some are busy."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.process = WorkerProcess()
+        self.sent: list[int] = []
+        self.busy: list[object] = []
+        self.failures: list[BaseException] = []
+        self.now = 0.0
+        monkeypatch.setattr(celery, "send_drain", self._send)
+        monkeypatch.setattr(celery, "this_process", lambda: self.process)
+        monkeypatch.setattr(celery, "state", SimpleNamespace(reserved_requests=self.busy))
+        monkeypatch.setattr(shared, "time", SimpleNamespace(monotonic=lambda: self.now))
+
+    def _send(self, _node: str, number: int) -> None:
+        if self.failures:
+            raise self.failures.pop()
+        self.sent.append(number)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let the watchdog check for so long."""
+        consumer = SimpleNamespace(
+            hostname="w@h",
+            pool=SimpleNamespace(num_processes=2),
+            controller=SimpleNamespace(max_concurrency=None),
+        )
+        for _ in range(round(seconds / CHECK_EVERY_S)):
+            self.now += CHECK_EVERY_S
+            DrainWatchdog(SimpleNamespace()).check(consumer)
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The workers to which a drain was sent; sending the first of them fails."""
-    nodes: list[str] = []
-
-    def send(node: str, _number: int) -> None:
-        nodes.append(node)
-        if len(nodes) == 1:
-            raise AssertionError("such as Celery's own loop ends with")
-
-    monkeypatch.setattr(celery, "send_drain", send)
-    return nodes
+def worker(monkeypatch: pytest.MonkeyPatch) -> Worker:
+    return Worker(monkeypatch)
 
 
-def test_it_checks_again_after_any_failure(
-    monkeypatch: pytest.MonkeyPatch, sent: list[str]
-) -> None:
-    watchdog = DrainWatchdog(SimpleNamespace())
-    for _ in range(MISSED_CHECKS):
-        watchdog.check("w@h")
-    with monkeypatch.context() as broken:
-        broken.setattr(celery, "state", SimpleNamespace(reserved_requests=None))
-        watchdog.check("w@h")
-    for _ in range(MISSED_CHECKS):
-        watchdog.check("w@h")
-    assert sent == ["w@h", "w@h"]
+def test_it_checks_again_after_any_failure(worker: Worker) -> None:
+    worker.failures = [AssertionError("such as Celery's own loop ends with"), OSError("away")]
+    worker.pass_time(2 * SEND_AGAIN_S + 0.3)
+    assert len(worker.sent) == 1
 
 
-def test_a_drain_that_is_in_sight_is_not_replaced(
-    monkeypatch: pytest.MonkeyPatch, sent: list[str]
-) -> None:
-    watchdog = DrainWatchdog(SimpleNamespace())
-    drain = SimpleNamespace(name=DRAIN)
-    monkeypatch.setattr(celery, "state", SimpleNamespace(reserved_requests=[drain]))
-    for _ in range(2 * MISSED_CHECKS):
-        watchdog.check("w@h")
-    assert sent == []
+def test_a_drain_that_is_back_in_time_is_not_replaced(worker: Worker) -> None:
+    worker.pass_time(0.1)
+    (number,) = worker.sent
+    for _ in range(100):
+        worker.process.charge.promise(number, BATCH_S)
+        worker.pass_time(0.1)
+    assert worker.sent == [number]
+
+
+def test_another_drain_is_put_in_charge_once_when_one_scores_for_long(worker: Worker) -> None:
+    worker.pass_time(0.1)
+    worker.busy.append("the first drain")
+    worker.process.charge.promise(worker.sent[0], BATCH_S)
+    worker.pass_time(BATCH_S + 2 * CHECK_EVERY_S)
+    first, second = worker.sent
+    assert not worker.process.charge.is_held_by(first)
+    worker.process.charge.promise(first, 3600)  # it is back, and not in charge
+    worker.process.charge.promise(second, 0.5)
+    worker.pass_time(0.3)
+    assert len(worker.sent) == 2
+    worker.pass_time(0.3)
+    assert len(worker.sent) == 3
+
+
+def test_nothing_is_sent_while_nobody_is_free_to_listen(worker: Worker) -> None:
+    worker.busy += ["a drain", "another"]
+    worker.pass_time(300)
+    assert worker.sent == []
+    worker.busy.pop()
+    worker.pass_time(0.1)
+    assert len(worker.sent) == 1
+
+
+def test_a_drain_whose_message_was_lost_is_replaced(worker: Worker) -> None:
+    worker.pass_time(ON_ITS_WAY_S + 0.2)
+    assert len(worker.sent) == 2
+    assert worker.process.charge.is_held_by(worker.sent[-1])
+
+
+def test_drains_that_take_long_to_begin_do_not_overtake_each_other_for_ever(worker: Worker) -> None:
+    worker.pass_time(60)
+    assert len(worker.sent) < 15
+    worker.process.charge.promise(worker.sent[-1], 0)
+    worker.pass_time(2 * ON_ITS_WAY_S)
+    begun = len(worker.sent)
+    worker.process.charge.promise(worker.sent[-1], 0)
+    worker.pass_time(0.1)
+    assert len(worker.sent) == begun + 1
 
 
 # Connections

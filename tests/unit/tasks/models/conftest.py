@@ -83,7 +83,6 @@ class _Loaded(LoadedVersion):
 @pytest.fixture
 def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     shelf = Shelf()
-    monkeypatch.setattr(models_module, "load", shelf.load)
     monkeypatch.setattr(models_module, "load_unproven", shelf.load_unproven)
     monkeypatch.setattr(models_module, "releases", shelf)
     return shelf

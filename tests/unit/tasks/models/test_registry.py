@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from scoreline_artifacts import CorruptArtifact, Release
+from scoreline_artifacts.loading import process_settings
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models.isolated_load import (
@@ -23,7 +25,7 @@ from scoreline_tasks.models.isolated_load import (
 )
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
 from scoreline_tasks.scoring.batch import VersionIsLoading
-from scoreline_tasks.system import run_in_fork
+from scoreline_tasks.system import fork_guard, run_in_fork
 from tests.unit.tasks.models.conftest import Shelf
 
 
@@ -442,3 +444,29 @@ def test_a_process_forks_while_it_loads_a_version(
             go_on.set()
             thread.join()
     assert version_of(models) == 2
+
+
+def test_a_pipeline_that_forks_while_it_is_scored_does_not_wait_for_a_load_that_waits_for_it(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    """A load keeps forks away; one that has to be alone waits until nothing is scored, and must not do so before."""
+    models = open_models(prove=lambda *_: TrialResult(is_exclusive=True))
+    shelf.release(1)
+    scoring, loading = threading.Event(), threading.Thread(target=models.follow, daemon=True)
+
+    def score_and_fork() -> None:
+        with process_settings._gate().shared():
+            scoring.set()
+            while not process_settings._gate()._waiting:
+                time.sleep(0.001)
+            with fork_guard():  # as every fork does
+                pass
+
+    forking = threading.Thread(target=score_and_fork, daemon=True)
+    forking.start()
+    scoring.wait()
+    loading.start()
+    forking.join(10)
+    loading.join(10)
+    assert not forking.is_alive()
+    assert version_of(models) == 1

@@ -361,7 +361,7 @@ def test_requests_that_are_released_are_renewed_no_more(
     loading.append("other")
     ask(redis, [{"x": 1}], model="other")
     worker.step()
-    worker._drain.release_postponed()
+    worker._drain.interrupt()
     renewed: list[object] = []
     monkeypatch.setattr(worker._drain._lease._queue, "renew", renewed.append)
     worker._drain._lease.renew()
@@ -402,3 +402,75 @@ def test_requests_that_wait_for_their_version_are_renewed(
     worker._drain.answer_postponed(20)
     lease.renew()
     assert renewed == [1, 1]
+
+
+# What a read holds, and when it looks again
+
+
+def test_a_read_holds_no_more_bytes_than_those_before_it_allow(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two thousand entries may be of a hundred bytes or of sixteen megabytes each."""
+    monkeypatch.setattr(drain_module, "READ_BYTES", 1000)
+    large = b'[{"x": 1}%s]' % (b" " * 290)
+    for _ in range(20):
+        ask(redis, large)
+    assert worker.step() == 20
+    assert max(doubler.sizes) == 3, "what is scored together is bounded, too"
+    for _ in range(20):
+        ask(redis, large)
+    assert worker.step() == 3
+
+
+def test_the_first_read_of_a_process_is_small(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler
+) -> None:
+    drain = worker._drain
+    worker._drain = drain_module.Drain(
+        drain._queue,
+        drain._batcher,
+        drain._lease,
+        KEYS,
+        drain._wakeups,
+        take=512,
+        first=drain_module.FIRST_READ,
+    )
+    for number in range(100):
+        ask(redis, [{"x": number + 20}])
+    while worker.step():
+        pass
+    assert doubler.sizes == [drain_module.FIRST_READ, 100 - drain_module.FIRST_READ]
+
+
+def test_a_drain_says_before_each_wait_and_each_batch_by_when_it_is_back(
+    redis: Redis, worker: InProcessWorker
+) -> None:
+    said: list[float] = []
+    worker._drain.serve(0.3, linger_ms=20, promise=said.append)
+    assert said == [pytest.approx(0.02 + drain_module.LATE_S)]
+    said.clear()
+    ask(redis, [{"x": 1}])
+    worker._drain.serve(0.3, linger_ms=20, promise=said.append)
+    assert said == [drain_module.BATCH_S, pytest.approx(0.02 + drain_module.LATE_S)]
+
+
+def test_what_another_thread_postpones_keeps_its_hold(
+    redis: Redis, worker: InProcessWorker, loading: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pool of threads shares a drain: what is held is replaced under the lock under which it is postponed."""
+    loading.append("other")
+    ask(redis, [{"x": 1}], model="other")
+    worker.step()
+    drain = worker._drain
+    is_locked: list[bool] = []
+    keep = drain._lease.keep
+
+    def noting(holder: object, entries: Any) -> None:
+        is_locked.append(drain._lock.locked())
+        keep(holder, entries)
+
+    monkeypatch.setattr(drain._lease, "keep", noting)
+    drain._next_look_ms = 0
+    drain._look_again(0)
+    assert is_locked == [True, True]
+    assert len(drain._lease.held()) == 1

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from celery.concurrency import asynpool
+from redis.exceptions import RedisError
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_tasks.models.registry import Models
@@ -173,3 +174,84 @@ def test_a_pool_that_shrinks_to_one_child_keeps_it_waiting_for_nobody(worker: Wo
     assert 1 not in worker.exiting()
     worker.be(0).note_child_count(1)
     assert 1 in worker.exiting()
+
+
+# The permanent drain
+
+
+class Serving:
+    """A runtime whose drain does what it is told, one thing for each slice."""
+
+    def __init__(self, *slices: Callable[[], object]) -> None:
+        self.slices = list(slices)
+        self.settings = SimpleNamespace(slice_s=2.0, batch_limit_s=300.0)
+        self.drain = self
+        self.has_postponed = False
+        self.log: list[str] = []
+
+    def serve(self, *_: object, **__: object) -> None:
+        self.log.append("serve")
+        self.slices.pop(0)()
+
+    def interrupt(self) -> None:
+        self.log.append("interrupt")
+
+    def reconnect(self) -> None:
+        self.log.append("reconnect")
+
+    def answer_postponed(self, _limit_s: float) -> None:
+        self.log.append("end")
+
+
+def lost() -> None:
+    raise RedisError("away")
+
+
+@pytest.fixture
+def in_charge(monkeypatch: pytest.MonkeyPatch) -> WorkerProcess:
+    main = WorkerProcess()
+    main.next_drain()
+    clock = SimpleNamespace(now=0.0)
+    time = SimpleNamespace(
+        monotonic=lambda: clock.now,
+        sleep=lambda seconds: setattr(clock, "now", clock.now + seconds),
+    )
+    monkeypatch.setattr(process, "time", time)
+    return main
+
+
+def number_of(main: WorkerProcess) -> int:
+    return int(main.charge._number.value)
+
+
+def test_a_drain_that_loses_its_connections_makes_them_anew_and_goes_on(
+    in_charge: WorkerProcess,
+) -> None:
+    """Given up, it would leave the queue to nobody, and the other connections to be waited for in vain one by one."""
+    runtime: Any = Serving(lost, lost, lambda: None)
+    in_charge.run_permanent_drain(
+        runtime, number_of(in_charge), lambda: runtime.log.append("successor")
+    )
+    again = ["serve", "interrupt", "reconnect"]
+    assert runtime.log == [*again, *again, "serve", "successor", "end"]
+
+
+def test_a_drain_goes_on_for_seconds_while_redis_is_away(in_charge: WorkerProcess) -> None:
+    """A warm shutdown waits for it."""
+    runtime: Any = Serving(*[lost] * 100)
+    in_charge.run_permanent_drain(runtime, number_of(in_charge), pytest.fail)
+    assert 3 < runtime.log.count("reconnect") < 20
+
+
+def test_a_drain_that_comes_back_when_another_is_in_charge_ends_without_a_successor(
+    in_charge: WorkerProcess,
+) -> None:
+    runtime: Any = Serving(in_charge.next_drain)
+    in_charge.run_permanent_drain(runtime, number_of(in_charge), pytest.fail)
+    assert runtime.log == ["serve", "end"]
+
+
+def test_a_process_that_is_told_to_end_exits_when_it_has_nothing_in_hand(worker: Worker) -> None:
+    shared = worker.be(1)
+    shared.is_leaving = True
+    assert shared.should_exit()

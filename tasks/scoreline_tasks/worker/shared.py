@@ -1,0 +1,152 @@
+"""What a worker's processes tell each other in shared memory: which drain is in charge, and how long a call may take.
+
+It is made in the main process before it forks. The values are single machine words with one writer each, or of
+which the last write counts: they need no lock. Times are the monotonic clock's, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from multiprocessing.sharedctypes import RawArray, RawValue
+from types import TracebackType
+
+ON_ITS_WAY_S, LONGEST_WAY_S = 0.4, 10.0
+"""Seconds within which a drain that was sent should have begun; twice as many for each that was sent in vain."""
+FLOOR_S = 5.0
+"""Seconds that every call of a pipeline may take."""
+LONGER = 10
+"""How many times longer than its version was seen to need a call may take."""
+UNKNOWN_ROW_S = 1.0
+"""Seconds that a row is taken to need of a version of which no call has returned yet."""
+MANY = 64
+"""Rows from which on what a call costs besides its rows hardly counts."""
+FORGETS = 1000
+"""Quick calls after which a slow one is about forgotten."""
+VERSIONS, CHILDREN = 256, 1024
+
+
+class Charge:
+    """Which permanent drain of a worker is in charge, and by when it looks at the queue again.
+
+    A drain says before each batch and each wait by when it will be back. One that is not back scores for long, hangs,
+    is stopped or dead, or has lost Redis: the watchdog puts another in charge. The old one finishes what it has in
+    hand, if it can, and ends.
+    """
+
+    def __init__(self) -> None:
+        # Not from 0: a successor that an earlier main process of this worker's name has left is none of ours.
+        self._number = RawValue("Q", secrets.randbits(48))
+        self._back_by = RawValue("d", 0.0)
+        self._given = -1.0
+        self._way_s = ON_ITS_WAY_S
+
+    def pass_on(self) -> int:
+        """In the main process: put another drain in charge; returns its number."""
+        # One that has not begun may be on its way. It is in vain then, and without more time all others might be.
+        has_begun = self._back_by.value != self._given
+        self._way_s = ON_ITS_WAY_S if has_begun else min(2 * self._way_s, LONGEST_WAY_S)
+        self._number.value += 1
+        self.wait(self._way_s)
+        return int(self._number.value)
+
+    def is_held_by(self, number: int) -> bool:
+        """Whether the drain of this number is in charge."""
+        return bool(number == self._number.value)
+
+    def promise(self, number: int, within_s: float) -> None:
+        """The drain of this number, if it is in charge, looks at the queue again within some seconds."""
+        if number == self._number.value:
+            self._back_by.value = time.monotonic() + within_s
+
+    def wait(self, within_s: float) -> None:
+        """In the main process: put no other drain in charge for some seconds."""
+        self._given = self._back_by.value = time.monotonic() + within_s
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether the drain in charge is not back although it should be."""
+        return bool(time.monotonic() > self._back_by.value)
+
+
+class CallTimes:
+    """How long a call of a pipeline may take in a process that serves, by what its version was seen to need.
+
+    A call that takes longer costs its process: the main process ends it, and what it had in hand is scored apart. There
+    a request that is alone has `cap_s`, so that no slow version is refused for what another one needs.
+    """
+
+    def __init__(self) -> None:
+        self.cap_s = 300.0
+        """SCORELINE_BATCH_LIMIT_S; set before the first fork."""
+        # By version, for calls of few and of many rows. Two versions of one place have the time of the slower.
+        self._row_s = RawArray("d", 2 * VERSIONS)
+        self._pids, self._until = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
+        self._child: int | None = None
+
+    def limit_s(self, version: str, rows: int) -> float:
+        """Seconds that a call may take; `version` is a model and its number, such as `pima@3`."""
+        few, many = (self._row_s[at] for at in _places(version))
+        row_s = (many or few if rows >= MANY else few or many) or UNKNOWN_ROW_S
+        return min(self.cap_s, max(FLOOR_S, LONGER * row_s * rows))
+
+    def note(self, version: str, rows: int, took_s: float) -> None:
+        """A call has returned."""
+        at = _places(version)[rows >= MANY]
+        row_s, seen = took_s / max(1, rows), self._row_s[at]
+        self._row_s[at] = row_s if row_s > seen else seen - (seen - row_s) / FORGETS
+
+    def watch(self, child: int) -> None:
+        """In a child: from now on its calls have a limit; `child` is its place in the pool."""
+        self._child = child if child < CHILDREN else None
+        if self._child is not None:
+            self._until[child] = 0.0
+            self._pids[child] = os.getpid()
+
+    def set_limit(self, within_s: float) -> None:
+        """In a child: a call has begun, or has ended, if it is 0."""
+        if self._child is not None:
+            self._until[self._child] = time.monotonic() + within_s if within_s else 0.0
+
+    def is_overdue(self, child: int, pid: int) -> bool:
+        """In the main process: whether a child has begun a call that has taken too long."""
+        if child >= CHILDREN or self._pids[child] != pid:
+            return False
+        return bool(0.0 < self._until[child] < time.monotonic())
+
+    def timed(self, version: str, rows: int) -> AbstractContextManager[Callable[[], None]]:
+        """Limit the call inside the block, and note how long it took; it gives what begins the next call there."""
+        return _TimedCalls(self, version, rows)
+
+
+class _TimedCalls:
+    def __init__(self, times: CallTimes, version: str, rows: int) -> None:
+        self._times, self._version, self._rows = times, version, rows
+        self._began = 0.0
+
+    def __enter__(self) -> Callable[[], None]:
+        self._begin()
+        return self._begin
+
+    def _begin(self) -> None:
+        self._began = time.monotonic()
+        self._times.set_limit(self._times.limit_s(self._version, self._rows))
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._times.set_limit(0)
+        if self._rows and error is None:
+            self._times.note(self._version, self._rows, time.monotonic() - self._began)
+
+
+def _places(version: str) -> tuple[int, int]:
+    place = zlib.crc32(version.encode()) % VERSIONS
+    return place, place + VERSIONS

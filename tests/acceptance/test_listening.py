@@ -1,0 +1,112 @@
+"""Somebody always listens: no process that is busy, hung, stopped, cut off or told to end keeps others waiting."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer
+
+from scoreline_artifacts.store import releases
+from scoreline_client import Client
+from scoreline_client.protocol.keys import Lane
+from scoreline_training import publish
+from tests.acceptance.conftest import MODEL, Fleet, children_of
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+
+FRAME = pd.DataFrame({"x": [float(number) for number in range(50)]})
+SLEEPER = """
+import time
+
+def keep(frame):
+    time.sleep(max(0.0, frame["x"].max() - 1000.0))
+    return frame
+"""
+FOR_EVER = 2000.0
+
+
+@pytest.fixture
+def sleeper(fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fleet]:
+    """A store with a pipeline that answers x, and takes x - 1000 seconds for it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    (folder / "sleeps.py").write_text(SLEEPER)
+    monkeypatch.syspath_prepend(folder)
+    keep = importlib.import_module("sleeps").keep
+    fitted = make_pipeline(FunctionTransformer(keep), LinearRegression()).fit(FRAME, FRAME["x"])
+    publish(fitted, "sleeper", FRAME, store=fleet.store, promote=False)
+    releases.promote(fleet.store, "sleeper", 1)
+    yield fleet
+    sys.modules.pop("sleeps")
+
+
+def _ask_for(client: Client, seconds: float) -> int:
+    """Ask for predictions for so long, each of which must come within a second; returns how many came."""
+    until, answered = time.monotonic() + seconds, 0
+    while time.monotonic() < until:
+        assert client.predict(MODEL, {"x": 1.0}, timeout=1.0).value == pytest.approx(2.0)
+        answered += 1
+    return answered
+
+
+def test_others_are_answered_while_one_record_takes_long(sleeper: Fleet) -> None:
+    sleeper.start_worker(2)
+    with Client(settings=sleeper.settings) as client:
+        client.predict(MODEL, {"x": 1.0}, timeout=20)
+        for _ in range(2):  # the second finds the other process in charge
+            job = client.submit("sleeper", [{"x": 1004.0}])
+            assert _ask_for(client, 3.0) > 30
+            assert job.result(timeout=20)[0].value == pytest.approx(1004.0)
+
+
+def test_others_are_answered_while_a_process_is_stopped(fleet: Fleet) -> None:
+    worker = fleet.start_worker(2)
+    with Client(settings=fleet.settings) as client:
+        client.predict(MODEL, {"x": 1.0}, timeout=20)
+        for child in children_of(worker):
+            child.suspend()
+            try:
+                # What comes at the very moment may be in its hands, for a lease.
+                time.sleep(0.3)
+                assert _ask_for(client, 1.5) > 1
+            finally:
+                child.resume()
+            _ask_for(client, 0.5)
+    assert not fleet.redis.xlen(fleet.keys.lane(Lane.ONLINE))
+
+
+def test_a_record_that_never_ends_silences_the_only_process_for_seconds(sleeper: Fleet) -> None:
+    sleeper.start_worker(1)
+    with Client(settings=sleeper.settings) as client:
+        for _ in range(5):
+            client.predict("sleeper", {"x": 1.0}, timeout=20)
+        client.submit("sleeper", [{"x": FOR_EVER}])
+        time.sleep(0.2)
+        assert client.predict(MODEL, {"x": 1.0}, timeout=12).value == pytest.approx(2.0)
+
+
+def test_what_is_in_hand_is_answered_when_all_processes_are_told_to_end_at_once(
+    sleeper: Fleet, eventually: Callable[..., Any]
+) -> None:
+    """As systemd does it by default."""
+    worker = sleeper.start_worker(2)
+    with Client(settings=sleeper.settings) as client:
+        client.predict(MODEL, {"x": 1.0}, timeout=20)
+        job = client.submit("sleeper", [{"x": 1002.0}])
+        eventually(lambda: job.status().value == "running")
+        before = len(sleeper.log.read_text())
+        os.killpg(worker.pid, signal.SIGTERM)
+        assert worker.wait(20) == 0
+        assert job.result(timeout=1)[0].value == pytest.approx(1002.0)
+    assert "Traceback" not in sleeper.log.read_text()[before:]
