@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import ssl
+import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from redis.exceptions import ReadOnlyError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
 from scoreline_tasks import celery
 from scoreline_tasks.celery import (
@@ -203,3 +205,26 @@ def test_a_successor_that_an_earlier_worker_of_this_name_left_is_not_served() ->
     assert process.next_drain() != earlier
     process.run_permanent_drain(None, earlier, pytest.fail)  # type: ignore[arg-type]
     assert not process.generations.is_drain_owner
+
+
+def test_a_binding_that_cannot_be_renewed_is_a_line_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """kombu asks every second, with a traceback for each refusal of a full server."""
+    asked: list[float] = []
+
+    def refuse(channel: Any) -> None:
+        if time.monotonic() - channel._binding_expiry_refreshed_at >= 40:
+            asked.append(time.monotonic())
+            raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+
+    monkeypatch.setattr(celery.redis.Channel, "maybe_refresh_binding_expiry", refuse)
+    channel: Any = object.__new__(celery.WakeupChannel)
+    channel._binding_expiry_refreshed_at = channel._bindings_swept_at = -math.inf
+    for _ in range(10):
+        channel.maybe_refresh_binding_expiry()
+    assert len(asked) == 1
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "binding_not_renewed"
+    ]
+    assert caplog.records[0].exc_info is None
