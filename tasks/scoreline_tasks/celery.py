@@ -238,9 +238,8 @@ def sentinel_broker(where: SentinelUrl) -> str:
     """kombu's form of a URL with sentinels: one for each, with the user, password and database of the servers."""
     parts = urlsplit(where.server)
     user, at, _ = parts.netloc.rpartition("@")
-    return ";".join(
-        f"sentinel://{user}{at}{host}:{port}{parts.path}" for host, port in where.sentinels
-    )
+    hosts = [(f"[{host}]" if ":" in host else host, port) for host, port in where.sentinels]
+    return ";".join(f"sentinel://{user}{at}{host}:{port}{parts.path}" for host, port in hosts)
 
 
 def shared_queue(settings: WorkerSettings) -> str:

@@ -389,7 +389,7 @@ def test_the_names_of_dead_processes_are_forgotten_unless_they_hold_requests(
 ) -> None:
     abandon(redis_client, [1])
     lane = KEYS.lane(Lane.ONLINE)
-    redis_client.xreadgroup(GROUP, "idle", {lane: ">"}, count=1)
+    redis_client.xgroup_createconsumer(lane, GROUP, "idle")
     _wait_until_idle(redis_client, "idle")
     queue.forget_dead_consumers(idle_ms=1)
     left = {one["name"] for one in redis_client.xinfo_consumers(lane, GROUP)}  # type: ignore[union-attr]
@@ -402,7 +402,7 @@ def test_a_consumer_that_leaves_is_forgotten_unless_it_holds_requests(
     abandon(redis_client, [1])
     lane = KEYS.lane(Lane.ONLINE)
     for name in ("idle", "other"):
-        redis_client.xreadgroup(GROUP, name, {lane: ">"}, count=1)
+        redis_client.xgroup_createconsumer(lane, GROUP, name)
     for name in ("idle", "dead"):
         RequestQueue(redis_client, KEYS, name, result_ttl_s=60).leave()
     left = {one["name"] for one in redis_client.xinfo_consumers(lane, GROUP)}  # type: ignore[union-attr]

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from redis import Redis
+from redis.exceptions import ResponseError
 
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import (
@@ -73,7 +74,10 @@ class StubWorker:
         self.seen: list[tuple[Lane, Request]] = []
         """Every request that was read, in order."""
         for lane in Lane:
-            redis.xgroup_create(self.keys.lane(lane), GROUP, id="0", mkstream=True)
+            with contextlib.suppress(
+                ResponseError
+            ):  # it is there already, on a replica's successor
+                redis.xgroup_create(self.keys.lane(lane), GROUP, id="0", mkstream=True)
 
     def take(self) -> list[tuple[Lane, bytes, Request]]:
         """What waits now."""
