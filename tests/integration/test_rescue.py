@@ -255,6 +255,42 @@ def test_what_ends_its_rescuers_again_and_again_is_not_tried_for_ever(
     assert answer_to(redis_client, asked[2]).values == [2]
 
 
+def test_the_end_of_the_process_that_forks_counts_and_its_absence_does_not(
+    redis_client: Redis, make: Callable[..., Rescue]
+) -> None:
+    """A pool that does not fork has another process do it, which is forked anew when it ends."""
+
+    def fail(error: Exception) -> Callable[[list[Entry]], None]:
+        def spy(entries: list[Entry]) -> None:
+            raise error
+
+        return spy
+
+    abandon(redis_client, [1, 2])
+    for error in (TimeoutError("it said nothing for 5 s"), ConnectionRefusedError()):
+        with pytest.raises(type(error)):
+            make(spy=fail(error)).run()
+        _wait_for_the_lease(redis_client, 2)
+    assert redis_client.exists(KEYS.attempts) == 0
+    with pytest.raises(EOFError):
+        make(spy=fail(EOFError())).run()
+    assert redis_client.hvals(KEYS.attempts) == [b"1", b"1"]
+
+
+def test_a_job_that_is_cancelled_meanwhile_leaves_no_count_behind(
+    redis_client: Redis, make: Callable[..., Rescue]
+) -> None:
+    def cancel(entries: list[Entry]) -> None:
+        redis_client.set(KEYS.result(entries[0].request_id), b"cancelled")
+        redis_client.xdel(KEYS.lane(Lane.ONLINE), entries[0].id)
+        redis_client.hdel(KEYS.attempts, entries[0].request_id)
+
+    asked = abandon(redis_client, [13])
+    make(spy=cancel).run()
+    assert redis_client.get(KEYS.result(asked[13])) == b"cancelled"
+    assert redis_client.exists(KEYS.attempts) == 0
+
+
 def _twenty_ms_a_row(frame: pd.DataFrame) -> Any:
     time.sleep(0.02 * len(frame))
     return np.asarray(frame["x"])

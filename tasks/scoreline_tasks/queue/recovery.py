@@ -87,7 +87,7 @@ class Outcome:
     """What a throw-away process has done."""
 
     answers: Sequence[Scored] = ()
-    """For a task, it is no answer to its request unless `is_final`."""
+    """For a task, none unless `is_final`."""
     units: int = 0
     """How many parts the rows of the request may be divided into; 0: its pipeline is not called."""
     is_single: bool = False
@@ -186,13 +186,14 @@ def perform(
         return Outcome(answers)
     # Where the frame was not reached, or its rows were refused together, the refusal is the answer.
     is_refused = Answer.decode(answers[0][3]).status is Status.ERROR
+    is_final = division.is_final or is_refused or not division.units
     return Outcome(
-        answers,
+        answers if is_final else (),
         units=division.units,
         is_single=division.is_single and not entries[0].job,
         scores=division.scores,
         letters=division.letters,
-        is_final=division.is_final or is_refused or not division.units,
+        is_final=is_final,
     )
 
 
@@ -451,12 +452,19 @@ class Rescue(Periodic):
     def _in_fork(
         self, entries: Sequence[Entry], limit_s: float, task: Task | None = None
     ) -> Outcome:
-        """Have entries scored apart; should this process end meanwhile, that stays noted."""
+        """Have entries scored apart; should this process end meanwhile, or the one that forks for it, that stays noted."""
         self._queue.begin_attempt(entries)
+        has_ended = False
         try:
             return self._score_apart(entries, self._queue.server_time_ms(), limit_s, task)
+        except EOFError:
+            has_ended = (
+                True  # in the midst of it; where it was not there to begin with is another error
+            )
+            raise
         finally:
-            self._queue.end_attempt(entries)
+            if not has_ended:
+                self._queue.end_attempt(entries)
 
     def _give_up(self, entry: Entry, reason: str) -> Finished:
         """Keep a copy of a request for an operator to look at; returns its answer."""

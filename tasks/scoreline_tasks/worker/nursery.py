@@ -110,7 +110,10 @@ class Nursery:
         if os.getpid() == self._home:
             return self._remember(model, version)
         try:
-            kind, outcome = self._ask(["trial", model, version])
+            try:
+                kind, outcome = self._ask(["trial", model, version])
+            except EOFError:  # it has just ended, and is forked anew
+                kind, outcome = self._ask(["trial", model, version])
         except (OSError, EOFError) as error:
             message = f"the process that forks for this worker does not answer ({error})"
             raise IsolatedLoadFailed(message) from error
