@@ -12,6 +12,8 @@ ScorelineError
     ├── CorruptArtifact       the files of an artifact are not what its manifest lists
     ├── UntrustedArtifact     not signed, or not by a key that is trusted here
     ├── LogTruncated          a release log ends before a release that was seen here
+    ├── LogReplaced           an alias has another release log than the one that was seen here
+    ├── StoreReplaced         under the address of a known store is another one
     ├── UnusableKey           a key file cannot be made, read or used
     ├── UnsuitableStore       a folder or a bucket that cannot hold an artifact store
     ├── StoreUnreachable      the store does not answer, denies access, or is full
@@ -128,6 +130,9 @@ class Distrust(StrEnum):
     UNKNOWN_KEY = "the key that signed it is not trusted here"
     REVOKED_KEY = "the key that signed it was revoked here"
     BAD_SIGNATURE = "the signature does not fit: it was changed, or signed as something else"
+    OTHER_STORE = "it was signed for another store, so it is not a version or release of this one"
+    OTHER_BYTES = "it is not the version that was released: another one is in its place"
+    OTHER_NAME = "the key that signed it is not trusted for this name here"
 
 
 class UntrustedArtifact(ArtifactError):
@@ -150,10 +155,38 @@ class LogTruncated(ArtifactError):
         super().__init__(
             f"the releases of {model}@{alias} end with number {found}, but number {seen} was seen "
             f"here: somebody took releases away, or an old copy of the store was put in its place. "
-            f"Put the releases back; if the old copy is what you want, remove {mark} on every worker."
+            f"Put the releases back, or promote a version again where the release was seen. If the old copy is "
+            f"what you want: `scoreline accept {model} --alias {alias}` on every worker, or remove {mark}."
         )
         self.found = found
         self.seen = seen
+
+
+class LogReplaced(ArtifactError):
+    """Raised when an alias has another release log than the one that was seen here."""
+
+    def __init__(self, model: str, alias: str) -> None:
+        super().__init__(
+            f"the releases of {model}@{alias} are not those of the log that was seen here, but another log's: "
+            f"somebody removed the log and began it anew, or put another one in its place. If that is what you "
+            f"want: `scoreline accept {model} --alias {alias}` on every worker."
+        )
+        self.model = model
+        self.alias = alias
+
+
+class StoreReplaced(ArtifactError):
+    """Raised when under the address of a known store is another one, or one without an identity."""
+
+    def __init__(self, location: object, known: str, found: str | None) -> None:
+        other = f"the store {found[:16]}" if found else "a store without an identity"
+        super().__init__(
+            f"{location}: here is {other}, and {known[:16]} is known here under this address: it was begun anew, "
+            "or another store's content was put in its place. If that is what you want: `scoreline accept` on "
+            "this machine and on every worker."
+        )
+        self.known = known
+        self.found = found
 
 
 class UnusableKey(ArtifactError):

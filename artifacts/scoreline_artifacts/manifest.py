@@ -9,8 +9,8 @@ An artifact is a directory that never changes once it is published:
     report.html      the training report, for people
     signature.json   an Ed25519 signature over the bytes of manifest.json, see signing.py
 
-The manifest binds model, version, and the size and sha256 of every file but itself and the
-signature; the signature names the key. Format 1 was not signed, and is refused.
+The manifest binds store, model, version, and the size and sha256 of every file but itself and the
+signature; the signature names the key. Format 1 was not signed, and is refused; format 2 named no store.
 
 To change the format: raise FORMAT_VERSION, keep `decode` reading every format that was ever
 released, and put an artifact written by the old one under `tests/artifacts/`. Adding a field with a
@@ -31,7 +31,9 @@ from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.schema import Schema
 from scoreline_client.protocol.names import prediction_column, probability_column
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+READ_FORMATS = (2, 3)
+"""Format 2 names no store: such artifacts belong to the store whose identity lists them."""
 MANIFEST = "manifest.json"
 SIGNATURE = "signature.json"
 PIPELINE = "pipeline.dill"
@@ -142,13 +144,17 @@ class Manifest:
     """Rows, parameters and anything else that the training job records."""
     sources: dict[str, str] = field(default_factory=dict)
     """Modules of the training project that travel: name to file."""
+    store: str = ""
+    """The identity of the store that it was published into; empty until then, and in format 2."""
     format_version: int = FORMAT_VERSION
 
     def encode(self) -> bytes:
         """Canonical JSON."""
         values = asdict(self)
         values["schema"] = [column.encode() for column in self.schema.columns]
-        if self.outputs.each is None:  # of an earlier release, whose bytes are signed
+        if self.format_version == 2:  # of an earlier release, whose bytes are signed
+            del values["store"]
+        if self.outputs.each is None:  # the same
             del values["outputs"]["each"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain).encode()
 
@@ -166,8 +172,10 @@ class Manifest:
             if version == 1:
                 reason = "format 1 was published by a Scoreline that did not sign"
                 raise CorruptArtifact(path, reason)
-            if version != FORMAT_VERSION:
-                reason = f"format {version} is not known here, only {FORMAT_VERSION}; update this"
+            if version not in READ_FORMATS:
+                reason = (
+                    f"format {version} is not known here, only up to {FORMAT_VERSION}; update this"
+                )
                 raise CorruptArtifact(path, reason)
             if unknown := values.keys() - {field.name for field in fields(cls)}:
                 raise CorruptArtifact(path, f"unknown fields {', '.join(sorted(unknown))}")

@@ -168,10 +168,15 @@ def shown_url(url: str) -> str:
     return f"{scheme}://{address if is_certain else '…'}"
 
 
-def user_folder(variable: str, default: str) -> str:
-    """The folder `scoreline` in an XDG base directory, on every system."""
-    # Not Path.expanduser, which raises where the user has no home directory.
-    return os.path.join(os.path.expanduser(os.environ.get(variable) or default), "scoreline")  # noqa: PTH111, PTH118
+KEYS = ("XDG_CONFIG_HOME", "~/.config", "scoreline/keys")
+CACHE = ("XDG_CACHE_HOME", "~/.cache", "scoreline")
+
+
+def user_folder(variable: str, default: str, name: str) -> str:
+    """A folder in an XDG base directory, on every system; an empty text where the user has no home directory."""
+    # Not Path.expanduser, which raises then.
+    base = os.path.expanduser(os.environ.get(variable) or default)  # noqa: PTH111
+    return os.path.join(base, name) if os.path.isabs(base) else ""  # noqa: PTH117, PTH118
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,7 +185,29 @@ class ArtifactSettings(EnvironmentSettings):
 
     artifacts: str = "artifacts/store"
     """The artifact store: a folder, or a URL such as `s3://bucket/models`."""
-    keys: str = field(default_factory=lambda: user_folder("XDG_CONFIG_HOME", "~/.config") + "/keys")
+    keys: str = field(default_factory=lambda: user_folder(*KEYS))
     """The folder of the keys that sign and of those that are trusted."""
-    cache: str = field(default_factory=lambda: user_folder("XDG_CACHE_HOME", "~/.cache"))
+    cache: str = field(default_factory=lambda: user_folder(*CACHE))
     """The folder of files from a bucket, and of how far release logs were seen to go."""
+
+    @property
+    def key_folder(self) -> str:
+        """The folder of keys.
+
+        Raises:
+            SettingsError: none is named, and the user has no home directory: a folder below the working directory
+                would be anybody's.
+        """
+        return _named("SCORELINE_KEYS", self.keys)
+
+    @property
+    def cache_folder(self) -> str:
+        """The cache's folder; raises SettingsError like `key_folder`."""
+        return _named("SCORELINE_CACHE", self.cache)
+
+
+def _named(variable: str, folder: str) -> str:
+    if not folder:
+        expected = "a folder of this user, who has no home directory"
+        raise SettingsError(variable, None, expected)
+    return folder

@@ -23,6 +23,7 @@ from rich.console import Console
 
 from scoreline_artifacts.errors import CorruptArtifact, UntrustedArtifact
 from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.releases import Release
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import INTERRUPTED, REFUSED, VERSION, Seconds, command, json_option
@@ -69,7 +70,11 @@ def promote(
     """
     timeout = None if no_wait else timeout_s
     _release(
-        model, alias, lambda store: releases.promote(store, model, version, alias), timeout, as_json
+        model,
+        alias,
+        lambda store, seen: releases.promote(store, model, version, alias, seen=seen),
+        timeout,
+        as_json,
     )
 
 
@@ -88,13 +93,19 @@ def rollback(model: str, alias: str, timeout_s: float, no_wait: bool, as_json: b
       scoreline rollback pima --alias candidate
     """
     timeout = None if no_wait else timeout_s
-    _release(model, alias, lambda store: releases.rollback(store, model, alias), timeout, as_json)
+    _release(
+        model,
+        alias,
+        lambda store, seen: releases.rollback(store, model, alias, seen=seen),
+        timeout,
+        as_json,
+    )
 
 
 def _release(
     model: str,
     alias: str,
-    change: Callable[[Store], Release],
+    change: Callable[[Store, LogMarks], Release],
     timeout_s: float | None,
     as_json: bool,
 ) -> NoReturn:
@@ -107,7 +118,7 @@ def _release(
         # A last entry that is not trusted is no obstacle to promote; rollback refuses it by itself.
         with suppress(UntrustedArtifact, CorruptArtifact):
             before = releases.current(store, model, alias)
-        release = change(store)
+        release = change(store, LogMarks.from_environment())
     except ScorelineError as error:
         error.exit_status = REFUSED  # whatever it was: nothing was released
         raise

@@ -34,6 +34,9 @@ class WorkerSettings(ClientSettings):
     strict_environment: int = at_least(0, 0)
     """1 refuses versions that were trained with another minor version of Python, scikit-learn, numpy,
     pandas or dill; 0 leaves it to their golden rows."""
+    serve_unreleased: int = at_least(0, 0)
+    """1 lets requests name any version by number (`pima@3`); 0 only those that are or were released within seven
+    days, that a rollback would restore, or that are pinned."""
     remote_control: int = at_least(0, 0)
     """1 lets `celery inspect` and `celery control` reach workers; 0 does not: nothing that is written to the
     server can then stop a worker."""

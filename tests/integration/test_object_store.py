@@ -22,7 +22,7 @@ from scoreline_artifacts import (
     UntrustedArtifact,
 )
 from scoreline_artifacts.store import releases, retention
-from scoreline_artifacts.store.releases import LogMarks
+from scoreline_artifacts.store.marks import LogMarks
 from tests.support.stores import Killed, kill, manifest_of
 
 pytestmark = pytest.mark.integration

@@ -32,6 +32,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES
 from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
 from scoreline_client.fleet import announce_release
@@ -104,6 +105,7 @@ def publish(
     code: Iterable[str | ModuleType] = (),
     tolerance: float | None = None,
     optional: Iterable[str] = (),
+    compare: bool | None = None,
     store: Store | None = None,
 ) -> PublishedVersion:
     """Publish a fitted pipeline as the next version of a model, and release it if asked to.
@@ -125,6 +127,10 @@ def publish(
     `tolerance` is the relative and absolute difference up to which two answers for a record are the same,
     alone or in company, here or on a worker. By default the types of the numbers decide: 1e-9, or 1e-5
     where inputs or answers are float32, 1e-2 where they are float16.
+
+    `compare` says whether the version in production may score rows here, for the report: its code then runs with
+    your rights, in the clean room, which hides the keys and is no sandbox. By default only if the key that signs here
+    has signed it, too.
 
     Nothing appears in the store unless the pipeline gives the same answers in a clean room, a new
     interpreter without this project, as it does here.
@@ -175,7 +181,9 @@ def publish(
     schema = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
     packed = replace(packed, manifest=replace(packed.manifest, schema=schema))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
-    packed = packed.with_file(REPORT, _report(store, here, packed.manifest, golden=rows, **data))
+    packed = packed.with_file(
+        REPORT, _report(store, here, packed.manifest, compare, golden=rows, **data)
+    )
     manifest = store.publish(packed.manifest, packed.files)
     version, location = manifest.version, store.location(name, manifest.version)
     published = PublishedVersion(
@@ -187,7 +195,9 @@ def publish(
         try:
             # Signature and files read back as published; the clean room has proven that it loads.
             store.manifest(name, version)
-            release = releases.promote(store, name, version, alias)
+            release = releases.promote(
+                store, name, version, alias, seen=LogMarks.from_environment()
+            )
         except ArtifactError as error:
             raise NotReleased(name, version, alias, error) from error
         published = replace(published, release=release, announced=announce(name, settings))
@@ -196,7 +206,9 @@ def publish(
     return published
 
 
-def _report(store: Store, here: LoadedVersion, manifest: Manifest, **data: Any) -> bytes:
+def _report(
+    store: Store, here: LoadedVersion, manifest: Manifest, compare: bool | None, **data: Any
+) -> bytes:
     """The training report, with a comparison if a version is in production."""
     # Imported here: rendering needs libraries that no other use of this module needs.
     from scoreline_training import report
@@ -204,7 +216,7 @@ def _report(store: Store, here: LoadedVersion, manifest: Manifest, **data: Any) 
     return report.render(
         report.ReportData(
             version=replace(here, outputs=manifest.outputs, batchable=manifest.batchable),
-            production=report.incumbent(store, manifest.model),
+            production=report.incumbent(store, manifest.model, compare=compare),
             created_at=manifest.created_at,
             metrics=manifest.metrics,
             training=manifest.training,

@@ -5,6 +5,7 @@ Exit codes: 0 as asked; 2 it cannot be done, and the message says why.
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import IO
 
 import click
@@ -72,7 +73,11 @@ def list_keys(as_json: bool = False) -> None:
     known = ring.known()
     if as_json:
         print_json(
-            [{"key": key.fingerprint, "revoked": key.revoked, "signs": key.signs} for key in known]
+            [
+                {"key": key.fingerprint, "revoked": key.revoked, "signs": key.signs}
+                | asdict(key.limits)
+                for key in known
+            ]
         )
         return
     click.echo(f"keys in {ring.folder}")
@@ -83,10 +88,14 @@ def list_keys(as_json: bool = False) -> None:
         return
     signs = ", signs what is published here"
     rows = (
-        (key.fingerprint, ("revoked" if key.revoked else "trusted") + (signs if key.signs else ""))
+        (
+            key.fingerprint,
+            ("revoked" if key.revoked else "trusted") + (signs if key.signs else ""),
+            str(key.limits) or "all models and aliases",
+        )
         for key in known
     )
-    print_table(None, ("key", "is"), rows)
+    print_table(None, ("key", "is", "for"), rows)
 
 
 @keys.command()
@@ -104,15 +113,33 @@ def show(fingerprint: str | None) -> None:
 
 @keys.command()
 @click.argument("file", type=click.File("rb"))
+@click.option(
+    "--models",
+    multiple=True,
+    metavar="PATTERN",
+    help="Only for these models, such as fraud-*; may be given several times.",
+)
+@click.option(
+    "--aliases",
+    multiple=True,
+    metavar="PATTERN",
+    help="Its releases only for these aliases; may be given several times.",
+)
 @_json
-def trust(file: IO[bytes], as_json: bool) -> None:
+def trust(
+    file: IO[bytes], models: tuple[str, ...], aliases: tuple[str, ...], as_json: bool
+) -> None:
     """Believe from now on what the public key in FILE (`-`: standard input) has signed.
+
+    With --models and --aliases only about these. Without them a known key is trusted for all again.
 
     \b
     Examples:
       scoreline keys trust publisher.pem
+      scoreline keys trust staging.pem --models 'fraud-*' --aliases staging --aliases candidate
     """
-    fingerprint = KeyRing.from_environment().trust(file.read())
+    ring = KeyRing.from_environment()
+    fingerprint = ring.trust(file.read(), models=models, aliases=aliases)
     _print(fingerprint, "trusted", as_json)
 
 

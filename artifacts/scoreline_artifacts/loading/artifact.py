@@ -22,10 +22,20 @@ from scoreline_artifacts.manifest import (
 from scoreline_artifacts.store.store import Store
 
 
-def load(store: Store, model: str, version: int, *, strict: bool = False) -> LoadedVersion:
+def load(
+    store: Store,
+    model: str,
+    version: int,
+    *,
+    strict: bool = False,
+    sha256: str | None = None,
+    settings: Iterable[str] | None = None,
+) -> LoadedVersion:
     """Load a version, proven to answer as it did in training.
 
-    `strict` refuses an environment that differs from training's in ways that often do not matter.
+    `strict` refuses an environment that differs from training's in ways that often do not matter. `sha256` is that of
+    the manifest, as a release names it. `settings` are those of the process that loading it changes, where something
+    else runs beside it; None: whatever is found changed.
 
     Raises:
         UnknownModelError, UnknownVersionError: it is not in the store.
@@ -34,25 +44,35 @@ def load(store: Store, model: str, version: int, *, strict: bool = False) -> Loa
         UnfitEnvironment: this environment lacks something that it needs; nothing was unpickled.
         GoldenMismatch: its answers differ from those of training.
     """
-    loaded, check = load_unproven(store, model, version, strict=strict)
+    loaded, check = load_unproven(
+        store, model, version, strict=strict, sha256=sha256, settings=settings
+    )
     check()
     return loaded
 
 
 def load_unproven(
-    store: Store, model: str, version: int, *, strict: bool = False
+    store: Store,
+    model: str,
+    version: int,
+    *,
+    strict: bool = False,
+    sha256: str | None = None,
+    settings: Iterable[str] | None = None,
 ) -> tuple[LoadedVersion, Callable[[], None]]:
     """Load a version without scoring anything; the function that is returned with it checks its golden rows.
 
     Raises:
         ArtifactError: what `load` raises, but for GoldenMismatch, which the function raises.
     """
-    manifest = store.manifest(model, version)
+    verified = store.verified(model, version, sha256)
+    manifest = verified.manifest
     environment.check(manifest, strict=strict)
     # Every file, including those that serving does not need: an artifact is complete, or it is refused.
     files = store.read_all(manifest)
     # Popped: the bytes of a large pipeline need not be kept beside it while it is checked.
-    loaded = assemble(manifest, files.pop)
+    namespace = namespace_of(manifest, files.__getitem__, settings=settings)
+    loaded = replace(assemble(manifest, files.pop, namespace), manifest_sha256=verified.sha256)
     rows = golden.decode(files.pop(GOLDEN))
     del files
     if manifest.outputs.each is None:
@@ -81,14 +101,18 @@ def assemble(
 
 
 def namespace_of(
-    manifest: Manifest, read: Callable[[str], bytes], listed: Iterable[str] = ()
+    manifest: Manifest,
+    read: Callable[[str], bytes],
+    listed: Iterable[str] = (),
+    settings: Iterable[str] | None = None,
 ) -> Namespace:
-    """The private modules of a version, of which none has been executed yet; `listed` as for Namespace."""
+    """The private modules of a version, of which none has been executed yet; `listed`, `settings` as for Namespace."""
     return Namespace(
         f"{manifest.model}@{manifest.version}",
         manifest.sources,
         {name: read(name) for name in manifest.files if name.startswith(SOURCES)},
         listed=listed,
+        settings=settings,
     )
 
 

@@ -66,10 +66,12 @@ class Namespace:
         files: Mapping[str, bytes],
         *,
         listed: Iterable[str] = (),
+        settings: Iterable[str] | None = None,
     ) -> None:
         """`modules` maps a module's name to its file, `files` every file to its content.
 
         `listed` are files that the project has beside these: code sees them, and `missing` has what it opens.
+        `settings` are those of the process that its modules change, as for ProcessSettings.
         """
         # A dot would look like a package's.
         self.label = label.replace(".", "_")
@@ -84,7 +86,7 @@ class Namespace:
         self._proxies: dict[str, ModuleType] = {}
         self.missing: set[str] = set()
         """Modules and data files that code asked for and that did not travel with the version."""
-        self.settings = ProcessSettings()
+        self.settings = ProcessSettings(settings)
         """What its modules have changed in the process."""
         self.builtins = {**vars(builtins), "__import__": self._import}
         """The `__builtins__` of private code."""

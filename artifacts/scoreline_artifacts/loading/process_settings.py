@@ -4,6 +4,11 @@ In training a module that calls `sklearn.set_config`, sets a pandas option or ad
 whole process. A worker serves several versions in a process, from threads that did not execute the modules. So
 what executing them changes is recorded and undone, and in force again around each scoring of the version.
 
+Changes are found by comparing before and after. That is right where nothing else runs, as in the trial of a version.
+Beside the scoring of others, whatever they have in force at that moment, or a library for the length of a call, would
+look like the version's own. So a process that serves records only the settings that the trial has named, and holds all
+scoring up where one of them is the whole process's.
+
 An installed library is executed once in a process, whichever version imports it first. What that has changed is
 kept under the library's name, and belongs to every version that imports it.
 """
@@ -21,7 +26,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import ModuleType
@@ -48,14 +53,21 @@ class Change:
 class ProcessSettings:
     """What executing the modules of one version has changed in its process."""
 
-    def __init__(self) -> None:
+    def __init__(self, expected: Iterable[str] | None = None) -> None:
+        """`expected` are the names of the settings that loading changes; None: whatever it does."""
+        self._expected = None if expected is None else frozenset(expected)
         self._changes: dict[Key, Change] = {}
         self._here = ThreadState()
 
     @property
     def names(self) -> list[str]:
         """The settings that were changed, such as `sklearn: transform_output`."""
-        return sorted(f"{kind}: {name}" for kind, name in self._changes)
+        return sorted(map(_name, self._changes))
+
+    @property
+    def is_of_process(self) -> bool:
+        """Whether other threads see one of the changes, and must not run while they are recorded."""
+        return any(not _KINDS[kind].is_of_thread for kind, _ in self._changes)
 
     @property
     def is_exclusive(self) -> bool:
@@ -79,7 +91,7 @@ class ProcessSettings:
         finally:
             gate.recording.pop(threading.get_ident(), None)
             self._here.is_recording = False
-            self._add(_changes(before, _read_all()))
+            self._add(self._own(_changes(before, _read_all())))
             if not self._here.is_scoring:
                 self._undo()
 
@@ -107,7 +119,8 @@ class ProcessSettings:
             try:
                 module = importlib.import_module(name)
             finally:
-                _installed.setdefault(library, {}).update(_changes(before, _read_all()))
+                changed = self._own(_changes(before, _read_all()))
+                _installed.setdefault(library, {}).update(changed)
         changes = _installed.get(library)
         if changes and not changes.keys() <= self._changes.keys():
             self._add(changes)
@@ -117,6 +130,12 @@ class ProcessSettings:
             else:
                 self._undo()
         return module
+
+    def _own(self, changes: dict[Key, Change]) -> dict[Key, Change]:
+        """The changes that the version has made, among those that were seen meanwhile."""
+        if self._expected is None or self._here.is_scoring:
+            return changes
+        return {key: change for key, change in changes.items() if _name(key) in self._expected}
 
     def _add(self, changes: Mapping[Key, Change]) -> None:
         for key, change in changes.items():
@@ -216,6 +235,10 @@ _installed: dict[str, dict[Key, Change]] = {}
 """What the execution of an installed module has changed, by its name."""
 
 
+def _name(key: Key) -> str:
+    return f"{key[0]}: {key[1]}"
+
+
 def _read_all() -> dict[Key, Any]:
     return {
         (kind, name): value
@@ -248,6 +271,8 @@ class SettingKind:
     write: Callable[[Any, Any], object]
     is_shared: Callable[[Change], bool] = always
     """Whether all threads of the process see a change, and it matters to them."""
+    is_of_thread: bool = False
+    """Whether no other thread sees a change."""
 
 
 def read_sklearn() -> Mapping[str, Any]:
@@ -323,7 +348,7 @@ def write_variable(name: str, value: str | None) -> None:
 
 
 _KINDS = {
-    "sklearn": SettingKind(read_sklearn, write_sklearn, never),
+    "sklearn": SettingKind(read_sklearn, write_sklearn, never, is_of_thread=True),
     "pandas": SettingKind(read_pandas, write_pandas),
     "warnings": SettingKind(
         lambda: {"filters": tuple(warnings.filters)},
@@ -332,9 +357,14 @@ _KINDS = {
         lambda change: any(each[0] == "error" for each in change.inside),
     ),
     "decimal": SettingKind(
-        read_decimal, lambda name, value: setattr(decimal.getcontext(), name, value), never
+        read_decimal,
+        lambda name, value: setattr(decimal.getcontext(), name, value),
+        never,
+        is_of_thread=True,
     ),
-    "numpy.errstate": SettingKind(np.geterr, lambda name, value: np.seterr(**{name: value}), never),
+    "numpy.errstate": SettingKind(
+        np.geterr, lambda name, value: np.seterr(**{name: value}), never, is_of_thread=True
+    ),
     "numpy.printoptions": SettingKind(
         np.get_printoptions, lambda name, value: np.set_printoptions(**{name: value})
     ),

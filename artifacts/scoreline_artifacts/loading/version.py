@@ -71,6 +71,8 @@ class LoadedVersion:
     """Records are checked against it; None takes any mapping."""
     batchable: bool = True
     manifest: Manifest | None = None
+    manifest_sha256: str = ""
+    """Of the manifest's bytes in the store; empty for a pipeline that is not of an artifact."""
     namespace: Namespace | None = None
     """The modules that travelled with it."""
     class_from: ClassFrom = ClassFrom.PREDICT

@@ -4,7 +4,8 @@ The interpreter runs in isolated mode (no PYTHON… variable, no user's site, no
 with a path of installed distributions alone: folders that an editable installation or a .pth file adds are out
 of reach. It imports the libraries that most artifacts need, and nothing runs in it: each visit is a fork of it, with
 an empty working directory, so that nothing of one visit is there in the next. Files of the training project
-cannot be opened, and environment variables that the training process has set itself are not set.
+and of the folders of keys cannot be opened, and environment variables that the training process has set itself are not
+set. It is no sandbox: code in it has the publisher's rights, and only the keys are put out of its reach.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from scoreline_artifacts.dependencies import SCORELINE_PACKAGES
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, SOURCES, Manifest
+from scoreline_artifacts.packaging.hidden_folders import hide
+from scoreline_artifacts.store.signing import key_folders
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -52,6 +55,8 @@ _PROGRAM = (
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
 )
 _STARTS_OF_PROCESSES = frozenset({"os.fork", "os.forkpty", "os.posix_spawn", "subprocess.Popen"})
+_REACHES_FILES = frozenset({"open", "os.link", "os.rename"})
+"""Audit events of what reads a file, or gives it a name under which it can be read."""
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 """Numeric libraries get one thread each, as in a worker."""
 
@@ -152,7 +157,8 @@ def run_in_clean_room(work: str, folder: Path, limit_s: float) -> Any:
     # workers have of their own.
     project = {str(Path.cwd()), *(str(Path(entry).resolve()) for entry in sys.path if entry)}
     project -= {os.sep, os.path.expanduser("~"), sys.prefix, sys.base_prefix}  # noqa: PTH111
-    visit = [work, str(folder), sorted(filter(os.path.isdir, project))]
+    keys = sorted(filter(os.path.isdir, map(os.path.realpath, key_folders())))
+    visit = [work, str(folder), sorted(filter(os.path.isdir, project)), keys]
     room = _Room.take()
     try:
         status = room.visit(visit, limit_s)
@@ -246,9 +252,9 @@ def _environment_at_start() -> dict[str, str]:
     try:
         block = Path("/proc/self/environ").read_bytes()
     except OSError:  # there is no /proc on macOS
-        return dict(os.environ)
+        return {name: os.environ[name] for name in os.environ if name != "SCORELINE_KEYS"}
     pairs = (os.fsdecode(entry).partition("=") for entry in block.split(b"\0") if entry)
-    return {name: value for name, _, value in pairs}
+    return {name: value for name, _, value in pairs if name != "SCORELINE_KEYS"}
 
 
 # Everything below runs inside the clean room.
@@ -289,7 +295,7 @@ def main(here: str, *installed: str) -> None:
         print(status, flush=True)  # noqa: T201 - read by `_Room`
 
 
-def _visit(work: str, folder: str, project: Sequence[str]) -> NoReturn:
+def _visit(work: str, folder: str, project: Sequence[str], keys: Sequence[str]) -> NoReturn:
     """Call the function that `work` names with a folder, write its result there, and end the process."""
     status = 1
     try:
@@ -303,7 +309,8 @@ def _visit(work: str, folder: str, project: Sequence[str]) -> NoReturn:
         module, _, function = work.partition(":")
         call = getattr(importlib.import_module(module), function)
         os.chdir(Path(folder, _WORKING_DIRECTORY))
-        _block_project_files(project, but=folder)
+        hide(keys)
+        _block_project_files([*project, *keys], but=folder)
         Path(folder, _RESULT).write_text(json.dumps(call(Path(folder)), default=str))
         status = 0
     except BaseException:  # noqa: BLE001 - the caller reports the exit code and this output
@@ -316,7 +323,7 @@ def _visit(work: str, folder: str, project: Sequence[str]) -> NoReturn:
 
 
 def _block_project_files(folders: Sequence[str], but: str) -> None:
-    """Let opening a file of the training project fail as it does where workers run."""
+    """Let opening a file of these folders fail, as it does where workers run."""
     allowed = {
         str(Path(folder).resolve())
         for folder in (but, sys.prefix, sys.base_prefix, *sys.path)
@@ -328,12 +335,18 @@ def _block_project_files(folders: Sequence[str], but: str) -> None:
     innermost_first = sorted(is_allowed, key=len, reverse=True)
 
     def refuse(event: str, arguments: tuple[Any, ...]) -> None:
-        if event != "open" or not isinstance(arguments[0], str | bytes):
+        if event not in _REACHES_FILES:
             return
-        path = os.path.realpath(os.fsdecode(arguments[0]))
-        folder = next((folder for folder in innermost_first if path.startswith(folder)), None)
-        if folder is not None and not is_allowed[folder]:
-            raise FileNotFoundError(errno.ENOENT, "it is a file of the training project", path)
+        for name in arguments[: 1 if event == "open" else 2]:
+            if not isinstance(name, str | bytes):
+                continue
+            path = os.path.realpath(os.fsdecode(name))
+            # A folder that is opened gives access to its files, too.
+            places = (folder for folder in innermost_first if f"{path}{os.sep}".startswith(folder))
+            folder = next(places, None)
+            if folder is not None and not is_allowed[folder]:
+                reason = "it is a file of the training project, or a key"
+                raise FileNotFoundError(errno.ENOENT, reason, path)
 
     sys.addaudithook(refuse)
 

@@ -41,7 +41,7 @@ class FileCache:
     @classmethod
     def from_environment(cls) -> FileCache:
         """The cache that SCORELINE_CACHE names, else the user's own."""
-        return cls(Path(ArtifactSettings.from_environment().cache))
+        return cls(Path(ArtifactSettings.from_environment().cache_folder))
 
     def fetch(self, entry: FileEntry, download: Callable[[], bytes]) -> bytes:
         """The bytes of a file, from here if they are right, else from `download`, which verifies them.

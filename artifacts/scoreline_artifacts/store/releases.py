@@ -6,91 +6,37 @@ Nothing is ever changed or taken back: a rollback is a release as well.
 
 Every entry is signed: its first line is the release, its second line the signature of the first. An
 invalid entry is an error for its alias; it is never passed over for the one before it. A machine that
-has seen entries notices when they are removed from the end, see `LogMarks`.
+has seen entries notices when they are removed from the end, or another log takes their place, see `marks.py`.
+
+An entry names the store and the sha256 of the version's manifest, so that it is none of another store, and no other
+bytes take the version's place. Entries of earlier releases name neither; see `identity.py`.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import logging
 import re
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock
 
 from scoreline_artifacts.errors import (
     CorruptArtifact,
     Distrust,
-    LogTruncated,
+    LogReplaced,
     NothingToRollBack,
     UnknownAliasError,
     UntrustedArtifact,
 )
-from scoreline_artifacts.store.local_files import write_file
+from scoreline_artifacts.store.identity import check_belongs
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.signing import REPAIR, Purpose
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.store.store import Store
 from scoreline_client.protocol.names import PRODUCTION, is_alias, is_name
-from scoreline_client.settings import ArtifactSettings
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LogMarks:
-    """How far release logs were seen to go on this machine, so that none of them goes back unnoticed.
-
-    Whoever can write to the store can take the last entries of a log away, and what is left is still signed.
-    A running worker never goes back. For a worker that starts again, the last number that was seen is kept in
-    a small file in the cache folder, under the log's own random number, which is part of every signed entry.
-    A log that was begun anew, in another store, is another log.
-    """
-
-    folder: Path
-
-    @classmethod
-    def from_environment(cls) -> LogMarks:
-        """The marks under SCORELINE_CACHE, else under the user's caches."""
-        return cls(Path(ArtifactSettings.from_environment().cache) / "seen")
-
-    def check(self, model: str, alias: str, *, log: str, number: int) -> None:
-        """Compare the number of a log's last release with the highest that was seen, and remember it.
-
-        `log` is the log's own random number, `number` that of its last release.
-
-        A folder that cannot be used is a warning: then only running processes notice.
-
-        Raises:
-            LogTruncated: a later one was seen.
-        """
-        # Hashed, since a log's number may be any text: it must not lead out of the folder.
-        mark = self.folder / hashlib.sha256(log.encode()).hexdigest()
-        lock = self.folder.with_name("locks") / "seen"
-        try:
-            for folder in (self.folder, lock.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with FileLock(lock, mode=0o600):
-                text = mark.read_bytes() if mark.exists() else b""
-                seen = int(text) if text.isdigit() else 0
-                if number > seen:
-                    write_file(mark, f"{number:020d}".encode(), mode=0o600)
-        except OSError as error:
-            logger.warning(
-                "rollback_mark_unwritable path=%s: %s; removed releases go unnoticed after a restart",
-                mark,
-                error,
-            )
-            return
-        if seen > number:
-            raise LogTruncated(model, alias, number, seen, mark)
-
 
 ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"
@@ -115,9 +61,16 @@ class Release:
     """Which log it belongs to: a random number, chosen at the first release and kept from then on."""
     nonce: str = ""
     """Random, so that no two entries are the same bytes."""
+    store: str = ""
+    """The identity of the store; empty in entries of earlier releases."""
+    manifest_sha256: str = ""
+    """The version's manifest, which binds all of its files; empty in entries of earlier releases."""
 
     def encode(self) -> bytes:
-        return json.dumps(asdict(self), sort_keys=True).encode()
+        values = asdict(self)
+        if not self.store:  # of an earlier release
+            del values["store"], values["manifest_sha256"]
+        return json.dumps(values, sort_keys=True).encode()
 
     @classmethod
     def decode(cls, data: bytes, path: object) -> Release:
@@ -157,9 +110,13 @@ def heads(store: Store) -> list[Head]:
     return found
 
 
-def aliases(store: Store, model: str) -> list[str]:
-    """Aliases that were ever released, sorted."""
-    return sorted(_logs(store, model))
+def aliases(store: Store, model: str, *, whole: bool = False) -> list[str]:
+    """Aliases that were ever released, sorted; those whose log cannot be read only if it must be the `whole`.
+
+    Raises:
+        CorruptArtifact: it must, and the folder of an alias cannot be read.
+    """
+    return sorted(_logs(store, model, whole=whole))
 
 
 def current(store: Store, model: str, alias: str = PRODUCTION) -> Release | None:
@@ -179,11 +136,17 @@ def newest(store: Store, model: str, alias: str, *, seen: LogMarks | None) -> Re
     `seen` knows how far the log was seen to go; None: nothing is known or remembered.
 
     Raises:
-        LogTruncated: a later release was seen on this machine; otherwise as for `current`.
+        LogTruncated, LogReplaced: a later release, or another log, was seen on this machine; otherwise as for
+            `current`.
     """
     release = current(store, model, alias)
-    if release is not None and seen is not None:
-        seen.check(model, alias, log=release.log, number=release.sequence)
+    if seen is None:
+        return release
+    place = store.known_as()
+    if release is not None:
+        seen.check(place, model, alias, log=release.log, number=release.sequence)
+    elif known := seen.log_of(place, model, alias):
+        seen.check(place, model, alias, log=known[0], number=0)
     return release
 
 
@@ -208,17 +171,52 @@ def history(
     return log
 
 
-def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> Release:
+def recent(store: Store, model: str, alias: str, since: datetime) -> list[Release]:
+    """The releases of an alias that were in force since a moment, and what a rollback would restore; oldest first.
+
+    An entry before the last that is not trusted is passed over.
+
+    Raises:
+        UntrustedArtifact, CorruptArtifact: the last entry is not valid.
+    """
+    found: list[Release] = []
+    numbers = _numbers(store, model, alias)
+    for number in reversed(numbers):
+        is_old = bool(found) and _made_before(found[-1], since)
+        if is_old and number < number_before(found[0]):
+            break
+        if is_old and number != number_before(found[0]):
+            continue
+        try:
+            found.append(_read(store, model, alias, number))
+        except (UntrustedArtifact, CorruptArtifact):
+            if number == numbers[-1]:
+                raise
+    return found[::-1]
+
+
+def promote(
+    store: Store,
+    model: str,
+    version: int,
+    alias: str = PRODUCTION,
+    *,
+    seen: LogMarks | None = None,
+) -> Release:
     """Let an alias name a version; one that it names already makes no new release.
 
-    A last entry that is not trusted, such as one by a revoked key, is no obstacle: the new one follows it.
+    A last entry that is not trusted, such as one by a revoked key, is no obstacle: the new one follows it. Nor are
+    entries that were taken away: with `seen`, the new one follows those that were seen on this machine.
 
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
-        UntrustedArtifact, CorruptArtifact: the version could not serve.
+        UntrustedArtifact, CorruptArtifact: the version could not serve, or the key that signs here is not trusted
+            for these names.
+        LogReplaced: another log of this alias was seen on this machine.
         InvalidName: the alias's name cannot be one.
     """
-    store.manifest(model, version)
+    check_alias(alias)
+    sha256 = store.verified(model, version).sha256
     while True:
         numbers = _numbers(store, model, alias)
         last = max(numbers, default=0)
@@ -227,16 +225,27 @@ def promote(store: Store, model: str, version: int, alias: str = PRODUCTION) -> 
             with suppress(UntrustedArtifact, CorruptArtifact):
                 trusted = _read(store, model, alias, number)
                 break
-        if trusted is not None and (trusted.sequence, trusted.version) == (last, version):
+        known = seen.log_of(store.known_as(), model, alias) if seen else None
+        if known and trusted and trusted.log != known[0]:
+            raise LogReplaced(model, alias)
+        log, last_seen = known or (trusted.log if trusted else secrets.token_hex(16), 0)
+        # An entry of an earlier release of Scoreline names a version and not its bytes.
+        names_it = trusted is not None and (
+            (trusted.sequence, trusted.version) == (last, version)
+            and trusted.manifest_sha256 in ("", sha256)
+        )
+        if trusted is not None and names_it and last >= last_seen:
             return trusted
-        # With another identity, the marks that machines keep of this log would protect it no more.
-        log = trusted.log if trusted else secrets.token_hex(16)
-        release = _append(store, model, alias, version=version, sequence=last + 1, log=log)
+        # With another number of its own, the marks that machines keep of this log would protect it no more.
+        values = {"version": version, "sequence": max(last, last_seen) + 1, "log": log}
+        release = _append(store, model, alias, seen, manifest_sha256=sha256, **values)
         if release is not None:
             return release
 
 
-def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
+def rollback(
+    store: Store, model: str, alias: str = PRODUCTION, *, seen: LogMarks | None = None
+) -> Release:
     """Let an alias name what it named before; again and again goes back further.
 
     Raises:
@@ -244,20 +253,23 @@ def rollback(store: Store, model: str, alias: str = PRODUCTION) -> Release:
         NothingToRollBack: there is no earlier release.
         UntrustedArtifact, CorruptArtifact: the release in force or the earlier one is invalid, or the
             earlier version could not serve.
+        LogTruncated, LogReplaced: with `seen`, a later release, or another log, was seen on this machine.
     """
     while True:
-        now = current(store, model, alias)
+        now = newest(store, model, alias, seen=seen)
         if now is None:
             raise UnknownAliasError(model, alias, aliases(store, model))
         number = number_before(now)
         if not number:
             raise NothingToRollBack(model, alias)
         before = _read(store, model, alias, number)
-        store.manifest(model, before.version)
+        sha256 = before.manifest_sha256 or None
         release = _append(
             store,
             model,
             alias,
+            seen,
+            manifest_sha256=store.verified(model, before.version, sha256).sha256,
             version=before.version,
             sequence=now.sequence + 1,
             log=now.log,
@@ -274,31 +286,47 @@ def number_before(release: Release) -> int:
     return (release.returns_to or release.sequence) - 1
 
 
-def _append(store: Store, model: str, alias: str, **values: Any) -> Release | None:
+def _append(
+    store: Store, model: str, alias: str, seen: LogMarks | None, **values: Any
+) -> Release | None:
     """Add a release, or None if somebody else has just taken its number."""
     release = Release(
         model=model,
         alias=check_alias(alias),
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         nonce=secrets.token_hex(8),
+        store=store.make_identity().id,
         **values,
     )
-    line = release.encode()
-    entry = line + b"\n" + store.ring.sign(Purpose.RELEASE, line)
+    line, path = release.encode(), _path(model, alias, release.sequence)
+    signature = store.ring.sign(Purpose.RELEASE, line)
+    # The key that signs here may be trusted for other names only.
+    names = {"model": model, "alias": alias}
+    store.ring.verify(Purpose.RELEASE, line, signature, about=store.storage.location(path), **names)
     try:
-        store.storage.create(_path(model, alias, release.sequence), entry)
+        store.storage.create(path, line + b"\n" + signature)
     except FileExistsError:
         return None
+    if seen is not None:
+        place = release.store
+        seen.check(place, model, alias, log=release.log, number=release.sequence)
     return release
+
+
+def _made_before(release: Release, moment: datetime) -> bool:
+    try:
+        return datetime.fromisoformat(release.created_at) < moment
+    except (ValueError, TypeError):
+        return False  # it gives no moment, or one without a time zone
 
 
 def _path(model: str, alias: str, number: int) -> str:
     return f"{check_name(model)}/releases/{check_alias(alias)}/{number:08d}.json"
 
 
-def _logs(store: Store, model: str) -> dict[str, list[int]]:
+def _logs(store: Store, model: str, *, whole: bool = False) -> dict[str, list[int]]:
     """Numbers of the releases of every alias that has any, ascending."""
-    folders = store.storage.names_below(f"{check_name(model)}/releases")
+    folders = store.storage.names_below(f"{check_name(model)}/releases", whole=whole)
     logs = {alias: _entries(names) for alias, names in folders.items() if is_alias(alias)}
     return {alias: numbers for alias, numbers in logs.items() if numbers}
 
@@ -321,9 +349,11 @@ def _read(store: Store, model: str, alias: str, number: int) -> Release:
     line, newline, signature = data.partition(b"\n")
     if not newline:
         raise UntrustedArtifact(location, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
-    store.ring.verify(Purpose.RELEASE, line, signature, about=location)
+    names = {"model": model, "alias": alias}
+    store.ring.verify(Purpose.RELEASE, line, signature, about=location, **names)
     release = Release.decode(line, location)
     if (release.model, release.alias, release.sequence) != (model, alias, number):
         owner = f"{release.model}@{release.alias} #{release.sequence}"
         raise CorruptArtifact(location, f"the release file belongs to {owner}")
+    check_belongs(store.identity(), release.store, store.storage, path, data)
     return release

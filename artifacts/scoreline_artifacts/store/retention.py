@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
-from scoreline_artifacts.errors import ArtifactError, PartlyPruned, UnknownModelError
+from scoreline_artifacts.errors import (
+    ArtifactError,
+    CorruptArtifact,
+    PartlyPruned,
+    UnknownModelError,
+    UntrustedArtifact,
+)
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.releases import Release
 from scoreline_artifacts.store.storage import check_name, version_numbers
@@ -51,10 +57,11 @@ def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = N
     if not versions:
         raise UnknownModelError(model, store.root, store.models())
     reasons: dict[int, list[str]] = {version: [] for version in versions}
-    for alias in releases.aliases(store, model):
+    now = now or datetime.now(UTC)
+    for alias in releases.aliases(store, model, whole=True):
         # A release by a key that was revoked since needs no version: that key's are not loaded.
-        log = releases.history(store, model, alias, trusted_only=True)
-        for version, reason in needed_versions(alias, log, now or datetime.now(UTC)).items():
+        log = releases.recent(store, model, alias, now - IN_USE)
+        for version, reason in needed_versions(alias, log, now).items():
             reasons.setdefault(version, []).append(reason)
     for version in pins(store, model):
         reasons.setdefault(version, []).append("it is pinned")
@@ -82,7 +89,7 @@ def prune(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = 
     try:
         for version in planned.removed:
             # Somebody may have promoted it since.
-            aliases = releases.aliases(store, model)
+            aliases = releases.aliases(store, model, whole=True)
             in_force = (releases.current(store, model, alias) for alias in aliases)
             if any(release and release.version == version for release in in_force):
                 kept[version] = ["an alias names it by now"]
@@ -95,6 +102,21 @@ def prune(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = 
             raise
         raise PartlyPruned(model, removed, error) from error
     return Plan(model=model, kept=dict(sorted(kept.items())), removed=removed, leftovers=leftovers)
+
+
+def in_use(store: Store, model: str, now: datetime) -> dict[int, str]:
+    """The versions that requests may name by number: what is in force, was so not long ago, would be after a rollback,
+    or is pinned; each with the sha256 of its manifest, as its last release names it, else an empty text.
+
+    An alias whose last release is invalid is passed over.
+    """
+    found = dict.fromkeys(pins(store, model), "")
+    for alias in releases.aliases(store, model):
+        with contextlib.suppress(CorruptArtifact, UntrustedArtifact):
+            log = releases.recent(store, model, alias, now - IN_USE)
+            named = needed_versions(alias, log, now)
+            found |= {one.version: one.manifest_sha256 for one in log if one.version in named}
+    return found
 
 
 def needed_versions(alias: str, log: Sequence[Release], now: datetime) -> dict[int, str]:

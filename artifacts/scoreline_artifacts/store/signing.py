@@ -2,7 +2,9 @@
 
     <folder>/private.pem                 the key that signs, on a machine that publishes; mode 0600
     <folder>/trusted/<fingerprint>.pem   public keys whose signatures are trusted
+    <folder>/trusted/<fingerprint>.json  for which models and aliases, if not for all
     <folder>/revoked/<fingerprint>       keys that are not trusted any more, even if they are in trusted/
+    <folder>/stores/<hash of address>    which store is known under an address, see identity.py
 
 The folder is SCORELINE_KEYS, else `scoreline/keys` under the user's configuration; never a part of the
 store, since who can write there must not choose who is trusted; for the same reason nobody but their owner may
@@ -16,14 +18,17 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import hashlib
 import json
+import logging
 import os
 import re
 import stat
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -42,13 +47,16 @@ from cryptography.hazmat.primitives.serialization import (
 
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact, UnusableKey
 from scoreline_artifacts.store.local_files import write_file
-from scoreline_client.settings import ArtifactSettings
+from scoreline_client.settings import KEYS, ArtifactSettings, user_folder
+
+logger = logging.getLogger(__name__)
 
 ALGORITHM = "ed25519"
 _DOMAIN = b"scoreline signature 1\n"
 _FINGERPRINT = re.compile(r"[0-9a-f]{32}")
 _SHORTEST = 8
 """Digits of a fingerprint that stand for all of it on the command line."""
+_SIGNED = "signed"
 _OTHER_KIND = "is not an Ed25519 key, and Scoreline signs with no other"
 
 
@@ -59,6 +67,8 @@ class Purpose(StrEnum):
     """The bytes of a version's manifest."""
     RELEASE = "release"
     """One entry of a release log."""
+    STORE = "store"
+    """Who a store is, see identity.py."""
 
 
 REPAIR = {
@@ -67,6 +77,7 @@ REPAIR = {
         "Promote a version again: a new release follows this one. If nobody whom you trust wrote "
         "this file, find out who did."
     ),
+    Purpose.STORE: "Put the file back as it was: signed anew it would be another store's.",
 }
 """What to do about something without a valid signature."""
 
@@ -79,6 +90,36 @@ class Key:
     revoked: bool
     signs: bool
     """Whether the private key beside it is this one's."""
+    limits: KeyLimits
+
+
+@dataclass(frozen=True, slots=True)
+class KeyLimits:
+    """What a key is trusted for: patterns such as `fraud-*`, of which a name must match one; none: all names."""
+
+    models: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+    def allow(self, model: str | None, alias: str | None) -> bool:
+        """Whether a signature about this model, and this alias if one is named, is trusted."""
+        return all(
+            name is None or not patterns or any(fnmatchcase(name, each) for each in patterns)
+            for name, patterns in ((model, self.models), (alias, self.aliases))
+        )
+
+    def __str__(self) -> str:
+        """As it is listed."""
+        parts = (("models", self.models), ("aliases", self.aliases))
+        return "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
+
+
+@dataclass(frozen=True, slots=True)
+class PinnedStore:
+    """The store that is known under an address."""
+
+    identity: str
+    is_signed: bool
+    """Whether a key that was trusted then had signed the identity, with what it lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +158,17 @@ class KeyRing:
 
     folder: Path
 
+    def __post_init__(self) -> None:
+        _folders.add(self.folder)
+
     @classmethod
     def from_environment(cls) -> KeyRing:
-        """The ring that SCORELINE_KEYS names, else the user's own."""
-        return cls(Path(ArtifactSettings.from_environment().keys))
+        """The ring that SCORELINE_KEYS names, else the user's own.
+
+        Raises:
+            SettingsError: it names none, and the user has no home directory.
+        """
+        return cls(Path(ArtifactSettings.from_environment().key_folder))
 
     def sign(self, purpose: Purpose | str, data: bytes) -> bytes:
         """Sign bytes and return the content of the signature file; makes the key pair at first use.
@@ -147,11 +195,19 @@ class KeyRing:
         return Signature(fingerprint, private.sign(_message(purpose, data))).encode()
 
     def verify(
-        self, purpose: Purpose | str, data: bytes, signature: bytes, *, about: object = "this"
+        self,
+        purpose: Purpose | str,
+        data: bytes,
+        signature: bytes,
+        *,
+        about: object = "this",
+        model: str | None = None,
+        alias: str | None = None,
     ) -> str:
         """Return the fingerprint of the trusted key that signed these bytes for this purpose.
 
-        `signature` is the content of the signature file; `about` is how messages name what was signed.
+        `signature` is the content of the signature file; `about` is how messages name what was signed. `model` and
+        `alias` are what it is about: a key may be trusted for some only.
 
         Raises:
             UntrustedArtifact: there is no such key; the reason and the message say what to do.
@@ -167,6 +223,12 @@ class KeyRing:
             public.verify(claimed.signature, _message(purpose, data))
         except InvalidSignature as error:
             raise UntrustedArtifact(about, Distrust.BAD_SIGNATURE, advice, claimed.key) from error
+        limits = self.limits(claimed.key)
+        if not limits.allow(model, alias):
+            advice = (
+                f"It is trusted for {limits}; `scoreline keys trust` with other names changes that."
+            )
+            raise UntrustedArtifact(about, Distrust.OTHER_NAME, advice, claimed.key)
         return claimed.key
 
     def known(self) -> list[Key]:
@@ -175,7 +237,8 @@ class KeyRing:
         revoked = {name for name in _names(self._revoked) if _FINGERPRINT.fullmatch(name)}
         known = sorted(self._trusted_fingerprints() | revoked)
         return [
-            Key(fingerprint, fingerprint in revoked, fingerprint == own) for fingerprint in known
+            Key(fingerprint, fingerprint in revoked, fingerprint == own, self.limits(fingerprint))
+            for fingerprint in known
         ]
 
     def own_fingerprint(self) -> str | None:
@@ -203,8 +266,11 @@ class KeyRing:
             write_file(self._private, _pem_of(private), mode=0o600)
         return fingerprint_of(private.public_key()), True
 
-    def trust(self, pem: bytes) -> str:
+    def trust(self, pem: bytes, *, models: Iterable[str] = (), aliases: Iterable[str] = ()) -> str:
         """Trust what a public key signs from now on; returns its fingerprint.
+
+        `models` and `aliases` are names or patterns such as `fraud-*`: its artifacts are then trusted for these models
+        only, its releases for these aliases of them. Given anew, they replace what they were; not given, all are meant.
 
         Raises:
             UnusableKey: it is not an Ed25519 public key, or was revoked here.
@@ -216,8 +282,67 @@ class KeyRing:
                 f"key {fingerprint} was revoked here and stays so; to trust it again, first "
                 f"remove {self._revoked / fingerprint}"
             )
+        limits = KeyLimits(tuple(models), tuple(aliases))
+        path = self._limits(fingerprint)
+        # Before the key: it is trusted for no name too many, not even for a moment.
+        if limits != KeyLimits() or _exists(path):
+            with _as_unusable_key(path):
+                for folder in (self.folder, path.parent):
+                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                write_file(path, json.dumps(asdict(limits)).encode())
         self._trust(public)
         return fingerprint
+
+    def limits(self, fingerprint: str) -> KeyLimits:
+        """What a key is trusted for, if it is trusted.
+
+        Raises:
+            UnusableKey: the file that says so cannot be read.
+        """
+        path = self._limits(fingerprint)
+        with _as_unusable_key(path):
+            try:
+                check_rights(path)
+                values = json.loads(path.read_bytes())
+                parts = (values["models"], values["aliases"])
+                return KeyLimits(*(tuple(map(str, part)) for part in parts))
+            except FileNotFoundError:
+                return KeyLimits()
+            except (ValueError, TypeError, KeyError) as error:
+                raise UnusableKey(
+                    f"{path} does not say what the key is trusted for: {error}"
+                ) from error
+
+    def pinned_store(self, address: str) -> PinnedStore | None:
+        """The store that is known here under an address, if one is."""
+        path = self._pin(address)
+        with _as_unusable_key(path):
+            try:
+                for place in (self.folder, path.parent, path):
+                    check_rights(place)
+                identity, _, how = path.read_text().splitlines()
+                return PinnedStore(identity, how == _SIGNED)
+            except FileNotFoundError:
+                return None
+            except ValueError as error:
+                raise UnusableKey(f"{path} does not say which store is known: {error}") from error
+
+    def pin_store(self, address: str, store: PinnedStore | None) -> None:
+        """Know a store under an address from now on; None: none is known.
+
+        A folder that cannot be written to, such as a mounted secret, is a warning.
+        """
+        path = self._pin(address)
+        try:
+            if store is None:
+                path.unlink(missing_ok=True)
+                return
+            for folder in (self.folder, path.parent):
+                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            how = _SIGNED if store.is_signed else "seen"
+            write_file(path, f"{store.identity}\n{address}\n{how}\n".encode())
+        except OSError as error:
+            _warn_unpinned(path, store and store.identity, error.strerror)
 
     def revoke(self, fingerprint: str) -> str:
         """Trust a key no longer, here; the first digits of its fingerprint are enough for a known one.
@@ -270,6 +395,12 @@ class KeyRing:
     @property
     def _revoked(self) -> Path:
         return self.folder / "revoked"
+
+    def _limits(self, fingerprint: str) -> Path:
+        return self._trusted / f"{fingerprint}.json"
+
+    def _pin(self, address: str) -> Path:
+        return self.folder / "stores" / hashlib.sha256(address.encode()).hexdigest()[:32]
 
     def _trusted_key(self, fingerprint: str, about: object) -> Ed25519PublicKey:
         if self._is_revoked(fingerprint):
@@ -353,6 +484,15 @@ class KeyRing:
         return private
 
 
+_folders: set[Path] = set()
+"""Of the rings that this process has made."""
+
+
+def key_folders() -> set[Path]:
+    """The folders of keys that this process knows: of its rings, and the user's own."""
+    return _folders | {Path(folder) for folder in (user_folder(*KEYS),) if folder}
+
+
 def fingerprint_of(public: Ed25519PublicKey) -> str:
     """32 hexadecimal digits: half of the sha256 of the raw public key."""
     raw = public.public_bytes(Encoding.Raw, PublicFormat.Raw)
@@ -384,6 +524,17 @@ def check_rights(path: Path) -> None:
             f"{path} can be written by others (mode {mode:04o}), so anybody may have chosen who is trusted: "
             f"look at `scoreline keys`, then `chmod go-w {path}`"
         )
+
+
+@functools.cache
+def _warn_unpinned(path: Path, identity: str | None, reason: str) -> None:
+    """Once for each, since it is met at every look at the store."""
+    logger.warning(
+        "store_not_pinned path=%s identity=%s: %s; another store under the same address would go unnoticed",
+        path,
+        identity,
+        reason,
+    )
 
 
 def _message(purpose: Purpose | str, data: bytes) -> bytes:

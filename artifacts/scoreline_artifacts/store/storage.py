@@ -1,5 +1,6 @@
 """The files of an artifact store, in a folder or in a bucket: listing, reading, exclusive creation, removal.
 
+    <root>/.store.json                            who the store is, see identity.py
     <root>/<model>/numbers/<n>.json               the claim of a version's number; never removed
     <root>/<model>/versions/<n>/…                 one artifact each; signature.json is written last
     <root>/<model>/releases/<alias>/<number>.json one release each, see releases.py
@@ -100,10 +101,13 @@ class Storage:
             return []
         return [posixpath.basename(path.rstrip("/")) for path in paths]
 
-    def names_below(self, folder: str) -> dict[str, list[str]]:
+    def names_below(self, folder: str, *, whole: bool = False) -> dict[str, list[str]]:
         """Names in every directory of a folder; in a bucket by one request.
 
-        Directories that are links or cannot be read are left out.
+        Directories that are links or cannot be read are left out, unless it must be the `whole`.
+
+        Raises:
+            CorruptArtifact: it must, and there is one.
         """
         names: dict[str, list[str]] = {}
         if isinstance(self.root, str):
@@ -118,9 +122,10 @@ class Storage:
         except FileNotFoundError:
             return {}
         for entry in entries:
-            if entry["type"] == "directory":
-                directory = posixpath.basename(entry["name"])
-                with contextlib.suppress(CorruptArtifact):
+            directory = posixpath.basename(entry["name"])
+            # A link is listed only to be refused.
+            if entry["type"] == "directory" or (whole and entry["islink"]):
+                with contextlib.nullcontext() if whole else contextlib.suppress(CorruptArtifact):
                     names[directory] = self.names(f"{folder}/{directory}")
         return names
 
@@ -194,11 +199,11 @@ class Storage:
         with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
             self._system.rm(self._at(folder), recursive=True)
 
-    def claim_number(self, model: str) -> int:
-        """Claim a version's number that no publisher has had."""
+    def claim_number(self, model: str, *, above: int = 0) -> int:
+        """Claim a version's number that no publisher has had, and that is above another one."""
         claimed = (name.removesuffix(".json") for name in self.names(f"{model}/numbers"))
         published = self.names(f"{model}/versions")
-        number = max([0, *version_numbers(claimed), *version_numbers(published)]) + 1
+        number = max([above, *version_numbers(claimed), *version_numbers(published)]) + 1
         claim = json.dumps({"publisher": secrets.token_hex(16)}).encode()
         while True:
             try:

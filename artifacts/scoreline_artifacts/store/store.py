@@ -1,8 +1,8 @@
 """The artifact store: immutable, signed versions of models, in a folder or in a bucket.
 
 A version is complete, or it is not there. Its bytes are handed out only after its signature, its
-manifest, the names of its files and the file's own sha256 were verified, in this order, and what is
-handed out are the very bytes that were verified.
+manifest, the store that it was signed for, the names of its files and the file's own sha256 were
+verified, in this order, and what is handed out are the very bytes that were verified.
 """
 
 from __future__ import annotations
@@ -25,8 +25,22 @@ from scoreline_artifacts.errors import (
     UnsuitableStore,
     UntrustedArtifact,
 )
-from scoreline_artifacts.manifest import MANIFEST, SIGNATURE, FileEntry, Manifest
+from scoreline_artifacts.manifest import (
+    FORMAT_VERSION,
+    MANIFEST,
+    SIGNATURE,
+    FileEntry,
+    Manifest,
+)
 from scoreline_artifacts.store.cache import FileCache
+from scoreline_artifacts.store.identity import (
+    Identity,
+    address_of,
+    check_belongs,
+    make_identity,
+    read_identity,
+)
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.signing import KeyRing, Purpose
 from scoreline_artifacts.store.storage import (
     MANIFEST_LIMIT_BYTES,
@@ -52,6 +66,8 @@ class VerifiedManifest:
     manifest: Manifest
     key: str
     """Fingerprint."""
+    sha256: str
+    """Of the manifest's bytes, and so of all files of the version."""
 
 
 def describe_file(data: bytes) -> FileEntry:
@@ -92,6 +108,28 @@ class Store:
     def ring(self) -> KeyRing:
         """The keys in use."""
         return self.keys or KeyRing.from_environment()
+
+    def identity(self) -> Identity | None:
+        """Who this store is; None for a store of earlier releases, to which nothing was added since.
+
+        Raises:
+            StoreReplaced: another store is known here under this address.
+            UntrustedArtifact, CorruptArtifact: no key that is trusted here has signed it.
+        """
+        return read_identity(self.storage, self.ring)
+
+    def make_identity(self) -> Identity:
+        """Who this store is, from now on; whoever publishes or promotes first says so.
+
+        Raises:
+            UnusableKey: it cannot be signed; otherwise as for `identity`.
+        """
+        return make_identity(self.storage, self.ring)
+
+    def known_as(self) -> str:
+        """How this machine remembers the store: by its identity, else by its address."""
+        identity = self.identity()
+        return address_of(self.storage) if identity is None else identity.id
 
     def models(self) -> list[str]:
         """Names of all models that have a version, sorted."""
@@ -140,8 +178,8 @@ class Store:
         """
         return self.verified(model, version).manifest
 
-    def verified(self, model: str, version: int) -> VerifiedManifest:
-        """The same, with the key that signed it."""
+    def verified(self, model: str, version: int, sha256: str | None = None) -> VerifiedManifest:
+        """The same, with the key that signed it; `sha256` is that of the manifest that a release names."""
         folder = _folder(model, version)
         location = self.storage.location(folder)
         sizes = self.storage.files(folder)
@@ -151,11 +189,17 @@ class Store:
             raise UntrustedArtifact(location, Distrust.UNSIGNED, _UNSIGNED)
         data = self._read(f"{folder}/{MANIFEST}", MANIFEST_LIMIT_BYTES)
         signature = self._read(f"{folder}/{SIGNATURE}", SIGNATURE_LIMIT_BYTES)
-        key = self.ring.verify(Purpose.ARTIFACT, data, signature, about=location)
+        key = self.ring.verify(Purpose.ARTIFACT, data, signature, about=location, model=model)
+        found = describe_file(data).sha256
+        if sha256 is not None and sha256 != found:
+            advice = f"Put back the files of {model}@{version}, or promote what is there now."
+            raise UntrustedArtifact(location, Distrust.OTHER_BYTES, advice)
         path = self.storage.location(f"{folder}/{MANIFEST}")
         manifest = Manifest.decode(data, path)
         if (manifest.model, manifest.version) != (model, version):
             raise CorruptArtifact(path, f"it is about {manifest.model}@{manifest.version}")
+        file = f"{folder}/{MANIFEST}"
+        check_belongs(self.identity(), manifest.store, self.storage, file, data)
         for name in manifest.files:
             _check_listed(name, location)
         stored = sizes.keys() - {MANIFEST, SIGNATURE}
@@ -167,7 +211,7 @@ class Store:
             if sizes[name] != entry.size:
                 reason = f"{name} has {sizes[name]} bytes, the manifest says {entry.size}"
                 raise CorruptArtifact(location, reason)
-        return VerifiedManifest(manifest, key)
+        return VerifiedManifest(manifest, key, found)
 
     def read(self, manifest: Manifest, name: str) -> bytes:
         """Read a file once and verify these very bytes against the manifest.
@@ -207,14 +251,19 @@ class Store:
         Raises:
             InvalidName: the model's name, or that of a file, cannot be one.
             UnusableKey: it cannot be signed.
+            UntrustedArtifact: the key that signs here is not trusted for this model.
         """
         check_name(manifest.model)
         for name in files:
             check_file_name(name)
         if manifest.files.keys() != files.keys() or {MANIFEST, SIGNATURE} & files.keys():
             raise ValueError("the manifest must list the files that are published, and no other")
+        identity, seen = self.make_identity(), LogMarks.from_environment()
+        # Claims are files, which somebody may have removed.
+        highest = seen.highest_version(identity.id, manifest.model)
+        manifest = replace(manifest, store=identity.id, format_version=FORMAT_VERSION)
         while True:
-            number = self.storage.claim_number(manifest.model)
+            number = self.storage.claim_number(manifest.model, above=highest)
             manifest = replace(manifest, version=number)
             folder, data = _folder(manifest.model, number), manifest.encode()
             # An earlier release of Scoreline may have taken the number in a folder; it claims none.
@@ -222,7 +271,12 @@ class Store:
                 self.storage.create(f"{folder}/{MANIFEST}", data)
                 break
         try:
+            seen.note_version(identity.id, manifest.model, number)
             signature = self.ring.sign(Purpose.ARTIFACT, data)
+            # The key that signs here may be trusted for other models only.
+            location = self.storage.location(folder)
+            model = manifest.model
+            self.ring.verify(Purpose.ARTIFACT, data, signature, about=location, model=model)
             self.storage.write({f"{folder}/{name}": content for name, content in files.items()})
             self.storage.create(f"{folder}/{SIGNATURE}", signature)
         # Even Ctrl-C: what was written is not listed, but it takes room.

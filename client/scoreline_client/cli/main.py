@@ -66,6 +66,8 @@ _LISTED = {
     "status": _Listed("Show queues, workers and the versions that they serve."),
     "dead-letters": _Listed("Show, replay and drop what killed its process."),
     "inspect": _Listed("Show what an artifact holds and needs.", "worker"),
+    "copy": _Listed("Bring a version of another store into this one.", "worker"),
+    "accept": _Listed("Take a store or a log for the right one, as it is now.", "worker"),
     "pin": _Listed("Keep a version, whatever prune removes.", "worker"),
     "unpin": _Listed("Let prune remove a version again.", "worker"),
     "prune": _Listed("Remove the versions that nothing needs.", "worker"),

@@ -43,6 +43,8 @@ OUT_OF_MEMORY = "out of memory"
 LONGER_IN_A_FORK = 4
 """How many times as long as the trial itself its fork may take for the golden rows, and a few seconds more."""
 LONGER_IN_A_FORK_S = 5.0
+LEFT = 0.1
+"""The part of the trial's limit that is left for its answer, however long its fork takes."""
 
 
 class IsolatedLoadFailed(Exception):
@@ -67,7 +69,9 @@ class TrialResult:
     not_inherited: str | None = None
     """Why forks cannot score what was loaded before them, so that each has to load it; None where they can."""
     is_exclusive: bool = False
-    """Whether its modules set something that all threads of a process see."""
+    """Whether its modules set something that all threads of a process see: nothing is scored while it is loaded."""
+    settings: list[str] | None = None
+    """The settings of the process that it changes; None if nobody knows."""
     imports: list[str] = field(default_factory=list)
     """The installed modules that its first scoring has imported."""
 
@@ -128,6 +132,7 @@ class IsolatedLoad:
 
     def _try(self, store: Store, model: str, version: int) -> TrialResult:
         """Inside the trial process: load, and score where and how it will be scored."""
+        deadline = time.monotonic() + (1 - LEFT) * self.limit_s
         loaded, check = in_own_thread(
             lambda: load_unproven(store, model, version, strict=self.strict)
         )
@@ -151,12 +156,16 @@ class IsolatedLoad:
         not_inherited = None
         if fork is not None:
             try:
-                not_inherited = fork.result(LONGER_IN_A_FORK_S + LONGER_IN_A_FORK * seconds)
+                # Not beyond the trial's own time: what answers here is deferred then, and not refused.
+                longest_s = LONGER_IN_A_FORK_S + LONGER_IN_A_FORK * seconds
+                left_s = max(0.0, deadline - time.monotonic())
+                not_inherited = fork.result(min(longest_s, left_s))
             except ChildDied as death:
                 not_inherited = f"a fork of the process that has loaded it {death.reason}"
         return TrialResult(
             not_inherited=not_inherited,
-            is_exclusive=loaded.settings.is_exclusive,
+            is_exclusive=loaded.settings.is_of_process,
+            settings=loaded.settings.names,
             imports=sorted(name for name in set(sys.modules) - before if ":" not in name),
         )
 

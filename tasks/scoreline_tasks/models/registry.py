@@ -23,6 +23,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
 
 from scoreline_artifacts import (
     ArtifactError,
@@ -36,8 +38,8 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.artifact import load_unproven
 from scoreline_artifacts.loading.process_settings import exclusively
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.releases import LogMarks
+from scoreline_artifacts.store import releases, retention
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ServedModel
@@ -54,7 +56,7 @@ from scoreline_tasks.system import fork_guard, in_own_thread, renew_in_forks, tr
 logger = logging.getLogger(__name__)
 
 UNKNOWN_FOR_S = 1.0
-"""Seconds for which a reference that is not in the store is not searched for there again."""
+"""Seconds between two looks at the store for the sake of names that are not known here, whatever they are."""
 UNKNOWN_KEPT = 10_000
 PREVIOUS_KEPT_S = 60.0
 """Seconds for which the previous version stays in memory without a request for it."""
@@ -68,6 +70,7 @@ class DeferredVersion:
     model: str
     version: int
     reason: str
+    manifest_sha256: str = ""
 
 
 AnyVersion = LoadedVersion | DeferredVersion
@@ -120,14 +123,17 @@ class Models:
         strict: bool = False,
         prove: Callable[[Store, str, int], TrialResult] | None = None,
         forks: bool = False,
+        unreleased: bool = True,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare to serve a store's releases; nothing is loaded yet.
 
         `seen` remembers beyond this process how far release logs went. `prove` raises if a version must
         not be loaded in this process; it is called once for each version. `forks` says that this process
-        scores nothing, and that others are forked from it which do.
+        scores nothing, and that others are forked from it which do. `unreleased` lets requests name any version by
+        its number, not only those that are or were released.
         """
+        self._unreleased = unreleased
         self._store = store
         self._strict = strict
         self._seen = seen
@@ -144,6 +150,10 @@ class Models:
         self._backoff = LoadBackoff(clock)
         self._unknown: dict[str, float] = {}
         """When each reference was last searched for in vain."""
+        self._heads: tuple[float, set[tuple[str, str]]] | None = None
+        """When the store was last looked at for an unknown name, and the models and aliases that it had."""
+        self._in_use: dict[str, tuple[float, dict[int, str]]] = {}
+        """The same for the versions of a model that may be named by number."""
         self._lock = threading.RLock()
         renew_in_forks(self)
 
@@ -265,11 +275,11 @@ class Models:
     def _resolve_alias(self, ref: ModelRef, alias: str) -> LoadedVersion:
         key = (ref.name, alias)
         if key not in self._served:
-            self._refuse_repeated_search(ref)
+            if key not in self._known_names():
+                raise _unknown(ref)
             self._follow_alias(ref.name, alias)
         served = self._served.get(key)
         if served is None:
-            self._unknown[str(ref)] = self._clock()
             raise _unknown(ref)
         if served.loaded is None and not served.unreadable and not served.refused:
             # This process was forked from one that was about to load it.
@@ -290,7 +300,8 @@ class Models:
         reason = self._backoff.reason(*version)
         if reason is None:
             try:
-                loaded = self._in_memory(*version) or self._load(*version)
+                sha256 = deferred.manifest_sha256
+                loaded = self._in_memory(*version, sha256) or self._load(*version, sha256)
                 served = replace(served, loaded=loaded, refused=None)
             # Whatever it raises is the reason why this process cannot serve it.
             except Exception as error:  # noqa: BLE001
@@ -309,9 +320,9 @@ class Models:
         loaded = self._in_memory(ref.name, version)
         if loaded is not None:
             return loaded
-        self._refuse_repeated_search(ref)
+        sha256 = self._sha256_of(ref, version)
         try:
-            found = self._load(ref.name, version)
+            found = self._load(ref.name, version, sha256)
         except _UNKNOWN:
             raise
         except (IsolatedLoadFailed, ArtifactError) as error:
@@ -322,6 +333,39 @@ class Models:
         while len(self._requested) > self._max_versions:
             self._requested.popitem(last=False)
         return found
+
+    def _known_names(self) -> set[tuple[str, str]]:
+        """The models and aliases that the store had a moment ago: wrong names must not load the store."""
+        now = self._clock()
+        if self._heads is None or now - self._heads[0] >= UNKNOWN_FOR_S:
+            heads = releases.heads(self._store)
+            self._heads = now, {(head.model, head.alias) for head in heads}
+        return self._heads[1]
+
+    def _sha256_of(self, ref: ModelRef, version: int) -> str:
+        """The sha256 of the manifest of a version that a request names by number; empty if no release says.
+
+        Raises:
+            RequestRefused: E_UNKNOWN_MODEL, it is none of those that may be named.
+        """
+        now = self._clock()
+        looked_at, in_use = self._in_use.get(ref.name, (now - UNKNOWN_FOR_S, {}))
+        is_model = ref.name in {model for model, _ in self._known_names()}
+        if is_model and now - looked_at >= UNKNOWN_FOR_S:
+            in_use = retention.in_use(self._store, ref.name, datetime.now(UTC))
+            self._in_use[ref.name] = now, in_use
+        if version in in_use:
+            return in_use[version]
+        if not self._unreleased:
+            may = ", ".join(map(str, sorted(in_use))) or "none"
+            raise RequestRefused(
+                Code.UNKNOWN_MODEL,
+                f"{ref} is not released: of model {ref.name!r} requests may name versions {may}. "
+                f"`scoreline promote {ref.name} {version} --alias candidate` or `scoreline pin {ref.name} {version}` "
+                "makes it one of them, SCORELINE_SERVE_UNRELEASED=1 on workers every version",
+            )
+        self._refuse_repeated_search(ref)
+        return ""
 
     def _refuse_repeated_search(self, ref: ModelRef) -> None:
         """Refuse a reference that was just searched for: wrong names must not load the store."""
@@ -363,7 +407,8 @@ class Models:
             return False
         key = (model, alias)
         known = self._served.get(key, Served())
-        if known.release is not None and release.sequence < known.release.sequence:
+        before = known.release
+        if before and before.log == release.log and release.sequence < before.sequence:
             return False  # versions never go back by mistake
         if known.release == release:
             serves = known.loaded is not None and known.loaded.version == release.version
@@ -390,7 +435,8 @@ class Models:
         is_new = False
         if reason is None:
             try:
-                loaded = self._in_memory(*version) or self._load(*version)
+                sha256 = release.manifest_sha256
+                loaded = self._in_memory(*version, sha256) or self._load(*version, sha256)
             # Whatever a version raises while it is loaded, the previous version continues to answer.
             except Exception as error:  # noqa: BLE001
                 reason = reason_text(error)
@@ -423,35 +469,44 @@ class Models:
             if self._backoff.reason(*version) is not None:
                 continue
             try:
-                return self._in_memory(*version) or self._load(*version)
+                sha256 = earlier.manifest_sha256
+                return self._in_memory(*version, sha256) or self._load(*version, sha256)
             # An older version that cannot be loaded either is backed off like the first.
             except Exception as error:  # noqa: BLE001
                 self._backoff.note(*version, reason_text(error))
         return None
 
-    def _in_memory(self, model: str, version: int) -> LoadedVersion | None:
+    def _in_memory(self, model: str, version: int, sha256: str = "") -> LoadedVersion | None:
+        """The version under this number, and with this manifest if one is given."""
+
+        def is_it(loaded: AnyVersion) -> bool:
+            others = loaded.manifest_sha256
+            return loaded.version == version and (not (sha256 and others) or sha256 == others)
+
         for (name, _), served in self._served.items():
             if name != model:
                 continue
-            if isinstance(served.loaded, LoadedVersion) and served.loaded.version == version:
+            if isinstance(served.loaded, LoadedVersion) and is_it(served.loaded):
                 return served.loaded
             previous = served.previous
-            if previous is None or previous.loaded.version != version:
+            if previous is None or not is_it(previous.loaded):
                 continue
             previous.used_at = self._clock()
             if isinstance(previous.loaded, LoadedVersion):
                 return previous.loaded
         requested = self._requested.get((model, version))
-        if requested is not None:
+        if requested is not None and is_it(requested):
             with suppress(KeyError):  # another thread has just dropped it
                 self._requested.move_to_end((model, version))
             if self._aside is not None:
                 self._aside[1].note_taken()
-        return requested
+            return requested
+        return None
 
-    def _load(self, model: str, version: int) -> AnyVersion:
+    def _load(self, model: str, version: int, sha256: str = "") -> AnyVersion:
         # First, in this process: whether there is such a version, and whether its manifest is valid.
-        self._store.manifest(model, version)
+        named = sha256 or None
+        self._store.verified(model, version, named)
         trial = self._trials.get((model, version))
         if trial is None:
             trial = self._prove(self._store, model, version) if self._prove else TrialResult()
@@ -463,14 +518,16 @@ class Models:
                 version,
                 trial.not_inherited,
             )
-            return DeferredVersion(model, version, trial.not_inherited)
+            return DeferredVersion(model, version, trial.not_inherited, sha256)
+
+        how: dict[str, Any] = {"strict": self._strict, "sha256": named, "settings": trial.settings}
 
         def load_here() -> LoadedVersion:
             with exclusively() if trial.is_exclusive else nullcontext():
                 # What a main process forks meanwhile goes on without it: who has died is replaced at once. Elsewhere
                 # a pipeline that forks while it is scored waits for the guard, and is in nobody's way until then.
                 with nullcontext() if self._forks else fork_guard():
-                    loaded, check = load_unproven(self._store, model, version, strict=self._strict)
+                    loaded, check = load_unproven(self._store, model, version, **how)
                 if not self._forks:
                     check()
                     return loaded

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from redis.retry import Retry
 
 from scoreline_artifacts import Store
-from scoreline_artifacts.store.releases import LogMarks
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.servers import blocking_redis
@@ -31,6 +31,11 @@ from scoreline_tasks.system import REPLY_S, STOP_S, TCP_OPTIONS, Periodic
 from scoreline_tasks.worker.nursery import Nursery
 
 logger = logging.getLogger(__name__)
+
+
+NEWS_EVERY_S = 0.5
+"""Seconds between two polls for the sake of news: anybody who may publish decides how many there are."""
+NEWS_AT_ONCE = 10_000
 
 
 class ReleaseFollower(Periodic):
@@ -54,6 +59,8 @@ class ReleaseFollower(Periodic):
         self._redis: Any = connect()
         self._keys = keys
         self._news: Any = None
+        self._polled_at = -NEWS_EVERY_S
+        """When there was last a poll for the sake of news."""
 
     def stop(self, wait_s: float = 0) -> None:
         """Stop following. A load that has begun is not waited for: it ends with its process."""
@@ -66,7 +73,13 @@ class ReleaseFollower(Periodic):
                 self._news = self._redis.pubsub(ignore_subscribe_messages=True)
                 self._news.subscribe(self._keys.releases)
             # Returns at once when it is subscribed: the next poll finds a release that came just before.
-            self._news.get_message(timeout=self._poll_s)
+            if self._news.get_message(timeout=self._poll_s) is not None:
+                self._due.wait(max(0.0, self._polled_at + NEWS_EVERY_S - time.monotonic()))
+                # One poll answers all that have come by now.
+                for _ in range(NEWS_AT_ONCE):
+                    if self._news.get_message() is None:
+                        break
+                self._polled_at = time.monotonic()
         # Mostly Redis that is away; whatever it is, releases are followed without news of them.
         except Exception as error:  # noqa: BLE001
             logger.warning("redis_lost: %r; releases are noticed by polling alone", error)
@@ -212,6 +225,7 @@ def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, 
         strict=strict,
         prove=nursery.prove,
         forks=served_by is ServedBy.FORKS,
+        unreleased=bool(settings.serve_unreleased),
     )
     nursery.batcher = Batcher(models, limits_of(settings))
     return models, nursery

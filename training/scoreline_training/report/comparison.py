@@ -1,7 +1,8 @@
 """The version in production beside a new one: what both answer for the same rows.
 
 The version in production is asked in the clean room: what it does while it is loaded must not harm the
-process that publishes its successor, and its modules need not be those of this project any more.
+process that publishes its successor, and its modules need not be those of this project any more. It runs there with
+the rights of who publishes, so only what this machine's own key has signed is asked, unless somebody says otherwise.
 """
 
 from __future__ import annotations
@@ -44,8 +45,13 @@ class Incumbent:
     """Why there is no `ask`, as a sentence."""
 
 
-def incumbent(store: Store, model: str, alias: str = PRODUCTION) -> Incumbent:
-    """Find the version in production, or the reason why none can be asked."""
+def incumbent(
+    store: Store, model: str, alias: str = PRODUCTION, *, compare: bool | None = None
+) -> Incumbent:
+    """Find the version in production, or the reason why none can be asked.
+
+    `compare` lets a version answer whoever signed it, or none at all; None: one that was signed here.
+    """
     found = Incumbent(why_not=f"Nothing has been released as {model}@{alias} yet.")
     try:
         release = releases.current(store, model, alias)
@@ -53,7 +59,16 @@ def incumbent(store: Store, model: str, alias: str = PRODUCTION) -> Incumbent:
             return found
         reference = f"{model}@{release.version}"
         found = Incumbent(reference=reference, released_at=release.created_at)
-        manifest = store.manifest(model, release.version)
+        verified = store.verified(model, release.version, release.manifest_sha256 or None)
+        manifest = verified.manifest
+        if compare is False:
+            return replace(found, why_not=f"{reference} was not asked, as publish() was told.")
+        if compare is None and verified.key != store.ring.own_fingerprint():
+            reason = (
+                f"{reference} is signed by another's key ({verified.key[:8]}), and would run here with the rights of "
+                "who publishes; publish(compare=True) lets it."
+            )
+            return replace(found, why_not=reason)
         environment.check(manifest)
         return replace(found, ask=partial(ask_apart, manifest, store.read_all(manifest)))
     except (ArtifactError, OSError) as error:

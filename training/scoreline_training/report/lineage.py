@@ -52,24 +52,36 @@ def commit_here() -> str:
 
 def commit_of(folder: Path) -> str | None:
     """The git commit that a folder is checked out from, and whether files differ from it."""
+    found = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*")
+    if found is None or found.returncode != 0:
+        return None
+    commit = found.stdout.strip()
+    # To compare files git runs the filters of a checkout: programs of whoever made it, or may write to it.
+    filters = _git(folder, "config", "--show-scope", "--get-regexp", r"^filter\.")
+    lines = filters.stdout.splitlines() if filters is not None else []
+    scopes = {line.partition("\t")[0] for line in lines}
+    has_none = (
+        filters is not None and filters.returncode in (0, 1) and scopes <= {"system", "global"}
+    )
+    state = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=dirty")
+    changed = _git(folder, *state) if has_none else None
+    if changed is None or changed.returncode != 0:
+        return f"{commit}, with or without uncommitted changes: the checkout has filters of its own"
+    return f"{commit}, with uncommitted changes" if changed.stdout else commit
+
+
+def _git(folder: Path, *command: str) -> subprocess.CompletedProcess[str] | None:
+    """Run the user's git in a folder; None if it cannot be run, or is not done in time."""
     # No hook of the checkout is run, and no lock is taken that the user's own git may wait for.
     options = ("-C", str(folder), "--no-optional-locks", "-c", "core.fsmonitor=false")
-    describe = (
-        "describe",
-        "--always",
-        "--abbrev=40",
-        "--exclude=*",
-        "--dirty=, with uncommitted changes",
-    )
     try:
-        done = subprocess.run(  # noqa: S603 - fixed arguments, no shell
-            ("git", *options, *describe),  # noqa: S607 - the user's own git
+        return subprocess.run(  # noqa: S603 - fixed arguments, no shell
+            ("git", *options, *command),  # noqa: S607 - the user's own git
             capture_output=True,
             text=True,
             errors="replace",
             timeout=GIT_TIMEOUT_S,
-            check=True,
+            check=False,
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip()

@@ -9,7 +9,7 @@ import os
 import sys
 import threading
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from io import BytesIO, TextIOWrapper
 from typing import Any
 
@@ -250,3 +250,59 @@ def test_a_fork_does_not_keep_what_another_thread_is_about_to_undo() -> None:
         go_on.set()
         thread.join()
     assert pd.get_option("display.max_colwidth") == width
+
+
+def _load_beside(settings: ProcessSettings, work: Callable[[], Any]) -> None:
+    """Load a version that changes nothing, while another thread does some work."""
+    with settings.recorded():
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+
+
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    filters, width = list(warnings.filters), pd.get_option("display.max_colwidth")
+    yield
+    warnings.filters[:] = filters  # type: ignore[index]
+    pd.set_option("display.max_colwidth", width)
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_what_is_in_force_beside_a_load_is_not_taken_for_the_versions_own() -> None:
+    """A library ignores warnings for the length of a call, and another version is being scored."""
+    outside = tuple(warnings.filters)
+    for change in (
+        lambda: warnings.simplefilter("ignore"),
+        lambda: pd.set_option("display.max_colwidth", 7),
+    ):
+        settings = ProcessSettings(expected=[])
+        _load_beside(settings, change)
+        assert settings.names == []
+    # What the other thread undoes when it is done stays undone.
+    warnings.filters[:] = outside  # type: ignore[index]
+    with settings.in_force():
+        pass
+    assert tuple(warnings.filters) == outside
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_what_a_trial_has_named_is_recorded_and_undone() -> None:
+    before = pd.get_option("display.max_colwidth")
+    settings = ProcessSettings(expected=["pandas: display.max_colwidth"])
+    with settings.recorded():
+        pd.set_option("display.max_colwidth", 7)
+    assert (settings.names, settings.is_of_process) == (["pandas: display.max_colwidth"], True)
+    assert pd.get_option("display.max_colwidth") == before
+    with settings.in_force():
+        assert pd.get_option("display.max_colwidth") == 7
+
+
+def test_what_only_a_thread_sees_holds_nobody_up() -> None:
+    settings = ProcessSettings()
+    with settings.recorded():
+        sklearn.set_config(transform_output="pandas")
+        np.seterr(divide="raise")
+        decimal.getcontext().prec = 5
+    assert settings.names
+    assert not settings.is_of_process

@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 
-from scoreline_artifacts import Manifest, Outputs, Schema
+from scoreline_artifacts import KeyRing, Manifest, Outputs, Schema
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.packaging import clean_room, pickling
 from scoreline_artifacts.store.store import describe_file
@@ -212,3 +212,90 @@ def test_a_file_of_the_project_is_out_of_reach_through_a_link(
     failure = _prove(f"open({str(link / 'of_the_project.py')!r})").failure
     assert failure is not None
     assert "it is a file of the training project" in failure.message
+
+
+# The keys of who publishes
+
+KEY = "the private key"
+_READS: dict[str, str] = {
+    "by its path": "data = open(KEYS + '/private.pem').read()",
+    "relative to it": "os.chdir(KEYS); data = open('private.pem').read()",
+    "below its folder": "at = os.open(KEYS, os.O_RDONLY); data = os.read(os.open('private.pem', 0, dir_fd=at), 99)",
+    "under another name": "os.link(KEYS + '/private.pem', 'mine'); data = open('mine').read()",
+    "in another place": "os.rename(KEYS, 'mine'); data = open('mine/private.pem').read()",
+    "through a link": "os.symlink(KEYS, 'mine'); data = open('mine/private.pem').read()",
+    "wherever it is": (
+        "data = [open(os.path.join(place, name)).read() for place, _, names in os.walk(ABOVE) for name in names]"
+    ),
+}
+_PROGRAMS: dict[str, str] = {
+    "by a program": "data = subprocess.run(['cat', KEYS + '/private.pem'], capture_output=True).stdout",
+    "by native code": (
+        "libc = ctypes.CDLL(None); data = bytearray(99); size = libc.read(libc.open((KEYS + '/private.pem').encode(), 0),"
+        " (ctypes.c_char * 99).from_buffer(data), 99)"
+    ),
+    "of its parent": "data = open(f'/proc/{os.getppid()}/root' + KEYS + '/private.pem').read()",
+    "after undoing it": (
+        "libc = ctypes.CDLL(None); libc.umount(KEYS.encode()); libc.umount2(KEYS.encode(), 2);"
+        "data = subprocess.run(['cat', KEYS + '/private.pem'], capture_output=True).stdout"
+    ),
+    "in a namespace of its own": (
+        "data = subprocess.run(['unshare', '-Urm', 'sh', '-c', f'umount {KEYS}; cat {KEYS}/private.pem'], "
+        "capture_output=True).stdout"
+    ),
+}
+
+
+def _is_hidden_by_the_kernel() -> bool:
+    code = (
+        "import sys; from scoreline_artifacts.packaging.hidden_folders import hide; import tempfile; "
+        "sys.exit(not hide([tempfile.mkdtemp()]))"
+    )
+    return subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.fixture
+def keys(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path_factory.mktemp("config") / "scoreline" / "keys"
+    folder.mkdir(parents=True)
+    (folder / "private.pem").write_text(KEY)
+    monkeypatch.setenv("SCORELINE_KEYS", str(folder))
+    KeyRing.from_environment()
+    return folder
+
+
+def _told(code: str, keys: Path) -> str:
+    """What a version that was loaded in the clean room could tell of the keys."""
+    lines = (
+        "import ctypes, os, subprocess",
+        f"KEYS, ABOVE = {str(keys)!r}, {str(keys.parents[1])!r}",
+        code,
+        "raise ValueError(data)",
+    )
+    failure = _prove("\n".join(lines)).failure
+    assert failure is not None
+    return failure.message
+
+
+@pytest.mark.parametrize("code", _READS.values(), ids=_READS)
+def test_no_version_reads_the_key_of_who_publishes(keys: Path, code: str) -> None:
+    assert KEY not in _told(code, keys)
+    assert (keys / "private.pem").read_text() == KEY
+
+
+@pytest.mark.skipif(not _is_hidden_by_the_kernel(), reason="no namespaces for users are allowed")
+@pytest.mark.parametrize("code", _PROGRAMS.values(), ids=_PROGRAMS)
+def test_no_program_that_a_version_starts_reads_it(keys: Path, code: str) -> None:
+    assert KEY not in _told(code, keys)
+
+
+def test_the_folder_of_keys_is_not_named_in_the_room(tmp_path: Path) -> None:
+    script = (
+        "from tests.unit.artifacts.packaging.test_clean_room import _prove; "
+        "print(_prove(\"import os; raise ValueError(os.environ.get('SCORELINE_KEYS'))\").failure.message)"
+    )
+    environment = {**os.environ, "SCORELINE_KEYS": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, check=True, text=True
+    )
+    assert done.stdout == "None\n"

@@ -31,7 +31,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, PIPELINE, SIGNATURE
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.releases import LogMarks
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.signing import Purpose
 from scoreline_artifacts.store.store import describe_file
 from tests.support.stores import manifest_of

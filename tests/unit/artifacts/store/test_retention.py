@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import (
+    CorruptArtifact,
     KeyRing,
     Store,
     UnknownModelError,
@@ -221,3 +222,30 @@ def test_help_shows_examples(command: Any) -> None:
 @pytest.mark.parametrize("arguments", [["other"], ["../pima"], ["pima", "--keep", "0"]])
 def test_what_cannot_be_pruned_is_wrong_usage(store: Store, arguments: list[str]) -> None:
     assert _run(prune, *arguments).exit_code == 2
+
+
+def test_nothing_goes_while_the_log_of_an_alias_is_behind_a_link(tmp_path: Path) -> None:
+    """Nobody knows which versions it names."""
+    store = Store(tmp_path)
+    for _ in range(3):
+        _publish(store)
+    _promote(store, 1)
+    log = tmp_path / "pima" / "releases" / "production"
+    log.rename(log.with_name("elsewhere"))
+    log.symlink_to("elsewhere")
+    for work in (retention.plan, retention.prune):
+        with pytest.raises(CorruptArtifact, match="link"):
+            work(store, "pima", keep=1, now=LATER)
+    assert store.versions("pima") == [1, 2, 3]
+
+
+def test_requests_may_name_what_prune_keeps_for_them(store: Store) -> None:
+    for version in (1, 2, 3):
+        _promote(store, version)
+    retention.pin(store, "pima", 7)
+    _promote(store, 4, alias="candidate")
+    assert retention.in_use(store, "pima", NOW).keys() == {1, 2, 3, 4, 7}
+    # A week later: what is in force, and what a rollback would restore.
+    found = retention.in_use(store, "pima", datetime.now(UTC) + timedelta(days=8))
+    assert found.keys() == {2, 3, 4, 7}
+    assert found[3] == store.verified("pima", 3).sha256

@@ -15,7 +15,9 @@ from cryptography.hazmat.primitives.asymmetric.ec import generate_private_key as
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scoreline_artifacts import Distrust, UntrustedArtifact, UnusableKey
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.signing import KeyRing, Purpose
+from scoreline_client.errors import SettingsError
 
 DATA = b'{"model":"pima"}'
 ARTIFACT, RELEASE = Purpose.ARTIFACT, Purpose.RELEASE
@@ -248,6 +250,20 @@ def test_the_environment_names_the_folder(
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert KeyRing.from_environment().folder == Path(folder)
+
+
+def test_without_a_home_directory_there_is_no_folder_of_keys(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It would be the folder `~` of the working directory, which is anybody's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    for name in ("SCORELINE_KEYS", "SCORELINE_CACHE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for open_it in (KeyRing.from_environment, LogMarks.from_environment):
+        with pytest.raises(SettingsError, match="has no home directory"):
+            open_it()
+    assert list(tmp_path.iterdir()) == []
 
 
 # Whose folder it is

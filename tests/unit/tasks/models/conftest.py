@@ -24,6 +24,8 @@ class Shelf:
         self.broken: dict[int, Exception] = {}
         self.now = 0.0
         self.loads: list[int] = []
+        self.looks = 0
+        """How often the logs were listed, or the versions that are in use."""
         self.in_memory: list[int] = []
         """How many versions were in memory whenever another one was loaded."""
         self._alive: weakref.WeakSet[LoadedVersion] = weakref.WeakSet()
@@ -33,11 +35,11 @@ class Shelf:
         assert isinstance(log, list)
         log.append(Release(model=model, alias=alias, version=version, sequence=len(log) + 1))
 
-    def manifest(self, model: str, version: int) -> None:
+    def verified(self, model: str, version: int, _sha256: str | None = None) -> None:
         if version > 9:
             raise UnknownVersionError(model, version, list(range(1, 10)))
 
-    def load(self, _store: Store, model: str, version: int, *, strict: bool) -> LoadedVersion:
+    def load(self, _store: Store, model: str, version: int, **_: Any) -> LoadedVersion:
         self.loads.append(version)
         self.in_memory.append(len(self._alive))
         if version in self.broken:
@@ -49,9 +51,9 @@ class Shelf:
         return loaded
 
     def load_unproven(
-        self, store: Store, model: str, version: int, *, strict: bool
+        self, store: Store, model: str, version: int, **_: Any
     ) -> tuple[LoadedVersion, Callable[[], None]]:
-        return self.load(store, model, version, strict=strict), lambda: None
+        return self.load(store, model, version), lambda: None
 
     def history(
         self, _store: Any, model: str, alias: str, *, trusted_only: bool = True
@@ -64,7 +66,13 @@ class Shelf:
     def newest(self, store: Any, model: str, alias: str, *, seen: Any) -> Release | None:
         return next(reversed(self.history(store, model, alias)), None)
 
+    def in_use(self, _store: Any, model: str, _now: Any) -> dict[int, str]:
+        self.looks += 1
+        logs = (log for (name, _), log in self.logs.items() if name == model)
+        return {one.version: "" for log in logs if isinstance(log, list) for one in log}
+
     def heads(self, _store: Any) -> list[Head]:
+        self.looks += 1
         return [
             Head(*alias, len(log) if isinstance(log, list) else 0)
             for alias, log in sorted(self.logs.items())
@@ -85,6 +93,7 @@ def shelf(monkeypatch: pytest.MonkeyPatch) -> Shelf:
     shelf = Shelf()
     monkeypatch.setattr(models_module, "load_unproven", shelf.load_unproven)
     monkeypatch.setattr(models_module, "releases", shelf)
+    monkeypatch.setattr(models_module, "retention", shelf)
     return shelf
 
 

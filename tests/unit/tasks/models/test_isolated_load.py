@@ -15,9 +15,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from scoreline_artifacts import GoldenMismatch
+from scoreline_artifacts.loading.process_settings import ProcessSettings
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_tasks.models import isolated_load
 from scoreline_tasks.models.isolated_load import (
@@ -164,6 +166,33 @@ def test_what_does_not_survive_a_fork_is_not_inherited(
 ) -> None:
     monkeypatch.setattr(isolated_load, "LONGER_IN_A_FORK_S", 0.3)
     assert "did not finish in time" in str(trial(_server_thread, ServedBy.FORKS).not_inherited)
+
+
+def test_a_slow_version_whose_fork_hangs_is_deferred_within_the_trials_limit(
+    trial: Callable[..., TrialResult],
+) -> None:
+    def load() -> Check:
+        check = _server_thread()
+
+        def slow() -> None:
+            check()
+            time.sleep(0.5)
+
+        return slow
+
+    # Its fork may take 5 s more than four times as long, which is more than the trial has.
+    assert "did not finish in time" in str(trial(load, ServedBy.FORKS, limit_s=3).not_inherited)
+
+
+def test_a_trial_names_the_settings_that_a_version_changes(
+    trial: Callable[..., TrialResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ProcessSettings()
+    with settings.recorded():
+        pd.set_option("display.max_colwidth", 7)
+    monkeypatch.setattr(LoadedVersion, "settings", settings)
+    result = trial(lambda: lambda: None, ServedBy.MAIN_THREAD)
+    assert (result.settings, result.is_exclusive) == (["pandas: display.max_colwidth"], True)
 
 
 @pytest.mark.parametrize("served_by", [ServedBy.MAIN_THREAD, ServedBy.THREADS])

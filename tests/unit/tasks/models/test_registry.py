@@ -470,3 +470,38 @@ def test_a_pipeline_that_forks_while_it_is_scored_does_not_wait_for_a_load_that_
     loading.join(10)
     assert not forking.is_alive()
     assert version_of(models) == 1
+
+
+def test_by_number_requests_may_name_what_is_or_was_released(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    models = open_models(unreleased=False)
+    for version in (1, 2, 3):
+        shelf.release(version)
+    models.follow()
+    assert [version_of(models, f"m@{version}") for version in (1, 3)] == [1, 3]
+    with pytest.raises(
+        RequestRefused, match=r"m@7 is not released.*versions 1, 2, 3\..*SCORELINE_SERVE_UNRELEASED"
+    ) as caught:
+        version_of(models, "m@7")
+    assert caught.value.code == "E_UNKNOWN_MODEL"
+    assert shelf.loads == [3, 1]
+    assert version_of(open_models(), "m@7") == 7
+
+
+def test_wrong_names_cost_the_store_one_look_a_second_however_many_there_are(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    models = open_models(unreleased=False)
+    shelf.release(1)
+    models.follow()
+    shelf.looks = 0
+    for number in range(500):
+        for ref in (f"wrong{number}", f"m@wrong{number}", f"wrong@{number + 2}", f"m@{number + 2}"):
+            with pytest.raises(RequestRefused):
+                version_of(models, ref)
+    # The names of all logs, and the versions of the only model that there is.
+    assert shelf.looks == 2
+    shelf.now += 1
+    shelf.release(2, alias="wrong1")
+    assert version_of(models, "m@wrong1") == 2

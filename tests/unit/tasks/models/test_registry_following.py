@@ -12,7 +12,7 @@ from sklearn.linear_model import LinearRegression
 
 from scoreline_artifacts import KeyRing, Store
 from scoreline_artifacts.store import releases
-from scoreline_artifacts.store.releases import LogMarks
+from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef

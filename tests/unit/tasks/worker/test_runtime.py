@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,6 +94,24 @@ def test_the_releases_are_polled_at_once_when_there_is_news(
     announce_release(redis, KEYS, "zero")
     eventually(lambda: len(polls) >= 3)
     follower.stop()
+
+
+def test_a_flood_of_news_costs_one_poll_in_half_a_second(
+    redis: Any, eventually: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may publish could make a worker look at its store without a pause, which a bucket charges for."""
+    monkeypatch.setattr(runtime_module, "NEWS_EVERY_S", 0.2)
+    polls: list[int] = []
+    news = 0
+    follower = ReleaseFollower(lambda: polls.append(news), lambda: redis, KEYS, poll_s=3600)
+    follower.start()
+    eventually(lambda: len(polls) >= 2)
+    for news in range(1, 2001):  # noqa: B007 - the polls note it
+        redis.publish(KEYS.releases, "m")
+    eventually(lambda: polls[-1] == 2000)
+    time.sleep(0.5)
+    follower.stop()
+    assert len(polls) < 20
 
 
 def test_a_store_that_cannot_be_read_is_polled_again_and_logged_once(

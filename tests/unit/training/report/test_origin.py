@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from scoreline_artifacts import Schema, Store
+from scoreline_artifacts import KeyRing, Schema, Store
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE
 from scoreline_artifacts.packaging import pickling
@@ -142,6 +142,24 @@ def test_the_version_in_production_is_asked_in_the_clean_room(store: Store) -> N
     assert np.array_equal(there.probabilities, here.probabilities)  # type: ignore[arg-type]
 
 
+def test_what_another_key_has_signed_is_asked_only_if_that_is_wanted(
+    store: Store, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(_pipeline(), "sides", FRAME, TRUTH, promote=True)
+    own = KeyRing(tmp_path_factory.mktemp("own") / "keys")
+    own.generate()
+    own.trust(store.ring.export())
+    monkeypatch.setenv("SCORELINE_KEYS", str(own.folder))
+    other = Store(store.root)
+    found = incumbent(other, "sides")
+    assert (found.reference, found.ask) == ("sides@1", None)
+    assert "publish(compare=True)" in found.why_not
+    assert incumbent(other, "sides", compare=True).ask is not None
+    assert incumbent(store, "sides", compare=False).ask is None
+    second = publish(_pipeline(), "sides", FRAME, TRUTH, compare=True)
+    assert "Same answer" in second.report.read_text()
+
+
 class Ends:
     """Ends the process that loads it."""
 
@@ -227,6 +245,19 @@ def test_the_commit_of_the_training_script_is_found(
 def test_changes_that_are_not_committed_are_told(checkout: Path) -> None:
     (checkout / "train.py").write_text("two = 2\n")
     assert (lineage.commit_of(checkout) or "").endswith(", with uncommitted changes")
+
+
+@needs_git
+def test_no_program_of_a_checkout_is_run(checkout: Path, tmp_path: Path) -> None:
+    """git compares files by the filters of a checkout: whoever can write its config could run a program."""
+    mark = tmp_path / "ran"
+    (checkout / ".gitattributes").write_text("* filter=mine\n")
+    _git(checkout, "add", ".")
+    _git(checkout, "commit", "-m", "two")
+    _git(checkout, "config", "filter.mine.clean", f"touch {mark}; cat")
+    (checkout / "train.py").write_text("one = 2\n")
+    assert "has filters of its own" in str(lineage.commit_of(checkout))
+    assert not mark.exists()
 
 
 @needs_git

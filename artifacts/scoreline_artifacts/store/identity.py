@@ -1,0 +1,199 @@
+"""The identity of a store: what is signed for one store is no version and no release of another.
+
+The first who publishes or promotes creates `.store.json`: a random number, signed. Its sha256 is the store's identity,
+which every version and every release names from then on. A machine keeps the identity that it saw first under a
+store's address, beside the keys that it trusts; another one under the same address is refused until somebody says
+`scoreline accept`.
+
+What earlier releases of Scoreline had put into the store names no store. It is listed there by its sha256, once, when
+the identity is made. So an old copy or another store's old version cannot come back later, and a log that began
+before goes on, but never back to entries that name no store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from scoreline_artifacts.errors import (
+    CorruptArtifact,
+    Distrust,
+    StoreReplaced,
+    UntrustedArtifact,
+)
+from scoreline_artifacts.manifest import MANIFEST
+from scoreline_artifacts.store.signing import REPAIR, KeyRing, PinnedStore, Purpose
+from scoreline_artifacts.store.storage import MANIFEST_LIMIT_BYTES, Storage
+from scoreline_client.protocol.names import is_name
+
+IDENTITY = ".store.json"
+"""Begins with a dot, so that it is no model's name."""
+_FOREIGN = (
+    "`scoreline copy` brings a version of another store here on purpose, signed anew. What an earlier Scoreline "
+    "published or promoted here since this store has its identity must be published or promoted again."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who a store is."""
+
+    id: str
+    """sha256 of the signed line, 64 hexadecimal digits."""
+    adopted: Mapping[str, str]
+    """sha256 of each manifest and release that names no store, by path."""
+
+
+def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> Identity | None:
+    """Who this store is; None for a store of earlier releases, to which nothing was added since.
+
+    `accept` makes it the identity that is known here under the store's address, whatever was known before.
+
+    Whoever began the store need not be trusted here: then nothing is believed of what the identity lists.
+
+    Raises:
+        StoreReplaced: another one is known here under this address.
+        UntrustedArtifact, CorruptArtifact: it is not signed, or not an identity.
+    """
+    address = address_of(storage)
+    known = None if accept else ring.pinned_store(address)
+    try:
+        data = storage.read(IDENTITY, limit_bytes=MANIFEST_LIMIT_BYTES)
+    except FileNotFoundError:
+        if known is not None:
+            raise StoreReplaced(address, known.identity, None) from None
+        if accept:
+            ring.pin_store(address, None)
+        return None
+    line, _, signature = data.partition(b"\n")
+    found = hashlib.sha256(line).hexdigest()
+    if known is not None and known.identity != found:
+        raise StoreReplaced(address, known.identity, found)
+    # Once it was verified it is believed, though the key that signed it may have been revoked since.
+    is_signed = known is not None and known.is_signed
+    if not is_signed:
+        reason = _verify(storage, ring, line, signature)
+        is_signed = reason is None
+        if reason is not Distrust.NO_KEYS and (known is None or is_signed):
+            ring.pin_store(address, PinnedStore(found, is_signed))
+    return Identity(found, _adopted(storage, line) if is_signed else {})
+
+
+def make_identity(storage: Storage, ring: KeyRing) -> Identity:
+    """Who this store is; says so for ever, if nobody has said it before.
+
+    Raises:
+        StoreReplaced: another one is known here under this address, and this one is not empty.
+        UnusableKey: it cannot be signed.
+    """
+    is_empty = not any(is_name(name) for name in storage.names(""))
+    # Who begins a store anew knows it; where there is something, it may be another store's.
+    found = _of_empty_store(storage, ring) if is_empty else read_identity(storage, ring)
+    if found is not None:
+        _sign_again(storage, ring)
+        return found
+    values = {
+        "nonce": secrets.token_hex(32),
+        "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "adopted": {} if is_empty else dict(_without_a_store(storage)),
+    }
+    line = json.dumps(values, sort_keys=True).encode()
+    with suppress(FileExistsError):
+        storage.create(IDENTITY, line + b"\n" + ring.sign(Purpose.STORE, line))
+    made = read_identity(storage, ring, accept=is_empty)
+    if made is None:
+        raise CorruptArtifact(storage.location(IDENTITY), "it was removed while it was made")
+    return made
+
+
+def check_belongs(
+    identity: Identity | None, named: object, storage: Storage, path: str, data: bytes
+) -> None:
+    """Check that a signed file is one of this store; `named` is the store that it names.
+
+    Raises:
+        UntrustedArtifact: it was signed for another one.
+    """
+    if identity is not None and not named:
+        is_own = identity.adopted.get(path) == hashlib.sha256(data).hexdigest()
+    else:
+        is_own = named == ("" if identity is None else identity.id)
+    if not is_own:
+        raise UntrustedArtifact(storage.location(path), Distrust.OTHER_STORE, _FOREIGN)
+
+
+def address_of(storage: Storage) -> str:
+    """A store's address, under which this machine knows it."""
+    root = storage.root
+    return os.path.abspath(root) if isinstance(root, Path) else root  # noqa: PTH100 - not resolved: a link may change
+
+
+def _verify(storage: Storage, ring: KeyRing, line: bytes, signature: bytes) -> Distrust | None:
+    """Why a signature is not believed here, or None.
+
+    Raises:
+        UntrustedArtifact: it is none at all.
+    """
+    location = storage.location(IDENTITY)
+    if not signature:
+        raise UntrustedArtifact(location, Distrust.UNSIGNED, REPAIR[Purpose.STORE])
+    try:
+        ring.verify(Purpose.STORE, line, signature, about=location)
+    except UntrustedArtifact as error:
+        if error.reason is Distrust.BAD_SIGNATURE:
+            raise
+        return error.reason
+    return None
+
+
+def _adopted(storage: Storage, line: bytes) -> dict[str, str]:
+    try:
+        return dict(json.loads(line)["adopted"])
+    except (ValueError, TypeError, KeyError) as error:
+        location = storage.location(IDENTITY)
+        raise CorruptArtifact(location, f"it cannot be read: {error}") from error
+
+
+def _sign_again(storage: Storage, ring: KeyRing) -> None:
+    """Sign an identity that was verified here once more, if its key was revoked since: others can verify it then."""
+    known = ring.pinned_store(address_of(storage))
+    line, _, signature = storage.read(IDENTITY, limit_bytes=MANIFEST_LIMIT_BYTES).partition(b"\n")
+    is_same = known is not None and known.identity == hashlib.sha256(line).hexdigest()
+    is_known = known is not None and known.is_signed and is_same
+    if is_known and _verify(storage, ring, line, signature) is Distrust.REVOKED_KEY:
+        storage.write({IDENTITY: line + b"\n" + ring.sign(Purpose.STORE, line)})
+
+
+def _of_empty_store(storage: Storage, ring: KeyRing) -> Identity | None:
+    """The identity of a store that holds no model, if it has one; it is made anew otherwise."""
+    try:
+        return read_identity(storage, ring)
+    except StoreReplaced as error:
+        if error.found is not None:
+            raise
+        return None
+
+
+def _without_a_store(storage: Storage) -> Iterator[tuple[str, str]]:
+    """Path and sha256 of the manifests and releases of earlier releases of Scoreline."""
+    for model in filter(is_name, storage.names("")):
+        paths: list[str] = []
+        with suppress(CorruptArtifact):  # a stray file, or a link, is nobody's model
+            folders = storage.names_below(f"{model}/versions")
+            paths += [f"{model}/versions/{number}/{MANIFEST}" for number in folders]
+            for alias, names in storage.names_below(f"{model}/releases").items():
+                paths += [f"{model}/releases/{alias}/{name}" for name in names]
+        for path in paths:
+            with suppress(CorruptArtifact, FileNotFoundError, ValueError):
+                data = storage.read(path, limit_bytes=MANIFEST_LIMIT_BYTES)
+                values: Any = json.loads(data.partition(b"\n")[0])
+                if isinstance(values, dict) and not values.get("store"):
+                    yield path, hashlib.sha256(data).hexdigest()
