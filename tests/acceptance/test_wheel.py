@@ -73,7 +73,7 @@ def test_help_lists_every_command(scripts: Path) -> None:
     done = _run(scripts / "scoreline", "--help")
     commands = ("demo", "inspect", "predict", "promote", "rollback", "score", "status", "train")
     assert done.returncode == 0, done.stderr
-    more = ("keygen", "keys", "pin", "prune", "unpin", "up", "versions")
+    more = ("accept", "copy", "keygen", "keys", "pin", "prune", "unpin", "up", "versions")
     assert [name for name in (*commands, *more) if name not in done.stdout] == []
 
 

@@ -230,6 +230,8 @@ def _ask_worker(out: Path, group: str, members: Sequence[Truth], pool: str) -> l
     shutil.copytree(_store(out, group).root, store.root)
     for log in Path(store.root).glob("*/releases"):
         shutil.rmtree(log)
+    # To this machine it is the same store, with other logs.
+    shutil.rmtree(out / "cache" / "seen", ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     early, late = members[::2], members[1::2]
     verdicts: list[Verdict] = []

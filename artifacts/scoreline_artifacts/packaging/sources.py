@@ -25,7 +25,11 @@ from scoreline_artifacts.manifest import DIST_INFO, SOURCES
 
 MAX_BYTES = 16 * 1024 * 1024
 """The limit for modules and data files together: data belongs into the pipeline."""
-KEY_FILES = ("*.pem", "*.key", "*.p12", "*.pfx", "id_*", "*credentials*", "*secret*")
+SECRETS = ("*credentials*", "*secret*")
+KEY_FILES = (
+    *("*.pem", "*.key", "*.p12", "*.pfx", "*.ppk", "*.jks", "*.keystore", "*.kdbx", "id_*"),
+    *("*passwd*", *SECRETS),
+)
 """Names of files that hold keys or passwords."""
 MOST_LISTED = 10_000
 """Data files of a project that its code can see while it is proved."""
@@ -203,8 +207,9 @@ def data_file(path: str) -> Path | None:
 def may_travel_unasked(path: str) -> bool:
     """Whether a data file may travel because code opens it: no hidden file does, and nothing that is named like a key."""
     parts = path.split("/")
+    places = [(part, SECRETS) for part in parts[:-1]] + [(parts[-1], KEY_FILES)]
     return not any(part.startswith(".") for part in parts) and not any(
-        fnmatchcase(parts[-1].lower(), pattern) for pattern in KEY_FILES
+        fnmatchcase(name.lower(), pattern) for name, patterns in places for pattern in patterns
     )
 
 

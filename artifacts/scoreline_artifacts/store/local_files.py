@@ -5,9 +5,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -16,33 +18,22 @@ from fsspec.implementations.local import LocalFileSystem
 from scoreline_artifacts.errors import CorruptArtifact
 
 
-def write_file(
-    path: Path,
-    data: bytes,
-    *,
-    exclusive: bool = False,
-    mode: int = 0o644,
-    staging: Path | None = None,
-    sync_name: bool = True,
-) -> None:
+def write_file(path: Path, data: bytes, *, exclusive: bool = False, mode: int = 0o644) -> None:
     """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
 
-    It is written under another name first, in `staging` or beside the file. Its name is synced as well, unless
-    a later file is what counts.
+    It is written under another name first, beside the file. Its name is synced as well.
 
     Raises:
         FileExistsError: `exclusive`, and it exists already.
     """
-    folder = staging or path.parent
-    for directory in (path.parent, folder):
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:
-            # It must not look as if the file itself existed.
-            number = errno.ENOTDIR
-            raise NotADirectoryError(number, os.strerror(number), str(directory)) from error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except FileExistsError as error:
+        # It must not look as if the file itself existed.
+        number = errno.ENOTDIR
+        raise NotADirectoryError(number, os.strerror(number), str(path.parent)) from error
     # mkstemp's file is its owner's only, from its first moment on.
-    descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
@@ -59,7 +50,7 @@ def write_file(
         with contextlib.suppress(OSError):
             os.unlink(temporary)  # noqa: PTH108 - it is text
     # The directory may be new itself, and its name is in the one above.
-    for directory in (path.parent, path.parent.parent) if sync_name else ():
+    for directory in (path.parent, path.parent.parent):
         with contextlib.suppress(OSError):
             descriptor = os.open(directory, os.O_RDONLY)
             try:
@@ -125,9 +116,42 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
             os.close(descriptor)
 
     def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **_: Any) -> None:
-        exclusive = mode == "create"
-        staging = Path(self.staging)
-        write_file(Path(path), value, exclusive=exclusive, staging=staging, sync_name=exclusive)
+        """Create or replace a file with all of its content at once, and sync it to the disk.
+
+        Raises:
+            FileExistsError: the mode is `create`, and it exists already.
+            CorruptArtifact: one of its folders is a link.
+        """
+        own = f"{self._root}/{PurePosixPath(self.staging).name}/.writing-{secrets.token_hex(8)}"
+        with (
+            self._folder_of(path, make=True) as (folder, name),
+            self._folder_of(own, make=True) as (staging, temporary),
+        ):
+            try:
+                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+                descriptor = os.open(temporary, flags, 0o600, dir_fd=staging)
+                with os.fdopen(descriptor, "wb") as file:
+                    file.write(value)
+                    file.flush()
+                    os.fchmod(descriptor, 0o644)
+                    os.fsync(descriptor)
+                places = {"src_dir_fd": staging, "dst_dir_fd": folder}
+                if mode == "create":
+                    os.link(temporary, name, **places)
+                else:
+                    os.replace(temporary, name, **places)  # noqa: PTH105 - below descriptors
+            finally:
+                # The file may have its name by now: a failure here must not look as if it had not.
+                with contextlib.suppress(OSError):
+                    os.unlink(temporary, dir_fd=staging)
+            # Names are synced with the last file of a version or a release; not every file system can do it.
+            with contextlib.suppress(OSError):
+                for place in (".", "..") if mode == "create" else ():
+                    descriptor = os.open(place, os.O_RDONLY, dir_fd=folder)
+                    try:
+                        os.fsync(descriptor)
+                    finally:
+                        os.close(descriptor)
 
     def rm_file(self, path: str) -> None:
         self.rm(path)
@@ -135,28 +159,51 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
     def rm(self, path: str, recursive: bool = False, maxdepth: int | None = None) -> None:  # noqa: ARG002 - fsspec's signature
         """Remove a file, or a folder with all that it holds, and nothing outside of the store.
 
+        Raises:
+            CorruptArtifact: one of its folders is a link.
+        """
+        with self._folder_of(path) as (folder, name):
+            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if recursive and stat.S_ISDIR(mode):
+                shutil.rmtree(name, dir_fd=folder)
+            else:
+                os.remove(name, dir_fd=folder)
+
+    @property
+    def _root(self) -> str:
+        # The root is the operator's choice, and may be a link.
+        return os.path.realpath(os.path.dirname(self.staging))  # noqa: PTH120 - it is text
+
+    @contextlib.contextmanager
+    def _folder_of(self, path: str, *, make: bool = False) -> Iterator[tuple[int, str]]:
+        """The folder of a path, opened, and the name in it.
+
         A path that was checked may have become another one since: who can write to the store can put a link
         in the place of any folder of it. So every folder is opened below the one before it.
 
         Raises:
             CorruptArtifact: one of them is a link.
         """
-        root = os.path.realpath(os.path.dirname(self.staging))  # noqa: PTH120 - it is text
+        root = self._root
         flags = getattr(os, "O_PATH", os.O_RDONLY) | os.O_DIRECTORY
         *folders, name = PurePosixPath(path).relative_to(root).parts
-        opened = [os.open(root, flags)]
+        if make:
+            Path(root).mkdir(parents=True, exist_ok=True)
+        opened = os.open(root, flags)
         try:
             for folder in folders:
-                opened.append(os.open(folder, flags | os.O_NOFOLLOW, dir_fd=opened[-1]))
-            mode = os.stat(name, dir_fd=opened[-1], follow_symlinks=False).st_mode
-            if recursive and stat.S_ISDIR(mode):
-                shutil.rmtree(name, dir_fd=opened[-1])
-            else:
-                os.remove(name, dir_fd=opened[-1])
-        except OSError as error:
-            if error.errno in (errno.ELOOP, errno.ENOTDIR):
-                raise CorruptArtifact(path, "it is a link, or behind one") from error
-            raise
+                if make:
+                    with contextlib.suppress(FileExistsError):
+                        os.mkdir(folder, dir_fd=opened)
+                try:
+                    below = os.open(folder, flags | os.O_NOFOLLOW, dir_fd=opened)
+                except OSError as error:
+                    mode = os.stat(folder, dir_fd=opened, follow_symlinks=False).st_mode
+                    if stat.S_ISLNK(mode) or not make:
+                        raise CorruptArtifact(path, "it is a link, or behind one") from error
+                    raise
+                os.close(opened)
+                opened = below
+            yield opened, name
         finally:
-            for descriptor in opened:
-                os.close(descriptor)
+            os.close(opened)

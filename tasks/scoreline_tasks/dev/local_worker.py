@@ -79,6 +79,8 @@ class WorkerEnvironment:
             "SCORELINE_QUEUE": self.queue,
             "SCORELINE_KEYS": own and own / "keys",
             "SCORELINE_CACHE": own and own / "cache",
+            # On this machine who asks is who publishes, and tries a version before releasing it.
+            "SCORELINE_SERVE_UNRELEASED": 1,
         }
         return {name: str(value) for name, value in named.items() if value is not None}
 

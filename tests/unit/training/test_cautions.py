@@ -22,6 +22,7 @@ from scoreline_artifacts.dependencies import ModuleOrigins
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.packaging.clean_room import CleanRoomFailure, Proof
+from scoreline_artifacts.packaging.sources import may_travel_unasked
 from scoreline_training import PublishedVersion, publish
 from scoreline_training.cautions import Caution, find_cautions
 from scoreline_training.diagnosis import diagnose
@@ -262,6 +263,38 @@ def test_a_hidden_file_a_key_or_a_link_does_not_travel_because_code_opens_it(
     if name != "linked.txt":
         published = _publish(store, step, code=[f"opening:{name}"])
         assert f"opening/{name}" in published.travels
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            ".env",
+            ".git/config",
+            "tables/.hidden/rates.csv",
+            "deploy.pem",
+            "DEPLOY.PEM",
+            "server.key",
+        ),
+        *(
+            "store.p12",
+            "store.pfx",
+            "store.jks",
+            "app.keystore",
+            "putty.ppk",
+            "all.kdbx",
+            "htpasswd",
+        ),
+        *("id_rsa", "id_ed25519.pub", "aws_credentials", "my-secret.txt", "secrets/prod.json"),
+    ],
+)
+def test_what_is_hidden_or_named_like_a_key_stays_at_home(path: str) -> None:
+    assert not may_travel_unasked(f"sources/churn/{path}")
+
+
+@pytest.mark.parametrize("path", ["rates.csv", "keys.csv", "id/rates.csv", "tokens.json", "a.b/c"])
+def test_other_data_travel(path: str) -> None:
+    assert may_travel_unasked(f"sources/churn/{path}")
 
 
 def test_names_of_files_that_stay_at_home_are_no_part_of_an_answer(

@@ -398,3 +398,21 @@ def test_a_manifest_with_a_field_that_is_not_known_is_refused(store: Store) -> N
     manifest = store.manifest("pima", 1).encode()
     with pytest.raises(CorruptArtifact, match="unknown fields more"):
         Manifest.decode(manifest[:-1] + b',"more":1}')
+
+
+@pytest.mark.parametrize("name", ["pima/releases", "pima/numbers", ".staging"])
+def test_nothing_is_created_through_a_link_that_is_put_there_after_the_look(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    folder = Path(store.root) / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.symlink_to(outside)
+    # The look finds no link yet.
+    monkeypatch.setattr(type(store.storage), "_at", lambda storage, path: f"{storage.root}/{path}")
+    with pytest.raises(CorruptArtifact, match="it is a link, or behind one"):
+        store.storage.create(f"{name}/new.json", b"{}")
+    with pytest.raises(CorruptArtifact, match="it is a link, or behind one"):
+        store.storage.write({f"{name}/new.json": b"{}"})
+    assert list(outside.iterdir()) == []

@@ -69,7 +69,8 @@ def refuse(monkeypatch: pytest.MonkeyPatch) -> Refuse:
 
         def fail(path: Any, *arguments: Any, **options: Any) -> Any:
             # A descriptor is that of a file, or of a folder, that was opened in the store.
-            if isinstance(path, int) or "dir_fd" in options or "store" in Path(path).parts:
+            is_below = any(name.endswith("dir_fd") for name in options)
+            if isinstance(path, int) or is_below or "store" in Path(path).parts:
                 if function == "access":
                     return False
                 raise OSError(number, os.strerror(number), str(path))
