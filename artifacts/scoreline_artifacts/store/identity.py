@@ -80,11 +80,15 @@ def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> I
     # Once it was verified it is believed, though the key that signed it may have been revoked since.
     is_signed = known is not None and known.is_signed
     if not is_signed:
-        reason = _verify(storage, ring, line, signature)
-        is_signed = reason is None
-        if reason is not Distrust.NO_KEYS and (known is None or is_signed):
+        distrust = _verify(storage, ring, line, signature)
+        is_signed = distrust is None
+        if distrust is not Distrust.NO_KEYS and (known is None or is_signed):
             ring.pin_store(address, PinnedStore(found, is_signed))
-    return Identity(found, _adopted(storage, line) if is_signed else {})
+    try:
+        return Identity(found, dict(json.loads(line)["adopted"]) if is_signed else {})
+    except (ValueError, TypeError, KeyError) as error:
+        reason = f"it cannot be read: {error}"
+        raise CorruptArtifact(storage.location(IDENTITY), reason) from error
 
 
 def make_identity(storage: Storage, ring: KeyRing) -> Identity:
@@ -95,8 +99,13 @@ def make_identity(storage: Storage, ring: KeyRing) -> Identity:
         UnusableKey: it cannot be signed.
     """
     is_empty = not any(is_name(name) for name in storage.names(""))
-    # Who begins a store anew knows it; where there is something, it may be another store's.
-    found = _of_empty_store(storage, ring) if is_empty else read_identity(storage, ring)
+    try:
+        found = read_identity(storage, ring)
+    except StoreReplaced as error:
+        # Who begins a store anew knows it; where there is something, it may be another store's.
+        if not is_empty or error.found is not None:
+            raise
+        found = None
     if found is not None:
         _sign_again(storage, ring)
         return found
@@ -154,14 +163,6 @@ def _verify(storage: Storage, ring: KeyRing, line: bytes, signature: bytes) -> D
     return None
 
 
-def _adopted(storage: Storage, line: bytes) -> dict[str, str]:
-    try:
-        return dict(json.loads(line)["adopted"])
-    except (ValueError, TypeError, KeyError) as error:
-        location = storage.location(IDENTITY)
-        raise CorruptArtifact(location, f"it cannot be read: {error}") from error
-
-
 def _sign_again(storage: Storage, ring: KeyRing) -> None:
     """Sign an identity that was verified here once more, if its key was revoked since: others can verify it then."""
     known = ring.pinned_store(address_of(storage))
@@ -170,16 +171,6 @@ def _sign_again(storage: Storage, ring: KeyRing) -> None:
     is_known = known is not None and known.is_signed and is_same
     if is_known and _verify(storage, ring, line, signature) is Distrust.REVOKED_KEY:
         storage.write({IDENTITY: line + b"\n" + ring.sign(Purpose.STORE, line)})
-
-
-def _of_empty_store(storage: Storage, ring: KeyRing) -> Identity | None:
-    """The identity of a store that holds no model, if it has one; it is made anew otherwise."""
-    try:
-        return read_identity(storage, ring)
-    except StoreReplaced as error:
-        if error.found is not None:
-            raise
-        return None
 
 
 def _without_a_store(storage: Storage) -> Iterator[tuple[str, str]]:

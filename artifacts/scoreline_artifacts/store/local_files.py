@@ -135,11 +135,8 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
                     file.flush()
                     os.fchmod(descriptor, 0o644)
                     os.fsync(descriptor)
-                places = {"src_dir_fd": staging, "dst_dir_fd": folder}
-                if mode == "create":
-                    os.link(temporary, name, **places)
-                else:
-                    os.replace(temporary, name, **places)  # noqa: PTH105 - below descriptors
+                give_name = os.link if mode == "create" else os.replace
+                give_name(temporary, name, src_dir_fd=staging, dst_dir_fd=folder)
             finally:
                 # The file may have its name by now: a failure here must not look as if it had not.
                 with contextlib.suppress(OSError):

@@ -72,6 +72,13 @@ class Release:
             del values["store"], values["manifest_sha256"]
         return json.dumps(values, sort_keys=True).encode()
 
+    def was_made_before(self, moment: datetime) -> bool:
+        """Whether it says that it was made before a moment."""
+        try:
+            return datetime.fromisoformat(self.created_at) < moment
+        except (ValueError, TypeError):
+            return False  # it gives no moment, or one without a time zone
+
     @classmethod
     def decode(cls, data: bytes, path: object) -> Release:
         """Read what `encode` wrote.
@@ -182,7 +189,7 @@ def recent(store: Store, model: str, alias: str, since: datetime) -> list[Releas
     found: list[Release] = []
     numbers = _numbers(store, model, alias)
     for number in reversed(numbers):
-        is_old = bool(found) and _made_before(found[-1], since)
+        is_old = bool(found) and found[-1].was_made_before(since)
         if is_old and number < number_before(found[0]):
             break
         if is_old and number != number_before(found[0]):
@@ -311,13 +318,6 @@ def _append(
         place = release.store
         seen.check(place, model, alias, log=release.log, number=release.sequence)
     return release
-
-
-def _made_before(release: Release, moment: datetime) -> bool:
-    try:
-        return datetime.fromisoformat(release.created_at) < moment
-    except (ValueError, TypeError):
-        return False  # it gives no moment, or one without a time zone
 
 
 def _path(model: str, alias: str, number: int) -> str:

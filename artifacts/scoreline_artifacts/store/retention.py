@@ -127,13 +127,7 @@ def needed_versions(alias: str, log: Sequence[Release], now: datetime) -> dict[i
         if release.sequence == number:
             needed.setdefault(release.version, f"a rollback of {alias} would name it")
     for release, following in pairwise(log):
-        try:
-            replaced_at = datetime.fromisoformat(following.created_at)
-            is_recent = now - replaced_at < IN_USE
-        except (ValueError, TypeError):
-            # It gives no moment, or one without a time zone.
-            is_recent = True
-        if is_recent:
+        if not following.was_made_before(now - IN_USE):
             reason = (
                 f"{alias} named it within the last {IN_USE.days} days: jobs may still ask for it"
             )
