@@ -50,7 +50,7 @@ def _release(store: Store, version: int) -> None:
     assert before is not None
     following = before.sequence + 1
     values = {"version": version, "sequence": following, "log": before.log}
-    assert releases._append(store, "shift", "production", **values) is not None
+    assert releases._append(store, "shift", "production", None, **values) is not None
 
 
 def _damage(folder: Path, dice: random.Random) -> None:

@@ -41,8 +41,9 @@ def test_the_list_says_which_keys_are_trusted_and_which_were_revoked() -> None:
     second = json.loads(_run(keygen, "--rotate", "--json").output)["key"]
     assert _run(keys, "revoke", first[:8]).output == f"revoked: {first}\n"
     rows = {row["key"]: row for row in json.loads(_run(keys, "list", "--json").output)}
-    assert rows[first] == {"key": first, "revoked": True, "signs": False}
-    assert rows[second] == {"key": second, "revoked": False, "signs": True}
+    everything = {"models": [], "aliases": []}
+    assert rows[first] == {"key": first, "revoked": True, "signs": False} | everything
+    assert rows[second] == {"key": second, "revoked": False, "signs": True} | everything
     assert "revoked" in _run(keys).output
 
 
@@ -70,3 +71,13 @@ def test_what_cannot_be_done_is_wrong_usage(arguments: list[str], message: str) 
 )
 def test_help_shows_examples(arguments: list[str]) -> None:
     assert "Examples:" in _run(keys, *arguments).output
+
+
+def test_a_key_is_trusted_for_some_names_and_the_list_says_which(tmp_path: Path) -> None:
+    KeyRing(tmp_path / "publisher").generate()
+    pem = _run(keys, "show", folder=tmp_path / "publisher").output
+    names = ("--models", "fraud-*", "--models", "loans", "--aliases", "staging")
+    assert _run(keys, "trust", "-", *names, input=pem).exit_code == 0
+    (row,) = json.loads(_run(keys, "list", "--json").output)
+    assert (row["models"], row["aliases"]) == (["fraud-*", "loans"], ["staging"])
+    assert "models fraud-*, loans; aliases staging" in _run(keys, "list").output
