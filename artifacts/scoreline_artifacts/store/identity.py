@@ -107,7 +107,14 @@ def make_identity(storage: Storage, ring: KeyRing) -> Identity:
             raise
         found = None
     if found is not None:
-        _sign_again(storage, ring)
+        known = ring.pinned_store(address_of(storage))
+        line, _, signature = storage.read(IDENTITY, limit_bytes=MANIFEST_LIMIT_BYTES).partition(
+            b"\n"
+        )
+        # Machines that do not know it yet must be able to verify it, whichever key was revoked since.
+        is_own = known == PinnedStore(hashlib.sha256(line).hexdigest(), is_signed=True)
+        if is_own and _verify(storage, ring, line, signature) is Distrust.REVOKED_KEY:
+            storage.write({IDENTITY: line + b"\n" + ring.sign(Purpose.STORE, line)})
         return found
     values = {
         "nonce": secrets.token_hex(32),
@@ -161,16 +168,6 @@ def _verify(storage: Storage, ring: KeyRing, line: bytes, signature: bytes) -> D
             raise
         return error.reason
     return None
-
-
-def _sign_again(storage: Storage, ring: KeyRing) -> None:
-    """Sign an identity that was verified here once more, if its key was revoked since: others can verify it then."""
-    known = ring.pinned_store(address_of(storage))
-    line, _, signature = storage.read(IDENTITY, limit_bytes=MANIFEST_LIMIT_BYTES).partition(b"\n")
-    is_same = known is not None and known.identity == hashlib.sha256(line).hexdigest()
-    is_known = known is not None and known.is_signed and is_same
-    if is_known and _verify(storage, ring, line, signature) is Distrust.REVOKED_KEY:
-        storage.write({IDENTITY: line + b"\n" + ring.sign(Purpose.STORE, line)})
 
 
 def _without_a_store(storage: Storage) -> Iterator[tuple[str, str]]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import functools
 import hashlib
 import json
 import logging
@@ -342,7 +341,13 @@ class KeyRing:
             how = _SIGNED if store.is_signed else "seen"
             write_file(path, f"{store.identity}\n{address}\n{how}\n".encode())
         except OSError as error:
-            _warn_unpinned(path, store and store.identity, error.strerror)
+            if path not in _unpinned:  # it is met at every look at the store
+                _unpinned.add(path)
+                logger.warning(
+                    "store_not_pinned path=%s: %s; another store under this address goes unnoticed",
+                    path,
+                    error.strerror,
+                )
 
     def revoke(self, fingerprint: str) -> str:
         """Trust a key no longer, here; the first digits of its fingerprint are enough for a known one.
@@ -484,6 +489,7 @@ class KeyRing:
         return private
 
 
+_unpinned: set[Path] = set()
 _folders: set[Path] = set()
 """Of the rings that this process has made."""
 
@@ -524,17 +530,6 @@ def check_rights(path: Path) -> None:
             f"{path} can be written by others (mode {mode:04o}), so anybody may have chosen who is trusted: "
             f"look at `scoreline keys`, then `chmod go-w {path}`"
         )
-
-
-@functools.cache
-def _warn_unpinned(path: Path, identity: str | None, reason: str) -> None:
-    """Once for each, since it is met at every look at the store."""
-    logger.warning(
-        "store_not_pinned path=%s identity=%s: %s; another store under the same address would go unnoticed",
-        path,
-        identity,
-        reason,
-    )
 
 
 def _message(purpose: Purpose | str, data: bytes) -> bytes:
