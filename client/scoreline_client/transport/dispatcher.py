@@ -482,9 +482,10 @@ class Transport:
                 )
                 if is_found and self._heard_at < overdue:
                     self._suspect()
+                await self._send_lost_again(overdue)
             except ReplyLost:
                 self._suspect()
-            except RedisError:
+            except (RedisError, ServerUnreachable):
                 pass  # the reader and the senders meet it too, and tell their callers
             # Nothing else finds answers that got lost: these checks must not end.
             except Exception:
@@ -522,6 +523,32 @@ class Transport:
                     is_found = True
                     self._resolve_stored(pending, data)
         return is_found
+
+    async def _send_lost_again(self, overdue: float) -> None:
+        """Send requests once more that the server has lost, while their callers wait.
+
+        Its data were deleted, or a replica that did not have them was made the primary. Then the oldest is
+        gone or the newest; others are looked for only where one of these is. Jobs see to it themselves.
+        """
+        queued = [
+            pending
+            for pending in self._pending.values()
+            if pending.sent_at < overdue
+            and pending.entry is not None
+            and not (pending.request.job or pending.is_large or pending.future.done())
+        ]
+        ends = [queued[0], queued[-1]] if queued else []
+        if not any([await self.is_lost(each.request) for each in ends]):
+            return
+        for pending in queued:
+            if await self.is_lost(pending.request):
+                logger.warning(
+                    "request_lost id=%s: the server has lost it, it is sent again",
+                    pending.request.id,
+                )
+                pending.entry, pending.is_repeated = None, True
+                self._outbox.append(pending)
+        self.flush()
 
     async def _check_memory(self) -> None:
         try:

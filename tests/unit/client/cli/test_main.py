@@ -11,6 +11,7 @@ import click
 import orjson
 import pytest
 from click.testing import CliRunner, Result
+from fakeredis import FakeRedis
 from redis import Redis
 
 from scoreline_artifacts.errors import PartlyPruned, StoreUnreachable, UnknownModelError
@@ -307,6 +308,34 @@ def test_status_is_one_json_object_for_a_script(run: Run, worker: StubWorker) ->
     shown = orjson.loads(run("status", "--json").stdout)
     assert shown["waiting"] == {"online": 0, "bulk": 0}
     assert [process["name"] for process in shown["processes"]] == ["w@h/0", "w@h/1"]
+
+
+@pytest.mark.parametrize(
+    ("info", "shown"),
+    [
+        ({"redis_version": "7.0.15"}, "Redis 7.0.15"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.2"}, "Valkey 9.1.2"),
+    ],
+)
+def test_status_shows_the_servers_version(
+    run: Run,
+    worker: StubWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    info: dict[str, str],
+    shown: str,
+) -> None:
+    monkeypatch.setattr(FakeRedis, "info", lambda *_: info)
+    assert orjson.loads(run("status", "--json").stdout)["server"] == shown
+    assert shown in " ".join(run("status").stdout.split())
+
+
+def test_status_refuses_a_server_that_is_too_old_by_its_name(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeRedis, "info", lambda *_: {"redis_version": "6.2.14"})
+    done = run("status")
+    assert done.exit_code == 2
+    assert "the server is Redis 6.2.14, and Scoreline needs Redis 7.0 or newer" in done.stderr
 
 
 def test_status_of_an_unreachable_server_ends_with_3_and_without_its_password(

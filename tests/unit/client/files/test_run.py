@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -9,8 +10,16 @@ from typing import Any
 
 import pytest
 
+from scoreline_client import AsyncClient
 from scoreline_client.codes import Code
-from scoreline_client.errors import FileRefused, NoAnswer, QueueFull, RequestRefused, UnknownModel
+from scoreline_client.errors import (
+    FileRefused,
+    NoAnswer,
+    QueueFull,
+    RequestRefused,
+    ServerUnreachable,
+    UnknownModel,
+)
 from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
@@ -182,11 +191,12 @@ def test_a_file_does_not_wait_for_ever_when_no_worker_is_alive(source: Path, tar
     assert _is_alone(source)
 
 
+@pytest.mark.parametrize("is_begun", [True, False], ids=["within", "at its begin"])
 def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
-    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
+    source: Path, target: Path, monkeypatch: pytest.MonkeyPatch, is_begun: bool
 ) -> None:
     times = BulkTimes(check_after_s=0.01, renew_every_s=0.01)
-    transport = StubTransport(_describe_only)
+    transport = StubTransport(_describe_only if is_begun else lambda _: None)
     seen: list[BulkProgress] = []
     looks = 0
 
@@ -206,6 +216,16 @@ def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
     assert summary.rows == 3
     assert seen[0].waiting == "no worker for 0 s; waiting until 60 s"
     assert (seen[-1].waiting, seen[-1].rows) == (None, 3)
+    assert all(json.dumps(one.as_json()) for one in seen)
+
+
+def test_a_file_waits_for_no_server_that_was_never_there(source: Path, target: Path) -> None:
+    async def score() -> None:
+        async with AsyncClient("redis://127.0.0.1:1/0") as client, asyncio.timeout(20):
+            await client.score_file("threshold", source, target)
+
+    with pytest.raises(ServerUnreachable):
+        asyncio.run(score())
 
 
 def _describe_only(request: Request) -> Answer | None:
