@@ -30,6 +30,7 @@ from enum import StrEnum
 
 from scoreline_client.errors import ScorelineError
 from scoreline_client.protocol.names import PRODUCTION
+from scoreline_client.shown import shown_name, shown_text, without_secrets
 
 
 class ArtifactError(ScorelineError):
@@ -49,7 +50,9 @@ class UnknownModelError(ArtifactError):
 
     def __init__(self, model: str, store: object, models: list[str]) -> None:
         known = ", ".join(models) or "none"
-        super().__init__(f"no model {model!r} in the artifact store {store}; models there: {known}")
+        super().__init__(
+            f"no model {model!r} in the artifact store {shown_name(str(store))}; models there: {known}"
+        )
         self.model = model
 
 
@@ -117,7 +120,8 @@ class CorruptArtifact(ArtifactError):
     """Raised when an artifact's files are not what its manifest lists; nothing of it was unpickled."""
 
     def __init__(self, path: object, reason: str) -> None:
-        super().__init__(f"{path}: {reason}. Publish the version again; do not repair it by hand.")
+        about = shown_text(f"{path}: {reason}", in_line=True)
+        super().__init__(f"{about}. Publish the version again; do not repair it by hand.")
         self.path = path
         self.reason = reason
 
@@ -197,7 +201,7 @@ class UnsuitableStore(ArtifactError):
     """Raised when a folder or a bucket cannot hold an artifact store."""
 
     def __init__(self, root: object, reason: str) -> None:
-        super().__init__(f"{root} cannot be an artifact store: {reason}")
+        super().__init__(f"{shown_name(str(root))} cannot be an artifact store: {reason}")
         self.root = root
 
 
@@ -212,7 +216,10 @@ class StoreUnreachable(ArtifactError):
         reason: object,
         advice: str = "Check its URL, the network, and the credentials in this environment.",
     ) -> None:
-        super().__init__(f"the artifact store {root} cannot be used now: {reason}. {advice}")
+        super().__init__(
+            f"the artifact store {shown_name(str(root))} cannot be used now: "
+            f"{without_secrets(str(reason), str(root))}. {advice}"
+        )
         self.root = root
 
 

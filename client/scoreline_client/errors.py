@@ -6,6 +6,7 @@ ScorelineError
 ├── SettingsError            an environment variable or argument is unusable
 ├── MissingDependency        a feature needs a package that is not installed
 ├── ServerUnreachable        Redis does not answer
+│   └── UntrustedServer      its TLS certificate is not what it should be
 ├── ServerTooOld             Redis is older than what Scoreline needs
 ├── QueueFull                the queue takes no more requests now
 ├── NotReplicated            a job is queued, but not on as many replicas as it should be
@@ -26,6 +27,7 @@ ScorelineError
 from __future__ import annotations
 
 from scoreline_client.codes import Code
+from scoreline_client.shown import shown_name, shown_text, without_secrets
 
 
 class ScorelineError(Exception):
@@ -33,6 +35,9 @@ class ScorelineError(Exception):
 
     exit_status = 2
     """What the `scoreline` program ends with because of this error."""
+
+    def __str__(self) -> str:
+        return shown_text(super().__str__())
 
 
 class SettingsError(ScorelineError):
@@ -92,6 +97,23 @@ class ServerTooOld(ScorelineError):
         )
         self.server = server
         self.oldest = oldest
+
+
+class UntrustedServer(ServerUnreachable):
+    """Raised when the server's TLS certificate is not one for its name, is out of date, or nobody's who is trusted.
+
+    Nothing was sent to it, the password least of all.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        ScorelineError.__init__(
+            self,
+            f"the server at {url} is not trusted, and nothing was sent to it: {reason.rstrip('.')}. "
+            "`?ssl_ca_certs=/PATH/ca.pem` in SCORELINE_REDIS_URL names the authority that signed its certificate.",
+        )
+        self.url = url
+        self.reason = reason
+        self.request_id = None
 
 
 class QueueFull(ScorelineError):
@@ -220,10 +242,11 @@ class FileRefused(ScorelineError):
     def __init__(
         self, code: Code | str, path: str, message: str, column: str | None = None
     ) -> None:
-        super().__init__(f"{path}: {message}")
+        # A URL may hold a password or a token; a library's error may quote it.
+        self.path = shown_name(path)
+        self.message = without_secrets(message, path)
+        super().__init__(f"{shown_text(self.path, in_line=True)}: {self.message}")
         self.code = str(code)
-        self.path = path
-        self.message = message
         self.column = column
 
 

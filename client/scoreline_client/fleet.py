@@ -6,12 +6,14 @@ string under its process's key, which expires a few seconds after the process ha
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
 
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
@@ -84,9 +86,23 @@ class ProcessReport:
             WireError: the bytes are no report.
         """
         try:
-            return _decoder.decode(data)
-        except msgspec.MsgspecError as error:
+            report = _decoder.decode(data)
+        # Whoever may write to the server may have written it: whatever decoding makes of it, it is no report.
+        except Exception as error:
             raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
+        times = (report.started_at, report.reported_at)
+        counts = (
+            report.requests,
+            report.records,
+            report.batches,
+            report.rss_bytes,
+            report.children,
+        )
+        if not all(0 <= number < 2**63 for number in (*times, *counts)):
+            raise WireError(
+                f"a process's report is unusable, it counts what cannot be: {data[:80]!r}"
+            )
+        return report
 
 
 _decoder = msgspec.json.Decoder(ProcessReport)
@@ -115,6 +131,8 @@ class FleetStatus:
     dead: int
     """Requests that were given up because they killed their worker."""
     processes: list[ProcessReport]
+    unreadable: int = 0
+    """Reports that cannot be read, of processes of another release, perhaps, or of nobody."""
 
 
 def send_report(redis: _Redis, keys: Keys, report: ProcessReport) -> None:
@@ -130,16 +148,50 @@ def withdraw_report(redis: _Redis, keys: Keys, name: str) -> None:
     redis.zrem(keys.processes, name)
 
 
+def report_keys(keys: Keys, names: Iterable[bytes]) -> dict[str, str]:
+    """The keys of the reports of processes by their names; names that no process can have are left out."""
+    texts = (name.decode(errors="replace") for name in sorted(names))
+    return {keys.process(name): name for name in texts if "\N{REPLACEMENT CHARACTER}" not in name}
+
+
 def read_reports(redis: _Redis, keys: Keys) -> list[ProcessReport]:
     """The reports of all processes that are alive, by name; names of dead ones are dropped."""
-    names = sorted(name.decode() for name in redis.zrange(keys.processes, 0, -1))
+    return _read_reports(redis, keys)[0]
+
+
+def _read_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport], int]:
+    """The reports of all processes that are alive, and how many cannot be read."""
+    names = report_keys(keys, redis.zrange(keys.processes, 0, -1))
     if not names:
-        return []
-    stored = dict(zip(names, redis.mget([keys.process(name) for name in names]), strict=True))
+        return [], 0
+    stored = dict(zip(names.values(), redis.mget(list(names)), strict=True))
     gone = [name for name, data in stored.items() if data is None]
     if gone:
         redis.zrem(keys.processes, *gone)
-    return [ProcessReport.decode(data) for data in stored.values() if data is not None]
+    reports = []
+    for name, data in stored.items():
+        with contextlib.suppress(WireError):
+            report = ProcessReport.decode(data or b"")
+            # A report under another's name would stand beside the other's own.
+            if report.name == name:
+                reports.append(report)
+    return reports, len(stored) - len(gone) - len(reports)
+
+
+def reading_nodes(redis: _Redis, keys: Keys) -> set[str] | None:
+    """The Celery nodes that read the online lane, by the server's own account; None where it does not tell."""
+    try:
+        consumers = redis.xinfo_consumers(keys.lane(Lane.ONLINE), GROUP)
+    except NoPermissionError:
+        return None
+    except ResponseError:  # no lane and no group yet: nobody reads
+        return set()
+    return {node_of(consumer["name"].decode(errors="replace")) for consumer in consumers}
+
+
+def node_of(process: str) -> str:
+    """The Celery node of a process, by its name."""
+    return process.rpartition("/")[0]
 
 
 def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
@@ -150,14 +202,19 @@ def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
         pipeline.xpending(keys.lane(lane), GROUP)
     pipeline.xlen(keys.dead)
     *counts, dead = pipeline.execute(raise_on_error=False)
+    for reply in (*counts[::2], dead):
+        if isinstance(reply, Exception):
+            raise reply
     waiting = dict(zip(Lane, counts[::2], strict=True))
     # A group that does not exist yet is an error here, and means that nothing is being scored.
     pending = [reply["pending"] if isinstance(reply, dict) else 0 for reply in counts[1::2]]
+    processes, unreadable = _read_reports(redis, keys)
     return FleetStatus(
         waiting=waiting,
         scoring=dict(zip(Lane, pending, strict=True)),
         dead=dead,
-        processes=read_reports(redis, keys),
+        processes=processes,
+        unreadable=unreadable,
     )
 
 

@@ -15,7 +15,7 @@ from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import check_timeout, predictions_of
 from scoreline_client.protocol.keys import GROUP
 from scoreline_client.protocol.messages import Answer, Status
-from scoreline_client.transport.connection import load_script
+from scoreline_client.transport.connection import Script
 
 if TYPE_CHECKING:
     from scoreline_client.client import Client
@@ -125,7 +125,7 @@ class AsyncJob:
         error = {"code": Code.CANCELLED.value, "message": f"job {self.id} was cancelled"}
         answer = Answer(id=self.id, status=Status.ERROR, error=error)
         transport = self._transport
-        script = load_script(transport.redis, "cancel.lua")
+        script = Script(transport.redis, "cancel.lua")
         tries = 0
 
         async def cancel() -> bool:

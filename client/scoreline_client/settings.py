@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self, get_type_hints
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from scoreline_client.errors import SettingsError
+from scoreline_client.shown import shown_url
 
 PREFIX = "SCORELINE_"
 
@@ -86,6 +88,8 @@ class ClientSettings(EnvironmentSettings):
     """Replicas that must have a job before `submit` says that it is accepted; 0 asks for none."""
     state: str = "~/.local/state/scoreline"
     """Directory where an output that goes to a URL grows until it is complete."""
+    allow_no_password: int = at_least(0, 0)
+    """1 lets callers and workers use a server on the network without a password; 0 refuses to."""
 
     @property
     def server(self) -> str:
@@ -93,10 +97,10 @@ class ClientSettings(EnvironmentSettings):
         return shown_url(self.redis_url)
 
     def check_redis_url(self) -> None:
-        """Check that the URL is that of a Redis server.
+        """Check that the URL is that of a Redis server, and that the server is not open to a network.
 
         Raises:
-            SettingsError: it is not; the message does not show a password.
+            SettingsError: it is not so; the message does not show a password.
         """
         try:
             sentinel = SentinelUrl.parse(self.redis_url)
@@ -115,6 +119,27 @@ class ClientSettings(EnvironmentSettings):
                 "characters such as / # ? @ are written as %2F %23 %3F %40"
             )
             raise SettingsError("SCORELINE_REDIS_URL", shown_url(self.redis_url), expected)
+        hosts = [parts.hostname] if sentinel is None else [host for host, _ in sentinel.sentinels]
+        if not self.allow_no_password and not _is_guarded(parts, hosts):
+            expected = (
+                "a user and a password for a server that is not on this machine, redis://USER:PASSWORD@HOST:PORT/0: "
+                "without them, whoever reaches it reads all records and answers, and can forge them. "
+                "`scoreline acl` prints users and their rights. Where only your own programs reach the server: "
+                "SCORELINE_ALLOW_NO_PASSWORD=1"
+            )
+            raise SettingsError("SCORELINE_REDIS_URL", self.server, expected)
+
+
+def _is_guarded(parts: SplitResult, hosts: Sequence[str | None]) -> bool:
+    """Whether a URL has a password or a certificate for its server, or the server is on this machine."""
+    given = {name for name, _ in parse_qsl(parts.query)}
+    if parts.scheme == "unix" or parts.password or given & {"password", "ssl_certfile"}:
+        return True
+    try:
+        names = {host or "localhost" for host in hosts} - {"localhost"}
+        return all(ipaddress.ip_address(name).is_loopback for name in names)
+    except ValueError:  # a name
+        return False
 
 
 SENTINEL_PORT = 26379
@@ -157,15 +182,6 @@ class SentinelUrl:
             )
         server = f"{scheme}://{user}{at}{parts[0].netloc}/{database or 0}{asks}{options}"
         return cls(sentinels, service, server)
-
-
-def shown_url(url: str) -> str:
-    """A URL of a server as it may be shown and logged: without user, password and options."""
-    scheme, _, rest = url.partition("://")
-    address = rest.rpartition("@")[2].partition("?")[0]
-    # Behind a question mark it may be the end of a password.
-    is_certain = "@" not in rest.partition("?")[2]
-    return f"{scheme}://{address if is_certain else '…'}"
 
 
 KEYS = ("XDG_CONFIG_HOME", "~/.config", "scoreline/keys")

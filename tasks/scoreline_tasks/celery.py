@@ -31,6 +31,7 @@ from scoreline_client.errors import ServerTooOld
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import SentinelUrl
+from scoreline_client.shown import shown_text
 from scoreline_client.transport.servers import check_server
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import REPLY_S, TCP_OPTIONS
@@ -317,6 +318,25 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelWakeupTransport"
     this_process().configure(sender)
     conf.task_queues = [*conf.task_queues, own_queue(settings, sender)]
+
+
+class ShownRecords(logging.Filter):
+    """Lets no name in the store and no text of a caller steer the terminal or begin a line of its own in the log."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Change the record; it is logged in any case."""
+        is_ours = record.name.startswith("scoreline")
+        record.msg, record.args = shown_text(record.getMessage(), in_line=is_ours), None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = shown_text(logging.Formatter().formatException(record.exc_info))
+        return True
+
+
+@signals.after_setup_logger.connect
+@signals.after_setup_task_logger.connect
+def on_logging(logger: logging.Logger, **_: Any) -> None:
+    for handler in logger.handlers:
+        handler.addFilter(ShownRecords())
 
 
 @signals.worker_init.connect

@@ -10,12 +10,11 @@ from typing import Any
 
 from redis import Redis, RedisError
 from rich.console import Console
-from rich.markup import escape
 from rich.status import Status
 
 from scoreline_artifacts.store.releases import Release
 from scoreline_client import fleet
-from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, print_json
+from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, plain, print_json
 from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
@@ -35,6 +34,8 @@ class Rollout:
     """Reasons by process."""
     waiting: list[str] = field(default_factory=list)
     """Processes that have neither moved nor refused to."""
+    unknown: list[str] = field(default_factory=list)
+    """Reports of processes whose node reads no queue: of a worker that is just starting, or made up."""
     seconds: float = 0.0
     """Since the release was announced."""
 
@@ -45,12 +46,13 @@ class Rollout:
 
     @property
     def complete(self) -> bool:
-        """Whether every process that is alive serves the version."""
-        return not self.waiting and not self.refusing
+        """Whether every process that is alive reports that it serves the version."""
+        is_known = bool(self.process_count) or not self.unknown
+        return is_known and not self.waiting and not self.refusing
 
     def __str__(self) -> str:
         target = f"{self.release.model}@{self.release.version}"
-        return f"{len(self.serving)} of {self.process_count} worker processes serve {target}"
+        return f"{len(self.serving)} of {self.process_count} worker processes report that they serve {target}"
 
 
 def connect(settings: ClientSettings) -> Redis:
@@ -125,7 +127,7 @@ def roll_out(
         _report(console, rollout, waited=timeout_s is not None)
     if error is not None:
         console.print(
-            f"{escape(error)}. The release is made all the same: workers look for it every few "
+            f"{plain(error)}. The release is made all the same: workers look for it every few "
             "seconds. See `scoreline status`."
         )
     if as_json:
@@ -142,18 +144,30 @@ def follow(
     now: Callable[[], float] = time.monotonic,
     pause: Callable[[float], None] = time.sleep,
 ) -> Rollout:
-    """Wait until every worker process serves the release or refuses it, or time is up."""
+    """Wait until every worker process reports that it serves the release or refuses it, or time is up.
+
+    Who may write reports may make them up. Those are counted whose node reads the online lane, by the
+    server's own account; all, where that is not told.
+    """
     begun = now()
     while True:
         seconds = now() - begun
+        reports, nodes = fleet.read_reports(redis, keys), fleet.reading_nodes(redis, keys)
+        known = [one for one in reports if nodes is None or fleet.node_of(one.name) in nodes]
         serving, refusing, waiting = fleet.convergence(
-            fleet.read_reports(redis, keys), release.model, release.alias, release.version
+            known, release.model, release.alias, release.version
         )
         rollout = Rollout(
-            release=release, serving=serving, refusing=refusing, waiting=waiting, seconds=seconds
+            release=release,
+            serving=serving,
+            refusing=refusing,
+            waiting=waiting,
+            unknown=[one.name for one in reports if one not in known],
+            seconds=seconds,
         )
         on_progress(rollout)
-        if not waiting or seconds >= timeout_s:
+        is_settled = not waiting and (rollout.process_count or not rollout.unknown)
+        if is_settled or seconds >= timeout_s:
             return rollout
         pause(POLL_S)
 
@@ -161,12 +175,17 @@ def follow(
 def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
     release = rollout.release
     target = f"{release.model}@{release.version}"
+    for name in rollout.unknown:
+        console.print(
+            f"{plain(name)} reports, and reads no queue: a worker that starts or ends, or none"
+        )
     if not rollout.process_count:
         console.print(f"no worker is running; workers serve {target} when they start")
         return
     if rollout.complete:
         console.print(
-            f"all {rollout.process_count} worker processes serve {target} ({rollout.seconds:.1f} s)"
+            f"all {rollout.process_count} worker processes report that they serve {target} "
+            f"({rollout.seconds:.1f} s)"
         )
         return
     if not waited:
@@ -176,9 +195,9 @@ def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
     for reason in dict.fromkeys(rollout.refusing.values()):
         names = [name for name, its_reason in rollout.refusing.items() if its_reason == reason]
         verb = "refuses" if len(names) == 1 else "refuse"
-        console.print(f"  {escape(', '.join(names))} {verb} it: {escape(reason)}")
+        console.print(f"  {plain(', '.join(names))} {verb} it: {plain(reason)}")
     for name in rollout.waiting:
-        console.print(f"  {escape(name)} has not moved within {rollout.seconds:.0f} s")
+        console.print(f"  {plain(name)} has not moved within {rollout.seconds:.0f} s")
     if rollout.refusing:
         option = "" if release.alias == "production" else f" --alias {release.alias}"
         console.print(
@@ -204,6 +223,7 @@ def _print_json(
             "serving": rollout.serving,
             "refusing": rollout.refusing,
             "waiting": rollout.waiting,
+            "unknown": rollout.unknown,
             "seconds": round(rollout.seconds, 3),
         }
     if error is not None:

@@ -34,7 +34,7 @@ async def test_promoting_under_load_fails_no_request_and_every_answer_names_its_
         await _until(lambda: len(load.answers) > 1000)
         promoted = await asyncio.to_thread(fleet.scoreline, "promote", MODEL, "2")
         assert promoted.returncode == 0, promoted
-        assert f"all {processes} worker processes serve" in promoted.stdout
+        assert f"all {processes} worker processes report that they serve" in promoted.stdout
         seen = len(load.answers)
         await _until(lambda: len(load.answers) > seen + 500)
         load.stop()

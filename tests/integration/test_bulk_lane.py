@@ -16,6 +16,8 @@ from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
 from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkJob, BulkTimes
+from scoreline_tasks.queue.streams import RequestQueue
+from scoreline_tasks.scoring.batch import Entry
 from tests.support.worker import StubWorker, double
 
 KEYS = Keys("default")
@@ -174,12 +176,79 @@ async def test_a_job_that_is_done_leaves_nothing_behind(
     await asyncio.to_thread(eventually, lambda: _left(redis_client) == [])
 
 
-async def test_what_a_client_that_died_has_left_goes_with_its_lease(
+def _leases(redis: Redis, **ends_in_ms: int) -> None:
+    """Leases of jobs, by the server's clock."""
+    seconds, microseconds = redis.time()  # type: ignore[misc]
+    now_ms = seconds * 1000 + microseconds // 1000
+    redis.zadd(KEYS.jobs, {job: now_ms + left_ms for job, left_ms in ends_in_ms.items()})
+
+
+async def test_what_a_client_that_died_has_left_counts_until_its_lease_is_over(
     client: AsyncClient, redis_client: Redis
 ) -> None:
-    await client.transport.renew_job("f" * 32, 60_000)
-    left: Any = redis_client.pttl(KEYS.jobs)
-    assert 0 < left <= 60_000
+    _leases(redis_client, over=-1, alive=10_000)
+    assert await client.transport.renew_job("e" * 32, 60_000) == (False, 2)
+
+
+async def test_a_worker_removes_what_clients_that_died_have_left(redis_client: Redis) -> None:
+    queue = RequestQueue(redis_client, KEYS, "w/1", result_ttl_s=60)
+    _leases(redis_client, dead=-70_000, late=-10_000, alive=10_000)
+    chunk = Entry(Lane.BULK, b"1-1", {b"job": b"alive", b"wire": b"1", b"id": b"0" * 32})
+    assert not queue.look_at(chunk, queue.server_time_ms())[1]
+    assert redis_client.zrange(KEYS.jobs, 0, -1) == [b"late", b"alive"]
+    assert 0 < redis_client.pttl(KEYS.jobs) <= 3_600_000  # type: ignore[operator]
+
+
+async def test_one_callers_lease_is_no_end_of_the_others(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    await client.transport.renew_job("a" * 32, 60_000)
+    await client.transport.renew_job("b" * 32, 3000)
+    assert redis_client.pttl(KEYS.jobs) == -1
+    assert (await client.transport.renew_job("a" * 32, 60_000))[0]
+
+
+async def test_no_lease_is_longer_than_a_minute(client: AsyncClient, redis_client: Redis) -> None:
+    await client.transport.renew_job("a" * 32, 10**12)
+    seconds, _ = redis_client.time()  # type: ignore[misc]
+    assert redis_client.zscore(KEYS.jobs, "a" * 32) <= (seconds + 61) * 1000  # type: ignore[operator]
+
+
+async def test_made_up_jobs_take_nobodys_share(client: AsyncClient, redis_client: Redis) -> None:
+    redis_client.zadd(KEYS.jobs, {f"made-up {number}": 9e15 for number in range(1000)})
+    async with BulkJob(client.transport) as job:
+        assert job.window == 4
+
+
+async def test_whether_a_request_is_lost_is_known_without_reading_any(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis
+) -> None:
+    """Whatever becomes of it: waiting, handed out, answered, deleted, flushed."""
+    transport = client.transport
+    requests = [_request(client)("") for _ in range(3)]
+    futures = [transport.send(request, Lane.BULK) for request in requests]
+    while not all(transport._pending[request.id].entry for request in requests):  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+    async def lost() -> list[bool]:
+        return [await transport.is_lost(request) for request in requests]
+
+    entries: list[Any] = [transport._pending[request.id].entry for request in requests]
+    redis_client.config_resetstat()
+    assert await lost() == [False] * 3
+    redis_client.xdel(BULK, entries[0])
+    redis_client.xreadgroup(GROUP, "stub", {BULK: ">"}, count=1)
+    assert await lost() == [True, False, False]
+    redis_client.xack(BULK, GROUP, entries[1])
+    redis_client.xdel(BULK, *entries[1:])
+    redis_client.set(KEYS.result(requests[1].id), b"{}")
+    assert await lost() == [True, False, True]
+    redis_client.delete(BULK)
+    assert await lost() == [True, False, True]
+    commands: Any = redis_client.info("commandstats")
+    assert "cmdstat_xrange" not in commands
+    for future in futures:
+        future.cancel()
 
 
 async def test_chunks_that_were_lost_with_the_lease_are_sent_again(

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from scoreline_client.cli.kit import command, json_option, print_json
+from scoreline_client.cli.kit import command, json_option, print_json, say
 from scoreline_client.errors import ScorelineError
 from scoreline_training.publishing import (
     PublishedVersion,
@@ -128,9 +128,9 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
             else "Redis is not reached, workers will look"
         )
         then = f"; {name}@{release.alias} now names it ({news})"
-    click.echo(f"published {name}@{version} to {published.path}{then}")
+    say(f"published {name}@{version} to {published.path}{then}")
     if published.travels:
-        click.echo(f"from the project: {', '.join(published.travels)}")
+        say(f"from the project: {', '.join(published.travels)}")
     for warning in published.warnings:
-        click.echo(f"warning {warning.code}: {warning.message}", err=True)
-    click.echo(f"training report: {published.report}")
+        say(f"warning {warning.code}: {warning.message}", err=True)
+    say(f"training report: {published.report}")

@@ -9,14 +9,21 @@ from typing import Any
 
 import click
 from rich.console import Console, Group
-from rich.markup import escape
 from rich.table import Column, Table
 
 from scoreline_artifacts import environment, golden, schema
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.manifest import GOLDEN, SOURCES, Manifest
 from scoreline_artifacts.store.store import Store, VerifiedManifest
-from scoreline_client.cli.kit import PARTLY, command, json_option, print_json, table
+from scoreline_client.cli.kit import (
+    PARTLY,
+    command,
+    json_option,
+    plain,
+    print_json,
+    say_json,
+    table,
+)
 
 GOLDEN_SHOWN = 3
 CATEGORIES_SHOWN = 8
@@ -53,7 +60,7 @@ def inspect(ctx: click.Context, model: str, check: bool, as_json: bool) -> None:
     if as_json and checked is not None:
         print_json({"manifest": json.loads(manifest.encode()), "check": checked.as_json()})
     elif as_json:
-        click.echo(manifest.encode())
+        say_json(manifest.encode().decode())
     else:
         Console().print(Group(*_tables(verified, rows), *(checked.lines() if checked else ())))
     if checked is not None and not checked.usable:
@@ -84,9 +91,9 @@ class Servability:
     def lines(self) -> Iterator[str]:
         """The same for people, with rich's markup."""
         for difference in self.differences:
-            yield f"{'[red]✗' if difference.fatal else '[yellow]![/yellow]'} {escape(difference.reason)}"
+            yield f"{'[red]✗' if difference.fatal else '[yellow]![/yellow]'} {plain(difference.reason)}"
         if self.failure is not None:
-            yield f"[red]✗[/red] {escape(self.failure)}"
+            yield f"[red]✗[/red] {plain(self.failure)}"
         if self.usable:
             yield "[green]✓[/green] this environment can serve it: its golden rows came out the same"
         else:

@@ -11,7 +11,7 @@ from typing import IO
 import click
 
 from scoreline_artifacts.store.signing import KeyRing
-from scoreline_client.cli.kit import Group, command, json_option, print_json, print_table
+from scoreline_client.cli.kit import Group, command, json_option, print_json, print_table, say
 
 _json = json_option("Print JSON.")
 
@@ -38,7 +38,7 @@ def keygen(rotate: bool, as_json: bool) -> None:
         print_json({"key": fingerprint, "made": made, "folder": str(ring.folder)})
         return
     state = "made" if made else "there already (--rotate makes another one):"
-    click.echo(f"{state} key {fingerprint} in {ring.folder}")
+    say(f"{state} key {fingerprint} in {ring.folder}")
 
 
 @click.group(cls=Group, invoke_without_command=True)
@@ -80,11 +80,9 @@ def list_keys(as_json: bool = False) -> None:
             ]
         )
         return
-    click.echo(f"keys in {ring.folder}")
+    say(f"keys in {ring.folder}")
     if not known:
-        click.echo(
-            "none: `scoreline keygen` makes a pair, `scoreline keys trust FILE` adds a public key"
-        )
+        say("none: `scoreline keygen` makes a pair, `scoreline keys trust FILE` adds a public key")
         return
     signs = ", signs what is published here"
     rows = (
@@ -163,4 +161,4 @@ def _print(fingerprint: str, state: str, as_json: bool) -> None:
     if as_json:
         print_json({"key": fingerprint})
     else:
-        click.echo(f"{state}: {fingerprint}")
+        say(f"{state}: {fingerprint}")

@@ -12,7 +12,7 @@ import click
 
 from scoreline_artifacts.store import retention
 from scoreline_artifacts.store.store import Store
-from scoreline_client.cli.kit import VERSION, command, json_option, print_json
+from scoreline_client.cli.kit import VERSION, command, json_option, print_json, say
 
 _version = click.argument("version", type=VERSION)
 
@@ -46,14 +46,14 @@ def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
         print_json(asdict(result) | {"dry_run": dry_run})
         return
     for version, reasons in result.kept.items():
-        click.echo(f"kept     {model}@{version}: {'; '.join(reasons)}")
+        say(f"kept     {model}@{version}: {'; '.join(reasons)}")
     verb = "would go" if dry_run else "removed "
     for version in result.removed:
-        click.echo(f"{verb} {model}@{version}")
+        say(f"{verb} {model}@{version}")
     for left in result.leftovers:
-        click.echo(f"removed  {left}: a publisher that was killed had left it")
+        say(f"removed  {left}: a publisher that was killed had left it")
     if not result.removed:
-        click.echo("every version is needed")
+        say("every version is needed")
 
 
 @command()
@@ -71,7 +71,7 @@ def pin(model: str, version: int, as_json: bool) -> None:
     if as_json:
         print_json({"model": model, "version": version, "pinned": True})
     else:
-        click.echo(f"pinned {model}@{version}")
+        say(f"pinned {model}@{version}")
 
 
 @command()
@@ -89,4 +89,4 @@ def unpin(model: str, version: int, as_json: bool) -> None:
     if as_json:
         print_json({"model": model, "version": version, "pinned": False, "was_pinned": was})
     else:
-        click.echo(f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned")
+        say(f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned")

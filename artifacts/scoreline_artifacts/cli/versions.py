@@ -16,7 +16,7 @@ from scoreline_artifacts.errors import (
 )
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import Store
-from scoreline_client.cli.kit import command, json_option, print_json, print_table
+from scoreline_client.cli.kit import command, json_option, print_json, print_table, say
 from scoreline_client.protocol.names import NAME_RULE, split_reference
 
 
@@ -40,7 +40,7 @@ def versions(model: str, as_json: bool) -> None:
         try:
             release = releases.current(store, model, alias)
         except ArtifactError as error:
-            click.echo(f"Warning: {alias} names nothing: {error}", err=True)
+            say(f"Warning: {alias} names nothing: {error}", err=True)
         else:
             if release is not None:
                 named.setdefault(release.version, []).append(alias)

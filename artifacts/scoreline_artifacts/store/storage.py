@@ -45,6 +45,7 @@ from scoreline_artifacts.errors import (
 from scoreline_artifacts.manifest import MANIFEST, SIGNATURE
 from scoreline_artifacts.store.local_files import DurableFileSystem
 from scoreline_client.protocol.names import NAME_RULE, is_alias, is_name, version_number
+from scoreline_client.shown import shown_name
 
 EXCLUSIVE = {"s3": "scoreline[s3]", "s3a": "scoreline[s3]", "memory": "fsspec"}
 """Protocols that are known to create a file for one caller only, and what to install for them."""
@@ -90,7 +91,9 @@ class Storage:
 
     def location(self, path: str) -> Path | str:
         """A path with its root, to be displayed."""
-        return self.root / path if isinstance(self.root, Path) else f"{self.root}/{path}"
+        return (
+            self.root / path if isinstance(self.root, Path) else f"{shown_name(self.root)}/{path}"
+        )
 
     def names(self, folder: str) -> list[str]:
         """Names in a folder; none if it does not exist."""

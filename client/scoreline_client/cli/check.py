@@ -10,10 +10,9 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
-from rich.text import Text
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_client.cli.kit import PARTLY, command, json_option, print_json
+from scoreline_client.cli.kit import PARTLY, cell, command, json_option, print_json
 from scoreline_client.cli.score import READING, options_of, with_options
 from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
 
@@ -72,24 +71,24 @@ def show_report(report: FileReport, console: Console) -> None:
     """Print a report for people."""
     table = Table("column", "expected", "found", "missing", "rejected", "not as in training")
     for column in report.columns:
-        table.add_row(*map(Text, _cells(column)), style="red" if column.rejected else "")
+        table.add_row(*map(cell, _cells(column)), style="red" if column.rejected else "")
     console.print(table)
     for note in report.notes:
-        console.print(Text(note))
+        console.print(cell(note))
     rejected = report.rejected_rows
     if report.bad_rows:
         title = f"the first {len(report.bad_rows)} of {rejected:,} rows to be rejected"
         table = Table("row", "line", "column", "value", "why", title=title, title_justify="left")
         for row in report.bad_rows:
             details = [str(row.get(name, "")) for name in ("row", "line", "column", "value")]
-            table.add_row(*map(Text, details), Text(f"{row['code']}: {row['message']}"))
+            table.add_row(*map(cell, details), cell(f"{row['code']}: {row['message']}"))
         console.print(table)
     rows, model = f"{report.source}: {report.rows:,} rows", f"{report.model}@{report.version}"
     verdict = f"{rows}, all of which {model} would score"
     if rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(report.rejected.items()))
         verdict = f"{rows}, of which {model} would reject {rejected:,} ({codes})"
-    console.print(Text(verdict))
+    console.print(cell(verdict))
 
 
 def _cells(column: ColumnReport) -> tuple[str, ...]:

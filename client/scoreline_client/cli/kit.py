@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
@@ -19,9 +20,12 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from scoreline_client.errors import ScorelineError
+from scoreline_client.shown import shown_text
 
 PARTLY, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
 """The exit codes beside 0: done in part, refused as a whole, service trouble, Ctrl-C."""
+
+_ALLOWED_BY_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -33,7 +37,7 @@ class _EndsWithExitCode(click.Command):
         try:
             return super().invoke(ctx)
         except ScorelineError as error:
-            click.echo(f"Error: {error}", err=True)
+            say(f"Error: {error}", err=True)
             ctx.exit(error.exit_status)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -80,18 +84,41 @@ def json_option(help: str = "Print one JSON object.") -> Callable[[_F], _F]:  # 
     return click.option("--json", "as_json", is_flag=True, help=help)
 
 
+def say(text: object, *, err: bool = False, in_line: bool = False) -> None:
+    """Print text in which others may have had a say; its control characters reach no terminal.
+
+    With `in_line` on one line, whatever is in it.
+    """
+    click.echo(shown_text(str(text), in_line=in_line), err=err)
+
+
+def cell(text: object) -> Text:
+    """Such text for rich, as it is otherwise."""
+    return Text(shown_text(str(text)))
+
+
+def plain(text: object) -> str:
+    """Such text for rich's markup, on one line."""
+    return escape(shown_text(str(text), in_line=True))
+
+
 def print_json(value: object, *, indent: int | None = None, err: bool = False) -> None:
     """Print a value as JSON on one line of ASCII, or indented for people to read as well."""
-    click.echo(json.dumps(value, indent=indent, ensure_ascii=indent is None), err=err)
+    say_json(json.dumps(value, indent=indent, ensure_ascii=indent is None), err=err)
+
+
+def say_json(text: str, *, err: bool = False) -> None:
+    """Print JSON; the control characters that JSON allows in a text become escapes of JSON."""
+    click.echo(_ALLOWED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text), err=err)
 
 
 def table(
     title: str | None, columns: Iterable[Column | str], rows: Iterable[Iterable[str]]
 ) -> Table:
     """A table whose title and cells are plain text: brackets in them are no markup."""
-    made = Table(*columns, title=title and escape(title), show_header=any(columns))
+    made = Table(*columns, title=title and plain(title), show_header=any(columns))
     for row in rows:
-        made.add_row(*map(Text, row))
+        made.add_row(*map(cell, row))
     return made
 
 

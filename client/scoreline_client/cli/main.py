@@ -18,7 +18,6 @@ from typing import NoReturn
 import click
 import msgspec
 from redis.exceptions import RedisError
-from rich.markup import escape
 from rich.table import Column
 
 from scoreline_client.cli.kit import (
@@ -29,15 +28,18 @@ from scoreline_client.cli.kit import (
     Seconds,
     command,
     json_option,
+    plain,
     print_json,
     print_table,
+    say,
 )
 from scoreline_client.client import Client
-from scoreline_client.errors import MissingDependency, ServerUnreachable
+from scoreline_client.errors import MissingDependency, ServerUnreachable, UntrustedServer
 from scoreline_client.fleet import FleetStatus, ProcessReport, read_status, served_models
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
 from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.connection import is_distrusted
 from scoreline_client.transport.servers import blocking_redis, read_version
 
 _REPLY_S = 5.0
@@ -71,6 +73,7 @@ _LISTED = {
     "pin": _Listed("Keep a version, whatever prune removes.", "worker"),
     "unpin": _Listed("Let prune remove a version again.", "worker"),
     "prune": _Listed("Remove the versions that nothing needs.", "worker"),
+    "acl": _Listed("Print users of the Redis server with least rights."),
     "keygen": _Listed("Make the key pair that signs what is published here.", "worker"),
     "keys": _Listed("List, trust and revoke the keys that sign.", "worker"),
 }
@@ -205,7 +208,7 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         ]
         classes = list(dict.fromkeys(name for each in by_class for name in each))
         numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
-        columns: list[Column | str] = [Column(escape(name), justify="right") for name in numbers]
+        columns: list[Column | str] = [Column(plain(name), justify="right") for name in numbers]
         rows = []
         for index, (each, given) in enumerate(zip(predictions, by_class, strict=True)):
             probabilities = (f"{given[name]:.4f}" if given else "" for name in classes)
@@ -241,7 +244,8 @@ def status(ctx: click.Context, as_json: bool) -> None:
             server = read_version(redis)
             fleet = read_status(redis, Keys(settings.queue))
     except (RedisError, ValueError, WireError) as error:
-        raise ServerUnreachable(url, str(error)) from error
+        unreachable = UntrustedServer if is_distrusted(error) else ServerUnreachable
+        raise unreachable(url, str(error)) from error
     if as_json:
         about = {"redis": url, "server": server, "queue": settings.queue}
         print_json({**about, **asdict(fleet)}, indent=2)
@@ -260,6 +264,10 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
     if fleet.dead:
         click.echo(
             f"{fleet.dead:,} requests or records were given up: `scoreline dead-letters` lists them"
+        )
+    if fleet.unreadable:
+        click.echo(
+            f"{fleet.unreadable:,} reports of processes cannot be read: of another release, or made up"
         )
     if not fleet.processes:
         click.echo("no worker is alive; start one: celery -A scoreline_tasks worker")
@@ -286,7 +294,8 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         ),
     )
     for name, reason in deferred.items():
-        click.echo(f"{name}: each process loads it for itself, and shares no memory: {reason}")
+        told = f"{name}: each process loads it for itself, and shares no memory: {reason}"
+        say(told, in_line=True)
     print_table(
         "workers",
         ("process", "up for", "requests", "records", "records a batch", "memory"),

@@ -21,7 +21,16 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tex
 from rich.text import Text
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_client.cli.kit import PARTLY, REFUSED, SERVICE, command, json_option, print_json
+from scoreline_client.cli.kit import (
+    PARTLY,
+    REFUSED,
+    SERVICE,
+    command,
+    json_option,
+    plain,
+    print_json,
+    say,
+)
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.checkpoint import FinishedFiles
@@ -40,6 +49,7 @@ from scoreline_client.options import (
 )
 from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.messages import ModelRef
+from scoreline_client.shown import shown_name
 
 BY_SIGNAL = 128
 JSON_EVERY_S = 0.5
@@ -169,12 +179,12 @@ def score(
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
             if can_go_on:
-                click.echo(f"stopped by {stopped}; to go on: {_command()}", err=True)
+                say(f"stopped by {stopped}; to go on: {_command()}", err=True)
         except ScorelineError as error:
             # The same command may well succeed when something else has changed.
             may_go_on = error.exit_status == SERVICE or getattr(error, "code", "") == Code.DISK_FULL
             if may_go_on and can_go_on:
-                click.echo(f"what was scored is kept; to go on: {_command()}", err=True)
+                say(f"what was scored is kept; to go on: {_command()}", err=True)
             raise
     ctx.exit(code)
 
@@ -208,13 +218,15 @@ class _Run:
                     version = (await describe(client.transport, self.model)).version
                 if done is not None and done.version == version:
                     share = f"{done.rejected:,} of {done.rows:,} rows rejected"
-                    self._say(f"{name} is done: scored by {done.model}@{version}, {share}")
+                    self._say(
+                        f"{shown_name(name)} is done: scored by {done.model}@{version}, {share}"
+                    )
                     worst = max(worst, PARTLY if done.rejected else 0)
                     continue
                 try:
                     summary = await self._score_file(client, source, name)
                 except FileRefused as error:  # it costs no other file anything
-                    click.echo(f"Error: {error}", err=True)
+                    say(f"Error: {error}", err=True)
                     worst = REFUSED
                     continue
                 await asyncio.to_thread(finished.add, output, facts, self.options, summary)
@@ -234,7 +246,7 @@ class _Run:
 
     def _say(self, text: str, *, to_stderr: bool = False) -> None:
         if not self.quiet:
-            click.echo(text, err=to_stderr or self.as_json)
+            say(text, err=to_stderr or self.as_json)
 
 
 async def _until_signal(work: Any) -> int:
@@ -295,7 +307,9 @@ def options_of(given: dict[str, Any]) -> BulkOptions:
 def _command() -> str:
     """The command that was called, with --resume."""
     words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
-    return shlex.join(["scoreline", *words, "--resume"])
+    shown = list(map(shown_name, words))
+    line = shlex.join(["scoreline", *shown, "--resume"])
+    return line if shown == words else f"{line} (with the URLs in full)"
 
 
 class _RunColumn(ProgressColumn):
@@ -340,7 +354,7 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
             def move(now: BulkProgress) -> None:
                 if now.source not in bar_of_file:
                     name = now.source.rpartition("/")[2][-16:]
-                    bar_of_file[now.source] = bars.add_task(name, total=None, now=None)
+                    bar_of_file[now.source] = bars.add_task(plain(name), total=None, now=None)
                 bar = bar_of_file[now.source]
                 bars.update(bar, completed=now.done, total=now.total, now=now)
 

@@ -19,6 +19,7 @@ from scoreline_client.files.reader import Chunk
 from scoreline_client.files.source import open_source
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Operation
+from scoreline_client.shown import shown_name
 from scoreline_client.transport.dispatcher import Transport
 
 BAD_ROWS = 10
@@ -173,7 +174,7 @@ async def check_file(
     with closing(await asyncio.to_thread(open_source, source_name)) as source:
         info = await describe(transport, model)
         reader = open_reader(source, _NO_TARGET, options or BulkOptions(), wants_problems=False)
-        report = FileReport(source_name, info.model, info.version)
+        report = FileReport(shown_name(source_name), info.model, info.version)
         report.columns = [
             ColumnReport(column["name"], column["type"], column["nullable"])
             for column in info.columns

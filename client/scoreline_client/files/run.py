@@ -39,6 +39,7 @@ from scoreline_client.files.source import Source, compression_by_name, open_sour
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.settings import ClientSettings
+from scoreline_client.shown import shown_name
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
 
@@ -418,7 +419,7 @@ class FileRun:
                 rows_per_s=rows_here / seconds if seconds else 0.0,
                 seconds_left=left,
                 version=self._model.version,
-                source=self.source.name,
+                source=shown_name(self.source.name),
                 waiting=self._waiting(unserved_s),
             )
         )
@@ -436,8 +437,8 @@ class FileRun:
             version=self._model.version,
             seconds=seconds + counts.seconds_before,
             rows_per_s=(counts.rows - counts.rows_before) / seconds if seconds else 0.0,
-            source=self.source.name,
-            target=self.target.name,
+            source=shown_name(self.source.name),
+            target=shown_name(self.target.name),
             errors=self.target.errors_name if self._report.length else None,
             notes=tuple(self._reader.notes),
         )

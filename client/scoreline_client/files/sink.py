@@ -26,10 +26,11 @@ from pathlib import Path
 from typing import Any
 
 from scoreline_client.codes import Code
-from scoreline_client.errors import FileRefused
+from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.reader import DEFAULT_SIZES
 from scoreline_client.files.source import STANDARD, file_system, is_url, unreadable, zstd
 from scoreline_client.protocol.csv_grammar import spreadsheet_safe
+from scoreline_client.shown import shown_name
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -84,7 +85,8 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
         if name == STANDARD:
             message = "standard input has no name for a file in a directory"
             raise FileRefused(Code.FILE, name, message)
-        target = f"{directory.rstrip('/')}/{name.rstrip('/').rpartition('/')[2]}"
+        last = shown_name(name).removesuffix("?…").rstrip("/").rpartition("/")[2]
+        target = f"{directory.rstrip('/')}/{last}"
         if target in pairs:
             message = f"{pairs[target]} and {name} would both go here"
             raise FileRefused(Code.FILE, target, message)
@@ -93,7 +95,9 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
 
 
 def _is_pattern(name: str) -> bool:
-    is_wild = any(mark in name for mark in "*?[")
+    # On the web a question mark begins the options of a URL.
+    text = name.partition("?")[0] if name.startswith(("http://", "https://")) else name
+    is_wild = any(mark in text for mark in "*?[")
     return is_wild and (is_url(name) or not os.path.exists(name))  # noqa: PTH110 - see is_many
 
 
@@ -108,14 +112,16 @@ class Target:
         base = Path(name)
         if self.is_url:
             digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-            base = Path(state).expanduser() / digest / (name.rpartition("/")[2] or "output")
+            # Behind the question mark there may be a token.
+            shown = shown_name(name).removesuffix("?…")
+            base = Path(state).expanduser() / digest / (shown.rpartition("/")[2] or "output")
         elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see is_many
             base = Path(os.path.realpath(name))
         self.part = base.with_name(base.name + ".part")
         self.whole = base.with_name(base.name + ".part.whole")
         self.final = base.with_name(base.name + ".final") if self.is_url else base
         self.journal = base.with_name(base.name + ".journal")
-        self.errors_name = f"{name if self.is_url else base}.errors.csv"
+        self.errors_name = f"{shown_name(name) if self.is_url else base}.errors.csv"
         self.errors = base.with_name(base.name + ".errors.csv")
         self.errors_part = base.with_name(base.name + ".errors.csv.part")
         self.kind = _kind(self.final)
@@ -448,7 +454,14 @@ def writing(name: str, *, is_kept: bool = True) -> Iterator[None]:
             message = "broken pipe: the reader of the output has closed it"
             raise FileRefused(Code.FILE, name, message) from error
         reason = error.strerror or str(error)
-        raise FileRefused(Code.FILE, name, f"it cannot be written: {reason}") from error
+        refused = FileRefused(Code.FILE, name, f"it cannot be written: {reason}")
+        raise refused from (None if is_url(name) else error)
+    # A library of fsspec: its error may quote the URL with a token in it, and is not to be its cause.
+    except Exception as error:
+        if not is_url(name) or isinstance(error, ScorelineError):
+            raise
+        reason = f"{type(error).__name__}: {error}"
+        raise FileRefused(Code.FILE, name, f"it cannot be written: {reason}") from None
 
 
 def _sync(path: Path) -> None:

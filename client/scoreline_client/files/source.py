@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, MissingDependency, ScorelineError
@@ -152,7 +152,7 @@ class Source:
                         f"{self.position:,} compressed bytes became {self._unpacked:,} so far: more "
                         f"than {most} times as many. If that is intended, unpack it first"
                     )
-                    raise FileRefused(Code.TOO_LARGE, self.name, message)
+                    raise FileRefused(Code.TOO_LARGE, self.name, message)  # noqa: TRY301
                 if self._decoder is not None:
                     part = self._decoder.decode(part, final=is_end).encode()
                 if part:
@@ -160,11 +160,12 @@ class Source:
                     size -= len(part)
                 if is_end:
                     break
-        except OSError as error:
-            raise unreadable(self.name, error) from error
         except UnicodeDecodeError as error:
             message = f"the text is not {self._encoding}: {error.reason} near byte {before:,}"
             raise FileRefused(Code.ENCODING, self.name, message) from error
+        # Of what fsspec's libraries raise, this makes an error of ours; all else is raised as it is.
+        except Exception as error:  # noqa: BLE001
+            raise_unreadable(self.name, error)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def unread(self, data: bytes) -> None:
@@ -339,12 +340,10 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
         return Source(
             name, file, size=facts["size"], facts=facts, opened=opened, state=state, sizes=sizes
         )
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - see raise_unreadable
         if file is not None:
             file.close()
-        if isinstance(error, OSError):
-            raise unreadable(name, error) from error
-        raise
+        raise_unreadable(name, error)
 
 
 def facts_of(name: str) -> dict[str, Any] | None:
@@ -360,9 +359,21 @@ def facts_of(name: str) -> dict[str, Any] | None:
     return source.facts
 
 
-def unreadable(name: str, error: OSError) -> FileRefused:
+def raise_unreadable(name: str, error: BaseException) -> NoReturn:
+    """Raise FileRefused for what the system, or a library of fsspec, says; anything else is raised as it is."""
+    if isinstance(error, OSError) and not is_url(name):
+        raise unreadable(name, error) from error
+    if is_url(name) and isinstance(error, Exception) and not isinstance(error, ScorelineError):
+        # Without its cause, which may quote the URL with a token in it.
+        raise unreadable(name, error) from None
+    raise error
+
+
+def unreadable(name: str, error: Exception) -> FileRefused:
     """The error of an input that the operating system, or a store, does not give."""
-    message = f"it cannot be read: {error.strerror or error}"
+    message = (
+        f"it cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
+    )
     if isinstance(error, IsADirectoryError):
         message = (
             f"it is a directory; name its files by a pattern in quotes: '{name.rstrip('/')}/*.csv'"

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
+from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from importlib import resources
 from typing import Any
 
@@ -13,6 +17,8 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     MasterDownError,
+    NoPermissionError,
+    NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -21,7 +27,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable
+from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable, UntrustedServer
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.servers import async_redis
 
@@ -225,10 +231,63 @@ def open_connection(settings: ClientSettings, times: TransportTimes) -> Any:
     return connection
 
 
-def load_script(connection: Any, name: str) -> Any:
-    """A Lua script of this package, to be called with `keys` and `args`."""
-    source = resources.files("scoreline_client.transport").joinpath(name).read_text()
-    return connection.register_script(source)
+SCRIPTS = ("submit.lua", "renew_job.lua", "is_lost.lua", "cancel.lua")
+"""The Lua scripts of this package. Workers load them (`load_scripts`): callers need no right to load any."""
+SCRIPT_TRIES, SCRIPT_PAUSE_S = 7, 0.5
+"""How often a caller without that right tries, and how long it waits in between: after a restart of the server
+workers load the scripts within seconds."""
+
+
+class Script:
+    """A Lua script of this package on a connection, to be called with `keys` and `args`."""
+
+    def __init__(self, connection: Any, name: str) -> None:
+        self._connection = connection
+        self._source = script_source(name)
+        self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+
+    async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
+        """Run it; where the server does not have it, load it first or wait until a worker has.
+
+        Raises:
+            RedisError: it failed, or this caller may not load it and no worker has.
+        """
+        for tries_left in reversed(range(SCRIPT_TRIES)):
+            with contextlib.suppress(NoScriptError):
+                return await self._connection.evalsha(self._sha, len(keys), *keys, *args)
+            try:
+                self._sha = await self._connection.script_load(self._source)
+            except NoPermissionError:
+                if not tries_left:
+                    raise
+                await asyncio.sleep(SCRIPT_PAUSE_S)
+        raise NoScriptError(f"{self._sha} is lost again and again")
+
+
+def script_source(name: str) -> str:
+    """The text of a Lua script of this package."""
+    return resources.files("scoreline_client.transport").joinpath(name).read_text()
+
+
+def load_scripts(redis: Any) -> None:
+    """Load the scripts that callers run, where the server does not have them, over a blocking connection."""
+    sources = list(map(script_source, SCRIPTS))
+    hashes = [sha1(source.encode(), usedforsecurity=False).hexdigest() for source in sources]
+    for source, is_there in zip(sources, redis.script_exists(*hashes), strict=True):
+        if not is_there:
+            redis.script_load(source)
+
+
+def is_distrusted(error: BaseException | None) -> bool:
+    """Whether a connection failed since the server's certificate is not what it should be."""
+    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def is_final(error: RedisError) -> bool:
+    """Whether trying again cannot help: the server refuses the password, or its certificate is not trusted."""
+    return isinstance(error, AuthenticationError) or is_distrusted(error)
 
 
 def client_error(
@@ -237,4 +296,6 @@ def client_error(
     """The client's error for an error of Redis."""
     if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
         return QueueFull(settings.queue, "the server is out of memory", times.queue_full_s)
+    if is_distrusted(error):
+        return UntrustedServer(settings.server, str(error))
     return ServerUnreachable(settings.server, str(error) or type(error).__name__)

@@ -16,8 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 import redis.asyncio
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.errors import (
@@ -28,9 +28,9 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
 )
-from scoreline_client.fleet import is_scoring
+from scoreline_client.fleet import is_scoring, report_keys
 from scoreline_client.protocol.json_records import gc_paused
-from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import (
     Answer,
     Request,
@@ -43,9 +43,10 @@ from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.connection import (
     DEFAULT_TIMES,
     ReplyLost,
+    Script,
     TransportTimes,
     client_error,
-    load_script,
+    is_final,
     open_connection,
 )
 
@@ -142,8 +143,9 @@ class Transport:
     def _open(self) -> None:
         """Make the connection and what else belongs to one event loop; the first command connects it."""
         self.redis: Any = self._given or open_connection(self.settings, self.times)
-        self._submit_script = load_script(self.redis, "submit.lua")
-        self._renew_script = load_script(self.redis, "renew_job.lua")
+        self._submit_script = Script(self.redis, "submit.lua")
+        self._renew_script = Script(self.redis, "renew_job.lua")
+        self._is_lost_script = Script(self.redis, "is_lost.lua")
         self._is_memory_known = asyncio.Event()
 
     # Sending
@@ -322,7 +324,7 @@ class Transport:
     def _is_worth_repeating(self, error: RedisError, began: float) -> bool:
         """Whether a command whose connection failed may succeed when it is sent again."""
         is_transient = isinstance(error, RedisConnectionError | RedisTimeoutError)
-        if not is_transient or isinstance(error, AuthenticationError):
+        if not is_transient or is_final(error):
             return False
         # A server that was never reached is perhaps not there at all, and its URL wrong.
         return self.was_reached or time.monotonic() - began < self.times.first_contact_s
@@ -389,7 +391,7 @@ class Transport:
                 may_have_lost_replies = True  # its connection is under suspicion
             except RedisError as error:
                 may_have_lost_replies = True
-                if isinstance(error, AuthenticationError | ResponseError):
+                if isinstance(error, ResponseError) or is_final(error):
                     self._fail(list(self._pending.values()), self.explain(error))
                 await self._pause()
             # Without this task every answer would come by a look-up, seconds late.
@@ -588,12 +590,10 @@ class Transport:
         if pending is None or pending.entry is None:
             return False
         stream, entry = self.keys.lane(pending.lane), pending.entry
+        script, keys = self._is_lost_script, [stream, self.keys.result(request.id)]
 
         async def is_gone() -> bool:
-            # In this order: a request that leaves its lane has its answer at the same moment.
-            if await self.redis.xrange(stream, entry, entry, count=1):
-                return False
-            return not await self.redis.exists(self.keys.result(request.id))
+            return bool(await script(keys=keys, args=[GROUP, entry]))
 
         return await self.repeat(is_gone, self.times.reports_s) and not pending.future.done()
 
@@ -645,9 +645,9 @@ class Transport:
 
     async def _reports(self) -> list[bytes]:
         names = await self.redis.zrange(self.keys.processes, 0, -1)
-        if not names:
+        keys = list(report_keys(self.keys, names))
+        if not keys:
             return []
-        keys = [self.keys.process(name.decode()) for name in names]
         return [report for report in await self.redis.mget(keys) if report is not None]
 
     async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:

@@ -19,12 +19,14 @@ from scoreline_client import fleet
 from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
+from scoreline_client.shown import shown_url
 from scoreline_tasks.dev.processes import running
 from scoreline_tasks.dev.server import (
     EmbeddedServerError,
     PortTaken,
     data_of,
     embedded_server,
+    password_of,
     port_of,
 )
 
@@ -174,17 +176,22 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
     settings = ClientSettings.from_environment()
     settings.check_redis_url()
     number = port or port_of(settings.redis_url)
+    password = password_of(settings.redis_url)
     try:
         with (
-            embedded_server(port=number, data=data_of(number, data)) as url,
+            embedded_server(port=number, data=data_of(number, data), password=password) as url,
             Redis.from_url(url) as redis,
             local_worker(
                 WorkerEnvironment(redis_url=url), concurrency=concurrency, loglevel="WARNING"
             ) as worker,
         ):
-            console.print(f"an embedded Redis server listens on {url}; starting a worker")
+            console.print(
+                f"an embedded Redis server listens on {shown_url(url)}; starting a worker"
+            )
             wait_until_reporting(worker, redis, Keys(settings.queue))
-            setting = "" if url == settings.redis_url else f"  export SCORELINE_REDIS_URL={url}\n"
+            shown = shown_url(url).replace("://", "://:PASSWORD@") if password else url
+            is_set = url == settings.redis_url
+            setting = "" if is_set else f"  export SCORELINE_REDIS_URL={shown}\n"
             console.print(
                 _NEXT.format(setting=setting, record=_RECORD), highlight=False, soft_wrap=True
             )

@@ -26,12 +26,14 @@ def running(
     command: Sequence[str],
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
+    *,
+    umask: int = -1,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program in a process group of its own, so that Ctrl-C reaches only its owner.
 
     `environment` is added to this process's own. `output` gets the program's output; without it, that
-    goes where this process's output goes. At the end of the block the program gets SIGTERM, and is
-    killed with its whole group if it does not within WARM_STOP_S. The thread that enters the block must
+    goes where this process's output goes. `umask` -1 is this process's own. At the end of the block the
+    program gets SIGTERM, and is killed with its whole group if it does not within WARM_STOP_S. The thread that enters the block must
     live until its end: Linux kills the program with it.
     """
     child = None
@@ -44,6 +46,7 @@ def running(
                 stdout=output,
                 stderr=subprocess.STDOUT if output else None,
                 process_group=0,
+                umask=umask,
                 preexec_fn=parent_death_hook(),
             )
         yield child

@@ -6,6 +6,7 @@ names, with its data under `.scoreline`.
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -14,19 +15,21 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from redis import Redis, RedisError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from scoreline_client.errors import MissingDependency, ScorelineError
-from scoreline_client.settings import ClientSettings, shown_url
+from scoreline_client.settings import ClientSettings
+from scoreline_client.shown import shown_url
 from scoreline_tasks.dev.processes import interruptible, running
 
 HOST = "127.0.0.1"
 DATA = Path(".scoreline")
 LOG = "valkey.log"
+CONFIGURATION = "valkey.conf"
 START_S = 30.0
 """Seconds that the server may take to read its data and answer."""
 _LOCAL = frozenset({"127.0.0.1", "localhost", "::1"})
@@ -37,6 +40,8 @@ _OPTIONS = {
     "rdbcompression": "no",
     "maxmemory-policy": "noeviction",
     "save": "",
+    # Four times the longest request, for its answer; the default would let a caller send 512 MiB.
+    "proto-max-bulk-len": "64mb",
 }
 
 
@@ -56,13 +61,17 @@ class PortTaken(EmbeddedServerError):
 
 @contextmanager
 def embedded_server(
-    *, port: int | None = None, data: Path | None = None, options: dict[str, str] | None = None
+    *,
+    port: int | None = None,
+    data: Path | None = None,
+    options: dict[str, str] | None = None,
+    password: str | None = None,
 ) -> Iterator[str]:
     """Run a server on the loopback interface for as long as the block lasts; gives its URL.
 
     Without a port a free one is chosen. Without a directory, its data are in a temporary one that is
     removed at the end. It appends every write to a file (synced each second), and it never evicts a key.
-    `options` are Valkey's own, by name.
+    `options` are Valkey's own, by name. With a password it asks for that, which is then in the URL.
 
     Raises:
         PortTaken: another program listens on the port.
@@ -71,12 +80,16 @@ def embedded_server(
     """
     if data is None:
         with tempfile.TemporaryDirectory(prefix="scoreline-redis-") as folder:
-            with embedded_server(port=port, data=Path(folder), options=options) as url:
+            with embedded_server(
+                port=port, data=Path(folder), options=options, password=password
+            ) as url:
                 yield url
             return
     port = port or free_port()
-    with server_process(port, data, options or {}):
-        yield f"redis://{HOST}:{port}/0"
+    secret = {"requirepass": password} if password else {}
+    with server_process(port, data, {**(options or {}), **secret}):
+        user = f":{quote(password, safe='')}@" if password else ""
+        yield f"redis://{user}{HOST}:{port}/0"
 
 
 @contextmanager
@@ -94,8 +107,10 @@ def server_process(
         raise PortTaken(port, is_redis(url))
     try:
         # Not through ValkeyServer, which does not let its process end with this one.
-        command = [str(get_binary_path())]
+        binary = str(get_binary_path())
         data.mkdir(parents=True, exist_ok=True)
+        # Requests and answers are in it, and there may be other users on this machine.
+        data.chmod(0o700)
         log = (data / LOG).open("a+b")
     except ValkeyServerError as error:
         raise EmbeddedServerError(f"the embedded server cannot run here: {error}") from error
@@ -103,9 +118,13 @@ def server_process(
         raise EmbeddedServerError(f"the embedded server cannot keep its data: {error}") from error
     log_start = log.tell()
     settings = {"bind": HOST, "port": str(port), "dir": str(data.resolve()), **_OPTIONS, **options}
-    for name, value in settings.items():
-        command += [f"--{name}", value]
-    with log, running(command, output=log) as child:
+    # In a file: the arguments of a program, a password among them, can be seen by all users of a machine.
+    lines = [
+        f"{name} {json.dumps(value, ensure_ascii=False)}\n" for name, value in settings.items()
+    ]
+    (data / CONFIGURATION).write_text("".join(lines), encoding="utf-8")
+    command = [binary, str((data / CONFIGURATION).resolve())]
+    with log, running(command, output=log, umask=0o077) as child:
         deadline = time.monotonic() + START_S
         while not is_redis(url):
             if child.poll() is not None or time.monotonic() > deadline:
@@ -142,12 +161,17 @@ def port_of(url: str) -> int:
         EmbeddedServerError: the URL names another machine, or no TCP port.
     """
     parts = urlsplit(url)
-    if parts.scheme != "redis" or parts.hostname not in _LOCAL or parts.password:
+    if parts.scheme != "redis" or parts.hostname not in _LOCAL or parts.username:
         raise EmbeddedServerError(
-            f"the embedded server serves this machine only, without a password, and "
+            f"the embedded server serves this machine only, and knows no users, and "
             f"SCORELINE_REDIS_URL is {shown_url(url)!r}: unset it, or use the server that it names"
         )
     return parts.port or 6379
+
+
+def password_of(url: str) -> str | None:
+    """The password that a server must ask for to be reached under `url`."""
+    return unquote(urlsplit(url).password or "") or None
 
 
 def data_of(port: int, data: Path = DATA) -> Path:
@@ -163,8 +187,10 @@ def main() -> int:
         sys.stdout.flush()
 
     try:
-        port = port_of(ClientSettings.from_environment().redis_url)
-        with interruptible(), server_process(port, data_of(port), {}) as server:
+        url = ClientSettings.from_environment().redis_url
+        port, password = port_of(url), password_of(url)
+        secret = {"requirepass": password} if password else {}
+        with interruptible(), server_process(port, data_of(port), secret) as server:
             report(f"the embedded Redis server listens on redis://{HOST}:{port}/0")
             server.wait()
             report(f"the embedded Redis server ended by itself; its log: {data_of(port) / LOG}")

@@ -216,6 +216,9 @@ class Models:
                 return self._resolve_alias(ref, ref.alias)
         except _UNKNOWN as error:
             self._unknown[str(ref)] = self._clock()
+            if isinstance(error, UnknownModelError):
+                # Its text names the store and all models in it, which a caller need not know.
+                raise _unknown(ref) from error
             raise RequestRefused(Code.UNKNOWN_MODEL, str(error)) from error
         except ArtifactError as error:
             raise _not_loaded(ref, str(error)) from error

@@ -46,6 +46,10 @@ CONSUMER_FORGOTTEN_MS = 3_600_000
 """Consumers that have been idle for so long are removed, unless they hold entries."""
 PROCESS_FORGOTTEN_S = 3600.0
 """Seconds after its last report."""
+JOB_FORGOTTEN_MS = 60_000
+"""After its end a lease is removed; until then its client is told that it was over."""
+JOBS_KEPT_MS = 3_600_000
+"""Nothing stays for ever of jobs whose clients died."""
 BUFFER_BYTES = 1 << 16
 PIECE_BYTES = 1 << 16
 """Bytes that are sent in one go: their time-out is that of one reply, however large an answer is."""
@@ -165,11 +169,20 @@ class RequestQueue:
         return self._finish_and(finished, [])[0] if finished else 0
 
     def look_at(self, chunk: Entry, now_ms: int) -> tuple[int, bool]:
-        """How many entries of its lane are not finished, and whether the lease of its job is over."""
-        lane, job = self._keys.lane(chunk.lane), chunk.job
-        replies = self._pipeline.execute(
-            [("XLEN", lane), *([("ZSCORE", self._keys.jobs, job)] if job else [])]
-        )
+        """How many entries of its lane are not finished, and whether the lease of its job is over.
+
+        It also removes the leases of clients that died: callers have no right to remove those of others.
+        """
+        lane, job, jobs = self._keys.lane(chunk.lane), chunk.job, self._keys.jobs
+        commands: list[Command] = [("XLEN", lane)]
+        if job:
+            over_ms = now_ms - JOB_FORGOTTEN_MS
+            commands += [
+                ("ZSCORE", jobs, job),
+                ("ZREMRANGEBYSCORE", jobs, "-inf", over_ms),
+                ("PEXPIRE", jobs, JOBS_KEPT_MS),
+            ]
+        replies = self._pipeline.execute(commands)
         _raise_first(replies)
         waiting, *until = replies
         return int(waiting), bool(job) and (until[0] is None or float(until[0]) <= now_ms)

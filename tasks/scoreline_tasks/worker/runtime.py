@@ -19,6 +19,7 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.transport.connection import load_scripts
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.models.isolated_load import MIB, IsolatedLoad, ServedBy, available_memory
 from scoreline_tasks.models.registry import Models
@@ -130,9 +131,11 @@ class Heartbeat(Periodic):
             logger.debug("report_not_withdrawn: %s; it expires by itself", error)
 
     def send(self) -> None:
-        """Send one report."""
+        """Send one report, and see to it that the server has the scripts that callers run."""
         try:
             send_report(self._redis, self._keys, self.report())
+            # It forgets them when it is restarted; callers need no right to load any.
+            load_scripts(self._redis)
         except RedisError as error:
             logger.debug("report_not_sent: %s; the next one is due soon", error)
 

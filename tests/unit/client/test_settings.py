@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from scoreline_client.errors import SettingsError
-from scoreline_client.settings import ClientSettings, SentinelUrl, shown_url
+from scoreline_client.settings import ClientSettings, SentinelUrl
+from scoreline_client.shown import shown_url
 
 SECRET = "s3cret"
 URLS = [
@@ -68,7 +69,7 @@ def test_a_url_with_sentinels_names_them_and_a_service(
     url: str, sentinels: list[tuple[str, int]], service: str, server: str
 ) -> None:
     assert SentinelUrl.parse(url) == SentinelUrl(sentinels, service, server)
-    ClientSettings(redis_url=url).check_redis_url()
+    ClientSettings(redis_url=url, allow_no_password=1).check_redis_url()
 
 
 @pytest.mark.parametrize(
@@ -93,3 +94,32 @@ def test_a_url_with_sentinels_that_is_not_one_is_refused_without_its_password(ur
 def test_a_url_with_sentinels_is_shown_without_its_password() -> None:
     url = "redis+sentinel://user:secret@one:1,two:2/mymaster/0"
     assert shown_url(url) == "redis+sentinel://one:1,two:2/mymaster/0"
+
+
+OPEN = [
+    "redis://queue.internal",
+    "redis://10.0.0.7:6379/0",
+    "rediss://redis:6379/0",
+    "redis://user@host",
+    "redis+sentinel://127.0.0.1,one/mymaster",
+]
+GUARDED = [
+    "redis://:p@queue.internal", "redis://u:p@queue.internal", "redis://queue.internal/0?password=p",
+    "rediss://queue.internal/0?ssl_certfile=a.pem&ssl_keyfile=a.key", "redis://", "redis://localhost/0",
+    "redis://127.0.0.1:6380/3", "redis://127.1.2.3", "redis://[::1]:6379/0", "unix:///run/redis.sock",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("url", OPEN)
+def test_a_server_on_the_network_without_a_password_is_refused_unless_told_otherwise(
+    url: str,
+) -> None:
+    with pytest.raises(SettingsError, match="SCORELINE_ALLOW_NO_PASSWORD=1"):
+        ClientSettings(redis_url=url).check_redis_url()
+    told = {"SCORELINE_REDIS_URL": url, "SCORELINE_ALLOW_NO_PASSWORD": "1"}
+    ClientSettings.from_environment(told).check_redis_url()
+
+
+@pytest.mark.parametrize("url", GUARDED)
+def test_a_server_that_is_guarded_or_on_this_machine_is_not_refused(url: str) -> None:
+    ClientSettings(redis_url=url).check_redis_url()

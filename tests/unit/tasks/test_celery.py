@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import ssl
 import time
@@ -17,6 +18,7 @@ from scoreline_tasks.celery import (
     SEND_AGAIN_S,
     Consumer,
     DrainWatchdog,
+    ShownRecords,
     configuration,
     own_queue,
 )
@@ -136,7 +138,7 @@ def test_the_brokers_certificate_is_verified(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize(
-    "url", ["redis://queue.internal", "rediss://queue.internal?ssl_cert_reqs=none"]
+    "url", ["redis://:p@queue.internal", "rediss://:p@queue.internal?ssl_cert_reqs=none"]
 )
 def test_a_url_that_says_something_else_is_taken_at_its_word(
     monkeypatch: pytest.MonkeyPatch, url: str
@@ -228,3 +230,17 @@ def test_a_binding_that_cannot_be_renewed_is_a_line_now_and_then(
         "binding_not_renewed"
     ]
     assert caplog.records[0].exc_info is None
+
+
+def _logged(name: str, text: str, *arguments: object) -> str:
+    record = logging.LogRecord(name, logging.WARNING, "", 0, text, arguments, None)
+    assert ShownRecords().filter(record)
+    return logging.Formatter("%(message)s").format(record)
+
+
+def test_no_text_of_others_begins_a_line_of_its_own_in_the_log() -> None:
+    evil = "x\n[2026-01-01 INFO] all is well\x1b[2J"
+    said = _logged("scoreline_tasks.models.registry", "version_refused reason=%s", evil)
+    assert said == r"version_refused reason=x\n[2026-01-01 INFO] all is well\x1b[2J"
+    # What Celery says on several lines stays so.
+    assert _logged("celery.worker", "Task %s\n%s", "t", "\x1b[2J") == "Task t\n\\x1b[2J"

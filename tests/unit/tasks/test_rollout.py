@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +12,12 @@ import fakeredis
 import orjson
 import pytest
 from click.testing import CliRunner, Result
-from redis import RedisError
+from redis import RedisError, ResponseError
 
 from scoreline_artifacts import Release, Store
 from scoreline_artifacts.store import releases
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
-from scoreline_client.protocol.keys import Keys
+from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_tasks import cli, rollout
 from scoreline_tasks.rollout import Rollout, follow
 from tests.support.stores import manifest_of
@@ -48,6 +49,11 @@ def _report(redis: Any, name: str, serving: int | None, refused: str | None = No
             models={"pima@production": served},
         ),
     )
+    # As the drain of a real process does.
+    lane = KEYS.lane(Lane.ONLINE)
+    with contextlib.suppress(ResponseError):
+        redis.xgroup_create(lane, GROUP, id="0", mkstream=True)
+    redis.xgroup_createconsumer(lane, GROUP, name)
 
 
 def _no_pause(_: float) -> None:
@@ -93,9 +99,9 @@ def test_without_a_worker_there_is_nothing_to_wait_for(redis: Any) -> None:
 def run(redis: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """Run a command on the fake server, with a store that does as it is told."""
     monkeypatch.setattr(rollout, "blocking_redis", lambda *_, **__: redis)
-    monkeypatch.setattr(cli.releases, "current", lambda *_: BEFORE)
-    monkeypatch.setattr(cli.releases, "promote", lambda *_: RELEASED)
-    monkeypatch.setattr(cli.releases, "rollback", lambda *_: RELEASED)
+    monkeypatch.setattr(cli.releases, "current", lambda *_, **__: BEFORE)
+    monkeypatch.setattr(cli.releases, "promote", lambda *_, **__: RELEASED)
+    monkeypatch.setattr(cli.releases, "rollback", lambda *_, **__: RELEASED)
     monkeypatch.setenv("SCORELINE_ARTIFACTS", str(tmp_path))
 
     def invoke(command: Any, *arguments: str) -> Result:
@@ -108,7 +114,7 @@ def test_promote_says_that_all_processes_serve(redis: Any, run: Callable[..., Re
     _report(redis, "a", 2)
     _report(redis, "b", 2)
     done = run(cli.promote, "pima", "2")
-    assert "all 2 worker processes serve pima@2" in done.output
+    assert "all 2 worker processes report that they serve pima@2" in done.output
     assert done.exit_code == 0
 
 
@@ -141,8 +147,8 @@ def test_a_release_without_redis_is_made_and_says_so(
     run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.undo()
-    monkeypatch.setattr(cli.releases, "current", lambda *_: BEFORE)
-    monkeypatch.setattr(cli.releases, "promote", lambda *_: RELEASED)
+    monkeypatch.setattr(cli.releases, "current", lambda *_, **__: BEFORE)
+    monkeypatch.setattr(cli.releases, "promote", lambda *_, **__: RELEASED)
     monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://127.0.0.1:1/0")
     done = run(cli.promote, "pima", "2")
     said = " ".join(done.output.split())

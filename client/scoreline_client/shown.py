@@ -1,0 +1,64 @@
+"""Text of others, and names that may hold secrets, as they may be printed and logged."""
+
+from __future__ import annotations
+
+import re
+
+_STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What steers a terminal, turns the direction of what follows, or is no text at all; not the end of a line."""
+_LINE_ENDS = re.compile("[\n\u2028\u2029]")
+
+
+def shown_text(text: str, *, in_line: bool = False) -> str:
+    """A text in which others may have had a say, with control characters as escapes.
+
+    With `in_line`, it also makes no line of its own, in a log for one.
+    """
+    text = _STEERING.sub(_escaped, text)
+    return _LINE_ENDS.sub(_escaped, text) if in_line else text
+
+
+def _escaped(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode()
+
+
+def shown_url(url: str) -> str:
+    """A URL of a server as it may be shown and logged: without user, password and options."""
+    scheme, _, rest = url.partition("://")
+    address = rest.rpartition("@")[2].partition("?")[0]
+    # Behind a question mark it may be the end of a password.
+    is_certain = "@" not in rest.partition("?")[2]
+    return f"{scheme}://{address if is_certain else '…'}"
+
+
+def shown_name(name: str) -> str:
+    """The name of a file or a store as it may be shown: a URL without user, password and options.
+
+    Options may be a token or a signature; that there are any is shown as `?…`.
+    """
+    # fsspec joins URLs by two colons.
+    return "::".join(map(_shown_link, re.split(r"::(?=[A-Za-z][\w+.-]*(?:://|::))", name)))
+
+
+def _shown_link(url: str) -> str:
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return url
+    whole, question, options = rest.partition("?")
+    host, slash, path = whole.partition("/")
+    # A sign of URLs in a password ends the host too early; what looks like a port is none then.
+    is_torn = "@" in path + options or not host.rpartition(":")[2].isdecimal()
+    if "@" not in host and ":" in host.rpartition("]")[2] and is_torn:
+        if "@" in options:
+            return f"{scheme}://…"
+        host, slash, path = path.rpartition("@")[2].partition("/")
+    if scheme in ("http", "https"):
+        path = path.partition("#")[0]
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}{'?…' if question else ''}"
+
+
+def without_secrets(text: str, name: str = "") -> str:
+    """A text of others, such as a library's error about the file `name`, with each URL in it as it may be shown."""
+    text = re.sub(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+", lambda found: shown_name(found[0]), text)
+    options = name.partition("?")[2] if "://" in name else ""
+    return text.replace(options, "…") if options else text
