@@ -342,6 +342,16 @@ def test_what_is_abandoned_is_found_behind_any_number_of_requests_in_hand(
     assert found == ids
 
 
+def test_who_shares_a_request_with_a_record_that_does_not_end_is_answered_in_time(
+    redis_client: Redis, make: Callable[..., Rescue], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(recovery, "FIRST_LIMIT_S", 0.3)
+    asked = abandon(redis_client, [], together=[3, 13, 4], expires_ms=12_000)
+    make(_hang_at_13, limit_s=300).run()
+    answer = answer_to(redis_client, asked[-1])
+    assert (answer.values, list(answer.errors)) == ([3, None, 4], ["1"])
+
+
 def test_large_requests_are_claimed_one_by_one(
     redis_client: Redis, make: Callable[..., Rescue], queue: RequestQueue
 ) -> None:

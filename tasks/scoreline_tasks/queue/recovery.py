@@ -350,11 +350,18 @@ class Rescue(Periodic):
         """The answer to a request that killed its process alone: only its fatal rows are given up."""
         until = time.monotonic() + LIMITS * self._limit_s
 
+        def longest() -> float:
+            if entry.lane is Lane.BULK:
+                return self._limit_s
+            # The other callers of the request are to be answered before its time is up.
+            left_ms = entry.expires_at_ms - self._queue.server_time_ms()
+            return min(self._limit_s, max(FIRST_LIMIT_S, left_ms / 2000))
+
         def do(task: Task) -> Outcome | ChildDied:
             def score(entries: Sequence[Entry], limit_s: float) -> Outcome:
                 return self._in_fork(entries, limit_s, task)
 
-            ((_, done),) = self._apart([[entry]], score, held, deaths=ALONE, patiently=True)
+            ((_, done),) = self._apart([[entry]], score, held, deaths=ALONE, longest=longest)
             return done
 
         def score_rows(rows: Sequence[int], limit_s: float) -> Outcome:
@@ -370,7 +377,7 @@ class Rescue(Periodic):
         halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if len(rows) > 1 else [rows]
         parts: list[Part] = []
         fatal = 0
-        for part, outcome in self._apart(halves, score_rows, held, deaths=ALONE, patiently=True):
+        for part, outcome in self._apart(halves, score_rows, held, deaths=ALONE, longest=longest):
             start, stop = part[0], part[-1] + 1
             if isinstance(outcome, Outcome):
                 if outcome.is_final:
@@ -406,22 +413,22 @@ class Rescue(Periodic):
         held: Sequence[Entry],
         *,
         deaths: int,
-        patiently: bool = False,
+        longest: Callable[[], float] | None = None,
     ) -> Iterator[tuple[Sequence[_T], Outcome | ChildDied]]:
         """Score parts in throw-away processes, and halve those that kill their process or take too long.
 
         Yields every part that was scored, with its outcome; and every single item that killed `deaths` processes
-        when it was alone, with the last death. What takes too long alone is tried once more at the end, if
-        `patiently`, for as long as a batch may take. Meanwhile the entries are held, for as long as each try takes.
+        when it was alone, with the last death. What takes too long alone is tried once more at the end, for
+        `longest()` seconds. Meanwhile the entries are held, for as long as each try takes.
         """
         todo = [(part, 0) for part in reversed(parts)]
-        slow: list[Sequence[_T]] = []
+        slow: list[tuple[Sequence[_T], int]] = []
         while todo or slow:
             is_last_try = not todo
-            part, died = (slow.pop(), 0) if is_last_try else todo.pop()
-            limit_s = self._limit_s
-            if not is_last_try:
-                limit_s = min(limit_s, max(FIRST_LIMIT_S, TIMES * self._needed_s))
+            part, died = slow.pop() if is_last_try else todo.pop()
+            limit_s = min(self._limit_s, max(FIRST_LIMIT_S, TIMES * self._needed_s))
+            if is_last_try and longest is not None:
+                limit_s = longest()
             self._lease.keep(self, held)
             started = time.monotonic()
             try:
@@ -430,8 +437,8 @@ class Rescue(Periodic):
                 is_late, middle = isinstance(death, ChildTimedOut), len(part) // 2
                 if middle:
                     todo += [(part[middle:], 0), (part[:middle], 0)]
-                elif is_late and patiently and limit_s < self._limit_s:
-                    slow.append(part)
+                elif is_late and longest is not None and not is_last_try:
+                    slow.append((part, died))
                 elif not is_late and died + 1 < deaths:
                     todo.append((part, died + 1))
                 else:

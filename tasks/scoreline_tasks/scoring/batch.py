@@ -21,6 +21,7 @@ from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import (
+    DEFAULT_EXPIRES_MS,
     INLINE_ANSWER_BYTES,
     Answer,
     Codec,
@@ -84,6 +85,12 @@ class Entry:
     def queued_at_ms(self) -> int:
         """When it was queued, in Unix milliseconds by the server's clock."""
         return int(self.id.partition(b"-")[0])
+
+    @property
+    def expires_at_ms(self) -> int:
+        """From when on it is not scored any more, by the same clock."""
+        given = self.fields.get(b"expires_ms", b"")
+        return self.queued_at_ms + (int(given) if given.isdigit() else DEFAULT_EXPIRES_MS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,10 @@ from scoreline_client.protocol.arrow_tables import encode_frame, read_stream
 from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
-from scoreline_tasks.queue.recovery import FATAL_ROWS, Outcome, Rescue, Task, Team, perform
+from scoreline_tasks.queue import recovery
+from scoreline_tasks.queue.recovery import Outcome, Rescue, Task, Team, perform
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
-from scoreline_tasks.system import ChildDied
+from scoreline_tasks.system import ChildDied, ChildTimedOut
 from tests.support.models import Classifier, Predictor
 from tests.support.scoring import OneVersion, entry_of
 
@@ -278,15 +279,39 @@ def test_a_check_that_kills_its_process_is_refused_and_one_that_does_not_is_answ
     assert (answer.status, queue.letters, deaths) == (Status.OK, [], 0)
 
 
-def test_a_version_that_kills_every_process_costs_a_bounded_number_of_them() -> None:
-    records = [{"x": 13.0, "town": "Bonn"}] * 5000
+def test_a_version_that_kills_every_process_costs_a_bounded_number_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "FATAL_ROWS", 10)
+    records = [{"x": 13.0, "town": "Bonn"}] * 500
     request = Request(id=new_id(), model="m", body=orjson.dumps(records), job=new_id())
     answer, queue, deaths = rescued(request, _version("classes", deadly))
     assert answer is not None
     assert answer.error is not None
     assert answer.error["code"] == "E_CRASHED"
     assert len(queue.letters) == 1
-    assert deaths < 4 * FATAL_ROWS
+    assert deaths < 40
+
+
+def test_what_dies_late_and_dies_early_in_turn_is_given_up() -> None:
+    """It does not go round: a death counts, however long it took."""
+    entry = entry_of(Request(id=new_id(), model="m", body=b'[{"x": 1.0, "town": "Bonn"}]'))
+    queue: Any = StubQueue(entry)
+    lease: Any = StubLease()
+    batcher = Batcher(OneVersion(_version("classes", deadly)), Limits(1 << 24, 1000))
+    calls: list[float] = []
+
+    def score_apart(
+        entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+    ) -> Outcome:
+        if task is not None and task.rows == (0, 0):
+            return perform(batcher, entries, now_ms, task)
+        calls.append(limit_s)
+        raise ChildTimedOut(limit_s) if limit_s < 60 else ChildDied("ended with exit code 1")
+
+    Rescue(queue, lease, score_apart, limit_s=60).run()
+    assert calls == [2.0, 2.0, 60, 2.0, 60]
+    assert len(queue.letters) == 1
 
 
 def test_a_request_that_met_two_versions_is_scored_anew() -> None:
