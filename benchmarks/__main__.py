@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.stage import ONE_THREAD, Stage, stage
 from scoreline_tasks.dev.processes import interruptible
 
-NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth")
+NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth", "fleet")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
 INTERRUPTED = 130
 
