@@ -50,7 +50,12 @@ def _setting(name: str, value: str) -> Callable[[Fleet], Any]:
             _setting("min-replicas-to-write", "0"),
             marks=pytest.mark.exhaustive,
         ),
-        (_setting("maxmemory", "1000000"), _setting("maxmemory", "0")),
+        # `tests/faults` fills a server under a load.
+        pytest.param(
+            _setting("maxmemory", "1000000"),
+            _setting("maxmemory", "0"),
+            marks=pytest.mark.exhaustive,
+        ),
         (_demote, _promote),
     ],
     ids=["replicas are away", "memory is full", "it is a replica"],

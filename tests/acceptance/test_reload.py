@@ -46,17 +46,6 @@ async def test_promoting_under_load_fails_no_request_and_every_answer_names_its_
     assert not [line for line in fleet.log.read_text().splitlines() if _is_worrying(line)]
 
 
-def test_workers_move_though_the_news_got_lost(
-    fleet: Fleet, eventually: Callable[..., Any]
-) -> None:
-    fleet.start_worker()
-    publish_shift(fleet.store, 2.0)
-    releases.promote(fleet.store, MODEL, 2)  # and nobody announces it
-    eventually(lambda: len(_convergence(fleet, 2)[0]) == 2)
-    with Client(settings=fleet.settings) as client:
-        assert client.predict(MODEL, {"x": 1.0}).version == 2
-
-
 def test_a_version_that_fails_its_golden_rows_is_refused_and_the_old_one_serves_on(
     fleet: Fleet,
 ) -> None:
@@ -78,33 +67,6 @@ def test_a_worker_that_starts_with_a_refused_version_serves_the_one_before(fleet
     fleet.start_worker()
     with Client(settings=fleet.settings) as client:
         assert client.predict(MODEL, {"x": 1.0}).version == 1
-
-
-async def test_twenty_releases_in_a_row_under_load_fail_no_request_and_end_on_the_newest(
-    fleet: Fleet,
-) -> None:
-    await asyncio.to_thread(fleet.start_worker)
-    resident: list[int] = []
-    async with AsyncClient(settings=fleet.settings) as client:
-        load = Load(client)
-        running = asyncio.create_task(load.run())
-        await _until(lambda: len(load.answers) > 200)
-        for version in range(2, 22):
-            assert await asyncio.to_thread(publish_shift, fleet.store, float(version)) == version
-            releases.promote(fleet.store, MODEL, version)
-            announce_release(fleet.redis, fleet.keys, MODEL)
-            resident += _resident(fleet)
-        await _until(lambda: _converged(fleet, 21, processes=2))
-        seen = len(load.answers)
-        await _until(lambda: len(load.answers) > seen + 500)
-        load.stop()
-        # An answer that is not that of the version it names, or none, is an error here.
-        await running
-    resident += _resident(fleet)
-    assert max(resident) == 2
-    assert {answer.version for _, _, answer in load.answers[seen + 64 :]} == {21}
-    order = [answer.version for _, _, answer in load.answers]
-    assert order[0] == 1
 
 
 async def test_a_child_that_is_killed_during_a_release_is_replaced_by_one_of_the_new_version(
@@ -163,12 +125,6 @@ def _is_worrying(line: str) -> bool:
 def _converged(fleet: Fleet, version: int, processes: int) -> bool:
     serving, refusing, waiting = _convergence(fleet, version)
     return len(serving) == processes and not refusing and not waiting
-
-
-def _resident(fleet: Fleet) -> list[int]:
-    """How many versions each process has in memory."""
-    reports = read_reports(fleet.redis, fleet.keys)
-    return [len(report.models[f"{MODEL}@production"].resident) for report in reports]
 
 
 def _convergence(fleet: Fleet, version: int) -> Any:
