@@ -43,7 +43,7 @@ SIMULATED = "simulated"
 REST_S = 5.0
 """How long a fleet at rest is watched."""
 SETTLE_S = 3.0
-START_S = 60.0
+START_S = 150.0
 ASK = 100
 ASK_EVERY_S = 0.01
 RELEASES = 5
