@@ -34,6 +34,7 @@ from scoreline_tasks.models.isolated_load import ServedBy
 from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.runtime import build_runtime, build_supervision, open_models
+from scoreline_tasks.worker.shared import CallTimes
 
 FLEETS = (10, 100, 1000)
 SIMULATORS = 4
@@ -216,6 +217,7 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
     os.environ["SCORELINE_POLL_S"] = f"{POLL_S:g}"
     settings = WorkerSettings.from_environment()
     told: dict[str, float] = {}
+    times_of_calls = CallTimes()
     wakeups = Wakeups(extra_drain=lambda: None)
     models, nursery = open_models(settings, ServedBy.MAIN_THREAD)
     models.add(LoadedVersion.of(_Same(), SIMULATED))
@@ -227,7 +229,14 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
 
         # A child says of another process that it is its main process; here both are this one.
         runtime = build_runtime(
-            settings, models, nursery, node, wakeups, main_pid=os.getpid() + 1, poll=None
+            settings,
+            models,
+            nursery,
+            node,
+            wakeups,
+            main_pid=os.getpid() + 1,
+            timed=times_of_calls.timed,
+            poll=None,
         )
         supervision = build_supervision(settings, models, nursery, f"{node}-main", poll, lambda: 1)
         runtime.start()

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -11,16 +10,6 @@ from tests.faults.ground import Ground, environment, ground, keys_and_cache
 from tests.faults.table import cells, named
 
 SEED, RATE = 7, 50.0
-
-
-def known(broken: Mapping[str, str], names: str) -> list[Any]:
-    """Parameters for faults by name; those under which a promise is known to be broken are not put to the test."""
-    return [
-        pytest.param(one, marks=pytest.mark.xfail(run=False, reason=broken[one]))
-        if one in broken
-        else one
-        for one in names.split()
-    ]
 
 
 @pytest.fixture(scope="module")

@@ -6,14 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.conftest import known
-
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 
-KNOWN = {"F3": "what comes while the parked process is stopped waits for it"}
-
-
-@pytest.mark.parametrize("name", known(KNOWN, "F1 F3 F13 F14 F16 F2 F9 F10 F15"))
+@pytest.mark.parametrize("name", ["F1", "F3", "F13", "F14", "F16", "F2", "F9", "F10", "F15"])
 def test_a_fault_of_processes_breaks_no_promise(holds: Callable[[str], None], name: str) -> None:
     holds(name)

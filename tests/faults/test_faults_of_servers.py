@@ -6,17 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.faults.conftest import known
-
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 
-KNOWN = {
-    "F6w": "each connection of each process is found half-open by itself",
-    "F18": "a worker stays with the demoted server where its connections live on",
-}
-
-
-@pytest.mark.parametrize("name", known(KNOWN, "F4 F4b F5 F7 F8 F11 F17 F6c F6w F18"))
+@pytest.mark.parametrize("name", ["F4", "F4b", "F5", "F7", "F8", "F11", "F17", "F6c", "F6w", "F18"])
 def test_a_fault_of_the_server_breaks_no_promise(holds: Callable[[str], None], name: str) -> None:
     holds(name)
