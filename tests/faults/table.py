@@ -136,7 +136,7 @@ FAULTS = (
     ),
     Fault(
         name="F10",
-        what="a record that takes 8 GB, RLIMIT_AS",
+        what="a record that takes 8 GB, of 1.5 that it may",
         run=processes.memory_taken,
         full=10, limit_s=10, source="10 s",
     ),
