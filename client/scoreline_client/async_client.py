@@ -217,11 +217,16 @@ class AsyncClient:
         def build(ref: str, body: bytes, job: str = "") -> Request:
             return self.request(ref, body, timeout, codec=Codec.ARROW, job=job, by_output=True)
 
-        slices = encode_frame(frame)
+        limits = self.settings.max_request_records, self.settings.max_request_bytes
+        slices = encode_frame(frame, *limits)
         streams: list[bytes | memoryview] = []
+        bodies: list[bytes] = []
         if len(frame) <= SLICE_ROWS_AT_LEAST:
+            bodies = await asyncio.to_thread(list, slices)
+            slices = iter(bodies)
+        if len(bodies) == 1:
+            body = bodies[0]
             lane = Lane.ONLINE if len(frame) <= ONLINE_RECORDS else Lane.BULK
-            body = await asyncio.to_thread(next, slices)
             answer = await self.transport.ask(build(model, body), lane, timeout)
             raise_refusal(answer)
             streams.append(answer.body)

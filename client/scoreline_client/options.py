@@ -26,17 +26,22 @@ _Options = TypeVar("_Options", bound="RequestOptions")
 
 PERCENT_FROM_ROWS = 1000
 """A percentage of rejected rows means little before there are so many rows."""
+MOST_COLUMNS = 20_000
+"""A wider header means that a file is not a table."""
+MOST_NULLS = 1000
+"""Texts that stand for a missing value."""
 
 _ASCII = r"[\x00-\x09\x0b\x0c\x0e-\x7f]"
 _Boolean = Annotated[bool, Meta(description="true or false")]
-_Count = Annotated[int, Meta(ge=0, description="a whole number from 0")]
+_Count = Annotated[int, Meta(ge=0, le=1 << 53, description="a whole number from 0")]
 _Character = Annotated[str, Meta(pattern=rf"\A{_ASCII}\Z", description="one ASCII character")]
 _CharacterOrNothing = Annotated[
     str, Meta(pattern=rf"\A{_ASCII}?\Z", description="one ASCII character or nothing")
 ]
 _ANSWER = r"\A(prediction|probability|error|warnings)\Z|\A(prediction|probability)_"
 _AnswerNames = Annotated[
-    Sequence[Annotated[str, Meta(pattern=_ANSWER)]] | None,
+    Annotated[Sequence[Annotated[str, Meta(pattern=_ANSWER)]], Meta(max_length=MOST_COLUMNS)]
+    | None,
     Meta(description="names out of prediction, probability, error, warnings"),
 ]
 FORMATS = ("csv", "jsonl", "parquet")
@@ -110,7 +115,7 @@ class CsvFormat:
     """What may stand between groups of three digits before the decimal mark; empty for nothing."""
     nulls: Annotated[
         Sequence[str],
-        Meta(description="a list of texts"),
+        Meta(max_length=MOST_NULLS, description=f"a list of at most {MOST_NULLS} texts"),
         Flag(
             "A field that stands for a missing value; may be repeated. By default only the empty "
             "field does.",
@@ -163,20 +168,24 @@ NO_OPTIONS = RequestOptions()
 class CsvChunk(RequestOptions, CsvFormat):
     """The head of a `csv` body: what a worker must know of a chunk of a file; the chunk's bytes follow."""
 
-    columns: Annotated[Sequence[str], Meta(description="a list of names")]
+    columns: Annotated[
+        Sequence[str],
+        Meta(max_length=MOST_COLUMNS, description=f"a list of at most {MOST_COLUMNS} names"),
+    ]
     """The file's header, decoded, in order."""
     first_row: _Count = field()  # required here, unlike in RequestOptions
     first_line: _Count
     """Physical line on which the chunk begins; the header's first line is 1."""
     quote: _CharacterOrNothing = '"'
     """Empty: quotes are characters like any other."""
-    encoding: Annotated[str, Meta(description="the name of an encoding")] = "utf-8"
+    encoding: Annotated[str, Meta(max_length=40, description="the name of an encoding")] = "utf-8"
     """UTF-8, or an encoding of one byte a character that contains ASCII (latin-1, cp1252). The answer
     has the same."""
     strict: _Boolean = False
     """A quote within a field that does not begin with one is refused."""
     columns_out: Annotated[
-        Sequence[Annotated[int, Meta(ge=0)]] | None, Meta(description="a list of indices from 0")
+        Annotated[Sequence[Annotated[int, Meta(ge=0)]], Meta(max_length=MOST_COLUMNS)] | None,
+        Meta(description="a list of indices from 0"),
     ] = None
     """Indices of the input's columns that the output has, in order, as they are in the file. None: the
     whole line, byte for byte."""
@@ -393,7 +402,9 @@ def _changed(options: RequestOptions) -> dict[str, Any]:
 def _decode(kind: type[_Options], head: Mapping[str, Any], where: str) -> _Options:
     unknown = sorted(head.keys() - {option.name for option in fields(kind)})
     if unknown:
-        raise WireError(f"{where}: {unknown[0]!r} is not known to this worker; update the worker")
+        raise WireError(
+            f"{where}: {unknown[0][:80]!r} is not known to this worker; update the worker"
+        )
     try:
         return msgspec.convert(head, kind)
     except msgspec.ValidationError as error:

@@ -40,3 +40,6 @@ class WorkerSettings(ClientSettings):
     remote_control: int = at_least(0, 0)
     """1 lets `celery inspect` and `celery control` reach workers; 0 does not: nothing that is written to the
     server can then stop a worker."""
+    suggestions: int = at_least(0, 1)
+    """0 keeps messages from naming the value of training that was probably meant by another one: a caller who tries
+    texts could learn training's values by it."""

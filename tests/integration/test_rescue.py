@@ -25,7 +25,8 @@ from scoreline_tasks.queue import recovery
 from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.recovery import RESCUERS, Outcome, Rescue, Team, score_here
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.system import Fork
 from tests.support.models import Predictor
 from tests.support.worker import enqueue

@@ -31,7 +31,8 @@ from scoreline_client.transport.ordered import BulkTimes
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
+from scoreline_tasks.scoring.limits import Limits
 from tests.support.bulk import LOADED
 
 pytestmark = pytest.mark.integration

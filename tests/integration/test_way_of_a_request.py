@@ -21,7 +21,8 @@ from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from scoreline_tasks.scoring.batch import Batcher
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_training import publish
 
 pytestmark = pytest.mark.integration

@@ -12,7 +12,7 @@ import pandas as pd
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.validation import Problem, frame_of_columns
-from scoreline_tasks.scoring.text_values import PLAIN, TextRules, value_of
+from scoreline_tasks.scoring.text_values import PLAIN, TextRules, reader_of
 
 
 @dataclass
@@ -45,7 +45,7 @@ def consult(
             found.codes[row] = (code, None)
     places = [list(columns).index(name) for name in schema.names]
     values: dict[str, list[Any]] = {
-        column.name: [value_of(column, found.fields[row][place], rules) for row in good]
+        column.name: [reader_of(column, rules)(found.fields[row][place]) for row in good]
         for column, place in zip(schema.columns, places, strict=True)
     }
     checked = frame_of_columns(values, len(good), schema)

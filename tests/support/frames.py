@@ -31,7 +31,7 @@ def by_json(frame: pd.DataFrame, schema: Schema, **options: Any) -> CheckedRecor
     """As `predict_many(frame.to_dict("records"))`."""
     encoded = encode_records(frame.to_dict("records"))
     assert encoded.errors == {}
-    records = read_records(encoded.body, 100_000)
+    records = read_records(encoded.body)
     return JsonBody([records], version_with(schema), RequestOptions(**options)).checked
 
 

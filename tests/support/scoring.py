@@ -9,8 +9,9 @@ from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, ModelRef, Request
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
-from scoreline_tasks.scoring.batch import Batcher, Entry, Limits
+from scoreline_tasks.scoring.batch import Batcher, Entry
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.scoring.predict import Body, CodecResult, score_frame
 from tests.support.worker import entry_fields
 

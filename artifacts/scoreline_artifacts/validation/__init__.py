@@ -24,6 +24,7 @@ from scoreline_artifacts.validation.frames import (
 from scoreline_artifacts.validation.problems import (
     NO_RULES,
     Anomaly,
+    Hints,
     InvalidValue,
     Problem,
     Rules,
@@ -31,7 +32,6 @@ from scoreline_artifacts.validation.problems import (
     describe_anomaly,
     is_out_of_range,
     is_unseen,
-    nearest_category,
     shown,
     value_at,
 )
@@ -41,6 +41,7 @@ __all__ = [
     "NO_RULES",
     "Anomaly",
     "CheckedRecords",
+    "Hints",
     "InvalidValue",
     "Problem",
     "Rules",
@@ -60,7 +61,6 @@ __all__ = [
     "is_out_of_range",
     "is_unseen",
     "missing_column",
-    "nearest_category",
     "numpy_type",
     "pandas_type",
     "renumbered",

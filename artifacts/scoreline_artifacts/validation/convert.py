@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import Decimal
-from difflib import get_close_matches
 from functools import lru_cache, partial
 from typing import Any
 
@@ -143,7 +142,9 @@ def convert_values(column: Column, values: Any, problems: dict[int, Problem]) ->
             converted.append(None)
             if not column.unused:
                 message = f"column {column.name!r}: {invalid.message}"
-                problem = Problem(index, invalid.code, message, column.name, shown(value))
+                problem = Problem(
+                    index, invalid.code, message, column.name, shown(value), invalid.text
+                )
                 problems.setdefault(index, problem)
     return array_of(column, converted)
 
@@ -236,13 +237,10 @@ def _category(known: dict[tuple[bool, Any], Any], column: Column, value: Any) ->
         value = int(value) if value == value.to_integral() else float(value)
     if _identity(value) in known:
         return known[_identity(value)]
-    if isinstance(value, bool) and not any(is_boolean for is_boolean, _ in known):
+    if isinstance(value, bool) and not {(True, True), (True, False)} & known.keys():
         raise _wrong_type(column, value)
-    names = [str(each) for each in column.categories or ()]
-    near = get_close_matches(value[:100], names, n=1, cutoff=0.6) if isinstance(value, str) else []
-    hint = f"; the nearest is {near[0]!r}" if near else ""
-    message = f"{shown(value)} is none of its {len(names)} categories{hint}"
-    raise InvalidValue("E_CATEGORY", message)
+    message = f"{shown(value)} is none of its {len(known)} categories"
+    raise InvalidValue("E_CATEGORY", message, value[:100] if isinstance(value, str) else None)
 
 
 def _datetime(column: Column, value: Any) -> Any:

@@ -9,9 +9,8 @@ but plain numbers, and gives the same frame in a third of the time.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -26,15 +25,19 @@ from scoreline_artifacts.validation.convert import (
     convert_values,
 )
 from scoreline_artifacts.validation.problems import (
+    MOST_HINTS,
     NO_RULES,
     Anomaly,
+    Hints,
     Problem,
     Rules,
     UnreadableRecord,
     find_anomalies,
     kind_of,
     shown,
+    with_hints,
 )
+from scoreline_client.protocol.names import near_name
 
 try:
     from pandas.api.internals import create_dataframe_from_blocks
@@ -63,6 +66,8 @@ class CheckedRecords:
     """One for each bad record, in order."""
     anomalies: list[Anomaly] = field(default_factory=list)
     """Of good records, if the rules ask for them."""
+    hints: Hints = field(default_factory=Hints)
+    """What was probably meant by anomalous values."""
 
     @property
     def indices(self) -> npt.NDArray[np.intp]:
@@ -152,7 +157,7 @@ def frame_of_arrays(
 
     Records with a value that `rules` refuse get a problem too.
     """
-    anomalies = find_anomalies(schema, arrays, rules, problems)
+    anomalies, hints = find_anomalies(schema, arrays, rules, problems), Hints(rules)
     if not problems:
         # Frames of the same columns share an index of their names: pandas need neither make it for each
         # batch nor hash the names again when the pipeline selects some.
@@ -161,7 +166,7 @@ def frame_of_arrays(
         frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=True)
         # A view has its own name, should a pipeline give it one.
         frame.columns = _column_index(tuple(arrays)).view()
-        return CheckedRecords(frame, None, [], anomalies)
+        return CheckedRecords(frame, None, [], anomalies, hints)
     is_good = np.ones(count, dtype=bool)
     is_good[list(problems)] = False
     good = np.flatnonzero(is_good)
@@ -170,7 +175,7 @@ def frame_of_arrays(
         taken = array.take(good)
         kept[name] = taken.reset_index(drop=True) if isinstance(taken, pd.Series) else taken
     frame = pd.DataFrame(kept, index=range(len(good)))
-    return CheckedRecords(frame, good, [problems[row] for row in sorted(problems)], anomalies)
+    return CheckedRecords(frame, good, with_hints(problems, schema, hints), anomalies, hints)
 
 
 def renumbered(
@@ -186,7 +191,9 @@ def renumbered(
     moved = [replace(each, record=int(among_all[each.record])) for each in checked.problems]
     anomalies = [replace(each, records=among_all[each.records]) for each in checked.anomalies]
     ordered = sorted([*problems, *moved], key=lambda problem: problem.record)
-    return CheckedRecords(checked.frame, among_all[checked.indices], ordered, anomalies)
+    return CheckedRecords(
+        checked.frame, among_all[checked.indices], ordered, anomalies, checked.hints
+    )
 
 
 def _no_record(index: int, record: object) -> Problem:
@@ -202,7 +209,7 @@ def _record_by_record(
     """Find records that lack a column or are no mappings, and check the others by column."""
     problems: list[Problem] = []
     good: list[int] = []
-    demanded = schema.demanded
+    demanded, names = schema.demanded, frozenset(schema.names)
     for index, record in enumerate(records):
         if not isinstance(record, Mapping):
             problems.append(_no_record(index, record))
@@ -211,19 +218,20 @@ def _record_by_record(
         if missing is None:
             good.append(index)
         else:
-            unknown = [key for key in record if isinstance(key, str) and key not in schema.names]
-            message = missing_column(missing, unknown)
+            # Whose records lack it have the same wrong name for it, most likely.
+            is_first = len(problems) < MOST_HINTS
+            unknown = (key for key in record if isinstance(key, str) and key not in names)
+            message = missing_column(missing, unknown if is_first else ())
             problems.append(Problem(index, "E_MISSING_COLUMN", message, missing))
     columns = {name: [records[index].get(name) for index in good] for name in schema.names}  # type: ignore[attr-defined]
     checked = frame_of_columns(columns, len(good), schema, rules=rules, reading=reading)
     return renumbered(checked, good, problems)
 
 
-def missing_column(name: str, candidates: Sequence[str]) -> str:
+def missing_column(name: str, candidates: Iterable[str]) -> str:
     """The message for a missing column; one of the candidates may be meant to be it."""
-    near = get_close_matches(name, [each.strip() for each in candidates], n=1, cutoff=0.7)
-    near = near or [each for each in candidates if each.strip().casefold() == name.casefold()]
-    hint = f"; did you mean it by {near[0]!r}?" if near else ""
+    near = near_name(name, candidates)
+    hint = "" if near is None else f"; did you mean it by {near[:80]!r}?"
     return f"column {name!r} is missing{hint}"
 
 

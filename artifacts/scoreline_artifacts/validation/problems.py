@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType, Schema
-from scoreline_client.protocol.names import STAND_IN_TEXT, STAND_IN_TYPE
+from scoreline_client.protocol.names import STAND_IN_TEXT, STAND_IN_TYPE, near_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,8 @@ class Problem:
     column: str | None = None
     value: str | None = None
     """The value, escaped and cut at 80 characters."""
+    text: str | None = None
+    """The text that is none of the column's known values; one of those may be meant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,8 @@ class Rules:
 
     unseen: str = "ignore"
     out_of_range: str = "ignore"
+    suggest: bool = True
+    """Whether messages say which of training's values was probably meant."""
 
 
 NO_RULES = Rules()
@@ -61,10 +64,12 @@ NO_RULES = Rules()
 class InvalidValue(Exception):
     """Raised when a column does not take a value."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, text: str | None = None) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.text = text
+        """As in Problem."""
 
 
 def kind_of(value: object) -> str:
@@ -120,7 +125,8 @@ def find_anomalies(
         for index in indices.tolist():
             value = value_at(array, index)
             message = describe_anomaly(code, column, value)
-            problem = Problem(index, _ERRORS[code], message, column.name, shown(value))
+            text = str(value) if code == UNSEEN else None
+            problem = Problem(index, _ERRORS[code], message, column.name, shown(value), text)
             problems.setdefault(index, problem)
     bad = np.fromiter(problems, dtype=np.intp, count=len(problems))
     anomalies = [replace(each, records=np.setdiff1d(each.records, bad)) for each in anomalies]
@@ -128,11 +134,9 @@ def find_anomalies(
 
 
 def describe_anomaly(code: str, column: Column, value: object) -> str:
-    """The message for a value."""
+    """The message for a value, without what was probably meant."""
     if code == UNSEEN:
-        near = nearest_category(column, str(value))
-        hint = f"; the nearest is {near!r}" if near is not None else ""
-        return f"column {column.name!r}: {shown(value)} was not there in training{hint}"
+        return f"column {column.name!r}: {shown(value)} was not there in training"
     low, high = (
         f"{bound:g}" if bound is not None and abs(bound) < 1e6 else str(bound)
         for bound in (column.minimum, column.maximum)
@@ -140,19 +144,47 @@ def describe_anomaly(code: str, column: Column, value: object) -> str:
     return f"column {column.name!r}: {shown(value)} is outside of {low} to {high}, the range of training"
 
 
-def nearest_category(column: Column, text: str) -> str | None:
-    """The known value that was probably meant: alike but for case and blanks, or close to it."""
-    return _nearest(tuple(map(str, column.categories or ())), text[:100])
+MOST_HINTS = 8
+"""Values of a request for which the one that was probably meant is looked for."""
 
 
-@lru_cache(maxsize=4096)
-def _nearest(names: tuple[str, ...], text: str) -> str | None:
-    by_folded = {name.strip().casefold(): name for name in names}
-    wanted = text.strip().casefold()
-    if wanted in by_folded:
-        return by_folded[wanted]
-    near = get_close_matches(wanted, by_folded, n=1, cutoff=0.6)
-    return by_folded[near[0]] if near else None
+class Hints:
+    """The known values that were probably meant by the first few others of a request.
+
+    Each is compared with all known ones, which takes some thousand times as long as to refuse it.
+    """
+
+    def __init__(self, rules: Rules = NO_RULES) -> None:
+        self._near: dict[tuple[str, str], str | None] = {}
+        self._most = MOST_HINTS if rules.suggest else 0
+
+    def near(self, column: Column, text: str) -> str | None:
+        """The value of a column; None where no value is near, or too many were looked for."""
+        key = column.name, text[:100]
+        if key not in self._near and len(self._near) < self._most:
+            self._near[key] = _near_category(tuple(map(str, column.categories or ())), text[:100])
+        return self._near.get(key)
+
+    def of(self, column: Column, text: str) -> str:
+        """The same as the end of a message."""
+        near = self.near(column, text)
+        return "" if near is None else f"; the nearest is {near[:80]!r}"
+
+
+@lru_cache(maxsize=1024)  # callers repeat their mistakes
+def _near_category(categories: tuple[str, ...], text: str) -> str | None:
+    return near_name(text, categories)
+
+
+def with_hints(problems: Mapping[int, Problem], schema: Schema, hints: Hints) -> list[Problem]:
+    """Problems in the order of their records; the first few say which known value was probably meant."""
+    columns = {column.name: column for column in schema.columns}
+    listed = [problems[record] for record in sorted(problems)]
+    for at, problem in enumerate(listed):
+        if problem.text is not None and problem.column is not None:
+            hint = hints.of(columns[problem.column], problem.text)
+            listed[at] = replace(problem, message=problem.message + hint) if hint else problem
+    return listed
 
 
 def value_at(array: Any, index: int) -> Any:

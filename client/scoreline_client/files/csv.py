@@ -17,6 +17,7 @@ from typing import Any
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.reader import (
+    DEFAULT_SIZES,
     Chunk,
     ChunkOutput,
     FileReader,
@@ -32,7 +33,7 @@ from scoreline_client.files.reader import (
     requested,
 )
 from scoreline_client.files.source import Source
-from scoreline_client.options import BulkOptions, CsvChunk
+from scoreline_client.options import MOST_COLUMNS, BulkOptions, CsvChunk
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.csv_grammar import (
     MAX_ROW_BYTES,
@@ -44,8 +45,6 @@ from scoreline_client.protocol.csv_grammar import (
 from scoreline_client.protocol.messages import Answer, Codec
 
 BOM = b"\xef\xbb\xbf"
-MAX_COLUMNS = 20_000
-"""A wider header means that the file is not a table."""
 DELIMITERS = {",": "a comma", ";": "a semicolon", "\t": "a tab", "|": "a vertical bar"}
 
 _WIDE = {
@@ -121,7 +120,8 @@ class CsvReader(FileReader[Chunk]):
             self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
         if extra := [name for name in extra_columns(header.columns, model) if name]:
             self.notes.append(f"the model does not use {listing(extra)}")
-        if left_out := [name for name in model.known if name not in header.columns]:
+        there = frozenset(header.columns)
+        if left_out := [name for name in model.known if name not in there]:
             self.notes.append(
                 f"not in the file, which the model can do without: {listing(left_out)}"
             )
@@ -246,9 +246,10 @@ def cut_rows(
     start: Position,
     *,
     max_row_bytes: int = MAX_ROW_BYTES,
+    most_rows: int = DEFAULT_SIZES.most_chunk_rows,
     clean: Callable[[bytes, int], bytes] = lambda data, line: data,  # noqa: ARG005 - its signature
 ) -> Iterator[CutRows]:
-    """Cut a file's blocks at row ends: for each block, the whole rows that end in it.
+    """Cut a file's blocks at row ends: for each block, the whole rows that end in it, in parts of `most_rows`.
 
     A block must be longer than a row for rows to come out of it; until then it is kept. `clean` gets rows and
     the number of their first line, and returns them with as many lines.
@@ -258,13 +259,20 @@ def cut_rows(
     """
     rest, end = b"", start
 
-    def advance(data: bytes, tidy: bool) -> CutRows:
+    def advance(data: bytes, tidy: bool) -> Iterator[CutRows]:
         nonlocal end
         begin = end
         rows = clean(data, begin.line)
         count, lines = grammar.count(rows, tidy)
+        if count > most_rows:
+            size, is_tidy = grammar.last_row_end(data[: len(data) // 2])
+            if size:
+                yield from advance(data[:size], is_tidy)
+                yield from advance(data[size:], tidy)
+                return
         end = Position(begin.offset + len(data), begin.row + count, begin.line + lines)
-        return CutRows(rows, count, begin, end)
+        if count:
+            yield CutRows(rows, count, begin, end)
 
     def unclosed(quote: int, where: str) -> FileRefused:
         message = (
@@ -277,7 +285,7 @@ def cut_rows(
         data = rest + block
         size, tidy = grammar.last_row_end(data)
         rest = data[size:]
-        rows = advance(data[:size], tidy)
+        waiting = list(advance(data[:size], tidy))
         if len(rest) > max_row_bytes:
             if (quote := grammar.unclosed(rest)) is not None:
                 raise unclosed(quote, f"{max_row_bytes:,} bytes")
@@ -286,13 +294,10 @@ def cut_rows(
                 "CSV file?"
             )
             raise FileRefused(Code.TOO_LARGE, path, message)
-        if rows.count:
-            yield rows
+        yield from waiting
     if (quote := grammar.unclosed(rest)) is not None:
         raise unclosed(quote, "the file's end")
-    rows = advance(rest, tidy=False)
-    if rows.count:
-        yield rows
+    yield from advance(rest, tidy=False)
 
 
 # The header
@@ -375,8 +380,8 @@ def read_header(
         raise FileRefused(Code.QUOTE, path, f"the header cannot be read: {error}") from error
     if any("\0" in name for name in columns):
         raise FileRefused(Code.CONTROL_CHAR, path, "the header holds a NUL byte; is this text?")
-    if len(columns) > MAX_COLUMNS:
-        message = f"the header has {len(columns):,} columns; {MAX_COLUMNS:,} are the most"
+    if len(columns) > MOST_COLUMNS:
+        message = f"the header has {len(columns):,} columns; {MOST_COLUMNS:,} are the most"
         raise FileRefused(Code.TOO_LARGE, path, message)
     return Header(
         preamble=start[:skipped],
@@ -433,7 +438,8 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
         FileRefused: they are not, or the first line is not a header; the message has the remedy.
     """
     columns = header.columns
-    missing = [name for name in needed if name not in columns]
+    there = frozenset(columns)
+    missing = [name for name in needed if name not in there]
     if columns[0].startswith("#") and missing:
         message = f"the first line looks like a comment: {columns[0][:40]!r}; give --comment '#'"
         raise FileRefused(Code.HEADER, path, message)

@@ -208,15 +208,13 @@ class ParquetReader(FileReader[ParquetChunk]):
                 writer.write_table(group, row_group_size=max(1, group.num_rows))
 
             waiting: list[Any] = []
+            rows = size = 0
             for table in self._streams(part):
                 waiting.append(table.cast(schema))
-                rows = sum(part.num_rows for part in waiting)
-                if (
-                    rows >= sizes.group_rows
-                    or sum(part.nbytes for part in waiting) >= sizes.group_bytes
-                ):
+                rows, size = rows + table.num_rows, size + waiting[-1].nbytes
+                if rows >= sizes.group_rows or size >= sizes.group_bytes:
                     write_group(waiting)
-                    waiting = []
+                    waiting, rows, size = [], 0, 0
             if waiting:
                 write_group(waiting)
         return True
@@ -249,13 +247,14 @@ class ParquetReader(FileReader[ParquetChunk]):
             batch_size=step, row_groups=[number], columns=names, use_threads=False
         )
         waiting: list[Any] = []
+        rows = size = 0
         while (batch := self._guarded(partial(next, batches, None))) is not None:
             waiting.append(batch)
-            rows, size = sum(one.num_rows for one in waiting), sum(one.nbytes for one in waiting)
+            rows, size = rows + batch.num_rows, size + batch.nbytes
             if rows + step > most or size > sizes.most_table_bytes // 2:
                 yield self._arrow.Table.from_batches(waiting)
-                waiting = []
-        if sum(batch.num_rows for batch in waiting):
+                waiting, rows, size = [], 0, 0
+        if rows:
             yield self._arrow.Table.from_batches(waiting)
 
     def longest_row(self, number: int, names: list[str]) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,11 @@ from scoreline_client.errors import FileRefused
 from scoreline_client.options import BulkOptions
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.messages import Answer, Codec
-from scoreline_client.protocol.names import prediction_column, probability_column
+from scoreline_client.protocol.names import (
+    near_name,
+    prediction_column,
+    probability_column,
+)
 
 DEFAULT_OUTPUTS = ("prediction", "probability", "error")
 
@@ -304,17 +307,10 @@ def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> str:
     """A sentence about columns that are not there, and the column that may have been meant."""
     listed = ", ".join(map(repr, missing))
     message = f"column{'s' if len(missing) > 1 else ''} missing: {listed}"
-    near = nearest(missing[0], columns)
+    near = near_name(missing[0], columns)
     return f"{message}; " + (
         f"did you mean {near!r}?" if near else f"the file has {listing(columns)}"
     )
-
-
-def nearest(name: str, names: Sequence[str]) -> str | None:
-    """The name among `names` that was probably meant: equal but for case and spaces, or close."""
-    plain = {other.strip().casefold(): other for other in names}
-    close = difflib.get_close_matches(name.strip().casefold(), plain, n=1)
-    return plain[close[0]] if close else None
 
 
 def listing(columns: Sequence[str]) -> str:
@@ -356,7 +352,7 @@ def predictions_from(
 
 
 def _not_there(path: str, name: str, columns: Sequence[str], option: str) -> FileRefused:
-    near = nearest(name, columns)
+    near = near_name(name, columns)
     advice = f"did you mean {near!r}?" if near else f"there are {listing(columns)}"
     message = f"there is no column {name!r} to {option}; {advice}"
     if option == "outputs":

@@ -8,6 +8,7 @@ gives the table that was written.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ import pyarrow.ipc
 from scoreline_client.codes import Code
 from scoreline_client.errors import EmptyRequest, RequestRefused
 from scoreline_client.protocol.json_records import encode_value
+from scoreline_client.settings import ClientSettings
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -56,11 +58,15 @@ def read_stream(data: Any) -> Any:
     table = pa.ipc.open_stream(data).read_all()
     # Arrow reads buffers without looking; a corrupt one would end this process.
     table.validate(full=True)
-    return _widened(table)
+    return widened(table)
 
 
-def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
-    """The rows of a pandas frame as streams, each encoded when it is taken.
+def encode_frame(
+    frame: pd.DataFrame,
+    most_rows: int = ClientSettings.max_request_records,
+    most_bytes: int = ClientSettings.max_request_bytes,
+) -> Iterator[bytes]:
+    """The rows of a pandas frame as streams of at most so many rows and bytes, each encoded when it is taken.
 
     A column of values that Arrow cannot hold travels as JSON, value by value: only the worker knows whether
     the model needs it, and which of its values are wrong.
@@ -70,16 +76,17 @@ def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
         RequestRefused: two columns have the same name.
     """
     names = list(frame.columns)
-    twice = sorted({str(name) for name in names if names.count(name) > 1})
+    twice = sorted({str(name) for name, count in Counter(names).items() if count > 1})
     if twice:
         message = f"the frame has columns more than once: {twice}"
         raise RequestRefused(Code.DUPLICATE_COLUMN, message, twice[0])
     if len(frame) == 0:
         raise EmptyRequest(Code.EMPTY_REQUEST, "the frame has no rows; give at least one")
     count = max(SLICES_AT_LEAST, -(-len(frame) // SLICE_ROWS))
-    size = max(SLICE_ROWS_AT_LEAST, -(-len(frame) // count))
-    for start in range(0, len(frame), size):
-        part = frame.iloc[start : start + size]
+    size = min(most_rows, max(SLICE_ROWS_AT_LEAST, -(-len(frame) // count)))
+    parts = [frame.iloc[start : start + size] for start in reversed(range(0, len(frame), size))]
+    while parts:
+        part = parts.pop()
         try:
             table = pa.Table.from_pandas(part, preserve_index=False, nthreads=1)
         except _NO_ARROW:
@@ -88,12 +95,22 @@ def encode_frame(frame: pd.DataFrame) -> Iterator[bytes]:
             columns = [_column_of(part[name]) for name in names]
             fields = [field for field, _ in columns]
             table = pa.table([column for _, column in columns], schema=pa.schema(fields))
-        yield write_stream(table).to_pybytes()
+        stream = write_stream(table)
+        if stream.size > most_bytes and len(part) > 1:
+            middle = len(part) // 2
+            parts += [part.iloc[middle:], part.iloc[:middle]]
+            continue
+        yield stream.to_pybytes()
 
 
 def is_json(field: Any) -> bool:
     """Whether the texts of a column are JSON, each that of a value."""
     return (field.metadata or {}).get(_TYPE) == _JSON
+
+
+def json_field(name: str) -> Any:
+    """The field of a column whose texts are JSON, each that of a value."""
+    return pa.field(name, pa.string(), metadata={_TYPE: _JSON})
 
 
 def _column_of(series: pd.Series[Any]) -> tuple[Any, Any]:
@@ -106,7 +123,7 @@ def _column_of(series: pd.Series[Any]) -> tuple[Any, Any]:
     if column is not None and not _is_doubtful(column.type):
         return pa.field(name, column.type), column
     texts = [encode_value(value).decode() for value in series.tolist()]
-    return pa.field(name, pa.string(), metadata={_TYPE: _JSON}), pa.array(texts, pa.string())
+    return json_field(name), pa.array(texts, pa.string())
 
 
 def _is_doubtful(kind: Any) -> bool:
@@ -177,7 +194,12 @@ def _holds(kind: Any, number: int) -> bool:
     return -1 << (bits - 1) <= number < 1 << (bits - 1)
 
 
-def _widened(table: Any) -> Any:
+def widened(table: Any) -> Any:
+    """The table with the types that its columns had before they were narrowed.
+
+    Raises:
+        pa.ArrowException: a column is none that was narrowed to what it is.
+    """
     columns, fields = [], []
     nulls = 0
     for field, column in zip(table.schema, table.columns, strict=True):

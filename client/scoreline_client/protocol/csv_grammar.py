@@ -124,8 +124,12 @@ class Grammar:
                 return data.rfind(b"\n") + 1 or data.rfind(b"\r", 0, -1) + 1, True
             # The last line feed with an even number of quotes before it.
             end = data.rfind(b"\n") + 1
-            while end and data.count(self.quote, 0, end) % 2:
-                end = data.rfind(b"\n", 0, data.rfind(self.quote, 0, end)) + 1
+            is_odd = data.count(self.quote, 0, end) % 2
+            while end and is_odd:
+                # Only what is stepped over is counted again.
+                before = data.rfind(b"\n", 0, data.rfind(self.quote, 0, end)) + 1
+                is_odd ^= data.count(self.quote, before, end) % 2
+                end = before
             if end and self.tidy.fullmatch(data, 0, end):
                 return end, True
         end = 0

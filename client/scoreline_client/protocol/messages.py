@@ -30,6 +30,11 @@ INLINE_ANSWER_BYTES = 65_536
 """A larger answer is not put on the caller's reply list, only a note that it is stored."""
 DEFAULT_EXPIRES_MS = 60_000
 
+GROUPED_FROM_BYTES = 1024
+"""Of a body: a smaller one does not have so many records that their errors would have to be put together."""
+MOST_FIELD_BYTES, MOST_OPTION_BYTES = 1024, 1 << 20
+"""Of all fields of an entry but its body and options, and of the options."""
+
 _ID = re.compile(rb"[0-9a-f]{32}")
 
 
@@ -140,6 +145,8 @@ class Request:
     batch scores each of them alone."""
     callers: int = 1
     """How many callers share it: it counts as that many against the lane's limit."""
+    grouped_errors: bool = field(default=False, compare=False)
+    """The caller reads `more_errors` in an answer; `encode` says so wherever there may be that many."""
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
@@ -147,6 +154,8 @@ class Request:
         job: list[bytes | str | int] = ["job", self.job] if self.job else []
         apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
         callers: list[bytes | str | int] = ["callers", self.callers] if self.callers > 1 else []
+        is_large = len(self.body) >= GROUPED_FROM_BYTES
+        grouped: list[bytes | str | int] = ["grouped_errors", 1] if is_large else []
         by_output: list[bytes | str | int] = ["by_output", 1] if self.by_output else []
         return [
             "wire", WIRE_VERSION,
@@ -161,6 +170,7 @@ class Request:
             *job,
             *apart,
             *callers,
+            *grouped,
             *by_output,
         ]  # fmt: skip
 
@@ -171,6 +181,15 @@ class Request:
         Raises:
             WireError: a field is missing or unusable; the message names it.
         """
+        body, options = fields.get(b"body", b""), fields.get(b"options", b"")
+        if sum(map(len, fields.values())) - len(body) - len(options) > MOST_FIELD_BYTES:
+            raise WireError(
+                f"the fields beside body and options have over {MOST_FIELD_BYTES} bytes"
+            )
+        if len(options) > MOST_OPTION_BYTES:
+            raise WireError(
+                f"the options have {len(options)} bytes; {MOST_OPTION_BYTES} are the most"
+            )
         for name in ("wire", "model"):
             if name.encode() not in fields:
                 raise WireError(f"missing field {name!r}")
@@ -181,15 +200,16 @@ class Request:
             return cls(
                 id=decode_id(fields),
                 model=fields[b"model"].decode(),
-                body=fields.get(b"body", b""),
+                body=body,
                 operation=_OPERATIONS[fields.get(b"operation", b"score")],
                 codec=_CODECS[fields.get(b"codec", b"json")],
                 reply_to=decode_reply_to(fields),
                 expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
-                options=fields.get(b"options", b""),
+                options=options,
                 job=fields.get(b"job", b"").decode(),
                 apart=_FLAGS[fields.get(b"apart", b"0")],
                 callers=int(fields.get(b"callers", 1)),
+                grouped_errors=_FLAGS[fields.get(b"grouped_errors", b"0")],
                 by_output=_FLAGS[fields.get(b"by_output", b"0")],
             )
         except KeyError as error:
@@ -250,6 +270,9 @@ class Answer:
     """A list for each record; those of several outputs in order."""
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Errors of records by index ("0", "1", …): code, message, column, value."""
+    more_errors: list[dict[str, Any]] = field(default_factory=list)
+    """Further errors in groups, if `grouped_errors`: code, message, column, and `records` or `rows` and `lines`; `decode`
+    makes `errors` and `problems` of them."""
     rejected: dict[str, int] = field(default_factory=dict)
     """Codec csv and arrow: how many records were rejected, by code."""
     problems: list[dict[str, Any]] = field(default_factory=list)
@@ -288,10 +311,25 @@ class Answer:
         try:
             head["status"] = Status(head["status"])
             head["codec"] = Codec(head.get("codec", "json"))
+            _add_groups(head)
             # A newer worker may send fields that this client does not know.
             return cls(**{name: head[name] for name in head if name in _FIELDS}, body=body)
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"an answer is unusable: {error}") from error
+
+
+def _add_groups(head: dict[str, Any]) -> None:
+    """Put the errors of `more_errors` where those of each record and row are."""
+    for group in head.pop("more_errors", ()):
+        same = {name: group[name] for name in ("code", "message", "column") if name in group}
+        for record in group.get("records", ()):
+            head.setdefault("errors", {})[str(record)] = same
+        rows = group.get("rows", ())
+        for row, line in zip(rows, group.get("lines") or [None] * len(rows), strict=True):
+            place = {"row": row} if line is None else {"row": row, "line": line}
+            head.setdefault("problems", []).append(place | same)
+    if "problems" in head:
+        head["problems"].sort(key=lambda problem: problem["row"])
 
 
 _ALWAYS = frozenset({"id", "status"})

@@ -7,12 +7,17 @@ also be requested. After the `@`, digits alone are the number of a version; an a
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+from itertools import islice
 
 PRODUCTION = "production"
 """The alias that a reference without one means."""
 NAME_RULE = "small letters, digits, '_', '.' and '-', starting with a letter or digit, at most 64 characters"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_VERSION = re.compile(r"[0-9]{1,18}")
+_VERSION = re.compile(r"[0-9]{1,9}")
+MOST_NAMES, LONGEST_NAME = 1000, 40
+"""Names, and characters of each, among which the one that was meant is looked for."""
 
 
 def is_name(name: object) -> bool:
@@ -38,7 +43,7 @@ def split_reference(text: str) -> tuple[str, str | None, int | None]:
     """
     name, at, rest = text.partition("@")
     if not is_name(name):
-        raise ValueError(f"{text!r} is not a model's name: {NAME_RULE}")
+        raise ValueError(f"{text[:80]!r} is not a model's name: {NAME_RULE}")
     if not at:
         return name, PRODUCTION, None
     version = version_number(rest)
@@ -47,7 +52,7 @@ def split_reference(text: str) -> tuple[str, str | None, int | None]:
     if is_alias(rest):
         return name, rest, None
     raise ValueError(
-        f"{text!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')"
+        f"{text[:80]!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')"
     )
 
 
@@ -64,3 +69,20 @@ def probability_column(label: object, output: object = None) -> str:
 STAND_IN_TYPE, STAND_IN_TEXT = "scoreline:type", "scoreline:shown"
 """The keys of the JSON object that stands for a value which JSON has no form for, such as a set: the name
 of its type, and the value as messages show it."""
+
+
+def near_name(wanted: str, names: Iterable[str]) -> str | None:
+    """The name that was probably meant: alike but for case and blanks, or close to it.
+
+    It is a help for people, and must not cost what an input likes: each character is compared with each other, so
+    names are cut, and only a thousand are compared. Who has many wrong names asks for the first few.
+    """
+
+    def plain(name: str) -> str:
+        return name[: 5 * LONGEST_NAME].strip().casefold()[:LONGEST_NAME]
+
+    by_plain = {plain(name): name for name in names}
+    if plain(wanted) in by_plain:
+        return by_plain[plain(wanted)]
+    near = get_close_matches(plain(wanted), islice(by_plain, MOST_NAMES), n=1, cutoff=0.6)
+    return by_plain[near[0]] if near else None

@@ -20,10 +20,12 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scoreline_client.codes import Code
 from scoreline_client.errors import (
     JobLost,
     NoAnswer,
     NotReplicated,
+    PayloadTooLarge,
     QueueFull,
     ScorelineError,
     ServerUnreachable,
@@ -160,13 +162,20 @@ class Transport:
     ) -> asyncio.Future[Answer]:
         """Queue a request at the end of this turn of the loop; the future gets its answer.
 
-        The future raises QueueFull or ServerUnreachable if the request was not accepted. Cancelling it
+        The future raises PayloadTooLarge, QueueFull or ServerUnreachable if the request was not accepted. Cancelling it
         forgets the request, and takes a bulk job's request out of the queue. With `job`, the future of a
         request without `reply_to` is resolved as soon as it is queued. `accept_s` is for how long it is
         tried where the server cannot be reached; until the request expires if it is not given.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
+        if len(request.body) > self.settings.max_request_bytes:
+            message = (
+                f"a request of {len(request.body)} bytes is more than one may have "
+                f"(SCORELINE_MAX_REQUEST_BYTES, {self.settings.max_request_bytes})"
+            )
+            future.set_exception(PayloadTooLarge(Code.TOO_LARGE, message))
+            return future
         if self._full_memory is not None:
             future.set_exception(self._queue_full(self._full_memory))
             return future

@@ -33,10 +33,12 @@ from scoreline_client.protocol.messages import (
     decode_id,
     decode_reply_to,
 )
+from scoreline_tasks.scoring.answer_size import bound_errors
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.bad_rows import TooManyBadRows
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
 from scoreline_tasks.scoring.json_codec import JsonBody, read_records
+from scoreline_tasks.scoring.limits import DENSEST, VALUE_BYTES, Limits
 from scoreline_tasks.scoring.predict import Body, CodecResult, score_frame
 from scoreline_tasks.scoring.profile import check_arrow, check_csv_chunk, check_json
 
@@ -46,6 +48,8 @@ _ADVICE = (
     "correct them or leave them out; with unseen=error (--unseen error) values that training has not seen "
     "are rejected before they reach the pipeline"
 )
+_LONGEST_MESSAGE = 2000
+"""Characters of a refusal: whatever it shows of the request, the answer stays small."""
 NO_ID = "0" * 32
 """Stands for the id of an entry that has none; nobody can ask for its answer."""
 
@@ -124,14 +128,6 @@ class Registry(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How large one request may be."""
-
-    max_request_bytes: int
-    max_request_records: int
-
-
 @dataclass(slots=True)
 class Totals:
     """How much a process has scored since it started."""
@@ -204,12 +200,20 @@ class Batcher:
 
         `now_ms` is the time by the server's clock, against which requests expire. `postpone` takes those that
         wait for their version; without it they are refused. `pause` is called now and then where a batch takes
-        many calls of its pipeline. `score` stands in for `score_body`.
+        many calls of its pipeline. Large requests do not share a call: what is decoded at a time is bounded. `score` stands
+        in for `score_body`.
         """
         finished: list[Finished] = []
         resolve = cache(lambda model: self._registry.resolve(ModelRef.parse(model)))
         batches: dict[Hashable, list[AcceptedRequest]] = {}
         limit = self._limits.max_request_bytes
+        foreseen = 0  # bytes of memory that the decoded records take at the most
+
+        def answer_batches() -> None:
+            for batch in batches.values():
+                finished.extend(self._answer_batch(batch, now_ms, pause, score))
+            batches.clear()
+
         for entry in entries:
             try:
                 request = Request.decode(entry.fields)
@@ -243,12 +247,18 @@ class Batcher:
                 logger.exception("request_failed entry=%s: its caller gets E_INTERNAL", entry.id)
                 finished.append(refuse(entry, _internal(error)))
             else:
+                columns = loaded.schema.columns if loaded.schema else ()
+                values = len(accepted.records) * len(columns)
+                size = DENSEST * len(request.body) + VALUE_BYTES * values
+                foreseen += size
+                if foreseen > self._limits.unpacked_bytes:
+                    answer_batches()
+                    foreseen = size
                 # Requests that ask for the same share a call, unless answers depend on the other rows.
                 shares = loaded.batchable and _is_json_score(request)
                 key: Hashable = (id(loaded), request.options) if shares else (entry.lane, entry.id)
                 batches.setdefault(key, []).append(accepted)
-        for batch in batches.values():
-            finished += self._answer_batch(batch, now_ms, pause, score)
+        answer_batches()
         self.totals.requests += len(finished)
         return finished
 
@@ -263,10 +273,10 @@ class Batcher:
         first, started = batch[0], time.perf_counter()
         try:
             if first.request.operation is Operation.CHECK:
-                results: Sequence[CodecResult] = [_check(first)]
+                results: Sequence[CodecResult] = [_check(first, self._limits)]
             else:
                 # A bad record costs only itself: `checked` has its problem, and a frame without it.
-                body = _open_body(batch)
+                body = _open_body(batch, self._limits)
                 # If the pipeline raises, only the rows that make it raise get an error.
                 rows, version = (
                     len(body.checked.frame),
@@ -303,7 +313,9 @@ class Batcher:
         records: list[Any] = []
         options = NO_OPTIONS
         if request.codec is Codec.JSON:
-            records = read_records(request.body, self._limits.max_request_records)
+            records = read_records(request.body, self._limits)
+            if loaded.schema is not None:
+                self._limits.check_values(len(records), len(loaded.schema.columns))
         # The options of a csv chunk are in the head of its body.
         if request.options and request.codec is not Codec.CSV:
             options = RequestOptions.decode_options(request.options)
@@ -326,6 +338,12 @@ class Batcher:
         scored_ms = round((time.perf_counter() - started) * 1000, 3)
         finished = []
         for accepted, result in zip(batch, results, strict=True):
+            request = accepted.request
+            try:
+                bound_errors(result, len(request.body), grouped=request.grouped_errors)
+            except RequestRefused as problem:
+                finished.append(refuse(accepted.entry, problem))
+                continue
             queued_ms = max(0, now_ms - accepted.entry.queued_at_ms)
             answer = Answer(
                 id=accepted.request.id,
@@ -338,6 +356,7 @@ class Batcher:
                 values=result.values,
                 probabilities=result.probabilities,
                 errors=result.errors,
+                more_errors=result.more_errors,
                 rejected=result.rejected,
                 problems=result.problems,
                 warnings=result.warnings,
@@ -357,7 +376,7 @@ def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
         reply_to = decode_reply_to(entry.fields)
     except WireError:
         request_id, reply_to = NO_ID, ""
-    error = {"code": str(problem.code), "message": problem.message}
+    error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
     column = getattr(problem, "column", None)
     if column is not None:
         error["column"] = column
@@ -377,21 +396,22 @@ def _is_json_score(request: Request) -> bool:
     return request.operation is Operation.SCORE and request.codec is Codec.JSON
 
 
-def _open_body(batch: Sequence[AcceptedRequest]) -> Body:
+def _open_body(batch: Sequence[AcceptedRequest], limits: Limits) -> Body:
     first = batch[0]
     if first.request.codec is Codec.JSON:
-        return JsonBody([accepted.records for accepted in batch], first.loaded, first.options)
+        records = [accepted.records for accepted in batch]
+        return JsonBody(records, first.loaded, first.options, limits)
     if first.request.codec is Codec.CSV:
-        return CsvBody(first.request.body, first.loaded)
-    return ArrowBody(first.request.body, first.loaded, first.options)
+        return CsvBody(first.request.body, first.loaded, limits)
+    return ArrowBody(first.request.body, first.loaded, first.options, limits)
 
 
-def _check(accepted: AcceptedRequest) -> CodecResult:
+def _check(accepted: AcceptedRequest, limits: Limits) -> CodecResult:
     if accepted.request.codec is Codec.JSON:
-        return check_json(accepted.records, accepted.loaded, accepted.options)
+        return check_json(accepted.records, accepted.loaded, accepted.options, limits)
     if accepted.request.codec is Codec.CSV:
-        return check_csv_chunk(accepted.request.body, accepted.loaded)
-    return check_arrow(accepted.request.body, accepted.loaded, accepted.options)
+        return check_csv_chunk(accepted.request.body, accepted.loaded, limits)
+    return check_arrow(accepted.request.body, accepted.loaded, accepted.options, limits)
 
 
 def _description(request: Request, loaded: LoadedVersion) -> Answer:

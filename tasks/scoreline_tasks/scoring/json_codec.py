@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from itertools import chain
 from typing import Any
@@ -26,6 +26,7 @@ from scoreline_artifacts.validation import (
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_tasks.scoring.limits import DEFAULT_LIMITS, Limits, outside_texts
 from scoreline_tasks.scoring.predict import (
     CodecResult,
     all_problems,
@@ -36,6 +37,8 @@ from scoreline_tasks.scoring.predict import (
 from scoreline_tasks.scoring.text_values import coerced
 
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_SMALL = 1 << 14
+"""Bytes from which on a regular expression takes longer, and more memory, than to look at all bytes at once."""
 _CONSTANT = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
 _LONGEST_INTEGER = 400
 _DIGITS = bytes(ord("0") if one in b"123456789" else one for one in range(256))
@@ -51,10 +54,11 @@ class JsonBody:
         requests: Sequence[list[Any]],
         loaded: LoadedVersion,
         options: RequestOptions = NO_OPTIONS,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self._requests = requests
         self._loaded = loaded
-        self.checked = check_records(list(chain.from_iterable(requests)), loaded, options)
+        self.checked = check_records(list(chain.from_iterable(requests)), loaded, options, limits)
 
     def extract(self, record: int) -> bytes:
         """The body of a request that has nothing but this record of the first one."""
@@ -116,13 +120,13 @@ class JsonBody:
 
 
 def check_records(
-    records: list[Any], loaded: LoadedVersion, options: RequestOptions = NO_OPTIONS
+    records: list[Any], loaded: LoadedVersion, options: RequestOptions, limits: Limits
 ) -> CheckedRecords:
     """Hold records to a version's schema."""
     return frame_of_records(
         records,
         loaded.schema,
-        rules=rules_of(options),
+        rules=rules_of(options, limits),
         reading=coerced if options.coerce else None,
     )
 
@@ -139,16 +143,19 @@ def read_array(body: bytes) -> Any:
         if "depth limit" in str(error):
             raise RequestRefused(Code.JSON, f"the body is not valid JSON: {error}") from error
         return _read_strictly(body)
-    is_wrong = isinstance(elements, list) and _may_be_wrong(body, elements)
-    return _read_strictly(body) if is_wrong else elements
+    if not (isinstance(elements, list) and _may_be_wrong(body, elements)):
+        return elements
+    del elements  # not twice in memory
+    return _read_strictly(body)
 
 
-def read_records(body: bytes, limit: int) -> list[Any]:
+def read_records(body: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
     """Decode a body into records, which are not checked yet.
 
     Raises:
         RequestRefused: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
+    limits.check_json(body)
     records = read_array(body)
     if not isinstance(records, list):
         raise RequestRefused(
@@ -156,12 +163,7 @@ def read_records(body: bytes, limit: int) -> list[Any]:
         )
     if not records:
         raise RequestRefused(Code.EMPTY_REQUEST, "the request holds no records; send at least one")
-    if len(records) > limit:
-        raise RequestRefused(
-            Code.TOO_LARGE,
-            f"the request holds {len(records)} records; this worker takes up to {limit} "
-            "(SCORELINE_MAX_REQUEST_RECORDS)",
-        )
+    limits.check_records(len(records))
     return records
 
 
@@ -193,7 +195,8 @@ def _may_be_wrong(body: bytes, records: list[Any]) -> bool:
             left.extend(value.values())
         elif isinstance(value, list):
             left.extend(value)
-    return _STRING.sub(b"", body).count(b":") != keys
+    is_small = len(body) < _SMALL
+    return (_STRING.sub(b"", body) if is_small else outside_texts(body)).count(b":") != keys
 
 
 def _read_strictly(body: bytes) -> Any:
@@ -246,6 +249,7 @@ def _object(pairs: list[tuple[str, Any]]) -> Any:
         return bad
     if len(record) == len(pairs):
         return record
-    keys = [key for key, _ in pairs]
-    twice = next(key for key in keys if keys.count(key) > 1)
-    return UnreadableRecord(Code.DUPLICATE_KEY.value, f"the record has the key {twice!a} twice")
+    ((twice, _),) = Counter(key for key, _ in pairs).most_common(1)
+    return UnreadableRecord(
+        Code.DUPLICATE_KEY.value, f"the record has the key {twice[:80]!a} twice"
+    )

@@ -25,14 +25,15 @@ from scoreline_artifacts.validation import (
     Problem,
     Rules,
     describe_anomaly,
-    nearest_category,
     shown,
 )
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.names import probability_column
+from scoreline_tasks.scoring.answer_size import error_texts, full_bytes
 from scoreline_tasks.scoring.bad_rows import BadRowSearch
+from scoreline_tasks.scoring.limits import Limits
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,7 @@ class CodecResult:
     probabilities: list[list[float] | None] | None = None
     errors: dict[str, dict[str, Any]] = field(default_factory=dict)
     warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    more_errors: list[dict[str, Any]] = field(default_factory=list)
     rejected: dict[str, int] = field(default_factory=dict)
     problems: list[dict[str, Any]] = field(default_factory=list)
     warned: list[dict[str, Any]] = field(default_factory=list)
@@ -184,11 +186,11 @@ def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict
 # The answer's columns
 
 
-def rules_of(options: RequestOptions) -> Rules:
+def rules_of(options: RequestOptions, limits: Limits) -> Rules:
     """What records are held to beside their types."""
-    if options is NO_OPTIONS:  # as in nearly all requests
+    if options is NO_OPTIONS and limits.suggestions:  # as in nearly all requests
         return NO_RULES
-    return Rules(unseen=options.unseen.value, out_of_range=options.out_of_range.value)
+    return Rules(options.unseen.value, options.out_of_range.value, limits.suggestions)
 
 
 def all_problems(checked: CheckedRecords, errors: Mapping[int, Problem]) -> dict[int, Problem]:
@@ -207,10 +209,12 @@ def table_result(
     options: RequestOptions,
     *,
     count: int,
+    body_bytes: int,
     position: Position,
     write: Callable[[Any], bytes | memoryview],
 ) -> CodecResult:
     """The answer to a request in rows: `write` makes the body from an Arrow table of `count` rows.
+    What it says about errors depends on `body_bytes`, the size of the request.
 
     Raises:
         RequestRefused: E_WIRE; a class was asked for that the version does not have.
@@ -249,16 +253,19 @@ def table_result(
             columns[name] = spread(values)
         elif name == "error":
             texts: list[str | None] = [None] * count
-            for index, problem in problems.items():
-                texts[index] = f"{problem.code}: {problem.message}"
+            for index, text in error_texts(problems, body_bytes, options.first_row):
+                texts[index] = text
             columns[name] = (
                 pa.array(texts, pa.string()) if problems else pa.nulls(count, pa.string())
             )
         elif name == "warnings":
             found: list[list[str]] = [[] for _ in range(count)]
+            left = full_bytes(body_bytes)
             for one in each_warning(checked, loaded):
                 if one.index not in problems:
-                    found[one.index].append(f"{one.code}: {one.message}")
+                    left -= len(one.message)
+                    said = one.message if left >= 0 else f"column {one.column!r}"
+                    found[one.index].append(f"{one.code}: {said}")
             columns[name] = pa.array([_SEPARATOR.join(one) or None for one in found], pa.string())
         elif scores.probabilities is None:
             # Where no row could be scored there are none, but their columns must be there.
@@ -286,11 +293,11 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
     if options.outputs is None:
         # Callers who know one output alone look for the columns that there have always been.
         return ["prediction", *map(probability_column, outputs.classes or ()), "error"]
-    names: list[str] = []
-    for name in options.outputs:
-        if name.startswith(("prediction_", "probability_")) and name not in columns:
+    known, names = frozenset(columns), list[str]()
+    for name in dict.fromkeys(options.outputs):
+        if name.startswith(("prediction_", "probability_")) and name not in known:
             available = ", ".join(columns)
-            message = f"there is no output {name!r}; this version has {available}"
+            message = f"there is no output {name[:80]!r}; this version has {available}"
             raise RequestRefused(Code.WIRE, message[:500])
         names += outputs.probability_columns if name == "probability" else [name]
     return names
@@ -342,6 +349,8 @@ def each_warning(checked: CheckedRecords, loaded: LoadedVersion) -> Iterator[Ano
         values = _values(checked, anomaly).tolist()
         for index, value in zip(anomaly.records.tolist(), values, strict=True):
             message = describe_anomaly(anomaly.code, column, value)
+            if anomaly.code == WarningCode.UNSEEN_CATEGORY:
+                message += checked.hints.of(column, str(value))
             yield AnomalousValue(index, anomaly.code, anomaly.column, shown(value), message)
 
 
@@ -357,7 +366,7 @@ def _warned(
         first = int(anomaly.records[firsts[at]])
         example = position(first) | {"value": shown(value), "count": int(counts[at])}
         if anomaly.code == WarningCode.UNSEEN_CATEGORY:
-            near = nearest_category(_column(loaded, anomaly), str(value))
+            near = checked.hints.near(_column(loaded, anomaly), str(different[at]))
             example |= {"nearest": near} if near is not None else {}
         examples.append(example)
     return {

@@ -7,9 +7,10 @@ A report speaks of one request. The client adds up those of all chunks of a file
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,19 +23,25 @@ from scoreline_artifacts import Column, ColumnType
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.validation import (
     CheckedRecords,
+    Hints,
     Problem,
     array_of,
     is_out_of_range,
     is_unseen,
-    nearest_category,
     shown,
 )
 from scoreline_client.options import RequestOptions
 from scoreline_tasks.scoring.arrow_codec import check_table, python_values, read_table
-from scoreline_tasks.scoring.csv_codec.codec import checked_rows, open_chunk, text_rules
+from scoreline_tasks.scoring.csv_codec.codec import (
+    check_count,
+    checked_rows,
+    open_chunk,
+    text_rules,
+)
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_texts, null_mask
 from scoreline_tasks.scoring.csv_codec.rows import chunk_indices, read_chunk
 from scoreline_tasks.scoring.json_codec import check_records
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.scoring.predict import (
     CodecResult,
     Position,
@@ -63,24 +70,25 @@ _TYPE_NAMES = {
 }
 
 
-def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
+def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> CodecResult:
     """Profile the rows of a `csv` body.
 
     Raises:
         WireError, RequestRefused: as when they are scored.
     """
-    chunk, data, schema = open_chunk(body, loaded)
+    chunk, data, schema = open_chunk(body, loaded, limits)
     rules, indices = text_rules(chunk), chunk_indices(chunk)
     needed = [indices[name] for name in schema.names if name in indices]
-    rows = read_chunk(chunk, data, needed or [0])
+    rows = read_chunk(chunk, data, needed or [0], limits)
+    check_count(rows, schema, limits)
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
-    profiles = []
+    profiles, hints = [], Hints(rules_of(chunk, limits))
     for column in schema.columns:
         if column.name not in indices:
             count = len(rows.readable)
             arrays[column.name] = array_of(column, [None] * count)
-            profiles.append(_profile(column, {}, count, array_of(column, []), ()))
+            profiles.append(_profile(column, {}, count, array_of(column, []), (), hints))
             continue
         texts = rows.texts(indices[column.name])
         bad: dict[int, Problem] = {}
@@ -89,37 +97,44 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion) -> CodecResult:
         is_null = null_mask(texts, rules.nulls_of(column))
         present = texts.filter(pa.array(~is_null)) if is_null.any() else texts
         kinds, nulls = _kinds_of_texts(present, rules), int(is_null.sum())
-        profiles.append(_profile(column, kinds, nulls, arrays[column.name], bad))
-    checked = checked_rows(rows, schema, arrays, problems, rules_of(chunk))
+        profiles.append(_profile(column, kinds, nulls, arrays[column.name], bad, hints))
+    checked = checked_rows(rows, schema, arrays, problems, rules_of(chunk, limits))
     return _result(len(rows), checked, profiles, loaded, chunk, rows.position)
 
 
-def check_arrow(body: bytes, loaded: LoadedVersion, options: RequestOptions) -> CodecResult:
+def check_arrow(
+    body: bytes, loaded: LoadedVersion, options: RequestOptions, limits: Limits
+) -> CodecResult:
     """Profile the rows of an IPC stream.
 
     Raises:
         RequestRefused: as when they are scored.
     """
-    table = read_table(body)
-    checked = check_table(table, loaded, options)
+    table = read_table(body, loaded, limits)
+    checked = check_table(table, loaded, options, limits)
+    hints = Hints(rules_of(options, limits))
     profiles = [
         _profile_values(
             column,
-            python_values(table, column.name)
+            python_values(table, column.name, limits)
             if column.name in table.column_names
             else [None] * table.num_rows,
+            hints,
         )
         for column in (loaded.schema.columns if loaded.schema else ())
     ]
     return _result(table.num_rows, checked, profiles, loaded, options)
 
 
-def check_json(records: list[Any], loaded: LoadedVersion, options: RequestOptions) -> CodecResult:
+def check_json(
+    records: list[Any], loaded: LoadedVersion, options: RequestOptions, limits: Limits
+) -> CodecResult:
     """Profile records of JSON."""
-    checked = check_records(records, loaded, options)
+    checked = check_records(records, loaded, options, limits)
+    hints = Hints(rules_of(options, limits))
     mappings = [record for record in records if isinstance(record, dict)]
     profiles = [
-        _profile_values(column, [one[column.name] for one in mappings if column.name in one])
+        _profile_values(column, [one[column.name] for one in mappings if column.name in one], hints)
         for column in (loaded.schema.columns if loaded.schema else ())
     ]
     return _result(len(records), checked, profiles, loaded, options)
@@ -173,7 +188,7 @@ def _kinds_of_texts(texts: Any, rules: TextRules) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in kinds.items() if mask.any()}
 
 
-def _profile_values(column: Column, values: list[Any]) -> dict[str, Any]:
+def _profile_values(column: Column, values: list[Any], hints: Hints) -> dict[str, Any]:
     """The profile of a column whose values have types of their own."""
     present = [value for value in values if value is not None]
     kinds = Counter(_TYPE_NAMES.get(type(value), type(value).__name__) for value in present)
@@ -182,11 +197,16 @@ def _profile_values(column: Column, values: list[Any]) -> dict[str, Any]:
         array = np.array([value for value in present if type(value) in (int, float)], np.float64)
     else:
         array = pd.Series([value for value in present if type(value) is str], dtype=object)
-    return _profile(column, dict(kinds), len(values) - len(present), array, ())
+    return _profile(column, dict(kinds), len(values) - len(present), array, (), hints)
 
 
 def _profile(
-    column: Column, kinds: dict[str, int], nulls: int, array: Any, bad: Collection[int]
+    column: Column,
+    kinds: dict[str, int],
+    nulls: int,
+    array: Any,
+    bad: Collection[int],
+    hints: Hints,
 ) -> dict[str, Any]:
     """What a column holds; the values of `array` at `bad` indices have no meaning."""
     is_good = np.ones(len(array), dtype=bool)
@@ -209,16 +229,21 @@ def _profile(
             profile |= {"minimum": float(present.min()), "maximum": float(present.max())}
     elif column.type is ColumnType.STRING and column.categories is not None:
         unseen = values[is_unseen(column, values.array)]
-        profile["unseen"] = {"count": len(unseen), "examples": _examples(unseen, column)}
+        profile["unseen"] = {
+            "count": len(unseen),
+            "examples": _examples(unseen, partial(hints.near, column)),
+        }
     return profile
 
 
-def _examples(values: pd.Series[Any], column: Column | None = None) -> list[dict[str, Any]]:
-    """The most frequent values, how often each is there, and the category of `column` next to it."""
+def _examples(
+    values: pd.Series[Any], nearest: Callable[[str], str | None] = lambda _: None
+) -> list[dict[str, Any]]:
+    """The most frequent values, how often each is there, and the known value that was probably meant."""
     examples = []
     counts = values.value_counts().head(EXAMPLES)
     for value, count in zip(counts.index.tolist(), counts.tolist(), strict=True):
         example = {"value": shown(value), "count": count}
-        near = None if column is None else nearest_category(column, str(value)[:80])
+        near = nearest(str(value))
         examples.append(example if near is None else example | {"nearest": near})
     return examples

@@ -9,9 +9,9 @@ no missing ones, the empty field is that text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,13 @@ _NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 _TEXTS = (ColumnType.STRING, ColumnType.DATETIME, ColumnType.DURATION)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TextRules:
     """How values are written."""
 
     decimal: str = "."
     thousands: str = ""
-    nulls: tuple[str, ...] = ("",)
+    nulls: frozenset[str] = frozenset({""})
     coerce: bool = False
 
     @property
@@ -41,34 +41,43 @@ class TextRules:
         """Whether numbers are written as programs write them."""
         return self.decimal == "." and not self.thousands
 
-    def nulls_of(self, column: Column) -> tuple[str, ...]:
+    def nulls_of(self, column: Column) -> frozenset[str]:
         """The texts that stand for a missing value of a column."""
-        if "" in self.nulls and column.takes_empty_text:
-            return tuple(text for text in self.nulls if text)
-        return self.nulls
+        return self._nulls_with_text if column.takes_empty_text else self.nulls
+
+    @cached_property
+    def _nulls_with_text(self) -> frozenset[str]:
+        return self.nulls - {""}
 
 
 PLAIN = TextRules()
+_COERCED = TextRules(coerce=True)
 
 
-def value_of(column: Column, text: str, rules: TextRules = PLAIN) -> Any:
-    """The value that a field stands for; text that stands for none stays text, and is refused as
-    such when the value is held to its column."""
-    if text in rules.nulls_of(column):
-        return None
-    return _VALUE_OF[column.type](column, text, rules)
+def reader_of(column: Column, rules: TextRules = PLAIN) -> Callable[[str], Any]:
+    """What reads the texts of a column: the value that one stands for.
+
+    Text that stands for none stays text, and is refused as such when the value is held to its column.
+    """
+    nulls = rules.nulls_of(column)
+    if column.type is ColumnType.CATEGORY:
+        categories = {(isinstance(each, bool), each): each for each in column.categories or ()}
+        read = partial(_category, column, categories)
+    else:
+        read = partial(_VALUE_OF[column.type], column)
+    return lambda text: None if text in nulls else read(text, rules)
 
 
 def coerced(column: Column, values: Values) -> Values:
     """Values of JSON or Arrow, with text read as in a file, and 1 and 0 taken for true and false."""
-    rules = TextRules(coerce=True)
     if column.type in _TEXTS:
         return values
+    text_value = reader_of(column, _COERCED)
     plain = values.tolist() if isinstance(values, np.ndarray) else values
     read: list[Any] = []
     for value in plain:
         if isinstance(value, str):
-            read.append(value_of(column, value, rules))
+            read.append(text_value(value))
         elif isinstance(value, bool) and column.type in _NUMBERS:
             read.append(int(value))
         elif column.type is ColumnType.BOOLEAN and type(value) in (int, float) and value in (0, 1):
@@ -117,17 +126,16 @@ def _boolean(_: Column, text: str, rules: TextRules) -> Any:
     return _BOOLEANS.get(text.casefold(), text)
 
 
-def _category(column: Column, text: str, rules: TextRules) -> Any:
+def _category(
+    column: Column, categories: Mapping[tuple[bool, Any], Any], text: str, rules: TextRules
+) -> Any:
     """The category that is written so: as text, else as a boolean or a number (`1`, `1.0`, `true`)."""
-    categories = column.categories or ()
-    if text in categories:
+    if (False, text) in categories:
         return text
     value = _BOOLEANS.get(text.casefold())
     if value is None:
         value = _number(column, text, TextRules(rules.decimal, rules.thousands))
-    is_boolean = isinstance(value, bool)
-    known = (each for each in categories if isinstance(each, bool) is is_boolean and each == value)
-    return next(known, text)
+    return categories.get((isinstance(value, bool), value), text)
 
 
 def _as_it_is(_: Column, text: str, __: TextRules) -> Any:
@@ -139,7 +147,6 @@ _VALUE_OF: dict[ColumnType, Callable[[Column, str, TextRules], Any]] = {
     ColumnType.NUMBER: _number,
     ColumnType.BOOLEAN: _boolean,
     ColumnType.STRING: _as_it_is,
-    ColumnType.CATEGORY: _category,
     ColumnType.DATETIME: _as_it_is,
     ColumnType.DURATION: _as_it_is,
 }

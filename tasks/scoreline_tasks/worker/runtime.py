@@ -26,7 +26,8 @@ from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import FIRST_READ, Drain, Lease, Wakeups
 from scoreline_tasks.queue.recovery import Rescue, Team
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Limits, Timed, Totals
+from scoreline_tasks.scoring.batch import Batcher, Timed, Totals
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import REPLY_S, STOP_S, TCP_OPTIONS, Periodic
 from scoreline_tasks.worker.nursery import Nursery
@@ -240,8 +241,10 @@ def memory_limit(settings: WorkerSettings) -> int:
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
-    """How large a request may be."""
-    return Limits(settings.max_request_bytes, settings.max_request_records)
+    """How large a request may be, and how much an answer tells."""
+    return Limits(
+        settings.max_request_bytes, settings.max_request_records, bool(settings.suggestions)
+    )
 
 
 def build_runtime(

@@ -45,27 +45,40 @@ from scoreline_tasks.scoring.csv_codec.rows import (
     read_fields,
     read_numbers,
 )
+from scoreline_tasks.scoring.limits import DEFAULT_LIMITS, Limits
 from scoreline_tasks.scoring.predict import CodecResult, rules_of, table_result
 from scoreline_tasks.scoring.text_values import TextRules, number_pattern
+
+MOST_HEAD_BYTES = 1 << 22
+"""Of the head of a body: a header of a megabyte in any encoding, and as much again for the rest."""
+CHUNK_BYTES = (1 << 20) + (1 << 16)
+"""Clients cut files into chunks of a megabyte and a row, whatever number of rows that is."""
+MOST_LINES = 10
+"""Lines that a row may have, on average."""
 
 
 class CsvBody:
     """The rows of a `csv` body."""
 
-    def __init__(self, body: bytes, loaded: LoadedVersion) -> None:
+    def __init__(self, body: bytes, loaded: LoadedVersion, limits: Limits = DEFAULT_LIMITS) -> None:
         """Decode a body and hold its rows to the version's schema.
 
         Raises:
             WireError: the body has no head, or a head that this worker cannot follow.
-            RequestRefused: E_MISSING_COLUMN; a column that the version needs is not in the file.
+            RequestRefused: E_MISSING_COLUMN or E_TOO_LARGE; a column that the version needs is not in the file, or
+                there are too many rows.
         """
         self._loaded = loaded
-        chunk, data, schema = open_chunk(body, loaded)
+        chunk, data, schema = open_chunk(body, loaded, limits)
         indices = chunk_indices(chunk)
         needed = [indices[name] for name in schema.names if name in indices]
         # Where all columns are left out, the first one tells where the rows are.
-        self._rows = read_numbers(chunk, data, schema) or read_chunk(chunk, data, needed or [0])
-        self.checked = check_rows(self._rows, schema, rules_of(chunk))
+        self._rows = read_numbers(chunk, data, schema) or read_chunk(
+            chunk, data, needed or [0], limits
+        )
+        check_count(self._rows, schema, limits)
+        self.checked = check_rows(self._rows, schema, rules_of(chunk, limits))
+        limits.check_rejected(len(self.checked.problems))
 
     def extract(self, record: int) -> bytes:
         """The body of a request that has nothing but this row."""
@@ -86,21 +99,29 @@ class CsvBody:
             self._loaded,
             self._rows.chunk,
             count=len(self._rows),
+            body_bytes=len(self._rows.data),
             position=self._rows.position,
             write=partial(join_answers, self._rows),
         )
         return [result]
 
 
-def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Schema]:
+def open_chunk(
+    body: bytes, loaded: LoadedVersion, limits: Limits
+) -> tuple[CsvChunk, bytes, Schema]:
     """A body's head and rows, and the schema that they are held to.
 
     Raises:
         WireError, RequestRefused: as for `CsvBody`.
     """
+    if len(body) > MOST_HEAD_BYTES and body.find(b"\n", 0, MOST_HEAD_BYTES) < 0:
+        raise WireError(f"the head of a csv body has more than {MOST_HEAD_BYTES:,} bytes")
     chunk, view = CsvChunk.decode(body)
-    if any(index >= len(chunk.columns) for index in chunk.columns_out or ()):
+    columns_out = chunk.columns_out or ()
+    if any(index >= len(chunk.columns) for index in columns_out):
         raise WireError(f"columns_out has an index beyond the file's {len(chunk.columns)} columns")
+    if len(set(columns_out)) < len(columns_out):
+        raise WireError("columns_out has an index twice")
     schema = loaded.schema
     if schema is None:
         message = f"a version without a schema cannot score CSV; the file has {chunk.columns[:20]}"
@@ -113,12 +134,27 @@ def open_chunk(body: bytes, loaded: LoadedVersion) -> tuple[CsvChunk, bytes, Sch
         if count > 1:
             message = f"column {name!r} is there {count} times"
             raise RequestRefused(Code.DUPLICATE_COLUMN, message, name)
-    return chunk, bytes(view), schema
+    data = bytes(view)
+    # Before they are looked for: a row may have several lines, as text in quotes has.
+    if len(data) > CHUNK_BYTES:
+        limits.check_records((data.count(b"\n") + data.count(b"\r")) // MOST_LINES)
+    return chunk, data, schema
+
+
+def check_count(rows: ChunkRows, schema: Schema, limits: Limits) -> None:
+    """Check how many rows there are, before their values are converted.
+
+    Raises:
+        RequestRefused: E_TOO_LARGE.
+    """
+    if len(rows.data) > CHUNK_BYTES:
+        limits.check_records(len(rows))
+    limits.check_values(len(rows), len(schema.columns))
 
 
 def text_rules(chunk: CsvChunk) -> TextRules:
     """How the values of a file are written."""
-    return TextRules(chunk.decimal, chunk.thousands, tuple(chunk.nulls), chunk.coerce)
+    return TextRules(chunk.decimal, chunk.thousands, frozenset(chunk.nulls), chunk.coerce)
 
 
 def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> CheckedRecords:
@@ -211,7 +247,7 @@ def _padded_line(rows: ChunkRows, row: int) -> bytes:
     if chunk.excel_safe and any(is_formula(field, chunk) for field in malformed.fields):
         line = chunk.delimiter.encode().join(_written(field, chunk) for field in malformed.fields)
         added = ""
-    added += chunk.delimiter * max(0, len(chunk.columns) - max(1, len(malformed.fields)))
+    added += chunk.delimiter * max(0, len(chunk.columns) - max(1, malformed.count))
     return line + added.encode()
 
 

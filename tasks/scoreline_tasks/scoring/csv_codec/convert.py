@@ -33,7 +33,7 @@ from scoreline_artifacts.validation import (
     pandas_type,
     shown,
 )
-from scoreline_tasks.scoring.text_values import TextRules, number_pattern, value_of
+from scoreline_tasks.scoring.text_values import TextRules, number_pattern, reader_of
 
 Mask = npt.NDArray[np.bool_]
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -119,9 +119,9 @@ class _ByHand:
     ) -> None:
         self._column = column
         self._texts = texts
-        self._rules = rules
         self._problems = problems
         self._convert = converter_of(column)
+        self._read = reader_of(column, rules)
         self._known: dict[str, Any] = {}
         """The value of each text, or the problem that it is."""
 
@@ -151,22 +151,25 @@ class _ByHand:
         if not isinstance(value, Problem):
             return value
         if row not in self._problems:
-            self._problems[row] = Problem(row, value.code, value.message, value.column, value.value)
+            self._problems[row] = Problem(
+                row, value.code, value.message, value.column, value.value, value.text
+            )
         return None
 
     def _look_up(self, text: str) -> Any:
         if text in self._known:
             return self._known[text]
-        value = value_of(self._column, text, self._rules)
+        value = self._read(text)
         try:
             converted = convert_value(self._column, value, self._convert)
         except InvalidValue as invalid:
             name = self._column.name
             message = f"column {name!r}: {invalid.message}"
             refused = text if value is None else value
-            is_refused = not self._column.unused
             converted = (
-                Problem(0, invalid.code, message, name, shown(refused)) if is_refused else None
+                None
+                if self._column.unused
+                else Problem(0, invalid.code, message, name, shown(refused), invalid.text)
             )
         self._known[text] = converted
         return converted
@@ -177,11 +180,11 @@ def _is_all(texts: Any, characters: bytes) -> bool:
     return not bytes(bytes_of(texts)).translate(None, characters)
 
 
-def null_mask(texts: Any, nulls: tuple[str, ...]) -> Mask:
+def null_mask(texts: Any, nulls: frozenset[str]) -> Mask:
     """Which texts stand for a missing value."""
-    if nulls == ("",):
+    if nulls == {""}:
         return np.asarray(np.diff(offsets_of(texts)) == 0)
-    return np.asarray(pc.is_in(texts, pa.array(nulls, pa.string())))
+    return np.asarray(pc.is_in(texts, pa.array(list(nulls), pa.string())))
 
 
 # Numbers

@@ -10,11 +10,15 @@ from __future__ import annotations
 
 import codecs
 import csv
+import encodings
 import io
 import math
+import pkgutil
+from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from encodings.aliases import aliases
+from functools import cache, cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,9 +29,11 @@ import pyarrow.csv
 from scoreline_artifacts import ColumnType, Schema
 from scoreline_artifacts.validation import Problem, shown
 from scoreline_client.codes import Code
+from scoreline_client.errors import RequestRefused
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.csv_grammar import Grammar
 from scoreline_client.protocol.messages import WireError
+from scoreline_tasks.scoring.limits import DEFAULT_LIMITS, Limits
 
 Spans = npt.NDArray[np.int32]
 """Positions of bytes in a chunk, which is far smaller than 2 GiB."""
@@ -44,7 +50,10 @@ class MalformedRow:
     """A row that Arrow cannot read, as the csv module does."""
 
     fields: list[str]
-    """Its fields as the csv module reads them when it is lenient; for a bad row too."""
+    """Its fields as the csv module reads them when it is lenient. Of a row that cannot be scored they are kept only
+    where the output has them one by one: a chunk may have half a million such rows."""
+    count: int
+    """How many fields it has."""
     problem: Problem | None
     """Why it cannot be scored; None if it can, with these fields."""
     is_unclosed: bool = False
@@ -171,11 +180,17 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
     return ChunkRows(chunk, data, starts, ends, stops, np.arange(len(starts)), columns, {})
 
 
-def read_chunk(chunk: CsvChunk, data: bytes, columns: Collection[int] | None = None) -> ChunkRows:
+def read_chunk(
+    chunk: CsvChunk,
+    data: bytes,
+    columns: Collection[int] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> ChunkRows:
     """Find the rows of a chunk and read `columns` of them, or all.
 
     Raises:
         WireError: the encoding is none that can be read here.
+        RequestRefused: E_TOO_LARGE; too many rows cannot be read as they are.
     """
     grammar = Grammar.of(chunk.delimiter, chunk.comment, chunk.quote)
     text = _in_utf8(data, chunk.encoding)
@@ -183,23 +198,26 @@ def read_chunk(chunk: CsvChunk, data: bytes, columns: Collection[int] | None = N
     if text is not None and not grammar.has_comments(data) and grammar.is_tidy(data):
         starts, ends, stops = _row_spans(data, grammar.quote)
     else:
-        spans: list[tuple[int, int, int]] = []
-        tidy: list[bytes] = []
+        spans, tidy = array("i"), bytearray()  # a chunk may have half a million rows
         has_quotes = bool(grammar.quote) and grammar.quote in data
-        for row in grammar.rows(data):
+        for count, row in enumerate(grammar.rows(data)):
             start, end, stop = row.start(), row.start("end"), row.end()
             is_tidy = not has_quotes or grammar.tidy.fullmatch(data, start, end)
             if not is_tidy or (text is None and _in_utf8(data[start:end], chunk.encoding) is None):
-                malformed.append(len(spans))
+                malformed.append(count)
             else:
-                tidy.append(row[0])
-            spans.append((start, end, stop))
+                tidy += row[0]
+            spans.extend((start, end, stop))
         starts, ends, stops = np.array(spans, dtype=np.int32).reshape(-1, 3).T
-        text = _in_utf8(b"".join(tidy), chunk.encoding) or b""
+        text = _in_utf8(bytes(tidy), chunk.encoding) or b""
     regular = np.delete(np.arange(len(starts)), malformed)
     wanted = range(len(chunk.columns)) if columns is None else columns
     fields, ragged = read_fields(text, chunk, dict.fromkeys(wanted, pa.string()), chunk.quote)
     malformed += regular[ragged].tolist()
+    if len(malformed) > limits.max_request_records:
+        message = f"{len(malformed):,} rows do not have the columns of the header: is the delimiter right?"
+        raise RequestRefused(Code.TOO_LARGE, message)
+    limits.check_values(len(malformed), len(chunk.columns))  # they are filled up with delimiters
     # The limit of the csv module is the process's (131,072); the client lets longer rows pass.
     csv.field_size_limit(max(csv.field_size_limit(), len(data) if malformed else 0))
     return ChunkRows(
@@ -324,18 +342,28 @@ def is_utf8(encoding: str) -> bool:
     Raises:
         WireError: it is not, nor an encoding of one byte a character that has ASCII in it.
     """
+    # Python keeps every name that it does not know for ever.
+    name = encodings.normalize_encoding(encoding).lower()
+    if name not in _known_encodings():
+        raise WireError(f"there is no encoding of text {encoding!r}")
     try:
         if codecs.lookup(encoding).name == "utf-8":
             return True
         characters = [bytes([code]).decode(encoding, "replace") for code in range(256)]
         pairs = [len(pair.decode(encoding, "replace")) for pair in _PAIRS]
-    except LookupError:
+    except (LookupError, UnicodeError):
         raise WireError(f"there is no encoding of text {encoding!r}") from None
     is_ascii = "".join(characters[:128]) == bytes(range(128)).decode()
     is_one_byte = set(map(len, characters)) == {1} and set(pairs) == {2}
     if not (is_ascii and is_one_byte) or encoding.startswith("utf"):
         raise WireError(f"{encoding!r} does not have one byte for each character; send UTF-8")
     return False
+
+
+@cache
+def _known_encodings() -> frozenset[str]:
+    modules = (module.name for module in pkgutil.iter_modules(encodings.__path__))
+    return frozenset(aliases) | frozenset(modules)
 
 
 # One malformed row
@@ -377,10 +405,12 @@ def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> 
             message += "; the line ends with a delimiter too many"
         problem = (Code.FIELD_COUNT, message)
     if problem is None:
-        return MalformedRow(fields, None)
+        return MalformedRow(fields, expected, None)
     code, message = problem
     value = shown(text if value is None else value)
-    return MalformedRow(fields, Problem(row, code.value, message, None, value), is_unclosed)
+    kept = fields if chunk.columns_out is not None or chunk.excel_safe else []
+    unreadable = Problem(row, code.value, message, None, value)
+    return MalformedRow(kept, len(fields), unreadable, is_unclosed)
 
 
 def _fields(text: str, chunk: CsvChunk, *, strict: bool = False) -> list[str]:

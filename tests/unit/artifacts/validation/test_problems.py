@@ -9,7 +9,13 @@ import pandas as pd
 import pytest
 
 from scoreline_artifacts import Schema
-from scoreline_artifacts.validation import CheckedRecords, Rules, describe_anomaly, frame_of_records
+from scoreline_artifacts.validation import (
+    CheckedRecords,
+    Hints,
+    Rules,
+    describe_anomaly,
+    frame_of_records,
+)
 
 WARN = Rules(unseen="warn", out_of_range="warn")
 TRAINING = pd.DataFrame({"n": [1.5, 9.5] * 2, "t": ["red", "blue"] * 2})
@@ -88,8 +94,7 @@ def test_texts_that_hardly_come_again_are_not_recorded() -> None:
 )
 def test_the_message_says_what_was_probably_meant(value: str, hint: str) -> None:
     column = Schema.infer(TRAINING).columns[1]
-    message = describe_anomaly("W_UNSEEN_CATEGORY", column, value)
-    assert message.endswith(f"the nearest is {hint}")
+    assert Hints().of(column, value) == f"; the nearest is {hint}"
 
 
 def test_the_message_says_the_range() -> None:

@@ -23,7 +23,7 @@ from scoreline_client.files.csv import (
     cut_rows,
     read_header,
 )
-from scoreline_client.files.reader import Position, nearest
+from scoreline_client.files.reader import Position
 from scoreline_client.files.run import BulkProgress
 from scoreline_client.protocol.csv_grammar import Grammar
 from tests.support.bulk import SMALL, StubTransport, run
@@ -280,10 +280,6 @@ def test_utf_16_is_named_with_the_flag_to_give() -> None:
 
 def test_a_header_of_one_byte_a_character_is_read_if_it_is_named() -> None:
     assert _read(b"gr\xf6\xdfe\n", encoding="latin-1").columns == ("größe",)
-
-
-def test_the_nearest_name_ignores_case_and_blanks() -> None:
-    assert nearest("mass", ["pedi", " MASS "]) == " MASS "
 
 
 # Headers of other programs

@@ -10,6 +10,7 @@ from scoreline_artifacts import InvalidName, Store
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.store import releases
 from scoreline_client.protocol.messages import ModelRef, WireError
+from scoreline_client.protocol.names import near_name
 from tests.support.stores import manifest_of
 
 FILES = {"pipeline.dill": b"this is no pickle", "golden.jsonl": b""}
@@ -65,3 +66,17 @@ def test_what_is_no_reference_is_none_for_everybody(store: Store, reference: str
 def test_a_folder_whose_number_is_written_otherwise_is_no_version(store: Store) -> None:
     (store.path("pima", 1).parent / "02").mkdir()
     assert store.versions("pima") == [1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "near"), [("mass", " MASS "), ("pedii", "pedi"), ("xyz", None), ("", None)]
+)
+def test_the_name_that_was_meant_is_alike_but_for_case_and_blanks_or_close(
+    wanted: str, near: str | None
+) -> None:
+    assert near_name(wanted, ["pedi", " MASS "]) == near
+
+
+def test_a_name_of_any_length_is_compared_by_its_beginning() -> None:
+    long = "x" * 1_000_000
+    assert near_name(long + "y", [long]) == long

@@ -20,7 +20,8 @@ from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, Status, new_id
 from scoreline_tasks.queue import recovery
 from scoreline_tasks.queue.recovery import Outcome, Rescue, Task, Team, perform
-from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, Limits
+from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.system import ChildDied, ChildTimedOut
 from tests.support.models import Classifier, Predictor
 from tests.support.scoring import OneVersion, entry_of

@@ -40,7 +40,7 @@ def _ask(records: list[Any], schema: Schema) -> CheckedRecords:
     encoded = encode_records(records)
     one_by_one = b"[" + b",".join(map(encode_record, records)) + b"]"
     together, alone = (
-        JsonBody([read_records(body, 1000)], version_with(schema)).checked
+        JsonBody([read_records(body)], version_with(schema)).checked
         for body in (encoded.body, one_by_one)
     )
     pd.testing.assert_frame_equal(together.frame, alone.frame, check_exact=True)
@@ -507,9 +507,7 @@ def test_whole_numbers_of_an_integer_column_are_never_rounded(way: str) -> None:
 def test_a_number_beyond_all_floats_is_refused(text: str) -> None:
     assert _codes(by_csv_text(f"x\n{text}\n1.5\n", FLOATS)) == [(0, "E_RANGE")]
     body = orjson.dumps([{"x": "@"}, {"x": 1.5}]).replace(b'"@"', text.encode())
-    assert _codes(JsonBody([read_records(body, 9)], version_with(FLOATS)).checked) == [
-        (0, "E_RANGE")
-    ]
+    assert _codes(JsonBody([read_records(body)], version_with(FLOATS)).checked) == [(0, "E_RANGE")]
 
 
 # Empty texts, and categories of numbers and booleans in text

@@ -26,7 +26,8 @@ from scoreline_tasks.scoring.bad_rows import (
     BadRowSearch,
     TooManyBadRows,
 )
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from scoreline_tasks.scoring.batch import Batcher
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.scoring.predict import score_frame
 from tests.support.models import Predictor
 from tests.support.scoring import OneVersion, entry_of

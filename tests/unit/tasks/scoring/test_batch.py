@@ -13,7 +13,8 @@ import pytest
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.messages import Answer, Codec, ModelRef, Operation, Request, Status
-from scoreline_tasks.scoring.batch import Batcher, Limits
+from scoreline_tasks.scoring.batch import Batcher
+from scoreline_tasks.scoring.limits import Limits
 from tests.support.models import Predictor, column_x
 from tests.support.scoring import OneVersion, entry_of
 

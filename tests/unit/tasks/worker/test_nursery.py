@@ -27,7 +27,8 @@ from scoreline_tasks.models.isolated_load import (
     TrialResult,
 )
 from scoreline_tasks.queue.recovery import Part, Task
-from scoreline_tasks.scoring.batch import Batcher, Entry, Limits
+from scoreline_tasks.scoring.batch import Batcher, Entry
+from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.system import ChildDied, ChildTimedOut, run_in_fork
 from scoreline_tasks.worker.nursery import Nursery
 from tests.support.models import Predictor
