@@ -122,7 +122,7 @@ def outside_texts(body: bytes) -> bytes:
     plain = body.replace(b"\\\\", b"").replace(b'\\"', b"")
     codes = np.frombuffer(plain, np.uint8)
     is_inside = np.cumsum(codes == ord('"'), dtype=np.uint8) & 1  # overflows at 256, which is even
-    return codes[is_inside == 0].tobytes()
+    return bytes(codes[is_inside == 0])
 
 
 def _unpacked_json(body: bytes) -> int:
