@@ -66,8 +66,8 @@ class CheckedRecords:
     """One for each bad record, in order."""
     anomalies: list[Anomaly] = field(default_factory=list)
     """Of good records, if the rules ask for them."""
-    hints: Hints = field(default_factory=Hints)
-    """What was probably meant by anomalous values."""
+    hints: Hints | None = None
+    """What was probably meant by anomalous values; None where there are none."""
 
     @property
     def indices(self) -> npt.NDArray[np.intp]:
@@ -157,7 +157,8 @@ def frame_of_arrays(
 
     Records with a value that `rules` refuse get a problem too.
     """
-    anomalies, hints = find_anomalies(schema, arrays, rules, problems), Hints(rules)
+    anomalies = find_anomalies(schema, arrays, rules, problems)
+    hints = Hints(rules) if anomalies or problems else None
     if not problems:
         # Frames of the same columns share an index of their names: pandas need neither make it for each
         # batch nor hash the names again when the pipeline selects some.
@@ -175,7 +176,8 @@ def frame_of_arrays(
         taken = array.take(good)
         kept[name] = taken.reset_index(drop=True) if isinstance(taken, pd.Series) else taken
     frame = pd.DataFrame(kept, index=range(len(good)))
-    return CheckedRecords(frame, good, with_hints(problems, schema, hints), anomalies, hints)
+    listed = with_hints(problems, schema, hints) if hints else []
+    return CheckedRecords(frame, good, listed, anomalies, hints)
 
 
 def renumbered(

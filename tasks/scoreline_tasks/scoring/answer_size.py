@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 FULL, SHORT = 4, 8
 """Bytes of errors in full, and of short ones, for each byte of the request."""
+FEW = 30
+"""Errors that are told in full without being added up."""
 _ENTRY_BYTES = 64
 """Bytes of a short error, and of an error in full beside its texts."""
 
@@ -36,7 +38,7 @@ def bound_errors(result: CodecResult, body_bytes: int, *, grouped: bool) -> None
     Raises:
         RequestRefused: E_TOO_LARGE; there are too many errors even for short ones.
     """
-    if len(result.errors) + len(result.problems) + len(result.warnings) < 100:
+    if len(result.errors) + len(result.problems) + len(result.warnings) < FEW:
         return
     errors = ((int(index), detail) for index, detail in result.errors.items())
     problems = ((problem["row"], problem) for problem in result.problems)

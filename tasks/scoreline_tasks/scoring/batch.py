@@ -208,12 +208,6 @@ class Batcher:
         batches: dict[Hashable, list[AcceptedRequest]] = {}
         limit = self._limits.max_request_bytes
         foreseen = 0  # bytes of memory that the decoded records take at the most
-
-        def answer_batches() -> None:
-            for batch in batches.values():
-                finished.extend(self._answer_batch(batch, now_ms, pause, score))
-            batches.clear()
-
         for entry in entries:
             try:
                 request = Request.decode(entry.fields)
@@ -252,13 +246,15 @@ class Batcher:
                 size = DENSEST * len(request.body) + VALUE_BYTES * values
                 foreseen += size
                 if foreseen > self._limits.unpacked_bytes:
-                    answer_batches()
-                    foreseen = size
+                    for batch in batches.values():
+                        finished += self._answer_batch(batch, now_ms, pause, score)
+                    batches, foreseen = {}, size
                 # Requests that ask for the same share a call, unless answers depend on the other rows.
                 shares = loaded.batchable and _is_json_score(request)
                 key: Hashable = (id(loaded), request.options) if shares else (entry.lane, entry.id)
                 batches.setdefault(key, []).append(accepted)
-        answer_batches()
+        for batch in batches.values():
+            finished += self._answer_batch(batch, now_ms, pause, score)
         self.totals.requests += len(finished)
         return finished
 
@@ -314,7 +310,7 @@ class Batcher:
         options = NO_OPTIONS
         if request.codec is Codec.JSON:
             records = read_records(request.body, self._limits)
-            if loaded.schema is not None:
+            if loaded.schema is not None and len(records) > 1:
                 self._limits.check_values(len(records), len(loaded.schema.columns))
         # The options of a csv chunk are in the head of its body.
         if request.options and request.codec is not Codec.CSV:
@@ -340,7 +336,8 @@ class Batcher:
         for accepted, result in zip(batch, results, strict=True):
             request = accepted.request
             try:
-                bound_errors(result, len(request.body), grouped=request.grouped_errors)
+                if result.errors or result.problems or result.warnings:
+                    bound_errors(result, len(request.body), grouped=request.grouped_errors)
             except RequestRefused as problem:
                 finished.append(refuse(accepted.entry, problem))
                 continue

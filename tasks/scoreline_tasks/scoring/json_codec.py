@@ -155,7 +155,8 @@ def read_records(body: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
     Raises:
         RequestRefused: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
-    limits.check_json(body)
+    if len(body) > limits.together_bytes:
+        limits.check_json(body)
     records = read_array(body)
     if not isinstance(records, list):
         raise RequestRefused(
@@ -163,7 +164,8 @@ def read_records(body: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
         )
     if not records:
         raise RequestRefused(Code.EMPTY_REQUEST, "the request holds no records; send at least one")
-    limits.check_records(len(records))
+    if len(records) > limits.max_request_records:
+        limits.check_records(len(records))
     return records
 
 

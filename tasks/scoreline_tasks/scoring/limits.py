@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -33,16 +33,14 @@ class Limits:
     max_request_records: int = ClientSettings.max_request_records
     suggestions: bool = True
     """Whether messages say which known value was probably meant."""
+    unpacked_bytes: int = field(init=False)
+    """Bytes of memory that the records of a call may take, as far as they are foreseen."""
+    together_bytes: int = field(init=False)
+    """Bytes of bodies that are decoded at a time; a body with more is decoded alone."""
 
-    @property
-    def unpacked_bytes(self) -> int:
-        """Bytes of memory that the records of a call may take, as far as they are foreseen."""
-        return UNPACKED * self.max_request_bytes
-
-    @property
-    def together_bytes(self) -> int:
-        """Bytes of bodies that are decoded at a time; a body with more is decoded alone."""
-        return self.unpacked_bytes // DENSEST
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "unpacked_bytes", UNPACKED * self.max_request_bytes)
+        object.__setattr__(self, "together_bytes", self.unpacked_bytes // DENSEST)
 
     def check_records(self, count: int) -> None:
         """Check how many records a request has.
@@ -97,13 +95,11 @@ class Limits:
             )
 
     def check_json(self, body: bytes) -> None:
-        """Check how much memory a body of JSON takes when it is decoded; only a large one is looked at.
+        """Check how much memory a body of JSON of over `together_bytes` takes when it is decoded.
 
         Raises:
             RequestRefused: E_TOO_LARGE.
         """
-        if len(body) <= self.together_bytes:
-            return
         size = _unpacked_json(body)
         if size > self.unpacked_bytes:
             size = _unpacked_json(outside_texts(body).replace(b'"', b'""')) + len(body)

@@ -349,7 +349,7 @@ def each_warning(checked: CheckedRecords, loaded: LoadedVersion) -> Iterator[Ano
         values = _values(checked, anomaly).tolist()
         for index, value in zip(anomaly.records.tolist(), values, strict=True):
             message = describe_anomaly(anomaly.code, column, value)
-            if anomaly.code == WarningCode.UNSEEN_CATEGORY:
+            if anomaly.code == WarningCode.UNSEEN_CATEGORY and checked.hints:
                 message += checked.hints.of(column, str(value))
             yield AnomalousValue(index, anomaly.code, anomaly.column, shown(value), message)
 
@@ -365,7 +365,7 @@ def _warned(
         value = different[at] if values.dtype == object else different[at].item()
         first = int(anomaly.records[firsts[at]])
         example = position(first) | {"value": shown(value), "count": int(counts[at])}
-        if anomaly.code == WarningCode.UNSEEN_CATEGORY:
+        if anomaly.code == WarningCode.UNSEEN_CATEGORY and checked.hints:
             near = checked.hints.near(_column(loaded, anomaly), str(different[at]))
             example |= {"nearest": near} if near is not None else {}
         examples.append(example)
