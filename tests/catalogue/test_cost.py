@@ -188,9 +188,8 @@ def _counted() -> Iterator[list[int]]:
 
 
 def _steps(run: Callable[[], Any]) -> int:
-    with _counted() as count:
-        with suppress(FileRefused):
-            run()
+    with _counted() as count, suppress(FileRefused):
+        run()
     return count[0]
 
 
