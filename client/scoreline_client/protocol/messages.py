@@ -311,14 +311,14 @@ class Answer:
         try:
             head["status"] = Status(head["status"])
             head["codec"] = Codec(head.get("codec", "json"))
-            _add_groups(head)
+            add_grouped_errors(head)
             # A newer worker may send fields that this client does not know.
             return cls(**{name: head[name] for name in head if name in _FIELDS}, body=body)
         except (KeyError, TypeError, ValueError) as error:
             raise WireError(f"an answer is unusable: {error}") from error
 
 
-def _add_groups(head: dict[str, Any]) -> None:
+def add_grouped_errors(head: dict[str, Any]) -> None:
     """Put the errors of `more_errors` where those of each record and row are."""
     for group in head.pop("more_errors", ()):
         same = {name: group[name] for name in ("code", "message", "column") if name in group}

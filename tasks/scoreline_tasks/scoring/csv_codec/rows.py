@@ -18,7 +18,7 @@ from array import array
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from encodings.aliases import aliases
-from functools import cache, cached_property, lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -344,7 +344,8 @@ def is_utf8(encoding: str) -> bool:
     """
     # Python keeps every name that it does not know for ever.
     name = encodings.normalize_encoding(encoding).lower()
-    if name not in _known_encodings():
+    modules = (module.name for module in pkgutil.iter_modules(encodings.__path__))
+    if name not in aliases and name not in modules:
         raise WireError(f"there is no encoding of text {encoding!r}")
     try:
         if codecs.lookup(encoding).name == "utf-8":
@@ -358,12 +359,6 @@ def is_utf8(encoding: str) -> bool:
     if not (is_ascii and is_one_byte) or encoding.startswith("utf"):
         raise WireError(f"{encoding!r} does not have one byte for each character; send UTF-8")
     return False
-
-
-@cache
-def _known_encodings() -> frozenset[str]:
-    modules = (module.name for module in pkgutil.iter_modules(encodings.__path__))
-    return frozenset(aliases) | frozenset(modules)
 
 
 # One malformed row
