@@ -70,8 +70,8 @@ AT_THE_EDGES = {"xreadgroup": 3, "worker XREADGROUP": 2}
 
 CHUNKS, CHUNK_BYTES = 12, 1 << 17
 COMMANDS_A_CHUNK = {
-    "evalsha": 2, "xlen": 2, "xadd": 1, "xreadgroup": 3, "zscore": 1,
-    "exists": 2, "xack": 1, "xdel": 1, "set": 2, "rpush": 1, "pexpire": 1,
+    "evalsha": 2, "xlen": 2, "xadd": 1, "xreadgroup": 3, "zscore": 1, "zremrangebyscore": 1,
+    "exists": 2, "xack": 1, "xdel": 1, "set": 2, "rpush": 1, "pexpire": 2,
     "blmpop": 1, "get": 1, "unlink": 1,
 }  # fmt: skip
 TRIPS_A_CHUNK = {
@@ -86,8 +86,8 @@ TRIPS_A_CHUNK = {
 }
 COMMANDS_A_FILE = {
     "evalsha": 4, "xlen": 1, "xadd": 1, "xreadgroup": 6, "exists": 1, "xack": 1, "xdel": 1,
-    "set": 1, "rpush": 1, "pexpire": 2, "blmpop": 1, "get": 1, "unlink": 2,
-    "zremrangebyscore": 1, "zadd": 1, "zcard": 1, "zrem": 1,
+    "set": 1, "rpush": 1, "pexpire": 1, "blmpop": 1, "get": 1, "unlink": 2,
+    "zscore": 1, "zadd": 1, "zcount": 1, "zrem": 1,
 }  # fmt: skip
 """Beside its chunks: its version is asked for, and its job is begun and ended."""
 TRIPS_A_FILE = {

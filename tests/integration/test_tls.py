@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from scoreline_client import AsyncClient, Client, ScorelineError
 from scoreline_client.errors import UntrustedServer
 from scoreline_tasks.celery import configuration
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.worker.runtime import connector
+from scoreline_tasks.worker.runtime import Connections
 from tests.support.tls import tls_front
 from tests.support.worker import StubWorker
 
@@ -64,7 +65,7 @@ def _predict_async(url: str) -> Any:
 
 
 def _work(url: str) -> Any:
-    with connector(WorkerSettings(redis_url=url))() as redis:
+    with closing(Connections(WorkerSettings(redis_url=url)).open()) as redis:
         return redis.ping()
 
 

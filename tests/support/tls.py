@@ -22,6 +22,7 @@ class TlsFront:
         """All that clients have sent, decrypted."""
         self.port = 0
         self._behind = behind
+        self._writers: list[asyncio.StreamWriter] = []
         self._context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         certificate.configure_cert(self._context)
         if clients is not None:
@@ -35,9 +36,17 @@ class TlsFront:
         started.set()
         await stopped.wait()
         server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                for task in asyncio.all_tasks() - {asyncio.current_task()}:
+                    with contextlib.suppress(OSError):
+                        await task
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         behind = await asyncio.open_connection("127.0.0.1", self._behind)
+        self._writers += [writer, behind[1]]
 
         async def relay(
             source: asyncio.StreamReader, target: asyncio.StreamWriter, *, noted: bool
@@ -64,9 +73,7 @@ def tls_front(
 
     def serve() -> None:
         loop.run_until_complete(front.run(started, stopped))
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
+        loop.run_until_complete(asyncio.sleep(0.02))
         loop.close()
 
     thread = threading.Thread(target=serve, name="tls-front")
