@@ -33,6 +33,10 @@ from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.shown import shown_name, shown_text, without_secrets
 
 
+def _shown_place(root: object) -> str:
+    return shown_text(shown_name(str(root)), in_line=True)
+
+
 class ArtifactError(ScorelineError):
     """The root of everything that this package raises."""
 
@@ -51,7 +55,7 @@ class UnknownModelError(ArtifactError):
     def __init__(self, model: str, store: object, models: list[str]) -> None:
         known = ", ".join(models) or "none"
         super().__init__(
-            f"no model {model!r} in the artifact store {shown_name(str(store))}; models there: {known}"
+            f"no model {model!r} in the artifact store {_shown_place(store)}; models there: {known}"
         )
         self.model = model
 
@@ -201,7 +205,7 @@ class UnsuitableStore(ArtifactError):
     """Raised when a folder or a bucket cannot hold an artifact store."""
 
     def __init__(self, root: object, reason: str) -> None:
-        super().__init__(f"{shown_name(str(root))} cannot be an artifact store: {reason}")
+        super().__init__(f"{_shown_place(root)} cannot be an artifact store: {reason}")
         self.root = root
 
 
@@ -217,7 +221,7 @@ class StoreUnreachable(ArtifactError):
         advice: str = "Check its URL, the network, and the credentials in this environment.",
     ) -> None:
         super().__init__(
-            f"the artifact store {shown_name(str(root))} cannot be used now: "
+            f"the artifact store {_shown_place(root)} cannot be used now: "
             f"{without_secrets(str(reason), str(root))}. {advice}"
         )
         self.root = root

@@ -15,8 +15,9 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.identity import read_identity
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.store import Store
-from scoreline_client.cli.kit import command, json_option, print_json
+from scoreline_client.cli.kit import command, json_option, print_json, say
 from scoreline_client.protocol.names import PRODUCTION
+from scoreline_client.shown import shown_name
 
 
 @command()
@@ -43,7 +44,9 @@ def copy(model: str, source: str, as_json: bool) -> None:
     if as_json:
         print_json({"model": made.model, "version": made.version, "copied": name})
     else:
-        click.echo(f"copied {name} of {origin.root}: here it is {made.model}@{made.version}")
+        say(
+            f"copied {name} of {shown_name(str(origin.root))}: here it is {made.model}@{made.version}"
+        )
 
 
 @command()
@@ -71,7 +74,9 @@ def accept(model: str | None, alias: str, as_json: bool) -> None:
         if as_json:
             print_json({"store": found})
         else:
-            click.echo(f"accepted: {store.root} is {found or 'a store without an identity'}")
+            say(
+                f"accepted: {shown_name(str(store.root))} is {found or 'a store without an identity'}"
+            )
         return
     release = releases.current(store, model, alias)
     if release is None:
@@ -81,6 +86,4 @@ def accept(model: str | None, alias: str, as_json: bool) -> None:
     if as_json:
         print_json({"model": model, "alias": alias, "number": number, "version": release.version})
     else:
-        click.echo(
-            f"accepted: {model}@{alias} ends with number {number}, version {release.version}"
-        )
+        say(f"accepted: {model}@{alias} ends with number {number}, version {release.version}")

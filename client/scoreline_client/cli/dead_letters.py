@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from typing import Any
 
 import click
@@ -17,15 +18,19 @@ from scoreline_client.cli.kit import (
     json_option,
     print_json,
     print_table,
+    say,
 )
 from scoreline_client.client import Client
 from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.messages import Codec, Status
+from scoreline_client.shown import shown_text
 
 _json = json_option("Print JSON.")
 _SHOWN_BYTES = 100 << 10
 """Of a body that is printed."""
+shown = partial(shown_text, in_line=True)
+"""What callers have sent, as one line."""
 
 
 @click.group("dead-letters", cls=Group, invoke_without_command=True)
@@ -64,10 +69,10 @@ def list_letters(as_json: bool = False) -> None:
             (
                 one.id,
                 time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.died_at)),
-                _shown(one.model),
-                _shown(one.codec),
+                shown(one.model),
+                shown(one.codec),
                 f"{one.size:,}",
-                _shown(one.reason),
+                shown(one.reason),
             )
             for one in letters
         )
@@ -94,7 +99,7 @@ def show(letter_id: str, as_json: bool) -> None:
         print_json(described)
         return
     for name, value in described.items():
-        click.echo(f"{name + ':':<12}{_shown(str(value))}")
+        click.echo(f"{name + ':':<12}{shown(str(value))}")
 
 
 @dead_letters.command()
@@ -140,7 +145,7 @@ def replay(
     if as_json:
         print_json({"model": answer.model, "version": answer.version, "records": records})
     else:
-        click.echo(f"{answer.model}@{answer.version}")
+        say(f"{answer.model}@{answer.version}", in_line=True)
         for record in records:
             click.echo(json.dumps(record, default=str))
     if answer.errors or answer.rejected:
@@ -181,10 +186,3 @@ def _described(letter: DeadLetter) -> dict[str, Any]:
         "cut": letter.is_cut,
         "reason": letter.reason,
     }
-
-
-def _shown(text: str) -> str:
-    """What callers have sent, as one line that cannot do anything to a terminal."""
-    return "".join(
-        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
-    )

@@ -17,6 +17,7 @@ from redis import Redis
 from scoreline_artifacts import Store
 from scoreline_artifacts.store import releases
 from scoreline_client import Client
+from scoreline_client.cli import dead_letters
 from scoreline_client.cli import main as cli
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
@@ -35,11 +36,14 @@ COMMANDS = {
     "score": ("m", "{source}", "{target}"),
     "check": ("m", "{source}"),
     "status": (),
+    "dead-letters": (),
     "acl": (),
     "promote": ("m", "1", "--timeout", "0.2"),
     "rollback": ("m", "--timeout", "0.2"),
     "versions": ("m",),
     "inspect": ("m@1",),
+    "copy": ("m@1", "--from", "{source}"),
+    "accept": (),
     "pin": ("m", "1"),
     "unpin": ("m", "1"),
     "prune": ("m",),
@@ -95,7 +99,8 @@ def redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Redis:
     """A server that all commands find, and a store with a version of `m` that is released."""
     server = FakeRedisServer()
     redis = server.client()
-    monkeypatch.setattr(cli, "Client", lambda: Client(connection=server.async_client))
+    for module in (cli, dead_letters):
+        monkeypatch.setattr(module, "Client", lambda: Client(connection=server.async_client))
     for module in (cli, rollout):
         monkeypatch.setattr(module, "blocking_redis", lambda *_, **__: server.client())
     monkeypatch.setenv("COLUMNS", "300")
@@ -111,6 +116,7 @@ def redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Redis:
 def evil(redis: Redis) -> Iterator[None]:
     """Made-up reports, and a worker with made-up answers."""
     worker = StubWorker(redis)
+    redis.xadd(KEYS.dead, {"reason": EVIL, "model": EVIL, "codec": EVIL, "lane": EVIL, "id": EVIL})
     for name in ("h/1", f"{EVIL}/2"):
         served = ServedModel(serving=1, wanted=2, refused=EVIL, deferred=EVIL)
         report = ProcessReport(name=name, host=EVIL, pid=1, started_at=1.0, reported_at=1.0, models={f"m@{EVIL}": served, "m@production": served})  # fmt: skip
