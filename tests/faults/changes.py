@@ -24,16 +24,25 @@ IN_A_ROW = 20
 
 def damaged(_: Ground, n: int) -> Outcome:
     """300 versions cut short or with a bit flipped, unsigned, of other keys, linked, hanging; in tests of their own."""
+    return _tests(DAMAGED, n, times=300)
+
+
+def wakeups(_: Ground, n: int) -> Outcome:
+    """All that may happen between a worker's processes, messages and watchdog; in a test of its own."""
+    return _tests(("tests/faults/test_wakeups.py",), n, times=100)
+
+
+def _tests(files: tuple[str, ...], n: int, *, times: int) -> Outcome:
     outcome = Outcome(n=0)
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *DAMAGED]
     for _ in range(n):
+        command = [sys.executable, "-m", "pytest", "-q", *files]
         done = subprocess.run(
             command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
         )
         outcome.notes.append(done.stdout.strip().splitlines()[-1])
         if done.returncode:
             outcome.failures.append(done.stdout[-2000:])
-        outcome.n += 300
+        outcome.n += times
     return outcome
 
 

@@ -41,8 +41,8 @@ RELEASE_S, KILL_S, VISIT_S = 60.0, 20.0, 10.0
 FILE_ROWS = 20_000
 RESULT_TTL_S = 60
 """Results stay a minute, so that the server is in a steady state after one."""
-WARM_UP = 0.25
-"""The part of a run that is no steady state yet."""
+WARM_UP_S = 240.0
+"""What is no steady state yet: the records of jobs stay three minutes."""
 _MIB = 1 << 20
 _VISIT = f"""
 from scoreline_client import Client
@@ -124,7 +124,7 @@ class Samples:
         slopes = {}
         for name in LIMITS:
             some = self.found[name]
-            some = some[int(len(some) * WARM_UP) :]
+            some = [one for one in some if one[0] > some[0][0] + WARM_UP_S]
             slopes[name] = Slope.of([at for at, _ in some], [value for _, value in some])
         return slopes
 

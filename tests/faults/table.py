@@ -189,10 +189,16 @@ FAULTS = (
         full=6, brief=2, limit_s=SERVER_S + 2, source="server well + 3 s; the loss is counted", may_be_late=True, may_lose=True,
     ),
     Fault(
+        name="F19",
+        what="messages and processes in any order: somebody listens (a model)",
+        run=changes.wakeups,
+        full=10, brief=0, source="as long as a process is free",
+    ),
+    Fault(
         name="F20",
         what="several hosts: partitions, lossy and slow links, one that vanishes",
         run=hosts.partitions,
-        full=10, brief=0, limit_s=LEASE_S + 3, source="lease + 3 s after healing", may_be_late=True,
+        full=10, brief=3, limit_s=LEASE_S + 3, source="lease + 3 s after healing", may_be_late=True,
     ),
 )  # fmt: skip
 
