@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import os
 import threading
 import time
@@ -129,7 +130,10 @@ class _Loop:
         self._calls.append((model, record, options, timeout_s, call))
         if not self._woken:
             self._woken = True
-            self.loop.call_soon_threadsafe(self._take_calls)
+            with contextlib.suppress(RuntimeError):  # it is closed: the call is cancelled
+                self.loop.call_soon_threadsafe(self._take_calls)
+            if self.loop.is_closed():
+                self._cancel_calls()
         return call.result(timeout_s)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
@@ -177,6 +181,15 @@ class _Loop:
             self.loop.run_forever()
         finally:
             self.loop.close()
+            self._cancel_calls()
+
+    def _cancel_calls(self) -> None:
+        """End the waits of threads that called while the loop ended."""
+        # Before the calls are taken: a call that comes now cancels those that come too late for it.
+        self._woken = False
+        with contextlib.suppress(IndexError):
+            while True:
+                self._calls.popleft()[-1].cancel()
 
     async def _do(self, work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
         task = asyncio.current_task()
@@ -233,7 +246,8 @@ class Client:
         if connection is None:
             self.settings.check_redis_url()
         self._connection = connection
-        self._lock = threading.Lock()
+        self._locks: dict[int, threading.Lock] = {}
+        """By process: a fork copies a lock that another thread of the parent holds just then, locked for ever."""
         self._running: _Loop | None = None
         self._closer: weakref.finalize[..., Client] | None = None
 
@@ -352,7 +366,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connections; a closed client opens them again when it is used."""
-        with self._lock:
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
             running, self._running = self._running, None
         if running is not None and running.pid == os.getpid():
             running.close()
@@ -371,7 +385,7 @@ class Client:
         running = self._running
         if running is not None and running.pid == os.getpid():
             return running
-        with self._lock:
+        with self._locks.setdefault(os.getpid(), threading.Lock()):
             if self._running is None or self._running.pid != os.getpid():
                 self._running = _Loop(self.settings, self._connection)
                 self._closer = weakref.finalize(self, self._running.close)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ import pytest
 from redis import Redis
 
 from scoreline_client import Client, ClientSettings, NoAnswer, RecordRejected, ServerUnreachable
+from scoreline_client import client as client_module
 from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Request
@@ -149,6 +151,56 @@ def test_a_forked_child_starts_anew(
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
         assert sync_client.predict("pima", {"x": 3}).value == 6
+
+
+def test_a_child_starts_that_was_forked_while_another_thread_opened_the_client(
+    sync_client: Client, worker: StubWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lock that this thread holds is locked for ever in the child."""
+    opening, forked = threading.Event(), threading.Event()
+    make = client_module._Loop
+
+    def slow(*arguments: Any) -> Any:
+        opening.set()
+        forked.wait(30)
+        return make(*arguments)
+
+    with worker.serving():
+        monkeypatch.setattr(client_module, "_Loop", slow)
+        thread = threading.Thread(target=sync_client.predict, args=("pima", {"x": 1}))
+        thread.start()
+        opening.wait(30)
+        monkeypatch.setattr(client_module, "_Loop", make)
+        child = os.fork()
+        if child == 0:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)
+            signal.alarm(20)  # ends a child that hangs
+            try:
+                right = sync_client.predict("pima", {"x": 2}).value == 4
+            finally:
+                os._exit(0 if right else 1)
+        forked.set()
+        _, status = os.waitpid(child, 0)
+        thread.join()
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_a_call_that_comes_while_its_client_is_closed_is_cancelled_at_once(
+    client_settings: ClientSettings, eventually: Callable[..., Any]
+) -> None:
+    """It waited for thirty seconds after its time, where another thread's wake-up came too late."""
+    client = Client(settings=client_settings)
+    running = client._background()
+    client.close()
+    call = ("pima", b'{"x":1}', b"", 60.0)
+    with pytest.raises(concurrent.futures.CancelledError):
+        running.ask(*call)
+    running._woken = True
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(running.ask, *call)
+        eventually(lambda: running._calls)
+        running._cancel_calls()
+        assert isinstance(waiting.exception(10), concurrent.futures.CancelledError)
 
 
 def _python(code: str, url: str) -> subprocess.Popen[str]:

@@ -59,9 +59,9 @@ class TransportTimes:
     """How long results that were received are gathered before they are deleted together."""
     close_s: float = 0.2
     """How long closing waits for the server, and for tasks that it has cancelled."""
-    diagnose_s: float = 0.2
+    diagnose_s: float = 0.24
     """How long a caller whose time is up waits for the reason, which the server must give."""
-    end_job_s: float = 0.05
+    end_job_s: float = 0.04
     """How long the end of a bulk job waits for its traces to be removed."""
     replicate_s: float = 1.0
     """How long replicas have to confirm that they have a job, where that is asked for."""

@@ -630,15 +630,15 @@ class Transport:
         pending = self._pending.get(request_id)
         try:
             async with asyncio.timeout(self.times.diagnose_s):
-                lengths = (self.guard(self.redis.xlen(self.keys.lane(lane))) for lane in Lane)
-                reports, *waiting = await asyncio.gather(self.guard(self._reports()), *lengths)
+                reports = await self.guard(self._reports())
+                lanes = [self.keys.lane(lane) for lane in Lane]
+                backlog = sum([await self.guard(self.redis.xlen(lane)) for lane in lanes])
         except TimeoutError:
             return f"Redis at {self.settings.server} does not answer"
         except ServerUnreachable as error:
             if pending is not None and (pending.entry is not None or pending.is_repeated):
                 raise self._unreachable(error.reason, request_id) from error
             raise
-        backlog = sum(waiting)
         processes = sum(map(is_scoring, reports))
         if processes:
             return (
