@@ -210,7 +210,7 @@ async def test_time_limits_are_kept_where_no_name_is_found(monkeypatch: pytest.M
         await asyncio.Event().wait()
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", wait_for_ever)
-    async with AsyncClient("redis://redis.invalid:6379/0") as client:
+    async with AsyncClient("redis://:pw@redis.invalid:6379/0") as client:
         assert await late_calls(calls_of(client, "0" * 32, LIMIT_S)) == {}
 
 
