@@ -48,8 +48,10 @@ RESCUERS = 5
 request that was scored with it; from then on it is alone."""
 AT_ONCE = 256
 """Entries that are scored together, as long as they do not take too long."""
-FIRST_LIMIT_S, TIMES = 2.0, 3.0
-"""How long what can be halved may take: so many seconds, or so many times what was needed before."""
+FIRST_LIMIT_S, TIMES = 0.5, 4.0
+"""How long what can be divided may take: so many seconds, or so many times what was needed before."""
+PARTS = 8
+"""Into how many parts is divided what takes too long: waiting costs more than forks do. What dies is halved."""
 FATAL_ROWS, LIMITS = 100, 10
 """How many rows of one request may be given up, and how many times the longest that a batch may take this may
 take, before the request is given up as a whole."""
@@ -343,19 +345,15 @@ class Rescue(Periodic):
                 self._queue.finish(_finished(part, outcome))
         # What takes long keeps nothing waiting that only dies.
         alone.sort(key=lambda one: isinstance(one[1], ChildTimedOut))
-        for entry, _ in alone:
-            self._queue.finish(self._divide(entry, wanted))
+        for entry, death in alone:
+            self._queue.finish(self._divide(entry, death, wanted))
 
-    def _divide(self, entry: Entry, held: Sequence[Entry]) -> list[Finished]:
+    def _divide(self, entry: Entry, death: ChildDied, held: Sequence[Entry]) -> list[Finished]:
         """The answer to a request that killed its process alone: only its fatal rows are given up."""
         until = time.monotonic() + LIMITS * self._limit_s
 
         def longest() -> float:
-            if entry.lane is Lane.BULK:
-                return self._limit_s
-            # The other callers of the request are to be answered before its time is up.
-            left_ms = entry.expires_at_ms - self._queue.server_time_ms()
-            return min(self._limit_s, max(FIRST_LIMIT_S, left_ms / 2000))
+            return longest_s(entry, self._queue.server_time_ms(), self._limit_s)
 
         def do(task: Task) -> Outcome | ChildDied:
             def score(entries: Sequence[Entry], limit_s: float) -> Outcome:
@@ -374,10 +372,15 @@ class Rescue(Periodic):
         if counted.is_final:
             return _finished([entry], counted)
         rows = range(counted.units)
-        halves = [rows[: len(rows) // 2], rows[len(rows) // 2 :]] if len(rows) > 1 else [rows]
+        tried: list[range] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        slow: list[range] = []
+        if len(rows) == 1:  # it was alone already
+            tried, slow = ([], [rows]) if isinstance(death, ChildTimedOut) else ([rows], [])
         parts: list[Part] = []
         fatal = 0
-        for part, outcome in self._apart(halves, score_rows, held, deaths=ALONE, longest=longest):
+        for part, outcome in self._apart(
+            tried, score_rows, held, deaths=ALONE, longest=longest, slow=slow
+        ):
             start, stop = part[0], part[-1] + 1
             if isinstance(outcome, Outcome):
                 if outcome.is_final:
@@ -385,8 +388,7 @@ class Rescue(Periodic):
                 parts.append(Part(start, stop, outcome.scores))
                 continue
             fatal += 1
-            is_late = isinstance(outcome, ChildTimedOut)
-            reason = f"scoring it alone {'' if is_late else f'killed {ALONE} processes: '}{outcome}"
+            reason = f"a process that scored it alone {outcome.reason}"
             if counted.is_single or fatal > FATAL_ROWS or time.monotonic() > until:
                 # Of a single record, the request is the record.
                 more = "" if counted.is_single else f" (and {fatal - 1} other records of it)"
@@ -414,18 +416,19 @@ class Rescue(Periodic):
         *,
         deaths: int,
         longest: Callable[[], float] | None = None,
+        slow: Sequence[Sequence[_T]] = (),
     ) -> Iterator[tuple[Sequence[_T], Outcome | ChildDied]]:
-        """Score parts in throw-away processes, and halve those that kill their process or take too long.
+        """Score parts in throw-away processes, and divide those that kill their process or take too long.
 
         Yields every part that was scored, with its outcome; and every single item that killed `deaths` processes
         when it was alone, with the last death. What takes too long alone is tried once more at the end, for
-        `longest()` seconds. Meanwhile the entries are held, for as long as each try takes.
+        `longest()` seconds, as are the parts in `slow`. Meanwhile the entries are held, for as long as each try takes.
         """
         todo = [(part, 0) for part in reversed(parts)]
-        slow: list[tuple[Sequence[_T], int]] = []
-        while todo or slow:
+        last = [(part, 0) for part in slow]
+        while todo or last:
             is_last_try = not todo
-            part, died = slow.pop() if is_last_try else todo.pop()
+            part, died = last.pop() if is_last_try else todo.pop()
             limit_s = min(self._limit_s, max(FIRST_LIMIT_S, TIMES * self._needed_s))
             if is_last_try and longest is not None:
                 limit_s = longest()
@@ -434,11 +437,13 @@ class Rescue(Periodic):
             try:
                 outcome = score(part, limit_s)
             except ChildDied as death:
-                is_late, middle = isinstance(death, ChildTimedOut), len(part) // 2
-                if middle:
-                    todo += [(part[middle:], 0), (part[:middle], 0)]
+                is_late = isinstance(death, ChildTimedOut)
+                if len(part) > 1:
+                    size = -(-len(part) // (PARTS if is_late else 2))
+                    starts = range(0, len(part), size)
+                    todo += [(part[start : start + size], 0) for start in reversed(starts)]
                 elif is_late and longest is not None and not is_last_try:
-                    slow.append((part, died))
+                    last.append((part, died))
                 elif not is_late and died + 1 < deaths:
                     todo.append((part, died + 1))
                 else:
@@ -451,7 +456,7 @@ class Rescue(Periodic):
         try:
             outcome = self._in_fork(entries, limit_s)
         except ChildTimedOut:
-            self._at_once = max(1, len(entries) // 2)
+            self._at_once = max(1, len(entries) // PARTS)
             raise
         self._at_once = min(AT_ONCE, max(self._at_once, 2 * len(entries)))
         return outcome
@@ -478,6 +483,15 @@ class Rescue(Periodic):
         logger.error("request_dead id=%s lane=%s: %s", entry.request_id, entry.lane, reason)
         self._queue.add_dead_letter(entry, reason)
         return refuse(entry, RequestRefused(Code.CRASHED, f"the request was given up: {reason}"))
+
+
+def longest_s(entry: Entry, now_ms: int, limit_s: float) -> float:
+    """How long one record of a request may take when it is alone, if a batch may take `limit_s`."""
+    if entry.lane is Lane.BULK:
+        return limit_s
+    # The other callers of the request are to be answered before its time is up.
+    left_s = (entry.expires_at_ms - now_ms) / 1000
+    return min(limit_s, max(FIRST_LIMIT_S, left_s / 2))
 
 
 def _finished(entries: Sequence[Entry], outcome: Outcome) -> list[Finished]:

@@ -311,7 +311,7 @@ def test_what_dies_late_and_dies_early_in_turn_is_given_up() -> None:
         raise ChildTimedOut(limit_s) if limit_s < 60 else ChildDied("ended with exit code 1")
 
     Rescue(queue, lease, score_apart, limit_s=60).run()
-    assert calls == [2.0, 2.0, 60, 2.0, 60]
+    assert calls == [0.5, 60, 0.5, 60]
     assert len(queue.letters) == 1
 
 
