@@ -14,7 +14,8 @@ from rich.console import Console
 from benchmarks.stage import ONE_THREAD, Stage, stage
 from scoreline_tasks.dev.processes import interruptible
 
-NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth", "fleet")
+FLEET = "fleet"
+NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
 INTERRUPTED = 130
 
@@ -25,13 +26,13 @@ def main() -> int:
     parser.add_argument(
         "only",
         nargs="?",
-        choices=(*NAMES, MEMORY, MEMORY_BULK),
+        choices=(*NAMES, FLEET, MEMORY, MEMORY_BULK),
         help=f"one of them; all of {', '.join(NAMES)} if left out",
     )
     parser.add_argument(
         "--docs",
         action="store_true",
-        help="measure nothing; put the newest figures into docs/performance.md",
+        help="measure nothing; put the newest figures into docs/performance.md and docs/scaling.md",
     )
     asked = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -99,8 +100,9 @@ def _run_memory_bulk(console: Console) -> None:
 def _render(console: Console) -> None:
     from benchmarks import documentation
 
-    done = documentation.render(NAMES)
-    console.print(f"{documentation.PAGE}: {', '.join(done) or 'nothing, there are no figures yet'}")
+    for page, names in ((documentation.PAGE, NAMES), (documentation.SCALING, (FLEET,))):
+        done = documentation.render(names, page)
+        console.print(f"{page}: {', '.join(done) or 'nothing, there are no figures yet'}")
 
 
 def _say_where(console: Console, path: Path, more: str = "") -> None:

@@ -12,6 +12,7 @@ from benchmarks import report
 from benchmarks.measures import Goal, Relation, Row, Spread
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
+SCALING = PAGE.with_name("scaling.md")
 
 
 def render(names: Sequence[str], page: Path = PAGE, results: Path = report.RESULTS) -> list[str]:

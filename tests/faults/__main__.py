@@ -11,6 +11,8 @@ import time
 import traceback
 from pathlib import Path
 
+import orjson
+from benchmarks.report import put_into
 from rich.console import Console
 
 from scoreline_tasks.dev.processes import interruptible
@@ -18,7 +20,9 @@ from tests.faults.ground import Outcome, forget_settings, ground
 from tests.faults.table import FAULTS, Fault, cells, markdown, named, table
 
 RATE = 120.0
-RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "faults.json"
+PAGE = ROOT / "docs" / "reliability.md"
 
 
 def main(arguments: list[str]) -> int:
@@ -32,9 +36,17 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--brief", action="store_true", help="with the short waits and few times of `make test`"
     )
+    parser.add_argument(
+        "--docs",
+        action="store_true",
+        help="inject nothing; put the newest row of each fault into docs/reliability.md",
+    )
     parser.add_argument("--seed", type=int, default=random.randrange(1_000_000))
     parser.add_argument("--rate", type=float, default=RATE, help="requests a second of the load")
     chosen = parser.parse_args(arguments)
+    if chosen.docs:
+        PAGE.write_text(put_into(PAGE.read_text(), [markdown(_results())]))
+        return 0
     forget_settings()
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(f"seed {chosen.seed}: --seed {chosen.seed} repeats the load")
@@ -55,9 +67,16 @@ def main(arguments: list[str]) -> int:
             if failures:
                 console.print(f"    ledgers and logs are kept in {folder}", highlight=False)
     console.print(table(rows))
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "faults.md").write_text(markdown(rows) + "\n")
+    # One run after the other completes the table, or brings it up to date.
+    RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    RESULTS.write_bytes(orjson.dumps({row[0]: row for row in [*_results(), *rows]}))
     return 1 if broken else 0
+
+
+def _results() -> list[list[str]]:
+    """The newest row of each fault that there is, in the order of the table."""
+    found = orjson.loads(RESULTS.read_bytes()) if RESULTS.exists() else {}
+    return [found[one.name] for one in FAULTS if one.name in found]
 
 
 def run(

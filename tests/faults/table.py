@@ -223,7 +223,7 @@ def cells(fault: Fault, outcome: Outcome) -> list[str]:
         at = (len(took) // 2, math.ceil(len(took) * 0.99) - 1, -1)
         times = [f"{took[place]:.2f}" for place in at]
     is_clean = not any((verdict.lost, verdict.twice, verdict.wrong, outcome.failures))
-    bound = f"{300 / outcome.n:.2g} %" if is_clean and outcome.n else "–"
+    bound = f"{300 / outcome.n:.2g} %" if is_clean and outcome.n > 3 else "–"
     limit = f"≤ {fault.limit_s:g} s" if fault.limit_s < math.inf else fault.source
     says = "holds" if not fault.failures(outcome) else "fails"
     return [
