@@ -34,7 +34,7 @@ from scoreline_tasks.models.isolated_load import ServedBy
 from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.runtime import build_runtime, build_supervision, open_models
-from scoreline_tasks.worker.shared import CallTimes
+from scoreline_tasks.worker.shared import CallTimes, Silence
 
 FLEETS = (10, 100, 1000)
 SIMULATORS = 4
@@ -217,7 +217,7 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
     os.environ["SCORELINE_POLL_S"] = f"{POLL_S:g}"
     settings = WorkerSettings.from_environment()
     told: dict[str, float] = {}
-    times_of_calls = CallTimes()
+    times_of_calls, silence = CallTimes(), Silence()
     wakeups = Wakeups(extra_drain=lambda: None)
     models, nursery = open_models(settings, ServedBy.MAIN_THREAD)
     models.add(LoadedVersion.of(_Same(), SIMULATED))
@@ -236,9 +236,12 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
             wakeups,
             main_pid=os.getpid() + 1,
             timed=times_of_calls.timed,
+            silence=silence,
             poll=None,
         )
-        supervision = build_supervision(settings, models, nursery, f"{node}-main", poll, lambda: 1)
+        supervision = build_supervision(
+            settings, models, nursery, f"{node}-main", poll, lambda: 1, silence
+        )
         runtime.start()
         supervision.start()
 

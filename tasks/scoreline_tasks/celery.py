@@ -52,6 +52,7 @@ DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.res
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
 CHECK_EVERY_S = 0.05
+BROKER_REPLY_S = 1.0
 SEND_AGAIN_S = 1.0
 """Seconds after which a drain is sent again that the broker did not take."""
 
@@ -95,11 +96,11 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
                 getattr(consumer.controller, "max_concurrency", None) or consumer.pool.num_processes
             )
             if process.charge.is_overdue and len(state.reserved_requests) < processes:
-                send_drain(consumer.hostname, process.next_drain())
+                send_drain(consumer.hostname, process.charge.expect_next())
         # Mostly a broker that takes no message now. A later check tries again, whatever it is: some
         # exceptions would end Celery's own loop.
         except Exception as error:  # noqa: BLE001
-            process.charge.wait(SEND_AGAIN_S)
+            process.charge.expect_none(SEND_AGAIN_S)
             logger.warning("drain_not_sent: %r; requests wait until the broker takes it", error)
 
 
@@ -120,6 +121,9 @@ class WakeupChannel(redis.Channel):
         # A wakeup names its queue: without the binding it arrives all the same.
         with suppress(OutOfMemoryError):
             super()._queue_bind(*args)
+
+    def basic_ack(self, *args: Any, **options: Any) -> None:
+        """Nothing: wakeups are not noted as unacknowledged."""
 
     def maybe_refresh_binding_expiry(self) -> None:
         """Called every second; a refusal is not asked for again at once, and is a line instead of a traceback."""
@@ -192,8 +196,9 @@ def configuration() -> dict[str, Any]:
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
-            # Half-open connections are noticed in 3 s instead of 50 s, and block the main process for no longer.
-            "socket_timeout": REPLY_S,
+            # Half-open connections are noticed in 3 s instead of 50 s. Only short commands are waited for, by the main
+            # process, each of whose connections may be dead.
+            "socket_timeout": BROKER_REPLY_S,
             "socket_connect_timeout": REPLY_S,
             "socket_keepalive": True,
             "socket_keepalive_options": TCP_OPTIONS,

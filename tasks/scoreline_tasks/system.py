@@ -32,7 +32,7 @@ import msgspec
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
-REPLY_S = 2.5
+REPLY_S = 2.0
 """Seconds within which Redis has to reply; no command waits there longer than a drain, for a quarter of a second."""
 TCP_OPTIONS = {
     getattr(socket, name): value

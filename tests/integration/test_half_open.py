@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.protocol.keys import Keys
@@ -19,6 +20,7 @@ from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import TCP_OPTIONS
 from scoreline_tasks.worker import runtime
 from scoreline_tasks.worker.runtime import Connections
+from scoreline_tasks.worker.shared import Silence
 from tests.faults.proxy import Proxy
 
 pytestmark = pytest.mark.integration
@@ -35,7 +37,7 @@ def proxy(valkey_server: Any, redis_client: Redis) -> Iterator[Proxy]:
 @pytest.fixture
 def connections(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> Connections:
     monkeypatch.setattr(runtime, "REPLY_S", REPLY_S)
-    return Connections(WorkerSettings(redis_url=proxy.url))
+    return Connections(WorkerSettings(redis_url=proxy.url), Silence())
 
 
 def test_one_time_out_is_enough_for_all_connections_of_a_process(
@@ -48,12 +50,40 @@ def test_one_time_out_is_enough_for_all_connections_of_a_process(
     redis = connections.open()
     redis.ping()
     proxy.stall()
-    with pytest.raises(RedisTimeoutError):
+    with pytest.raises(RedisTimeoutError) as silence:
         queue.begin_slice()
-    connections.drop()
+    connections.note_error(silence.value)
     queue.begin_slice()
     assert queue.own() == []
     assert redis.ping()
+
+
+def test_what_one_process_of_a_worker_notices_the_others_need_not_find_out(
+    proxy: Proxy, connections: Connections
+) -> None:
+    other = Connections(WorkerSettings(redis_url=proxy.url), connections._silence)
+    theirs, own = other.open(), connections.open()
+    theirs.ping()
+    own.ping()
+    proxy.stall()
+    with pytest.raises(RedisTimeoutError) as silence:
+        own.ping()
+    connections.note_error(silence.value)
+    other.check()
+    assert theirs.ping()
+    assert own.ping()
+
+
+def test_a_refusal_of_the_server_costs_no_connection(connections: Connections) -> None:
+    redis = connections.open()
+    before = redis.client_id()
+    connections.note_error(ResponseError("OOM command not allowed"))
+    connections.check()
+    assert redis.client_id() == before
+    connections.note_error(
+        ReadOnlyError("READONLY")
+    )  # what is behind the address may be another one by now
+    assert redis.client_id() != before
 
 
 def test_a_lease_is_renewed_over_a_new_connection(

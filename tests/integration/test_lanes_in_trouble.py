@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoPermissionError
 
 from scoreline_client import ClientSettings
@@ -277,3 +278,28 @@ def test_consumers_of_a_lane_that_is_not_there_yet_are_none(
 ) -> None:
     redis_client.delete(*(KEYS.lane(lane) for lane in Lane))
     assert queue.forget_dead_consumers() == 0
+
+
+def test_what_was_read_over_a_connection_that_ended_is_answered_at_once(
+    redis_client: Redis, worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands are sent once more over a new connection, where the entries are not new any more."""
+    asked = request(1)
+    step(worker)
+    enqueue(redis_client, asked)
+    connection = worker._drain._queue._pipeline._own.connection
+    read = connection.read_response
+
+    def lose(**options: Any) -> Any:
+        reply = read(**options)
+        if reply:
+            monkeypatch.undo()
+            raise RedisConnectionError("reset by peer")
+        return reply
+
+    monkeypatch.setattr(connection, "read_response", lose)
+    worker._drain._queue.exchange([], take=1)
+    assert worker._drain.is_interrupted
+    assert step(worker) == 1
+    assert answer_to(redis_client, asked).values == [1]
+    assert not worker._drain.is_interrupted

@@ -148,6 +148,11 @@ class Drain:
         """Whether requests wait in this process for a version that it loads."""
         return bool(self._postponed)
 
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether a reply may have been lost, with requests that wait for this process since."""
+        return self._was_interrupted or self._queue.has_lost_reply
+
     def serve_backlog(
         self, slice_s: float, should_exit: Callable[[], bool] = lambda: False
     ) -> None:
@@ -175,7 +180,7 @@ class Drain:
         finished: list[Finished] = []  # answers that are ready: they leave with the next read
         is_calm = False
         while (left_ms := end_ms - _monotonic_ms()) > 0 and not should_exit():
-            entries = self._left_over() if self._was_interrupted else []
+            entries = self._left_over() if self.is_interrupted else []
             self._look_again(clock_offset_ms)
             if not entries and not is_calm:
                 # One round trip: the answers leave, and the online lane's entries come.

@@ -142,8 +142,14 @@ class RequestQueue:
                     logger.warning("lane_not_mended lane=%s: %s", lane, error)
         return now_ms
 
+    @property
+    def has_lost_reply(self) -> bool:
+        """Whether entries may be this consumer's that it knows nothing of."""
+        return self._pipeline.has_lost_reply
+
     def own(self) -> list[Entry]:
         """The entries that this consumer has read and not finished, again."""
+        self._pipeline.has_lost_reply = False
         names = [self._keys.lane(lane) for lane in Lane]
         group = ("XREADGROUP", "GROUP", GROUP, self._consumer)
         begin = ["0"] * len(names)
@@ -429,6 +435,8 @@ class Pipeline:
     def __init__(self, redis: Redis) -> None:
         self._pool = redis.connection_pool
         self._own = threading.local()
+        self.has_lost_reply = False
+        """Whether what a read had brought may have been lost; whoever sees to it sets it back."""
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go; returns their replies in order, an error as its command's reply.
@@ -447,6 +455,7 @@ class Pipeline:
         try:
             return _send_and_read(connection, commands)
         except RedisConnectionError:
+            self.has_lost_reply = True
             return _send_and_read(connection, commands)
 
 

@@ -34,15 +34,15 @@ from celery.concurrency import asynpool, prefork
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system import fork_guard, keep_freed, limit_process, settle
-from scoreline_tasks.worker.shared import ON_ITS_WAY_S, CallTimes, Charge
+from scoreline_tasks.system import REPLY_S, fork_guard, keep_freed, limit_process, settle
+from scoreline_tasks.worker.shared import ON_ITS_WAY_S, CallTimes, Charge, Silence
 
 if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
     from scoreline_tasks.models.registry import Models
     from scoreline_tasks.queue.drain import Wakeups
     from scoreline_tasks.worker.nursery import Nursery
-    from scoreline_tasks.worker.runtime import Background, Runtime, Supervision
+    from scoreline_tasks.worker.runtime import Background, Connections, Runtime, Supervision
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +52,8 @@ CHILD_OOM_SCORE = 300
 """A machine without memory ends a process that scores before a main process, or a server beside it."""
 GOES_ON_S = 5.0
 """Seconds for which a drain that has lost Redis goes on trying; then its process is free for whatever comes first."""
+WORKED_S = 1.2 * REPLY_S
+"""Seconds after which work that loses Redis has had it meanwhile."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Seconds between two of its tries."""
 LEAVES_WITHIN_S = 10
@@ -74,6 +76,7 @@ class WorkerProcess:
         self.generations = Generations()
         self.charge = Charge()
         self.call_times = CallTimes()
+        self.silence = Silence()
         self._main_pid = os.getpid()
         self._models: Models | None = None
         self._nursery: Nursery | None = None
@@ -121,6 +124,7 @@ class WorkerProcess:
                 self.node,
                 self.poll_releases,
                 child_count,
+                self.silence,
             )
             self._start(self._supervision)
 
@@ -153,6 +157,7 @@ class WorkerProcess:
                     wakeups,
                     main_pid=self._main_pid,
                     timed=self.call_times.timed,
+                    silence=self.silence,
                     poll=None if is_child else self.poll_releases,
                 )
                 self._start(runtime)
@@ -188,24 +193,22 @@ class WorkerProcess:
         if changed:
             self._background.heartbeat.send_now()
 
-    def next_drain(self) -> int:
-        """In the main process: number a new permanent drain and put it in charge; all earlier ones end."""
-        return self.charge.pass_on()
-
     def run_permanent_drain(
         self, runtime: Runtime, number: int, send_successor: Callable[[], None]
     ) -> None:
         """Serve for one slice and hand over to a successor, unless another drain was put in charge."""
         charge, generations = self.charge, self.generations
-        if not charge.is_held_by(number):
+        if not charge.begin(number):
             return
+        runtime.connections.check()
         settings, drain = runtime.settings, runtime.drain
         generations.mark_as_drain_owner()
         until = time.monotonic() + settings.batch_limit_s
-        lost_at, pause_s = 0.0, FIRST_PAUSE_S
 
         def should_exit() -> bool:
-            # Of a process that holds requests whose version it loads, these are answered first.
+            # What a lost reply has brought here, and what waits for a version that is loaded here, comes first.
+            if drain.is_interrupted:
+                return False
             is_outdated = generations.should_exit() and not drain.has_postponed
             return is_outdated or not charge.is_held_by(number)
 
@@ -213,21 +216,12 @@ class WorkerProcess:
             drain.serve(slice_s, should_exit, promise=partial(charge.promise, number))
 
         while charge.is_held_by(number) and time.monotonic() < until:
-            if not survives(lambda: serve(settings.slice_s, should_exit)):
-                # Redis is away, or the connections of this process are: then they are made anew, all at once.
-                drain.interrupt()
-                runtime.reconnect()
-                lost_at = lost_at or time.monotonic()
-                if time.monotonic() > lost_at + GOES_ON_S:
-                    return
-                time.sleep(pause_s)
-                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-                continue
-            lost_at, pause_s = 0.0, FIRST_PAUSE_S
+            if not goes_on(lambda: serve(settings.slice_s, should_exit), runtime):
+                return
             if drain.has_postponed:
                 continue  # requests wait in this process for a version that it loads
             charge.promise(number, ON_ITS_WAY_S)
-            if not charge.is_held_by(number):
+            if not charge.is_expected(number):
                 break
             try:
                 send_successor()
@@ -237,9 +231,13 @@ class WorkerProcess:
                 continue
             if generations.should_exit() and not generations.is_only_child:
                 # It makes room for a newer child, and serves until that has begun the successor.
-                survives(lambda: serve(HANDOVER_S, lambda: not generations.is_drain_owner))
+                survives(
+                    lambda: serve(HANDOVER_S, lambda: not generations.is_drain_owner),
+                    runtime.connections,
+                )
             break
-        if not survives(lambda: drain.answer_postponed(until - time.monotonic())):
+        postponed_s = until - time.monotonic()
+        if not survives(lambda: drain.answer_postponed(postponed_s), runtime.connections):
             drain.interrupt()
 
     def run_extra_drain(self, runtime: Runtime) -> None:
@@ -250,17 +248,34 @@ class WorkerProcess:
             drain.serve_backlog(settings.slice_s, self.generations.should_exit)
             drain.answer_postponed(settings.batch_limit_s)
 
-        if not survives(serve):
-            drain.interrupt()
-            runtime.reconnect()
+        runtime.connections.check()
+        goes_on(serve, runtime)
 
 
-def survives(work: Callable[[], object]) -> bool:
+def goes_on(serve: Callable[[], object], runtime: Runtime) -> bool:
+    """Do a drain's work, and again over new connections where those are lost; False where Redis stays away."""
+    lost_at, pause_s = 0.0, FIRST_PAUSE_S
+    while True:
+        began = time.monotonic()
+        if survives(serve, runtime.connections):
+            return True
+        runtime.drain.interrupt()
+        now = time.monotonic()
+        if not lost_at or now > began + WORKED_S:
+            lost_at, pause_s = now, FIRST_PAUSE_S
+        if now > lost_at + GOES_ON_S:
+            return False
+        time.sleep(pause_s)
+        pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
+
+
+def survives(work: Callable[[], object], connections: Connections) -> bool:
     """Do a task's work; returns False where Redis was lost, which is no failure of the task."""
     try:
         work()
     except RedisError as error:
         logger.warning("redis_lost: %s; the batch in hand will be scored again", error)
+        connections.note_error(error)
         return False
     return True
 

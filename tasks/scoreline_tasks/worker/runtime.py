@@ -31,6 +31,7 @@ from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import REPLY_S, STOP_S, TCP_OPTIONS, Periodic
 from scoreline_tasks.worker.nursery import Nursery
+from scoreline_tasks.worker.shared import Silence
 
 logger = logging.getLogger(__name__)
 
@@ -163,6 +164,7 @@ class Heartbeat(Periodic):
 
 MANY_CONNECTIONS = 1 << 16
 """A pool of threads has one or two for each thread; Redis would be said to be lost where they are not enough."""
+CHECK_LINES_EVERY_S = 0.5
 EVICT_EVERY_S = 2.0
 
 
@@ -199,13 +201,12 @@ class Runtime(Background):
         *others: Periodic,
         drain: Drain,
         queue: RequestQueue,
-        reconnect: Callable[[], None],
+        connections: Connections,
     ) -> None:
-        super().__init__(models, heartbeat, lease, *others)
+        super().__init__(models, heartbeat, lease, connections.watch(), *others)
         self.settings = settings
         self.drain = drain
-        self.reconnect = reconnect
-        """Close the process's connections to Redis, which are made anew when they are needed."""
+        self.connections = connections
         self._queue = queue
 
     def stop(self) -> None:
@@ -256,6 +257,7 @@ def build_runtime(
     *,
     main_pid: int,
     timed: Timed,
+    silence: Silence,
     poll: Callable[[], None] | None,
 ) -> Runtime:
     """Build a process that scores; `node` is the Celery worker's name.
@@ -263,7 +265,7 @@ def build_runtime(
     `poll` is None in a child: its main process follows the releases, and replaces it.
     """
     keys = Keys(settings.queue)
-    connections = Connections(settings)
+    connections = Connections(settings, silence)
     connect = connections.open
     name = f"{node}/{os.getpid()}"
 
@@ -291,7 +293,7 @@ def build_runtime(
             queue, batcher, lease, keys, wakeups, take=settings.batch_records, first=FIRST_READ
         ),
         queue=queue,
-        reconnect=connections.drop,
+        connections=connections,
     )
 
 
@@ -326,11 +328,14 @@ class Supervision(Background):
         follower: ReleaseFollower,
         nursery: Nursery,
         open_queue: Callable[[], RequestQueue],
+        connections: Connections,
     ) -> None:
         self._queue = open_queue()
         lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
         self.team = open_rescues(settings, open_queue, lease, nursery)
-        super().__init__(models, heartbeat, lease, follower, *self.team.rescues)
+        super().__init__(
+            models, heartbeat, lease, follower, connections.watch(), *self.team.rescues
+        )
 
     def stop(self) -> None:
         """Stop the threads, and leave the queue."""
@@ -345,10 +350,12 @@ def build_supervision(
     node: str,
     poll: Callable[[], None],
     child_count: Callable[[], int],
+    silence: Silence,
 ) -> Supervision:
     """Build the background threads of a main process whose children score."""
     keys = Keys(settings.queue)
-    connect = Connections(settings).open
+    connections = Connections(settings, silence)
+    connect = connections.open
     name = f"{node}/{os.getpid()}"
 
     def open_queue() -> RequestQueue:
@@ -363,14 +370,16 @@ def build_supervision(
         child_count=lambda: max(1, child_count()),
     )
     follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
-    return Supervision(settings, models, heartbeat, follower, nursery, open_queue)
+    return Supervision(settings, models, heartbeat, follower, nursery, open_queue, connections)
 
 
 class Connections:
     """The connections of a process to Redis: no wait is long, and a dead peer is noticed."""
 
-    def __init__(self, settings: WorkerSettings) -> None:
+    def __init__(self, settings: WorkerSettings, silence: Silence) -> None:
         """Prepare; nothing is connected yet."""
+        self._silence = silence
+        self._made_at = time.monotonic()
         self._pool = blocking_redis(
             settings.redis_url,
             # No command waits longer than a drain, for a quarter of a second.
@@ -380,15 +389,33 @@ class Connections:
             socket_keepalive_options=TCP_OPTIONS,
             health_check_interval=10,
             max_connections=MANY_CONNECTIONS,
-            retry=Retry(NoBackoff(), 1),
+            # What was sent over a connection that has ended is sent once more. Silence is to be noticed.
+            retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
         ).connection_pool
 
     def open(self) -> redis.Redis:
         """A client over these connections."""
         return redis.Redis(connection_pool=self._pool)
 
+    def watch(self) -> Periodic:
+        """A thread that gives up connections which another process has found to be dead."""
+        return Periodic("connections", CHECK_LINES_EVERY_S, self.check, "connections_not_checked")
+
+    def check(self) -> None:
+        """Give up all connections if another process got no reply since they were made."""
+        if self._silence.was_after(self._made_at):
+            self.drop()
+
+    def note_error(self, error: redis.RedisError) -> None:
+        """A command has failed: give up all connections, unless the server has refused it."""
+        if isinstance(error, redis.TimeoutError):
+            self._silence.note(REPLY_S)
+        if not isinstance(error, redis.ResponseError) or isinstance(error, redis.ReadOnlyError):
+            self.drop()
+
     def drop(self) -> None:
         """Close all of them: where one got no reply, the others would each be waited for in vain, one after the other."""
+        self._made_at = time.monotonic()
         self._pool.disconnect(inuse_connections=False)
         with self._pool._lock:
             in_use = list(self._pool._in_use_connections)

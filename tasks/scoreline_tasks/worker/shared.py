@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager
 from multiprocessing.sharedctypes import RawArray, RawValue
 from types import TracebackType
 
-ON_ITS_WAY_S, LONGEST_WAY_S = 0.4, 10.0
+ON_ITS_WAY_S, LONGEST_WAY_S = 0.25, 10.0
 """Seconds within which a drain that was sent should have begun; twice as many for each that was sent in vain."""
 FLOOR_S = 5.0
 """Seconds that every call of a pipeline may take."""
@@ -34,43 +34,78 @@ class Charge:
     """Which permanent drain of a worker is in charge, and by when it looks at the queue again.
 
     A drain says before each batch and each wait by when it will be back. One that is not back scores for long, hangs,
-    is stopped or dead, or has lost Redis: the watchdog puts another in charge. The old one finishes what it has in
-    hand, if it can, and ends.
+    is stopped or dead, or has lost Redis: the watchdog sends another one, which is in charge when it begins. The old
+    one finishes what it has in hand, if it can, and ends; it serves on if the other one has not begun.
     """
 
     def __init__(self) -> None:
         # Not from 0: a successor that an earlier main process of this worker's name has left is none of ours.
-        self._number = RawValue("Q", secrets.randbits(48))
+        self._last = secrets.randbits(48)
+        self._begun = RawValue("Q", self._last)
+        """The drain in charge; written by drains."""
+        self._expected = RawValue("Q", self._last)
+        """The last one that was sent, which alone is to have successors of its number; written by the main process."""
         self._back_by = RawValue("d", 0.0)
-        self._given = -1.0
         self._way_s = ON_ITS_WAY_S
 
-    def pass_on(self) -> int:
-        """In the main process: put another drain in charge; returns its number."""
-        # One that has not begun may be on its way. It is in vain then, and without more time all others might be.
-        has_begun = self._back_by.value != self._given
+    def expect_next(self) -> int:
+        """In the main process: number another drain, which is in charge as soon as it begins; returns the number."""
+        # One that has not begun may be on its way: what makes it late is not mended by many more.
+        has_begun = self._begun.value == self._expected.value
         self._way_s = ON_ITS_WAY_S if has_begun else min(2 * self._way_s, LONGEST_WAY_S)
-        self._number.value += 1
+        self._last += 1
+        self._expected.value = self._last
         self.wait(self._way_s)
-        return int(self._number.value)
+        return self._last
+
+    def expect_none(self, within_s: float) -> None:
+        """In the main process: the drain that was numbered could not be sent; number none for some seconds."""
+        self._expected.value = self._begun.value
+        self.wait(within_s)
+
+    def begin(self, number: int) -> bool:
+        """The drain of this number is in charge from now on; False if a later one is, or none was sent by this worker."""
+        if not self._begun.value <= number <= self._expected.value:
+            return False
+        self._begun.value = number
+        return True
 
     def is_held_by(self, number: int) -> bool:
-        """Whether the drain of this number is in charge."""
-        return bool(number == self._number.value)
+        """Whether no other drain has begun."""
+        return bool(number == self._begun.value)
+
+    def is_expected(self, number: int) -> bool:
+        """Whether no other drain was sent, so that this one is to have a successor."""
+        return bool(number == self._expected.value)
 
     def promise(self, number: int, within_s: float) -> None:
         """The drain of this number, if it is in charge, looks at the queue again within some seconds."""
-        if number == self._number.value:
-            self._back_by.value = time.monotonic() + within_s
+        if number == self._begun.value:
+            self.wait(within_s)
 
     def wait(self, within_s: float) -> None:
-        """In the main process: put no other drain in charge for some seconds."""
-        self._given = self._back_by.value = time.monotonic() + within_s
+        """Expect nobody to be back for some seconds."""
+        self._back_by.value = time.monotonic() + within_s
 
     @property
     def is_overdue(self) -> bool:
         """Whether the drain in charge is not back although it should be."""
         return bool(time.monotonic() > self._back_by.value)
+
+
+class Silence:
+    """When a process of a worker last got no reply in time: the connections of all others are likely dead, too."""
+
+    def __init__(self) -> None:
+        self._began_at = RawValue("d", 0.0)
+
+    def note(self, for_s: float) -> None:
+        """This process has waited for a reply in vain for so long."""
+        self._began_at.value = time.monotonic() - for_s
+
+    def was_after(self, connected_at: float) -> bool:
+        """Whether it began after these connections were made, in any process."""
+        return bool(self._began_at.value > connected_at)
 
 
 class CallTimes:

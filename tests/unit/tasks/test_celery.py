@@ -48,6 +48,11 @@ class Worker:
             raise self.failures.pop()
         self.sent.append(number)
 
+    def begin(self) -> int:
+        """Let the drain that was sent last begin; returns its number."""
+        assert self.process.charge.begin(self.sent[-1])
+        return self.sent[-1]
+
     def pass_time(self, seconds: float) -> None:
         """Let the watchdog check for so long."""
         consumer = SimpleNamespace(
@@ -73,7 +78,7 @@ def test_it_checks_again_after_any_failure(worker: Worker) -> None:
 
 def test_a_drain_that_is_back_in_time_is_not_replaced(worker: Worker) -> None:
     worker.pass_time(0.1)
-    (number,) = worker.sent
+    number = worker.begin()
     for _ in range(100):
         worker.process.charge.promise(number, BATCH_S)
         worker.pass_time(0.1)
@@ -82,10 +87,11 @@ def test_a_drain_that_is_back_in_time_is_not_replaced(worker: Worker) -> None:
 
 def test_another_drain_is_put_in_charge_once_when_one_scores_for_long(worker: Worker) -> None:
     worker.pass_time(0.1)
+    first = worker.begin()
     worker.busy.append("the first drain")
-    worker.process.charge.promise(worker.sent[0], BATCH_S)
+    worker.process.charge.promise(first, BATCH_S)
     worker.pass_time(BATCH_S + 2 * CHECK_EVERY_S)
-    first, second = worker.sent
+    second = worker.begin()
     assert not worker.process.charge.is_held_by(first)
     worker.process.charge.promise(first, 3600)  # it is back, and not in charge
     worker.process.charge.promise(second, 0.5)
@@ -107,18 +113,17 @@ def test_nothing_is_sent_while_nobody_is_free_to_listen(worker: Worker) -> None:
 def test_a_drain_whose_message_was_lost_is_replaced(worker: Worker) -> None:
     worker.pass_time(ON_ITS_WAY_S + 0.2)
     assert len(worker.sent) == 2
-    assert worker.process.charge.is_held_by(worker.sent[-1])
+    assert worker.process.charge.begin(worker.sent[1])
+    assert not worker.process.charge.begin(worker.sent[0])
 
 
 def test_drains_that_take_long_to_begin_do_not_overtake_each_other_for_ever(worker: Worker) -> None:
     worker.pass_time(60)
     assert len(worker.sent) < 15
-    worker.process.charge.promise(worker.sent[-1], 0)
-    worker.pass_time(2 * ON_ITS_WAY_S)
-    begun = len(worker.sent)
-    worker.process.charge.promise(worker.sent[-1], 0)
-    worker.pass_time(0.1)
-    assert len(worker.sent) == begun + 1
+    worker.process.charge.promise(worker.begin(), 0)
+    sent = len(worker.sent)
+    worker.pass_time(ON_ITS_WAY_S + 0.1)
+    assert len(worker.sent) == sent + 2
 
 
 # Connections
@@ -203,8 +208,8 @@ def test_a_wakeup_has_no_time_by_another_machines_clock() -> None:
 def test_a_successor_that_an_earlier_worker_of_this_name_left_is_not_served() -> None:
     """Each would park one more process, until none is free to help."""
     process = WorkerProcess()
-    earlier = WorkerProcess().next_drain()
-    assert process.next_drain() != earlier
+    earlier = WorkerProcess().charge.expect_next()
+    assert process.charge.expect_next() != earlier
     process.run_permanent_drain(None, earlier, pytest.fail)  # type: ignore[arg-type]
     assert not process.generations.is_drain_owner
 

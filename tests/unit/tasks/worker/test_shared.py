@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from scoreline_tasks.worker import shared
-from scoreline_tasks.worker.shared import FLOOR_S, MANY, CallTimes, Charge
+from scoreline_tasks.worker.shared import FLOOR_S, MANY, CallTimes, Charge, Silence
 
 
 @pytest.fixture
@@ -87,10 +88,36 @@ def test_a_process_that_nobody_watches_has_no_limit(times: CallTimes) -> None:
 
 def test_a_drain_that_is_not_in_charge_promises_nothing() -> None:
     charge = Charge()
-    first = charge.pass_on()
-    second = charge.pass_on()
+    first, second = charge.expect_next(), charge.expect_next()
+    assert charge.begin(first)
+    assert charge.begin(second)
+    assert not charge.begin(first)
     charge.wait(-1)
     charge.promise(first, 60)
     assert charge.is_overdue
     charge.promise(second, 60)
     assert not charge.is_overdue
+
+
+def test_a_drain_that_could_not_be_sent_takes_nothing_from_the_one_in_charge() -> None:
+    charge = Charge()
+    first = charge.expect_next()
+    charge.begin(first)
+    second = charge.expect_next()
+    assert charge.is_held_by(first)
+    assert not charge.is_expected(first)
+    charge.expect_none(1)
+    assert charge.is_expected(first)
+    assert not charge.begin(second), "its message may have arrived all the same"
+    assert charge.expect_next() not in (first, second)
+
+
+def test_silence_is_about_connections_that_were_made_before() -> None:
+    silence = Silence()
+    before = time.monotonic()
+    assert not silence.was_after(before)
+    silence.note(0.0)
+    assert silence.was_after(before)
+    assert not silence.was_after(time.monotonic())
+    silence.note(60.0)
+    assert not silence.was_after(before), "these are new, and cannot have been silent for so long"
