@@ -24,7 +24,7 @@ port {port}
 bind {host}
 dir {folder}
 sentinel monitor {service} {host} {primary} 1
-sentinel down-after-milliseconds {service} 500
+sentinel down-after-milliseconds {service} 1500
 sentinel failover-timeout {service} 3000
 """
 
