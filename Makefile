@@ -4,10 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NEWEST := .venv-newest
+FUZZ := .venv-fuzz
 SOURCES := client artifacts tasks training benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-all zoo parity faults soak test-newest bench bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz audit bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -46,6 +47,19 @@ test-newest:  ## the zoo with the newest scikit-learn and pandas, in an environm
 	  --upgrade-strategy eager --editable '.[worker]' jinja2 lightgbm
 	@$(NEWEST)/bin/python -m tests.zoo $(ONLY)
 
+# Not in CI: it takes hours. An environment of its own, since atheris needs a compiler on other systems than Linux.
+fuzz:  ## look for bytes that a decoder neither reads nor refuses (ONLY='arrow body', SECONDS=600 each)
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt \
+	  --editable '.[all]' atheris==3.0.0
+	@nice $(FUZZ)/bin/python -m tests.fuzz $(or $(SECONDS),600) $(if $(ONLY),'$(ONLY)')
+
+# Not in CI, which may not reach the database of advisories.
+audit: $(READY)  ## look for known vulnerabilities of the pinned dependencies
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt pip-audit==2.10.1
+	@$(FUZZ)/bin/pip-audit --path $(VENV)/lib/python3.*/site-packages --skip-editable --strict --progress-spinner off
+
 bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk, ...)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
@@ -68,7 +82,7 @@ format: $(READY)  ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix $(SOURCES)
 
 clean:  ## remove what make and the tools have made; keeps the artifact store
-	rm -rf $(VENV) $(NEWEST) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(NEWEST) $(FUZZ) .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	  .import_linter_cache benchmarks/results
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 
