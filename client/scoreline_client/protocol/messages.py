@@ -314,7 +314,7 @@ class Answer:
             add_grouped_errors(head)
             # A newer worker may send fields that this client does not know.
             return cls(**{name: head[name] for name in head if name in _FIELDS}, body=body)
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise WireError(f"an answer is unusable: {error}") from error
 
 

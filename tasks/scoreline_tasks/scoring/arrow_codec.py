@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -188,6 +189,7 @@ def _target(data: memoryview, at: int) -> int:
     return int(at + struct.unpack_from("<I", data, at)[0])
 
 
+@lru_cache(maxsize=64)
 def _is_read(kind: Any) -> bool:
     """Whether values of a type may be what a column takes.
 
@@ -200,6 +202,7 @@ def _is_read(kind: Any) -> bool:
     )
 
 
+@lru_cache(maxsize=64)
 def _is_text(kind: Any) -> bool:
     return any(
         is_such(kind)
