@@ -107,7 +107,7 @@ class Journal:
                 else:
                     marks.append(msgspec.json.decode(line, type=Mark))
             # A power cut may leave any bytes after those that had reached the disk.
-            except msgspec.DecodeError:
+            except (msgspec.DecodeError, UnicodeDecodeError):
                 break
             complete += len(line)
         self._file.truncate(complete)
