@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -38,9 +40,15 @@ DEADLY = 1313.0
 
 
 @pytest.fixture
-def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Role], str]]:
+def is_controlled() -> bool:
+    """Whether workers listen to remote control."""
+    return False
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, is_controlled: bool) -> Iterator[Callable[[Role], str]]:
     """A server with the printed users and no others; gives the URL of a role."""
-    lines = users(list(Role), "default", database=0, remote_control=False, as_file=True)
+    lines = users(list(Role), "default", database=0, remote_control=is_controlled, as_file=True)
     word = "#" + hashlib.sha256(WORD.encode()).hexdigest()
     (tmp_path / "users.acl").write_text("\n".join(lines).replace(HASH, word))
     with embedded_server(options={"aclfile": str(tmp_path / "users.acl")}) as url:
@@ -172,3 +180,20 @@ def _use_all(client: Client, source: Path, folder: Path) -> None:
         client.score_file(MODEL, source, target, progress=interrupt)
     summary = client.score_file(MODEL, source, target, options=BulkOptions(resume=True))
     assert summary.scored == 200_000
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("is_controlled", [True])
+def test_workers_are_inspected_with_least_rights(
+    fleet: Fleet, guarded: Callable[[Role], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_REMOTE_CONTROL", "1")
+    fleet.start_worker(processes=1)
+    _check(fleet)
+    fleet.url = guarded(Role.INSPECT)
+    command = [sys.executable, "-m", "celery", "-A", "scoreline_tasks", "inspect", "ping"]
+    done = subprocess.run(
+        command, env=fleet.environment, capture_output=True, text=True, check=False
+    )
+    assert "1 node online" in done.stdout, done.stdout + done.stderr
+    _check(fleet)

@@ -80,8 +80,7 @@ _RULES = {
         (+set +del +evalsha ~{reports})
         (+subscribe +unsubscribe &{releases})
         (+publish &{events})
-        (+evalsha +brpop +lpush +rpop +llen +sadd +srem +smembers +zadd +zrem +zrange +zrangebyscore
-         +zrevrangebyscore +hget +hdel +hset +set +get +del +exists +expire +pexpire +pttl +watch ~{celery})""",
+        {of_celery}""",
     Role.OPERATOR: """
         +info +time
         (+xlen +xpending +xinfo|consumers %R~{online} %R~{bulk})
@@ -95,11 +94,15 @@ _RULES = {
     Role.TRAINER: """
         (+publish &{releases})""",
     Role.INSPECT: """
-        +multi +exec +script|load +script|exists
+        +time +multi +exec +watch +unwatch +script|load +script|exists
         (+publish &{control})
-        (+evalsha +brpop +rpop +llen +lpush +sadd +srem +smembers +del +exists +expire +pexpire +zadd +zrem
-         +zrangebyscore ~{celery})""",
+        {of_celery}""",
 }
+_OF_CELERY = (
+    "(+evalsha +brpop +lpush +rpop +llen +sadd +srem +smembers +zadd +zrem +zrange +zrangebyscore +zrevrangebyscore "
+    "+hget +hdel +hset +set +get +del +exists +expire +pexpire +pttl +watch ~{celery})"
+)
+"""Of Celery's own keys: whoever has these can call any of its tasks."""
 _CONNECTS = "+select +ping +client|setinfo"
 _LISTENS = "\n(+psubscribe +punsubscribe +publish &{control} &{events})"
 """What a worker needs besides, with SCORELINE_REMOTE_CONTROL=1. A server compares these two literally."""
@@ -132,7 +135,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
         "control": f"{channels}celery.pidbox",
         "events": f"{channels}celeryev/worker.*",
     }
-    rules = _CONNECTS + _RULES[role]
+    rules = _CONNECTS + _RULES[role].replace("{of_celery}", _OF_CELERY)
     if role is Role.WORKER and remote_control:
         rules += _LISTENS
     return " ".join(rules.format(**places).split())
