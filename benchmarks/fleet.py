@@ -37,6 +37,7 @@ from scoreline_tasks.worker.runtime import build_runtime, build_supervision, ope
 from scoreline_tasks.worker.shared import CallTimes, Silence
 
 FLEETS = (10, 100, 1000)
+WORKER_OF = 4
 SIMULATORS = 4
 """Real processes that the simulated ones are in."""
 CLIENTS, CLIENT_PROCESSES = 1000, 2
@@ -177,7 +178,7 @@ def _ask(stage: Stage, redis: Redis, simulators: list[Connection]) -> Asked:
 
 @contextmanager
 def _fleet(size: int) -> Iterator[list[Connection]]:
-    """So many workers of one process each, and their main processes."""
+    """So many processes that score, in workers of WORKER_OF, and their main processes."""
     with _simulated(_simulate_workers, size, min(SIMULATORS, size)) as simulators:
         yield simulators
 
@@ -213,10 +214,11 @@ class _Same:
 
 
 def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
-    """Run the threads of so many workers, until this process is killed."""
+    """Run the threads of so many processes, and of their main processes, until this process is killed."""
     os.environ["SCORELINE_POLL_S"] = f"{POLL_S:g}"
     settings = WorkerSettings.from_environment()
     told: dict[str, float] = {}
+    workers = 0
     times_of_calls, silence = CallTimes(), Silence()
     wakeups = Wakeups(extra_drain=lambda: None)
     models, nursery = open_models(settings, ServedBy.MAIN_THREAD)
@@ -239,21 +241,24 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
             silence=silence,
             poll=None,
         )
-        supervision = build_supervision(
-            settings, models, nursery, f"{node}-main", poll, lambda: 1, silence
-        )
         runtime.start()
-        supervision.start()
+        if number % WORKER_OF:
+            continue  # of a worker one process listens
 
         def drain(runtime: Any = runtime) -> None:
             while True:
                 runtime.drain.serve(settings.slice_s)
 
+        supervision = build_supervision(
+            settings, models, nursery, f"{node}-main", poll, lambda: WORKER_OF, silence
+        )
+        supervision.start()
         threading.Thread(target=drain, daemon=True).start()
+        workers += 1
     control.send("ready")
     while True:
         since = control.recv()
-        while len(told) < count or min(told.values()) < since:
+        while len(told) < workers or min(told.values()) < since:
             time.sleep(0.001)
         control.send(max(told.values()))
 

@@ -153,7 +153,7 @@ def _single_records(client: Client, plan: Plan, number: int, stopped: threading.
 
 
 async def _run(plan: Plan) -> None:
-    settings = ClientSettings(redis_url=plan.url)
+    settings = ClientSettings.from_environment(redis_url=plan.url)
     ledger, dice = Writer(Path(f"{plan.ledger}.jsonl")), random.Random(plan.seed)
     stopped = threading.Event()
     client = AsyncClient(settings=settings)
