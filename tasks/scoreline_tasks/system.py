@@ -23,7 +23,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -65,6 +65,11 @@ def fork_guard() -> Iterator[None]:
         lock.release()
 
 
+def watch_forks(waiting: Callable[[], AbstractContextManager[None]]) -> None:
+    """Enter `waiting()` while a thread of this process waits for the guard: a pipeline that forks, for one."""
+    _fork_lock().waiting = waiting
+
+
 def renew_in_forks(renewable: Renewable) -> None:
     """Call `renewable.forked()` in every fork of this process, for as long as the object is alive."""
     _fork_lock().renewables.add(renewable)
@@ -95,6 +100,8 @@ class ForkLock:
 
     def __init__(self) -> None:
         self.renewables: weakref.WeakSet[Renewable] = weakref.WeakSet()
+        self.waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered while a thread has to wait."""
         self._lock = threading.RLock()
         os.register_at_fork(
             before=self.acquire, after_in_parent=self.release, after_in_child=self._renew
@@ -102,7 +109,9 @@ class ForkLock:
 
     def acquire(self) -> None:
         """Wait until no other thread loads or forks."""
-        self._lock.acquire()
+        if not self._lock.acquire(blocking=False):
+            with self.waiting():
+                self._lock.acquire()
 
     def release(self) -> None:
         """Let other threads fork again."""

@@ -23,7 +23,7 @@ from tests.support.worker import enqueue, entry_fields
 pytestmark = pytest.mark.integration
 
 KEYS = Keys("default")
-ONLINE = KEYS.lane(Lane.ONLINE)
+ONLINE, BULK = KEYS.lane(Lane.ONLINE), KEYS.lane(Lane.BULK)
 TEN_YEARS_MS = 10 * 365 * 86_400_000
 CALLER = "a" * 32
 
@@ -179,6 +179,25 @@ def test_requests_that_nobody_has_are_found_and_taken_over(
     assert [entry.request_id for entry in found] == [one.id for one in asked[:3]]
     assert queue.own() == [*found, held]
     assert queue.waiting(Lane.ONLINE) == 5
+
+
+def test_requests_that_nobody_has_are_looked_for_without_the_bodies_of_those_that_somebody_has(
+    redis_client: Redis, queue: RequestQueue
+) -> None:
+    """Each drain looks for them every two seconds, on the server's only thread."""
+    big: Any = {b"id": b"1", b"body": bytes(1 << 20)}
+    for _ in range(18):
+        redis_client.xadd(BULK, big)
+    entries: Any = redis_client.xreadgroup(GROUP, "alive", {BULK: ">"}, count=16)
+    redis_client.script_flush()
+    before = redis_client.info("memory")["used_memory_lua"]
+    queue.begin_slice()
+    assert redis_client.info("memory")["used_memory_lua"] - before < 1 << 20
+    lost = [entry for entry, _ in entries[0][1]][3:9:2]
+    redis_client.xack(BULK, GROUP, *lost)
+    queue.begin_slice()
+    pending: Any = redis_client.xpending_range(BULK, GROUP, "-", "+", 16, consumername="nobody")
+    assert [one["message_id"] for one in pending] == lost
 
 
 # Abandoned behind others

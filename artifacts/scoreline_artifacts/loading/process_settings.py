@@ -27,7 +27,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -161,6 +161,11 @@ def exclusively() -> Iterator[None]:
         yield
 
 
+def watch_gate(waiting: Callable[[], AbstractContextManager[None]]) -> None:
+    """Enter `waiting()` while a thread of this process waits for others before it scores."""
+    _gate().waiting = waiting
+
+
 class Gate:
     """Many threads pass together, or one alone."""
 
@@ -170,6 +175,8 @@ class Gate:
         self._waiting = 0
         self._alone: int | None = None
         """The thread that is alone; it may pass again."""
+        self.waiting: Callable[[], AbstractContextManager[None]] = nullcontext
+        """Entered while a thread has to wait."""
         self.recording: dict[int, dict[Key, Any]] = {}
         """By thread that executes modules of a version: the settings before that."""
         os.register_at_fork(after_in_child=self._renew)
@@ -182,8 +189,10 @@ class Gate:
             yield
             return
         with self._changed:
-            while self._alone is not None or self._waiting:
-                self._changed.wait()
+            if self._alone is not None or self._waiting:
+                with self.waiting():
+                    while self._alone is not None or self._waiting:
+                        self._changed.wait()
             self._inside += 1
         try:
             yield
@@ -201,8 +210,10 @@ class Gate:
             return
         with self._changed:
             self._waiting += 1
-            while self._alone is not None or self._inside:
-                self._changed.wait()
+            if self._alone is not None or self._inside:
+                with self.waiting():
+                    while self._alone is not None or self._inside:
+                        self._changed.wait()
             self._waiting -= 1
             self._alone = me
         try:

@@ -137,13 +137,33 @@ class Totals:
     batches: int = 0
 
 
-Timed = Callable[[str, int], AbstractContextManager[Callable[[], None]]]
-"""Watches the call of a pipeline inside a block, given a version (`pima@3`) and its rows; gives what begins the next call."""
+class WatchedCall(Protocol):
+    """What watches the calls of a pipeline inside a block."""
+
+    def begin_next(self) -> None:
+        """One call has ended, another one begins."""
+
+    def note(self) -> None:
+        """All rows were answered."""
 
 
-def untimed(version: str, rows: int) -> AbstractContextManager[Callable[[], None]]:  # noqa: ARG001 - as Timed
+Timed = Callable[[str, int], AbstractContextManager[WatchedCall]]
+"""Watches the calls of a pipeline inside a block, given a version (`pima@3`) and its rows."""
+
+
+class Unwatched:
+    """Watches nothing."""
+
+    def begin_next(self) -> None:
+        """Nothing."""
+
+    def note(self) -> None:
+        """Nothing."""
+
+
+def untimed(version: str, rows: int) -> AbstractContextManager[WatchedCall]:  # noqa: ARG001 - as Timed
     """Watch nothing."""
-    return nullcontext(lambda: None)
+    return nullcontext(Unwatched())
 
 
 @dataclass(slots=True)
@@ -278,11 +298,11 @@ class Batcher:
                     len(body.checked.frame),
                     f"{first.loaded.model}@{first.loaded.version}",
                 )
-                with self._timed(version, rows) as begin_call:
+                with self._timed(version, rows) as call:
 
                     def between_calls() -> None:
                         pause()
-                        begin_call()
+                        call.begin_next()
 
                     scored = score(
                         first.loaded,
@@ -290,6 +310,8 @@ class Batcher:
                         each_row_alone=first.request.apart and not first.loaded.batchable,
                         pause=between_calls,
                     )
+                    if not scored[1]:
+                        call.note()
                 results = body.results(*scored)
             return self._answers(batch, results, now_ms, started)
         except TooManyBadRows as problem:

@@ -34,7 +34,14 @@ from celery.concurrency import asynpool, prefork
 from redis.exceptions import RedisError
 
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.system import REPLY_S, fork_guard, keep_freed, limit_process, settle
+from scoreline_tasks.system import (
+    REPLY_S,
+    fork_guard,
+    keep_freed,
+    limit_process,
+    settle,
+    watch_forks,
+)
 from scoreline_tasks.worker.shared import ON_ITS_WAY_S, CallTimes, Charge, Silence
 
 if TYPE_CHECKING:
@@ -138,6 +145,7 @@ class WorkerProcess:
         """In a process that serves: its drain and all that belongs to it, built at the first call."""
         with self._building:
             if self._runtime is None:
+                from scoreline_artifacts.loading.process_settings import watch_gate
                 from scoreline_tasks.worker.runtime import build_runtime, memory_limit
 
                 is_child = os.getpid() != self._main_pid
@@ -146,6 +154,9 @@ class WorkerProcess:
                     keep_freed()  # a process that loads versions gives back the memory of a load
                     limit_process(memory_limit(settings), oom_score=CHILD_OOM_SCORE)
                     self.call_times.watch(current_process().index)
+                    # Waits for a version that another thread loads.
+                    watch_gate(self.call_times.waiting)
+                    watch_forks(self.call_times.waiting)
                 # Loaded before anything serves.
                 assert self._models is not None  # noqa: S101
                 assert self._nursery is not None  # noqa: S101
@@ -441,5 +452,6 @@ def end_overdue_children(pool: TaskPool, times: CallTimes) -> None:
                 "scored apart",
                 child.pid,
             )
+            times.note_ended(child.index)
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import threading
 import time
 import zlib
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.sharedctypes import RawArray, RawValue
 from types import TracebackType
 
@@ -121,25 +122,44 @@ class CallTimes:
         # By version, for calls of few and of many rows. Two versions of one place have the time of the slower.
         self._row_s = RawArray("d", 2 * VERSIONS)
         self._pids, self._until = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
+        self._first_s = RawArray("d", VERSIONS)
+        """By version, how long its first call in a process may take: that may compile code, or import for long."""
+        self._first_place, self._first_limit_s = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
+        """By child whose first call of a version has begun: the version's place + 1, and the call's limit."""
+        self._called: set[str] = set()
+        """Not shared: versions of which a call has returned in this process."""
         self._child: int | None = None
+        self._thread = 0
+        self._call: Call | None = None
 
     def limit_s(self, version: str, rows: int) -> float:
         """Seconds that a call may take; `version` is a model and its number, such as `pima@3`."""
         few, many = (self._row_s[at] for at in _places(version))
         row_s = (many or few if rows >= MANY else few or many) or UNKNOWN_ROW_S
-        return min(self.cap_s, max(FLOOR_S, LONGER * row_s * rows))
+        first_s = 0.0 if version in self._called else self._first_s[_places(version)[0]]
+        return min(self.cap_s, max(FLOOR_S, LONGER * row_s * rows, first_s))
 
     def note(self, version: str, rows: int, took_s: float) -> None:
         """A call has returned."""
+        place = _places(version)[0]
         at = _places(version)[rows >= MANY]
         row_s, seen = took_s / max(1, rows), self._row_s[at]
+        if version not in self._called:
+            self._called.add(version)
+            longer_s = LONGER * took_s
+            # What calls that never returned have raised it to goes by halves.
+            self._first_s[place] = max(longer_s, (self._first_s[place] + longer_s) / 2)
+            if seen:
+                return  # what the first call needs says nothing of the others
         self._row_s[at] = row_s if row_s > seen else seen - (seen - row_s) / FORGETS
 
     def watch(self, child: int) -> None:
         """In a child: from now on its calls have a limit; `child` is its place in the pool."""
         self._child = child if child < CHILDREN else None
+        self._thread = threading.get_ident()
         if self._child is not None:
             self._until[child] = 0.0
+            self._first_place[child] = 0
             self._pids[child] = os.getpid()
 
     def set_limit(self, within_s: float) -> None:
@@ -153,23 +173,68 @@ class CallTimes:
             return False
         return bool(0.0 < self._until[child] < time.monotonic())
 
-    def timed(self, version: str, rows: int) -> AbstractContextManager[Callable[[], None]]:
-        """Limit the call inside the block, and note how long it took; it gives what begins the next call there."""
-        return _TimedCalls(self, version, rows)
+    def note_ended(self, child: int) -> None:
+        """In the main process: a child is ended for its call, which may take twice as long if it was its first one.
+
+        Else a version whose first call takes longer than its limit would cost each child its process.
+        """
+        self._until[child] = 0.0
+        if self._first_place[child]:
+            self._first_s[self._first_place[child] - 1] = 2 * self._first_limit_s[child]
+            self._first_place[child] = 0
+
+    def timed(self, version: str, rows: int) -> Call:
+        """Limit the calls of a pipeline inside the block."""
+        return Call(self, version, rows)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Wait, inside the block, for another thread: where this one scores, that is not its call's time."""
+        call, child = self._call, self._child
+        is_here = child is not None and self._pids[child] == os.getpid()  # and not in a fork of it
+        if call is None or not is_here or threading.get_ident() != self._thread:
+            yield
+            return
+        began = time.monotonic()
+        self.set_limit(self.cap_s)
+        try:
+            yield
+        finally:
+            call.resume(time.monotonic() - began)
 
 
-class _TimedCalls:
+class Call:
+    """A call of a pipeline, or several one after the other, each of which has the limit of the first."""
+
     def __init__(self, times: CallTimes, version: str, rows: int) -> None:
         self._times, self._version, self._rows = times, version, rows
         self._began = 0.0
+        self._is_only = True
 
-    def __enter__(self) -> Callable[[], None]:
-        self._begin()
-        return self._begin
-
-    def _begin(self) -> None:
+    def __enter__(self) -> Call:
+        times, child = self._times, self._times._child
+        times._call = self
+        if child is not None and self._version not in times._called:
+            times._first_limit_s[child] = times.limit_s(self._version, self._rows)
+            times._first_place[child] = _places(self._version)[0] + 1
+        self.resume(0)
         self._began = time.monotonic()
+        return self
+
+    def begin_next(self) -> None:
+        """One call has ended, another one begins."""
+        self._is_only = False
+        self.resume(0)
+
+    def resume(self, waited_s: float) -> None:
+        """The call goes on after a wait, with its limit."""
+        self._began += waited_s
         self._times.set_limit(self._times.limit_s(self._version, self._rows))
+
+    def note(self) -> None:
+        """All rows were answered: note how long that took, if it was in one call."""
+        if self._is_only and self._rows:
+            self._times.note(self._version, self._rows, time.monotonic() - self._began)
 
     def __exit__(
         self,
@@ -178,8 +243,9 @@ class _TimedCalls:
         traceback: TracebackType | None,
     ) -> None:
         self._times.set_limit(0)
-        if self._rows and error is None:
-            self._times.note(self._version, self._rows, time.monotonic() - self._began)
+        self._times._call = None
+        if self._times._child is not None:
+            self._times._first_place[self._times._child] = 0
 
 
 def _places(version: str) -> tuple[int, int]:
