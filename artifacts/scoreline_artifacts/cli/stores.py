@@ -39,14 +39,13 @@ def copy(model: str, source: str, as_json: bool) -> None:
     origin, store = Store(source), Store.from_environment()
     manifest = origin.manifest(*resolve(origin, model))
     name = f"{manifest.model}@{manifest.version}"
-    training = manifest.training | {"copied from": f"{name} of {origin.root}"}
+    place = shown_name(str(origin.root))
+    training = manifest.training | {"copied from": f"{name} of {place}"}
     made = store.publish(replace(manifest, training=training), origin.read_all(manifest))
     if as_json:
         print_json({"model": made.model, "version": made.version, "copied": name})
     else:
-        say(
-            f"copied {name} of {shown_name(str(origin.root))}: here it is {made.model}@{made.version}"
-        )
+        say(f"copied {name} of {place}: here it is {made.model}@{made.version}")
 
 
 @command()

@@ -48,8 +48,8 @@ class Identity:
 
     id: str
     """sha256 of the signed line, 64 hexadecimal digits."""
-    adopted: Mapping[str, str]
-    """sha256 of each manifest and release that names no store, by path."""
+    adopted: Mapping[str, str] | None
+    """sha256 of each manifest and release that names no store, by path; None where whoever began it is not trusted."""
 
 
 def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> Identity | None:
@@ -57,7 +57,8 @@ def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> I
 
     `accept` makes it the identity that is known here under the store's address, whatever was known before.
 
-    Whoever began the store need not be trusted here: then nothing is believed of what the identity lists.
+    Whoever began the store need not be trusted here. Then nothing is believed of what the identity lists, and what
+    names no store is judged as before there was an identity: they must not take away what serves.
 
     Raises:
         StoreReplaced: another one is known here under this address.
@@ -85,7 +86,7 @@ def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> I
         if distrust is not Distrust.NO_KEYS and (known is None or is_signed):
             ring.pin_store(address, PinnedStore(found, is_signed))
     try:
-        return Identity(found, dict(json.loads(line)["adopted"]) if is_signed else {})
+        return Identity(found, dict(json.loads(line)["adopted"]) if is_signed else None)
     except (ValueError, TypeError, KeyError) as error:
         reason = f"it cannot be read: {error}"
         raise CorruptArtifact(storage.location(IDENTITY), reason) from error
@@ -138,10 +139,12 @@ def check_belongs(
     Raises:
         UntrustedArtifact: it was signed for another one.
     """
-    if identity is not None and not named:
-        is_own = identity.adopted.get(path) == hashlib.sha256(data).hexdigest()
+    if named:
+        is_own = identity is not None and named == identity.id
+    elif identity is None or identity.adopted is None:
+        is_own = True
     else:
-        is_own = named == ("" if identity is None else identity.id)
+        is_own = identity.adopted.get(path) == hashlib.sha256(data).hexdigest()
     if not is_own:
         raise UntrustedArtifact(storage.location(path), Distrust.OTHER_STORE, _FOREIGN)
 

@@ -167,12 +167,40 @@ def test_what_an_identity_lists_is_believed_only_if_a_trusted_key_signed_it(
     path = earlier.folder / "production" / IDENTITY
     line = path.read_bytes().partition(b"\n")[0]
     stranger = KeyRing(earlier.folder / "stranger")
-    path.write_bytes(line + b"\n" + stranger.sign(Purpose.STORE, line))
-    assert earlier.refusal() == Distrust.OTHER_STORE
+    signed, by_stranger = path.read_bytes(), line + b"\n" + stranger.sign(Purpose.STORE, line)
+    _replace(earlier.version("production", 3), earlier.version("staging", 3))
+    path.write_bytes(by_stranger)
+    assert earlier.serve() == (1, "p1")
     assert earlier.worker.manifest("pima", 2).version == 2
+    assert earlier.worker.manifest("pima", 3).version == 3, "as before the store had an identity"
     for signature, reason in ((b"", Distrust.UNSIGNED), (b"{}", Distrust.BAD_SIGNATURE)):
         path.write_bytes(line + b"\n" + signature)
         assert earlier.refusal() == reason
+    for data in (signed, by_stranger):  # once it was verified, it goes on being believed
+        path.write_bytes(data)
+        assert earlier.serve() == (1, "p1")
+        with pytest.raises(UntrustedArtifact, match="signed for another store"):
+            earlier.worker.manifest("pima", 3)
+
+
+def test_who_begins_a_store_takes_nothing_away_where_nobody_trusts_them(earlier: World) -> None:
+    """One of two teams publishes first with the release that gives stores an identity."""
+    other = KeyRing(earlier.folder / "other")
+    earlier.publish(Store(earlier.folder / "production", other), "theirs", "other")
+    assert earlier.serve() == (1, "p1")
+    for store in (earlier.production, earlier.worker):
+        assert [each.version for each in releases.history(store, "pima")] == [1]
+    number = earlier.publish(earlier.production, "p2")
+    releases.promote(earlier.production, "pima", number)
+    assert earlier.serve() == (2, "p2")
+    releases.rollback(earlier.production, "pima")
+    assert earlier.serve() == (1, "p1")
+    # Where they are trusted, what their identity lists counts.
+    _replace(earlier.version("production", 3), earlier.version("staging", 3))
+    earlier.worker.ring.trust(other.export())
+    assert earlier.serve() == (1, "p1")
+    with pytest.raises(UntrustedArtifact, match="signed for another store"):
+        earlier.worker.manifest("pima", 3)
 
 
 def test_an_identity_outlives_the_key_that_signed_it(earlier: World) -> None:
@@ -227,6 +255,19 @@ def test_a_copy_on_purpose_is_signed_anew_and_says_where_it_is_from(
     releases.promote(world.production, "pima", 3)
     assert world.serve() == (3, "s3")
     assert "staging" in world.worker.manifest("pima", 3).training["copied from"]
+
+
+def test_a_copy_says_where_it_is_from_without_the_secrets_of_a_url(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = f"memory://user:hunter2@{world.folder.name}/staging?token=hunter3"
+    world.publish(Store(source, world.ring), "elsewhere")
+    monkeypatch.setenv("SCORELINE_ARTIFACTS", str(world.folder / "production"))
+    monkeypatch.setenv("SCORELINE_KEYS", str(world.folder / "publisher"))
+    done = CliRunner().invoke(copy, ["pima@1", "--from", source])
+    place = f"memory://{world.folder.name}/staging?…"
+    assert done.output == f"copied pima@1 of {place}: here it is pima@3\n"
+    assert world.worker.manifest("pima", 3).training["copied from"] == f"pima@1 of {place}"
 
 
 # The same number twice
