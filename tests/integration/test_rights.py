@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +13,11 @@ from click.testing import CliRunner
 from redis import Redis
 from redis.exceptions import ResponseError
 
+from scoreline_client import AsyncClient, ClientSettings
 from scoreline_client.cli.acl import HASH, Role, acl, rights
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
+from scoreline_client.transport.connection import TransportTimes, load_scripts
+from tests.support.worker import StubWorker
 
 pytestmark = pytest.mark.integration
 
@@ -99,7 +104,7 @@ MAY = {
 def may(redis_client: Redis) -> Any:
     """Whether a role may send a command, by the server's own account."""
     for role in Role:
-        redis_client.execute_command("ACL", "SETUSER", role, "reset", "on", *rights(role, "default").split())  # fmt: skip
+        redis_client.execute_command("ACL", "SETUSER", role, "reset", "on", ">word", *rights(role, "default").split())  # fmt: skip
     yield (
         lambda role, *command: (
             redis_client.execute_command("ACL", "DRYRUN", role, *command) == b"OK"
@@ -117,6 +122,28 @@ def test_no_caller_runs_a_script_on_what_is_not_its_own(may: Callable[..., bool]
     for role in (Role.CALLER, Role.PREDICTOR, Role.CLIENT):
         for key in (KEYS.dead, KEYS.processes, QUEUE, OTHERS.lane(Lane.ONLINE), "session:1"):
             assert not may(role, "EVALSHA", "0" * 40, "1", key)
+
+
+@pytest.mark.usefixtures("may")
+@pytest.mark.parametrize("role", [Role.PREDICTOR, Role.CLIENT, Role.OPERATOR])
+async def test_whoever_asks_may_look_for_a_request_that_takes_long(
+    redis_client: Redis, client_settings: ClientSettings, role: Role, eventually: Callable[..., Any]
+) -> None:
+    """A slow answer leaves nothing in ACL LOG, and what the server has lost is sent again."""
+    load_scripts(redis_client)
+    redis_client.acl_log_reset()
+    url = client_settings.redis_url.replace("://", f"://{role}:word@")
+    async with AsyncClient(settings=replace(client_settings, redis_url=url)) as client:
+        client.transport.times = TransportTimes(overdue_s=0.01, check_every_s=0.01)
+        worker = StubWorker(redis_client)
+        asked = asyncio.create_task(client.predict("pima", {"x": 2}, timeout=10))
+        await asyncio.to_thread(eventually, worker.take)
+        await asyncio.sleep(0.1)
+        assert redis_client.acl_log() == []
+        redis_client.flushall()
+        with StubWorker(redis_client).serving():
+            assert (await asked).value == 4
+    assert redis_client.acl_log() == []
 
 
 def test_a_name_with_signs_of_patterns_matches_only_itself(redis_client: Redis) -> None:

@@ -47,8 +47,8 @@ _RULES = {
         (+get %R~{results})""",
     Role.PREDICTOR: """
         +info
-        (+evalsha ~{online} ~{online_callers}) (+get +set +incrby ~{online_callers})
-        (+xadd +xlen ~{online})
+        (+evalsha ~{online} ~{online_callers} ~{results}) (+get +set +incrby ~{online_callers})
+        (+xadd +xlen +xpending +xinfo|groups ~{online})
         (+xlen %R~{bulk})
         (+blmpop +unlink ~{replies})
         (+get +mget +exists +unlink ~{results})
@@ -83,11 +83,11 @@ _RULES = {
         {of_celery}""",
     Role.OPERATOR: """
         +info +time
-        (+xlen +xpending +xinfo|consumers %R~{online} %R~{bulk})
+        (+xlen +xpending +xinfo|consumers +xinfo|groups %R~{online} %R~{bulk})
         (+zrange +zrem ~{processes}) (+mget %R~{reports})
         (+publish &{releases})
         (+xlen +xrange +xrevrange +xdel +del ~{dead})
-        (+evalsha ~{online} ~{online_callers}) (+get +set +incrby ~{online_callers})
+        (+evalsha ~{online} ~{online_callers} ~{results}) (+get +set +incrby ~{online_callers})
         (+xadd ~{online})
         (+blmpop +unlink ~{replies})
         (+get +mget +exists +unlink ~{results})""",
