@@ -19,6 +19,7 @@ from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request, StoredNote, WireError
 from scoreline_client.transport.coalescing import SharedRequest
 from scoreline_client.transport.connection import ShortPathRedis, TransportTimes
+from scoreline_client.transport.dispatcher import LARGE_BYTES
 from scoreline_tasks.dev.server import free_port
 from tests.support.worker import StubWorker, double
 
@@ -155,13 +156,16 @@ async def test_requests_that_the_server_has_lost_are_sent_again_while_their_call
     lane = client.transport.keys.lane(Lane.ONLINE)
     asked: list[Any] = [client.predict("pima", {"x": n}, timeout=30) for n in range(3)]
     asked.append(client.predict_many("pima", [{"x": 1}, {"x": 2}], timeout=30))
+    large = {"x": 3, "text": "x" * LARGE_BYTES}
+    asked.append(client.predict_many("pima", [large], timeout=30))
     waiting = asyncio.gather(*asked)
-    await asyncio.to_thread(eventually, lambda: redis_client.xlen(lane) == 2)
+    await asyncio.to_thread(eventually, lambda: redis_client.xlen(lane) == 3)
     redis_client.flushall()
     with StubWorker(redis_client).serving():
-        *one_by_one, many = await waiting
+        *one_by_one, many, large_one = await waiting
     assert [answer.value for answer in one_by_one] == [0, 2, 4]
     assert [answer.value for answer in many] == [2, 4]
+    assert [answer.value for answer in large_one] == [6]
 
 
 async def test_requests_that_wait_for_long_are_sent_once(

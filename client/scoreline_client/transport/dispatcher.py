@@ -546,7 +546,7 @@ class Transport:
             for pending in self._pending.values()
             if pending.sent_at < overdue
             and pending.entry is not None
-            and not (pending.request.job or pending.is_large or pending.future.done())
+            and not (pending.request.job or pending.future.done())
         ]
         ends = [queued[0], queued[-1]] if queued else []
         if not any([await self.is_lost(each.request) for each in ends]):
