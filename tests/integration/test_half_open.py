@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,14 +14,16 @@ from redis import Redis
 from redis.exceptions import ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from scoreline_artifacts import Store
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.celery import configuration
+from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import TCP_OPTIONS
 from scoreline_tasks.worker import runtime
-from scoreline_tasks.worker.runtime import Connections
+from scoreline_tasks.worker.runtime import Connections, build_supervision
 from scoreline_tasks.worker.shared import Silence
 from tests.faults.proxy import Proxy
 
@@ -84,6 +88,31 @@ def test_a_refusal_of_the_server_costs_no_connection(connections: Connections) -
         ReadOnlyError("READONLY")
     )  # what is behind the address may be another one by now
     assert redis.client_id() != before
+
+
+def test_a_main_process_leaves_a_server_that_takes_no_writes_any_more(
+    redis_url: str, redis_client: Redis, tmp_path: Path
+) -> None:
+    """Behind its address there may be another one by now. Only reports are written by a process that has no drain."""
+    supervision = build_supervision(
+        WorkerSettings(redis_url=redis_url),
+        Models(Store(tmp_path), max_versions=1),
+        SimpleNamespace(score=None),  # type: ignore[arg-type]
+        "w@h",
+        poll=lambda: None,
+        child_count=lambda: 2,
+        silence=Silence(),
+    )
+    rescue: Any = supervision.team.rescues[0]._queue._redis
+    supervision.heartbeat.send()
+    before = rescue.client_id()
+    assert rescue.client_id() == before
+    redis_client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    try:
+        supervision.heartbeat.send()
+        assert rescue.client_id() != before
+    finally:
+        redis_client.execute_command("REPLICAOF", "NO", "ONE")
 
 
 def test_a_lease_is_renewed_over_a_new_connection(

@@ -195,8 +195,13 @@ class Models:
 
         def load_deferred() -> None:
             for ref in deferred:
-                with suppress(RequestRefused):  # it is in the report
+                try:
                     self._find(ref)
+                except RequestRefused:
+                    pass  # it is in the report
+                # Mostly a store that is away; the first request for it looks again.
+                except Exception:
+                    logger.exception("version_not_loaded model=%s: requests for it load it", ref)
             on_ready()
 
         threading.Thread(target=load_deferred, name="scoreline-deferred", daemon=True).start()

@@ -7,6 +7,7 @@
 -- An entry that is not ahead keeps its id, by which its client knows it. What is in a worker's hand is read once more:
 -- the first to answer wins. No request has so many fields that unpack fails; an entry that has is dropped.
 local MOST_FIELDS = 1000
+local AT_ONCE, FREED_BYTES = 16, 8 * 1024 * 1024
 local time = redis.call('TIME')
 local latest = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[2]
 local function is_ahead(id) return tonumber(string.match(id, '^%d+')) > latest end
@@ -15,12 +16,22 @@ local facts = redis.call('XINFO', 'STREAM', KEYS[1])
 for i = 1, #facts, 2 do
   if facts[i] == 'last-generated-id' and not is_ahead(facts[i + 1]) then return {} end
 end
-local entries = redis.call('XRANGE', KEYS[1], '-', '+')
+-- Piece by piece, so that a lane is never twice in memory: here and in its stream.
+local entries, written = {}, 0
+while true do
+  local piece = redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', AT_ONCE)
+  if #piece == 0 then break end
+  for _, entry in ipairs(piece) do
+    table.insert(entries, entry)
+    redis.call('XDEL', KEYS[1], entry[1])
+  end
+end
 redis.call('DEL', KEYS[1])
 redis.call('XGROUP', 'CREATE', KEYS[1], ARGV[1], '0', 'MKSTREAM')
 local moved, dropped = 0, 0
-for _, entry in ipairs(entries) do
+for i, entry in ipairs(entries) do
   local id, fields = entry[1], entry[2]
+  entries[i] = false
   if #fields > 2 * MOST_FIELDS then
     dropped = dropped + 1
   else
@@ -29,6 +40,11 @@ for _, entry in ipairs(entries) do
       moved = moved + 1
     end
     redis.call('XADD', KEYS[1], id, unpack(fields))
+  end
+  for _, value in ipairs(fields) do written = written + #value end
+  if written > FREED_BYTES then
+    entry, fields, written = nil, nil, 0
+    collectgarbage()
   end
 end
 return {moved, dropped}

@@ -368,6 +368,38 @@ CHECK_EVERY_S = 0.1
 """Seconds between two checks of a child without a task of whether it is to exit."""
 
 
+def end_after_sigterm() -> None:
+    """See to it that this process ends some seconds after SIGTERM, whatever it is doing then.
+
+    A handler runs only when a native call returns. The signal's byte in a pipe wakes a thread meanwhile.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def listen(descriptor: int) -> None:
+        with suppress(ValueError):  # not the main thread
+            signal.set_wakeup_fd(descriptor, warn_on_full_buffer=False)
+
+    def do_not_listen() -> None:
+        listen(-1)
+
+    listen(writer)
+    # What a pipeline's own forks are told, from their first moment on, is not this process's.
+    os.register_at_fork(
+        before=do_not_listen,
+        after_in_parent=lambda: listen(writer),
+        after_in_child=do_not_listen,
+    )
+
+    def end() -> None:
+        while os.read(reader, 1) != bytes([signal.SIGTERM]):
+            pass
+        time.sleep(LEAVES_WITHIN_S)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=end, name="scoreline-leave", daemon=True).start()
+
+
 class Worker(asynpool.Worker):  # type: ignore[misc]
     """A child's main loop."""
 
@@ -383,11 +415,9 @@ class Worker(asynpool.Worker):  # type: ignore[misc]
             if self._is_idle or this_process().generations.is_leaving:
                 end_at_once(number, frame)
             this_process().generations.is_leaving = True
-            # A pipeline that never returns ends all the same.
-            signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.alarm(LEAVES_WITHIN_S)
 
         signal.signal(signal.SIGTERM, leave)
+        end_after_sigterm()
 
     def _make_child_methods(self, *args: Any) -> None:
         super()._make_child_methods(*args)

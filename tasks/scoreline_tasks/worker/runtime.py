@@ -106,8 +106,12 @@ class Heartbeat(Periodic):
         totals: Totals | None = None,
         parent: str | None = None,
         child_count: Callable[[], int] = lambda: 0,
+        on_error: Callable[[RedisError], None] = lambda _: None,
     ) -> None:
-        """`parent` names the main process's report, `child_count` counts those of a main process."""
+        """`parent` names the main process's report, `child_count` counts those of a main process.
+
+        `on_error` gets what a report fails of.
+        """
         super().__init__(
             "heartbeat", REPORT_EVERY_S, self.send, "report_failed: this process may look dead"
         )
@@ -118,6 +122,7 @@ class Heartbeat(Periodic):
         self._name = name
         self._parent = parent
         self._child_count = child_count
+        self._on_error = on_error
         self._started_at = time.time()
 
     def send_now(self) -> None:
@@ -140,6 +145,7 @@ class Heartbeat(Periodic):
             load_scripts(self._redis)
         except RedisError as error:
             logger.debug("report_not_sent: %s; the next one is due soon", error)
+            self._on_error(error)
 
     def report(self) -> ProcessReport:
         """What this process is and serves now."""
@@ -276,7 +282,15 @@ def build_runtime(
     batcher = Batcher(models, limits_of(settings), timed)
     lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     parent = f"{node}/{main_pid}" if os.getpid() != main_pid else None
-    heartbeat = Heartbeat(connect, keys, models, name=name, totals=batcher.totals, parent=parent)
+    heartbeat = Heartbeat(
+        connect,
+        keys,
+        models,
+        name=name,
+        totals=batcher.totals,
+        parent=parent,
+        on_error=connections.note_error,
+    )
     others: list[Periodic] = []
     if poll is not None:
         others = [
@@ -368,6 +382,9 @@ def build_supervision(
         name=name,
         # At least 1, also while the pool ends: this process never scores itself.
         child_count=lambda: max(1, child_count()),
+        # It writes every two seconds: a server that takes no writes any more, or is silent, is left by all
+        # threads of this process, which has no drain that would notice.
+        on_error=connections.note_error,
     )
     follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
     return Supervision(settings, models, heartbeat, follower, nursery, open_queue, connections)

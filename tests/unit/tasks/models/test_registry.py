@@ -13,6 +13,7 @@ import pytest
 
 from scoreline_artifacts import CorruptArtifact, Release
 from scoreline_artifacts.loading import process_settings
+from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_tasks.models.isolated_load import (
@@ -415,6 +416,33 @@ def test_what_was_deferred_to_a_process_is_loaded_before_it_is_ready(
     models.load_aside(on_ready=lambda: ready.append(list(shelf.loads)))
     assert eventually(lambda: ready) == [[2]]
     assert version_of(models) == 2
+
+
+def test_a_process_is_ready_although_the_store_is_away_while_it_loads_what_was_deferred_to_it(
+    shelf: Shelf,
+    open_models: Callable[..., Models],
+    eventually: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    models = open_models(prove=_deferring, forks=True)
+    shelf.release(2)
+    models.follow()
+    models.forked()
+    find = models._find
+    errors = [OSError("the store is away")]
+
+    def find_or_fail(ref: ModelRef) -> LoadedVersion:
+        if errors:
+            raise errors.pop()
+        return find(ref)
+
+    monkeypatch.setattr(models, "_find", find_or_fail)
+    ready: list[bool] = []
+    models.load_aside(on_ready=lambda: ready.append(True))
+    assert eventually(lambda: ready)
+    with pytest.raises(VersionIsLoading):
+        version_of(models)
+    assert _eventually_version(models, "m@production", eventually) == 2
 
 
 def test_a_process_forks_while_it_loads_a_version(

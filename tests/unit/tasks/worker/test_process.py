@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import SimpleNamespace
@@ -287,3 +291,33 @@ def test_a_process_that_is_told_to_end_exits_when_it_has_nothing_in_hand(worker:
     shared = worker.be(1)
     shared.is_leaving = True
     assert shared.should_exit()
+
+
+def test_a_process_ends_some_seconds_after_it_is_told_to_although_a_native_call_does_not_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(process, "LEAVES_WITHIN_S", 0.2)
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            monkeypatch.setattr(asynpool.Worker, "after_fork", lambda _: None)
+            child: Any = process.Worker.__new__(process.Worker)
+            child.after_fork()
+            child._is_idle = False
+            fork = os.fork()
+            if fork == 0:  # of a pipeline's: what it is told is its own affair
+                time.sleep(30)
+                os._exit(1)
+            os.kill(fork, signal.SIGTERM)
+            time.sleep(0.5)
+            os.kill(fork, signal.SIGKILL)
+            os.write(writer, b"1")
+            hashlib.pbkdf2_hmac("sha256", b"x", b"y", 20_000_000)
+        finally:
+            os._exit(0)
+    os.close(writer)
+    assert os.read(reader, 1) == b"1", "it was ended by what its fork was told"
+    time.sleep(0.1)
+    os.kill(pid, signal.SIGTERM)
+    assert os.waitpid(pid, 0)[1] == signal.SIGKILL
