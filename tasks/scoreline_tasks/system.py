@@ -149,13 +149,20 @@ class ChildDied(Exception):
         self.reason = reason
         """How it ended, as a sentence without its subject."""
 
+    @property
+    def is_killed(self) -> bool:
+        """Whether it was killed from outside, as Linux does when memory is short."""
+        return self.reason == "ended with signal SIGKILL"
+
 
 class ChildTimedOut(ChildDied):
     """Raised when the throw-away process was killed because it had not finished."""
 
-    def __init__(self, limit_s: float) -> None:
+    def __init__(self, limit_s: float, *, is_prepared: bool = True) -> None:
         super().__init__(f"did not finish in time ({limit_s:g} s) and was ended")
         self.limit_s = limit_s
+        self.is_prepared = is_prepared
+        """Whether it had begun its work: if not, the time says nothing about the work."""
 
 
 def run_in_fork(
@@ -191,24 +198,38 @@ class Fork:
                 _work_and_exit(work, prepare, writer, die_with_parent)
             writer.close()
 
-    def result(self, limit_s: float, is_wanted: Callable[[], bool] = lambda: True) -> Any:
-        """Wait for the result, up to `limit_s` seconds from now; afterwards the process is no more.
+    def result(
+        self,
+        limit_s: float,
+        is_wanted: Callable[[], bool] = lambda: True,
+        *,
+        prepare_s: float = 0.0,
+    ) -> Any:
+        """Wait for the result, up to `limit_s` seconds; afterwards the process is no more.
+
+        What `prepare` takes does not count, up to `prepare_s` seconds.
 
         Raises:
             ChildTimedOut: it had not finished in time, or `is_wanted()` became false.
             ChildDied: the process was killed, or ended early.
         """
-        deadline = time.monotonic() + limit_s
+        deadline = time.monotonic() + prepare_s + limit_s
+        is_prepared = False
         code: int | None = None
         try:
-            while not self._reader.poll(max(0.0, min(CHECK_EVERY_S, deadline - time.monotonic()))):
+            while True:
+                if self._reader.poll(max(0.0, min(CHECK_EVERY_S, deadline - time.monotonic()))):
+                    data = self._reader.recv_bytes()
+                    if data or is_prepared:
+                        return msgspec.msgpack.decode(data)
+                    is_prepared = True
+                    deadline = min(deadline, time.monotonic() + limit_s)
+                    continue
                 if time.monotonic() >= deadline or not is_wanted():
-                    raise ChildTimedOut(limit_s)
+                    raise ChildTimedOut(limit_s, is_prepared=is_prepared)
                 code = _exit_code(self.pid)
                 if code is not None and not self._reader.poll():
                     break
-            else:
-                return msgspec.msgpack.decode(self._reader.recv_bytes())
         except (EOFError, OSError, msgspec.DecodeError) as error:  # its end of the pipe is closed
             while code is None:
                 if time.monotonic() >= deadline:
@@ -267,6 +288,7 @@ def _work_and_exit(
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(number, signal.SIG_DFL)
         prepare()
+        writer.send_bytes(b"")
         writer.send_bytes(msgspec.msgpack.encode(work()))
         status = 0
     finally:

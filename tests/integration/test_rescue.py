@@ -64,9 +64,9 @@ def make(queue: RequestQueue, tmp_path: Any) -> Callable[..., Rescue]:
         models.add(LoadedVersion.of(Predictor(answer), "poisonable"))
         score = partial(score_here, Batcher(models, Limits(1 << 20, 1000)))
 
-        def score_apart(entries: Any, *arguments: Any) -> Outcome:
+        def score_apart(entries: Any, *arguments: Any, **load: Any) -> Outcome:
             spy(list(entries))
-            return score(entries, *arguments)
+            return score(entries, *arguments, **load)
 
         lease = Lease(queue, lease_s=lease_s, limit_s=60)
         return Rescue(queue, lease, score_apart, limit_s=limit_s, team=team)

@@ -50,6 +50,9 @@ AT_ONCE = 256
 """Entries that are scored together, as long as they do not take too long."""
 FIRST_LIMIT_S, TIMES = 0.5, 4.0
 """How long what can be divided may take: so many seconds, or so many times what was needed before."""
+KILLED_PAUSE_S = 2.0
+"""How long to wait after a kill from outside, as by a system without memory, before the same is tried again. It is
+tried once more than what ends by itself."""
 PARTS = 8
 """Into how many parts is divided what takes too long: waiting costs more than forks do. What dies is halved."""
 FATAL_ROWS, LIMITS = 100, 10
@@ -161,16 +164,30 @@ def _given_up(rows: range, reason: str) -> tuple[Scores, dict[int, Problem]]:
     return nothing, {row: Problem(row, Code.CRASHED.value, message) for row in rows}
 
 
+class _Settled(Exception):
+    """Raised when a request has its answer, or needs none, before all of its rows are scored."""
+
+    def __init__(self, *answers: Finished) -> None:
+        super().__init__()
+        self.answers = answers
+
+
 class ScoreApart(Protocol):
     """Has entries scored in a throw-away process."""
 
     def __call__(
-        self, entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        *,
+        load_s: float = 0.0,
     ) -> Outcome:
         """Answer entries, or do a task with the only one.
 
         Raises:
-            ChildTimedOut: it had not finished after `limit_s` seconds.
+            ChildTimedOut: it had not finished after `limit_s` seconds, and `load_s` for loading versions.
             ChildDied: the process was killed, or ended early.
         """
 
@@ -206,20 +223,26 @@ def score_here(
     limit_s: float,
     task: Task | None = None,
     *,
+    load_s: float = 0.0,
     prepare: Callable[[], None] = lambda: None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Outcome:
     """Score entries in a fork of this process, which must not have scored anything itself.
 
-    `prepare` is called in the fork first, to limit what it may use.
+    `prepare` is called in the fork first, to limit what it may use. Then it loads the versions that are not in memory.
 
     Raises:
-        ChildTimedOut: it had not finished after `limit_s` seconds, or nobody wants its answers any more.
+        ChildTimedOut: it had not finished after `limit_s` seconds, and `load_s` for loading; or nobody wants its
+            answers any more.
         ChildDied: the process was killed, or ended early.
     """
 
-    fork = Fork(lambda: asdict(perform(batcher, entries, now_ms, task)), prepare)
-    return msgspec.convert(fork.result(limit_s, is_wanted), Outcome)
+    def prepare_and_load() -> None:
+        prepare()
+        batcher.load(entries, now_ms)
+
+    fork = Fork(lambda: asdict(perform(batcher, entries, now_ms, task)), prepare_and_load)
+    return msgspec.convert(fork.result(limit_s, is_wanted, prepare_s=load_s), Outcome)
 
 
 class Team:
@@ -237,11 +260,12 @@ class Team:
         self.dead.append(consumer)
         self.wake()
 
-    def wake(self) -> None:
-        """Have all that are free look now."""
+    def wake(self, but: Rescue | None = None) -> None:
+        """Have all that are free look now, except for one that does so already."""
         self.next_look = 0.0
         for rescue in self.rescues:
-            rescue.trigger()
+            if rescue is not but:
+                rescue.trigger()
 
 
 class Rescue(Periodic):
@@ -254,10 +278,11 @@ class Rescue(Periodic):
         score_apart: ScoreApart,
         *,
         limit_s: float,
+        load_s: float = 0.0,
         team: Team | None = None,
         lanes: Sequence[Lane] = tuple(Lane),
     ) -> None:
-        """`limit_s` is how long one row may take."""
+        """`limit_s` is how long one row may take, `load_s` how long a version that has to be loaded for it."""
         super().__init__(
             "rescue",
             LOOK_EVERY_S / 3,
@@ -268,6 +293,7 @@ class Rescue(Periodic):
         self._lease = lease
         self._score_apart = score_apart
         self._limit_s = limit_s
+        self._load_s = load_s
         self._team = team or Team()
         self._lanes = lanes
         self._at_once = AT_ONCE
@@ -287,7 +313,6 @@ class Rescue(Periodic):
             with suppress(ValueError):
                 team.dead.remove(consumer)
         if self._queue.abandoned(self._lease.lease_ms, self._lanes):
-            team.wake()
             self.run()
         if time.monotonic() >= team.next_tidy:
             team.next_tidy = time.monotonic() + TIDY_EVERY_S
@@ -302,6 +327,8 @@ class Rescue(Periodic):
         count = 0
         for lane in self._lanes:
             while entries := self._queue.claim(lane, self._lease.lease_ms, self._at_once):
+                # There may be more. Not before: on a server that takes no writes all would look without a rest.
+                self._team.wake(but=self)
                 logger.warning(
                     "requests_claimed lane=%s count=%d: their process is gone, they are scored again",
                     lane.value,
@@ -336,10 +363,16 @@ class Rescue(Periodic):
                 parts.append([entry])  # last, since this process may end of it, too
             else:
                 together.append(entry)
-        parts = [together, *parts] if together else parts
+        # By version: nobody waits for one to be loaded that others name.
+        by_model: dict[bytes, list[Entry]] = {}
+        for entry in together:
+            by_model.setdefault(entry.fields.get(b"model", b""), []).append(entry)
+        parts = [*by_model.values(), *parts]
         alone: list[tuple[Entry, ChildDied]] = []
         for part, outcome in self._apart(parts, self._score, wanted, deaths=1):
-            if isinstance(outcome, ChildDied):
+            if isinstance(outcome, ChildTimedOut) and not outcome.is_prepared:
+                self._queue.finish([self._unanswered(entry, outcome, "scoring") for entry in part])
+            elif isinstance(outcome, ChildDied):
                 alone.append((part[0], outcome))
             else:
                 self._queue.finish(_finished(part, outcome))
@@ -350,125 +383,178 @@ class Rescue(Periodic):
 
     def _divide(self, entry: Entry, death: ChildDied, held: Sequence[Entry]) -> list[Finished]:
         """The answer to a request that killed its process alone: only its fatal rows are given up."""
-        until = time.monotonic() + LIMITS * self._limit_s
-
-        def longest() -> float:
-            return longest_s(entry, self._queue.server_time_ms(), self._limit_s)
 
         def do(task: Task) -> Outcome | ChildDied:
-            def score(entries: Sequence[Entry], limit_s: float) -> Outcome:
-                return self._in_fork(entries, limit_s, task)
+            def score(entries: Sequence[Entry], limit_s: float, load_s: float) -> Outcome:
+                return self._in_fork(entries, limit_s, load_s, task)
 
+            longest = self._longest_of(entry)
             ((_, done),) = self._apart([[entry]], score, held, deaths=ALONE, longest=longest)
             return done
-
-        def score_rows(rows: Sequence[int], limit_s: float) -> Outcome:
-            return self._in_fork([entry], limit_s, Task(rows=(rows[0], rows[-1] + 1)))
 
         # First without its pipeline: it may be reading the request that its process dies of.
         counted = do(Task())
         if isinstance(counted, ChildDied):
-            return [self._give_up(entry, f"reading it killed {ALONE} processes: {counted}")]
+            return [self._unanswered(entry, counted, "reading")]
         if counted.is_final:
             return _finished([entry], counted)
-        rows = range(counted.units)
-        tried: list[range] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
-        slow: list[range] = []
-        if len(rows) == 1:  # it was alone already
-            tried, slow = ([], [rows]) if isinstance(death, ChildTimedOut) else ([rows], [])
-        parts: list[Part] = []
-        fatal = 0
-        for part, outcome in self._apart(
-            tried, score_rows, held, deaths=ALONE, longest=longest, slow=slow
-        ):
-            start, stop = part[0], part[-1] + 1
-            if isinstance(outcome, Outcome):
-                if outcome.is_final:
-                    return _finished([entry], outcome)
-                parts.append(Part(start, stop, outcome.scores))
-                continue
-            fatal += 1
-            reason = f"a process that scored it alone {outcome.reason}"
-            if counted.is_single or fatal > FATAL_ROWS or time.monotonic() > until:
-                # Of a single record, the request is the record.
-                more = "" if counted.is_single else f" (and {fatal - 1} other records of it)"
-                return [self._give_up(entry, reason + more)]
-            parts.append(Part(start, stop, reason=reason))
+        try:
+            parts = self._score_rows(entry, counted, death, held)
+        except _Settled as settled:
+            return list(settled.answers)
         parts.sort(key=lambda part: part.start)
         answered = do(Task(parts=tuple(parts)))
         if isinstance(answered, ChildDied):
-            return [self._give_up(entry, f"answering it killed {ALONE} processes: {answered}")]
+            return [self._unanswered(entry, answered, "answering")]
         if not answered.is_final:
             return []  # another version was released meanwhile: it is claimed again, and scored with that
+        letters = answered.letters
+        # Rows that depend on each other are kept together. A request that has expired meanwhile has no units.
+        if not letters and answered.units:
+            letters = [entry.fields.get(b"body", b"")]
         reasons = [part.reason for part in parts if part.reason]
-        letters = answered.letters or [entry.fields.get(b"body", b"")]
         for letter, reason in zip(letters, reasons, strict=False):
             logger.error("record_dead id=%s lane=%s: %s", entry.request_id, entry.lane, reason)
             of_record = replace(entry, fields={**entry.fields, b"body": letter})
             self._queue.add_dead_letter(of_record, reason)
         return _finished([entry], answered)
 
+    def _score_rows(
+        self, entry: Entry, counted: Outcome, death: ChildDied, held: Sequence[Entry]
+    ) -> list[Part]:
+        """Score the rows of a request apart, or give them up: all of them, in parts.
+
+        Raises:
+            _Settled: too many are fatal or slow, its job is over, or there is nothing to score any more.
+        """
+        until = time.monotonic() + LIMITS * self._limit_s
+
+        def score(rows: Sequence[int], limit_s: float, load_s: float) -> Outcome:
+            if time.monotonic() > until:
+                reason = f"its rows took longer than {LIMITS} times {self._limit_s:g} s"
+                raise _Settled(self._give_up(entry, reason))
+            if entry.job and self._queue.look_at(entry, self._queue.server_time_ms())[1]:
+                self._queue.drop(entry)
+                raise _Settled
+            return self._in_fork([entry], limit_s, load_s, Task(rows=(rows[0], rows[-1] + 1)))
+
+        rows = range(counted.units)
+        tried: list[range] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        slow: list[tuple[Sequence[int], int]] = []
+        if len(rows) == 1:  # it was alone already
+            tried, slow = ([], [(rows, 0)]) if isinstance(death, ChildTimedOut) else ([rows], [])
+        parts: list[Part] = []
+        fatal = 0
+        longest = self._longest_of(entry)
+        for part, outcome in self._apart(
+            tried, score, held, deaths=ALONE, longest=longest, last=slow
+        ):
+            start, stop = part[0], part[-1] + 1
+            if isinstance(outcome, Outcome):
+                if outcome.is_final:
+                    raise _Settled(*_finished([entry], outcome))
+                parts.append(Part(start, stop, outcome.scores))
+                continue
+            is_late = isinstance(outcome, ChildTimedOut)
+            if isinstance(outcome, ChildTimedOut) and not outcome.is_prepared:
+                raise _Settled(self._unanswered(entry, outcome, "scoring"))
+            # Where its pipeline hangs for all rows, each of the others would take as long.
+            is_hopeless = is_late and slow and not any(part.scores for part in parts)
+            fatal += 1
+            reason = f"a process that scored it alone {outcome.reason}"
+            if counted.is_single or is_hopeless or fatal + len(slow) > FATAL_ROWS:
+                # Of a single record, the request is the record.
+                others = "" if counted.is_single else " (and other records of it)"
+                raise _Settled(self._give_up(entry, reason + others))
+            parts.append(Part(start, stop, reason=reason))
+        return parts
+
+    def _longest_of(self, entry: Entry) -> Callable[[], float]:
+        return lambda: longest_s(entry, self._queue.server_time_ms(), self._limit_s)
+
     def _apart(
         self,
         parts: Sequence[Sequence[_T]],
-        score: Callable[[Sequence[_T], float], Outcome],
+        score: Callable[[Sequence[_T], float, float], Outcome],
         held: Sequence[Entry],
         *,
         deaths: int,
         longest: Callable[[], float] | None = None,
-        slow: Sequence[Sequence[_T]] = (),
+        last: list[tuple[Sequence[_T], int]] | None = None,
     ) -> Iterator[tuple[Sequence[_T], Outcome | ChildDied]]:
         """Score parts in throw-away processes, and divide those that kill their process or take too long.
 
-        Yields every part that was scored, with its outcome; and every single item that killed `deaths` processes
-        when it was alone, with the last death. What takes too long alone is tried once more at the end, for
-        `longest()` seconds, as are the parts in `slow`. Meanwhile the entries are held, for as long as each try takes.
+        Yields every part that was scored, with its outcome; every single item that killed `deaths` processes
+        when it was alone, with the last death; and every part whose version could not be loaded in time. Tried at the
+        end are parts that wait for a version to be loaded, and, for `longest()` seconds, what takes too long alone;
+        of these, the first is tried as soon as there are more than a request may lose. They are kept in `last`, with
+        the number of times that each has died. Meanwhile the entries are held, for as long as each try takes.
         """
         todo = [(part, 0) for part in reversed(parts)]
-        last = [(part, 0) for part in slow]
+        last = [] if last is None else last
+        may_load = longest is not None
+        first_limit_s, is_known = FIRST_LIMIT_S, False
         while todo or last:
-            is_last_try = not todo
+            is_last_try = not todo or (longest is not None and len(last) > FATAL_ROWS)
             part, died = last.pop() if is_last_try else todo.pop()
-            limit_s = min(self._limit_s, max(FIRST_LIMIT_S, TIMES * self._needed_s))
-            if is_last_try and longest is not None:
-                limit_s = longest()
+            most_s = self._limit_s if longest is None else longest()
+            limit_s = min(most_s, max(first_limit_s, TIMES * self._needed_s))
+            if is_last_try:
+                limit_s, may_load = most_s if longest else limit_s, True
             self._lease.keep(self, held)
             started = time.monotonic()
             try:
-                outcome = score(part, limit_s)
+                outcome = score(part, limit_s, self._load_s if may_load else 0.0)
             except ChildDied as death:
                 is_late = isinstance(death, ChildTimedOut)
-                if len(part) > 1:
+                if isinstance(death, ChildTimedOut) and not death.is_prepared:
+                    if may_load:
+                        yield part, death
+                    else:
+                        last.append((part, died))
+                    continue
+                if is_late and not is_known:
+                    # Nothing tells yet whether one item hangs or all are slow: more time, and one for a sample.
+                    first_limit_s = TIMES * limit_s
+                if len(part) > 1 and is_late and not is_known:
+                    todo += [(part[1:], 0), (part[:1], 0)]
+                elif len(part) > 1:
                     size = -(-len(part) // (PARTS if is_late else 2))
                     starts = range(0, len(part), size)
                     todo += [(part[start : start + size], 0) for start in reversed(starts)]
-                elif is_late and longest is not None and not is_last_try:
+                elif is_late and longest is not None and limit_s < most_s:
                     last.append((part, died))
-                elif not is_late and died + 1 < deaths:
+                elif not is_late and died + 1 < deaths + (death.is_killed and deaths > 1):
+                    # The system may be short of memory, and this one not to blame.
+                    if death.is_killed:
+                        time.sleep(KILLED_PAUSE_S)
                     todo.append((part, died + 1))
                 else:
                     yield part, death
             else:
                 self._needed_s = max(time.monotonic() - started, self._needed_s * 0.9)
+                first_limit_s, is_known = FIRST_LIMIT_S, True
                 yield part, outcome
 
-    def _score(self, entries: Sequence[Entry], limit_s: float) -> Outcome:
+    def _score(self, entries: Sequence[Entry], limit_s: float, load_s: float) -> Outcome:
         try:
-            outcome = self._in_fork(entries, limit_s)
-        except ChildTimedOut:
-            self._at_once = max(1, len(entries) // PARTS)
+            outcome = self._in_fork(entries, limit_s, load_s)
+        except ChildTimedOut as late:
+            if late.is_prepared:
+                self._at_once = max(1, len(entries) // PARTS)
             raise
         self._at_once = min(AT_ONCE, max(self._at_once, 2 * len(entries)))
         return outcome
 
     def _in_fork(
-        self, entries: Sequence[Entry], limit_s: float, task: Task | None = None
+        self, entries: Sequence[Entry], limit_s: float, load_s: float, task: Task | None = None
     ) -> Outcome:
         """Have entries scored apart; should this process end meanwhile, or the one that forks for it, that stays noted."""
         self._queue.begin_attempt(entries)
         has_ended = False
         try:
-            return self._score_apart(entries, self._queue.server_time_ms(), limit_s, task)
+            now_ms = self._queue.server_time_ms()
+            return self._score_apart(entries, now_ms, limit_s, task, load_s=load_s)
         except EOFError:
             has_ended = (
                 True  # in the midst of it; where it was not there to begin with is another error
@@ -477,6 +563,17 @@ class Rescue(Periodic):
         finally:
             if not has_ended:
                 self._queue.end_attempt(entries)
+
+    def _unanswered(self, entry: Entry, death: ChildDied, doing: str) -> Finished:
+        """The answer to a request that could not be read, or answered; who was only late is given up by nobody."""
+        if not isinstance(death, ChildTimedOut):
+            return self._give_up(entry, f"{doing} it killed {ALONE} processes: {death}")
+        if death.is_prepared:
+            message = f"{doing} the request {death.reason}; ask again when the host has less to do"
+            return refuse(entry, RequestRefused(Code.CRASHED, message))
+        model = entry.fields.get(b"model", b"").decode(errors="replace")
+        message = f"loading {model} took longer than {self._load_s:g} s; ask again when the host has less to do"
+        return refuse(entry, RequestRefused(Code.NOT_LOADED, message))
 
     def _give_up(self, entry: Entry, reason: str) -> Finished:
         """Keep a copy of a request for an operator to look at; returns its answer."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any, Protocol
@@ -207,6 +207,13 @@ class Batcher:
         self._timed = timed
         self._registry = registry
         self._limits = limits
+
+    def load(self, entries: Sequence[Entry], now_ms: int) -> None:
+        """Have the versions in memory that entries name which have not expired; what cannot be is for `answer` to say."""
+        wanted = [entry for entry in entries if entry.expires_at_ms > now_ms]
+        for model in {entry.fields.get(b"model", b"") for entry in wanted}:
+            with suppress(Exception):
+                self._registry.resolve(ModelRef.parse(model.decode()))
 
     def answer(
         self,

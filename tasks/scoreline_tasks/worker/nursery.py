@@ -122,21 +122,29 @@ class Nursery:
         return TrialResult(**outcome)
 
     def score(
-        self, entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        *,
+        load_s: float = 0.0,
     ) -> Outcome:
         """Answer entries, or do a task with the only one, in a process that then ends.
 
         Raises:
-            ChildTimedOut: it had not finished after `limit_s` seconds.
+            ChildTimedOut: it had not finished after `limit_s` seconds, and `load_s` for loading versions.
             ChildDied: the process was killed, or ended early.
-            OSError, EOFError: the process that forks does not exist any more; nothing was scored.
+            OSError: the process that forks does not exist any more, or cannot fork; nothing was scored.
+            EOFError: it has ended meanwhile.
         """
         fields = [(entry.lane.value, entry.id, entry.fields) for entry in entries]
         if os.getpid() == self._home:
-            return self._score(fields, now_ms, limit_s, task, lambda: True)
-        kind, outcome = self._ask(["score", fields, now_ms, limit_s, task and asdict(task)])
+            return self._score(fields, now_ms, limit_s, task, load_s, lambda: True)
+        kind, outcome = self._ask(["score", fields, now_ms, limit_s, task and asdict(task), load_s])
         if kind == "late":
-            raise ChildTimedOut(outcome)
+            late_after_s, is_prepared = outcome
+            raise ChildTimedOut(late_after_s, is_prepared=is_prepared)
         if kind == "died":
             raise ChildDied(outcome)
         return msgspec.convert(outcome, Outcome)
@@ -145,7 +153,7 @@ class Nursery:
         """Have the process that forks do something.
 
         Raises:
-            OSError, EOFError: it does not exist any more.
+            OSError, EOFError: it does not exist any more, or cannot fork.
         """
         with Client(self._listener.address, "AF_UNIX") as connection:
             # Its socket accepts as long as any process of the worker has it open.
@@ -155,7 +163,9 @@ class Nursery:
             deliver_challenge(connection, self._key)
             connection.send_bytes(msgspec.msgpack.encode(message))
             kind, outcome = msgspec.msgpack.decode(connection.recv_bytes())
-            return kind, outcome
+        if kind == "failed":
+            raise OSError(outcome)
+        return kind, outcome
 
     def _serve(self) -> None:
         self._home = os.getpid()
@@ -181,17 +191,19 @@ class Nursery:
             except IsolatedLoadFailed as refusal:
                 outcome = ("refused", str(refusal))
             except ChildTimedOut as death:
-                outcome = ("late", death.limit_s)
+                outcome = ("late", (death.limit_s, death.is_prepared))
             except ChildDied as death:
                 outcome = ("died", death.reason)
+            except OSError as error:  # as at the limit of processes: no request is to blame
+                outcome = ("failed", f"no process can be forked: {error}")
             connection.send_bytes(msgspec.msgpack.encode(outcome))
 
     def _fork_for(self, message: list[Any], is_wanted: Callable[[], bool]) -> tuple[str, Any]:
         kind, *arguments = message
         if kind == "score":
-            fields, now_ms, limit_s, given = arguments
+            fields, now_ms, limit_s, given, load_s = arguments
             task = given and msgspec.convert(given, Task)
-            return "scored", asdict(self._score(fields, now_ms, limit_s, task, is_wanted))
+            return "scored", asdict(self._score(fields, now_ms, limit_s, task, load_s, is_wanted))
         model, version = arguments
         # One at a time: whoever asks for versions by number decides how many there are.
         with self._one_trial:
@@ -221,6 +233,7 @@ class Nursery:
         now_ms: int,
         limit_s: float,
         task: Task | None,
+        load_s: float,
         is_wanted: Callable[[], bool],
     ) -> Outcome:
         assert self.batcher is not None  # noqa: S101 - set before it serves
@@ -232,6 +245,7 @@ class Nursery:
             limit_s,
             task,
             prepare=lambda: limit_process(self._memory_bytes, oom_score=1000),
+            load_s=load_s,
             is_wanted=is_wanted,
         )
 

@@ -326,7 +326,15 @@ def open_rescues(
     for number in range(RESCUES):
         lanes = tuple(Lane) if number else (Lane.ONLINE,)
         limit_s = settings.batch_limit_s
-        rescue = Rescue(open_queue(), lease, nursery.score, limit_s=limit_s, team=team, lanes=lanes)
+        rescue = Rescue(
+            open_queue(),
+            lease,
+            nursery.score,
+            limit_s=limit_s,
+            load_s=2 * settings.load_limit_s,  # its trial, and loading it
+            team=team,
+            lanes=lanes,
+        )
         team.rescues.append(rescue)
     return team
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -34,10 +36,10 @@ class Died(BaseException):
 
 
 class StubQueue:
-    """A lane with one abandoned request, and what becomes of it."""
+    """A lane with abandoned requests, and what becomes of them."""
 
-    def __init__(self, entry: Entry) -> None:
-        self.left = [entry]
+    def __init__(self, *entries: Entry) -> None:
+        self.left = list(entries)
         self.finished: list[Finished] = []
         self.letters: list[tuple[Entry, str]] = []
 
@@ -83,7 +85,11 @@ def rescued(request: Request, loaded: LoadedVersion) -> tuple[Answer | None, Stu
     deaths = 0
 
     def score_apart(
-        entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        **_: float,
     ) -> Outcome:
         nonlocal deaths
         try:
@@ -303,7 +309,11 @@ def test_what_dies_late_and_dies_early_in_turn_is_given_up() -> None:
     calls: list[float] = []
 
     def score_apart(
-        entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        **_: float,
     ) -> Outcome:
         if task is not None and task.rows == (0, 0):
             return perform(batcher, entries, now_ms, task)
@@ -313,6 +323,258 @@ def test_what_dies_late_and_dies_early_in_turn_is_given_up() -> None:
     Rescue(queue, lease, score_apart, limit_s=60).run()
     assert calls == [0.5, 60, 0.5, 60]
     assert len(queue.letters) == 1
+
+
+class SlowForks:
+    """Forks of a clock that only they move: each loads its versions, then scores `row_s` seconds for each row."""
+
+    def __init__(self, *, load_s: float = 0.0, call_s: float = 0.0, hangs: str = "") -> None:
+        self._versions = {"m": _version("classes", raising), "cold": _version("classes", raising)}
+        self._load_s, self._call_s, self._hangs = load_s, call_s, hangs
+        self.now_s, self.count = 0.0, 0
+        self.answered_at: dict[str, float] = {}
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def spend(self, needed_s: float, limit_s: float, *, is_prepared: bool) -> None:
+        self.now_s += min(needed_s, limit_s)
+        if needed_s > limit_s:
+            raise ChildTimedOut(limit_s, is_prepared=is_prepared)
+
+    def __call__(
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        *,
+        load_s: float = 0.0,
+    ) -> Outcome:
+        self.count += 1
+        models = {entry.fields[b"model"].decode() for entry in entries}
+        if "cold" in models:
+            self.spend(self._load_s, load_s or limit_s, is_prepared=False)
+        rows = task.rows if task is not None else (0, 1)
+        is_called = rows != (0, 0)
+        bodies = b"".join(entry.fields[b"body"] for entry in entries)
+        is_hanging = is_called and self._hangs and self._hangs.encode() in bodies
+        if is_called:
+            self.spend(1e9 if is_hanging else self._call_s, limit_s, is_prepared=True)
+        registry: Any = OneVersion(self._versions[models.pop()])
+        return perform(Batcher(registry, Limits(1 << 24, 1000)), entries, now_ms, task)
+
+
+def _rescue_slowly(
+    forks: SlowForks, entries: Sequence[Entry], monkeypatch: pytest.MonkeyPatch
+) -> dict[str, tuple[float, str]]:
+    """When each request was answered, and with which error; there are no dead letters."""
+    queue: Any = StubQueue(*entries)
+    lease: Any = StubLease()
+    answered: dict[str, tuple[float, str]] = {}
+
+    def finish(finished: Sequence[Finished]) -> None:
+        for one in finished:
+            error = Answer.decode(one.answer).error or {"code": ""}
+            answered[one.request_id] = (forks.now_s, error["code"])
+
+    monkeypatch.setattr(queue, "finish", finish)
+    monkeypatch.setattr(queue, "server_time_ms", lambda: 1000 + int(forks.now_s * 1000))
+    monkeypatch.setattr(recovery, "time", forks)
+    Rescue(queue, lease, forks, limit_s=300, load_s=120).run()
+    assert queue.letters == []
+    return answered
+
+
+def _online(count: int, model: str = "m") -> list[Entry]:
+    body = b'[{"x": 1.0, "town": "Bonn"}]'
+    requests = [
+        Request(id=new_id(), model=model, body=body, expires_ms=30_000) for _ in range(count)
+    ]
+    return [entry_of(one, lane=Lane.ONLINE) for one in requests]
+
+
+@pytest.mark.parametrize("count", [1, 64, 256])
+@pytest.mark.parametrize("call_s", [0.4, 0.6, 2.5, 6.0])
+def test_forks_that_are_all_slow_answer_everybody_in_time(
+    count: int, call_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a first call compiles, or on a busy host: what has taken too long says little about the next limit."""
+    forks = SlowForks(call_s=call_s)
+    answered = _rescue_slowly(forks, _online(count), monkeypatch)
+    assert len(answered) == count
+    assert {error for _, error in answered.values()} == {""}
+    assert max(at for at, _ in answered.values()) < 30
+    assert forks.count < 8
+
+
+@pytest.mark.parametrize("count", [1, 64])
+def test_loading_a_version_counts_against_no_limit_and_keeps_no_other_version_waiting(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cold, warm = _online(count, "cold"), _online(count)
+    forks = SlowForks(load_s=15)
+    answered = _rescue_slowly(forks, [*cold, *warm], monkeypatch)
+    assert {error for _, error in answered.values()} == {""}
+    assert max(answered[one.request_id][0] for one in warm) < 1
+    assert max(answered[one.request_id][0] for one in cold) < 20
+
+
+class HangingRows:
+    """Forks in which the pipeline hangs for some rows, of a clock that only they move."""
+
+    def __init__(self, rows: int, hangs: Callable[[int], bool]) -> None:
+        self._rows, self._hangs = rows, hangs
+        self.now_s, self.count = 0.0, 0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+    def __call__(
+        self,
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        **_: float,
+    ) -> Outcome:
+        self.count += 1
+        if task is not None and task.rows == (0, 0):
+            if task.parts:
+                raise AssertionError("it is given up as a whole")
+            return Outcome(units=self._rows, is_final=False)
+        if task is None or any(self._hangs(row) for row in range(*task.rows)):
+            self.now_s += limit_s
+            raise ChildTimedOut(limit_s)
+        self.now_s += 0.01
+        return Outcome(units=self._rows, scores=b"scores", is_final=False)
+
+
+@pytest.mark.parametrize("every", [1, 2, 10])
+def test_a_pipeline_that_hangs_for_many_rows_ends_the_search_within_its_limits(
+    every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a service that it asks is down: 10,000 rows are not tried one by one."""
+    forks = HangingRows(10_000, lambda row: row % every == 0)
+    queue: Any = StubQueue(entry_of(_request(Codec.CSV), lane=Lane.BULK))
+    lease: Any = StubLease()
+    monkeypatch.setattr(recovery, "time", forks)
+    Rescue(queue, lease, forks, limit_s=300).run()
+    (answer,) = (Answer.decode(one.answer) for one in queue.finished)
+    assert answer.error is not None
+    assert answer.error["code"] == "E_CRASHED"
+    assert forks.count < 1300
+    assert forks.now_s < 3 * 300
+
+
+def test_a_job_that_is_over_ends_the_search_for_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    forks = HangingRows(10_000, lambda row: row % 10 == 0)
+    queue: Any = StubQueue(entry_of(_request(Codec.CSV), lane=Lane.BULK))
+    lease: Any = StubLease()
+    dropped: list[Entry] = []
+    monkeypatch.setattr(queue, "look_at", lambda *_: (1, forks.now_s > 20))
+    monkeypatch.setattr(queue, "drop", dropped.append, raising=False)
+    monkeypatch.setattr(recovery, "time", forks)
+    Rescue(queue, lease, forks, limit_s=300).run()
+    assert (len(dropped), queue.finished) == (1, [])
+    assert forks.now_s < 40
+
+
+@pytest.mark.parametrize("died", [1, 2, 3])
+def test_kills_from_outside_cost_a_row_a_pause_before_they_cost_its_answer(
+    died: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Linux kills forks first when memory is short; whose fault that was, nobody knows."""
+    batcher = Batcher(OneVersion(_version("classes", raising)), Limits(1 << 24, 1000))
+    body = b'[{"x": 1.0, "town": "Bonn"}]'
+    queue: Any = StubQueue(entry_of(Request(id=new_id(), model="m", body=body)))
+    lease: Any = StubLease()
+    pauses: list[float] = []
+    kills = [0, 0]
+
+    def score_apart(
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        **_: float,
+    ) -> Outcome:
+        is_row = task is not None and task.rows != (0, 0)
+        if task is None or (is_row and kills[is_row] < died):
+            kills[is_row] += 1
+            raise ChildDied("ended with signal SIGKILL")
+        return perform(batcher, entries, now_ms, task)
+
+    monkeypatch.setattr(recovery.time, "sleep", pauses.append)
+    Rescue(queue, lease, score_apart, limit_s=60).run()
+    assert len(queue.letters) == (died == 3)
+    assert pauses == [recovery.KILLED_PAUSE_S] * min(died, 2)
+
+
+def test_a_request_that_expires_during_its_rescue_is_no_dead_letter() -> None:
+    """Its body has the records of neighbours, and nobody died of those."""
+    batcher = Batcher(OneVersion(_version("classes", deadly)), Limits(1 << 24, 1000))
+    body = orjson.dumps([{"x": x, "town": "Bonn"} for x in (1.0, 13.0, 2.0)])
+    entry = entry_of(Request(id=new_id(), model="m", body=body), lane=Lane.ONLINE)
+    queue: Any = StubQueue(entry)
+    lease: Any = StubLease()
+
+    def score_apart(
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        **_: float,
+    ) -> Outcome:
+        late_ms = 10**9 if task is not None and task.parts else 0
+        try:
+            return perform(batcher, entries, now_ms + late_ms, task)
+        except Died:
+            raise ChildDied("ended with exit code 1") from None
+
+    Rescue(queue, lease, score_apart, limit_s=60).run()
+    (answer,) = (Answer.decode(one.answer) for one in queue.finished)
+    assert answer.error is not None
+    assert answer.error["code"] == "E_EXPIRED"
+    assert queue.letters == []
+
+
+def test_a_server_that_takes_no_writes_is_looked_at_no_more_often() -> None:
+    """A look that finds something wakes the others only after a claim, and never its own thread."""
+    triggered: list[int] = []
+    lease: Any = StubLease()
+    team = Team()
+
+    def refuse(*_: Any) -> Any:
+        raise ConnectionError("READONLY")
+
+    queue: Any = StubQueue()
+    queue.abandoned = lambda *_: True
+    queue.claim = refuse
+    for number in range(3):
+        rescue = Rescue(queue, lease, refuse, limit_s=60, team=team)
+        rescue.trigger = partial(triggered.append, number)  # type: ignore[method-assign]
+        team.rescues.append(rescue)
+    for rescue in team.rescues:
+        with suppress(ConnectionError):
+            rescue.look()
+    assert (triggered, team.next_look > 0) == ([], True)
+    queue.claim = lambda *_: []
+    queue.forget_dead_consumers = lambda: None
+    team.next_look = 0.0
+    del queue.claim
+    queue.left = [entry_of(_request(Codec.CSV))]
+    queue.look_at = lambda *_: (1, True)
+    queue.drop = lambda *_: None
+    team.rescues[0].look()
+    assert triggered == [1, 2]
+
+
+def test_a_version_that_cannot_be_loaded_in_time_is_no_death(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered = _rescue_slowly(SlowForks(load_s=500), _online(2, "cold"), monkeypatch)
+    assert {error for _, error in answered.values()} == {"E_NOT_LOADED"}
 
 
 def test_a_request_that_met_two_versions_is_scored_anew() -> None:
@@ -328,7 +590,11 @@ def test_a_request_that_met_two_versions_is_scored_anew() -> None:
     calls = 0
 
     def score_apart(
-        entries: Sequence[Entry], now_ms: int, limit_s: float, task: Task | None = None
+        entries: Sequence[Entry],
+        now_ms: int,
+        limit_s: float,
+        task: Task | None = None,
+        **_: float,
     ) -> Outcome:
         nonlocal calls
         calls += 1

@@ -213,3 +213,26 @@ def test_the_process_that_forks_is_forked_anew_when_it_ends(
         nursery.stop()
         nursery._listener.close()
     eventually(lambda: not Path(f"/proc/{second}").exists())
+
+
+def test_a_fork_that_cannot_be_made_is_no_end_of_the_process_that_forks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No request is to blame for the limit of processes: a rescue counts an EOFError, and no OSError."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("scoreline_tasks.worker.nursery.score_here", fail)
+    monkeypatch.setenv("TRIALS", str(tmp_path / "trials"))
+    trial = Trial(10, 1 << 30, served_by=ServedBy.THREADS)
+    nursery = Nursery(Store(tmp_path), trial, 256 << 20)
+    version = LoadedVersion.of(Predictor(_answer), "m")
+    nursery.batcher = Batcher(OneVersion(version), Limits(1 << 20, 1000))
+    nursery.start()
+    try:
+        with pytest.raises(OSError, match="temporarily unavailable"):
+            nursery.score([_entry(1)], 1000, 20)
+    finally:
+        nursery.stop()
+        nursery._listener.close()
