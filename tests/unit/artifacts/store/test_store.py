@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -127,15 +128,17 @@ def test_a_version_that_is_a_link_is_refused(store: Store, tmp_path: Path) -> No
 def test_a_version_is_published_though_its_directory_cannot_be_synced(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = os.open
+    real, refused = os.fsync, []
 
-    def fail(path: Path, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> int:
-        if Path(path).is_dir():
+    def fail(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            refused.append(descriptor)
             raise OSError(errno.EINVAL, "no")
-        return real(path, flags, mode, dir_fd=dir_fd)
+        real(descriptor)
 
-    monkeypatch.setattr(os, "open", fail)
+    monkeypatch.setattr(os, "fsync", fail)
     assert _publish(store).version == 1
+    assert refused
 
 
 def test_an_unknown_model_is_refused_with_those_there_are(store: Store) -> None:
