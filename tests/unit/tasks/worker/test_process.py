@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +18,11 @@ import pytest
 from celery.concurrency import asynpool
 from redis.exceptions import RedisError
 
+from scoreline_artifacts.loading.process_settings import _gate
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Wakeups
+from scoreline_tasks.system import _fork_lock
 from scoreline_tasks.worker import process, runtime
 from scoreline_tasks.worker.process import Generations, WorkerProcess
 
@@ -68,6 +70,29 @@ def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> N
         thread.join()
     assert built == [got[0]]
     assert got[0] is got[1]
+
+
+def test_a_childs_waits_for_loads_are_no_time_of_its_calls(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for waits in (_gate(), _fork_lock()):
+        monkeypatch.setattr(waits, "waiting", nullcontext)
+    for limit in ("keep_freed", "limit_process"):
+        monkeypatch.setattr(process, limit, lambda *_, **__: None)
+    monkeypatch.setattr(process, "current_process", lambda: SimpleNamespace(index=3))
+    built = SimpleNamespace(start=lambda: None)
+    monkeypatch.setattr(runtime, "build_runtime", lambda *_, **__: built)
+    child: Any = WorkerProcess()
+    child._main_pid = os.getppid()
+    child._models = SimpleNamespace(load_aside=lambda **_: None)
+    child._nursery = SimpleNamespace()
+    child.runtime(Wakeups(extra_drain=lambda: None))
+    with child.call_times.timed("pima@3", 1):
+        for waits in (_gate(), _fork_lock()):
+            child.call_times.set_limit(-1)
+            assert child.call_times.is_overdue(3, os.getpid())
+            with waits.waiting():
+                assert not child.call_times.is_overdue(3, os.getpid())
 
 
 def test_the_app_is_imported_without_the_worker(tmp_path: Any) -> None:
