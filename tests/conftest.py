@@ -29,12 +29,25 @@ SLOW = ("zoo", "acceptance", "faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Long tests go first, so that no core is without one in the end. A file's tests stay together,
-    since they share what was costly to make; those of the zoo share it between files."""
+    """Long tests go first, so that no core is without one in the end."""
     items.sort(key=lambda item: item.path.parent.name not in SLOW)
-    for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("zoo" if folder == "zoo" else item.path.stem))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """A file's tests stay together, since they share what was costly to make.
+
+    pytest-xdist 3.8's own groups (`--dist loadgroup`) have no effect under pytest 9.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            # The tests of the zoo share it between files.
+            return "zoo" if "/zoo/" in file else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(autouse=True)
