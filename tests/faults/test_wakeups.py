@@ -58,7 +58,7 @@ class Wakeups(RuleBasedStateMachine):
         """The watchdog looks."""
         reserved = len(self.messages) + sum(one.number is not None for one in self.processes)
         if self.charge.is_overdue and reserved < len(self.processes):
-            self.messages.append(self.charge.pass_on())
+            self.messages.append(self.charge.expect_next())
 
     @rule()
     def deliver(self) -> None:
@@ -66,7 +66,7 @@ class Wakeups(RuleBasedStateMachine):
         free = [one for one in self.processes if one.number is None]
         if free and self.messages:
             number = self.messages.pop(0)
-            if self.charge.is_held_by(number):
+            if self.charge.begin(number):
                 free[0].number = number
 
     @rule(place=st.integers(0, 2))
@@ -87,8 +87,11 @@ class Wakeups(RuleBasedStateMachine):
         process = self._serving(place)
         if process is None or process.number is None:
             return
-        self.charge.promise(process.number, ON_ITS_WAY_S)
         if not self.charge.is_held_by(process.number):
+            process.number = None
+            return
+        self.charge.promise(process.number, ON_ITS_WAY_S)
+        if not self.charge.is_expected(process.number):
             process.number = None
         elif sent:
             self.messages.append(process.number)
@@ -143,7 +146,7 @@ class Wakeups(RuleBasedStateMachine):
     def no_number_of_the_future_is_served(self) -> None:
         for process in getattr(self, "processes", []):
             if process.number is not None:
-                assert process.number <= self.charge._number.value
+                assert process.number <= self.charge._expected.value
 
     def teardown(self) -> None:
         try:
