@@ -6,6 +6,7 @@ its beginning. What was found is in `.fuzz/NAME`, and goes into the seeds of its
 
 from __future__ import annotations
 
+import logging
 import resource
 import subprocess
 import sys
@@ -18,6 +19,7 @@ with atheris.instrument_imports(
 ):
     from tests.fuzz.targets import TARGETS
 
+logging.getLogger("scoreline_tasks").setLevel(logging.CRITICAL)
 seconds, *names = sys.argv[1:]
 if not names:  # each in a process of its own
     runs = [

@@ -8,7 +8,6 @@ worker's E_INTERNAL among them.
 from __future__ import annotations
 
 import contextlib
-import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -74,7 +73,6 @@ class Target:
 
 @cache
 def _batcher() -> Batcher:
-    logging.getLogger("scoreline_tasks").setLevel(logging.CRITICAL)
     loaded = LoadedVersion.of(Classifier(), "m", 1, Schema.infer(FRAME))
     return Batcher(OneVersion(loaded), Limits(1 << 20, 1000))
 

@@ -21,6 +21,7 @@ from scoreline_client.errors import UntrustedServer
 from scoreline_tasks.celery import configuration
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.runtime import Connections
+from scoreline_tasks.worker.shared import Silence
 from tests.support.tls import tls_front
 from tests.support.worker import StubWorker
 
@@ -65,7 +66,7 @@ def _predict_async(url: str) -> Any:
 
 
 def _work(url: str) -> Any:
-    with closing(Connections(WorkerSettings(redis_url=url)).open()) as redis:
+    with closing(Connections(WorkerSettings(redis_url=url), Silence()).open()) as redis:
         return redis.ping()
 
 
