@@ -6,6 +6,7 @@ import os
 import pickle
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -139,12 +140,16 @@ def fleet(
         yield Fleet(redis_url, redis_client, store, tmp_path / "worker.log", stack)
 
 
+SETTLED_S = 0.2
+
+
 def children_of(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
-    """The processes of a worker's pool that live; throw-away processes lead groups of their own."""
+    """The processes of a worker's pool that live; throw-away processes lead groups of their own, a moment after their start."""
     children = []
     for child in psutil.Process(worker.pid).children():
-        with suppress(ProcessLookupError):
-            if lives(child) and os.getpgid(child.pid) == worker.pid:
+        with suppress(ProcessLookupError, psutil.NoSuchProcess):
+            is_settled = time.time() > child.create_time() + SETTLED_S
+            if is_settled and lives(child) and os.getpgid(child.pid) == worker.pid:
                 children.append(child)
     return children
 
