@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import EntryPoint
@@ -169,18 +170,28 @@ def test_a_column_that_is_not_needed_costs_a_frame_nothing(
 def test_a_fake_that_fails_says_why_to_all_who_ask(
     scoreline: FakeScoreline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A step that is under way when the fault begins or ends still does what it began: wait for the next one.
+    is_broken, failed, worked = True, threading.Event(), threading.Event()
+    step = scoreline._worker.step
+
     def fail() -> int:
-        raise ZeroDivisionError("by nothing")
+        if is_broken:
+            failed.set()
+            raise ZeroDivisionError("by nothing")
+        worked.set()
+        return step()
 
     client = scoreline.client()
     monkeypatch.setattr(scoreline._worker, "step", fail)
+    assert failed.wait(20)
     for _ in range(2):
         with pytest.raises(RequestRefused, match="ZeroDivisionError: by nothing") as refused:
             client.predict("size", {"x": 1}, timeout=20)
         assert refused.value.code == "E_INTERNAL"
     with pytest.raises(RequestRefused, match="ZeroDivisionError"):
         client.submit("size", [{"x": 1}]).result(timeout=20)
-    monkeypatch.undo()
+    is_broken = False
+    assert worked.wait(20)
     assert client.predict("size", {"x": 11}).value == "high"
 
 
