@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NEWEST := .venv-newest
 FUZZ := .venv-fuzz
-SOURCES := client artifacts tasks training benchmarks tests
+SOURCES := client artifacts tasks training gateway benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
 .PHONY: help demo test test-all zoo parity faults soak test-newest fuzz audit bench bench-docs bench-memory lint format clean

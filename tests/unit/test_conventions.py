@@ -19,6 +19,7 @@ PACKAGES = {
     "scoreline_artifacts": ROOT / "artifacts" / "scoreline_artifacts",
     "scoreline_tasks": ROOT / "tasks" / "scoreline_tasks",
     "scoreline_training": ROOT / "training" / "scoreline_training",
+    "scoreline_gateway": ROOT / "gateway" / "scoreline_gateway",
 }
 SOURCES = sorted(path for folder in PACKAGES.values() for path in folder.rglob("*.py"))
 TEXTS = sorted(

@@ -1,0 +1,150 @@
+"""The ASGI app: routes of all faces, one client for all requests of a process, and an answer to whatever is raised."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import ModuleType
+
+from starlette.responses import Response
+from starlette.routing import Router
+from starlette.types import Receive, Scope, Send
+
+from scoreline_client.async_client import AsyncClient
+from scoreline_gateway import health
+from scoreline_gateway.access import Access
+from scoreline_gateway.body import Receiver
+from scoreline_gateway.errors import CallerGone, error_response, problem_of
+from scoreline_gateway.fleet import Fleet
+from scoreline_gateway.settings import GatewaySettings
+
+logger = logging.getLogger(__name__)
+
+FACES: tuple[ModuleType, ...] = (health,)
+"""The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
+entered before the first request and left after the last one."""
+
+
+def build_app(
+    settings: GatewaySettings | None = None,
+    *,
+    connect: Callable[[GatewaySettings], AsyncClient] | None = None,
+) -> Gateway:
+    """An app that has read no setting and opened no connection yet: that is done when its server starts it.
+
+    Without `settings` they come from the environment then; `connect` makes the client, for tests.
+    """
+    return Gateway(settings, connect or (lambda given: AsyncClient(settings=given)), FACES)
+
+
+class Gateway:
+    """An ASGI app for one event loop; more processes are more of it.
+
+    `request.app` is the gateway: its `settings`, `client`, `access` and `fleet` are there while it runs.
+    """
+
+    settings: GatewaySettings
+    client: AsyncClient
+    access: Access
+    fleet: Fleet
+
+    def __init__(
+        self,
+        settings: GatewaySettings | None,
+        connect: Callable[[GatewaySettings], AsyncClient],
+        faces: Iterable[ModuleType],
+    ) -> None:
+        self._given = settings
+        self._connect = connect
+        self._faces = tuple(faces)
+        routes = [route for face in self._faces for route in face.routes]
+        self._router = Router(routes, redirect_slashes=False)
+        self.in_flight = 0
+        """Requests that are being answered."""
+        self.held = 0
+        """Bytes of bodies that are held for them."""
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Read the settings, connect, and close the connections in the end.
+
+        Raises:
+            SettingsError: a setting or the file of tokens is unusable.
+        """
+        self.settings = self._given or GatewaySettings.from_environment()
+        self.access = Access(self.settings)
+        async with AsyncExitStack() as stack:
+            self.client = await stack.enter_async_context(self._connect(self.settings))
+            self.fleet = Fleet(self.client)
+            for face in self._faces:
+                if hasattr(face, "lifespan"):
+                    await stack.enter_async_context(face.lifespan(self))
+            yield
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request; or run from the server's start to its end, for ASGI's scope `lifespan`."""
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+        elif scope["type"] == "http":
+            await self._answer(scope, receive, send)
+        else:
+            await send({"type": "websocket.close", "code": 1003})
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, whatever becomes of it: its connection is not closed without an answer."""
+        receiver = Receiver(receive)
+        is_begun = False
+
+        async def sending(message: dict[str, object]) -> None:
+            nonlocal is_begun
+            is_begun = True
+            await send(message)
+
+        scope["app"] = self
+        scope["held"] = 0
+        self.in_flight += 1
+        try:
+            await self._router(scope, receiver, sending)  # type: ignore[arg-type]
+        except CallerGone:
+            logger.debug("caller_gone path=%r", scope["path"])
+        # Whatever is raised becomes an answer here; what is no error of the caller or the queue is logged with its place.
+        except Exception as error:
+            if is_begun:
+                # Half an answer cannot be taken back: the server closes the connection, so that it is seen to be half.
+                raise
+            response = self._refusal(scope["path"], error)
+            if not await receiver.discard():
+                response.headers["connection"] = "close"
+            await response(scope, receiver, send)
+        finally:
+            self.in_flight -= 1
+            self.held -= scope["held"]
+
+    def _refusal(self, path: str, error: Exception) -> Response:
+        status = problem_of(error).status
+        if status == 500:
+            logger.error("request_failed path=%r", path, exc_info=error)
+        elif status == 503:
+            logger.warning("request_refused path=%r: %s", path, error)
+        return error_response(path, error)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        await receive()
+        is_started = False
+        try:
+            async with self.running():
+                is_started = True
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
+        # The server is told that there is no app, and ends; after the start, that it did not end well.
+        except Exception as error:  # noqa: BLE001
+            stage = "shutdown" if is_started else "startup"
+            logger.error("gateway_%s_failed: %s", stage, error)  # noqa: TRY400 - a setting has no traceback
+            await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
+            return
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+app = build_app()
+"""What `uvicorn scoreline_gateway:app` and any other ASGI server runs."""

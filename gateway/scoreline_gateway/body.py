@@ -1,0 +1,218 @@
+"""Bodies of requests: read under limits while they arrive, unpacked, and no longer waited for than is fair."""
+
+from __future__ import annotations
+
+import asyncio
+import zlib
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from email.message import Message
+from typing import Any, Self
+
+from starlette.requests import Request
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import MissingDependency, PayloadTooLarge
+from scoreline_gateway.errors import CallerGone, HttpCode, HttpRefused
+
+PIECE_BYTES = 1 << 18
+"""Bytes that are unpacked at a time: a small body may unpack to very many."""
+WATCH_AFTER_S = 0.05
+"""Seconds after which a caller who still waits is watched; most have their answer before."""
+DISCARD_S, DISCARD_BYTES = 5.0, 1 << 26
+"""How much of a refused body is read and dropped: most callers read no answer before they have sent all of it."""
+
+
+def content_type(request: Request) -> tuple[str, dict[str, str]]:
+    """The media type of the body in small letters, empty if there is none, and its parameters."""
+    header = Message()
+    header["content-type"] = request.headers.get("content-type", "")
+    parameters = header.get_params(failobj=[], unquote=True) or []
+    kind = header["content-type"].partition(";")[0].strip().lower()
+    return kind, {name.lower(): value for name, value in parameters[1:]}
+
+
+async def read_body(request: Request, limit: int) -> bytes:
+    """The whole body, unpacked.
+
+    Raises:
+        PayloadTooLarge: it has more than `limit` bytes, packed or not.
+        HttpRefused: it is not packed as its header says, did not arrive in time, or the gateway holds too much already.
+        CallerGone: the caller has closed the connection.
+    """
+    pieces = []
+    size = 0
+    try:
+        async with (
+            asyncio.timeout(request.app.settings.gateway_body_s),
+            aclosing(body_pieces(request, limit)) as arriving,
+        ):
+            async for piece in arriving:
+                size += len(piece)
+                pieces.append(piece)
+                hold(request, len(piece))
+    except TimeoutError:
+        seconds = request.app.settings.gateway_body_s
+        message = f"the body did not arrive within {seconds:g} s, but {size} bytes of it"
+        raise HttpRefused(408, HttpCode.SLOW_BODY, message) from None
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+async def body_pieces(request: Request, limit: int) -> AsyncGenerator[bytes]:
+    """The body as it arrives, unpacked, some of it at a time; waits as long as the caller takes.
+
+    Raises:
+        PayloadTooLarge, HttpRefused, CallerGone: as for `read_body`, but for the time.
+    """
+    unpacker = _unpacker(request.headers.get("content-encoding", "identity").strip().lower())
+    arrived = unpacked = 0
+    while True:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise CallerGone
+        packed = message.get("body", b"")
+        arrived += len(packed)
+        for piece in unpacker.unpack(packed) if unpacker else (packed,):
+            unpacked += len(piece)
+            if max(arrived, unpacked) > limit:
+                raise PayloadTooLarge(
+                    Code.TOO_LARGE, f"the body has more than {limit} bytes, which is the limit"
+                )
+            if piece:
+                yield piece
+        if not message.get("more_body"):
+            break
+    if unpacker and arrived:
+        unpacker.check_end()
+
+
+def hold(request: Request, size: int) -> None:
+    """Count bytes that are held for a request until it is answered.
+
+    Raises:
+        HttpRefused: those of all requests together are too many.
+    """
+    gateway = request.app
+    request.scope["held"] += size
+    gateway.held += size
+    if gateway.held > gateway.settings.gateway_buffer_mb << 20:
+        message = "the gateway holds as many bytes of requests as it may"
+        raise HttpRefused(503, HttpCode.BUSY, message, headers={"Retry-After": "1"})
+
+
+class _Unpacker:
+    """Unpacks gzip or zstd, which may consist of several parts, a piece at a time."""
+
+    def __init__(
+        self, make: Callable[[], Any], damage: type[Exception], *, keeps_rest: bool
+    ) -> None:
+        self._make = make
+        self._damage = damage
+        self._keeps_rest = keeps_rest
+        """Whether it keeps what it was given and has not unpacked yet (zstd), or gives it back (gzip)."""
+        self._part = make()
+
+    def unpack(self, data: bytes) -> Any:
+        while data or (self._keeps_rest and not self._part.eof and not self._part.needs_input):
+            if self._part.eof:
+                self._part = self._make()
+            try:
+                piece = self._part.decompress(data, PIECE_BYTES)
+            except self._damage as error:
+                raise _damaged(str(error)) from error
+            if self._part.eof:
+                data = self._part.unused_data
+            else:
+                data = b"" if self._keeps_rest else self._part.unconsumed_tail
+            yield piece
+
+    def check_end(self) -> None:
+        if not self._part.eof:
+            raise _damaged("it ends too early")
+
+
+def _damaged(reason: str) -> HttpRefused:
+    message = f"the body is not packed as its header Content-Encoding says: {reason}"
+    return HttpRefused(400, HttpCode.BAD_REQUEST, message)
+
+
+def _unpacker(encoding: str) -> _Unpacker | None:
+    if encoding in ("identity", ""):
+        return None
+    if encoding in ("gzip", "x-gzip"):
+        return _Unpacker(lambda: zlib.decompressobj(31), zlib.error, keeps_rest=False)
+    if encoding == "zstd":
+        from scoreline_client.files.source import zstd
+
+        try:
+            module = zstd()
+            return _Unpacker(module.ZstdDecompressor, module.ZstdError, keeps_rest=True)
+        except MissingDependency as error:
+            raise HttpRefused(415, HttpCode.MEDIA_TYPE, str(error)) from error
+    message = f"bodies in the encoding {encoding[:40]!r} are not read; send gzip, zstd, or none"
+    headers = {"Accept-Encoding": "gzip, zstd"}
+    raise HttpRefused(415, HttpCode.MEDIA_TYPE, message, headers=headers)
+
+
+class Receiver:
+    """What ASGI calls `receive`, which knows whether the body has been read to its end."""
+
+    __slots__ = ("_receive", "is_read")
+
+    def __init__(self, receive: Callable[[], Any]) -> None:
+        self._receive = receive
+        self.is_read = False
+
+    async def __call__(self) -> Any:
+        message = await self._receive()
+        if not message.get("more_body"):
+            self.is_read = True
+        return message
+
+    async def discard(self) -> bool:
+        """Read on and drop what comes, within limits; returns whether it has come to an end."""
+        left = DISCARD_BYTES
+        try:
+            async with asyncio.timeout(DISCARD_S):
+                while not self.is_read and left > 0:
+                    left -= len((await self()).get("body", b""))
+        except TimeoutError:
+            return False
+        return self.is_read
+
+
+class WhileConnected:
+    """Cancels what is done inside `async with` once the caller has gone, and raises CallerGone then.
+
+    The body must have been read.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._receive = request.receive
+        self._is_gone = False
+        self._watch: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._timer = loop.call_at(loop.time() + WATCH_AFTER_S, self._start)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._timer.cancel()
+        if self._watch is not None:
+            self._watch.cancel()
+        if self._is_gone and kind is not None and issubclass(kind, asyncio.CancelledError):
+            if self._task is not None:
+                self._task.uncancel()
+            raise CallerGone
+
+    def _start(self) -> None:
+        self._watch = asyncio.ensure_future(self._wait())
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self._is_gone = True
+        if self._task is not None:
+            self._task.cancel()

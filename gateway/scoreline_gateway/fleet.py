@@ -1,0 +1,72 @@
+"""What is known of the workers behind the queue: their reports, read at most once a second."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+
+from scoreline_client.async_client import AsyncClient
+from scoreline_client.fleet import ProcessReport, report_keys, served_models
+from scoreline_client.protocol.messages import WireError
+from scoreline_client.protocol.names import split_reference
+
+FRESH_S = 1.0
+"""Seconds for which reports that were read count as the present ones; processes report every two."""
+
+
+class Fleet:
+    """The reports of worker processes."""
+
+    def __init__(self, client: AsyncClient) -> None:
+        self._transport = client.transport
+        self._reports: list[ProcessReport] = []
+        self._read_at = -FRESH_S
+        self._lock = asyncio.Lock()
+
+    async def reports(self) -> list[ProcessReport]:
+        """The reports of all processes that are alive.
+
+        Raises:
+            ServerUnreachable: Redis does not answer.
+        """
+        async with self._lock:
+            if time.monotonic() - self._read_at >= FRESH_S:
+                self._reports = await self._transport.guard(self._read())
+                self._read_at = time.monotonic()
+            return self._reports
+
+    async def _read(self) -> list[ProcessReport]:
+        redis, keys = self._transport.redis, self._transport.keys
+        names = report_keys(keys, await redis.zrange(keys.processes, 0, -1))
+        reports = []
+        for data in await redis.mget(list(names)) if names else ():
+            with contextlib.suppress(WireError):
+                reports.append(ProcessReport.decode(data or b""))
+        return reports
+
+    async def serving(self) -> dict[str, set[int]]:
+        """The versions that serve, of each model and alias by `<model>@<alias>`."""
+        versions: dict[str, set[int]] = {}
+        for _, models in served_models(await self.reports()):
+            for name, served in models.items():
+                versions.setdefault(name, set())
+                if served.serving is not None:
+                    versions[name].add(served.serving)
+        return versions
+
+    async def is_served(self, reference: str) -> bool | None:
+        """Whether some process serves what a reference names; None where no report says anything of it.
+
+        A version by number that no alias names is loaded by the process that is asked for it: None.
+
+        Raises:
+            ValueError: it is no reference.
+        """
+        name, alias, version = split_reference(reference)
+        serving = await self.serving()
+        if alias is not None:
+            versions = serving.get(f"{name}@{alias}")
+            return None if versions is None else bool(versions)
+        of_model = [each for key, each in serving.items() if key.startswith(f"{name}@")]
+        return True if any(version in each for each in of_model) else None
