@@ -78,6 +78,7 @@ _RULES = {
         (+zscore +zremrangebyscore +pexpire ~{jobs})
         (+zadd +zrem +zremrangebyscore +evalsha ~{processes})
         (+set +del +evalsha ~{reports})
+        (+evalsha ~{online} ~{bulk} ~{history}) (+lindex +lset +lpush +lpop +ltrim +expire ~{history})
         (+subscribe +unsubscribe &{releases})
         (+publish &{events})
         {of_celery}""",
@@ -85,6 +86,7 @@ _RULES = {
         +info +time
         (+xlen +xpending +xinfo|consumers +xinfo|groups %R~{online} %R~{bulk})
         (+zrange +zrem ~{processes}) (+mget %R~{reports})
+        (+lrange %R~{history})
         (+publish &{releases})
         (+xlen +xrange +xrevrange +xdel +del ~{dead})
         (+evalsha ~{online} ~{online_callers} ~{results}) (+get +set +incrby ~{online_callers})
@@ -130,6 +132,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
         "hints": keys.hint("*"),
         "processes": keys.processes,
         "reports": keys.process("*"),
+        "history": keys.history(0).removesuffix("0") + "*",
         "releases": keys.releases,
         "celery": f"{keys.celery_prefix}*",
         "control": f"{channels}celery.pidbox",

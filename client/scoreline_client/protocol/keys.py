@@ -17,6 +17,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
 | scoreline:{q}:processes      | zset    | score: last report, unix s | worker           | client, operator |
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
+| scoreline:{q}:history:<step> | list    | its newest points; 4 hours after the last | worker | operator |
 | scoreline:celery:<q>:…       | Celery's | Celery's             | worker           | worker           |
 | scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |
 """
@@ -84,6 +85,9 @@ class Keys:
 
     def process(self, name: str) -> str:
         return self._key("process", name)
+
+    def history(self, step_s: int) -> str:
+        return self._key("history", str(step_s))
 
     @property
     def celery_prefix(self) -> str:

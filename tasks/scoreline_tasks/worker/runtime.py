@@ -12,12 +12,13 @@ from typing import Any
 
 import redis
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from redis.retry import Retry
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
+from scoreline_client.history import record_history
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.connection import load_scripts
 from scoreline_client.transport.servers import blocking_redis
@@ -124,6 +125,8 @@ class Heartbeat(Periodic):
         self._child_count = child_count
         self._on_error = on_error
         self._started_at = time.time()
+        self._may_record = True
+        """False once the server has refused it, where its users are those of an earlier release."""
 
     def send_now(self) -> None:
         """Report at once, since something has changed."""
@@ -143,9 +146,21 @@ class Heartbeat(Periodic):
             send_report(self._redis, self._keys, self.report())
             # It forgets them when it is restarted; callers need no right to load any.
             load_scripts(self._redis)
+            if self._parent is None and self._may_record:
+                self._record()
         except RedisError as error:
             logger.debug("report_not_sent: %s; the next one is due soon", error)
             self._on_error(error)
+
+    def _record(self) -> None:
+        """Have the server note what waits, for the history."""
+        try:
+            record_history(self._redis, self._keys)
+        except NoPermissionError as error:
+            self._may_record = False
+            logger.warning(
+                "history_not_recorded: %s; `scoreline acl` prints the rights of this release", error
+            )
 
     def report(self) -> ProcessReport:
         """What this process is and serves now."""

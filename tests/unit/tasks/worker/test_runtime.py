@@ -9,7 +9,7 @@ from typing import Any
 
 import fakeredis
 import pytest
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from scoreline_client.fleet import announce_release, read_reports
 from scoreline_client.protocol.keys import Keys
@@ -80,7 +80,31 @@ def test_a_main_process_reports_how_many_children_it_is_to_have(redis: Any, mode
     assert not heartbeat.report().scores
 
 
-KEYS = Keys("default")
+def test_main_processes_note_the_history_and_their_children_do_not(
+    redis: Any, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[Keys] = []
+    monkeypatch.setattr(runtime_module, "record_history", lambda _, keys: noted.append(keys))
+    Heartbeat(lambda: redis, KEYS, models, name="w@h/2", parent="w@h/1").send()
+    assert noted == []
+    Heartbeat(lambda: redis, KEYS, models, name="w@h/1", child_count=lambda: 2).send()
+    assert noted == [KEYS]
+
+
+def test_a_worker_whose_user_may_not_note_the_history_says_so_once(
+    redis: Any, models: Models, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: Any) -> bool:
+        raise NoPermissionError("this user has no permissions")
+
+    monkeypatch.setattr(runtime_module, "record_history", refuse)
+    heartbeat = Heartbeat(lambda: redis, KEYS, models, name="w@h/1")
+    for _ in range(3):
+        heartbeat.send()
+    assert [one.getMessage().partition(":")[0] for one in caplog.records] == [
+        "history_not_recorded"
+    ]
+    assert len(read_reports(redis, KEYS)) == 1
 
 
 def test_the_releases_are_polled_at_once_when_there_is_news(
