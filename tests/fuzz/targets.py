@@ -35,6 +35,7 @@ from scoreline_client.fleet import ProcessReport
 from scoreline_client.options import BulkOptions, CsvChunk, RequestOptions
 from scoreline_client.protocol.arrow_tables import read_stream, write_stream
 from scoreline_client.protocol.csv_grammar import Grammar
+from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, decode_reply
 from scoreline_tasks.scoring.batch import Batcher, Entry
 from scoreline_tasks.scoring.limits import Limits
@@ -220,5 +221,6 @@ TARGETS: dict[str, Target] = {
         [_seed(key="a", signature="b"), Signature("0" * 64, b"x" * 64).encode()],
         (ValueError,),
     ),
+    "job progress": Target(JobProgress.decode, [_seed(host="h", source="s", rows=1, percent=None)]),
     "report": Target(ProcessReport.decode, [_seed(process="a", models=[])]),
 }

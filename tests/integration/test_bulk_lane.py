@@ -7,14 +7,16 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
+import orjson
 import pytest
 from redis import Redis
 
 from scoreline_client import AsyncClient, ClientSettings
 from scoreline_client.errors import RequestRefused
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
+from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
-from scoreline_client.protocol.messages import Answer, Request, new_id
+from scoreline_client.protocol.messages import Answer, Request, WireError, new_id
 from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkJob, BulkTimes
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Entry
@@ -328,3 +330,43 @@ async def test_many_records_are_sent_a_few_requests_at_a_time(
     ]
     share = 2 * REQUESTS_PER_PROCESS
     assert most <= 1 + share, "the first request is no part of the job's share"
+
+
+async def test_progress_is_gone_with_the_lease_and_costs_nothing_where_it_cannot_be_told(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    keys = client.transport.keys
+
+    def tell() -> JobProgress:
+        return JobProgress(
+            host="h",
+            source="in.csv",
+            model="m",
+            version=1,
+            rows=5,
+            rejected=1,
+            percent=None,
+            rows_per_s=2.5,
+            seconds=2.0,
+            seconds_left=None,
+        )
+
+    async with BulkJob(client.transport, progress=tell) as job:
+        assert JobProgress.decode(redis_client.get(keys.progress(job.id))) == tell()
+        assert 0 < redis_client.pttl(keys.progress(job.id)) <= BulkTimes().lease_ms
+    redis_client.config_set("maxmemory", 1)
+    async with BulkJob(client.transport, progress=tell) as job:
+        assert redis_client.get(keys.progress(job.id)) is None
+        assert redis_client.zscore(keys.jobs, job.id) is not None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"rows": -1}, {"percent": 1e300}, {"seconds_left": -5.0}, {"rows": "many"}, {"host": None}],
+)
+def test_what_is_no_progress_is_refused(change: dict[str, Any]) -> None:
+    good = {"host": "h", "source": "s", "model": "m", "version": 1, "rows": 1, "rejected": 0}
+    good |= {"percent": 1.0, "rows_per_s": 1.0, "seconds": 1.0, "seconds_left": 1.0}
+    assert JobProgress.decode(orjson.dumps(good | {"of a later release": 1})).rows == 1
+    with pytest.raises(WireError):
+        JobProgress.decode(orjson.dumps(good | change))

@@ -93,7 +93,7 @@ MAY = {
         "read the dead letters", "make up a process", "make up a report", "keep workers asleep", "listen to releases",
         "call a Celery task", "run a script of its own", "load a script",
     },
-    Role.OPERATOR: {"read the dead letters", "announce a release"},
+    Role.OPERATOR: {"read the dead letters", "announce a release", "list the bulk jobs"},
     Role.TRAINER: {"announce a release"},
     Role.INSPECT: {"stop the workers", "call a Celery task", "load a script"},
 }  # fmt: skip

@@ -15,6 +15,7 @@ from scoreline_client.errors import QueueFull
 from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.run import BulkProgress, ScoreSummary, score_file
 from scoreline_client.options import BulkOptions
+from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.settings import ClientSettings
@@ -51,6 +52,7 @@ class StubTransport:
         self.answers_after = 0
         """Requests that must be there before any of them is answered."""
         self.ended: list[str] = []
+        self.told: list[JobProgress] = []
         self.asked: list[tuple[Request, asyncio.Future[Answer]]] = []
         """Every request with the future of its answer."""
         self._respond = respond
@@ -93,6 +95,9 @@ class StubTransport:
 
     async def renew_job(self, job: str, lease_ms: int) -> tuple[bool, int]:
         return True, self.jobs
+
+    async def tell_progress(self, job: str, progress: bytes, lease_ms: int) -> None:
+        self.told.append(JobProgress.decode(progress))
 
     async def end_job(self, job: str) -> None:
         self.ended.append(job)

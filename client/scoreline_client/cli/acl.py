@@ -58,7 +58,7 @@ _RULES = {
         (+evalsha ~{online} ~{bulk} ~{callers} ~{jobs} ~{records} ~{results} ~{attempts})
         (+get +set +incrby ~{callers})
         (+xadd +xlen +xdel +xpending +xinfo|groups +exists ~{online} ~{bulk})
-        (+zadd +zscore +zcount +zrem ~{jobs})
+        (+zadd +zscore +zcount +zrem ~{jobs}) (+set %W~{progress})
         +wait (+set +get +pexpire ~{records})
         (+hdel %W~{attempts})
         (+blmpop +unlink ~{replies})
@@ -86,7 +86,7 @@ _RULES = {
         +info +time
         (+xlen +xpending +xinfo|consumers +xinfo|groups %R~{online} %R~{bulk})
         (+zrange +zrem ~{processes}) (+mget %R~{reports})
-        (+lrange %R~{history})
+        (+lrange %R~{history}) (+zrange %R~{jobs}) (+getrange %R~{progress})
         (+publish &{releases})
         (+xlen +xrange +xrevrange +xdel +del ~{dead})
         (+evalsha ~{online} ~{online_callers} ~{results}) (+get +set +incrby ~{online_callers})
@@ -127,6 +127,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
         "replies": keys.reply("*"),
         "records": keys.job("*"),
         "jobs": keys.jobs,
+        "progress": keys.progress("*"),
         "attempts": keys.attempts,
         "dead": keys.dead,
         "hints": keys.hint("*"),

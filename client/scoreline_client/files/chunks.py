@@ -22,6 +22,7 @@ from scoreline_client.files.reader import (
 from scoreline_client.files.source import STANDARD, Source, compression_by_name, open_source
 from scoreline_client.options import BulkOptions, CsvFormat
 from scoreline_client.predictions import Prediction
+from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, new_id
 from scoreline_client.transport.dispatcher import Transport
@@ -128,16 +129,17 @@ async def answered_chunks(
     total_bytes: int | None,
     operation: Operation = Operation.SCORE,
     on_unserved: Callable[[float | None], None] | None = None,
+    progress: Callable[[], JobProgress] | None = None,
     sizes: FileSizes = DEFAULT_SIZES,
     times: BulkTimes = DEFAULT_TIMES,
 ) -> AsyncGenerator[tuple[Chunk, Answer]]:
-    """Every chunk from a position on with its answer, in order, as a job; `on_unserved` is BulkJob's.
+    """Every chunk from a position on with its answer, in order, as a job; `on_unserved` and `progress` are BulkJob's.
 
     Raises:
         RequestRefused: a chunk as a whole cannot be scored.
         NoAnswer, QueueFull, ServerUnreachable: the service is gone for too long.
     """
-    async with BulkJob(transport, times, on_unserved) as job:
+    async with BulkJob(transport, times, on_unserved, progress) as job:
         size = ChunkSize(total_bytes, sizes)
         chunks = reader.chunks(start, lambda: size.bytes)
 

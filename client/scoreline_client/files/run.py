@@ -7,6 +7,7 @@ an answer is written before the next is awaited.
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,12 +38,15 @@ from scoreline_client.files.sink import (
 )
 from scoreline_client.files.source import Source, compression_by_name, open_source
 from scoreline_client.options import BulkOptions
+from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.messages import ModelRef
 from scoreline_client.settings import ClientSettings
-from scoreline_client.shown import shown_name
+from scoreline_client.shown import shown_name, shown_text
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
 
+LONGEST_NAME = 200
+"""Characters of an input's name that whoever watches the queue is told."""
 READER_CHECK_S = 0.1
 """Between two checks of whether somebody has opened a named pipe to read the output."""
 
@@ -215,6 +219,7 @@ class FileRun:
                 start,
                 total_bytes=self.source.size,
                 on_unserved=self._show,
+                progress=self._told,
                 sizes=self.sizes,
                 times=self.times,
             )
@@ -398,8 +403,26 @@ class FileRun:
 
     def _show(self, unserved_s: float | None = None) -> None:
         """Call `progress`; `unserved_s`: for how many seconds no worker has been alive."""
-        if self.progress is None:
-            return
+        if self.progress is not None:
+            self.progress(self._progress(unserved_s))
+
+    def _told(self) -> JobProgress:
+        """How far this run is, for whoever watches the queue."""
+        now = self._progress(None)
+        return JobProgress(
+            host=socket.gethostname(),
+            source=shown_text(now.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
+            model=self._model.model,
+            version=now.version,
+            rows=now.rows,
+            rejected=now.rejected,
+            percent=now.percent,
+            rows_per_s=now.rows_per_s,
+            seconds=now.seconds,
+            seconds_left=now.seconds_left,
+        )
+
+    def _progress(self, unserved_s: float | None) -> BulkProgress:
         counts, total, done = self._counts, self._reader.total, self._done
         seconds = time.monotonic() - self._started
         rows_here = counts.rows - counts.rows_before
@@ -408,20 +431,18 @@ class FileRun:
             # At the pace of this run alone: the rows of the run before took it no time.
             rows_left = max(0.0, counts.rows * total / done - counts.rows)
             left = rows_left * seconds / rows_here
-        self.progress(
-            BulkProgress(
-                rows=counts.rows,
-                rejected=counts.rejected_rows,
-                done=done,
-                total=total,
-                unit=self._reader.unit,
-                seconds=seconds + counts.seconds_before,
-                rows_per_s=rows_here / seconds if seconds else 0.0,
-                seconds_left=left,
-                version=self._model.version,
-                source=shown_name(self.source.name),
-                waiting=self._waiting(unserved_s),
-            )
+        return BulkProgress(
+            rows=counts.rows,
+            rejected=counts.rejected_rows,
+            done=done,
+            total=total,
+            unit=self._reader.unit,
+            seconds=seconds + counts.seconds_before,
+            rows_per_s=rows_here / seconds if seconds else 0.0,
+            seconds_left=left,
+            version=self._model.version,
+            source=shown_name(self.source.name),
+            waiting=self._waiting(unserved_s),
         )
 
     def _summary(self) -> ScoreSummary:

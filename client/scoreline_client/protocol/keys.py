@@ -10,6 +10,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:result:<id>    | string  | result_ttl_s          | worker, cancel   | client           |
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
 | scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; an hour after the last chunk | client, worker | client, worker |
+| scoreline:{q}:progress:<job> | string  | the job's lease       | client           | operator         |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
 | scoreline:{q}:callers:<lane> | string  | a day, less if they go | client, worker  | client           |
 | scoreline:{q}:attempts       | hash    | field while scored apart, at most a day after the last | worker, cancel | worker |
@@ -64,6 +65,9 @@ class Keys:
     @property
     def jobs(self) -> str:
         return self._key("jobs")
+
+    def progress(self, job_id: str) -> str:
+        return self._key("progress", job_id)
 
     def reply(self, client_id: str) -> str:
         return self._key("reply", client_id)

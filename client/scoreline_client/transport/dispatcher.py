@@ -585,6 +585,12 @@ class Transport:
         )
         return bool(is_known), int(jobs)
 
+    async def tell_progress(self, job: str, progress: bytes, lease_ms: int) -> None:
+        """Tell whoever watches the queue how far a bulk job is; nothing depends on it."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(lease_ms / 3000):
+                await self.redis.set(self.keys.progress(job), progress, px=lease_ms)
+
     async def end_job(self, job: str) -> None:
         """Give up a bulk job's lease, and take its requests that were cancelled out of the queue.
 

@@ -22,6 +22,7 @@ from itertools import chain
 from typing import Any, Self, TypeVar
 
 from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
+from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.json_records import raise_refusal
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, ModelRef, Request, new_id
@@ -71,15 +72,17 @@ class BulkJob:
         transport: Transport,
         times: BulkTimes = DEFAULT_TIMES,
         on_unserved: Callable[[float | None], None] | None = None,
+        progress: Callable[[], JobProgress] | None = None,
     ) -> None:
         """`on_unserved` is called now and then while no worker is alive, with the seconds that it has been
-        so, and with None when a worker is alive again."""
+        so, and with None when a worker is alive again. What `progress` returns is told with each renewal."""
         self.id = new_id()
         self.window = 1
         """How many of its requests may be in the queue at a time."""
         self._transport = transport
         self._times = times
         self._on_unserved = on_unserved
+        self._progress = progress
         self._unserved_since: float | None = None
         self._lease_lost = asyncio.Event()
         self._renewal: asyncio.Task[None] | None = None
@@ -172,6 +175,9 @@ class BulkJob:
     async def _renew(self) -> bool:
         """Renew the lease and compute the window; False if the server had forgotten the job."""
         is_known, jobs = await self._transport.renew_job(self.id, self._times.lease_ms)
+        if self._progress is not None:
+            told = self._progress().encode()
+            await self._transport.tell_progress(self.id, told, self._times.lease_ms)
         processes = await self._count_processes()
         share = -(-REQUESTS_PER_PROCESS * processes // max(1, jobs))
         self.window = min(MOST_REQUESTS, max(1, share))

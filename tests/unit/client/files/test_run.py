@@ -24,7 +24,7 @@ from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
 from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkTimes
-from tests.support.bulk import StubTransport, answer, run
+from tests.support.bulk import SMALL, StubTransport, answer, run
 
 HEADER = "id,a\n"
 ADDED = ",prediction,probability_no,probability_yes,error"
@@ -104,6 +104,20 @@ def test_progress_ends_with_the_whole_file(source: Path, target: Path) -> None:
     last = seen[-1]
     assert (last.rows, last.rejected, last.version) == (3, 1, 4)
     assert last.done == last.total == source.stat().st_size
+
+
+def test_whoever_watches_the_queue_is_told_how_far_a_file_is(tmp_path: Path, target: Path) -> None:
+    source = tmp_path / "in\udcff\n.csv"
+    source.write_text(HEADER + "".join(f"{n},{n}\n" for n in range(5000)) + "1,x\n")
+    transport = StubTransport()
+    run(source, target, transport=transport, sizes=SMALL, times=BulkTimes(renew_every_s=0.001))
+    told = transport.told
+    assert (told[0].rows, told[0].percent, told[0].seconds_left) == (0, 0, None)
+    assert 0 < told[-1].rows <= 5001
+    assert [one.rows for one in told] == sorted(one.rows for one in told)
+    assert {(one.source, one.model, one.version) for one in told} == {
+        ("in\\udcff\\n.csv", "threshold", 4)
+    }
 
 
 def test_a_file_with_a_header_alone_has_no_rows(source: Path, target: Path) -> None:

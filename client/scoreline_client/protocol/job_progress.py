@@ -1,0 +1,58 @@
+"""How far a bulk job is, as its client tells it with each renewal of the lease, for whoever watches the queue."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import msgspec
+
+from scoreline_client.protocol.messages import WireError
+
+LONGEST = 4096
+"""Bytes; what is longer is none of ours."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobProgress:
+    """How far a file is. It expires with the job's lease."""
+
+    host: str
+    """Where its client runs."""
+    source: str
+    """The input's name, without its folder."""
+    model: str
+    version: int
+    rows: int
+    """Rows that are answered."""
+    rejected: int
+    percent: float | None
+    """How much of the input that is; None if it is unknown."""
+    rows_per_s: float
+    seconds: float
+    """How long it took so far."""
+    seconds_left: float | None
+    """How long the rest will take at this pace; None if it is unknown."""
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> JobProgress:
+        """Read it; further fields of later releases are left out.
+
+        Raises:
+            WireError: the bytes are none.
+        """
+        try:
+            told = _decoder.decode(data)
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise WireError(f"a job's progress is unusable: {error}") from error
+        numbers = (told.rows, told.rejected, told.rows_per_s, told.seconds)
+        known = (*numbers, told.percent or 0, told.seconds_left or 0)
+        if not all(math.isfinite(number) and 0 <= number < 2**53 for number in known):
+            raise WireError("a job's progress is unusable: it counts what cannot be")
+        return told
+
+
+_decoder = msgspec.json.Decoder(JobProgress)
