@@ -44,6 +44,17 @@ class HistoryPoint:
     """The step's beginning, in Unix seconds by the server's clock."""
     lanes: dict[Lane, Backlog]
 
+    @classmethod
+    def decode(cls, data: bytes) -> HistoryPoint | None:
+        """Read a point; None for what is none, whoever has written it."""
+        try:
+            at, *numbers = _decoder.decode(data)
+        except msgspec.MsgspecError:
+            return None
+        pairs = zip(Lane, numbers[::2], numbers[1::2], strict=True)
+        lanes = {lane: Backlog(waiting=n, oldest_s=ms / 1000) for lane, n, ms in pairs}
+        return cls(at=at, lanes=lanes)
+
 
 def record_history(redis: _Redis, keys: Keys) -> bool:
     """Note what waits now, unless another process has done so in this step; returns whether it was noted.
@@ -67,20 +78,9 @@ def read_history(redis: _Redis, keys: Keys) -> dict[int, list[HistoryPoint]]:
     for step, ring in zip(RINGS, rings, strict=True):
         if isinstance(ring, Exception) and not isinstance(ring, NoPermissionError):
             raise ring
-        points = [] if isinstance(ring, Exception) else map(_point, reversed(ring))
+        points = [] if isinstance(ring, Exception) else map(HistoryPoint.decode, reversed(ring))
         found[step] = [point for point in points if point is not None]
     return found
-
-
-def _point(data: bytes) -> HistoryPoint | None:
-    """Read a point; None for what is none, whoever has written it."""
-    try:
-        at, *numbers = _decoder.decode(data)
-    except msgspec.MsgspecError:
-        return None
-    pairs = zip(Lane, numbers[::2], numbers[1::2], strict=True)
-    lanes = {lane: Backlog(waiting=n, oldest_s=ms / 1000) for lane, n, ms in pairs}
-    return HistoryPoint(at=at, lanes=lanes)
 
 
 _decoder = msgspec.json.Decoder(tuple[int, int, int, int, int])

@@ -147,20 +147,17 @@ class Heartbeat(Periodic):
             # It forgets them when it is restarted; callers need no right to load any.
             load_scripts(self._redis)
             if self._parent is None and self._may_record:
-                self._record()
+                try:
+                    record_history(self._redis, self._keys)
+                except NoPermissionError as error:
+                    self._may_record = False
+                    logger.warning(
+                        "history_not_recorded: %s; `scoreline acl worker` prints the rights that workers have now",
+                        error,
+                    )
         except RedisError as error:
             logger.debug("report_not_sent: %s; the next one is due soon", error)
             self._on_error(error)
-
-    def _record(self) -> None:
-        """Have the server note what waits, for the history."""
-        try:
-            record_history(self._redis, self._keys)
-        except NoPermissionError as error:
-            self._may_record = False
-            logger.warning(
-                "history_not_recorded: %s; `scoreline acl` prints the rights of this release", error
-            )
 
     def report(self) -> ProcessReport:
         """What this process is and serves now."""
