@@ -18,10 +18,11 @@ from scoreline_gateway.body import Receiver
 from scoreline_gateway.errors import CallerGone, error_response, problem_of
 from scoreline_gateway.fleet import Fleet
 from scoreline_gateway.settings import GatewaySettings
+from scoreline_gateway.v2 import inference, metadata
 
 logger = logging.getLogger(__name__)
 
-FACES: tuple[ModuleType, ...] = (health,)
+FACES: tuple[ModuleType, ...] = (inference, metadata, health)
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
 
@@ -76,7 +77,7 @@ class Gateway:
         self.access = Access(self.settings)
         async with AsyncExitStack() as stack:
             self.client = await stack.enter_async_context(self._connect(self.settings))
-            self.fleet = Fleet(self.client)
+            self.fleet = Fleet(self.client, self.settings.gateway_timeout_s)
             for face in self._faces:
                 if hasattr(face, "lifespan"):
                     await stack.enter_async_context(face.lifespan(self))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from email.message import Message
 from typing import Any, Self
 
+import orjson
 from starlette.requests import Request
 
 from scoreline_client.codes import Code
@@ -98,6 +100,29 @@ def hold(request: Request, size: int) -> None:
     if gateway.held > gateway.settings.gateway_buffer_mb << 20:
         message = "the gateway holds as many bytes of requests as it may"
         raise HttpRefused(503, HttpCode.BUSY, message, headers={"Retry-After": "1"})
+
+
+def parse_json(body: bytes) -> Any:
+    """JSON, as it should be or as Python's `json` writes it, with NaN and numbers of any length.
+
+    Raises:
+        HttpRefused: it is neither.
+    """
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        message = f"the body is no valid JSON: {error}"
+        raise HttpRefused(400, Code.JSON, message) from None
+
+
+def refuse_media_type(kind: str, expected: str) -> HttpRefused:
+    """What is raised for a body of another content type than is read."""
+    message = f"the content type is {kind[:80]!r}; expected {expected} (the header Content-Type)"
+    return HttpRefused(415, HttpCode.MEDIA_TYPE, message)
 
 
 class _Unpacker:

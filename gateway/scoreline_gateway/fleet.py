@@ -1,4 +1,4 @@
-"""What is known of the workers behind the queue: their reports, read at most once a second."""
+"""What is known of the workers behind the queue and of the models that they serve, asked at most once a second."""
 
 from __future__ import annotations
 
@@ -7,22 +7,29 @@ import contextlib
 import time
 
 from scoreline_client.async_client import AsyncClient
+from scoreline_client.files.reader import ModelInfo
 from scoreline_client.fleet import ProcessReport, report_keys, served_models
-from scoreline_client.protocol.messages import WireError
+from scoreline_client.protocol.json_records import check_model, raise_refusal
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.messages import Operation, Request, WireError, new_id
 from scoreline_client.protocol.names import split_reference
 
 FRESH_S = 1.0
-"""Seconds for which reports that were read count as the present ones; processes report every two."""
+"""Seconds for which what was read counts as the present; processes report every two."""
+MOST_DESCRIBED = 256
+"""Models and versions whose columns are remembered."""
 
 
 class Fleet:
-    """The reports of worker processes."""
+    """The reports of worker processes, and the columns of the models that they serve."""
 
-    def __init__(self, client: AsyncClient) -> None:
+    def __init__(self, client: AsyncClient, timeout_s: float) -> None:
         self._transport = client.transport
+        self._timeout_s = timeout_s
         self._reports: list[ProcessReport] = []
         self._read_at = -FRESH_S
         self._lock = asyncio.Lock()
+        self._described: dict[str, tuple[float, ModelInfo]] = {}
 
     async def reports(self) -> list[ProcessReport]:
         """The reports of all processes that are alive.
@@ -61,12 +68,45 @@ class Fleet:
         A version by number that no alias names is loaded by the process that is asked for it: None.
 
         Raises:
-            ValueError: it is no reference.
+            UnknownModel: it is no reference.
         """
-        name, alias, version = split_reference(reference)
+        name, alias, version = split_reference(check_model(reference))
         serving = await self.serving()
         if alias is not None:
             versions = serving.get(f"{name}@{alias}")
             return None if versions is None else bool(versions)
         of_model = [each for key, each in serving.items() if key.startswith(f"{name}@")]
         return True if any(version in each for each in of_model) else None
+
+    async def describe(self, reference: str) -> ModelInfo:
+        """The version that a reference names now, and its columns and outputs.
+
+        Raises:
+            UnknownModel: there is no such version.
+            NoAnswer, QueueFull, ServerUnreachable: as for the client's `predict`.
+        """
+        known = self._described.get(reference)
+        if known is not None and time.monotonic() - known[0] < FRESH_S:
+            return known[1]
+        request = Request(
+            id=new_id(),
+            model=check_model(reference),
+            operation=Operation.DESCRIBE,
+            reply_to=self._transport.client_id,
+            expires_ms=round(self._timeout_s * 1000),
+        )
+        answer = await self._transport.ask(request, Lane.ONLINE, self._timeout_s)
+        raise_refusal(answer)
+        description = answer.description or {}
+        outputs = description.get("outputs", {})
+        info = ModelInfo(
+            answer.model,
+            answer.version,
+            description.get("columns", ()),
+            outputs.get("classes") or (),
+            outputs.get("each") or (),
+        )
+        if len(self._described) >= MOST_DESCRIBED:
+            self._described.clear()
+        self._described[reference] = (time.monotonic(), info)
+        return info

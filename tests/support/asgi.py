@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +32,7 @@ async def call(
     app: Callable[..., Any],
     method: str,
     path: str,
-    body: bytes | Iterable[bytes] | Any = b"",
+    body: Any = b"",
     *,
     headers: Mapping[str, str] | None = None,
     query: str = "",
@@ -40,11 +40,11 @@ async def call(
     host: str = "127.0.0.1:8080",
     gone: asyncio.Event | None = None,
 ) -> Reply:
-    """Send a request with a body: bytes, pieces of it, or what becomes JSON. `gone` is set when the caller leaves.
+    """Send a request with a body: bytes, a tuple of pieces of it, or what becomes JSON. `gone` is set when the caller leaves.
 
     Status 0 means that nothing was answered.
     """
-    if not isinstance(body, bytes | list):
+    if not isinstance(body, bytes | tuple):
         body = orjson.dumps(body)
     pieces: Sequence[bytes] = [body] if isinstance(body, bytes) else body
     messages = [

@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-
-import pytest
-
-from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
-from tests.support.asgi import call, gateway
-
-
-@pytest.fixture(scope="module")
-def scoreline() -> Iterator[FakeScoreline]:
-    with FakeScoreline() as fake:
-        yield fake
-
-
-@pytest.fixture
-async def app(scoreline: FakeScoreline) -> AsyncIterator[Gateway]:
-    async with gateway(scoreline) as running:
-        yield running
+from tests.support.asgi import call
 
 
 async def test_what_is_not_there_is_said_in_the_form_of_its_face(app: Gateway) -> None:

@@ -1,0 +1,79 @@
+"""Asks for predictions in the name of a caller: as long as the caller is there, and not for longer than is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+
+from scoreline_client.errors import RecordRejected
+from scoreline_client.options import NO_OPTIONS, Policy, RequestOptions
+from scoreline_client.predictions import Prediction, RecordError
+from scoreline_gateway.body import WhileConnected
+from scoreline_gateway.errors import HttpCode, HttpRefused
+
+OPTIONS = ("coerce", "unseen", "out_of_range")
+"""The options of requests that callers may name, beside their records."""
+
+
+async def score(
+    request: Request,
+    model: str,
+    records: Sequence[Mapping[str, Any]],
+    *,
+    timeout_s: float | None = None,
+    options: RequestOptions = NO_OPTIONS,
+) -> list[Prediction]:
+    """Predict records; one that is rejected has an `error`. A single one shares a request with other callers'.
+
+    Raises:
+        CallerGone: the caller has closed the connection; the records are scored no more.
+        UnknownModel, EmptyRequest, NoAnswer, QueueFull, ServerUnreachable: as for the client's `predict_many`.
+    """
+    gateway = request.app
+    limit_s = gateway.settings.gateway_timeout_s
+    timeout_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
+    async with WhileConnected(request):
+        if len(records) != 1:
+            many: list[Prediction] = await gateway.client.predict_many(
+                model, records, timeout=timeout_s, options=options
+            )
+            return many
+        try:
+            return [
+                await gateway.client.predict(model, records[0], timeout=timeout_s, options=options)
+            ]
+        except RecordRejected as error:
+            told = RecordError(error.code, str(error), 0, error.column, error.value)
+            return [Prediction(None, error=told)]
+
+
+def options_of(parameters: Mapping[str, Any]) -> RequestOptions:
+    """The options of a request that stand among its parameters; others are passed over.
+
+    Raises:
+        HttpRefused: one of them has a value that is not permitted.
+    """
+    given = {name: parameters[name] for name in OPTIONS if name in parameters}
+    if not given:
+        return NO_OPTIONS
+    try:
+        return msgspec.convert(given, RequestOptions)
+    except msgspec.ValidationError as error:
+        policies = ", ".join(Policy)
+        message = f"an option is not permitted: {error}; coerce is true or false, unseen and out_of_range {policies}"
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
+
+
+def raise_rejection(predictions: Sequence[Prediction]) -> None:
+    """Raise the error of the first record that was rejected, if one was.
+
+    Raises:
+        RecordRejected: its message begins with the record's number, where there are several.
+    """
+    for index, prediction in enumerate(predictions):
+        if (error := prediction.error) is not None:
+            place = f"record {index}: " if len(predictions) > 1 else ""
+            raise RecordRejected(error.code, place + error.message, error.column, error.value)

@@ -1,0 +1,191 @@
+"""`POST /v2/models/M/infer`: tensors in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+
+from scoreline_client.predictions import Prediction
+from scoreline_client.protocol.names import probability_column
+from scoreline_gateway.access import Right, route
+from scoreline_gateway.body import content_type, parse_json, read_body, refuse_media_type
+from scoreline_gateway.scoring import options_of, raise_rejection, score
+from scoreline_gateway.v2.tensors import (
+    Tensor,
+    bad,
+    packed,
+    read_inputs,
+    records_of,
+    tensor_of,
+)
+
+JSON_BYTES = "inference-header-content-length"
+"""The header that says how many bytes of a body are JSON; the others are binary data."""
+_MEDIA_TYPES = ("", "application/json", "application/octet-stream")
+
+
+def reference(request: Request) -> str:
+    """The model and version that a path names."""
+    model: str = request.path_params["model"]
+    version = request.path_params.get("version")
+    return model if version is None else f"{model}@{version}"
+
+
+async def infer(request: Request) -> Response:
+    """Predict the records that the inputs hold.
+
+    A record that is rejected is an error of the whole request, unless `outputs` names `error`.
+    """
+    kind, _ = content_type(request)
+    if kind not in _MEDIA_TYPES:
+        raise refuse_media_type(kind, "application/json or application/octet-stream")
+    body = await read_body(request, request.app.settings.max_request_bytes)
+    given, binary = _split(request, body)
+    parameters = _object(given, "parameters")
+    tensors = read_inputs(given.get("inputs"), binary)
+    wanted = _wanted_outputs(given.get("outputs"))
+    model = reference(request)
+    columns = None
+    if len(tensors) == 1 and (
+        not tensors[0].is_column or tensors[0].parameters.get("content_type") == "np"
+    ):
+        columns = (await request.app.fleet.describe(model)).known
+    records = records_of(tensors, columns)
+    timeout_us = parameters.get("timeout")
+    predictions = await score(
+        request,
+        model,
+        records,
+        timeout_s=timeout_us / 1e6 if type(timeout_us) is int and timeout_us > 0 else None,
+        options=options_of(parameters),
+    )
+    if "error" not in wanted:
+        raise_rejection(predictions)
+    answered: dict[str, Any] = {"model_name": predictions[0].model or model.partition("@")[0]}
+    if version := max(each.version for each in predictions):
+        answered["model_version"] = str(version)
+    if "id" in given:
+        answered["id"] = given["id"]
+    is_binary = parameters.get("binary_data_output") is True
+    return _response(answered, _outputs(predictions, wanted), wanted, is_binary=is_binary)
+
+
+def _split(request: Request, body: bytes) -> tuple[dict[str, Any], memoryview]:
+    """The JSON of a request, and the binary data behind it."""
+    length = request.headers.get(JSON_BYTES)
+    end = len(body)
+    if length is not None:
+        if not (length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= end):
+            raise bad(f"the header Inference-Header-Content-Length must be a number up to {end}")
+        end = int(length)
+    given = parse_json(body if end == len(body) else body[:end])
+    if not isinstance(given, dict):
+        raise bad(f"the body must be a JSON object, not {type(given).__name__}")
+    if not isinstance(given.get("id", ""), str):
+        raise bad("`id` must be a text")
+    return given, memoryview(body)[end:]
+
+
+def _object(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """A field that is an object, or not there."""
+    value = given.get(name) or {}
+    if not isinstance(value, dict):
+        raise bad(f"`{name}` must be an object")
+    return value
+
+
+def _wanted_outputs(outputs: Any) -> dict[str, bool | None]:
+    """Names of the outputs that a request asks for, and whether as binary data; empty if it names none."""
+    if outputs is None:
+        return {}
+    if not isinstance(outputs, list) or not all(
+        isinstance(each, dict) and isinstance(each.get("name"), str) for each in outputs
+    ):
+        raise bad("`outputs` must be a list of objects with a `name`")
+    return {each["name"]: _object(each, "parameters").get("binary_data") for each in outputs}
+
+
+def _outputs(predictions: Sequence[Prediction], wanted: Mapping[str, bool | None]) -> list[Tensor]:
+    """The outputs that were asked for; without a choice the prediction, and the probability of each class."""
+    columns: dict[str, list[Any]] = {
+        "predict": [each.value for each in predictions],
+        "transform": [each.value for each in predictions],
+        "error": [
+            "" if each.error is None else f"{each.error.code}: {each.error.message}"
+            for each in predictions
+        ],
+    }
+    scored = next((each for each in predictions if each.probabilities), None)
+    names = []
+    if scored is not None:
+        by_class = [_flat(each.probabilities) for each in predictions]
+        names = list(_flat(scored.probabilities))
+        columns |= {name: [each.get(name) for each in by_class] for name in names}
+        columns["predict_proba"] = [[each.get(name) for name in names] for each in by_class]
+    unknown = next((name for name in wanted if name not in columns), None)
+    if unknown is not None:
+        known = ", ".join(columns)
+        raise bad(f"the model has no output {unknown[:80]!r}; expected some of {known}")
+    return [tensor_of(name, columns[name]) for name in wanted or ("predict", *names)]
+
+
+def _flat(probabilities: Mapping[Any, Any]) -> dict[str, float]:
+    """Probabilities by the names of their columns."""
+    columns: dict[str, float] = {}
+    for label, share in probabilities.items():
+        if isinstance(share, dict):
+            columns |= {probability_column(each, label): number for each, number in share.items()}
+        else:
+            columns[probability_column(label)] = share
+    return columns
+
+
+def _response(
+    answered: dict[str, Any],
+    tensors: Sequence[Tensor],
+    wanted: Mapping[str, bool | None],
+    *,
+    is_binary: bool,
+) -> Response:
+    """The answer: JSON, and behind it the outputs that were asked for as binary data."""
+    outputs, tails = [], []
+    for tensor in tensors:
+        output: dict[str, Any] = {
+            "name": tensor.name,
+            "shape": tensor.shape,
+            "datatype": tensor.datatype,
+        }
+        parameters = dict(tensor.parameters)
+        chosen = wanted.get(tensor.name)
+        if is_binary if chosen is None else chosen is True:
+            tails.append(packed(tensor))
+            parameters["binary_data_size"] = len(tails[-1])
+        else:
+            output["data"] = tensor.data
+        if parameters:
+            output["parameters"] = parameters
+        outputs.append(output)
+    # Columns of a frame, to clients that decode answers by their content type.
+    if all(tensor.is_column for tensor in tensors):
+        answered["parameters"] = {"content_type": "pd"}
+    answered["outputs"] = outputs
+    head = orjson.dumps(answered)
+    if not tails:
+        return Response(head, media_type="application/json")
+    return Response(
+        head + b"".join(tails),
+        headers={"Inference-Header-Content-Length": str(len(head))},
+        media_type="application/octet-stream",
+    )
+
+
+routes = [
+    route("/v2/models/{model}/infer", infer, right=Right.SCORE, methods=["POST"]),
+    route(
+        "/v2/models/{model}/versions/{version}/infer", infer, right=Right.SCORE, methods=["POST"]
+    ),
+]
