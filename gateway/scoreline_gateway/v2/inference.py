@@ -44,10 +44,10 @@ async def infer(request: Request) -> Response:
     if kind not in _MEDIA_TYPES:
         raise refuse_media_type(kind, "application/json or application/octet-stream")
     body = await read_body(request, request.app.settings.max_request_bytes)
-    given, binary = _split(request, body)
+    given, binary = split_body(request, body)
     parameters = _object(given, "parameters")
     tensors = read_inputs(given.get("inputs"), binary)
-    wanted = _wanted_outputs(given.get("outputs"))
+    wanted = wanted_outputs(given.get("outputs"))
     model = reference(request)
     columns = None
     if len(tensors) == 1 and (
@@ -71,10 +71,10 @@ async def infer(request: Request) -> Response:
     if "id" in given:
         answered["id"] = given["id"]
     is_binary = parameters.get("binary_data_output") is True
-    return _response(answered, _outputs(predictions, wanted), wanted, is_binary=is_binary)
+    return response_of(answered, outputs_of(predictions, wanted), wanted, is_binary=is_binary)
 
 
-def _split(request: Request, body: bytes) -> tuple[dict[str, Any], memoryview]:
+def split_body(request: Request, body: bytes) -> tuple[dict[str, Any], memoryview]:
     """The JSON of a request, and the binary data behind it."""
     length = request.headers.get(JSON_BYTES)
     end = len(body)
@@ -98,7 +98,7 @@ def _object(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     return value
 
 
-def _wanted_outputs(outputs: Any) -> dict[str, bool | None]:
+def wanted_outputs(outputs: Any) -> dict[str, bool | None]:
     """Names of the outputs that a request asks for, and whether as binary data; empty if it names none."""
     if outputs is None:
         return {}
@@ -109,7 +109,9 @@ def _wanted_outputs(outputs: Any) -> dict[str, bool | None]:
     return {each["name"]: _object(each, "parameters").get("binary_data") for each in outputs}
 
 
-def _outputs(predictions: Sequence[Prediction], wanted: Mapping[str, bool | None]) -> list[Tensor]:
+def outputs_of(
+    predictions: Sequence[Prediction], wanted: Mapping[str, bool | None]
+) -> list[Tensor]:
     """The outputs that were asked for; without a choice the prediction, and the probability of each class."""
     columns: dict[str, list[Any]] = {
         "predict": [each.value for each in predictions],
@@ -122,8 +124,8 @@ def _outputs(predictions: Sequence[Prediction], wanted: Mapping[str, bool | None
     scored = next((each for each in predictions if each.probabilities), None)
     names = []
     if scored is not None:
-        by_class = [_flat(each.probabilities) for each in predictions]
-        names = list(_flat(scored.probabilities))
+        by_class = [probability_columns(each.probabilities) for each in predictions]
+        names = list(probability_columns(scored.probabilities))
         columns |= {name: [each.get(name) for each in by_class] for name in names}
         columns["predict_proba"] = [[each.get(name) for name in names] for each in by_class]
     unknown = next((name for name in wanted if name not in columns), None)
@@ -133,7 +135,7 @@ def _outputs(predictions: Sequence[Prediction], wanted: Mapping[str, bool | None
     return [tensor_of(name, columns[name]) for name in wanted or ("predict", *names)]
 
 
-def _flat(probabilities: Mapping[Any, Any]) -> dict[str, float]:
+def probability_columns(probabilities: Mapping[Any, Any]) -> dict[str, float]:
     """Probabilities by the names of their columns."""
     columns: dict[str, float] = {}
     for label, share in probabilities.items():
@@ -144,7 +146,7 @@ def _flat(probabilities: Mapping[Any, Any]) -> dict[str, float]:
     return columns
 
 
-def _response(
+def response_of(
     answered: dict[str, Any],
     tensors: Sequence[Tensor],
     wanted: Mapping[str, bool | None],

@@ -73,7 +73,7 @@ def read_inputs(inputs: Any, binary: memoryview) -> list[Tensor]:
         raise bad("`inputs` must be a list of objects")
     tensors = []
     for each in inputs:
-        tensor, size = _read_input(each, binary)
+        tensor, size = read_input(each, binary)
         binary = binary[size:]
         tensors.append(tensor)
     if len(binary):
@@ -81,7 +81,7 @@ def read_inputs(inputs: Any, binary: memoryview) -> list[Tensor]:
     return tensors
 
 
-def _read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
+def read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
     """An input, and how many bytes of the binary data are its own."""
     name, datatype, shape = given.get("name"), given.get("datatype"), given.get("shape")
     if not isinstance(name, str):
@@ -100,22 +100,22 @@ def _read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]
     count = math.prod(shape)
     size = parameters.get("binary_data_size")
     if size is None:
-        data = list(_flat(given.get("data"), name))
+        data = list(flat_values(given.get("data"), name))
         if datatype == "BOOL":
             data = [bool(value) if value in (0, 1) else value for value in data]
     elif type(size) is not int or not 0 <= size <= len(binary):
         raise bad(f"input {name[:80]!r}: there are no {size} bytes of binary data", column=name)
     else:
-        data = _unpacked(datatype, binary[:size], name)
+        data = unpack(datatype, binary[:size], name)
     if len(data) != count:
         raise bad(
             f"input {name[:80]!r}: shape {shape} needs {count} values, not {len(data)}", column=name
         )
-    data = _converted(data, datatype, parameters.get("content_type"), name)
+    data = convert_values(data, datatype, parameters.get("content_type"), name)
     return Tensor(name, datatype, shape, data, parameters), size or 0
 
 
-def _flat(data: Any, name: str) -> Iterator[Any]:
+def flat_values(data: Any, name: str) -> Iterator[Any]:
     """The values of nested or flat lists."""
     if not isinstance(data, list):
         raise bad(f"input {name[:80]!r}: `data` must be a list", column=name)
@@ -135,7 +135,7 @@ def _flat(data: Any, name: str) -> Iterator[Any]:
             stack.pop()
 
 
-def _unpacked(datatype: str, data: memoryview, name: str) -> list[Any]:
+def unpack(datatype: str, data: memoryview, name: str) -> list[Any]:
     """The values of binary data."""
     if datatype != "BYTES":
         size = struct.calcsize(_FORMATS[datatype])
@@ -160,7 +160,7 @@ def _unpacked(datatype: str, data: memoryview, name: str) -> list[Any]:
     return texts
 
 
-def _converted(data: list[Any], datatype: str, content_type: Any, name: str) -> list[Any]:
+def convert_values(data: list[Any], datatype: str, content_type: Any, name: str) -> list[Any]:
     """Values as their content type says."""
     if datatype.startswith("FP"):
         # In columns of a frame, NaN is how a missing number is written.
