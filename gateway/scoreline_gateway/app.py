@@ -12,7 +12,7 @@ from starlette.routing import Router
 from starlette.types import Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_gateway import health
+from scoreline_gateway import health, invocations
 from scoreline_gateway.access import Access
 from scoreline_gateway.body import Receiver
 from scoreline_gateway.errors import CallerGone, error_response, problem_of
@@ -22,7 +22,7 @@ from scoreline_gateway.v2 import inference, metadata
 
 logger = logging.getLogger(__name__)
 
-FACES: tuple[ModuleType, ...] = (inference, metadata, health)
+FACES: tuple[ModuleType, ...] = (inference, metadata, invocations, health)
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
 

@@ -74,6 +74,8 @@ _LISTED = {
     "unpin": _Listed("Let prune remove a version again.", "worker"),
     "prune": _Listed("Remove the versions that nothing needs.", "worker"),
     "acl": _Listed("Print users of the Redis server with least rights."),
+    "gateway": _Listed("Answer HTTP in front of the queue.", "gateway"),
+    "token": _Listed("Make a token for callers of the gateway.", "gateway"),
     "keygen": _Listed("Make the key pair that signs what is published here.", "worker"),
     "keys": _Listed("List, trust and revoke the keys that sign.", "worker"),
 }
