@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from redis import Redis
+from redis.exceptions import AuthenticationError
 
 from scoreline_tasks.dev.server import (
     EmbeddedServerError,
@@ -42,6 +43,38 @@ def test_its_data_outlive_it_where_a_directory_was_named(tmp_path: Path) -> None
     for expected in (1, 2):
         with embedded_server(data=tmp_path) as url, Redis.from_url(url) as redis:
             assert redis.incr("kept") == expected
+
+
+def test_its_data_are_no_other_users(tmp_path: Path) -> None:
+    """Requests, answers and its password are in them."""
+    data = tmp_path / "data"
+    with (
+        embedded_server(data=data, password="word") as url,
+        Redis.from_url(url) as redis,
+    ):
+        redis.set("request", "a name")
+        with Redis.from_url(url.replace(":word@", "")) as other, pytest.raises(AuthenticationError):
+            other.get("request")
+        made = [data, *data.rglob("*")]
+    assert any(path.name.endswith(".aof") for path in made)
+    assert data.stat().st_mode & 0o777 == 0o700
+    # The log and the file of settings are older than the server; nobody else comes into the folder.
+    assert [path for path in made if path.parent != data and path.stat().st_mode & 0o077] == []
+
+
+@pytest.mark.parametrize(("size", "is_taken"), [(1 << 24, True), ((1 << 26) + 1, False)])
+def test_it_takes_no_text_that_is_far_larger_than_a_request_may_be(
+    size: int, is_taken: bool
+) -> None:
+    """It refuses the length, before it has room for the text."""
+    with embedded_server() as url, socket.create_connection(("127.0.0.1", port_of(url))) as caller:
+        caller.settimeout(20)
+        caller.sendall(b"*5\r\n$4\r\nXADD\r\n$4\r\nlane\r\n$1\r\n*\r\n$4\r\nbody\r\n$%d\r\n" % size)
+        if is_taken:
+            caller.sendall(b"x" * size + b"\r\n")
+            assert caller.recv(100).startswith(b"$")
+        else:
+            assert b"invalid bulk length" in caller.recv(100)
 
 
 def test_no_process_is_left() -> None:

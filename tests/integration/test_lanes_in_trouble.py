@@ -122,6 +122,35 @@ def test_a_lane_is_mended_with_all_that_waits_in_it_and_nothing_is_answered_twic
     assert redis_client.xlen(ONLINE) == 0
 
 
+@pytest.mark.parametrize("who_knows", ["this process", "this machine"])
+def test_a_clock_that_was_set_back_is_no_reason_to_mend_a_lane(
+    redis_client: Redis, queue: RequestQueue, monkeypatch: pytest.MonkeyPatch, who_knows: str
+) -> None:
+    """The server goes on behind the last id that its clock gave before; a process that saw it, or whose own clock does not
+    differ from what the server's was, knows that nobody chose it."""
+    set_back_ms = 600_000
+    before_ms = int(time.time() * 1000) + set_back_ms
+    if who_knows == "this process":
+        execute = queue._pipeline.execute
+        before: Any = [[b"%d" % (before_ms // 1000), b"0"], 0, 0, None, None]
+        monkeypatch.setattr(queue._pipeline, "execute", lambda commands: before)
+        queue.begin_slice()
+        monkeypatch.setattr(queue._pipeline, "execute", execute)
+    else:
+        monkeypatch.setattr("scoreline_tasks.queue.streams.time.time", lambda: before_ms / 1000)
+    asked: Any = entry_fields(request(1))
+    last = redis_client.xadd(ONLINE, asked, id=f"{before_ms}-0")
+    assert len(queue.exchange([], take=1)) == 1
+    queue.begin_slice()
+    assert [entry for entry, _ in redis_client.xrange(ONLINE)] == [last]  # type: ignore[union-attr]
+    redis_client.xadd(ONLINE, asked, id=f"{before_ms + 2 * set_back_ms}-0")
+    assert len(queue.exchange([], take=1)) == 1
+    queue.begin_slice()
+    entries: Any = redis_client.xrange(ONLINE)
+    assert entries[0][0] == last
+    assert int(entries[1][0].partition(b"-")[0]) <= before_ms
+
+
 def test_a_lane_is_mended_without_a_second_copy_of_it(
     redis_client: Redis, queue: RequestQueue
 ) -> None:

@@ -47,6 +47,7 @@ from cryptography.hazmat.primitives.serialization import (
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact, UnusableKey
 from scoreline_artifacts.store.local_files import write_file
 from scoreline_client.settings import KEYS, ArtifactSettings, user_folder
+from scoreline_client.shown import shown_name
 
 logger = logging.getLogger(__name__)
 
@@ -319,12 +320,15 @@ class KeyRing:
             try:
                 for place in (self.folder, path.parent, path):
                     check_rights(place)
-                identity, _, how = path.read_text().splitlines()
-                return PinnedStore(identity, how == _SIGNED)
+                identity, written, how = path.read_text().splitlines()
             except FileNotFoundError:
                 return None
             except ValueError as error:
                 raise UnusableKey(f"{path} does not say which store is known: {error}") from error
+        store = PinnedStore(identity, how == _SIGNED)
+        if written != shown_name(address):  # by an earlier release, with a URL's secrets
+            self.pin_store(address, store)
+        return store
 
     def pin_store(self, address: str, store: PinnedStore | None) -> None:
         """Know a store under an address from now on; None: none is known.
@@ -339,7 +343,7 @@ class KeyRing:
             for folder in (self.folder, path.parent):
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             how = _SIGNED if store.is_signed else "seen"
-            write_file(path, f"{store.identity}\n{address}\n{how}\n".encode())
+            write_file(path, f"{store.identity}\n{shown_name(address)}\n{how}\n".encode())
         except OSError as error:
             if path not in _unpinned:  # it is met at every look at the store
                 _unpinned.add(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha1
 from importlib import resources
@@ -54,7 +55,7 @@ BUFFER_BYTES = 1 << 16
 PIECE_BYTES = 1 << 16
 """Bytes that are sent in one go: their time-out is that of one reply, however large an answer is."""
 AHEAD_MS = 60_000
-"""Milliseconds by which an entry's id may be ahead of the server's clock: who queues it may choose it."""
+"""Milliseconds by which an entry's id may be ahead of every clock: who queues it may choose it."""
 ORPHANS = "nobody"
 """The consumer to which requests are given whose own was deleted; a rescue takes them from it."""
 ORPHANS_IDLE_MS = 3_600_000
@@ -72,6 +73,8 @@ class RequestQueue:
         self._lanes = {keys.lane(lane).encode(): lane for lane in Lane}
         self._consumer = consumer
         self._ttl_ms = result_ttl_s * 1000
+        self._clock_ms = 0
+        """The server's clock less this machine's monotonic one, when it was furthest ahead."""
         self._finish = _script("finish.lua")
         self._finish_sha = sha1(self._finish.encode(), usedforsecurity=False).hexdigest()
         self._forget = _script("forget_consumers.lua")
@@ -100,15 +103,19 @@ class RequestQueue:
     def begin_slice(self) -> int:
         """Look at the lanes as a whole, and mend what would end them; returns the server's time, in Unix milliseconds."""
         lanes = [self._keys.lane(lane) for lane in Lane]
-        time, *facts = self._pipeline.execute(
+        server_time, *facts = self._pipeline.execute(
             [
                 ("TIME",),
                 *(("XLEN", lane) for lane in lanes),
                 *(("XINFO", "GROUPS", lane) for lane in lanes),
             ]
         )
-        _raise_first([time])
-        now_ms = int(time[0]) * 1000 + int(time[1]) // 1000
+        _raise_first([server_time])
+        now_ms = int(server_time[0]) * 1000 + int(server_time[1]) // 1000
+        # A server whose clock was set back goes on behind its last id: nobody chose that one.
+        own_ms = int(time.monotonic() * 1000)
+        self._clock_ms = max(self._clock_ms, now_ms - own_ms)
+        latest_ms = max(own_ms + self._clock_ms, int(time.time() * 1000)) + AHEAD_MS
         for lane, length, groups in zip(lanes, facts, facts[len(lanes) :], strict=False):
             # A lane that is missing is an error here; the next read creates it.
             for group in groups if isinstance(groups, list) else ():
@@ -119,8 +126,8 @@ class RequestQueue:
                 )
                 delivered_ms = int(fact[b"last-delivered-id"].partition(b"-")[0])
                 try:
-                    if delivered_ms > now_ms + AHEAD_MS:
-                        mended = self._redis.eval(self._mend, 1, lane, GROUP, AHEAD_MS)
+                    if delivered_ms > latest_ms:
+                        mended = self._redis.eval(self._mend, 1, lane, GROUP, latest_ms - now_ms)
                         if mended:  # unless another process was first
                             logger.error(
                                 "lane_mended lane=%s moved=%d dropped=%d: somebody had queued an entry with an id far "

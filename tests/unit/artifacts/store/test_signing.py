@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from scoreline_artifacts import Distrust, UntrustedArtifact, UnusableKey
 from scoreline_artifacts.store.marks import LogMarks
-from scoreline_artifacts.store.signing import KeyRing, Purpose
+from scoreline_artifacts.store.signing import KeyRing, PinnedStore, Purpose
 from scoreline_client.errors import SettingsError
 
 DATA = b'{"model":"pima"}'
@@ -311,3 +311,17 @@ def test_a_machine_that_only_trusts_signs_nothing_by_itself(ring: KeyRing, worke
     assert len(worker.known()) == 1
     worker.generate()
     assert worker.verify(RELEASE, DATA, worker.sign(RELEASE, DATA)) == worker.own_fingerprint()
+
+
+def test_what_is_known_of_a_store_holds_no_secret_of_its_url(tmp_path: Path) -> None:
+    ring, store = KeyRing(tmp_path / "keys"), PinnedStore("0" * 64, is_signed=True)
+    address = "s3://id:hunter2@bucket/models?token=hunter3"
+    ring.pin_store(address, store)
+    (pin,) = (tmp_path / "keys" / "stores").iterdir()
+    shown = pin.read_text()
+    assert "s3://bucket/models" in shown
+    assert "hunter" not in shown
+    assert ring.pinned_store(address) == store
+    pin.write_text(f"{store.identity}\n{address}\nsigned\n")  # as earlier releases did
+    assert ring.pinned_store(address) == store
+    assert pin.read_text() == shown

@@ -7,11 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from scoreline_artifacts import CorruptArtifact, Release
+from scoreline_artifacts import CorruptArtifact, Release, Store
 from scoreline_artifacts.loading import process_settings
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import RequestRefused
@@ -27,6 +28,7 @@ from scoreline_tasks.models.isolated_load import (
 from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
 from scoreline_tasks.scoring.batch import VersionIsLoading
 from scoreline_tasks.system import fork_guard, run_in_fork
+from tests.support.stores import manifest_of
 from tests.unit.tasks.models.conftest import Shelf
 
 
@@ -515,6 +517,19 @@ def test_by_number_requests_may_name_what_is_or_was_released(
     assert caught.value.code == "E_UNKNOWN_MODEL"
     assert shelf.loads == [3, 1]
     assert version_of(open_models(), "m@7") == 7
+
+
+def test_a_wrong_name_tells_neither_where_the_store_is_nor_what_else_is_in_it(
+    tmp_path: Path,
+) -> None:
+    store = Store(tmp_path / "store")
+    store.publish(manifest_of({"note": b"text"}, 1, "fraud-2027"), {"note": b"text"})
+    for ref in ("nosuch", "nosuch@1", "nosuch@candidate", "fraud-2027@candidate"):
+        with pytest.raises(RequestRefused) as caught:
+            Models(store, 2, unreleased=True).resolve(ModelRef.parse(ref))
+        assert caught.value.code == "E_UNKNOWN_MODEL"
+        assert str(tmp_path) not in str(caught.value)
+        assert ("fraud" in str(caught.value)) == ("fraud" in ref)
 
 
 def test_wrong_names_cost_the_store_one_look_a_second_however_many_there_are(
