@@ -39,6 +39,7 @@ from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, decode_reply
 from scoreline_tasks.scoring.batch import Batcher, Entry
 from scoreline_tasks.scoring.limits import Limits
+from tests.fuzz import scripts
 from tests.support.models import Classifier
 from tests.support.scoring import OneVersion, entry_of
 from tests.support.stores import manifest_of
@@ -222,5 +223,6 @@ TARGETS: dict[str, Target] = {
         (ValueError,),
     ),
     "job progress": Target(JobProgress.decode, [_seed(host="h", source="s", rows=1, percent=None)]),
+    "lua arguments": Target(scripts.call, scripts.SEEDS, ()),
     "report": Target(ProcessReport.decode, [_seed(process="a", models=[])]),
 }

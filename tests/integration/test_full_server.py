@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from importlib import resources
 
 import pytest
 from redis import Redis
-from redis.exceptions import OutOfMemoryError
+from redis.exceptions import OutOfMemoryError, ResponseError
 
 from scoreline_client.fleet import ProcessReport, read_status, send_report
 from scoreline_client.protocol.keys import Keys, Lane
@@ -69,3 +70,21 @@ def test_processes_are_seen(full: Redis) -> None:
     assert [process.name for process in status.processes] == ["w@h/1"]
     assert status.waiting == {Lane.ONLINE: 0, Lane.BULK: 0}
     assert full.ttl(KEYS.process("w@h/1")) > 0
+
+
+def test_callers_add_nothing_by_the_scripts_that_run_while_it_is_full(full: Redis) -> None:
+    """Whoever may name a key may call each script that the server knows with it."""
+    large = b"x" * (2 << 20)
+    attempts: list[tuple[str, list[str], list[bytes]]] = [
+        ("while_full", [KEYS.lane(Lane.ONLINE)], [b"XADD", b"*", b"body", b"[{}]"]),
+        ("while_full", [KEYS.lane(Lane.ONLINE)], [b"xadd", b"*", b"body", b"[{}]"]),
+        ("while_full", [KEYS.result("1" * 32)], [b"SET", large]),
+        ("cancel", [KEYS.result("1" * 32), KEYS.lane(Lane.BULK), KEYS.attempts], [large, b"9", b"1-1", b"1"]),
+        ("renew_job", [KEYS.jobs], [large, b"60000"]),
+    ]  # fmt: skip
+    for name, keys, arguments in attempts:
+        package = "protocol" if name == "while_full" else "transport"
+        source = resources.files(f"scoreline_client.{package}").joinpath(f"{name}.lua").read_text()
+        with pytest.raises((OutOfMemoryError, ResponseError)):
+            full.eval(source, len(keys), *keys, *arguments)  # type: ignore[arg-type]
+    assert full.keys() == []

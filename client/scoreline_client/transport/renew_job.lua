@@ -7,8 +7,8 @@
 --
 -- The time is the server's. Members whose lease is over, or ends later than any lease can, are not counted;
 -- workers remove them, and give the key a time to live. With the right to do so a caller could end
--- the leases of all others. allow-oom: a full server must not
--- take the work of those who wait for room.
+-- the leases of all others. allow-oom: a full server must not take the work of those who wait for room.
+if #ARGV[1] > 64 then return redis.error_reply('ERR that is no name of a job') end
 local longest = 60000
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
