@@ -32,7 +32,7 @@ from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import SentinelUrl
 from scoreline_client.shown import shown_text
-from scoreline_client.transport.servers import check_server
+from scoreline_client.transport.servers import check_server, sentinel_options
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import REPLY_S, TCP_OPTIONS
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
@@ -205,7 +205,14 @@ def configuration() -> dict[str, Any]:
             "health_check_interval": 1,
             # Not shared with other Celery applications, whose visibility timeout may be shorter.
             "global_keyprefix": Keys(settings.queue).celery_prefix,
-            **({} if sentinel is None else {"master_name": sentinel.service}),
+            **(
+                {}
+                if sentinel is None
+                else {
+                    "master_name": sentinel.service,
+                    "sentinel_kwargs": sentinel_options(sentinel),
+                }
+            ),
         },
         "accept_content": ["json"],
         "task_serializer": "json",

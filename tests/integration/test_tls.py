@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from redis.exceptions import RedisError
 
 from scoreline_client import AsyncClient, Client, ScorelineError
 from scoreline_client.errors import UntrustedServer
+from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.celery import configuration
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.runtime import Connections
 from scoreline_tasks.worker.shared import Silence
+from tests.support.sentinels import SERVICE, replicated
 from tests.support.tls import tls_front
 from tests.support.worker import StubWorker
 
@@ -74,7 +76,11 @@ def _broker(url: str) -> Any:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("SCORELINE_REDIS_URL", url)
         settings = configuration()
-    with Connection(settings["broker_url"], ssl=settings["broker_use_ssl"]) as connection:
+    with Connection(
+        settings["broker_url"],
+        ssl=settings["broker_use_ssl"],
+        transport_options=settings["broker_transport_options"],
+    ) as connection:
         return connection.channel().client.ping()
 
 
@@ -101,6 +107,36 @@ IMPOSTORS: dict[str, Callable[[trustme.CA], trustme.LeafCert]] = {
     "certificate for another name": lambda authority: authority.issue_cert("queue.internal"),
     "certificate that is out of date": _expired,
 }
+
+
+@pytest.mark.parametrize(
+    "connect",
+    [way if way is _predict else pytest.param(way, marks=pytest.mark.exhaustive) for way in WAYS],
+    ids=lambda way: way.__name__.strip("_"),
+)
+def test_sentinels_and_the_primary_that_they_name_are_verified(
+    connect: Callable[[str], Any], authority: trustme.CA, trusted: Path, tmp_path: Path
+) -> None:
+    certificate, others = (ca.issue_cert(NAME, "127.0.0.1") for ca in (authority, trustme.CA()))
+    with ExitStack() as stack:
+        servers = stack.enter_context(replicated(tmp_path))
+        stack.enter_context(StubWorker(stack.enter_context(blocking_redis(servers.url))).serving())
+        sentinel, primary, false_sentinel, false_primary = (
+            stack.enter_context(tls_front(port, shown))
+            for shown in (certificate, others)
+            for port in (servers.sentinel_port, servers.primary_port)
+        )
+        url = f"rediss+sentinel://{NAME}:{{}}/{SERVICE}/0?ssl_ca_certs={trusted}"
+        sentinel.ports = {servers.primary_port: primary.port}
+        assert connect(url.format(sentinel.port))
+        assert sentinel.received
+        assert primary.received
+        with pytest.raises((ScorelineError, RedisError, OSError)):
+            connect(url.format(false_sentinel.port))
+        sentinel.ports = {servers.primary_port: false_primary.port}
+        with pytest.raises((ScorelineError, RedisError, OSError)):
+            connect(url.format(sentinel.port))
+    assert false_sentinel.received == false_primary.received == b""
 
 
 @each_way

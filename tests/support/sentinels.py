@@ -37,7 +37,9 @@ class Replicated:
     """What clients and workers are given."""
     primary: subprocess.Popen[bytes]
     replica: subprocess.Popen[bytes]
+    primary_port: int
     replica_port: int
+    sentinel_port: int
 
 
 @contextmanager
@@ -58,7 +60,7 @@ def replicated(folder: Path) -> Iterator[Replicated]:
         stack.enter_context(running(command, output=log))
         _wait_until_watched(second, third)
         url = f"redis+sentinel://{HOST}:{third}/{SERVICE}/0"
-        yield Replicated(url, primary, replica, second)
+        yield Replicated(url, primary, replica, first, second, third)
 
 
 def _wait_until_watched(replica: int, sentinel: int) -> None:

@@ -20,6 +20,8 @@ class TlsFront:
     ) -> None:
         self.received = bytearray()
         """All that clients have sent, decrypted."""
+        self.ports: dict[int, int] = {}
+        """In what comes back, the port of one server becomes another's: sentinels name those that have no TLS."""
         self.port = 0
         self._behind = behind
         self._writers: list[asyncio.StreamWriter] = []
@@ -54,6 +56,11 @@ class TlsFront:
             with contextlib.suppress(OSError):
                 while data := await source.read(1 << 16):
                     self.received.extend(data if noted else b"")
+                    for old, new in () if noted else self.ports.items():
+                        bulk = b"$%d\r\n%d\r\n"
+                        data = data.replace(
+                            bulk % (len(str(old)), old), bulk % (len(str(new)), new)
+                        )
                     target.write(data)
                     await target.drain()
                 target.close()

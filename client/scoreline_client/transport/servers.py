@@ -31,7 +31,7 @@ def async_redis(url: str, kind: Any, **options: Any) -> Any:
     if where is None:
         return kind.from_url(url, **options)
     server = _server_options(where)
-    asked = {**_sentinel_options(server), "retry": AsyncRetry(NoBackoff(), 0)}
+    asked = {**sentinel_options(where), "retry": AsyncRetry(NoBackoff(), 0)}
     sentinel = _AsyncSentinel(where.sentinels, sentinel_kwargs=asked, **options)
     return sentinel.master_for(where.service, kind, **server)
 
@@ -46,7 +46,7 @@ def blocking_redis(url: str, **options: Any) -> redis.Redis:
     if where is None:
         return redis.Redis.from_url(url, **options)
     server = _server_options(where)
-    asked = {**_sentinel_options(server), "retry": Retry(NoBackoff(), 0)}
+    asked = {**sentinel_options(where), "retry": Retry(NoBackoff(), 0)}
     is_tls = server.pop("ssl", False)
     sentinel = _Sentinel(where.sentinels, sentinel_kwargs=asked, **options)
     kind = _FollowingTlsConnection if is_tls else _FollowingConnection
@@ -64,8 +64,9 @@ def _server_options(where: SentinelUrl) -> dict[str, Any]:
     return options
 
 
-def _sentinel_options(server: dict[str, Any]) -> dict[str, Any]:
-    """Sentinels are asked without the server's password, and over TLS where the server is."""
+def sentinel_options(where: SentinelUrl) -> dict[str, Any]:
+    """How sentinels are asked: without the server's password, and over TLS where the server is."""
+    server = _server_options(where)
     options = {name: value for name, value in server.items() if name.startswith("ssl")}
     return {**options, "socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
 
