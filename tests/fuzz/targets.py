@@ -162,6 +162,8 @@ def _seed(**values: Any) -> bytes:
 
 
 _STREAM = bytes(write_stream(pa.Table.from_pandas(FRAME, preserve_index=False)))
+_LONGEST = pa.array([2**62] * len(FRAME), pa.duration("s"))
+_LONG = bytes(write_stream(pa.table(FRAME).set_column(1, "n", _LONGEST)))
 _HEAD = CsvChunk(columns=list(FRAME), first_row=1, first_line=2, unseen="warn", problems=9)  # type: ignore[arg-type]
 _RECORDS = FRAME.astype(str).to_dict("records")
 _ANSWER = Answer(id="0" * 32, model="m", version=1, records=1, values=[1], classes=[0, 1])
@@ -183,7 +185,7 @@ TARGETS: dict[str, Target] = {
         _body(Codec.JSON), [orjson.dumps(_RECORDS), b'[{"x":1e400,"x":"\\ud800"},NaN,null]']
     ),
     "json body to check": Target(_body(Codec.JSON, Operation.CHECK), [orjson.dumps(_RECORDS)]),
-    "arrow body": Target(_body(Codec.ARROW), [_STREAM]),
+    "arrow body": Target(_body(Codec.ARROW), [_STREAM, _LONG]),
     "arrow body to check": Target(_body(Codec.ARROW, Operation.CHECK), [_STREAM]),
     "csv body": Target(
         _body(Codec.CSV),

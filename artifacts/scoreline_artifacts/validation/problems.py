@@ -90,8 +90,8 @@ def shown(value: object) -> str:
         return value[:80] if value.isascii() and value.isprintable() else shown(value)
     try:
         text = ascii(value[:100] if isinstance(value, str) else value)
-    # A whole number of more digits, or lists nested deeper, than Python writes out.
-    except (ValueError, RecursionError):
+    # A whole number of more digits, lists nested deeper, or a time of Arrow that is longer, than Python writes out.
+    except (ValueError, OverflowError, RecursionError):
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
 
