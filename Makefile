@@ -8,7 +8,7 @@ FUZZ := .venv-fuzz
 SOURCES := client artifacts tasks training gateway benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz audit bench bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz lock audit bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -54,6 +54,15 @@ fuzz:  ## look for bytes that a decoder neither reads nor refuses (ONLY='arrow b
 	  --editable '.[all]' atheris==3.0.0
 	@nice $(FUZZ)/bin/python -m tests.fuzz $(or $(SECONDS),600) $(if $(ONLY),'$(ONLY)')
 
+# What is pinned, with the hash of each file that the index has of it: for every system and Python.
+LOCK := (echo 'hatchling>=1.27'; echo editables) | $(FUZZ)/bin/uv pip compile pyproject.toml - --universal --python-version 3.11 \
+  --constraint constraints.txt --generate-hashes --no-annotate --quiet --custom-compile-command 'make lock'
+lock:  ## write what constraints.txt pins with hashes: requirements.lock for images, requirements-dev.lock
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt uv==0.13.9
+	@$(LOCK) --extra worker --extra gateway --extra frames --extra files --extra s3 --output-file requirements.lock
+	@$(LOCK) --extra all --group dev --output-file requirements-dev.lock
+
 # Not in CI, which may not reach the database of advisories.
 audit: $(READY)  ## look for known vulnerabilities of the pinned dependencies
 	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
@@ -92,7 +101,13 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "Python 3.11 or newer is needed: make PYTHON=python3.12"; exit 1; }
 	@echo "setting up $(VENV) (about a minute) ..."
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+# HASHES=1 takes nothing whose hash is not in requirements-dev.lock, for an index that is not believed.
+ifdef HASHES
+	@$(PIP) install --require-hashes --requirement requirements-dev.lock
+	@$(PIP) install --no-deps --no-build-isolation --editable .
+else
 	@$(PIP) install --constraint constraints.txt --upgrade pip
 	@$(PIP) install --constraint constraints.txt --build-constraint constraints.txt \
 	  --editable '.[all]' --group dev
+endif
 	@touch $@
