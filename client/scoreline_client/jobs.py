@@ -83,7 +83,13 @@ class AsyncJob:
             if "NOGROUP" in str(error):
                 return JobStatus.QUEUED
             raise
-        return JobStatus.RUNNING if pending else JobStatus.QUEUED
+        if pending:
+            return JobStatus.RUNNING
+        # Its record outlives its result.
+        is_lost = Script(redis, "is_lost.lua")
+        if await is_lost(keys=[stream, self._transport.keys.result(self.id)], args=[GROUP, entry]):
+            raise JobLost(self.id)
+        return JobStatus.QUEUED
 
     async def result(self, timeout: float = 60.0) -> list[Prediction]:  # noqa: ASYNC109
         """Wait for the predictions, in the records' order; a bad record has an `.error`.

@@ -156,6 +156,16 @@ def test_a_job_is_lost_with_the_servers_data(sync_client: Client, redis_client: 
         job.result(timeout=5)
 
 
+def test_a_job_whose_result_is_gone_before_its_record_is_lost(
+    sync_client: Client, worker: StubWorker, redis_client: Redis
+) -> None:
+    job = sync_client.submit("pima", [{"x": 1}])
+    worker.step()
+    redis_client.delete(Keys("default").result(job.id))
+    with pytest.raises(JobLost):
+        job.status()
+
+
 def test_no_result_in_time_is_an_error(sync_client: Client) -> None:
     job = sync_client.submit("pima", [{"x": 1}])
     with pytest.raises(NoAnswer):

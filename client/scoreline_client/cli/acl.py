@@ -29,7 +29,7 @@ class Role(StrEnum):
     PREDICTOR = "predictor"
     """The Python client, for predict and for predict_many of up to 1,000 records."""
     CLIENT = "client"
-    """The Python client and the command line, for files, frames and jobs as well."""
+    """The Python client, the command line and the gateway, for files, frames and jobs as well."""
     WORKER = "worker"
     """A worker."""
     OPERATOR = "operator"
@@ -59,7 +59,7 @@ _RULES = {
         (+get +set +incrby ~{callers})
         (+xadd +xlen +xdel +xpending +xinfo|groups +exists ~{online} ~{bulk})
         (+zadd +zscore +zcount +zrem ~{jobs}) (+set %W~{progress})
-        +wait (+set +get +pexpire ~{records})
+        +wait (+set +get +pexpire ~{records}) (+set +get ~{submissions})
         (+hdel %W~{attempts})
         (+blmpop +unlink ~{replies})
         (+set +get +mget +exists +unlink ~{results})
@@ -126,6 +126,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
         "results": keys.result("*"),
         "replies": keys.reply("*"),
         "records": keys.job("*"),
+        "submissions": keys.submission("*"),
         "jobs": keys.jobs,
         "progress": keys.progress("*"),
         "attempts": keys.attempts,

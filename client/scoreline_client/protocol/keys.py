@@ -9,6 +9,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:bulk           | stream  | entry until answered  | client           | worker           |
 | scoreline:{q}:result:<id>    | string  | result_ttl_s          | worker, cancel   | client           |
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
+| scoreline:{q}:submission:<id>| string  | as long as the job's record | gateway    | gateway          |
 | scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; an hour after the last chunk | client, worker | client, worker |
 | scoreline:{q}:progress:<job> | string  | the job's lease       | client           | operator         |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
@@ -61,6 +62,9 @@ class Keys:
 
     def job(self, request_id: str) -> str:
         return self._key("job", request_id)
+
+    def submission(self, request_id: str) -> str:
+        return self._key("submission", request_id)
 
     @property
     def jobs(self) -> str:

@@ -444,6 +444,12 @@ def _description(request: Request, loaded: LoadedVersion) -> Answer:
     columns = [
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
         | ({"optional": True} if column.may_be_left_out else {})
+        | {"dtype": column.dtype}
+        | {
+            name: value
+            for name in ("minimum", "maximum", "categories")
+            if (value := getattr(column, name)) is not None
+        }
         for column in (loaded.schema.columns if loaded.schema else ())
     ]
     outputs: dict[str, Any] = {

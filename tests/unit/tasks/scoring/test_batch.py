@@ -120,7 +120,10 @@ def test_an_answer_that_cannot_be_encoded_is_refused_and_ends_nothing(
 def test_a_description_needs_no_body(loaded: LoadedVersion, pipeline: Predictor) -> None:
     (answer,) = _answers(loaded, Request(id="", model="m", operation=Operation.DESCRIBE))
     assert answer.description is not None
-    assert [one["name"] for one in answer.description["columns"]] == ["x"]
+    (column,) = answer.description["columns"]
+    assert (column["name"], column["dtype"]) == ("x", "float64")
+    assert column["minimum"] < column["maximum"]
+    assert "categories" not in column
     assert pipeline.sizes == []
 
 
