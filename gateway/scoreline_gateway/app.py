@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
+from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Router
@@ -18,11 +19,22 @@ from scoreline_gateway.body import Receiver
 from scoreline_gateway.errors import CallerGone, error_response, problem_of
 from scoreline_gateway.fleet import Fleet
 from scoreline_gateway.settings import GatewaySettings
+from scoreline_gateway.v1 import files, jobs, models, openapi, predict
 from scoreline_gateway.v2 import inference, metadata
 
 logger = logging.getLogger(__name__)
 
-FACES: tuple[ModuleType, ...] = (inference, metadata, invocations, health)
+FACES: tuple[ModuleType, ...] = (
+    predict,
+    inference,
+    invocations,
+    jobs,
+    files,
+    openapi,
+    models,
+    metadata,
+    health,
+)
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
 
@@ -61,6 +73,8 @@ class Gateway:
         self._faces = tuple(faces)
         routes = [route for face in self._faces for route in face.routes]
         self._router = Router(routes, redirect_slashes=False)
+        self.state: dict[str, Any] = {}
+        """What faces keep for all of their requests, by their own names."""
         self.in_flight = 0
         """Requests that are being answered."""
         self.held = 0

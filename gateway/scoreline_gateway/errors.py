@@ -19,7 +19,9 @@ from starlette.responses import Response
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import (
+    FileRefused,
     JobLost,
+    MissingDependency,
     NoAnswer,
     NotReplicated,
     PayloadTooLarge,
@@ -29,6 +31,7 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerTooOld,
     ServerUnreachable,
+    SettingsError,
     UnknownModel,
 )
 from scoreline_client.protocol.messages import WireError
@@ -53,6 +56,8 @@ class HttpCode(StrEnum):
     """The body did not arrive in time."""
     BUSY = "E_BUSY"
     """The gateway answers as many requests as it may at a time."""
+    KEY_REUSED = "E_KEY_REUSED"
+    """This Idempotency-Key came with another request before."""
     CONFLICT = "E_CONFLICT"
     """The state of what is asked for does not permit it."""
     QUEUE_FULL = "E_QUEUE_FULL"
@@ -112,6 +117,8 @@ _BY_CODE: dict[str, int] = {
     Code.MODEL_OUTPUT: 500,
 }
 """Status of requests that were refused for these reasons; 400 for all others."""
+_OF_FILES: dict[str, int] = {Code.DISK_FULL: 507, Code.TOO_LARGE: 413}
+"""Status of files that were refused for these reasons; 422 for all others."""
 _OF_HTTP = {
     404: HttpCode.NOT_FOUND,
     405: HttpCode.METHOD,
@@ -161,6 +168,15 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
             return HttpProblem(status=503, code=HttpCode.UNREACHABLE, message=message, headers=wait)
         case NoAnswer():
             return HttpProblem(status=504, code=HttpCode.NO_ANSWER, message=told)
+        case FileRefused():
+            status = _OF_FILES.get(error.code, 422)
+            return HttpProblem(
+                status=status, code=error.code, message=error.message, column=error.column
+            )
+        case SettingsError():
+            return HttpProblem(status=400, code=HttpCode.BAD_REQUEST, message=told)
+        case MissingDependency():
+            return HttpProblem(status=501, code=HttpCode.MEDIA_TYPE, message=told)
         case JobLost():
             return HttpProblem(status=404, code=HttpCode.JOB_LOST, message=told)
         case WireError():

@@ -25,6 +25,12 @@ class GatewaySettings(ClientSettings):
     """Seconds that a caller who names no time waits for an answer, and the most that one may name."""
     gateway_body_s: float = at_least(0.1, 60.0)
     """Seconds that the body of a request may take to arrive."""
+    gateway_files: str = "~/.local/state/scoreline/gateway"
+    """Directory of the files that callers send to be scored, and of their results."""
+    gateway_files_mb: int = at_least(1, 10_240)
+    """MiB that these files may have together; the oldest results make room for new files."""
+    gateway_files_s: int = at_least(60, 86_400)
+    """Seconds that a file's result can be fetched."""
     gateway_in_flight: int = at_least(1, 2048)
     """Requests that a process answers at a time; more are refused with status 503."""
     gateway_buffer_mb: int = at_least(1, 512)

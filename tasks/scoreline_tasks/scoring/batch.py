@@ -444,6 +444,7 @@ def _description(request: Request, loaded: LoadedVersion) -> Answer:
     columns = [
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
         | ({"optional": True} if column.may_be_left_out else {})
+        | ({"unused": True} if column.unused else {})
         | {"dtype": column.dtype}
         | {
             name: value

@@ -1,0 +1,196 @@
+"""What requests of /v1 say beside their model: records, options in the query, `Prefer`, `Idempotency-Key`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+from starlette.datastructures import QueryParams
+from starlette.requests import Request
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import EmptyRequest
+from scoreline_client.options import (
+    BulkOptions,
+    MaxErrors,
+    RequestOptions,
+    ValueOptions,
+    type_hints,
+)
+from scoreline_client.protocol.json_records import check_model
+from scoreline_gateway.access import principal_of
+from scoreline_gateway.body import content_type, read_body
+from scoreline_gateway.errors import HttpCode, HttpRefused
+
+_Options = TypeVar("_Options", RequestOptions, BulkOptions)
+
+VALUE_OPTIONS = tuple(ValueOptions.__dataclass_fields__)
+"""The options that a query of `:predict` and of jobs may have."""
+FILE_OPTIONS = tuple(
+    name for name in BulkOptions.__dataclass_fields__ if name not in ("resume", "restart")
+)
+"""The options that a query of a file may have; formats are those of the body."""
+_LISTS = ("keep", "drop", "outputs", "nulls")
+LONGEST_KEY = 255
+_QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
+_BARE = re.compile(r"[!-~]+")
+
+
+def model_of(request: Request) -> str:
+    """The reference of the path: a model, or an alias or a version of it.
+
+    Raises:
+        UnknownModel: it is no reference.
+    """
+    return check_model(request.path_params["model"])
+
+
+@dataclass(frozen=True, slots=True)
+class Preference:
+    """The header `Prefer` (RFC 7240), as far as it is known here."""
+
+    is_async: bool = False
+    wait_s: float = 0.0
+    """How long the caller would wait, and not longer than any caller may."""
+
+    @property
+    def applied(self) -> dict[str, str]:
+        """The header that says what was done as preferred."""
+        names = [*(["respond-async"] if self.is_async else [])]
+        names += [f"wait={self.wait_s:g}"] if self.wait_s else []
+        return {"Preference-Applied": ", ".join(names)} if names else {}
+
+
+def preference_of(request: Request) -> Preference:
+    """What the caller prefers; what is not understood is passed over, as the RFC has it."""
+    is_async, wait_s = False, 0.0
+    for part in ",".join(request.headers.getlist("prefer")).split(","):
+        name, _, value = part.partition(";")[0].partition("=")
+        if name.strip().lower() == "respond-async":
+            is_async = True
+        elif name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", value.strip()):
+            wait_s = min(float(value), request.app.settings.gateway_timeout_s)
+    return Preference(is_async, wait_s)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The header `Idempotency-Key`: a quoted string as in RFC 9651, or the same without quotes.
+
+    Raises:
+        HttpRefused: it is neither.
+    """
+    given = request.headers.getlist("idempotency-key")
+    if not given:
+        return None
+    header = given[0].strip()
+    quoted = _QUOTED.fullmatch(header)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
+    is_usable = len(given) == 1 and (quoted or _BARE.fullmatch(header))
+    if not is_usable or not 0 < len(key) <= LONGEST_KEY:
+        message = (
+            f"Idempotency-Key must be one text in quotes, of 1 to {LONGEST_KEY} ASCII characters"
+        )
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
+    return key
+
+
+def job_id_of(request: Request, key: str) -> str:
+    """The id of the job that this caller means by a key: the queue answers an id once."""
+    return hashlib.sha256(f"{principal_of(request).name}\0{key}".encode()).hexdigest()[:32]
+
+
+def seconds_of(request: Request, name: str, default: float, most: float) -> float:
+    """A number of seconds in the query; more than `most` is `most`.
+
+    Raises:
+        HttpRefused: it is no positive number.
+    """
+    text = request.query_params.get(name)
+    if text is None:
+        return default
+    if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", text) or float(text) == 0:
+        message = f"{name} in the query is {text[:40]!r}; expected seconds, such as 2.5"
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
+    return min(float(text), most)
+
+
+def options_of(
+    query: QueryParams, kind: type[_Options], names: Collection[str], others: Collection[str] = ()
+) -> _Options:
+    """The options in the query; a list has its name several times, and so has a mapping, as `old=new`.
+
+    Raises:
+        HttpRefused: an option is not known, or its value not permitted.
+        SettingsError: two of them do not go together.
+    """
+    hints = type_hints(kind)
+    values: dict[str, Any] = {}
+    for name in query:
+        if name in others:
+            continue
+        if name not in names:
+            known = ", ".join(sorted((*names, *others)))
+            message = f"the query has {name[:40]!r}, which is none of: {known}"
+            raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
+        given: Any = query.getlist(name)
+        if name == "max_errors":
+            values[name] = MaxErrors.parse(given[-1])
+            continue
+        if name == "rename":
+            given = dict(each.partition("=")[::2] for each in given)
+        elif name not in _LISTS:
+            given = given[-1]
+        try:
+            values[name] = msgspec.convert(given, hints[name], strict=False)
+        except msgspec.ValidationError as error:
+            message = f"{name} in the query is {str(given)[:80]!r}: {error}"
+            raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
+    return kind(**values)
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """The records of a body, as JSON."""
+
+    body: bytes
+    """Of one record an object, of several an array."""
+    count: int
+    is_single: bool
+
+    @property
+    def as_array(self) -> bytes:
+        """As workers take them."""
+        return b"[" + self.body + b"]" if self.is_single else self.body
+
+
+async def read_records(request: Request) -> Records:
+    """The body: an object is one record, an array is several; what is in them is for workers to check.
+
+    Raises:
+        HttpRefused: it is not JSON, or neither of these.
+        EmptyRequest: the array is empty.
+        PayloadTooLarge, CallerGone: as for `read_body`.
+    """
+    kind, parameters = content_type(request)
+    is_utf8 = parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
+    if kind != "application/json" or not is_utf8:
+        message = "the body must be JSON in UTF-8, with the header `Content-Type: application/json`"
+        raise HttpRefused(415, HttpCode.MEDIA_TYPE, message, headers={"Accept": "application/json"})
+    body = await read_body(request, request.app.client.settings.max_request_bytes)
+    is_array = body[:64].lstrip().startswith(b"[")
+    try:
+        # One record shares a request with those of others: it is held to the depth that it has there.
+        parsed = orjson.loads(body if is_array else b"[" + body + b"]")
+    except orjson.JSONDecodeError as error:
+        raise HttpRefused(400, Code.JSON, f"the body is not valid JSON: {error}") from None
+    if not is_array and not (len(parsed) == 1 and isinstance(parsed[0], dict)):
+        message = "the body must be one JSON object, a record, or an array of them"
+        raise HttpRefused(400, Code.TYPE, message)
+    if not parsed:
+        raise EmptyRequest(Code.EMPTY_REQUEST, "there are no records to score; give at least one")
+    return Records(body, len(parsed), not is_array)
