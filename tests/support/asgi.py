@@ -39,8 +39,11 @@ async def call(
     server: str = "127.0.0.1",
     host: str = "127.0.0.1:8080",
     gone: asyncio.Event | None = None,
+    is_stuck: bool = False,
 ) -> Reply:
     """Send a request with a body: bytes, a tuple of pieces of it, or what becomes JSON. `gone` is set when the caller leaves.
+
+    With `is_stuck`, the end of the body never comes.
 
     Status 0 means that nothing was answered.
     """
@@ -48,7 +51,7 @@ async def call(
         body = orjson.dumps(body)
     pieces: Sequence[bytes] = [body] if isinstance(body, bytes) else body
     messages = [
-        {"type": "http.request", "body": piece, "more_body": index < len(pieces) - 1}
+        {"type": "http.request", "body": piece, "more_body": is_stuck or index < len(pieces) - 1}
         for index, piece in enumerate(pieces)
     ]
     sent: list[dict[str, Any]] = []

@@ -38,7 +38,7 @@ FILE_OPTIONS = tuple(
 _LISTS = ("keep", "drop", "outputs", "nulls")
 LONGEST_KEY = 255
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
-_BARE = re.compile(r"[!-~]+")
+_BARE = re.compile(r"[!#-~]+")
 
 
 def model_of(request: Request) -> str:
