@@ -129,7 +129,8 @@ class Gateway:
                 # Half an answer cannot be taken back: the server closes the connection, so that it is seen to be half.
                 raise
             response = self._refusal(scope["path"], error)
-            if not await receiver.discard():
+            # A body that did not arrive in time is not waited for once more.
+            if response.status_code == 408 or not await receiver.discard():
                 response.headers["connection"] = "close"
             await response(scope, receiver, send)
         finally:

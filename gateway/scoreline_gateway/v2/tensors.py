@@ -170,7 +170,7 @@ def convert_values(data: list[Any], datatype: str, content_type: Any, name: str)
             case "base64":
                 return [each and base64.b64decode(each, validate=True).decode() for each in data]
             case "pd_json":
-                return [None if each is None else orjson.loads(each) for each in data]
+                return [orjson.loads(each) if isinstance(each, str) else each for each in data]
     except (binascii.Error, UnicodeDecodeError, TypeError, ValueError) as error:
         message = f"input {name[:80]!r}: a value is not what the content type {content_type} says: {error}"
         raise bad(message, column=name) from None
