@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from importlib import resources
 from typing import Any
 
 import msgspec
@@ -18,9 +19,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import WireError
+from scoreline_client.protocol.totals import MOST_VERSIONS
 
 REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""
+
+_REPORT = resources.files("scoreline_client.protocol").joinpath("report.lua").read_text()
 
 _Redis = Any
 """A blocking Redis client; redis-py's own types leave open whether its methods are to be awaited."""
@@ -69,6 +73,8 @@ class ProcessReport:
     """The name of the main process that forked this one and loads new versions for it."""
     children: int = 0
     """Processes that a main process is to have, which score in its place; 0: it scores itself."""
+    counted: int = 0
+    """The number of the counts that it added to the totals last: greater than that of all it added before."""
 
     @property
     def scores(self) -> bool:
@@ -97,6 +103,7 @@ class ProcessReport:
             report.batches,
             report.rss_bytes,
             report.children,
+            report.counted,
         )
         if not all(0 <= number < 2**63 for number in (*times, *counts)):
             raise WireError(
@@ -135,11 +142,28 @@ class FleetStatus:
     """Reports that cannot be read, of processes of another release, perhaps, or of nobody."""
 
 
-def send_report(redis: _Redis, keys: Keys, report: ProcessReport) -> None:
-    """Store a process's report for REPORT_TTL_S."""
-    # Where memory is full, too: a fleet without reports looks as if it were not there.
-    write_while_full(redis, "SET", keys.process(report.name), report.encode(), "EX", REPORT_TTL_S)
-    write_while_full(redis, "ZADD", keys.processes, report.reported_at, report.name)
+def send_report(
+    redis: _Redis,
+    keys: Keys,
+    report: ProcessReport,
+    counts: Iterable[tuple[str, str, int]] = (),
+) -> bool:
+    """Store a process's report for REPORT_TTL_S, and add what it has counted to the totals, in one round trip.
+
+    Counts that may have arrived already may be sent again under their number, `report.counted`.
+    Returns False where the server's rules for users of an earlier release do not permit counting.
+    """
+    names = [keys.process(report.name), keys.processes, keys.totals]
+    about = [report.name, report.encode(), report.reported_at, REPORT_TTL_S, report.counted]
+    flat = [part for count in counts for part in count]
+    try:
+        redis.register_script(_REPORT)(keys=names, args=[*about, MOST_VERSIONS, *flat])
+    except NoPermissionError:
+        # Where memory is full, too: a fleet without reports looks as if it were not there.
+        write_while_full(redis, "SET", names[0], about[1], "EX", REPORT_TTL_S)
+        write_while_full(redis, "ZADD", keys.processes, report.reported_at, report.name)
+        return False
+    return True
 
 
 def withdraw_report(redis: _Redis, keys: Keys, name: str) -> None:

@@ -77,8 +77,10 @@ _RULES = {
         (+set +del +evalsha ~{hints})
         (+zscore +zremrangebyscore +pexpire ~{jobs})
         (+zadd +zrem +zremrangebyscore +evalsha ~{processes})
-        (+set +del +evalsha ~{reports})
         (+evalsha ~{online} ~{bulk} ~{history}) (+lindex +lset +lpush +lpop +ltrim +expire ~{history})
+        (+get +set +del +evalsha ~{reports})
+        (+evalsha ~{reports} ~{processes} ~{totals})
+        (+hexists +hgetall +hset +hincrby +hdel ~{totals})
         (+subscribe +unsubscribe &{releases})
         (+publish &{events})
         {of_celery}""",
@@ -135,6 +137,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
         "processes": keys.processes,
         "reports": keys.process("*"),
         "history": keys.history(0).removesuffix("0") + "*",
+        "totals": keys.totals,
         "releases": keys.releases,
         "celery": f"{keys.celery_prefix}*",
         "control": f"{channels}celery.pidbox",

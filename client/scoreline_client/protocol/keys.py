@@ -20,6 +20,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:processes      | zset    | score: last report, unix s | worker           | client, operator |
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
 | scoreline:{q}:history:<step> | list    | its newest points; 4 hours after the last | worker | operator |
+| scoreline:{q}:totals         | hash    | stays                 | worker           | operator         |
 | scoreline:celery:<q>:…       | Celery's | Celery's             | worker           | worker           |
 | scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |
 """
@@ -96,6 +97,10 @@ class Keys:
 
     def history(self, step_s: int) -> str:
         return self._key("history", str(step_s))
+
+    @property
+    def totals(self) -> str:
+        return self._key("totals")
 
     @property
     def celery_prefix(self) -> str:

@@ -29,6 +29,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Status
+from scoreline_client.protocol.totals import NOBODY, Totals
 from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse, score_body
@@ -98,6 +99,8 @@ class Outcome:
     is_single: bool = False
     """Whether it is a request for the prediction of one record."""
     scores: bytes = b""
+    counts: Sequence[tuple[str, str, int]] = ()
+    """What it has counted of these answers."""
     letters: Sequence[bytes] = ()
     """For each record that was given up, the body of a request that has nothing but this record."""
     is_final: bool = True
@@ -201,13 +204,15 @@ def perform(
         (finished.entry.id, finished.request_id, finished.reply_to, finished.answer)
         for finished in batcher.answer(entries, now_ms, score=division or score_body)
     ]
+    counts = batcher.totals.take()
     if division is None:
-        return Outcome(answers)
+        return Outcome(answers, counts=counts)
     # Where the frame was not reached, or its rows were refused together, the refusal is the answer.
     is_refused = Answer.decode(answers[0][3]).status is Status.ERROR
     is_final = division.is_final or is_refused or not division.units
     return Outcome(
         answers if is_final else (),
+        counts=counts if is_final else (),
         units=division.units,
         is_single=division.is_single and not entries[0].job,
         scores=division.scores,
@@ -281,8 +286,12 @@ class Rescue(Periodic):
         load_s: float = 0.0,
         team: Team | None = None,
         lanes: Sequence[Lane] = tuple(Lane),
+        totals: Totals | None = None,
     ) -> None:
-        """`limit_s` is how long one row may take, `load_s` how long a version that has to be loaded for it."""
+        """`limit_s` is how long one row may take, `load_s` how long a version that has to be loaded for it.
+
+        What is answered is counted in `totals`.
+        """
         super().__init__(
             "rescue",
             LOOK_EVERY_S / 3,
@@ -296,6 +305,7 @@ class Rescue(Periodic):
         self._load_s = load_s
         self._team = team or Team()
         self._lanes = lanes
+        self._totals = totals or Totals()
         self._at_once = AT_ONCE
         self._needed_s = 0.0
         """How long throw-away processes that ended well have taken lately."""
@@ -554,7 +564,9 @@ class Rescue(Periodic):
         has_ended = False
         try:
             now_ms = self._queue.server_time_ms()
-            return self._score_apart(entries, now_ms, limit_s, task, load_s=load_s)
+            outcome = self._score_apart(entries, now_ms, limit_s, task, load_s=load_s)
+            self._totals.add_fields(outcome.counts)
+            return outcome
         except EOFError:
             has_ended = (
                 True  # in the midst of it; where it was not there to begin with is another error
@@ -570,16 +582,20 @@ class Rescue(Periodic):
             return self._give_up(entry, f"{doing} it killed {ALONE} processes: {death}")
         if death.is_prepared:
             message = f"{doing} the request {death.reason}; ask again when the host has less to do"
-            return refuse(entry, RequestRefused(Code.CRASHED, message))
+            return self._refuse(entry, Code.CRASHED, message)
         model = entry.fields.get(b"model", b"").decode(errors="replace")
         message = f"loading {model} took longer than {self._load_s:g} s; ask again when the host has less to do"
-        return refuse(entry, RequestRefused(Code.NOT_LOADED, message))
+        return self._refuse(entry, Code.NOT_LOADED, message)
 
     def _give_up(self, entry: Entry, reason: str) -> Finished:
         """Keep a copy of a request for an operator to look at; returns its answer."""
         logger.error("request_dead id=%s lane=%s: %s", entry.request_id, entry.lane, reason)
         self._queue.add_dead_letter(entry, reason)
-        return refuse(entry, RequestRefused(Code.CRASHED, f"the request was given up: {reason}"))
+        return self._refuse(entry, Code.CRASHED, f"the request was given up: {reason}")
+
+    def _refuse(self, entry: Entry, code: Code, message: str) -> Finished:
+        self._totals.add_request(code, (NOBODY, NOBODY, entry.lane))
+        return refuse(entry, RequestRefused(code, message))
 
 
 def longest_s(entry: Entry, now_ms: int, limit_s: float) -> float:

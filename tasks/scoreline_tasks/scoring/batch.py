@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
@@ -33,6 +34,7 @@ from scoreline_client.protocol.messages import (
     decode_id,
     decode_reply_to,
 )
+from scoreline_client.protocol.totals import NOBODY, Counted, Totals
 from scoreline_tasks.scoring.answer_size import bound_errors
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.bad_rows import TooManyBadRows
@@ -126,15 +128,6 @@ class Registry(Protocol):
             RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
             VersionIsLoading: ask again in a moment.
         """
-
-
-@dataclass(slots=True)
-class Totals:
-    """How much a process has scored since it started."""
-
-    requests: int = 0
-    records: int = 0
-    batches: int = 0
 
 
 class WatchedCall(Protocol):
@@ -243,14 +236,15 @@ class Batcher:
                     message = (
                         f"waited {waited_ms} ms in the queue, longer than {request.expires_ms} ms"
                     )
-                    finished.append(refuse(entry, RequestRefused(Code.EXPIRED, message)))
+                    finished.append(self._refuse(entry, RequestRefused(Code.EXPIRED, message)))
                     continue
                 if len(request.body) > limit:
                     message = f"the body has {len(request.body)} bytes; SCORELINE_MAX_REQUEST_BYTES is {limit}"
-                    finished.append(refuse(entry, RequestRefused(Code.TOO_LARGE, message)))
+                    finished.append(self._refuse(entry, RequestRefused(Code.TOO_LARGE, message)))
                     continue
                 loaded = resolve(request.model)  # E_UNKNOWN_MODEL or E_NOT_LOADED
                 if request.operation is Operation.DESCRIBE:
+                    self.totals.add_request("ok", _counted(entry, loaded))
                     finished.append(_finished(entry, request, _description(request, loaded)))
                     continue
                 accepted = self._accept(entry, request, loaded)
@@ -259,14 +253,14 @@ class Batcher:
                     postpone(entry)
                     continue
                 message = f"{request.model} is still being loaded; ask again in a moment"
-                finished.append(refuse(entry, RequestRefused(Code.NOT_LOADED, message)))
+                finished.append(self._refuse(entry, RequestRefused(Code.NOT_LOADED, message)))
             # One of the above, or its fields, options or body do not follow the wire format.
             except (WireError, RequestRefused) as problem:
-                finished.append(refuse(entry, problem))
+                finished.append(self._refuse(entry, problem))
             # The boundary of one request: whatever else happens is its own answer, and logged.
             except Exception as error:
                 logger.exception("request_failed entry=%s: its caller gets E_INTERNAL", entry.id)
-                finished.append(refuse(entry, _internal(error)))
+                finished.append(self._refuse(entry, _internal(error)))
             else:
                 columns = loaded.schema.columns if loaded.schema else ()
                 values = len(accepted.records) * len(columns)
@@ -278,7 +272,8 @@ class Batcher:
                     batches, foreseen = {}, size
                 # Requests that ask for the same share a call, unless answers depend on the other rows.
                 shares = loaded.batchable and _is_json_score(request)
-                key: Hashable = (id(loaded), request.options) if shares else (entry.lane, entry.id)
+                alike = (id(loaded), request.options) if shares else entry.id
+                key: Hashable = (entry.lane, alike)
                 batches.setdefault(key, []).append(accepted)
         for batch in batches.values():
             finished += self._answer_batch(batch, now_ms, pause, score)
@@ -293,7 +288,7 @@ class Batcher:
         score: Score,
     ) -> list[Finished]:
         """Answer requests to one version in one call of its pipeline."""
-        first, started = batch[0], time.perf_counter()
+        first, started, paused_s = batch[0], time.perf_counter(), 0.0
         try:
             if first.request.operation is Operation.CHECK:
                 results: Sequence[CodecResult] = [_check(first, self._limits)]
@@ -308,7 +303,10 @@ class Batcher:
                 with self._timed(version, rows) as call:
 
                     def between_calls() -> None:
+                        nonlocal paused_s
+                        pauses = time.perf_counter()
                         pause()
+                        paused_s += time.perf_counter() - pauses
                         call.begin_next()
 
                     scored = score(
@@ -320,19 +318,19 @@ class Batcher:
                     if not scored[1]:
                         call.note()
                 results = body.results(*scored)
-            return self._answers(batch, results, now_ms, started)
+            return self._answers(batch, results, now_ms, started, paused_s)
         except TooManyBadRows as problem:
             if len(batch) > 1:
                 # No caller's request is refused for another's rows.
                 parts = [self._answer_batch([one], now_ms, pause, score) for one in batch]
                 return [finished for part in parts for finished in part]
-            return [refuse(first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"))]
+            return [self._refuse(first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"), first.loaded)]
         except (WireError, RequestRefused) as problem:
-            return [refuse(accepted.entry, problem) for accepted in batch]
+            return [self._refuse(accepted.entry, problem, accepted.loaded) for accepted in batch]
         # The boundary of one batch: its callers get an answer, and the others are not touched.
         except Exception as error:
             logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
-            return [refuse(accepted.entry, _internal(error)) for accepted in batch]
+            return [self._refuse(accepted.entry, _internal(error), accepted.loaded) for accepted in batch]
 
     def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> AcceptedRequest:
         records: list[Any] = []
@@ -356,21 +354,28 @@ class Batcher:
         results: Sequence[CodecResult],
         now_ms: int,
         started: float,
+        paused_s: float,
     ) -> list[Finished]:
         count = sum(result.records for result in results)
-        self.totals.records += count
-        self.totals.batches += 1
-        scored_ms = round((time.perf_counter() - started) * 1000, 3)
-        finished = []
+        scored_s = time.perf_counter() - started
+        scored_ms = round(scored_s * 1000, 3)
+        rejected: Counter[str] = Counter()
+        for result in results:
+            if result.rejected:
+                rejected.update(result.rejected)
+            elif result.errors:
+                rejected.update(error["code"] for error in result.errors.values())
+        finished, waited_ms = [], []
         for accepted, result in zip(batch, results, strict=True):
             request = accepted.request
             try:
                 if result.errors or result.problems or result.warnings:
                     bound_errors(result, len(request.body), grouped=request.grouped_errors)
             except RequestRefused as problem:
-                finished.append(refuse(accepted.entry, problem))
+                finished.append(self._refuse(accepted.entry, problem, accepted.loaded))
                 continue
             queued_ms = max(0, now_ms - accepted.entry.queued_at_ms)
+            waited_ms.append(queued_ms)
             answer = Answer(
                 id=accepted.request.id,
                 model=accepted.loaded.model,
@@ -392,7 +397,29 @@ class Batcher:
                 body=result.body,
             )
             finished.append(_finished(accepted.entry, accepted.request, answer))
+        self.totals.add_batch(
+            _counted(batch[0].entry, batch[0].loaded),
+            waited_ms=waited_ms,
+            scored_us=int(scored_s * 1e6),
+            busy_us=int((scored_s - paused_s) * 1e6),
+            records=count,
+            rejected=rejected,
+        )
         return finished
+
+    def _refuse(
+        self,
+        entry: Entry,
+        problem: WireError | RequestRefused,
+        loaded: LoadedVersion | None = None,
+    ) -> Finished:
+        counted = (NOBODY, NOBODY, entry.lane) if loaded is None else _counted(entry, loaded)
+        self.totals.add_request(str(problem.code), counted)
+        return refuse(entry, problem)
+
+
+def _counted(entry: Entry, loaded: LoadedVersion) -> Counted:
+    return loaded.model, str(loaded.version), entry.lane
 
 
 def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:

@@ -20,6 +20,7 @@ from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.history import record_history
 from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.protocol.totals import Totals
 from scoreline_client.transport.connection import load_scripts
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.models.isolated_load import MIB, IsolatedLoad, ServedBy, available_memory
@@ -27,7 +28,7 @@ from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import FIRST_READ, Drain, Lease, Wakeups
 from scoreline_tasks.queue.recovery import Rescue, Team
 from scoreline_tasks.queue.streams import RequestQueue
-from scoreline_tasks.scoring.batch import Batcher, Timed, Totals
+from scoreline_tasks.scoring.batch import Batcher, Timed
 from scoreline_tasks.scoring.limits import Limits
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import REPLY_S, STOP_S, TCP_OPTIONS, Periodic
@@ -127,15 +128,23 @@ class Heartbeat(Periodic):
         self._started_at = time.time()
         self._may_record = True
         """False once the server has refused it, where its users are those of an earlier release."""
+        self._counts: list[tuple[str, str, int]] = []
+        """What the totals may not have yet, as it was sent and is sent again."""
+        self._counted = int(self._started_at * 1000)
+        """The number of these counts. A process that has the name of one before it begins with a greater one."""
+        self._may_count = True
 
     def send_now(self) -> None:
         """Report at once, since something has changed."""
         self.trigger()
 
     def stop(self, wait_s: float = STOP_S) -> None:
-        """Stop reporting and withdraw the report."""
+        """Stop reporting, have all counts in the totals, and withdraw the report."""
         super().stop(wait_s)
         try:
+            # What a lost reply has left, and what was counted since.
+            for _ in range(2 if self._counts else 1):
+                self._send_report()
             withdraw_report(self._redis, self._keys, self._name)
         except RedisError as error:
             logger.debug("report_not_withdrawn: %s; it expires by itself", error)
@@ -143,7 +152,7 @@ class Heartbeat(Periodic):
     def send(self) -> None:
         """Send one report, and see to it that the server has the scripts that callers run."""
         try:
-            send_report(self._redis, self._keys, self.report())
+            self._send_report()
             # It forgets them when it is restarted; callers need no right to load any.
             load_scripts(self._redis)
             if self._parent is None and self._may_record:
@@ -158,6 +167,19 @@ class Heartbeat(Periodic):
         except RedisError as error:
             logger.debug("report_not_sent: %s; the next one is due soon", error)
             self._on_error(error)
+
+    def _send_report(self) -> None:
+        if not self._counts:
+            self._counts = self._totals.take()
+            self._counted += 1
+        if not send_report(self._redis, self._keys, self.report(), self._counts):
+            if self._may_count:
+                logger.warning(
+                    "not_counted: this user of the server has no right to add to the totals; "
+                    "`scoreline acl worker` prints the rights that workers have now"
+                )
+            self._may_count = False
+        self._counts = []
 
     def report(self) -> ProcessReport:
         """What this process is and serves now."""
@@ -177,6 +199,7 @@ class Heartbeat(Periodic):
             records=self._totals.records,
             batches=self._totals.batches,
             rss_bytes=rss_bytes,
+            counted=self._counted,
         )
 
 
@@ -307,7 +330,7 @@ def build_runtime(
     if poll is not None:
         others = [
             ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s),
-            *open_rescues(settings, open_queue, lease, nursery).rescues,
+            *open_rescues(settings, open_queue, lease, nursery, batcher.totals).rescues,
         ]
     return Runtime(
         settings,
@@ -332,6 +355,7 @@ def open_rescues(
     open_queue: Callable[[], RequestQueue],
     lease: Lease,
     nursery: Nursery,
+    totals: Totals,
 ) -> Team:
     """Threads that answer what dead processes left."""
     team = Team()
@@ -346,6 +370,7 @@ def open_rescues(
             load_s=2 * settings.load_limit_s,  # its trial, and loading it
             team=team,
             lanes=lanes,
+            totals=totals,
         )
         team.rescues.append(rescue)
     return team
@@ -363,10 +388,11 @@ class Supervision(Background):
         nursery: Nursery,
         open_queue: Callable[[], RequestQueue],
         connections: Connections,
+        totals: Totals,
     ) -> None:
         self._queue = open_queue()
         lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
-        self.team = open_rescues(settings, open_queue, lease, nursery)
+        self.team = open_rescues(settings, open_queue, lease, nursery, totals)
         super().__init__(
             models, heartbeat, lease, follower, connections.watch(), *self.team.rescues
         )
@@ -395,11 +421,13 @@ def build_supervision(
     def open_queue() -> RequestQueue:
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
 
+    totals = Totals()  # of its rescues
     heartbeat = Heartbeat(
         connect,
         keys,
         models,
         name=name,
+        totals=totals,
         # At least 1, also while the pool ends: this process never scores itself.
         child_count=lambda: max(1, child_count()),
         # It writes every two seconds: a server that takes no writes any more, or is silent, is left by all
@@ -407,7 +435,9 @@ def build_supervision(
         on_error=connections.note_error,
     )
     follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
-    return Supervision(settings, models, heartbeat, follower, nursery, open_queue, connections)
+    return Supervision(
+        settings, models, heartbeat, follower, nursery, open_queue, connections, totals
+    )
 
 
 class Connections:
