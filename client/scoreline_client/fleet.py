@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any
 
 import msgspec
-from redis.exceptions import NoPermissionError, ResponseError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
@@ -68,6 +68,8 @@ class ProcessReport:
     """Records scored or rejected since the process started."""
     batches: int = 0
     """Calls of a pipeline since the process started."""
+    answered_at: float = 0.0
+    """Unix seconds of the end of its last batch; 0: none yet."""
     rss_bytes: int = 0
     parent: str | None = None
     """The name of the main process that forked this one and loads new versions for it."""
@@ -96,7 +98,7 @@ class ProcessReport:
         # Whoever may write to the server may have written it: whatever decoding makes of it, it is no report.
         except Exception as error:
             raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
-        times = (report.started_at, report.reported_at)
+        times = (report.started_at, report.reported_at, report.answered_at)
         counts = (
             report.requests,
             report.records,
@@ -157,9 +159,13 @@ def send_report(
     about = [report.name, report.encode(), report.reported_at, REPORT_TTL_S, report.counted]
     flat = [part for count in counts for part in count]
     try:
-        redis.register_script(_REPORT)(keys=names, args=[*about, MOST_VERSIONS, *flat])
+        try:
+            redis.register_script(_REPORT)(keys=names, args=[*about, MOST_VERSIONS, *flat])
+        except OutOfMemoryError:
+            # Where memory is full, too: a fleet without reports looks as if it were not there.
+            script = f"#!lua flags=allow-oom\n{_REPORT}"
+            redis.register_script(script)(keys=names, args=[*about, MOST_VERSIONS, *flat])
     except NoPermissionError:
-        # Where memory is full, too: a fleet without reports looks as if it were not there.
         write_while_full(redis, "SET", names[0], about[1], "EX", REPORT_TTL_S)
         write_while_full(redis, "ZADD", keys.processes, report.reported_at, report.name)
         return False
@@ -191,7 +197,8 @@ def _read_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport], int]:
     stored = dict(zip(names.values(), redis.mget(list(names)), strict=True))
     gone = [name for name, data in stored.items() if data is None]
     if gone:
-        redis.zrem(keys.processes, *gone)
+        with contextlib.suppress(NoPermissionError):  # who only looks need not tidy
+            redis.zrem(keys.processes, *gone)
     reports = []
     for name, data in stored.items():
         with contextlib.suppress(WireError):

@@ -272,12 +272,10 @@ class Collector:
             ("score_seconds", "scored", 1e6, "How long the batch of a request took."),
             ("batch_records", "size", 1, "Records of a batch."),
         ):
-            family = self._core.HistogramMetricFamily(
-                f"scoreline_{name}", help_text, labels=labels
-            )
+            family = self._core.HistogramMetricFamily(f"scoreline_{name}", help_text, labels=labels)
             for of_labels, tally in by_labels.items():
                 histogram: Histogram = getattr(tally, attribute)
-                bounds = [*(f"{float(bound):g}" for bound in histogram.bounds), "+Inf"]
+                bounds = [str(float(bound)) for bound in histogram.bounds] + ["+Inf"]
                 counts = accumulate(histogram.buckets)
                 family.add_metric(
                     of_labels,
@@ -297,5 +295,5 @@ def registry(connect: Callable[[], _Redis], keys: Keys) -> CollectorRegistry:
     from prometheus_client.core import CollectorRegistry
 
     made = CollectorRegistry()
-    made.register(collector)  # type: ignore[arg-type]  # it need not inherit
+    made.register(collector)
     return made

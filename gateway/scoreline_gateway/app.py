@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
@@ -10,10 +12,10 @@ from typing import Any
 
 from starlette.responses import Response
 from starlette.routing import Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_gateway import health, invocations
+from scoreline_gateway import health, invocations, metrics
 from scoreline_gateway.access import Access
 from scoreline_gateway.body import Receiver
 from scoreline_gateway.errors import CallerGone, error_response, problem_of
@@ -34,6 +36,7 @@ FACES: tuple[ModuleType, ...] = (
     models,
     metadata,
     health,
+    metrics,
 )
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
@@ -61,6 +64,7 @@ class Gateway:
     client: AsyncClient
     access: Access
     fleet: Fleet
+    scraping: asyncio.Lock
 
     def __init__(
         self,
@@ -77,6 +81,7 @@ class Gateway:
         """What faces keep for all of their requests, by their own names."""
         self.in_flight = 0
         """Requests that are being answered."""
+        self.http_metrics = metrics.HttpMetrics()
         self.held = 0
         """Bytes of bodies that are held for them."""
 
@@ -109,18 +114,20 @@ class Gateway:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, whatever becomes of it: its connection is not closed without an answer."""
         receiver = Receiver(receive)
-        is_begun = False
+        is_begun, status, started = False, 0, time.perf_counter()
 
-        async def sending(message: dict[str, object]) -> None:
-            nonlocal is_begun
+        async def sending(message: Message) -> None:
+            nonlocal is_begun, status
             is_begun = True
+            if message["type"] == "http.response.start":
+                status = message["status"]
             await send(message)
 
         scope["app"] = self
         scope["held"] = 0
         self.in_flight += 1
         try:
-            await self._router(scope, receiver, sending)  # type: ignore[arg-type]
+            await self._router(scope, receiver, sending)
         except CallerGone:
             logger.debug("caller_gone path=%r", scope["path"])
         # Whatever is raised becomes an answer here; what is no error of the caller or the queue is logged with its place.
@@ -132,10 +139,11 @@ class Gateway:
             # A body that did not arrive in time is not waited for once more.
             if response.status_code == 408 or not await receiver.discard():
                 response.headers["connection"] = "close"
-            await response(scope, receiver, send)
+            await response(scope, receiver, sending)
         finally:
             self.in_flight -= 1
             self.held -= scope["held"]
+            self.http_metrics.note(scope, status, time.perf_counter() - started)
 
     def _refusal(self, path: str, error: Exception) -> Response:
         status = problem_of(error).status

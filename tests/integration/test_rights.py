@@ -95,6 +95,7 @@ MAY = {
     },
     Role.OPERATOR: {"read the dead letters", "announce a release", "list the bulk jobs"},
     Role.TRAINER: {"announce a release"},
+    Role.METRICS: {"read the requests of others"},
     Role.INSPECT: {"stop the workers", "call a Celery task", "load a script"},
 }  # fmt: skip
 """All that a role can do of these; the server refuses the rest."""

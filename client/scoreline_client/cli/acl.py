@@ -36,6 +36,8 @@ class Role(StrEnum):
     """`scoreline status`, `promote` and `rollback`, and the dead letters."""
     TRAINER = "trainer"
     """`publish()` and `scoreline train`, which announce a release."""
+    METRICS = "metrics"
+    """`scoreline metrics`, `scoreline health`, and `/metrics` of a gateway, whose user has the rights of a client besides."""
     INSPECT = "inspect"
     """`celery inspect` and `celery control`, with SCORELINE_REMOTE_CONTROL=1: it can stop all workers."""
 
@@ -97,6 +99,11 @@ _RULES = {
         (+get +mget +exists +unlink ~{results})""",
     Role.TRAINER: """
         (+publish &{releases})""",
+    Role.METRICS: """
+        +info +time
+        (+eval_ro +xlen +xrange +xpending +xinfo|groups %R~{online} %R~{bulk})
+        (+xlen %R~{dead}) (+hgetall %R~{totals})
+        (+zrange %R~{processes}) (+mget %R~{reports})""",
     Role.INSPECT: """
         +time +multi +exec +watch +unwatch +script|load +script|exists
         (+publish &{control})
@@ -201,6 +208,7 @@ def acl(
     worker     a worker
     operator   status, promote, rollback, and the dead letters
     trainer    publish() and train
+    metrics    metrics and health; it could read requests, and says only how old they are
     inspect    celery inspect and control, where workers listen to it
 
     One queue's users have no rights on another's. The names of the users are proposals. Put the hash

@@ -66,6 +66,8 @@ _LISTED = {
     "promote": _Listed("Let a model answer with a version.", "worker"),
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
     "status": _Listed("Show queues, workers and the versions that they serve."),
+    "health": _Listed("Say by its exit code whether the queue is served."),
+    "metrics": _Listed("Serve the metrics of a queue to Prometheus.", "metrics"),
     "dead-letters": _Listed("Show, replay and drop what killed its process."),
     "inspect": _Listed("Show what an artifact holds and needs.", "worker"),
     "copy": _Listed("Bring a version of another store into this one.", "worker"),

@@ -1,4 +1,3 @@
-#!lua flags=allow-oom
 -- Store a process's report, and add what the process has counted since the one before to the queue's totals.
 --
 -- KEYS[1] the report, KEYS[2] the names of processes, KEYS[3] the totals
@@ -8,8 +7,7 @@
 -- Returns whether the counts were new.
 --
 -- Counts of which no reply arrived are sent again under their number, which the report holds: they count once.
--- What is in the hash by mistake keeps no report from being stored. allow-oom: a fleet without reports looks as if
--- it were not there.
+-- What is in the hash by mistake keeps no report from being stored.
 local report, processes, totals = KEYS[1], KEYS[2], KEYS[3]
 local before = redis.call('GET', report)
 local counted = tonumber(before and string.match(before, '"counted":(%d+)')) or 0

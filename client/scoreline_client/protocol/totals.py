@@ -18,6 +18,7 @@ those of versions beyond MOST_VERSIONS. Numbers only grow. A hash that is gone b
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -111,6 +112,8 @@ class Totals:
 
     def __init__(self) -> None:
         self.requests = self.records = self.batches = 0
+        self.answered_at = 0.0
+        """Unix seconds of the end of the last batch."""
         self._tallies: defaultdict[Counted, Tally] = defaultdict(Tally)
         self._lock = threading.Lock()
         """A pool of threads shares them, and the heartbeat takes them."""
@@ -130,6 +133,7 @@ class Totals:
         with self._lock:
             self.records += records
             self.batches += 1
+            self.answered_at = time.time()
             tally = self._tallies[counted]
             tally.batches += 1
             tally.busy_us += busy_us

@@ -565,8 +565,6 @@ class Rescue(Periodic):
         try:
             now_ms = self._queue.server_time_ms()
             outcome = self._score_apart(entries, now_ms, limit_s, task, load_s=load_s)
-            self._totals.add_fields(outcome.counts)
-            return outcome
         except EOFError:
             has_ended = (
                 True  # in the midst of it; where it was not there to begin with is another error
@@ -575,6 +573,8 @@ class Rescue(Periodic):
         finally:
             if not has_ended:
                 self._queue.end_attempt(entries)
+        self._totals.add_fields(outcome.counts)
+        return outcome
 
     def _unanswered(self, entry: Entry, death: ChildDied, doing: str) -> Finished:
         """The answer to a request that could not be read, or answered; who was only late is given up by nobody."""

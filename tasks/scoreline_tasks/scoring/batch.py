@@ -324,13 +324,20 @@ class Batcher:
                 # No caller's request is refused for another's rows.
                 parts = [self._answer_batch([one], now_ms, pause, score) for one in batch]
                 return [finished for part in parts for finished in part]
-            return [self._refuse(first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"), first.loaded)]
+            return [
+                self._refuse(
+                    first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"), first.loaded
+                )
+            ]
         except (WireError, RequestRefused) as problem:
             return [self._refuse(accepted.entry, problem, accepted.loaded) for accepted in batch]
         # The boundary of one batch: its callers get an answer, and the others are not touched.
         except Exception as error:
             logger.exception("batch_failed model=%s: E_INTERNAL", first.request.model)
-            return [self._refuse(accepted.entry, _internal(error), accepted.loaded) for accepted in batch]
+            return [
+                self._refuse(accepted.entry, _internal(error), accepted.loaded)
+                for accepted in batch
+            ]
 
     def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> AcceptedRequest:
         records: list[Any] = []

@@ -198,6 +198,7 @@ class Heartbeat(Periodic):
             requests=self._totals.requests,
             records=self._totals.records,
             batches=self._totals.batches,
+            answered_at=self._totals.answered_at,
             rss_bytes=rss_bytes,
             counted=self._counted,
         )

@@ -36,6 +36,8 @@ COMMANDS = {
     "score": ("m", "{source}", "{target}"),
     "check": ("m", "{source}"),
     "status": (),
+    "health": (),
+    "metrics": ("--host", "256.0.0.1"),
     "dead-letters": (),
     "acl": (),
     "promote": ("m", "1", "--timeout", "0.2"),

@@ -61,15 +61,18 @@ def test_what_another_process_has_taken_is_counted() -> None:
 
 
 def test_fields_that_no_release_has_written_are_left_out() -> None:
-    assert decode_totals(
-        {
-            b"seen|pima|3": b"17",
-            b"pima|3|online|batches|": b"-7",
-            b"pima|3|nowhere|batches|": b"7",
-            b"pima|3|online|batches|" + b"|" * 9: b"7",
-            b"\xff": b"7",
-        }
-    ) == {}
+    assert (
+        decode_totals(
+            {
+                b"seen|pima|3": b"17",
+                b"pima|3|online|batches|": b"-7",
+                b"pima|3|nowhere|batches|": b"7",
+                b"pima|3|online|batches|" + b"|" * 9: b"7",
+                b"\xff": b"7",
+            }
+        )
+        == {}
+    )
     made_up = {
         b"pima|3|online|requests|made up": b"7",
         b"pima|3|online|waited|0.7": b"7",

@@ -111,7 +111,7 @@ def test_an_answer_that_cannot_be_encoded_is_refused_and_ends_nothing(
 ) -> None:
     """Values are checked before; this holds for whatever else gets into an answer."""
     unprintable: Any = {1}
-    (refused,) = _answers(replace(loaded, model=unprintable), _request(1))
+    (refused,) = _answers(replace(loaded, version=unprintable), _request(1))
     assert refused.error is not None
     assert refused.error["code"] == "E_INTERNAL"
     assert "batch_failed" in caplog.text

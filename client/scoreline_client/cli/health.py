@@ -1,0 +1,141 @@
+"""`scoreline health`: whether a queue is served, judged by its progress; for containers, systemd and scripts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+
+import click
+from redis.exceptions import RedisError
+
+from scoreline_client.cli.kit import PARTLY, SERVICE, Seconds, command, json_option, print_json, say
+from scoreline_client.errors import ServerUnreachable, UntrustedServer
+from scoreline_client.fleet import node_of, served_models
+from scoreline_client.metrics import QueueState, behind, read_state
+from scoreline_client.protocol.keys import Keys, Lane
+from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.connection import is_distrusted
+from scoreline_client.transport.servers import blocking_redis
+
+_REPLY_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Health:
+    """What a queue, or one worker of it, looks like."""
+
+    processes: int
+    """Processes that score and report."""
+    oldest_s: dict[str, float | None]
+    """Seconds for which the oldest request has waited that no process has taken, by lane."""
+    answered_s: float | None
+    """Seconds since a process finished its last batch; None: not since they started."""
+    refused: dict[str, str]
+    """By `<model>@<alias>`, why a process refuses the version that the alias names."""
+    behind: list[str]
+    """`<model>@<alias>` of which a process is still to get the version."""
+    problems: list[str]
+    """What makes it unhealthy; empty if nothing does."""
+
+
+def judge(
+    state: QueueState, *, node: str | None, online_s: float, bulk_s: float | None, releases: bool
+) -> Health:
+    """Hold the state of a queue to limits; with a node, that worker's share in it."""
+    reports = [one for one in state.fleet.processes if node is None or node_of(one.name) == node]
+    scoring = [one for one in reports if one.scores]
+    answered_at = max([one.answered_at for one in scoring], default=0.0)
+    answered_s = max(0.0, time.time() - answered_at) if answered_at else None
+    pairs = [pair for _, models in served_models(reports) for pair in models.items()]
+    refused = {name: served.refused for name, served in pairs if served.refused}
+    late = sorted({name for name, served in pairs if behind(served)})
+    oldest_s = {lane.value: state.lanes[lane].oldest_waiting_s for lane in Lane}
+    problems = []
+    if not scoring:
+        problems.append("no process scores" if node is None else f"no process of {node} scores")
+    for lane, limit_s in ((Lane.ONLINE, online_s), (Lane.BULK, bulk_s)):
+        age_s = oldest_s[lane.value]
+        # A worker that answers is not to blame for how much there is to do.
+        is_busy = node is not None and answered_s is not None and answered_s < (limit_s or 0.0)
+        if limit_s is not None and age_s is not None and age_s > limit_s and not is_busy:
+            problems.append(f"the oldest request of lane {lane.value} has waited {age_s:.1f} s")
+    if releases:
+        problems += [f"{name}: refused: {reason}" for name, reason in refused.items()]
+        problems += [f"{name}: a process does not serve the released version yet" for name in late]
+    return Health(
+        processes=len(scoring),
+        oldest_s=oldest_s,
+        answered_s=answered_s,
+        refused=refused,
+        behind=late,
+        problems=problems,
+    )
+
+
+@command()
+@click.option(
+    "--oldest",
+    "online_s",
+    type=Seconds(min=0),
+    default=30.0,
+    show_default=True,
+    help="Seconds that a request of the online lane may have waited untaken.",
+)
+@click.option(
+    "--oldest-bulk",
+    "bulk_s",
+    type=Seconds(min=0),
+    help="The same for the bulk lane; if not given, chunks may wait for any time.",
+)
+@click.option(
+    "--node",
+    help="Only of this worker, by its Celery node name (celery@HOST): it must report, and where requests "
+    "wait for too long, have finished a batch in that time.",
+)
+@click.option(
+    "--releases", is_flag=True, help="Also unhealthy while a released version is not served."
+)
+@json_option()
+@click.pass_context
+def health(
+    ctx: click.Context,
+    online_s: float,
+    bulk_s: float | None,
+    node: str | None,
+    releases: bool,
+    as_json: bool,
+) -> None:
+    """Say whether the queue is served, judged by its progress.
+
+    The exit code is 0 if it is, 1 if processes report but requests wait for too long (or, with
+    --releases, a version is refused or still being loaded), 3 if no process reports or Redis
+    cannot be reached.
+
+    \b
+    Examples:
+      scoreline health
+      scoreline health --node celery@$HOSTNAME --oldest 300    # a liveness probe
+      scoreline health --oldest 5 --releases --json
+    """
+    settings = ClientSettings.from_environment()
+    settings.check_redis_url()
+    try:
+        with blocking_redis(
+            settings.redis_url, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S
+        ) as redis:
+            state = read_state(redis, Keys(settings.queue))
+    except (RedisError, ValueError) as error:
+        unreachable = UntrustedServer if is_distrusted(error) else ServerUnreachable
+        raise unreachable(settings.server, str(error)) from error
+    found = judge(state, node=node, online_s=online_s, bulk_s=bulk_s, releases=releases)
+    if as_json:
+        print_json(asdict(found))
+    else:
+        waits = ", ".join(f"{lane} {age:.1f} s" for lane, age in found.oldest_s.items() if age)
+        say(f"{found.processes} processes score; oldest untaken request: {waits or 'none'}")
+        for problem in found.problems:
+            say(f"unhealthy: {problem}", in_line=True)
+    if not found.processes:
+        ctx.exit(SERVICE)
+    if found.problems:
+        ctx.exit(PARTLY)
