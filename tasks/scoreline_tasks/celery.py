@@ -40,6 +40,7 @@ from scoreline_tasks.worker.process import (
     TaskPool,
     child_count,
     end_overdue_children,
+    take_over_stopped_children,
     this_process,
 )
 
@@ -52,6 +53,7 @@ DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.res
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
 CHECK_EVERY_S = 0.05
+LOOK_FOR_STOPPED_EVERY_S = 0.25
 BROKER_REPLY_S = 1.0
 SEND_AGAIN_S = 1.0
 """Seconds after which a drain is sent again that the broker did not take."""
@@ -72,18 +74,29 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def __init__(self, consumer: Any, **options: Any) -> None:
         super().__init__(consumer, **options)
-        self._timer: Any = None
+        self._timers: list[Any] = []
+        self._times_stopped: dict[int, int] = {}
 
     def start(self, consumer: Any) -> None:
         """Start the first drain, and check from now on."""
-        self._timer = consumer.timer.call_repeatedly(CHECK_EVERY_S, self.check, (consumer,))
+        self._timers = [
+            consumer.timer.call_repeatedly(every_s, check, (consumer,))
+            for every_s, check in (
+                (CHECK_EVERY_S, self.check),
+                (LOOK_FOR_STOPPED_EVERY_S, self.look_for_stopped),
+            )
+        ]
         self.check(consumer)
 
     def stop(self, consumer: Any) -> None:  # noqa: ARG002 - Celery's signature
         """Stop checking."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        while self._timers:
+            self._timers.pop().cancel()
+
+    def look_for_stopped(self, consumer: Any) -> None:
+        """Take over what stopped children hold."""
+        if isinstance(consumer.pool, TaskPool):
+            take_over_stopped_children(consumer.pool, self._times_stopped)
 
     def check(self, consumer: Any) -> None:
         """Send a drain that replaces all earlier ones, if there is a free process and nobody listens."""

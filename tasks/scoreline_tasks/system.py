@@ -301,6 +301,16 @@ def _exit_code(child: int) -> int | None:
     return os.waitstatus_to_exitcode(status) if pid else None
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process is stopped, as by SIGSTOP; False where there is no /proc to tell."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    # The name before it, in brackets, may have any character.
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
 def limit_process(memory_bytes: int, *, oom_score: int) -> None:
     """Limit the memory that this process may take beside what it has.
 

@@ -73,8 +73,6 @@ def test_others_are_answered_while_one_record_takes_long(sleeper: Fleet) -> None
             assert job.result(timeout=20)[0].value == pytest.approx(1004.0)
 
 
-# Not yet always so: a drain that is sent may be handed to the very process that is stopped.
-@pytest.mark.exhaustive
 def test_others_are_answered_while_a_process_is_stopped(fleet: Fleet) -> None:
     worker = fleet.start_worker(2)
     with Client(settings=fleet.settings) as client:
@@ -82,9 +80,8 @@ def test_others_are_answered_while_a_process_is_stopped(fleet: Fleet) -> None:
         for child in children_of(worker):
             child.suspend()
             try:
-                # What comes at the very moment may be in its hands, for a lease.
-                time.sleep(0.3)
-                assert _ask_for(client, 1.5)
+                # The first may be in the hands of the stopped process, which the fleet's lease leaves there for 5 s.
+                assert _ask_for(client, 1.5) > 1
             finally:
                 child.resume()
             _ask_for(client, 0.5)

@@ -86,9 +86,10 @@ class Verdict:
     lost: list[str] = field(default_factory=list)
     """Accepted, and there is no answer, nor a word that it expired."""
     twice: list[str] = field(default_factory=list)
-    """Answered more than once, or otherwise when it was looked at again."""
+    """Answered more than once."""
     wrong: list[str] = field(default_factory=list)
-    """Not answered as offline, or with an error that no request of the load deserves."""
+    """Not answered as offline, or otherwise when it was looked at again, or with an error that no request of the load
+    deserves."""
     late: list[str] = field(default_factory=list)
     """Answered after their caller's time limit, or expired."""
 
@@ -227,7 +228,7 @@ class Ledger:
                 continue
             answer = Answer.decode(data)
             if answer.status is not Status.OK or answer.values != one.values:
-                verdict.twice.append(f"{one.id} changed")
+                verdict.wrong.append(f"{one.id} is {answer.values} now, was {one.values}")
 
 
 def stored_results(redis: Any, keys: Keys) -> Callable[[Sequence[str]], list[bytes | None]]:

@@ -32,15 +32,16 @@ class Fault:
     """Where the limit comes from."""
     may_be_late: bool = False
     """Whether the service is away for longer than a caller's default time limit."""
-    may_lose: bool = False
-    """Whether what was accepted may be lost; it is counted."""
+    goes_back: bool = False
+    """Whether the server goes back to an earlier state: what was accepted since may be lost, and what was answered since is
+    answered again, to nobody who waits; both are counted."""
 
     def failures(self, outcome: Outcome, *, timed: bool = True) -> list[str]:
         """What was not as promised; without `timed` it may have taken any time."""
         verdict, late = outcome.verdict, [s for s in outcome.recoveries_s if s > self.limit_s]
         found = list(outcome.failures)
-        found += [f"lost: {one}" for one in verdict.lost if not self.may_lose]
-        found += [f"answered twice: {one}" for one in verdict.twice]
+        found += [f"lost: {one}" for one in verdict.lost if not self.goes_back]
+        found += [f"answered twice: {one}" for one in verdict.twice if not self.goes_back]
         found += [f"wrong: {one}" for one in verdict.wrong]
         found += [f"late: {one}" for one in verdict.late if not self.may_be_late]
         if late and timed:
@@ -96,7 +97,7 @@ FAULTS = (
         name="F4b",
         what="power loss: the file's last second is gone (recovery: seconds lost)",
         run=servers.power_lost,
-        full=5, limit_s=1.1, source="appendfsync everysec", may_lose=True,
+        full=5, limit_s=1.1, source="appendfsync everysec", goes_back=True,
     ),
     Fault(
         name="F5",
@@ -186,7 +187,7 @@ FAULTS = (
         name="F18",
         what="replica promoted behind one address",
         run=servers.replica_promoted,
-        full=6, brief=2, limit_s=SERVER_S + 2, source="server well + 3 s; the loss is counted", may_be_late=True, may_lose=True,
+        full=6, brief=2, limit_s=SERVER_S + 2, source="server well + 3 s; the loss is counted", may_be_late=True, goes_back=True,
     ),
     Fault(
         name="F19",

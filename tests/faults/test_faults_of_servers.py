@@ -9,12 +9,9 @@ import pytest
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(240)]
 
 
-NAMES = ["F4", "F4b", "F5", "F7", "F8", "F11", "F17", "F6c", "F6w"]
-# A replica that is promoted may hold a request whose answer it has never got: then it is answered anew, and a job's
-# stored answer changes its times. That is counted in full runs.
-RARELY = pytest.param("F18", marks=pytest.mark.exhaustive)
+NAMES = ["F4", "F4b", "F5", "F7", "F8", "F11", "F17", "F18", "F6c", "F6w"]
 
 
-@pytest.mark.parametrize("name", [*NAMES, RARELY])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_fault_of_the_server_breaks_no_promise(holds: Callable[[str], None], name: str) -> None:
     holds(name)

@@ -83,7 +83,8 @@ def test_a_second_reply_or_a_changed_result_is_an_answer_too_many(
     writer.answered("replied", 1, [2.0])
     writer.asked("changed", JOB, [1.0])
     writer.answered("changed", 1, [2.0])
-    assert len(_check(ledger, {"changed": [2.5]}).twice) == 2
+    verdict = _check(ledger, {"changed": [2.5]})
+    assert (len(verdict.twice), len(verdict.wrong)) == (1, 1)
 
 
 def test_half_a_line_is_read_when_it_is_whole(ledger: Ledger, writer: Writer) -> None:

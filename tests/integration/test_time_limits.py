@@ -23,6 +23,7 @@ from scoreline_client import (
     ScorelineError,
     ServerUnreachable,
 )
+from scoreline_client.transport.connection import ReplyLost, TransportTimes, open_connection
 from tests.faults.proxy import Proxy, Way
 from tests.support.worker import StubWorker, double
 
@@ -268,6 +269,30 @@ async def test_half_open_connections_cost_no_caller_an_answer(
                 ]
                 one, many, result, _, _ = await asyncio.gather(*asked)
                 assert (one.value, len(many), result[0].value) == (2, 3000, 2)
+
+
+async def test_one_silent_connection_tells_of_all_that_are(proxy: Proxy) -> None:
+    """Else a command that began a moment before the first was given up would wait as long once more."""
+    times = TransportTimes(command_s=1.0)
+    connection = open_connection(ClientSettings(redis_url=proxy.url), times)
+    try:
+        await asyncio.gather(*[connection.ping() for _ in range(3)])
+        proxy.stall()
+        reading = asyncio.create_task(connection.blmpop(30, 1, "nothing", direction="LEFT"))
+        first = asyncio.create_task(connection.ping())
+        await asyncio.sleep(0.8)
+        later = asyncio.create_task(connection.ping())
+        with pytest.raises(ReplyLost):
+            await first
+        # Neither waits for a time of its own.
+        await asyncio.wait([later, reading], timeout=0.1)
+        assert later.done()
+        assert reading.done()
+        assert isinstance(later.exception(), ReplyLost)
+        assert isinstance(reading.exception(), ReplyLost)
+        assert await connection.ping()
+    finally:
+        await connection.aclose()
 
 
 async def test_only_the_readers_connection_half_open_costs_no_caller_an_answer(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import ssl
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha1
@@ -108,6 +110,8 @@ class ShortPathRedis(redis.asyncio.Redis):
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
         self._patience_s = 0.0
         """How long replies are waited for now, while that is longer than usual."""
+        self._waiting: set[_Patience] = set()
+        """The commands whose replies are waited for now."""
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command over a free connection, and read its reply."""
@@ -118,7 +122,8 @@ class ShortPathRedis(redis.asyncio.Redis):
                 connection = self.connection_pool.get_available_connection()
                 # One timer limits the whole command, instead of one for each of its steps.
                 connection.socket_timeout = None
-            is_sent = False
+                connection.heard_at = time.monotonic()
+            is_sent, sent_at = False, -math.inf
             patience_s = self._patience_s or self.times.command_s
             try:
                 # The server has closed it meanwhile.
@@ -127,17 +132,21 @@ class ShortPathRedis(redis.asyncio.Redis):
                 if not connection.is_connected:
                     async with asyncio.timeout(self.times.connect_s):
                         await connection.connect()
+                    connection.heard_at = time.monotonic()
                 packed = _packer.pack(*args)
                 # Nothing is seen to move while the server blocks, or the system still sends.
                 at_rest_s = min(len(packed[0]), BUFFERED_BYTES) / SLOW_BYTES_PER_S
                 if args[0] == "BLMPOP":
                     at_rest_s += float(args[1])
                 is_sent = True
-                async with _Patience(connection, patience_s, at_rest_s):
+                sent_at = time.monotonic()
+                async with _Patience(connection, patience_s, at_rest_s, self._waiting):
                     await connection.send_packed_command(packed)
                     reply = await self.parse_response(connection, args[0], **options)
+                connection.heard_at = time.monotonic()
             except ResponseError as error:
                 self.was_reached, self._patience_s = True, 0.0
+                connection.heard_at = time.monotonic()
                 # A blocked read ends with UNBLOCKED when its server becomes a replica.
                 is_demoted = isinstance(error, ReadOnlyError | MasterDownError)
                 if not is_demoted and not str(error).startswith("UNBLOCKED"):
@@ -148,7 +157,7 @@ class ShortPathRedis(redis.asyncio.Redis):
                 raise RedisConnectionError(str(error)) from error
             except TimeoutError as error:
                 # What is between here and the server may have forgotten the other connections as well.
-                await self._drop(connection)
+                await self._drop(connection, silent_since=sent_at)
                 if not is_sent:
                     raise RedisTimeoutError(
                         f"no connection within {self.times.connect_s:g} s"
@@ -181,8 +190,11 @@ class ShortPathRedis(redis.asyncio.Redis):
         if sentinel is not None:
             await sentinel.aclose()
 
-    async def _drop(self, connection: Any) -> None:
-        """Close a connection and all that are free."""
+    async def _drop(self, connection: Any, silent_since: float = -math.inf) -> None:
+        """Close a connection, all that are free, and those in use on which nothing has come since then."""
+        for command in self._waiting:
+            if command.connection.heard_at <= silent_since:
+                command.give_up()
         for each in (connection, *self._free):
             await each.disconnect(nowait=True)
 
@@ -190,10 +202,14 @@ class ShortPathRedis(redis.asyncio.Redis):
 class _Patience:
     """Ends a block with TimeoutError when its connection has sent and received nothing for `still_s`."""
 
-    __slots__ = ("_connection", "_limit", "_seen", "_still_s", "_timer")
+    __slots__ = ("_limit", "_seen", "_still_s", "_timer", "_waiting", "connection")
 
-    def __init__(self, connection: Any, still_s: float, at_rest_s: float) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: Any, still_s: float, at_rest_s: float, waiting: set[_Patience]
+    ) -> None:
+        """`waiting` holds it for as long as the block runs."""
+        self.connection = connection
+        self._waiting = waiting
         self._still_s = still_s
         self._seen = (0, 0)
         self._limit = asyncio.timeout(None)
@@ -202,18 +218,25 @@ class _Patience:
 
     async def __aenter__(self) -> None:
         await self._limit.__aenter__()
+        self._waiting.add(self)
 
     async def __aexit__(self, *error: Any) -> None:
+        self._waiting.discard(self)
         self._timer.cancel()
         await self._limit.__aexit__(*error)
 
+    def give_up(self) -> None:
+        """End the block now."""
+        with contextlib.suppress(RuntimeError):  # it has just ended
+            self._limit.reschedule(asyncio.get_running_loop().time())
+
     def _check(self) -> None:
         loop = asyncio.get_running_loop()
-        writer, reader = self._connection._writer, self._connection._parser._reader
+        writer, reader = self.connection._writer, self.connection._parser._reader
         # How much is still to be sent, and how much of the reply is there.
         seen = (writer.transport.get_write_buffer_size() if writer else 0, reader.len())
         if seen == self._seen:
-            self._limit.reschedule(loop.time())
+            self.give_up()
         else:
             self._seen = seen
             self._timer = loop.call_later(self._still_s, self._check)

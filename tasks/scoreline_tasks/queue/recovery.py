@@ -542,7 +542,7 @@ class Rescue(Periodic):
                 else:
                     yield part, death
             else:
-                self._needed_s = max(time.monotonic() - started, self._needed_s * 0.9)
+                self._needed_s = max(time.monotonic() - started, self._needed_s * 0.7)
                 first_limit_s, is_known = FIRST_LIMIT_S, True
                 yield part, outcome
 

@@ -37,6 +37,7 @@ from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import (
     REPLY_S,
     fork_guard,
+    is_stopped,
     keep_freed,
     limit_process,
     settle,
@@ -135,8 +136,8 @@ class WorkerProcess:
             )
             self._start(self._supervision)
 
-    def note_death(self, pid: int) -> None:
-        """In the main process: a child is dead; what it held is to be answered at once, without a lease's wait."""
+    def take_over(self, pid: int) -> None:
+        """In the main process: a child is dead, or stopped; what it holds is to be answered at once, without a lease's wait."""
         # While it starts, and once it stops, nobody is there to do it. Then the lease decides.
         if self._supervision is not None:
             self._supervision.team.take_over(f"{self.node}/{pid}")
@@ -448,7 +449,7 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
         """See to what a child held before it is replaced, which has to wait while a version is loaded."""
         for child in self._pool:
             if child.exitcode is not None:
-                this_process().note_death(child.pid)
+                this_process().take_over(child.pid)
         return super()._join_exited_workers(shutdown)
 
     def _event_process_exit(self, hub: Any, proc: Any, again_s: float = 0.005) -> None:
@@ -485,3 +486,24 @@ def end_overdue_children(pool: TaskPool, times: CallTimes) -> None:
             times.note_ended(child.index)
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
+
+
+TAKEN_OVER_TIMES = 3
+"""How often what a stopped child holds is taken over: a read of it that waits on the server may still bring some."""
+
+
+def take_over_stopped_children(pool: TaskPool, times_seen: dict[int, int]) -> None:
+    """In the main process: have answered what children hold that are stopped, as by SIGSTOP.
+
+    One that goes on later finishes what it had; the first answer counts. `times_seen` is kept between calls, by pid.
+    """
+    children = [] if pool._pool is None else pool._pool._pool
+    stopped = [child.pid for child in children if is_stopped(child.pid)]
+    for pid in [pid for pid in times_seen if pid not in stopped]:
+        del times_seen[pid]
+    for pid in stopped:
+        times_seen[pid] = times_seen.get(pid, 0) + 1
+        if times_seen[pid] == 1:
+            logger.warning("process_stopped pid=%s: what it has in hand is scored again", pid)
+        if times_seen[pid] <= TAKEN_OVER_TIMES:
+            this_process().take_over(pid)

@@ -111,7 +111,7 @@ def test_the_death_of_a_child_is_noted_before_it_is_replaced(
     seen: list[Any] = []
     main: Any = WorkerProcess()
     main.node = "w@h"
-    main.note_death(1)  # nobody supervises yet
+    main.take_over(1)  # nobody supervises yet
     main._supervision = SimpleNamespace(team=SimpleNamespace(take_over=seen.append))
     monkeypatch.setattr(process, "this_process", lambda: main)
     monkeypatch.setattr(
