@@ -211,7 +211,7 @@ class _Patience:
         self.connection = connection
         self._waiting = waiting
         self._still_s = still_s
-        self._seen = (0, 0)
+        self._seen = self._look()
         self._limit = asyncio.timeout(None)
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(still_s + at_rest_s, self._check)
@@ -231,15 +231,17 @@ class _Patience:
             self._limit.reschedule(asyncio.get_running_loop().time())
 
     def _check(self) -> None:
-        loop = asyncio.get_running_loop()
-        writer, reader = self.connection._writer, self.connection._parser._reader
-        # How much is still to be sent, and how much of the reply is there.
-        seen = (writer.transport.get_write_buffer_size() if writer else 0, reader.len())
+        seen = self._look()
         if seen == self._seen:
             self.give_up()
         else:
             self._seen = seen
-            self._timer = loop.call_later(self._still_s, self._check)
+            self._timer = asyncio.get_running_loop().call_later(self._still_s, self._check)
+
+    def _look(self) -> tuple[int, int]:
+        """How much is still to be sent, and how much of the reply is there, after what is left of earlier ones."""
+        writer, reader = self.connection._writer, self.connection._parser._reader
+        return (writer.transport.get_write_buffer_size() if writer else 0, reader.len())
 
 
 def open_connection(settings: ClientSettings, times: TransportTimes) -> Any:
