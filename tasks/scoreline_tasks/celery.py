@@ -193,7 +193,8 @@ def configuration() -> dict[str, Any]:
     """Celery's settings, read when they are first needed."""
     settings = WorkerSettings.from_environment()
     settings.check_redis_url()
-    limit_s = settings.slice_s + settings.batch_limit_s
+    # A drain waits for versions that are loaded for as long as a batch may take, and may then begin a batch.
+    limit_s = settings.slice_s + 2 * settings.batch_limit_s
     sentinel = SentinelUrl.parse(settings.redis_url)
     url = urlsplit(settings.redis_url if sentinel is None else sentinel.server)
     of_ssl: dict[str, Any] = {

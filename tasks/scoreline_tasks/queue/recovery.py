@@ -449,10 +449,13 @@ class Rescue(Periodic):
             return self._in_fork([entry], limit_s, load_s, Task(rows=(rows[0], rows[-1] + 1)))
 
         rows = range(counted.units)
-        tried: list[range] = [rows[: len(rows) // 2], rows[len(rows) // 2 :]]
+        is_slow = isinstance(death, ChildTimedOut)
         slow: list[tuple[Sequence[int], int]] = []
-        if len(rows) == 1:  # it was alone already
-            tried, slow = ([], [(rows, 0)]) if isinstance(death, ChildTimedOut) else ([rows], [])
+        tried = list(_divided(rows, PARTS if is_slow else 2))
+        if is_slow and len(rows) > 1:
+            tried = [rows[:1], *_divided(rows[1:], PARTS)]  # a sample first: how long one takes
+        elif is_slow:
+            tried, slow = [], [(rows, 0)]  # it was alone already
         parts: list[Part] = []
         fatal = 0
         longest = self._longest_of(entry)
@@ -529,9 +532,8 @@ class Rescue(Periodic):
                 if len(part) > 1 and is_late and not is_known:
                     todo += [(part[1:], 0), (part[:1], 0)]
                 elif len(part) > 1:
-                    size = -(-len(part) // (PARTS if is_late else 2))
-                    starts = range(0, len(part), size)
-                    todo += [(part[start : start + size], 0) for start in reversed(starts)]
+                    divided = list(_divided(part, PARTS if is_late else 2))
+                    todo += [(each, 0) for each in reversed(divided)]
                 elif is_late and longest is not None and limit_s < most_s:
                     last.append((part, died))
                 elif not is_late and died + 1 < deaths + (death.is_killed and deaths > 1):
@@ -605,6 +607,12 @@ def longest_s(entry: Entry, now_ms: int, limit_s: float) -> float:
     # The other callers of the request are to be answered before its time is up.
     left_s = (entry.expires_at_ms - now_ms) / 1000
     return min(limit_s, max(FIRST_LIMIT_S, left_s / 2))
+
+
+def _divided(part: Sequence[_T], count: int) -> Iterator[Sequence[_T]]:
+    """Neighbours together, in up to so many parts of about the same size."""
+    size = -(-len(part) // count)
+    return (part[start : start + size] for start in range(0, len(part), size))
 
 
 def _finished(entries: Sequence[Entry], outcome: Outcome) -> list[Finished]:
