@@ -222,7 +222,7 @@ def test_requests_that_nobody_has_are_found_and_taken_over(
     redis_client.xgroup_delconsumer(ONLINE, GROUP, "dead")
     enqueue(redis_client, asked[4])
     queue.begin_slice()
-    assert queue.abandoned(lease_ms=5000)
+    assert queue.look_for_abandoned(lease_ms=5000) == (True, True)
     found = queue.claim(Lane.ONLINE, 5000, 256)
     assert [entry.request_id for entry in found] == [one.id for one in asked[:3]]
     assert queue.own() == [*found, held]

@@ -28,8 +28,10 @@ EXTRA_DRAIN = "help"
 """The name under which its wakeup is claimed in Redis."""
 WAKEUP_MS = 1000
 """Milliseconds within which a wakeup is not sent again, unless a process has followed it."""
-WAIT_MS = 250
+WAIT_MS = 500
 """Milliseconds between two checks, while nothing arrives, of whether the drain is to exit."""
+IDLE_SLICES = 4
+"""Of so many slices in which nothing arrives, one begins with a look at the lanes as a whole."""
 LINGER_MS = 200
 """Milliseconds for which an extra drain waits for more before it gives its process back."""
 PAUSE_MS = 10
@@ -135,6 +137,8 @@ class Drain:
         """Entries of one read, so that they hold about `take` records, and no more than READ_BYTES."""
         self._largest = 0
         """Bytes of the largest request of late."""
+        self._idle_slices = 0
+        """How many have passed since anything arrived."""
         self._was_interrupted = False
         """Whether the reply of a read may have been lost, with entries that are this process's since."""
         self._postponed: list[Entry] = []
@@ -176,7 +180,9 @@ class Drain:
         """
         count = 0
         end_ms = _monotonic_ms() + int(slice_s * 1000)
-        clock_offset_ms = self._queue.begin_slice() - _monotonic_ms()
+        looks = self._idle_slices % IDLE_SLICES == 0
+        now_ms = self._queue.begin_slice() if looks else self._queue.server_time_ms()
+        clock_offset_ms = now_ms - _monotonic_ms()
         finished: list[Finished] = []  # answers that are ready: they leave with the next read
         is_calm = False
         while (left_ms := end_ms - _monotonic_ms()) > 0 and not should_exit():
@@ -224,6 +230,7 @@ class Drain:
                     fitting = READ_BYTES // max(1, self._largest)
                     self._count = max(1, min(self._take * len(batch) // records, fitting))
         self._queue.exchange(finished, take=0)
+        self._idle_slices = 0 if count else self._idle_slices + 1
         return count
 
     def _batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:

@@ -322,7 +322,13 @@ class Rescue(Periodic):
             # Only now, so that the next look releases it should Redis be away.
             with suppress(ValueError):
                 team.dead.remove(consumer)
-        if self._queue.abandoned(self._lease.lease_ms, self._lanes):
+        is_held, is_abandoned = self._queue.look_for_abandoned(self._lease.lease_ms)
+        if not is_held:
+            # What is taken from now on is abandoned after a lease at the earliest.
+            team.next_look = time.monotonic() + self._lease.lease_ms / 2000
+        if is_abandoned:
+            if len(self._lanes) < len(Lane):
+                team.wake(but=self)  # it may be in a lane that this one does not serve
             self.run()
         if time.monotonic() >= team.next_tidy:
             team.next_tidy = time.monotonic() + TIDY_EVERY_S

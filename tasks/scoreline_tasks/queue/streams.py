@@ -234,14 +234,18 @@ class RequestQueue:
                     force=True,
                 )
 
-    def abandoned(self, lease_ms: int, lanes: Iterable[Lane] = Lane) -> bool:
-        """Whether any consumer holds an entry of these lanes that it has not renewed for a lease."""
-        pipeline = self._redis.pipeline(transaction=False)
-        for lane in lanes:
-            pipeline.xpending_range(self._keys.lane(lane), GROUP, "-", "+", 1, idle=lease_ms)
-        # A group that is missing is an error here; the next read creates it.
-        replies = pipeline.execute(raise_on_error=False)
-        return any(isinstance(reply, list) and reply for reply in replies)
+    def look_for_abandoned(self, lease_ms: int) -> tuple[bool, bool]:
+        """Whether anybody has entries in hand, and whether some of these were not renewed for a lease."""
+
+        def pending(*how: object) -> list[Any]:
+            replies = self._pipeline.execute(
+                [("XPENDING", self._keys.lane(lane), GROUP, *how) for lane in Lane]
+            )
+            # A group that is missing is an error here; the next read creates it.
+            return [reply for reply in replies if isinstance(reply, list) and reply and reply[0]]
+
+        is_held = bool(pending())
+        return is_held, is_held and bool(pending("IDLE", lease_ms, "-", "+", 1))
 
     def claim(self, lane: Lane, lease_ms: int, most: int) -> list[Entry]:
         """Take over up to `most` abandoned entries, as many as hold `CLAIM_BYTES` together."""

@@ -138,6 +138,8 @@ class WorkerProcess:
 
     def take_over(self, pid: int) -> None:
         """In the main process: a child is dead, or stopped; what it holds is to be answered at once, without a lease's wait."""
+        if self.generations.is_owned_by(pid):
+            self.charge.wait(0.0)  # another drain is due now
         # While it starts, and once it stops, nobody is there to do it. Then the lease decides.
         if self._supervision is not None:
             self._supervision.team.take_over(f"{self.node}/{pid}")
@@ -349,7 +351,11 @@ class Generations:
     @property
     def is_drain_owner(self) -> bool:
         """Whether no other child has begun the permanent drain since this one did."""
-        return bool(self._drain_owner.value == self._pid())
+        return self.is_owned_by(self._pid())
+
+    def is_owned_by(self, pid: int) -> bool:
+        """Whether this child was the last to begin the permanent drain."""
+        return bool(self._drain_owner.value == pid)
 
     @property
     def is_only_child(self) -> bool:

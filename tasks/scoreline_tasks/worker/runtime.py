@@ -150,12 +150,14 @@ class Heartbeat(Periodic):
             logger.debug("report_not_withdrawn: %s; it expires by itself", error)
 
     def send(self) -> None:
-        """Send one report, and see to it that the server has the scripts that callers run."""
+        """Send one report; a worker's first process sees to it that the server has the scripts that callers run."""
         try:
             self._send_report()
+            if self._parent is not None:
+                return
             # It forgets them when it is restarted; callers need no right to load any.
             load_scripts(self._redis)
-            if self._parent is None and self._may_record:
+            if self._may_record:
                 try:
                     record_history(self._redis, self._keys)
                 except NoPermissionError as error:

@@ -549,7 +549,7 @@ def test_a_server_that_takes_no_writes_is_looked_at_no_more_often() -> None:
         raise ConnectionError("READONLY")
 
     queue: Any = StubQueue()
-    queue.abandoned = lambda *_: True
+    queue.look_for_abandoned = lambda *_: (True, True)
     queue.claim = refuse
     for number in range(3):
         rescue = Rescue(queue, lease, refuse, limit_s=60, team=team)
@@ -617,7 +617,7 @@ def test_one_rescue_of_a_worker_looks_for_all_and_all_share_what_it_finds() -> N
     def queue_of(number: int) -> Any:
         queue: Any = StubQueue(entry_of(_request(Codec.JSON)))
         queue.left = []
-        queue.abandoned = lambda *_: looks.append(number)
+        queue.look_for_abandoned = lambda *_: (looks.append(number), False)
         queue.release = lambda *_: 1
         queue.forget_dead_consumers = lambda: None
         return queue
@@ -636,3 +636,26 @@ def test_one_rescue_of_a_worker_looks_for_all_and_all_share_what_it_finds() -> N
         rescue.look()
     assert looks[:2] == [0, 0]
     assert not team.dead
+
+
+@pytest.mark.parametrize("lane", Lane)
+def test_a_rescue_of_one_lane_tells_the_others_what_waits_in_the_other(lane: Lane) -> None:
+    """Only one of a worker looks; it may always be the one that serves online requests alone."""
+    lease: Any = StubLease()
+    team = Team()
+    queue: Any = StubQueue(replace(entry_of(_request(Codec.JSON)), lane=lane))
+    queue.look_for_abandoned = lambda *_: (bool(queue.left), bool(queue.left))
+    queue.forget_dead_consumers = lambda: None
+    rescued: list[Lane] = []
+
+    def answer(entries: Sequence[Entry], *_: Any, **__: Any) -> Outcome:
+        rescued.extend(entry.lane for entry in entries)
+        return Outcome([(entry.id, entry.request_id, "", b"") for entry in entries])
+
+    team.rescues = [
+        Rescue(queue, lease, answer, limit_s=60, team=team, lanes=lanes)
+        for lanes in ((Lane.ONLINE,), tuple(Lane))
+    ]
+    for rescue in team.rescues:
+        rescue.look()
+    assert rescued == [lane]
