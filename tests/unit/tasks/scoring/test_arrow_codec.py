@@ -85,6 +85,15 @@ def test_text_is_no_number() -> None:
     assert _answers(pa.table({"a": ["9.0"], "b": [1]}))["error"][0].startswith(Code.TYPE)
 
 
+def test_months_of_which_pyarrow_knows_nothing_are_no_number() -> None:
+    months = pa.array([pa.MonthDayNano([1, 1, 1])] * 2).dictionary_encode()
+    body = _stream(pa.table({"a": [1.5, 1.5], "b": months}))
+    unit = b"\xca\xff\xff\xff\0\0%s\0"  # in the schema: 2, and 0 is the type that pyarrow has no class for
+    body = body.replace(unit % b"\2", unit % b"\0")
+    assert "month_interval" in str(pa.ipc.open_stream(body).schema)
+    assert _score(body).rejected == {"E_TYPE": 2}
+
+
 def test_a_missing_column_is_refused_by_name() -> None:
     problem = _refused(_stream(pa.table({"b": [1]})))
     assert (problem.code, problem.column) == (Code.MISSING_COLUMN, "a")
