@@ -339,6 +339,8 @@ async def score(request: Request) -> Response:
                 status=JobStatus.QUEUED,
                 model=task.model,
                 created_at=task.created_at,
+                rows=0,
+                rejected=0,
             )
             await asyncio.to_thread(arriving.write, "state.json", state)
             await asyncio.to_thread(arriving.write, "job.json", task)

@@ -67,9 +67,9 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """In ISO 8601, UTC."""
     version: int = 0
     """The version that scores, once it is known."""
-    rows: int = 0
+    rows: int | None = None
     """Of a file: rows that are scored or rejected so far."""
-    rejected: int = 0
+    rejected: int | None = None
     percent: float | None = None
     seconds_left: float | None = None
     waiting: str | None = None
