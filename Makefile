@@ -8,7 +8,7 @@ FUZZ := .venv-fuzz
 SOURCES := client artifacts tasks training gateway benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz lock audit bench bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz fuzz-http lock audit bench bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -62,6 +62,12 @@ lock:  ## write what constraints.txt pins with hashes: requirements.lock for ima
 	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt uv==0.13.9
 	@$(LOCK) --extra worker --extra gateway --extra frames --extra files --extra s3 --output-file requirements.lock
 	@$(LOCK) --extra all --group dev --output-file requirements-dev.lock
+
+# Not in CI: it takes as long as it is given. An environment of its own, for what schemathesis brings.
+fuzz-http: $(READY)  ## hold the gateway to its OpenAPI documents with schemathesis (SECONDS=600)
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install schemathesis==4.32.5
+	@nice $(BIN)/python -m tests.fuzz.gateway $(CURDIR)/$(FUZZ)/bin/st $(or $(SECONDS),600)
 
 # Not in CI, which may not reach the database of advisories.
 audit: $(READY)  ## look for known vulnerabilities of the pinned dependencies

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
+import jsonschema
 import pytest
 
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
@@ -13,6 +15,7 @@ from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
 from scoreline_gateway.v1.openapi import column_schema
 from tests.support.asgi import call
+from tests.support.http_models import PIMA_ROW
 
 
 @pytest.fixture
@@ -113,3 +116,26 @@ def test_a_whole_number_fits_its_type(dtype: str, most: int) -> None:
 def test_a_worker_of_an_earlier_release_tells_less() -> None:
     column = {"name": "n", "type": "number", "nullable": False}
     assert column_schema(column)["type"] == "number"
+
+
+async def test_answers_are_what_the_document_says(app: Gateway) -> None:
+    whole = (await call(app, "GET", "/v1/models/pima/openapi.json")).json
+    headers = {"Content-Type": "application/json"}
+
+    def check(answer: Any, name: str) -> None:
+        schema = {"$ref": f"#/components/schemas/{name}", "components": whole["components"]}
+        jsonschema.validate(answer, schema, jsonschema.Draft202012Validator)
+
+    for method, path, body, name in (
+        ("POST", "/v1/models/pima:predict", PIMA_ROW, "Answer"),
+        ("POST", "/v1/models/pima:predict", [PIMA_ROW, {}], "Answers"),
+        ("POST", "/v1/models/pima:predict", {}, "Problem"),
+        ("POST", "/v1/models/pima:predict", [{}], "Problem"),
+        ("POST", "/v1/models/pima/jobs", PIMA_ROW, "Job"),
+        ("GET", "/v1/nothing", b"", "Problem"),
+    ):
+        check((await call(app, method, path, body, headers=headers)).json, name)
+    check(PIMA_ROW, "Record")
+    for wrong in ({}, PIMA_ROW | {"plas": "high"}, PIMA_ROW | {"age": None}):
+        with pytest.raises(jsonschema.ValidationError):
+            check(wrong, "Record")
