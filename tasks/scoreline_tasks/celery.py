@@ -38,6 +38,7 @@ from scoreline_tasks.system import REPLY_S, TCP_OPTIONS
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
 from scoreline_tasks.worker.process import (
     TaskPool,
+    WorkerProcess,
     child_count,
     end_overdue_children,
     take_over_stopped_children,
@@ -109,7 +110,7 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
                 getattr(consumer.controller, "max_concurrency", None) or consumer.pool.num_processes
             )
             if process.charge.is_overdue and len(state.reserved_requests) < processes:
-                send_drain(consumer.hostname, process.charge.expect_next())
+                send_drain(process, process.charge.expect_next())
         # Mostly a broker that takes no message now. A later check tries again, whatever it is: some
         # exceptions would end Celery's own loop.
         except Exception as error:  # noqa: BLE001
@@ -276,16 +277,17 @@ def shared_queue(settings: WorkerSettings) -> str:
     return f"scoreline.{settings.queue}"
 
 
-def own_queue(settings: WorkerSettings, node: str) -> Queue:
+def own_queue(settings: WorkerSettings, process: WorkerProcess) -> Queue:
     """The Celery queue of a worker's own permanent drain; it expires soon after the worker."""
-    return Queue(f"{shared_queue(settings)}.{node}", expires=120, no_ack=True)
+    name = f"{shared_queue(settings)}.{process.node}.{process.run}"
+    return Queue(name, expires=120, no_ack=True)
 
 
 @app.task(name=DRAIN)
 def drain(number: int) -> None:
     """Serve for one slice of time as this worker's permanent drain, and send the next."""
     process = this_process()
-    process.run_permanent_drain(_runtime(), number, lambda: send_drain(process.node, number))
+    process.run_permanent_drain(_runtime(), number, lambda: send_drain(process, number))
 
 
 @app.task(name=EXTRA_DRAIN)
@@ -299,9 +301,9 @@ def rescue() -> None:
     """Nothing: drains of earlier releases send this, and main processes look for abandoned requests themselves."""
 
 
-def send_drain(node: str, number: int) -> None:
-    """Send a worker the permanent drain of this number."""
-    queue = own_queue(WorkerSettings.from_environment(), node)
+def send_drain(process: WorkerProcess, number: int) -> None:
+    """Send this process's worker the permanent drain of this number."""
+    queue = own_queue(WorkerSettings.from_environment(), process)
     app.send_task(DRAIN, args=[number], queue=queue, retry=False)
 
 
@@ -345,7 +347,7 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:WakeupTransport"))
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelWakeupTransport"
     this_process().configure(sender)
-    conf.task_queues = [*conf.task_queues, own_queue(settings, sender)]
+    conf.task_queues = [*conf.task_queues, own_queue(settings, this_process())]
 
 
 class ShownRecords(logging.Filter):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import psutil
@@ -81,6 +83,44 @@ def child_stopped(ground: Ground, n: int) -> Outcome:
 def _resume(process: psutil.Process) -> None:
     with suppress(psutil.NoSuchProcess):  # a call that takes so long costs its process
         process.resume()
+
+
+def deployed(ground: Ground, n: int) -> Outcome:
+    """Two workers of one name are replaced, one after the other; the time is that of the slowest answer meanwhile.
+
+    In turn, SIGTERM goes to the main process and, as systemd does it, to all processes of the worker.
+    """
+    workers = [ground.start_worker() for _ in range(2)]
+    spans: list[tuple[float, float]] = []
+    with ExitStack() as stack:
+        stack.enter_context(ground.only(*workers))
+        with ground.load() as load:
+            for number in range(n):
+                begun = time.monotonic()
+                workers.append(ground.start_worker())
+                stack.enter_context(ground.only(workers[-1]))
+                leaving = workers[number]
+                if number % 2:
+                    os.killpg(leaving.pid, signal.SIGTERM)
+                else:
+                    leaving.terminate()
+                leaving.wait(30)
+                time.sleep(1)
+                spans.append((begun, time.monotonic()))
+                load.outcome.n += 1
+        load.outcome.recoveries_s = [max(load.ledger.latencies_s(*span)) for span in spans]
+        until = time.monotonic() + 5
+        while (parked := _parked(ground)) != 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        if parked != 2:
+            load.outcome.failures.append(f"{parked} drains are parked for 2 workers")
+    return load.outcome
+
+
+def _parked(ground: Ground) -> int:
+    """How many connections wait for requests."""
+    clients = ground.redis.client_list()
+    return sum(one["cmd"] == "xreadgroup" and "b" in one["flags"] for one in clients)
 
 
 def poisoned(ground: Ground, n: int) -> Outcome:

@@ -55,6 +55,8 @@ HALF_OPEN_S = {"worker": 5.0, "client": 3.0}
 SERVER_S = 3.0
 """Within which a worker serves again once its server is well."""
 MACHINE_S = LEASE_S + 1
+DEPLOY_S = 0.4
+"""0.3 s more than the slowest answer of a quiet load."""
 
 FAULTS = (
     Fault(
@@ -200,6 +202,12 @@ FAULTS = (
         what="several hosts: partitions, lossy and slow links, one that vanishes",
         run=hosts.partitions,
         full=10, brief=3, limit_s=LEASE_S + 3, source="lease + 3 s after healing", may_be_late=True,
+    ),
+    Fault(
+        name="F21",
+        what="two workers of one name replaced by SIGTERM, one after the other (slowest answer)",
+        run=processes.deployed,
+        full=10, brief=0, limit_s=DEPLOY_S, source="0.3 s more than usual; one drain parked for each",
     ),
 )  # fmt: skip
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import secrets
 import signal
 import threading
 import time
@@ -81,6 +82,8 @@ class WorkerProcess:
     def __init__(self) -> None:
         self.node = "scoreline"
         """The Celery worker's name."""
+        self.run = secrets.token_hex(4)
+        """Tells this worker from others of its name, earlier ones or ones that run beside it."""
         self.generations = Generations()
         self.charge = Charge()
         self.call_times = CallTimes()

@@ -43,7 +43,7 @@ class Worker:
         monkeypatch.setattr(celery, "state", SimpleNamespace(reserved_requests=self.busy))
         monkeypatch.setattr(shared, "time", SimpleNamespace(monotonic=lambda: self.now))
 
-    def _send(self, _node: str, number: int) -> None:
+    def _send(self, _: object, number: int) -> None:
         if self.failures:
             raise self.failures.pop()
         self.sent.append(number)
@@ -164,7 +164,13 @@ def test_wakeups_are_not_noted_as_unacknowledged() -> None:
     """A full or demoted server refuses the note, and Celery ends because of it."""
     (shared,) = configuration()["task_queues"]
     assert shared.no_ack
-    assert own_queue(WorkerSettings(), "w@h").no_ack
+    assert own_queue(WorkerSettings(), WorkerProcess()).no_ack
+
+
+def test_workers_of_one_name_have_queues_of_their_own() -> None:
+    """Two on one machine, or a restarted one: each would take drains that are none of its own."""
+    queues = {own_queue(WorkerSettings(), WorkerProcess()).name for _ in range(2)}
+    assert len(queues) == 2
 
 
 @pytest.fixture
