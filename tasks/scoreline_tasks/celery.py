@@ -21,7 +21,7 @@ import click
 from celery import Celery, bootsteps, signals
 from celery.concurrency import get_implementation
 from celery.worker import consumer, state
-from kombu.entity import Queue
+from kombu.entity import Exchange, Queue
 from kombu.transport import TRANSPORT_ALIASES, redis
 from kombu.utils.json import dumps
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
@@ -280,7 +280,8 @@ def shared_queue(settings: WorkerSettings) -> str:
 def own_queue(settings: WorkerSettings, process: WorkerProcess) -> Queue:
     """The Celery queue of a worker's own permanent drain; it expires soon after the worker."""
     name = f"{shared_queue(settings)}.{process.node}.{process.run}"
-    return Queue(name, expires=120, no_ack=True)
+    # Of its own exchange: that of the shared queue would bring it a copy of each message to that.
+    return Queue(name, Exchange(name), name, expires=120, no_ack=True)
 
 
 @app.task(name=DRAIN)

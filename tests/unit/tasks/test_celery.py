@@ -19,6 +19,7 @@ from scoreline_tasks.celery import (
     Consumer,
     DrainWatchdog,
     ShownRecords,
+    app,
     configuration,
     own_queue,
 )
@@ -165,6 +166,14 @@ def test_wakeups_are_not_noted_as_unacknowledged() -> None:
     (shared,) = configuration()["task_queues"]
     assert shared.no_ack
     assert own_queue(WorkerSettings(), WorkerProcess()).no_ack
+
+
+def test_a_wakeup_for_the_fleet_goes_to_one_queue() -> None:
+    """Not to the queues of all workers as well: in a fleet of fifty, each would start fifty drains more."""
+    (shared,) = configuration()["task_queues"]
+    queues = app.amqp.Queues([shared, own_queue(WorkerSettings(), WorkerProcess())])
+    bound = [(one.exchange.name, one.routing_key) for one in queues.values()]
+    assert len({*bound}) == 2
 
 
 def test_workers_of_one_name_have_queues_of_their_own() -> None:
