@@ -220,6 +220,15 @@ def reading_nodes(redis: _Redis, keys: Keys) -> set[str] | None:
     return {node_of(consumer["name"].decode(errors="replace")) for consumer in consumers}
 
 
+def is_read(redis: _Redis, keys: Keys, *, within_s: float) -> bool:
+    """Whether somebody has asked for online requests lately, whether any process has reported or not."""
+    try:
+        consumers = redis.xinfo_consumers(keys.lane(Lane.ONLINE), GROUP)
+    except ResponseError:  # nobody has made the lane, or its user may not ask
+        return False
+    return any(consumer["idle"] < 1000 * within_s for consumer in consumers)
+
+
 def node_of(process: str) -> str:
     """The Celery node of a process, by its name."""
     return process.rpartition("/")[0]

@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 CHECK_S = 1.0
 """Seconds between two looks at the file of tokens."""
+ENDLESS = "scoreline.endless"
+"""In the scope of a request whose answer ends with its caller alone: a gateway that is stopped does not wait for it."""
 _HASH = re.compile("[0-9a-f]{64}")
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_gateway import health, invocations, metrics
+from scoreline_gateway import health, invocations, metrics, page
 from scoreline_gateway.access import Access
 from scoreline_gateway.body import Receiver
 from scoreline_gateway.errors import CallerGone, error_response, problem_of
@@ -23,6 +23,7 @@ from scoreline_gateway.fleet import Fleet
 from scoreline_gateway.settings import GatewaySettings
 from scoreline_gateway.v1 import files, jobs, models, openapi, predict
 from scoreline_gateway.v2 import inference, metadata
+from scoreline_gateway.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ FACES: tuple[ModuleType, ...] = (
     metadata,
     health,
     metrics,
+    page,
 )
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
@@ -57,7 +59,7 @@ def build_app(
 class Gateway:
     """An ASGI app for one event loop; more processes are more of it.
 
-    `request.app` is the gateway: its `settings`, `client`, `access` and `fleet` are there while it runs.
+    `request.app` is the gateway: its `settings`, `client`, `access`, `fleet` and `watch` are there while it runs.
     """
 
     settings: GatewaySettings
@@ -65,6 +67,7 @@ class Gateway:
     access: Access
     fleet: Fleet
     scraping: asyncio.Lock
+    watch: Watch
 
     def __init__(
         self,
@@ -97,6 +100,8 @@ class Gateway:
         async with AsyncExitStack() as stack:
             self.client = await stack.enter_async_context(self._connect(self.settings))
             self.fleet = Fleet(self.client, self.settings.gateway_timeout_s)
+            self.watch = Watch(self.settings)
+            stack.push_async_callback(self.watch.close)
             for face in self._faces:
                 if hasattr(face, "lifespan"):
                     await stack.enter_async_context(face.lifespan(self))

@@ -6,6 +6,8 @@ import asyncio
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from scoreline_gateway.access import ENDLESS
+
 HEAD_BYTES = 1 << 16
 """Bytes that the head of a request may have: its line and its headers."""
 HEAD_S = 30.0
@@ -49,6 +51,14 @@ class LimitedProtocol(HttpToolsProtocol):
         """End a head."""
         self._stop_timer()
         super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """End; a stream that its caller would read for ever ends as if the caller had gone."""
+        super().shutdown()
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete and cycle.scope.get(ENDLESS):
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose caller still reads is no idle one."""

@@ -127,7 +127,7 @@ def test_a_full_server_goes_on_noting_how_full_its_queue_is(redis_client: Redis)
     assert newest(redis_client).lanes[Lane.ONLINE].waiting == 1
 
 
-def test_a_worker_notes_it_and_an_operator_reads_it_with_no_more_rights_than_theirs(
+def test_a_worker_notes_it_and_whoever_watches_reads_it_with_no_more_rights_than_theirs(
     redis_client: Redis,
 ) -> None:
     def as_user(role: Role) -> Redis:
@@ -137,13 +137,13 @@ def test_a_worker_notes_it_and_an_operator_reads_it_with_no_more_rights_than_the
         return Redis(where["host"], where["port"], username=role, password="word")
 
     queue_request(redis_client)
-    with as_user(Role.WORKER) as worker, as_user(Role.OPERATOR) as operator:
+    with as_user(Role.WORKER) as worker, as_user(Role.METRICS) as watcher:
         assert record_history(worker, KEYS)
         forget_step(redis_client)
         assert record_history(worker, KEYS)
-        assert newest(operator).lanes[Lane.ONLINE].waiting == 1
+        assert newest(watcher).lanes[Lane.ONLINE].waiting == 1
         with pytest.raises(NoPermissionError):
-            record_history(operator, KEYS)
+            record_history(watcher, KEYS)
     with as_user(Role.CLIENT) as client:
         assert read_history(client, KEYS) == {SHORT: [], LONG: []}
-    redis_client.acl_deluser(Role.WORKER, Role.OPERATOR, Role.CLIENT)
+    redis_client.acl_deluser(Role.WORKER, Role.METRICS, Role.CLIENT)

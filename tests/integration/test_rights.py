@@ -93,9 +93,9 @@ MAY = {
         "read the dead letters", "make up a process", "make up a report", "keep workers asleep", "listen to releases",
         "call a Celery task", "run a script of its own", "load a script",
     },
-    Role.OPERATOR: {"read the dead letters", "announce a release", "list the bulk jobs"},
+    Role.OPERATOR: {"read the dead letters", "announce a release"},
     Role.TRAINER: {"announce a release"},
-    Role.METRICS: {"read the requests of others"},
+    Role.METRICS: {"read the requests of others", "list the bulk jobs"},
     Role.INSPECT: {"stop the workers", "call a Celery task", "load a script"},
 }  # fmt: skip
 """All that a role can do of these; the server refuses the rest."""

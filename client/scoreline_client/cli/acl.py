@@ -37,7 +37,8 @@ class Role(StrEnum):
     TRAINER = "trainer"
     """`publish()` and `scoreline train`, which announce a release."""
     METRICS = "metrics"
-    """`scoreline metrics`, `scoreline health`, and `/metrics` of a gateway, whose user has the rights of a client besides."""
+    """`scoreline metrics`, `health` and `status --watch`; and `/metrics` and the live page of a gateway, whose user has the
+    rights of a client besides."""
     INSPECT = "inspect"
     """`celery inspect` and `celery control`, with SCORELINE_REMOTE_CONTROL=1: it can stop all workers."""
 
@@ -90,7 +91,6 @@ _RULES = {
         +info +time
         (+xlen +xpending +xinfo|consumers +xinfo|groups %R~{online} %R~{bulk})
         (+zrange +zrem ~{processes}) (+mget %R~{reports})
-        (+lrange %R~{history}) (+zrange %R~{jobs}) (+getrange %R~{progress})
         (+publish &{releases})
         (+xlen +xrange +xrevrange +xdel +del ~{dead})
         (+evalsha ~{online} ~{online_callers} ~{results}) (+get +set +incrby ~{online_callers})
@@ -103,7 +103,8 @@ _RULES = {
         +info +time
         (+eval_ro +xlen +xrange +xpending +xinfo|groups %R~{online} %R~{bulk})
         (+xlen %R~{dead}) (+hgetall %R~{totals})
-        (+zrange %R~{processes}) (+mget %R~{reports})""",
+        (+zrange %R~{processes}) (+mget %R~{reports})
+        (+lrange %R~{history}) (+zrange %R~{jobs}) (+getrange %R~{progress})""",
     Role.INSPECT: """
         +time +multi +exec +watch +unwatch +script|load +script|exists
         (+publish &{control})

@@ -11,13 +11,16 @@ import json
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import NoReturn
 
 import click
 import msgspec
+from redis import Redis
 from redis.exceptions import RedisError
+from rich.console import Console
 from rich.table import Column
 
 from scoreline_client.cli.kit import (
@@ -33,9 +36,17 @@ from scoreline_client.cli.kit import (
     print_table,
     say,
 )
+from scoreline_client.cli.watch import watch
 from scoreline_client.client import Client
 from scoreline_client.errors import MissingDependency, ServerUnreachable, UntrustedServer
-from scoreline_client.fleet import FleetStatus, ProcessReport, read_status, served_models
+from scoreline_client.fleet import (
+    FleetStatus,
+    ProcessReport,
+    is_read,
+    read_status,
+    served_models,
+)
+from scoreline_client.overview import Overview
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
 from scoreline_client.settings import ClientSettings
@@ -43,6 +54,8 @@ from scoreline_client.transport.connection import is_distrusted
 from scoreline_client.transport.servers import blocking_redis, read_version
 
 _REPLY_S = 5.0
+_FIRST_REPORT_S = 3.0
+"""Seconds within which a process that is alive has reported."""
 _NONE = "–"
 
 
@@ -227,8 +240,11 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
 
 @command()
 @json_option()
+@click.option(
+    "--watch", "is_watched", is_flag=True, help="Show it until Ctrl-C, with rates and history."
+)
 @click.pass_context
-def status(ctx: click.Context, as_json: bool) -> None:
+def status(ctx: click.Context, as_json: bool, is_watched: bool) -> None:
     """Show what waits in the queue, the workers, and the versions that they serve.
 
     The exit code is 3 when no worker is alive, or when the server cannot be reached.
@@ -236,17 +252,24 @@ def status(ctx: click.Context, as_json: bool) -> None:
     \b
     Examples:
       scoreline status
+      scoreline status --watch
       scoreline status --json
     """
+    if is_watched and (as_json or not sys.stdout.isatty()):
+        raise click.UsageError("--watch needs a terminal, and goes without --json")
     settings = ClientSettings.from_environment()
     settings.check_redis_url()
-    url = settings.server
+    url, keys = settings.server, Keys(settings.queue)
     try:
         with blocking_redis(
             settings.redis_url, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S
         ) as redis:
             server = read_version(redis)
-            fleet = read_status(redis, Keys(settings.queue))
+            if is_watched:
+                with suppress(KeyboardInterrupt):
+                    watch(Overview(redis, keys), Console())
+                return
+            fleet = _reported(redis, keys)
     except (RedisError, ValueError, WireError) as error:
         unreachable = UntrustedServer if is_distrusted(error) else ServerUnreachable
         raise unreachable(url, str(error)) from error
@@ -257,6 +280,19 @@ def status(ctx: click.Context, as_json: bool) -> None:
         _print_fleet(settings.queue, f"{url} ({server})" if server else url, fleet)
     if not any(process.scores for process in fleet.processes):
         ctx.exit(SERVICE)
+
+
+def _reported(redis: Redis, keys: Keys) -> FleetStatus:
+    """The status, with the first reports of a worker that has just begun or whose server was emptied."""
+    until = time.monotonic() + _FIRST_REPORT_S
+    while True:
+        fleet = read_status(redis, keys)
+        if any(process.scores for process in fleet.processes) or time.monotonic() > until:
+            return fleet
+        # A main process that waits for its children; or nobody has reported, and somebody reads.
+        if not fleet.processes and not is_read(redis, keys, within_s=_FIRST_REPORT_S):
+            return fleet
+        time.sleep(0.1)
 
 
 def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
@@ -283,20 +319,25 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         for name, served in of_processes
     )
     deferred = {name: served.deferred for name, served in of_processes if served.deferred}
-    print_table(
-        "models",
-        ("model", "serving", "processes", "wanted", "why not"),
-        (
+    if states:
+        print_table(
+            "models",
+            ("model", "serving", "processes", "wanted", "why not"),
             (
-                name,
-                str(serving or _NONE),
-                str(count),
-                str(wanted or _NONE),
-                refused or ("" if wanted == serving else "loading"),
-            )
-            for (name, serving, wanted, refused), count in sorted(states.items())
-        ),
-    )
+                (
+                    name,
+                    str(serving or _NONE),
+                    str(count),
+                    str(wanted or _NONE),
+                    refused or ("" if wanted == serving else "loading"),
+                )
+                for (name, serving, wanted, refused), count in sorted(states.items())
+            ),
+        )
+    elif any(process.scores for process in fleet.processes):
+        click.echo("no model is served: none is released, or the first version is being loaded")
+    else:
+        click.echo("the workers' processes are being started; none serves yet")
     for name, reason in deferred.items():
         told = f"{name}: each process loads it for itself, and shares no memory: {reason}"
         say(told, in_line=True)

@@ -11,7 +11,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:job:<id>       | string  | until the job expires, plus result_ttl_s | client | client |
 | scoreline:{q}:submission:<id>| string  | as long as the job's record | gateway    | gateway          |
 | scoreline:{q}:jobs           | zset    | score: end of lease, unix ms; an hour after the last chunk | client, worker | client, worker |
-| scoreline:{q}:progress:<job> | string  | the job's lease       | client           | operator         |
+| scoreline:{q}:progress:<job> | string  | the job's lease       | client           | metrics          |
 | scoreline:{q}:reply:<client> | list    | result_ttl_s, renewed | worker           | that client      |
 | scoreline:{q}:callers:<lane> | string  | a day, less if they go | client, worker  | client           |
 | scoreline:{q}:attempts       | hash    | field while scored apart, at most a day after the last | worker, cancel | worker |
@@ -19,7 +19,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:hint:<name>    | string  | one second            | worker           | worker           |
 | scoreline:{q}:processes      | zset    | score: last report, unix s | worker           | client, operator |
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
-| scoreline:{q}:history:<step> | list    | its newest points; 4 hours after the last | worker | operator |
+| scoreline:{q}:history:<step> | list    | its newest points; 4 hours after the last | worker | metrics |
 | scoreline:{q}:totals         | hash    | stays                 | worker           | operator         |
 | scoreline:celery:<q>:…       | Celery's | Celery's             | worker           | worker           |
 | scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |

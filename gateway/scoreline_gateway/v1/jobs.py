@@ -29,7 +29,7 @@ from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Request as QueuedRequest
 from scoreline_client.protocol.messages import new_id
 from scoreline_client.transport.dispatcher import Transport
-from scoreline_gateway.access import Right, principal_of, route
+from scoreline_gateway.access import ENDLESS, Right, principal_of, route
 from scoreline_gateway.body import WhileConnected
 from scoreline_gateway.errors import HttpCode, HttpRefused, problem_of
 from scoreline_gateway.v1.answers import predictions_response
@@ -321,6 +321,8 @@ async def events(request: Request) -> Response:
     await job.state()  # what cannot be followed is said by the status
     if request.headers.get("last-event-id") == "end":
         return Response(status_code=204)  # a browser that connects again is told not to
+
+    request.scope[ENDLESS] = True
 
     async def stream() -> AsyncIterator[bytes]:
         shown, pause_s, quiet_since = b"", FIRST_PAUSE_S, time.monotonic()
