@@ -29,7 +29,7 @@ function table(label, columns, rows, none, more) {
   const head = columns.map((column) => make("th", { scope: "col", class: classes(column) }, column.head));
   const lines = rows.map((row) => make("tr", {}, ...columns.map((column, at) => {
     const cell = column.cell(row);
-    const node = make(at ? "td" : "th", { ...(at ? {} : { scope: "row" }), class: classes(column, row) }, cell);
+    const node = make(at ? "td" : "th", { ...(at ? { "data-head": column.head } : { scope: "row" }), class: classes(column, row) }, cell);
     if (!at && typeof cell === "string") node.title = cell;
     return node;
   })));
@@ -131,7 +131,7 @@ function charts(glance) {
   const step = isShort ? 2 : 60;
   const made = [];
   for (const [lane, at] of [["online", 1], ["bulk", 3]]) {
-    made.push(chart(`${lane}: age of the oldest request`, glance.at, points.map((point) => [point[0], point[at + 1] / 1000]), step, seconds, 0.1));
+    made.push(chart(`${lane}: oldest request`, glance.at, points.map((point) => [point[0], point[at + 1] / 1000]), step, seconds, 0.1));
     made.push(chart(`${lane}: requests waiting`, glance.at, points.map((point) => [point[0], point[at]]), step, number, 10));
   }
   return made;

@@ -184,10 +184,10 @@ async def test_dashboard_alerts_and_docs_name_metrics_that_exist_and_docs_name_a
     families = list(text_string_to_metric_families(reply.body.decode()))
     samples = {sample.name for family in families for sample in family.samples}
     dashboard = (DOCS / "grafana" / "scoreline.json").read_text()
-    alerts = (DOCS / "alerts.yaml").read_text()
+    rules = [(DOCS / name).read_text() for name in ("alerts.yaml", "deploy/keda.yaml")]
     assert json.loads(dashboard)["panels"]
     assert _names(dashboard) - samples == set()
-    assert _names(alerts) - samples == set()
+    assert [_names(text) - samples for text in rules] == [set(), set()]
     made = {name for name in samples if not name.endswith("_created")}
     listed = _names((DOCS / "metrics.md").read_text())
     of_histograms = ("_bucket", "_sum", "_count")
