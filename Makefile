@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 NEWEST := .venv-newest
 FUZZ := .venv-fuzz
+CLIENTS := .venv-clients
+MLSERVER := .venv-mlserver
 SOURCES := client artifacts tasks training gateway benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz fuzz-http lock audit bench bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz fuzz-http lock audit clients bench bench-gateway bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -75,6 +77,22 @@ audit: $(READY)  ## look for known vulnerabilities of the pinned dependencies
 	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt pip-audit==2.10.1
 	@$(FUZZ)/bin/pip-audit --path $(VENV)/lib/python3.*/site-packages --skip-editable --strict --progress-spinner off
 
+# Not in CI: these clients cannot be installed beside each other, nor beside the product. tritonclient and
+# open-inference-openapi are asked by `make test`.
+clients: $(READY)  ## let kserve's, MLServer's and MLflow's clients ask the gateway, in environments of their own
+	@for client in kserve==0.21.0 mlserver==1.7.1 mlflow-skinny==3.17.2; do \
+	  folder=$(CLIENTS)/$$(echo $$client | sed 's/[=-].*//'); \
+	  test -e $$folder/ready || { $(PYTHON) -m venv $$folder && $$folder/bin/python -m pip \
+	    --disable-pip-version-check -qq install $$client 'pandas<3' && touch $$folder/ready; } || exit 1; \
+	done
+	@$(BIN)/python -m tests.clients $(CLIENTS)
+
+bench-gateway: $(READY)  ## measure the gateway beside MLServer, which is set up in an environment of its own
+	@test -x $(MLSERVER)/bin/mlserver || { $(PYTHON) -m venv $(MLSERVER) && $(MLSERVER)/bin/python -m pip \
+	  --disable-pip-version-check -qq install mlserver==1.7.1 mlserver-sklearn==1.7.1 scikit-learn==1.6.1 \
+	  'pandas<3' sklearn-pandas six; }
+	@$(BIN)/python -m benchmarks gateway
+
 bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk, ...)
 	@$(BIN)/python -m benchmarks $(ONLY)
 
@@ -97,7 +115,7 @@ format: $(READY)  ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix $(SOURCES)
 
 clean:  ## remove what make and the tools have made; keeps the artifact store
-	rm -rf $(VENV) $(NEWEST) $(FUZZ) .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(NEWEST) $(FUZZ) $(CLIENTS) $(MLSERVER) .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	  .import_linter_cache benchmarks/results
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
 

@@ -8,6 +8,7 @@ import zlib
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from email.message import Message
+from functools import lru_cache
 from typing import Any, Self
 
 import orjson
@@ -27,11 +28,16 @@ DISCARD_S, DISCARD_BYTES = 5.0, 1 << 26
 
 def content_type(request: Request) -> tuple[str, dict[str, str]]:
     """The media type of the body in small letters, empty if there is none, and its parameters."""
+    return _content_type(request.headers.get("content-type", ""))
+
+
+@lru_cache(maxsize=64)  # callers send the same few
+def _content_type(value: str) -> tuple[str, dict[str, str]]:
     header = Message()
-    header["content-type"] = request.headers.get("content-type", "")
+    header["content-type"] = value
     parameters = header.get_params(failobj=[], unquote=True) or []
-    kind = header["content-type"].partition(";")[0].strip().lower()
-    return kind, {name.lower(): value for name, value in parameters[1:]}
+    kind = value.partition(";")[0].strip().lower()
+    return kind, {name.lower(): text for name, text in parameters[1:]}
 
 
 async def read_body(request: Request, limit: int) -> bytes:

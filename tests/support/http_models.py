@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,8 @@ from sklearn.pipeline import Pipeline
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.schema import Schema
+from scoreline_client.fleet import ProcessReport, ServedModel, send_report, withdraw_report
+from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeScoreline
 from scoreline_training.jobs.pima.training import load_split, make_pipeline
 
@@ -63,3 +67,21 @@ def serve_models(scoreline: FakeScoreline) -> Pipeline:
         schema = Schema.infer(columns)
         scoreline._worker.serve(LoadedVersion.of(pipeline, name, 3, schema))
     return pima
+
+
+def report_as_worker(scoreline: FakeScoreline, models: Mapping[str, ServedModel]) -> None:
+    """Let a fake have a process that reports these models; without any, let it be gone."""
+    redis, keys = scoreline._server.client(), Keys("default")
+    now = time.time()
+    report = ProcessReport(
+        name="celery@here/1",
+        host="here",
+        pid=1,
+        started_at=now,
+        reported_at=now,
+        models=dict(models),
+    )
+    if models:
+        send_report(redis, keys, report)
+    else:
+        withdraw_report(redis, keys, report.name)

@@ -113,26 +113,25 @@ def outputs_of(
     predictions: Sequence[Prediction], wanted: Mapping[str, bool | None]
 ) -> list[Tensor]:
     """The outputs that were asked for; without a choice the prediction, and the probability of each class."""
-    columns: dict[str, list[Any]] = {
-        "predict": [each.value for each in predictions],
-        "transform": [each.value for each in predictions],
-        "error": [
-            "" if each.error is None else f"{each.error.code}: {each.error.message}"
-            for each in predictions
-        ],
-    }
+    values = [each.value for each in predictions]
     scored = next((each for each in predictions if each.probabilities), None)
-    names = []
-    if scored is not None:
-        by_class = [probability_columns(each.probabilities) for each in predictions]
-        names = list(probability_columns(scored.probabilities))
-        columns |= {name: [each.get(name) for each in by_class] for name in names}
+    by_class = [probability_columns(each.probabilities) for each in predictions]
+    names = [] if scored is None else list(probability_columns(scored.probabilities))
+    columns = {"predict": values} | {name: [each.get(name) for each in by_class] for name in names}
+    if not wanted:
+        return [tensor_of(name, column) for name, column in columns.items()]
+    columns["transform"] = values
+    columns["error"] = [
+        "" if each.error is None else f"{each.error.code}: {each.error.message}"
+        for each in predictions
+    ]
+    if names:
         columns["predict_proba"] = [[each.get(name) for name in names] for each in by_class]
     unknown = next((name for name in wanted if name not in columns), None)
     if unknown is not None:
         known = ", ".join(columns)
         raise bad(f"the model has no output {unknown[:80]!r}; expected some of {known}")
-    return [tensor_of(name, columns[name]) for name in wanted or ("predict", *names)]
+    return [tensor_of(name, columns[name]) for name in wanted]
 
 
 def probability_columns(probabilities: Mapping[Any, Any]) -> dict[str, float]:

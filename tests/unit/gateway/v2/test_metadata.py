@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +9,11 @@ import jsonschema
 import pytest
 import yaml
 
-from scoreline_client.fleet import ProcessReport, ServedModel, send_report
-from scoreline_client.protocol.keys import Keys
+from scoreline_client.fleet import ServedModel
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
 from tests.support.asgi import call, gateway
+from tests.support.http_models import report_as_worker
 from tests.unit.gateway.v2.test_inference import INFER, columns, visits
 
 # From kserve/open-inference-protocol at d49cc23, under the Apache License 2.0, which its first lines name.
@@ -81,20 +78,13 @@ async def test_the_gateway_lives_without_workers_and_is_not_ready(app: Gateway) 
 
 
 async def test_reports_of_workers_say_what_is_ready(scoreline: FakeScoreline) -> None:
-    now = time.time()
-    report = ProcessReport(
-        name="celery@here/1",
-        host=socket.gethostname(),
-        pid=os.getpid(),
-        started_at=now,
-        reported_at=now,
-        models={
+    report_as_worker(
+        scoreline,
+        {
             "pima@production": ServedModel(serving=3, wanted=4, refused="its golden rows differ"),
             "fresh@production": ServedModel(serving=None, wanted=1),
         },
     )
-    redis = scoreline._server.client()
-    send_report(redis, Keys("default"), report)
     try:
         async with gateway(scoreline) as app:
             assert (await call(app, "GET", "/v2/health/ready")).status == 200
@@ -104,7 +94,7 @@ async def test_reports_of_workers_say_what_is_ready(scoreline: FakeScoreline) ->
             fresh = await call(app, "GET", "/v2/models/fresh/ready")
             index = await call(app, "POST", "/v2/repository/index")
     finally:
-        redis.delete(Keys("default").process("celery@here/1"))
+        report_as_worker(scoreline, {})
     assert (fresh.status, fresh.json["ready"]) == (503, False)
     assert index.json == [
         {"name": "pima", "version": "3", "state": "READY", "reason": ""},
