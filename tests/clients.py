@@ -81,7 +81,8 @@ from mlflow.pyfunc.scoring_server.client import ScoringServerClient
 
 host, port = BASE.removeprefix("http://").split(":")
 client = ScoringServerClient(host, int(port))
-say("ping", client.ping().status_code)
+client.ping()
+say("ping", "answered")
 say("get_version", client.get_version())
 frame = pd.DataFrame([PIMA_ROW, PIMA_ROW])
 say("invoke pima", client.invoke(frame).get_predictions()[0].tolist())
@@ -102,7 +103,7 @@ EXPECTED = {
     ("kserve", "infer of a bad record"): None,
     ("mlserver", "PandasCodec there and back"): VISITS_CLASSES,
     ("mlserver", "mlserver infer"): VISITS_CLASSES,
-    ("mlflow", "ping"): 200,
+    ("mlflow", "ping"): None,
     ("mlflow", "get_version"): None,
     ("mlflow", "invoke pima"): [1, 1],
     ("mlflow", "invoke visits"): VISITS_CLASSES,
