@@ -83,7 +83,7 @@ clients: $(READY)  ## let kserve's, MLServer's and MLflow's clients ask the gate
 	@for client in kserve==0.21.0 mlserver==1.7.1 mlflow-skinny==3.17.2; do \
 	  folder=$(CLIENTS)/$$(echo $$client | sed 's/[=-].*//'); \
 	  test -e $$folder/ready || { $(PYTHON) -m venv $$folder && $$folder/bin/python -m pip \
-	    --disable-pip-version-check -qq install $$client 'pandas<3' && touch $$folder/ready; } || exit 1; \
+	    --disable-pip-version-check -qq install $$client 'pandas<3' scipy && touch $$folder/ready; } || exit 1; \
 	done
 	@$(BIN)/python -m tests.clients $(CLIENTS)
 
