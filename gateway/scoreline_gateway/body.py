@@ -18,6 +18,8 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import MissingDependency, PayloadTooLarge
 from scoreline_gateway.errors import CallerGone, HttpCode, HttpRefused
 
+RECORD_BYTES, VALUE_BYTES = 232, 40
+"""About what a dict of one record and each of its values take, with their places in lists."""
 PIECE_BYTES = 1 << 18
 """Bytes that are unpacked at a time: a small body may unpack to very many."""
 WATCH_AFTER_S = 0.05
@@ -108,6 +110,21 @@ def hold(request: Request, size: int) -> None:
         raise HttpRefused(503, HttpCode.BUSY, message, headers={"Retry-After": "1"})
 
 
+def hold_unpacked(request: Request, records: int, values: int) -> None:
+    """Count the memory that so many records and values will take, before there are any.
+
+    Raises:
+        PayloadTooLarge: it is more than 16 times what a body may have: a few bytes may stand for many objects.
+        HttpRefused: as for `hold`.
+    """
+    size = RECORD_BYTES * records + VALUE_BYTES * values
+    most = 16 * request.app.settings.max_request_bytes
+    if size > most:
+        message = f"the body would take {size >> 20} MiB of memory; the gateway takes up to {most >> 20} MiB: send less at once"
+        raise PayloadTooLarge(Code.TOO_LARGE, message)
+    hold(request, size)
+
+
 def parse_json(body: bytes) -> Any:
     """JSON, as it should be or as Python's `json` writes it, with NaN and numbers of any length.
 
@@ -119,10 +136,13 @@ def parse_json(body: bytes) -> Any:
     except orjson.JSONDecodeError:
         pass
     try:
-        return json.loads(body)
+        value = json.loads(body)
+        # Half a character (a lone surrogate) could be neither asked for nor told again.
+        json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         message = f"the body is no valid JSON: {error}"
         raise HttpRefused(400, Code.JSON, message) from None
+    return value
 
 
 def refuse_media_type(kind: str, expected: str) -> HttpRefused:

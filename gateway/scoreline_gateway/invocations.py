@@ -14,7 +14,13 @@ from starlette.responses import Response
 
 from scoreline_client.codes import Code
 from scoreline_gateway.access import Right, principal_of, route
-from scoreline_gateway.body import content_type, parse_json, read_body, refuse_media_type
+from scoreline_gateway.body import (
+    content_type,
+    hold_unpacked,
+    parse_json,
+    read_body,
+    refuse_media_type,
+)
 from scoreline_gateway.errors import HttpCode, HttpRefused
 from scoreline_gateway.scoring import options_of, raise_rejection, score
 
@@ -52,10 +58,13 @@ async def invocations(request: Request) -> Response:
     body = await read_body(request, request.app.settings.max_request_bytes)
     match kind:
         case "application/json":
+            hold_unpacked(request, body.count(b"{"), body.count(b",") + 2 * body.count(b"["))
             given = parse_json(body)
             records, columns = read_frame(given)
             options = options_of(given.get("params") or {})
         case "text/csv":
+            lines = body.count(b"\n") + body.count(b"\r")
+            hold_unpacked(request, lines, lines + body.count(b","))
             records, columns = read_csv(body), None
             # In CSV, everything is text.
             options = replace(options_of({}), coerce=True)

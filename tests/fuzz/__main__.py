@@ -15,7 +15,7 @@ from pathlib import Path
 import atheris  # type: ignore[import-not-found]  # make fuzz installs it in an environment of its own
 
 with atheris.instrument_imports(
-    include=["scoreline_client", "scoreline_artifacts", "scoreline_tasks"]
+    include=["scoreline_client", "scoreline_artifacts", "scoreline_tasks", "scoreline_gateway"]
 ):
     from tests.fuzz.targets import TARGETS
 

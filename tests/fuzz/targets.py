@@ -37,6 +37,10 @@ from scoreline_client.protocol.arrow_tables import read_stream, write_stream
 from scoreline_client.protocol.csv_grammar import Grammar
 from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.messages import Answer, Codec, Operation, Request, decode_reply
+from scoreline_gateway.body import parse_json
+from scoreline_gateway.errors import HttpRefused, error_response
+from scoreline_gateway.invocations import named, read_csv, read_frame
+from scoreline_gateway.v2.tensors import read_inputs, records_of
 from scoreline_tasks.scoring.batch import Batcher, Entry
 from scoreline_tasks.scoring.limits import Limits
 from tests.fuzz import scripts
@@ -151,6 +155,30 @@ def _journal(data: bytes) -> None:
             journal.close()
 
 
+def _inference(data: bytes) -> None:
+    """A line of JSON, and the binary tensors behind it, as the gateway takes them."""
+    text, _, binary = data.partition(b"\n")
+    given = parse_json(text)
+    inputs = given.get("inputs") if isinstance(given, dict) else given
+    try:
+        tensors = read_inputs(inputs, memoryview(binary))
+        orjson.dumps(tensors and [each.name for each in tensors])
+        records_of(tensors, ["x", "n"] if len(tensors) == 1 else None)
+    except HttpRefused as error:
+        error_response("/v2/models/m/infer", error)
+        raise
+
+
+def _invocation(data: bytes) -> None:
+    """What MLflow's callers send, as JSON and as CSV."""
+    with contextlib.suppress(HttpRefused):
+        read_csv(data)
+    records, columns = read_frame(parse_json(data))
+    if columns is not None:
+        for index, row in enumerate(records):
+            named(columns or ["x", "n"], row, index)
+
+
 def _parquet() -> bytes:
     sink = pa.BufferOutputStream()
     pyarrow.parquet.write_table(pa.table(FRAME[["x", "n", "word"]]), sink)
@@ -226,5 +254,23 @@ TARGETS: dict[str, Target] = {
     ),
     "job progress": Target(JobProgress.decode, [_seed(host="h", source="s", rows=1, percent=None)]),
     "lua arguments": Target(scripts.call, scripts.SEEDS, ()),
+    "inference body": Target(
+        _inference,
+        [
+            b'{"inputs":[{"name":"x","datatype":"FP64","shape":[1],"data":[1.5]},'
+            b'{"name":"n","datatype":"BYTES","shape":[1,1],"parameters":{"binary_data_size":5}}]}\n\1\0\0\0a',
+            b'{"inputs":[{"name":"\\ud800","datatype":"INT8","shape":[1,2],"data":[[1],NaN],'
+            b'"parameters":{"content_type":"base64"}}]}\n',
+        ],
+    ),
+    "invocation body": Target(
+        _invocation,
+        [
+            b'{"dataframe_split":{"columns":["x","n"],"data":[[1,2]]}}',
+            b'{"instances":[[1,2]]}',
+            b'{"inputs":{"x":[[1],[2]],"n":3}}',
+            b"x,n\n1,2\n",
+        ],
+    ),
     "report": Target(ProcessReport.decode, [_seed(process="a", models=[])]),
 }

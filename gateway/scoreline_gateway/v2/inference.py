@@ -12,7 +12,13 @@ from starlette.responses import Response
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.names import probability_column
 from scoreline_gateway.access import Right, route
-from scoreline_gateway.body import content_type, parse_json, read_body, refuse_media_type
+from scoreline_gateway.body import (
+    content_type,
+    hold_unpacked,
+    parse_json,
+    read_body,
+    refuse_media_type,
+)
 from scoreline_gateway.scoring import options_of, raise_rejection, score
 from scoreline_gateway.v2.tensors import (
     Tensor,
@@ -54,6 +60,7 @@ async def infer(request: Request) -> Response:
         not tensors[0].is_column or tensors[0].parameters.get("content_type") == "np"
     ):
         columns = (await request.app.fleet.describe(model)).known
+    hold_unpacked(request, max((each.shape[0] for each in tensors), default=0), 0)
     records = records_of(tensors, columns)
     timeout_us = parameters.get("timeout")
     predictions = await score(
@@ -82,7 +89,9 @@ def split_body(request: Request, body: bytes) -> tuple[dict[str, Any], memoryvie
         if not (length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= end):
             raise bad(f"the header Inference-Header-Content-Length must be a number up to {end}")
         end = int(length)
-    given = parse_json(body if end == len(body) else body[:end])
+    text = body if end == len(body) else body[:end]
+    hold_unpacked(request, text.count(b"{"), text.count(b",") + 2 * text.count(b"["))
+    given = parse_json(text)
     if not isinstance(given, dict):
         raise bad(f"the body must be a JSON object, not {type(given).__name__}")
     if not isinstance(given.get("id", ""), str):

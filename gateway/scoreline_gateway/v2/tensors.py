@@ -10,6 +10,7 @@ import base64
 import binascii
 import math
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -195,9 +196,11 @@ def records_of(tensors: Sequence[Tensor], columns: Sequence[str] | None) -> list
                 f"{', '.join(columns[:20])}{', …' if len(columns) > 20 else ''}"
             )
             raise bad(message)
-        rows = (tensor.data[start : start + width] for start in range(0, len(tensor.data), width))
+        starts = range(0, len(tensor.data), width or 1)
+        rows = (tensor.data[start : start + width] for start in starts)
         return [dict(zip(columns, row, strict=True)) for row in rows]
     names = [tensor.name for tensor in tensors]
+    times = Counter(names)
     for tensor in tensors:
         if not tensor.is_column:
             message = f"input {tensor.name[:80]!r} has shape {tensor.shape}; expected [N] or [N, 1] beside other inputs"
@@ -208,8 +211,8 @@ def records_of(tensors: Sequence[Tensor], columns: Sequence[str] | None) -> list
                 f"{tensors[0].name[:80]!r} has {tensors[0].shape[0]}"
             )
             raise bad(message, column=tensor.name)
-        if names.count(tensor.name) > 1:
-            message = f"input {tensor.name[:80]!r} is there {names.count(tensor.name)} times"
+        if times[tensor.name] > 1:
+            message = f"input {tensor.name[:80]!r} is there {times[tensor.name]} times"
             raise bad(message, column=tensor.name, code=Code.DUPLICATE_COLUMN)
     data = [tensor.data for tensor in tensors]
     return [dict(zip(names, row, strict=True)) for row in zip(*data, strict=True)]

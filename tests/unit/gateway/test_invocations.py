@@ -134,3 +134,31 @@ async def test_csv_that_is_not_utf_8_is_refused(app: Gateway) -> None:
 async def test_other_content_types_are_refused(app: Gateway, kind: str) -> None:
     reply = await call(app, "POST", PATH, {"instances": [PIMA_ROW]}, headers={"Content-Type": kind})
     assert reply.status == 415
+
+
+MANY = 2_000_000
+"""A body of 6 MB, which would become 400 MB and more."""
+
+
+@pytest.mark.parametrize(
+    ("text", "headers"),
+    [
+        (b"x\n" + b"1\n" * MANY, CSV),
+        (b"x\r" + b"1\r" * MANY, CSV),
+        (b'{"instances":[' + b"{}," * MANY + b"{}]}", JSON),
+        (b'{"inputs":[' + b"[]," * 2 * MANY + b"[]]}", JSON),
+    ],
+    ids=["lines", "lines of old Macs", "records", "rows"],
+)
+async def test_a_body_that_would_become_many_objects_is_refused_before_there_are_any(
+    app: Gateway, text: bytes, headers: dict[str, str]
+) -> None:
+    reply = await call(app, "POST", PATH, text, headers=headers)
+    assert (reply.status, reply.json["code"]) == (413, "E_TOO_LARGE")
+    assert app.held == 0
+
+
+async def test_half_a_character_is_refused_in_words_that_can_be_sent(app: Gateway) -> None:
+    given = b'{"instances":[{"\\ud800":1}]}'
+    reply = await call(app, "POST", PATH, given, headers=JSON)
+    assert (reply.status, reply.json["code"]) == (400, "E_JSON")

@@ -13,6 +13,7 @@ import pytest
 
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
+from scoreline_gateway.v2.tensors import Tensor, records_of
 from tests.support.asgi import Reply, call, gateway
 from tests.support.http_models import PIMA_ROW, VISITS, VISITS_CLASSES
 
@@ -307,3 +308,29 @@ async def test_a_time_that_the_caller_names_is_kept(scoreline: FakeScoreline) ->
         given = {"inputs": columns(), "parameters": {"timeout": 1}}
         reply = await call(app, "POST", INFER, given)
     assert (reply.status, reply.json["code"]) == (504, "E_NO_ANSWER")
+
+
+def test_the_names_of_inputs_are_hardly_compared_with_each_other() -> None:
+    compared = 0
+
+    class Name(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            nonlocal compared
+            compared += 1
+            return str.__eq__(self, other)
+
+    tensors = [Tensor(Name(f"x{number}"), "INT64", [1], [1], {}) for number in range(2000)]
+    (record,) = records_of(tensors, None)
+    assert len(record) == 2000
+    assert compared < 20_000
+
+
+async def test_rows_of_few_bytes_are_refused_before_they_are_records(app: Gateway) -> None:
+    rows = 3_000_000
+    head = {"name": "x", "datatype": "BOOL", "shape": [rows], "parameters": {"binary_data_size": rows}}  # fmt: skip
+    text = orjson.dumps({"inputs": [head]})
+    length = {"Inference-Header-Content-Length": str(len(text))}
+    reply = await call(app, "POST", INFER, text + bytes(rows), headers=length | {"Content-Type": "application/octet-stream"})  # fmt: skip
+    assert (reply.status, reply.json["code"]) == (413, "E_TOO_LARGE")
