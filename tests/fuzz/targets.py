@@ -225,7 +225,15 @@ TARGETS: dict[str, Target] = {
     ),
     "csv body to check": Target(_body(Codec.CSV, Operation.CHECK), [_HEAD.encode(ROWS)]),
     "answer": Target(Answer.decode, [_ANSWER.encode(), b'{"wire":1,"more_errors":[{}]}']),
-    "reply": Target(decode_reply, [_ANSWER.encode(), b'{"wire":1,"id":"0","stored":true}']),
+    "reply": Target(
+        decode_reply,
+        [
+            _ANSWER.encode(),
+            b'{"wire":1,"id":"0","stored":true}',
+            b'{"stored":true}',
+            b'{"id":[],"stored":true}',
+        ],
+    ),
     "arrow answer": Target(
         read_stream, [_STREAM], (OSError, UnicodeDecodeError, pa.ArrowException, ValueError)
     ),

@@ -354,7 +354,10 @@ def decode_reply(data: bytes) -> Answer | StoredNote:
         WireError: the bytes are neither an answer nor a note.
     """
     if data.endswith(b'"stored":true}') and len(data) < 120:
-        return StoredNote(split_frame(data)[0]["id"])
+        name = split_frame(data)[0].get("id")
+        if not isinstance(name, str):
+            raise WireError("a note on an answer names no request")
+        return StoredNote(name)
     return Answer.decode(data)
 
 
