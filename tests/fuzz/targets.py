@@ -240,7 +240,9 @@ TARGETS: dict[str, Target] = {
     "csv cutter": Target(_cut, [b"11" + ROWS, b'1a"b,c\n"d\n"e""f",\r\ng', b"00" + ROWS]),
     "csv file": Target(_file(".csv"), [b"x,n\n1,2\n", b'sep=;\nx;n\n"1";2\n']),
     "json lines file": Target(_file(".jsonl"), [b'{"x":1,"n":2}\n{"x":null}\n']),
-    "parquet file": Target(_file(".parquet"), [_parquet()]),
+    "parquet file": Target(
+        _file(".parquet"), [_parquet(), _parquet().replace(b"word", b"wor\x8b", 1)]
+    ),
     "journal": Target(
         _journal,
         [

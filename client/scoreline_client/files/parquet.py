@@ -291,7 +291,8 @@ class ParquetReader(FileReader[ParquetChunk]):
     def _guarded(self, read: Callable[[], Any]) -> Any:
         try:
             return read()
-        except (OSError, self._arrow.ArrowException) as error:
+        # A damaged name of a column is a UnicodeDecodeError.
+        except (OSError, UnicodeDecodeError, self._arrow.ArrowException) as error:
             message = f"the Parquet file cannot be read: {error}"
             raise FileRefused(Code.FILE, self._name, message[:500]) from error
 
