@@ -86,12 +86,12 @@ TRIPS_A_CHUNK = {
 }
 COMMANDS_A_FILE = {
     "evalsha": 4, "xlen": 1, "xadd": 1, "xreadgroup": 6, "exists": 1, "xack": 1, "xdel": 1,
-    "set": 1, "rpush": 1, "pexpire": 1, "blmpop": 1, "get": 1, "unlink": 2,
+    "set": 2, "rpush": 1, "pexpire": 1, "blmpop": 1, "get": 1, "unlink": 2,
     "zscore": 1, "zadd": 1, "zcount": 1, "zrem": 1,
 }  # fmt: skip
-"""Beside its chunks: its version is asked for, and its job is begun and ended."""
+"""Beside its chunks: its version is asked for, its job is begun and ended, and tells how far it is with each renewal."""
 TRIPS_A_FILE = {
-    "client EVALSHA": 3, "client BLMPOP": 1, "client GET": 1, "client UNLINK": 1, "client ZREM": 1,
+    "client EVALSHA": 3, "client BLMPOP": 1, "client GET": 1, "client SET": 1, "client UNLINK": 1, "client ZREM": 1,
     "worker EVALSHA": 1, "worker XREADGROUP": 4,
 }  # fmt: skip
 

@@ -97,7 +97,7 @@ class RequestQueue:
 
     def server_time_ms(self) -> int:
         """Unix milliseconds by the server's clock, by which requests expire."""
-        seconds, microseconds = self._redis.time()
+        seconds, microseconds = self._ask("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def begin_slice(self) -> int:
@@ -127,7 +127,7 @@ class RequestQueue:
                 delivered_ms = int(fact[b"last-delivered-id"].partition(b"-")[0])
                 try:
                     if delivered_ms > latest_ms:
-                        mended = self._redis.eval(self._mend, 1, lane, GROUP, latest_ms - now_ms)
+                        mended = self._ask("EVAL", self._mend, 1, lane, GROUP, latest_ms - now_ms)
                         if mended:  # unless another process was first
                             logger.error(
                                 "lane_mended lane=%s moved=%d dropped=%d: somebody had queued an entry with an id far "
@@ -137,7 +137,7 @@ class RequestQueue:
                             )
                     elif length > fact[b"pending"]:
                         arguments = (GROUP, ORPHANS, ORPHANS_IDLE_MS, LOOKED_AT)
-                        found = int(self._redis.eval(self._find_orphans, 1, lane, *arguments))
+                        found = int(self._ask("EVAL", self._find_orphans, 1, lane, *arguments))
                         if found:
                             logger.warning(
                                 "requests_found lane=%s count=%d: their consumer was deleted, they are scored again",
@@ -216,7 +216,7 @@ class RequestQueue:
 
     def waiting(self, lane: Lane) -> int:
         """Entries of a lane that are not finished."""
-        return int(self._redis.xlen(self._keys.lane(lane)))
+        return int(self._ask("XLEN", self._keys.lane(lane)))
 
     def renew(self, entries: Iterable[Entry]) -> None:
         """Hold entries for another lease; it does not count as a delivery."""
@@ -309,7 +309,7 @@ class RequestQueue:
 
     def release_claim(self, key: str) -> None:
         """Let the next caller claim; called before the read that the wakeup was for."""
-        self._redis.delete(key)
+        self._ask("DEL", key)
 
     def forget_dead_consumers(self, idle_ms: int = CONSUMER_FORGOTTEN_MS) -> int:
         """Remove consumers that have been idle for `idle_ms` and hold nothing, and names without reports.
@@ -332,6 +332,16 @@ class RequestQueue:
             int(self._redis.eval(self._forget, 1, self._keys.lane(lane), GROUP, idle_ms, only))
             for lane in Lane
         )
+
+    def _ask(self, *command: Any) -> Any:
+        """The reply to a command over the connection of this thread's reads: a drain may not have to open another one first.
+
+        Raises:
+            RedisError: the server cannot be reached, or refuses it.
+        """
+        replies = self._pipeline.execute([command])
+        _raise_first(replies)
+        return replies[0]
 
     def _write(self, command: str, key: str, *arguments: Any) -> Any:
         return write_while_full(self._redis, command, key, *arguments)
