@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -325,7 +326,8 @@ def _wakeup(task: Any) -> Callable[[], None]:
                 "hint_not_sent task=%s: %s; permanent drains serve alone", task.name, error
             )
 
-    return send
+    # Beside the batch that is in hand: over a slow network, connecting to the broker takes seconds.
+    return lambda: threading.Thread(target=send, name="scoreline-wakeup", daemon=True).start()
 
 
 @signals.celeryd_init.connect

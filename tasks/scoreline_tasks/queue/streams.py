@@ -305,7 +305,11 @@ class RequestQueue:
 
     def claim_once(self, key: str, lifetime_ms: int) -> bool:
         """True for the first caller within `lifetime_ms` (SET NX); it keeps wakeups from piling up."""
-        return bool(self._write("SET", key, b"1", "NX", "PX", lifetime_ms))
+        claim = ("SET", key, b"1", "NX", "PX", lifetime_ms)
+        try:
+            return bool(self._ask(*claim))
+        except OutOfMemoryError:
+            return bool(self._write(*claim))
 
     def release_claim(self, key: str) -> None:
         """Let the next caller claim; called before the read that the wakeup was for."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
+import threading
 import time
 from types import SimpleNamespace
 from typing import Any
@@ -264,3 +265,17 @@ def test_no_text_of_others_begins_a_line_of_its_own_in_the_log() -> None:
     assert said == r"version_refused reason=x\n[2026-01-01 INFO] all is well\x1b[2J"
     # What Celery says on several lines stays so.
     assert _logged("celery.worker", "Task %s\n%s", "t", "\x1b[2J") == "Task t\n\\x1b[2J"
+
+
+def test_a_batch_in_hand_does_not_wait_until_a_wakeup_is_sent() -> None:
+    """Over a network of 200 ms a round trip, the first one took three seconds."""
+    is_taken, is_sent = threading.Event(), threading.Event()
+
+    def apply_async(**_: Any) -> None:
+        assert is_taken.wait(20)
+        is_sent.set()
+
+    celery._wakeup(SimpleNamespace(name="scoreline.help", apply_async=apply_async))()
+    assert not is_sent.is_set()
+    is_taken.set()
+    assert is_sent.wait(20)
