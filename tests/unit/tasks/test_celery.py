@@ -7,6 +7,7 @@ import math
 import ssl
 import threading
 import time
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
@@ -215,10 +216,10 @@ def test_the_broker_is_asked_every_two_seconds_at_least(consumer: Any) -> None:
 
 
 def test_a_wakeup_has_no_time_by_another_machines_clock() -> None:
-    sent: list[dict[str, Any]] = []
-    task = SimpleNamespace(name="t", apply_async=lambda **options: sent.append(options))
+    sent: Queue[dict[str, Any]] = Queue()
+    task = SimpleNamespace(name="t", apply_async=lambda **options: sent.put(options))
     celery._wakeup(task)()
-    assert "expires" not in sent[0]
+    assert "expires" not in sent.get(timeout=20)
 
 
 def test_a_successor_that_an_earlier_worker_of_this_name_left_is_not_served() -> None:
