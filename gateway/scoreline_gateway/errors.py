@@ -139,7 +139,11 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
                 headers=error.headers,
             )
         case RecordRejected():
-            status = _BY_CODE.get(error.code, rejected_status)
+            # What a pipeline does not answer for one record is that record's matter, and not the gateway's failure.
+            is_of_pipeline = error.code in (Code.PREDICT, Code.MODEL_OUTPUT)
+            status = (
+                rejected_status if is_of_pipeline else _BY_CODE.get(error.code, rejected_status)
+            )
             return HttpProblem(
                 status=status,
                 code=error.code,

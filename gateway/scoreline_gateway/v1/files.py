@@ -477,6 +477,6 @@ async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
 
 
 routes = [
-    route("/v1/models/{model}/score", score, right=Right.JOBS, methods=("PUT", "POST")),
+    route("/v1/models/{model}/score", score, right=Right.JOBS, methods=("PUT",)),
     route("/v1/jobs/{job}/errors", errors, right=Right.JOBS),
 ]

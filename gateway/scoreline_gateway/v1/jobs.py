@@ -290,9 +290,11 @@ async def submit(request: Request) -> Response:
     return accepted(await job.state(), Preference())
 
 
-async def show(request: Request) -> Response:
-    """Where a job is; with `Prefer: wait=SECONDS`, once it is over."""
+async def show_or_cancel(request: Request) -> Response:
+    """Where a job is; with `Prefer: wait=SECONDS`, once it is over. DELETE cancels it, and removes a file's files."""
     preference, job = preference_of(request), await job_of(request)
+    if request.method == "DELETE":
+        return _json(await job.cancel())
     async with WhileConnected(request):
         state = await wait_until_over(job, preference.wait_s)
     headers = Preference(wait_s=preference.wait_s).applied
@@ -308,11 +310,6 @@ async def result(request: Request) -> Response:
             message = f"job {state.id} is {state.status}: it has no result yet"
             raise HttpRefused(409, HttpCode.CONFLICT, message, headers={"Retry-After": "1"})
         return await job.result(ACCEPT_S)
-
-
-async def cancel(request: Request) -> Response:
-    """Cancel a job; the files of a job of a file are removed, whatever its state."""
-    return _json(await (await job_of(request)).cancel())
 
 
 async def events(request: Request) -> Response:
@@ -350,8 +347,7 @@ async def events(request: Request) -> Response:
 
 routes = [
     route("/v1/models/{model}/jobs", submit, right=Right.JOBS, methods=("POST",)),
-    route("/v1/jobs/{job}", show, right=Right.JOBS),
-    route("/v1/jobs/{job}", cancel, right=Right.JOBS, methods=("DELETE",)),
+    route("/v1/jobs/{job}", show_or_cancel, right=Right.JOBS, methods=("GET", "DELETE")),
     route("/v1/jobs/{job}/result", result, right=Right.JOBS),
     route("/v1/jobs/{job}/events", events, right=Right.JOBS),
 ]

@@ -167,6 +167,14 @@ async def test_a_job_needs_the_right_to_jobs(scoreline: FakeScoreline, tokens: P
             assert (await submit(app, path=path, **desk, **more)).status == 403
 
 
+async def test_a_wrong_method_is_answered_with_all_that_are_known(app: Gateway) -> None:
+    reply = await call(app, "PATCH", f"/v1/jobs/{'0' * 32}")
+    assert (reply.status, set(reply.headers["allow"].split(", "))) == (
+        405,
+        {"GET", "HEAD", "DELETE"},
+    )
+
+
 async def test_a_job_that_was_answered_cannot_be_cancelled(app: Gateway) -> None:
     where = (await submit(app)).headers["location"]
     await call(app, "GET", where, headers=WAIT)

@@ -50,6 +50,14 @@ async def test_a_record_that_cannot_be_scored_is_a_problem_with_column_and_value
     )
 
 
+async def test_a_record_that_the_pipeline_fails_for_is_no_failure_of_the_gateway(
+    app: Gateway,
+) -> None:
+    """The logarithm of what is negative is none."""
+    reply = await predict(app, dict.fromkeys(PIMA_ROW, -6333))
+    assert (reply.status, reply.json["code"]) == (422, "E_PREDICT")
+
+
 async def test_when_no_record_can_be_scored_the_problem_lists_each(app: Gateway) -> None:
     reply = await predict(app, [{}, PIMA_ROW | {"age": None}])
     assert reply.status == 422
