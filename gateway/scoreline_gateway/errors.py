@@ -115,10 +115,10 @@ _BY_CODE: dict[str, int] = {
     Code.CRASHED: 500,
     Code.PREDICT: 500,
     Code.MODEL_OUTPUT: 500,
+    Code.DISK_FULL: 507,
+    Code.TOO_LARGE: 413,
 }
-"""Status of requests that were refused for these reasons; 400 for all others."""
-_OF_FILES: dict[str, int] = {Code.DISK_FULL: 507, Code.TOO_LARGE: 413}
-"""Status of files that were refused for these reasons; 422 for all others."""
+"""Status of requests that were refused for these reasons; 400 for all others, 422 for files."""
 _OF_HTTP = {
     404: HttpCode.NOT_FOUND,
     405: HttpCode.METHOD,
@@ -155,9 +155,11 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
             return HttpProblem(status=404, code=error.code, message=told)
         case PayloadTooLarge():
             return HttpProblem(status=413, code=error.code, message=told)
-        case RequestRefused():
-            status = _BY_CODE.get(error.code, 400)
-            return HttpProblem(status=status, code=error.code, message=told, column=error.column)
+        case RequestRefused() | FileRefused():
+            status = _BY_CODE.get(error.code, 422 if isinstance(error, FileRefused) else 400)
+            return HttpProblem(
+                status=status, code=error.code, message=error.message, column=error.column
+            )
         case QueueFull():
             wait = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
             return HttpProblem(status=503, code=HttpCode.QUEUE_FULL, message=told, headers=wait)
@@ -172,11 +174,6 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
             return HttpProblem(status=503, code=HttpCode.UNREACHABLE, message=message, headers=wait)
         case NoAnswer():
             return HttpProblem(status=504, code=HttpCode.NO_ANSWER, message=told)
-        case FileRefused():
-            status = _OF_FILES.get(error.code, 422)
-            return HttpProblem(
-                status=status, code=error.code, message=error.message, column=error.column
-            )
         case SettingsError():
             return HttpProblem(status=400, code=HttpCode.BAD_REQUEST, message=told)
         case MissingDependency():
