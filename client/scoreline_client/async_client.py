@@ -100,8 +100,10 @@ class AsyncClient:
         encoded = options.encoded_options
         # This caller's own future: cancelling it does not cancel the others who share its request.
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-        self.coalescer.submit(check_model(model), body, encoded, check_timeout(timeout), future)
-        return await future
+        timeout_s = check_timeout(timeout)
+        with self.transport.traced(Lane.ONLINE, check_model(model)) as trace:
+            self.coalescer.submit(model, body, encoded, timeout_s, future, trace)
+            return await future
 
     async def predict_many(
         self,

@@ -35,6 +35,7 @@ from scoreline_client.protocol.json_records import (
     check_timeout,
     encode_record,
 )
+from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer
 from scoreline_client.settings import ClientSettings
 
@@ -117,7 +118,7 @@ class _Loop:
         self.client = AsyncClient(
             settings=settings, connection=connection() if connection else None
         )
-        self._calls: deque[tuple[str, bytes, bytes, float, ThreadFuture]] = deque()
+        self._calls: deque[tuple[str, bytes, bytes, float, ThreadFuture, str]] = deque()
         self._woken = False
         self._work: set[asyncio.Task[Any]] = set()
         self._parts: set[AsyncGenerator[Any]] = set()
@@ -127,14 +128,15 @@ class _Loop:
     def ask(self, model: str, record: bytes, options: bytes, timeout_s: float) -> Prediction:
         """Ask from any thread. All calls before the loop wakes up share one wake-up."""
         call = ThreadFuture()
-        self._calls.append((model, record, options, timeout_s, call))
-        if not self._woken:
-            self._woken = True
-            with contextlib.suppress(RuntimeError):  # it is closed: the call is cancelled
-                self.loop.call_soon_threadsafe(self._take_calls)
-            if self.loop.is_closed():
-                self._cancel_calls()
-        return call.result(timeout_s)
+        with self.client.transport.traced(Lane.ONLINE, model) as trace:
+            self._calls.append((model, record, options, timeout_s, call, trace))
+            if not self._woken:
+                self._woken = True
+                with contextlib.suppress(RuntimeError):  # it is closed: the call is cancelled
+                    self.loop.call_soon_threadsafe(self._take_calls)
+                if self.loop.is_closed():
+                    self._cancel_calls()
+            return call.result(timeout_s)
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do asynchronous work on the loop and wait for it; interrupted, wait until it has stopped."""
@@ -189,7 +191,7 @@ class _Loop:
         self._woken = False
         with contextlib.suppress(IndexError):
             while True:
-                self._calls.popleft()[-1].cancel()
+                self._calls.popleft()[4].cancel()
 
     async def _do(self, work: Coroutine[Any, Any, _T], ended: threading.Event) -> _T:
         task = asyncio.current_task()

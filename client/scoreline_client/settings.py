@@ -44,7 +44,10 @@ class EnvironmentSettings:
                 minimum = setting.metadata.get("minimum", 0)
                 if not minimum <= values[name] < math.inf:
                     raise SettingsError(variable, values[name], f"a number from {minimum} up")
-            elif name not in values and setting.default is setting.default_factory is MISSING:
+            choices = setting.metadata.get("choices")
+            if choices and values.get(name, setting.default) not in choices:
+                raise SettingsError(variable, values[name], f"one of {', '.join(choices)}")
+            if name not in values and setting.default is setting.default_factory is MISSING:
                 raise SettingsError(variable, None, "a value")
         return cls(**values)
 
@@ -62,6 +65,11 @@ def _convert(variable: str, text: str, kind: type) -> Any:
 def at_least(minimum: float, default: float) -> Any:
     """Declare a numeric field with a lower bound."""
     return field(default=default, metadata={"minimum": minimum})
+
+
+def one_of(default: str, *others: str) -> Any:
+    """Declare a field with a closed set of texts."""
+    return field(default=default, metadata={"choices": (default, *others)})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +98,10 @@ class ClientSettings(EnvironmentSettings):
     """Directory where an output that goes to a URL grows until it is complete."""
     allow_no_password: int = at_least(0, 0)
     """1 lets callers and workers use a server on the network without a password; 0 refuses to."""
+    traces: int = at_least(0, 0)
+    """1 traces requests with OpenTelemetry, for which the extra `otel` is needed; see docs/metrics.md."""
+    log: str = one_of("text", "json")
+    """How workers and gateways log: `json` is one object a line, see docs/metrics.md."""
 
     @property
     def server(self) -> str:

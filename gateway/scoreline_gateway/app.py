@@ -15,6 +15,7 @@ from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
+from scoreline_client.tracing import Tracing
 from scoreline_gateway import health, invocations, metrics, page
 from scoreline_gateway.access import Access
 from scoreline_gateway.body import Receiver
@@ -85,6 +86,7 @@ class Gateway:
         self.in_flight = 0
         """Requests that are being answered."""
         self.http_metrics = metrics.HttpMetrics()
+        self.tracing: Tracing | None = None
         self.held = 0
         """Bytes of bodies that are held for them."""
 
@@ -97,6 +99,7 @@ class Gateway:
         """
         self.settings = self._given or GatewaySettings.from_environment()
         self.access = Access(self.settings)
+        self.tracing = Tracing.of(self.settings)
         async with AsyncExitStack() as stack:
             self.client = await stack.enter_async_context(self._connect(self.settings))
             self.fleet = Fleet(self.client, self.settings.gateway_timeout_s)
@@ -112,12 +115,23 @@ class Gateway:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
         elif scope["type"] == "http":
-            await self._answer(scope, receive, send)
+            if self.tracing is None:
+                await self._answer(scope, receive, send)
+                return
+            headers = {
+                name.decode("latin-1"): one.decode("latin-1") for name, one in scope["headers"]
+            }
+            with self.tracing.serving(scope["method"], headers) as span:
+                status = await self._answer(scope, receive, send)
+                span.set_attribute("http.response.status_code", status)
+                if (found := scope.get("route")) is not None:
+                    span.update_name(f"{scope['method']} {found.path}")
+                    span.set_attribute("http.route", found.path)
         else:
             await send({"type": "websocket.close", "code": 1003})
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, whatever becomes of it: its connection is not closed without an answer."""
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """Answer a request, whatever becomes of it: its connection is not closed without an answer; returns the status."""
         receiver = Receiver(receive)
         is_begun, status, started = False, 0, time.perf_counter()
 
@@ -149,6 +163,7 @@ class Gateway:
             self.in_flight -= 1
             self.held -= scope["held"]
             self.http_metrics.note(scope, status, time.perf_counter() - started)
+        return status
 
     def _refusal(self, path: str, error: Exception) -> Response:
         status = problem_of(error).status

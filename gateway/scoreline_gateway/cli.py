@@ -12,6 +12,7 @@ import uvicorn
 
 from scoreline_client.cli.kit import command
 from scoreline_client.errors import SettingsError
+from scoreline_client.logs import json_config
 from scoreline_client.protocol.names import is_name
 from scoreline_gateway.access import Access, Right, is_loopback
 from scoreline_gateway.server import LimitedProtocol
@@ -78,6 +79,9 @@ def gateway(
         access_log=False,
         server_header=False,
         log_level="warning",
+        log_config=json_config("warning")
+        if settings.log == "json"
+        else uvicorn.config.LOGGING_CONFIG,
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=STOP_S,
         backlog=BACKLOG,

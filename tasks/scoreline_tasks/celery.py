@@ -29,6 +29,7 @@ from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.cli.kit import REFUSED
 from scoreline_client.errors import ServerTooOld
+from scoreline_client.logs import JsonLines
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import SentinelUrl
@@ -285,20 +286,21 @@ def own_queue(settings: WorkerSettings, process: WorkerProcess) -> Queue:
     return Queue(name, Exchange(name), name, expires=120, no_ack=True)
 
 
-@app.task(name=DRAIN)
+# Events of tasks are for work; these wait for it, again and again.
+@app.task(name=DRAIN, send_events=False)
 def drain(number: int) -> None:
     """Serve for one slice of time as this worker's permanent drain, and send the next."""
     process = this_process()
     process.run_permanent_drain(_runtime(), number, lambda: send_drain(process, number))
 
 
-@app.task(name=EXTRA_DRAIN)
+@app.task(name=EXTRA_DRAIN, send_events=False)
 def extra_drain() -> None:
     """Serve beside the permanent drains while more waits than they take."""
     this_process().run_extra_drain(_runtime())
 
 
-@app.task(name=RESCUE)
+@app.task(name=RESCUE, send_events=False)
 def rescue() -> None:
     """Nothing: drains of earlier releases send this, and main processes look for abandoned requests themselves."""
 
@@ -368,8 +370,13 @@ class ShownRecords(logging.Filter):
 @signals.after_setup_logger.connect
 @signals.after_setup_task_logger.connect
 def on_logging(logger: logging.Logger, **_: Any) -> None:
-    for handler in logger.handlers:
-        handler.addFilter(ShownRecords())
+    is_json = WorkerSettings.from_environment().log == "json"
+    # The logger of the pool has handlers of its own.
+    for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
+        if is_json:
+            handler.setFormatter(JsonLines())
+        else:
+            handler.addFilter(ShownRecords())
 
 
 @signals.worker_init.connect

@@ -15,6 +15,7 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
+from scoreline_client.tracing import Tracing
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Drain, Lease, Wakeups
 from scoreline_tasks.queue.streams import RequestQueue
@@ -43,7 +44,8 @@ class InProcessWorker:
         limits = Limits(settings.max_request_bytes, settings.max_request_records)
         lease = Lease(queue, lease_s=3600, limit_s=3600)
         no_wakeups = Wakeups(extra_drain=lambda: None)
-        self._drain = Drain(queue, Batcher(self._models, limits), lease, keys, no_wakeups, take=512)
+        batcher = Batcher(self._models, limits, tracing=Tracing.of(settings))
+        self._drain = Drain(queue, batcher, lease, keys, no_wakeups, take=512)
 
     def serve(self, loaded: LoadedVersion) -> None:
         """Serve one more version, under `production` and its number."""

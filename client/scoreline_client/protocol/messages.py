@@ -145,6 +145,8 @@ class Request:
     batch scores each of them alone."""
     callers: int = 1
     """How many callers share it: it counts as that many against the lane's limit."""
+    trace: str = field(default="", compare=False)
+    """W3C `traceparent` of its callers that are traced, with commas between."""
     grouped_errors: bool = field(default=False, compare=False)
     """The caller reads `more_errors` in an answer; `encode` says so wherever there may be that many."""
 
@@ -154,6 +156,7 @@ class Request:
         job: list[bytes | str | int] = ["job", self.job] if self.job else []
         apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
         callers: list[bytes | str | int] = ["callers", self.callers] if self.callers > 1 else []
+        trace: list[bytes | str | int] = ["trace", self.trace] if self.trace else []
         is_large = len(self.body) >= GROUPED_FROM_BYTES
         grouped: list[bytes | str | int] = ["grouped_errors", 1] if is_large else []
         by_output: list[bytes | str | int] = ["by_output", 1] if self.by_output else []
@@ -172,6 +175,7 @@ class Request:
             *callers,
             *grouped,
             *by_output,
+            *trace,
         ]  # fmt: skip
 
     @classmethod

@@ -17,6 +17,7 @@ from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import predictions_of, rejected
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request, new_id
+from scoreline_client.tracing import joined
 from scoreline_client.transport.dispatcher import Transport
 
 SHARED_RECORDS = 64
@@ -45,14 +46,20 @@ class PredictionFuture(Protocol):
 class Caller:
     """A caller who waits for the prediction of one record."""
 
-    __slots__ = ("future", "record", "timeout_s", "until")
+    __slots__ = ("future", "record", "timeout_s", "trace", "until")
 
     def __init__(
-        self, future: PredictionFuture, record: bytes, timeout_s: float, now: float
+        self,
+        future: PredictionFuture,
+        record: bytes,
+        timeout_s: float,
+        now: float,
+        trace: str = "",
     ) -> None:
         self.future = future
         self.record = record
         self.timeout_s = timeout_s
+        self.trace = trace
         self.until = now + timeout_s
         """By the loop's clock, whatever becomes of the request in the meantime."""
 
@@ -96,14 +103,20 @@ class Coalescer:
         self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
 
     def submit(
-        self, model: str, record: bytes, options: bytes, timeout_s: float, future: PredictionFuture
+        self,
+        model: str,
+        record: bytes,
+        options: bytes,
+        timeout_s: float,
+        future: PredictionFuture,
+        trace: str = "",
     ) -> None:
-        """Ask for the prediction of one encoded record; to be called on the event loop.
+        """Ask for the prediction of one encoded record; to be called on the event loop. `trace` is the caller's own.
 
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        caller = Caller(future, record, timeout_s, asyncio.get_running_loop().time())
+        caller = Caller(future, record, timeout_s, asyncio.get_running_loop().time(), trace)
         if len(record) > min(LARGE_BYTES, self._most_bytes):
             self._send(SharedRequest(model, options, [caller]))
             return
@@ -153,6 +166,7 @@ class Coalescer:
             expires_ms=max(1, round(last_s * 1000)),
             apart=len(callers) > 1,
             callers=len(callers),
+            trace=joined([caller.trace for caller in callers]),
         )
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)

@@ -13,6 +13,8 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -42,6 +44,7 @@ from scoreline_client.protocol.messages import (
     new_id,
 )
 from scoreline_client.settings import ClientSettings
+from scoreline_client.tracing import Tracing
 from scoreline_client.transport.connection import (
     DEFAULT_TIMES,
     ReplyLost,
@@ -55,6 +58,7 @@ from scoreline_client.transport.connection import (
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
+_UNTRACED = contextlib.nullcontext("")
 REQUESTS_PER_CALL = 256
 BYTES_PER_CALL = 1 << 20
 LARGE_BYTES = 1 << 16
@@ -117,6 +121,7 @@ class Transport:
         if connection is None:
             settings.check_redis_url()
         self.settings = settings
+        self._tracing = Tracing.of(settings)
         self.times = times
         self.keys = Keys(settings.queue)
         self.client_id = new_id()
@@ -199,14 +204,21 @@ class Transport:
             NoAnswer: no answer within `timeout_s`; the message says how many workers there are.
             QueueFull, ServerUnreachable: it was not accepted.
         """
-        future = self.send(request, lane)
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await asyncio.shield(future)
-        except TimeoutError:
-            raise NoAnswer(request.id, timeout_s, await self.diagnose(request.id)) from None
-        finally:
-            future.cancel()
+        with self.traced(lane, request.model) as trace:
+            if trace:
+                request = replace(request, trace=trace)
+            future = self.send(request, lane)
+            try:
+                async with asyncio.timeout(timeout_s):
+                    return await asyncio.shield(future)
+            except TimeoutError:
+                raise NoAnswer(request.id, timeout_s, await self.diagnose(request.id)) from None
+            finally:
+                future.cancel()
+
+    def traced(self, lane: Lane, model: str) -> AbstractContextManager[str]:
+        """A span around a request, which gives what travels with it; "" where nothing is traced."""
+        return _UNTRACED if self._tracing is None else self._tracing.sending(lane, model)
 
     async def submit(self, request: Request, lane: Lane, timeout_s: float) -> None:
         """Queue a request whose answer is fetched later.

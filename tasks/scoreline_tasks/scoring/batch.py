@@ -35,6 +35,7 @@ from scoreline_client.protocol.messages import (
     decode_reply_to,
 )
 from scoreline_client.protocol.totals import NOBODY, Counted, Totals
+from scoreline_client.tracing import Tracing
 from scoreline_tasks.scoring.answer_size import bound_errors
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.bad_rows import TooManyBadRows
@@ -195,11 +196,18 @@ def score_body(
 class Batcher:
     """Answers entries with the models of this process."""
 
-    def __init__(self, registry: Registry, limits: Limits, timed: Timed = untimed) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        limits: Limits,
+        timed: Timed = untimed,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.totals = Totals()
         self._timed = timed
         self._registry = registry
         self._limits = limits
+        self._tracing = tracing
 
     def load(self, entries: Sequence[Entry], now_ms: int) -> None:
         """Have the versions in memory that entries name which have not expired; what cannot be is for `answer` to say."""
@@ -288,6 +296,25 @@ class Batcher:
         score: Score,
     ) -> list[Finished]:
         """Answer requests to one version in one call of its pipeline."""
+        if self._tracing is None:
+            return self._score_batch(batch, now_ms, pause, score)
+        entry, loaded = batch[0].entry, batch[0].loaded
+        with self._tracing.processing(
+            entry.lane,
+            [accepted.entry.fields.get(b"trace", b"") for accepted in batch],
+            model=loaded.model,
+            version=loaded.version,
+            **{"messaging.batch.message_count": len(batch)},
+        ):
+            return self._score_batch(batch, now_ms, pause, score)
+
+    def _score_batch(
+        self,
+        batch: list[AcceptedRequest],
+        now_ms: int,
+        pause: Callable[[], None],
+        score: Score,
+    ) -> list[Finished]:
         first, started, paused_s = batch[0], time.perf_counter(), 0.0
         try:
             if first.request.operation is Operation.CHECK:
@@ -322,7 +349,7 @@ class Batcher:
         except TooManyBadRows as problem:
             if len(batch) > 1:
                 # No caller's request is refused for another's rows.
-                parts = [self._answer_batch([one], now_ms, pause, score) for one in batch]
+                parts = [self._score_batch([one], now_ms, pause, score) for one in batch]
                 return [finished for part in parts for finished in part]
             return [
                 self._refuse(

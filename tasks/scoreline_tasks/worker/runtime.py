@@ -21,6 +21,7 @@ from scoreline_client.fleet import ProcessReport, send_report, withdraw_report
 from scoreline_client.history import record_history
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.totals import Totals
+from scoreline_client.tracing import Tracing
 from scoreline_client.transport.connection import load_scripts
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.models.isolated_load import MIB, IsolatedLoad, ServedBy, available_memory
@@ -317,7 +318,7 @@ def build_runtime(
         return RequestQueue(connect(), keys, name, result_ttl_s=settings.result_ttl_s)
 
     queue = open_queue()
-    batcher = Batcher(models, limits_of(settings), timed)
+    batcher = Batcher(models, limits_of(settings), timed, Tracing.of(settings))
     lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     parent = f"{node}/{main_pid}" if os.getpid() != main_pid else None
     heartbeat = Heartbeat(

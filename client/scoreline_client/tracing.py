@@ -1,0 +1,117 @@
+"""Traces with OpenTelemetry, where SCORELINE_TRACES=1 asks for them: from a caller to the batch that answers it.
+
+A batch has many callers, so its span has links to theirs and no parent. Their contexts travel in the entry's field
+`trace`, as W3C `traceparent` with commas between, those that are sampled and no others. Only the API of OpenTelemetry
+is used; who wants to see traces brings the SDK and an exporter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from scoreline_client.errors import MissingDependency
+from scoreline_client.settings import ClientSettings
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
+
+MOST_CALLERS = 8
+"""Callers of a shared request whose contexts travel: an entry's fields beside its body are limited."""
+
+
+class Tracing:
+    """Makes the spans of a process."""
+
+    def __init__(self, queue: str) -> None:
+        """Use the tracer provider of the program, which may be set later.
+
+        Raises:
+            MissingDependency: opentelemetry-api is not installed.
+        """
+        try:
+            from opentelemetry import propagate, trace
+        except ImportError as error:
+            raise MissingDependency("SCORELINE_TRACES=1", "opentelemetry-api", "otel") from error
+        self._trace = trace
+        self._propagate = propagate
+        self._queue = queue
+        self._tracer = trace.get_tracer("scoreline")
+
+    @classmethod
+    def of(cls, settings: ClientSettings) -> Tracing | None:
+        """As the settings say; None where nothing is traced."""
+        return cls(settings.queue) if settings.traces else None
+
+    @contextmanager
+    def sending(self, lane: str, model: str) -> Iterator[str]:
+        """A span of the caller, from the request to its answer; gives what travels, "" if it is not sampled."""
+        name, attributes = self._about("send", lane)
+        with self._tracer.start_as_current_span(
+            name, kind=self._trace.SpanKind.PRODUCER, attributes={**attributes, "model": model}
+        ) as span:
+            context = span.get_span_context()
+            is_sampled = context.is_valid and context.trace_flags.sampled
+            yield f"00-{context.trace_id:032x}-{context.span_id:016x}-01" if is_sampled else ""
+
+    @contextmanager
+    def processing(
+        self, lane: str, traces: Iterable[bytes], **attributes: str | int
+    ) -> Iterator[None]:
+        """A span of a batch with links to the callers of its entries, if any of them is sampled."""
+        contexts = [self._context(one) for field in traces if field for one in field.split(b",")]
+        links = [self._trace.Link(one) for one in contexts if one is not None]
+        if not links:
+            yield
+            return
+        name, about = self._about("process", lane)
+        with self._tracer.start_as_current_span(
+            name,
+            context=self._trace.set_span_in_context(self._trace.INVALID_SPAN),
+            kind=self._trace.SpanKind.CONSUMER,
+            links=links,
+            attributes={**about, **attributes},
+        ):
+            yield
+
+    @contextmanager
+    def serving(self, method: str, headers: Mapping[str, str]) -> Iterator[Span]:
+        """A span of an HTTP request, whose parent is what its headers name."""
+        with self._tracer.start_as_current_span(
+            method,
+            context=self._propagate.extract(headers),
+            kind=self._trace.SpanKind.SERVER,
+            attributes={"http.request.method": method},
+        ) as span:
+            yield span
+
+    def _about(self, operation: str, lane: str) -> tuple[str, dict[str, Any]]:
+        place = f"scoreline.{lane}"
+        return f"{operation} {place}", {
+            "messaging.system": "redis",
+            "messaging.operation.name": operation,
+            "messaging.operation.type": operation,
+            "messaging.destination.name": place,
+            "scoreline.queue": self._queue,
+        }
+
+    def _context(self, traceparent: bytes) -> Any:
+        """The context that a caller has sent; None for what is none: others write it."""
+        version, _, rest = traceparent.decode(errors="replace").partition("-")
+        parts = rest.split("-")
+        if version != "00" or [len(part) for part in parts] != [32, 16, 2]:
+            return None
+        try:
+            trace_id, span_id, flags = (int(part, 16) for part in parts)
+        except ValueError:
+            return None
+        context = self._trace.SpanContext(
+            trace_id, span_id, is_remote=True, trace_flags=self._trace.TraceFlags(flags)
+        )
+        return context if context.is_valid else None
+
+
+def joined(traces: Iterable[str]) -> str:
+    """The contexts of callers who share a request, as they travel."""
+    return ",".join([trace for trace in traces if trace][:MOST_CALLERS])
