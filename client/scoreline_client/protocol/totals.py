@@ -34,6 +34,7 @@ SECONDS = (
     *(1.0, 2.0, 4.0, 8.0, 16.0),
 )
 """Upper bounds of the buckets of times; a quantile is read within a factor of two."""
+MILLISECONDS = tuple(1000 * bound for bound in SECONDS)
 RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 8192, 32768, 131072)
 """Upper bounds of the buckets of a batch's records."""
 OUTCOMES = frozenset({"ok", *Code})
@@ -143,8 +144,9 @@ class Totals:
                 tally.records["ok"] -= sum(rejected.values())
                 tally.records.update(rejected)
             waited, scored, size = tally.waited, tally.scored, tally.size
+            buckets = waited.buckets
             for waited_one in waited_ms:
-                waited.buckets[bisect_left(SECONDS, waited_one / 1000)] += 1
+                buckets[bisect_left(MILLISECONDS, waited_one)] += 1
             waited.sum += sum(waited_ms) * 1000
             scored.buckets[bisect_left(SECONDS, scored_us / 1e6)] += requests
             scored.sum += scored_us * requests
