@@ -258,6 +258,7 @@ async def test_a_small_body_that_unpacks_to_a_large_one_is_refused(
         (GOOD, "br", 415),
         (GOOD, "identity", 200),
     ],
+    ids=["no gzip", "no zstd", "gzip cut off", "zstd cut off", "unknown", "not packed"],
 )
 async def test_a_body_that_is_not_packed_as_it_says_is_refused(
     app: Gateway, data: bytes, name: str, status: int

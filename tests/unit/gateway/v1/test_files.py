@@ -81,6 +81,7 @@ def as_parquet() -> bytes:
         ("application/octet-stream", as_parquet()),
         ("text/csv", gzip.compress(CSV)),
     ],
+    ids=["json lines", "json lines, not named", "parquet", "parquet, not named", "gzip"],
 )
 async def test_formats_are_named_or_recognised(
     app: Gateway, content_type: str, data: bytes
