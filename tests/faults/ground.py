@@ -144,7 +144,7 @@ class Ground:
     def keys_without_end(self) -> list[str]:
         """Keys of the queue, besides those of the fleet, that would stay for ever."""
         lanes = map(self.keys.lane, Lane)
-        own = {*lanes, self.keys.processes, self.keys.dead, self.keys.jobs}
+        own = {*lanes, self.keys.processes, self.keys.dead, self.keys.jobs, self.keys.totals}
         names = (name.decode() for name in self.redis.scan_iter("scoreline:{*"))
         return [name for name in names if name not in own and self.redis.pttl(name) == -1]
 
