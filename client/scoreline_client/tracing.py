@@ -7,7 +7,7 @@ is used; who wants to see traces brings the SDK and an exporter.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -112,6 +112,6 @@ class Tracing:
         return context if context.is_valid else None
 
 
-def joined(traces: Iterable[str]) -> str:
+def joined(traces: Sequence[str]) -> str:
     """The contexts of callers who share a request, as they travel."""
-    return ",".join([trace for trace in traces if trace][:MOST_CALLERS])
+    return ",".join(traces[:MOST_CALLERS])

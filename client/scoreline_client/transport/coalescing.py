@@ -157,6 +157,7 @@ class Coalescer:
             return
         loop = asyncio.get_running_loop()
         last_s = max(caller.until for caller in callers) - loop.time()
+        traces = [caller.trace for caller in callers if caller.trace]
         request = Request(
             id=new_id(),
             model=shared.model,
@@ -166,7 +167,7 @@ class Coalescer:
             expires_ms=max(1, round(last_s * 1000)),
             apart=len(callers) > 1,
             callers=len(callers),
-            trace=joined([caller.trace for caller in callers]),
+            trace=joined(traces) if traces else "",
         )
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)

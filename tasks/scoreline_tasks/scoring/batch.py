@@ -284,7 +284,8 @@ class Batcher:
                 key: Hashable = (entry.lane, alike)
                 batches.setdefault(key, []).append(accepted)
         for batch in batches.values():
-            finished += self._answer_batch(batch, now_ms, pause, score)
+            with nullcontext() if self._tracing is None else _traced(self._tracing, batch):
+                finished += self._answer_batch(batch, now_ms, pause, score)
         self.totals.requests += len(finished)
         return finished
 
@@ -296,25 +297,6 @@ class Batcher:
         score: Score,
     ) -> list[Finished]:
         """Answer requests to one version in one call of its pipeline."""
-        if self._tracing is None:
-            return self._score_batch(batch, now_ms, pause, score)
-        entry, loaded = batch[0].entry, batch[0].loaded
-        with self._tracing.processing(
-            entry.lane,
-            [accepted.entry.fields.get(b"trace", b"") for accepted in batch],
-            model=loaded.model,
-            version=loaded.version,
-            **{"messaging.batch.message_count": len(batch)},
-        ):
-            return self._score_batch(batch, now_ms, pause, score)
-
-    def _score_batch(
-        self,
-        batch: list[AcceptedRequest],
-        now_ms: int,
-        pause: Callable[[], None],
-        score: Score,
-    ) -> list[Finished]:
         first, started, paused_s = batch[0], time.perf_counter(), 0.0
         try:
             if first.request.operation is Operation.CHECK:
@@ -349,7 +331,7 @@ class Batcher:
         except TooManyBadRows as problem:
             if len(batch) > 1:
                 # No caller's request is refused for another's rows.
-                parts = [self._score_batch([one], now_ms, pause, score) for one in batch]
+                parts = [self._answer_batch([one], now_ms, pause, score) for one in batch]
                 return [finished for part in parts for finished in part]
             return [
                 self._refuse(
@@ -454,6 +436,18 @@ class Batcher:
 
 def _counted(entry: Entry, loaded: LoadedVersion) -> Counted:
     return loaded.model, str(loaded.version), entry.lane
+
+
+def _traced(tracing: Tracing, batch: Sequence[AcceptedRequest]) -> AbstractContextManager[None]:
+    """A span of a batch."""
+    entry, loaded = batch[0].entry, batch[0].loaded
+    return tracing.processing(
+        entry.lane,
+        [accepted.entry.fields.get(b"trace", b"") for accepted in batch],
+        model=loaded.model,
+        version=loaded.version,
+        **{"messaging.batch.message_count": len(batch)},
+    )
 
 
 def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
