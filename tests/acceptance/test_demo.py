@@ -50,8 +50,17 @@ def test_the_whole_story_succeeds_without_a_terminal(place: Path) -> None:
     assert not Path(os.environ["SCORELINE_CACHE"]).exists()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda one: one.name)
-@pytest.mark.parametrize("moment", ["1  Train", "2  Start", "5  Train"])
+@pytest.mark.parametrize(
+    ("moment", "number"),
+    [
+        ("2  Start", signal.SIGTERM),
+        ("5  Train", signal.SIGINT),
+        pytest.param("1  Train", signal.SIGINT, marks=pytest.mark.exhaustive),
+        pytest.param("1  Train", signal.SIGTERM, marks=pytest.mark.exhaustive),
+        pytest.param("2  Start", signal.SIGINT, marks=pytest.mark.exhaustive),
+        pytest.param("5  Train", signal.SIGTERM, marks=pytest.mark.exhaustive),
+    ],
+)
 def test_an_interrupted_demo_leaves_no_process_and_no_directory(
     place: Path, number: signal.Signals, moment: str, eventually: Callable[..., Any]
 ) -> None:

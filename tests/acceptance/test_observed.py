@@ -91,6 +91,7 @@ def _flower(fleet: Fleet, port: int) -> Iterator[Callable[[str], Any]]:
             run.terminate()
 
 
+@pytest.mark.exhaustive
 def test_celerys_tools_and_the_logs_tell_the_truth(
     fleet: Fleet,
     monkeypatch: pytest.MonkeyPatch,

@@ -162,6 +162,7 @@ def test_what_came_over_the_queue_is_text_and_the_page_says_when_it_knows_nothin
     redis_client.acl_deluser("viewer")
 
 
+@pytest.mark.exhaustive
 def test_a_page_that_needs_a_token_asks_for_it_and_is_not_watched_while_it_is_hidden(
     redis_client: Redis,
     redis_url: str,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from sklearn.linear_model import LinearRegression
 
 from scoreline_artifacts import Store
@@ -15,11 +16,10 @@ from scoreline_artifacts.store import releases
 from scoreline_client.testing import FakeScoreline
 from scoreline_training import publish
 
-DAMAGED = 300
 
-
+@pytest.mark.parametrize("damaged", [60, pytest.param(300, marks=pytest.mark.exhaustive)])
 def test_damaged_versions_are_refused_and_the_one_before_answers_on(
-    tmp_path: Path, eventually: Callable[[Callable[[], Any]], Any]
+    tmp_path: Path, eventually: Callable[[Callable[[], Any]], Any], damaged: int
 ) -> None:
     store = Store(tmp_path / "store")
     frame = pd.DataFrame({"x": [float(one) for one in range(40)]})
@@ -31,7 +31,7 @@ def test_damaged_versions_are_refused_and_the_one_before_answers_on(
     dice = random.Random(7)
     with FakeScoreline(store=tmp_path / "store") as scoreline:
         client = scoreline.client()
-        for number in range(2, DAMAGED + 2):
+        for number in range(2, damaged + 2):
             store.publish(good, files)
             _damage(store.path("shift", number), dice)
             _release(store, number)

@@ -98,8 +98,8 @@ class IsolatedLoad:
         """Limits as an operator sets them; 0 MiB stands for half of the memory of the machine."""
         return cls(limit_s, limit_mb * MIB or available_memory() // 2, strict, served_by)
 
-    def run(self, store: Store, model: str, version: int) -> TrialResult:
-        """Load a version in a process of its own, which then ends.
+    def run(self, store: Store, model: str, version: int, *, gives_way: bool = True) -> TrialResult:
+        """Load a version in a process of its own, which then ends; it gives way to processes that serve.
 
         Raises:
             IsolatedLoadFailed: it could not be loaded there, or its process did not survive it.
@@ -112,8 +112,12 @@ class IsolatedLoad:
             except BaseException as error:  # noqa: BLE001
                 return _reason_of(error)
 
+        def limit() -> None:
+            os.nice(NICENESS if gives_way else 0)
+            limit_process(self.memory_bytes, oom_score=1000)
+
         try:
-            outcome = run_in_fork(attempt, self.limit_s, self._limit_process)
+            outcome = run_in_fork(attempt, self.limit_s, limit)
         except ChildTimedOut as error:
             raise IsolatedLoadFailed(
                 f"loading it in a trial process took longer than {self.limit_s:g} s "
@@ -168,10 +172,6 @@ class IsolatedLoad:
             settings=loaded.settings.names,
             imports=sorted(name for name in set(sys.modules) - before if ":" not in name),
         )
-
-    def _limit_process(self) -> None:
-        os.nice(NICENESS)
-        limit_process(self.memory_bytes, oom_score=1000)
 
 
 def _reason_of(error: BaseException) -> str:

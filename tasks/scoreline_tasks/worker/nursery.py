@@ -65,6 +65,8 @@ class Nursery:
         self._store = store
         self._trial = trial
         self._memory_bytes = memory_bytes
+        self.gives_way = True
+        """Whether trials give way to processes that serve; not while a worker starts, which waits for them."""
         self.batcher: Batcher | None = None
         """Scores in a fork what a dead process left."""
         self._key = secrets.token_bytes(32)
@@ -216,7 +218,7 @@ class Nursery:
     def _remember(self, model: str, version: int) -> TrialResult:
         outcome: TrialResult | str = ""
         try:
-            outcome = self._trial.run(self._store, model, version)
+            outcome = self._trial.run(self._store, model, version, gives_way=self.gives_way)
         except IsolatedLoadFailed as refusal:
             outcome = str(refusal)
             raise

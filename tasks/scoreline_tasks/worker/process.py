@@ -118,7 +118,9 @@ class WorkerProcess:
         self.call_times.cap_s = settings.batch_limit_s
         self._models, self._nursery = open_models(settings, ServedBy(pool))
         self._nursery.start()
+        self._nursery.gives_way = False
         self._models.follow()
+        self._nursery.gives_way = True
         settle()
 
     def supervise(self, child_count: Callable[[], int]) -> None:

@@ -53,6 +53,8 @@ COMMANDS = {
     "keys": (),
     "train": ("no-such-job",),
     "up": (),
+    "gateway": ("--host", "256.0.0.1"),
+    "token": ("somebody",),
 }
 """Every command but `demo`, which has a server and a store of its own, with arguments that it takes."""
 each_command = pytest.mark.parametrize("name", COMMANDS)

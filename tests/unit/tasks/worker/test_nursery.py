@@ -38,7 +38,7 @@ from tests.support.scoring import OneVersion, entry_of
 class Trial(IsolatedLoad):
     """Finds odd versions fit, and refuses even ones; counts how often it is asked."""
 
-    def run(self, store: Store, model: str, version: int) -> TrialResult:
+    def run(self, store: Store, model: str, version: int, *, gives_way: bool = True) -> TrialResult:
         with Path(os.environ["TRIALS"]).open("a") as file:
             file.write(f"{version}\n")
         if version % 2 == 0:
