@@ -108,14 +108,14 @@ def connections_killed(ground: Ground, n: int) -> Outcome:
 
 
 def full(ground: Ground, n: int) -> Outcome:
-    """Producers without a brake meet a server of 64 MB: a refusal is quick, and what is accepted is answered."""
+    """Producers without a brake fill a server: a refusal is quick, and what is accepted is answered."""
     assert ground.worker.poll() is None
     outcome = Outcome(n=n)
-    room, seconds = (MEGABYTE, 4.0) if ground.is_brief else (64 * MEGABYTE, 60.0)
+    room, seconds = (MEGABYTE, 4.0) if ground.is_brief else (32 * MEGABYTE, 60.0)
     for _ in range(n):
         ground.forget_results()
         used = int(ground.redis.info("memory")["used_memory"])
-        ground.redis.config_set("maxmemory", used + room if ground.is_brief else room)
+        ground.redis.config_set("maxmemory", used + room)
         ledger = Ledger(ground.folder / f"ledger-full-{time.monotonic_ns()}")
         try:
             _produce(ground, ledger.folder, seconds)

@@ -145,7 +145,7 @@ FAULTS = (
     ),
     Fault(
         name="F11",
-        what="server of 64 MB, producers without a brake, 60 s",
+        what="server with room for 32 MB, producers without a brake, 60 s",
         run=servers.full,
         full=3, limit_s=10, source="a refusal takes 50 ms; all accepted is answered",
     ),
