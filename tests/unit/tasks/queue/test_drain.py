@@ -446,11 +446,11 @@ def test_a_drain_says_before_each_wait_and_each_batch_by_when_it_is_back(
     redis: Redis, worker: InProcessWorker
 ) -> None:
     said: list[float] = []
-    worker._drain.serve(0.3, linger_ms=20, promise=said.append)
+    worker._drain.serve(30, linger_ms=20, promise=said.append)
     assert said == [pytest.approx(0.02 + drain_module.LATE_S)]
     said.clear()
     ask(redis, [{"x": 1}])
-    worker._drain.serve(0.3, linger_ms=20, promise=said.append)
+    worker._drain.serve(30, linger_ms=20, promise=said.append)
     assert said == [drain_module.BATCH_S, pytest.approx(0.02 + drain_module.LATE_S)]
 
 
