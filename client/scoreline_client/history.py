@@ -32,7 +32,7 @@ class Backlog:
 
     waiting: int
     """Requests that no worker has taken yet."""
-    oldest_s: float
+    oldest_waiting_s: float
     """Seconds for which the oldest of them has waited; 0 if there is none."""
 
 
@@ -52,7 +52,7 @@ class HistoryPoint:
         except msgspec.MsgspecError:
             return None
         pairs = zip(Lane, numbers[::2], numbers[1::2], strict=True)
-        lanes = {lane: Backlog(waiting=n, oldest_s=ms / 1000) for lane, n, ms in pairs}
+        lanes = {lane: Backlog(waiting=n, oldest_waiting_s=ms / 1000) for lane, n, ms in pairs}
         return cls(at=at, lanes=lanes)
 
 

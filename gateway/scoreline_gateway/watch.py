@@ -107,7 +107,7 @@ def encode(glance: Glance) -> bytes:
             + [
                 n
                 for lane in point.lanes.values()
-                for n in (lane.waiting, round(1000 * lane.oldest_s))
+                for n in (lane.waiting, round(1000 * lane.oldest_waiting_s))
             ]
             for point in points
         ]

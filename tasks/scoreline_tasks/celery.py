@@ -281,7 +281,7 @@ def shared_queue(settings: WorkerSettings) -> str:
 
 def own_queue(settings: WorkerSettings, process: WorkerProcess) -> Queue:
     """The Celery queue of a worker's own permanent drain; it expires soon after the worker."""
-    name = f"{shared_queue(settings)}.{process.node}.{process.run}"
+    name = f"{shared_queue(settings)}.{process.node}.{process.instance}"
     # Of its own exchange: that of the shared queue would bring it a copy of each message to that.
     return Queue(name, Exchange(name), name, expires=120, no_ack=True)
 

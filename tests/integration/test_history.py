@@ -57,13 +57,13 @@ def test_the_oldest_request_is_the_first_that_nobody_has_taken(
     queue_request(redis_client)
     redis_client.xreadgroup(GROUP, "w", {KEYS.lane(Lane.ONLINE): ">"})
     record_history(redis_client, KEYS)
-    assert newest(redis_client).lanes[Lane.ONLINE].oldest_s == 0
+    assert newest(redis_client).lanes[Lane.ONLINE].oldest_waiting_s == 0
     queue_request(redis_client)
 
     def is_seen() -> bool:
         forget_step(redis_client)
         record_history(redis_client, KEYS)
-        return newest(redis_client).lanes[Lane.ONLINE].oldest_s > 0.05
+        return newest(redis_client).lanes[Lane.ONLINE].oldest_waiting_s > 0.05
 
     eventually(is_seen)
     # One that is cancelled leaves a gap, after which the server does not know a group's `lag` any more.
@@ -71,7 +71,7 @@ def test_the_oldest_request_is_the_first_that_nobody_has_taken(
     waiting = redis_client.xrange(KEYS.lane(Lane.ONLINE))[-1][0]
     redis_client.xdel(KEYS.lane(Lane.ONLINE), waiting)
     record_history(redis_client, KEYS)
-    assert newest(redis_client).lanes[Lane.ONLINE] == Backlog(waiting=0, oldest_s=0)
+    assert newest(redis_client).lanes[Lane.ONLINE] == Backlog(waiting=0, oldest_waiting_s=0)
 
 
 def test_a_step_is_noted_once_however_many_workers_there_are(redis_client: Redis) -> None:

@@ -78,7 +78,7 @@ def lanes(glance: Glance) -> Table:
         for point in glance.history.get(60, ()):
             step = point.at // MINUTES_S
             if step in ages:
-                ages[step] = max(ages[step], point.lanes[lane].oldest_s)
+                ages[step] = max(ages[step], point.lanes[lane].oldest_waiting_s)
         oldest, most = seconds(state.oldest_waiting_s), seconds(max(ages.values()))
         bars = spark([*ages.values()])
         lines.append((lane.value, oldest, f"{state.waiting:,}", f"{state.scoring:,}", bars, most))

@@ -193,7 +193,7 @@ class ShortPathRedis(redis.asyncio.Redis):
     async def _drop(self, connection: Any, silent_since: float = -math.inf) -> None:
         """Close a connection, all that are free, and those in use on which nothing has come since then."""
         for command in self._waiting:
-            if command.connection.heard_at <= silent_since:
+            if command.is_silent_since(silent_since):
                 command.give_up()
         for each in (connection, *self._free):
             await each.disconnect(nowait=True)
@@ -225,6 +225,10 @@ class _Patience:
         self._timer.cancel()
         await self._limit.__aexit__(*error)
 
+    def is_silent_since(self, moment: float) -> bool:
+        """Whether nothing has come since then, of its reply or an earlier one, and nothing was sent since the last look."""
+        return self.connection.heard_at <= moment and self._look() == self._seen
+
     def give_up(self) -> None:
         """End the block now."""
         with contextlib.suppress(RuntimeError):  # it has just ended
@@ -235,7 +239,7 @@ class _Patience:
         if seen == self._seen:
             self.give_up()
         else:
-            self._seen = seen
+            self._seen, self.connection.heard_at = seen, time.monotonic()
             self._timer = asyncio.get_running_loop().call_later(self._still_s, self._check)
 
     def _look(self) -> tuple[int, int]:

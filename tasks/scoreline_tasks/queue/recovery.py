@@ -455,13 +455,14 @@ class Rescue(Periodic):
             return self._in_fork([entry], limit_s, load_s, Task(rows=(rows[0], rows[-1] + 1)))
 
         rows = range(counted.units)
-        is_slow = isinstance(death, ChildTimedOut)
+        tried: list[Sequence[int]] = []
         slow: list[tuple[Sequence[int], int]] = []
-        tried = list(_divided(rows, PARTS if is_slow else 2))
-        if is_slow and len(rows) > 1:
-            tried = [rows[:1], *_divided(rows[1:], PARTS)]  # a sample first: how long one takes
-        elif is_slow:
-            tried, slow = [], [(rows, 0)]  # it was alone already
+        if not isinstance(death, ChildTimedOut):
+            tried += _divided(rows, 2)
+        elif len(rows) > 1:
+            tried += [rows[:1], *_divided(rows[1:], PARTS)]  # a sample first: how long one takes
+        else:
+            slow.append((rows, 0))  # it was alone already
         parts: list[Part] = []
         fatal = 0
         longest = self._longest_of(entry)

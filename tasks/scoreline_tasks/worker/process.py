@@ -82,7 +82,7 @@ class WorkerProcess:
     def __init__(self) -> None:
         self.node = "scoreline"
         """The Celery worker's name."""
-        self.run = secrets.token_hex(4)
+        self.instance = secrets.token_hex(4)
         """Tells this worker from others of its name, earlier ones or ones that run beside it."""
         self.generations = Generations()
         self.charge = Charge()

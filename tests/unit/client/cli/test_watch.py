@@ -22,7 +22,7 @@ from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.keys import Lane
 
 NOW = 1_800_000_000.0
-BACKLOG = Backlog(waiting=3, oldest_s=90.0)
+BACKLOG = Backlog(waiting=3, oldest_waiting_s=90.0)
 GLANCE = Glance(
     at=NOW,
     queue="default",

@@ -51,3 +51,27 @@ async def test_silence_is_that_nothing_has_moved_since_the_last_look(
             async with patience:
                 await asyncio.sleep(20)
     assert seen == looks
+
+
+async def test_a_reply_that_is_coming_is_no_silence_when_another_connection_is_given_up() -> None:
+    """Where the network is slow, a large one comes for longer than a dead connection is waited for."""
+    one = connection([0], [0, 10, 20])
+    one.heard_at = -9.0
+    patience = _Patience(one, 60.0, 0.0, set())
+    assert not patience.is_silent_since(-5.0)  # it has begun to come
+    patience._timer.cancel()
+    patience._check()
+    patience._timer.cancel()
+    assert not patience.is_silent_since(-5.0)  # as it was seen to at the last look
+
+
+async def test_a_connection_on_which_nothing_comes_is_silent_and_one_that_has_replied_since_is_not() -> (
+    None
+):
+    one = connection([0], [700])
+    patience = _Patience(one, 60.0, 0.0, set())
+    patience._timer.cancel()
+    one.heard_at = -9.0
+    assert patience.is_silent_since(-5.0)
+    one.heard_at = -1.0
+    assert not patience.is_silent_since(-5.0)
