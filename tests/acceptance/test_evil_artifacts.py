@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psutil
 import pytest
 
 from scoreline_artifacts.store import releases
@@ -96,6 +97,8 @@ def test_a_trial_ends_with_its_worker(fleet: Fleet, eventually: Callable[..., An
     pool = {child.pid for child in children_of(worker)}
     releases.promote(fleet.store, MODEL, publish_evil(fleet.store, time.sleep, 3600))
     announce_release(fleet.redis, fleet.keys, MODEL)
-    (trial,) = eventually(lambda: [one for one in children_of(worker) if one.pid not in pool])
+    (trial,) = eventually(
+        lambda: [one for one in psutil.Process(worker.pid).children() if one.pid not in pool]
+    )
     kill_group(worker)
     eventually(lambda: not lives(trial))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -92,17 +94,26 @@ def test_the_page_follows_a_queue_under_load_a_release_and_the_death_of_a_worker
     assert page.run("document.querySelectorAll('#workers tbody tr').length") == 3
     assert page.run("document.querySelectorAll('#charts svg').length") == 4
 
-    # A file on its way.
-    rows = tmp_path / "in.csv"
-    rows.write_text("x\n" + "".join(f"{number}\n" for number in range(1_500_000)))
-    with Client(settings=fleet.settings) as client:
-        scoring = threading.Thread(
-            target=client.score_file, args=(MODEL, str(rows), str(tmp_path / "out.csv"))
-        )
-        scoring.start()
-        eventually(lambda: "in.csv" in page.text("#jobs"))
-        page.screenshot(tmp_path / "page.png", whole=True)
-        scoring.join()
+    # A file is on its way, as long as its writer goes on.
+    os.mkfifo(tmp_path / "in.csv")
+    is_seen = threading.Event()
+
+    def write() -> None:
+        with (tmp_path / "in.csv").open("w") as file:
+            file.write("x\n")
+            while not is_seen.is_set():
+                file.write("1\n2\n3\n" * 1000)
+
+    with Client(settings=fleet.settings) as client, ThreadPoolExecutor() as pool:
+        writing = pool.submit(write)
+        scoring = pool.submit(client.score_file, MODEL, tmp_path / "in.csv", tmp_path / "out.csv")
+        try:
+            eventually(lambda: "in.csv" in page.text("#jobs"))
+            page.screenshot(tmp_path / "page.png", whole=True)
+        finally:
+            is_seen.set()
+        writing.result()
+        assert scoring.result().rejected == 0
     eventually(lambda: "No bulk job is running" in page.text("#jobs"))
 
     # A release arrives, and one that workers refuse.

@@ -17,6 +17,8 @@ from fsspec.implementations.local import LocalFileSystem
 
 from scoreline_artifacts.errors import CorruptArtifact
 
+_REPLACED_TRIES = 5
+
 
 def write_file(path: Path, data: bytes, *, exclusive: bool = False, mode: int = 0o644) -> None:
     """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
@@ -122,6 +124,13 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
             FileExistsError: the mode is `create`, and it exists already.
             CorruptArtifact: one of its folders is a link.
         """
+        for _ in range(_REPLACED_TRIES):
+            # An earlier release of Scoreline publishes by a rename, which replaces a folder that is empty.
+            with contextlib.suppress(FileNotFoundError):
+                return self._write_whole(path, value, mode)
+        raise FileNotFoundError(errno.ENOENT, "its folder is replaced again and again", path)
+
+    def _write_whole(self, path: str, value: bytes, mode: str) -> None:
         own = f"{self._root}/{PurePosixPath(self.staging).name}/.writing-{secrets.token_hex(8)}"
         with (
             self._folder_of(path, make=True) as (folder, name),

@@ -212,27 +212,32 @@ def test_publishers_of_this_and_of_an_earlier_release_do_not_disturb_each_other(
     _assert_complete(store, earlier)
 
 
-@pytest.mark.parametrize("step", range(2))
-def test_a_number_that_an_earlier_release_takes_at_any_moment_is_left_to_it(
-    store: Store, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
-    """Between claim and manifest; then, with the version's directory there and still empty."""
-    create = store.storage.create
+def test_a_number_that_an_earlier_release_takes_at_any_moment_is_left_to_it(tmp_path: Path) -> None:
+    """Its rename replaces a directory that is still empty."""
+    numbers = []
+    for step in itertools.count():
+        store = Store(tmp_path / f"{step}")
+        versions = Path(store.root) / "pima" / "versions"
+        _publish(store)
+        shutil.copytree(versions / "1", tmp_path / f"{step}-staged")
 
-    def be_late(path: str, data: bytes) -> None:
-        if path == "pima/versions/2/manifest.json":
-            if step:
-                (Path(store.root) / "pima" / "versions" / "2").mkdir()
-                shutil.copytree(store.path("pima", 1), Path(store.root) / "copy")
-                (Path(store.root) / "copy").rename(Path(store.root) / "pima" / "versions" / "2")
-            else:
-                assert _publish_as_before(store) == 2
-        create(path, data)
+        def rename(
+            count: int, source: Path = tmp_path / f"{step}-staged", target: Path = versions / "2"
+        ) -> None:
+            if count == 0:
+                # What already has a manifest is not replaced.
+                with suppress(OSError):
+                    source.rename(target)
 
-    monkeypatch.setattr(store.storage, "create", be_late)
-    assert _publish(store) == 3
-    assert store.read_all(store.manifest("pima", 3)) == FILES
-    assert store.storage.names("pima/versions/2") == store.storage.names("pima/versions/1")
+        with pytest.MonkeyPatch.context() as patch:
+            changes = _interrupt(patch, step, rename)
+            numbers.append(_publish(store))
+        if len(changes) <= step:
+            break
+        assert store.read_all(store.manifest("pima", numbers[-1])) == FILES
+        assert store.storage.names("pima/versions/2") == store.storage.names("pima/versions/1")
+    assert numbers == sorted(numbers, reverse=True)
+    assert {*numbers} == {2, 3}
 
 
 def test_an_earlier_release_takes_no_number_that_is_being_published(
