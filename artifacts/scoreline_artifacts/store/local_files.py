@@ -124,7 +124,7 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
             FileExistsError: the mode is `create`, and it exists already.
             CorruptArtifact: one of its folders is a link.
         """
-        for _ in range(_REPLACED_TRIES):
+        for _attempt in range(_REPLACED_TRIES):
             # An earlier release of Scoreline publishes by a rename, which replaces a folder that is empty.
             with contextlib.suppress(FileNotFoundError):
                 return self._write_whole(path, value, mode)
