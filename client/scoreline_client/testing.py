@@ -32,6 +32,8 @@ from scoreline_client.settings import ClientSettings
 logger = logging.getLogger(__name__)
 
 IDLE_S = 0.001
+CLOSE_S = 10.0
+"""How long a pipeline may take to end the call that it is in when a FakeScoreline is closed."""
 
 
 class FakeRedisServer:
@@ -114,11 +116,19 @@ class FakeScoreline:
         return AsyncClient(settings=self.settings, connection=self._server.async_client())
 
     def close(self) -> None:
-        """Close the clients and stop answering."""
+        """Close the clients and stop answering.
+
+        Raises:
+            TimeoutError: a pipeline is still in a call after ten seconds; its thread is left behind.
+        """
         for client in self._clients:
             client.close()
         self._stopped.set()
-        self._thread.join()
+        self._thread.join(CLOSE_S)
+        if self._thread.is_alive():
+            raise TimeoutError(
+                f"the fake worker has not stopped within {CLOSE_S:g} s: a pipeline is still in its call"
+            )
 
     def __enter__(self) -> Self:
         return self

@@ -86,6 +86,11 @@ async def test_room_is_there_again_for_as_many_callers_as_were_answered(
         assert redis_client.exists(KEYS.callers(Lane.ONLINE)) == 0
 
 
+def test_a_wait_of_no_time_is_over_at_once(queue: RequestQueue) -> None:
+    """To a server, BLOCK 0 is for ever."""
+    assert queue.wait(10, block_ms=0) == []
+
+
 async def test_callers_whom_an_older_worker_answers_do_not_count_for_ever(
     redis_url: str, worker: StubWorker
 ) -> None:

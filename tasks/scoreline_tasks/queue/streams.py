@@ -383,7 +383,8 @@ class RequestQueue:
         return first, replies
 
     def _read(self, lanes: Sequence[Lane], count: int, block_ms: int | None = None) -> Command:
-        block = () if block_ms is None else ("BLOCK", block_ms)
+        # To a server, BLOCK 0 is for ever.
+        block = ("BLOCK", block_ms) if block_ms else ()
         names = [self._keys.lane(lane) for lane in lanes]
         new = [">"] * len(names)
         group = ("XREADGROUP", "GROUP", GROUP, self._consumer)

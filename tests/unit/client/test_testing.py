@@ -195,6 +195,26 @@ def test_a_fake_that_fails_says_why_to_all_who_ask(
     assert client.predict("size", {"x": 11}).value == "high"
 
 
+def test_a_pipeline_that_does_not_return_does_not_keep_a_fake_from_closing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(testing, "CLOSE_S", 0.1)
+    called, ended = threading.Event(), threading.Event()
+
+    def hang(x: Any) -> Any:
+        called.set()
+        ended.wait(60)
+        return x
+
+    scoreline = FakeScoreline(models={"hanging": Rejecting(hang)})
+    scoreline.client().submit("hanging", [{"x": 1.0}])
+    assert called.wait(20)
+    with pytest.raises(TimeoutError, match="a pipeline is still in its call"):
+        scoreline.close()
+    ended.set()
+    scoreline._thread.join(20)
+
+
 def test_without_the_worker_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     broken = EntryPoint("worker", "package_that_is_not_there:Worker", "scoreline.inprocess")
     monkeypatch.setattr(testing, "entry_points", lambda **_: [broken])
