@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -18,7 +19,7 @@ from scoreline_client.dead_letters import (
     read_dead_letters,
     replay_dead_letter,
 )
-from scoreline_client.errors import MissingDependency
+from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
@@ -54,8 +55,31 @@ ONLINE_RECORDS = 1000
 """A request of more records than this goes into the bulk lane, behind the requests of others."""
 
 
+class _OnLoop:
+    """What a client has on one event loop of one process: its connections and the requests on their way."""
+
+    def __init__(self, settings: ClientSettings, connection: redis.asyncio.Redis | None) -> None:
+        self.transport = Transport(settings, connection)
+        self.coalescer = Coalescer(self.transport)
+        # A loop that ends, as that of `asyncio.run` does, closes the generators that have begun on it.
+        self.until_closed = self._until_closed()
+        with suppress(StopIteration):
+            self.until_closed.asend(None).send(None)
+
+    async def _until_closed(self) -> AsyncGenerator[None]:
+        try:
+            yield
+        finally:
+            self.coalescer.close()
+            await self.transport.close()
+
+
 class AsyncClient:
-    """Asks for predictions, on the event loop that it is used on.
+    """Asks for predictions, on any event loop, from any thread and process.
+
+    On each event loop it has connections of its own, which are closed with the client or at the end of that loop: a
+    loop for each request, as `asyncio.run` makes it, connects each time. After a fork, a child has its own, too.
+    `connection` is a function that makes the connection of a loop, or the connection of the only one.
 
     Arguments that are not given come from the environment: `SCORELINE_REDIS_URL`,
     `SCORELINE_QUEUE` and so on, see ClientSettings.
@@ -67,13 +91,43 @@ class AsyncClient:
         *,
         queue: str | None = None,
         settings: ClientSettings | None = None,
-        connection: redis.asyncio.Redis | None = None,
+        connection: Callable[[], redis.asyncio.Redis] | redis.asyncio.Redis | None = None,
     ) -> None:
         self.settings = settings or ClientSettings.from_environment(
             redis_url=redis_url, queue=queue
         )
-        self.transport = Transport(self.settings, connection)
-        self.coalescer = Coalescer(self.transport)
+        if connection is None:
+            self.settings.check_redis_url()
+        self._connection = connection
+        self._loops: dict[tuple[int, asyncio.AbstractEventLoop], _OnLoop] = {}
+        """By process and loop. A child keeps what its parent has: collecting it would end what the parent reads."""
+
+    @property
+    def transport(self) -> Transport:
+        """The transport of the running event loop."""
+        return self._here().transport
+
+    @property
+    def coalescer(self) -> Coalescer:
+        """What gathers the requests of the running event loop."""
+        return self._here().coalescer
+
+    def _here(self) -> _OnLoop:
+        here = self._loops.get((os.getpid(), asyncio.get_running_loop()))
+        return here if here is not None else self._begin(asyncio.get_running_loop())
+
+    def _begin(self, loop: asyncio.AbstractEventLoop) -> _OnLoop:
+        for key in list(self._loops):
+            if key[1].is_closed():
+                self._loops.pop(key, None)
+        connection = self._connection
+        if connection is not None and callable(connection):
+            connection = connection()
+        elif connection is not None:
+            # Its next event loop cannot use it.
+            self._connection = _belongs_to_another_loop
+        here = self._loops[os.getpid(), loop] = _OnLoop(self.settings, connection)
+        return here
 
     async def predict(
         self,
@@ -101,8 +155,9 @@ class AsyncClient:
         # This caller's own future: cancelling it does not cancel the others who share its request.
         future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         timeout_s = check_timeout(timeout)
-        with self.transport.traced(Lane.ONLINE, check_model(model)) as trace:
-            self.coalescer.submit(model, body, encoded, timeout_s, future, trace)
+        here = self._here()
+        with here.transport.traced(Lane.ONLINE, check_model(model)) as trace:
+            here.coalescer.submit(model, body, encoded, timeout_s, future, trace)
             return await future
 
     async def predict_many(
@@ -178,11 +233,11 @@ class AsyncClient:
             expires_ms=expires_ms,
         )
         await self.transport.submit(request, lane, timeout)
-        return AsyncJob(self.transport, request.id)
+        return AsyncJob(self, request.id)
 
     def job(self, job_id: str) -> AsyncJob:
         """Attach to a job by its id, from any process."""
-        return AsyncJob(self.transport, job_id)
+        return AsyncJob(self, job_id)
 
     async def predict_frame(
         self,
@@ -291,13 +346,16 @@ class AsyncClient:
                 for row in part:
                     yield row
 
-    def scored_parts(
+    async def scored_parts(
         self, model: str, source: str | Path, *, options: BulkOptions | None = None
     ) -> AsyncGenerator[list[ScoredRow]]:
         """The same rows, some at a time."""
         from scoreline_client.files.chunks import scored_parts
 
-        return scored_parts(self.transport, check_model(model), str(source), options)
+        parts = scored_parts(self.transport, check_model(model), str(source), options)
+        async with aclosing(parts):
+            async for part in parts:
+                yield part
 
     async def check_file(
         self,
@@ -358,9 +416,10 @@ class AsyncClient:
         return await drop_dead_letters(self.transport, letter_ids)
 
     async def close(self) -> None:
-        """Close the connections; callers that still wait are cancelled."""
-        self.coalescer.close()
-        await self.transport.close()
+        """Close the connections of this event loop; callers that still wait on it are cancelled."""
+        here = self._loops.pop((os.getpid(), asyncio.get_running_loop()), None)
+        if here is not None:
+            await here.until_closed.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -378,3 +437,9 @@ class AsyncClient:
             expires_ms=max(1, int(timeout_s * 1000)),
             **fields,
         )
+
+
+def _belongs_to_another_loop() -> redis.asyncio.Redis:
+    raise ScorelineError(
+        "the connection of this AsyncClient belongs to another event loop; give it a function that makes one"
+    )

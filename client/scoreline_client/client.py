@@ -38,6 +38,7 @@ from scoreline_client.protocol.json_records import (
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer
 from scoreline_client.settings import ClientSettings
+from scoreline_client.tracing import Tracing, traced
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,9 +116,8 @@ class _Loop:
     ) -> None:
         self.pid = os.getpid()
         self.loop = asyncio.new_event_loop()
-        self.client = AsyncClient(
-            settings=settings, connection=connection() if connection else None
-        )
+        self.client = AsyncClient(settings=settings, connection=connection)
+        self._tracing = Tracing.of(settings)
         self._calls: deque[tuple[str, bytes, bytes, float, ThreadFuture, str]] = deque()
         self._woken = False
         self._work: set[asyncio.Task[Any]] = set()
@@ -128,7 +128,7 @@ class _Loop:
     def ask(self, model: str, record: bytes, options: bytes, timeout_s: float) -> Prediction:
         """Ask from any thread. All calls before the loop wakes up share one wake-up."""
         call = ThreadFuture()
-        with self.client.transport.traced(Lane.ONLINE, model) as trace:
+        with traced(self._tracing, Lane.ONLINE, model) as trace:
             self._calls.append((model, record, options, timeout_s, call, trace))
             if not self._woken:
                 self._woken = True
@@ -218,8 +218,9 @@ class _Loop:
     def _take_calls(self) -> None:
         # Cleared before the calls are taken: a call that comes now wakes the loop again.
         self._woken = False
+        submit = self.client.coalescer.submit
         while self._calls:
-            self.client.coalescer.submit(*self._calls.popleft())
+            submit(*self._calls.popleft())
 
 
 async def _next(parts: AsyncGenerator[_T]) -> _T | None:

@@ -18,6 +18,7 @@ from scoreline_client.protocol.messages import Answer, Status
 from scoreline_client.transport.connection import Script
 
 if TYPE_CHECKING:
+    from scoreline_client.async_client import AsyncClient
     from scoreline_client.client import Client
     from scoreline_client.transport.dispatcher import Transport
 
@@ -53,9 +54,13 @@ _STATUS_BY_CODE: dict[str, JobStatus] = {
 class AsyncJob:
     """A submitted request. Another process attaches to it by its id."""
 
-    def __init__(self, transport: Transport, job_id: str) -> None:
+    def __init__(self, client: AsyncClient, job_id: str) -> None:
         self.id = job_id
-        self._transport = transport
+        self._client = client
+
+    @property
+    def _transport(self) -> Transport:
+        return self._client.transport
 
     async def status(self, timeout: float = 5.0) -> JobStatus:  # noqa: ASYNC109
         """Where the job is now.

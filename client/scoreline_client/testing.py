@@ -113,7 +113,7 @@ class FakeScoreline:
 
     def async_client(self) -> AsyncClient:
         """The same for asyncio; close it yourself, on its loop."""
-        return AsyncClient(settings=self.settings, connection=self._server.async_client())
+        return AsyncClient(settings=self.settings, connection=self._server.async_client)
 
     def close(self) -> None:
         """Close the clients and stop answering.

@@ -8,7 +8,7 @@ is used; who wants to see traces brings the SDK and an exporter.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from scoreline_client.errors import MissingDependency
@@ -17,6 +17,7 @@ from scoreline_client.settings import ClientSettings
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
+_UNTRACED = nullcontext("")
 MOST_CALLERS = 8
 """Callers of a shared request whose contexts travel: an entry's fields beside its body are limited."""
 
@@ -110,6 +111,11 @@ class Tracing:
             trace_id, span_id, is_remote=True, trace_flags=self._trace.TraceFlags(flags)
         )
         return context if context.is_valid else None
+
+
+def traced(tracing: Tracing | None, lane: str, model: str) -> AbstractContextManager[str]:
+    """A span around a request, which gives what travels with it; "" where nothing is traced."""
+    return _UNTRACED if tracing is None else tracing.sending(lane, model)
 
 
 def joined(traces: Sequence[str]) -> str:

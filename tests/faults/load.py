@@ -157,8 +157,9 @@ async def _run(plan: Plan) -> None:
     ledger, dice = Writer(Path(f"{plan.ledger}.jsonl")), random.Random(plan.seed)
     stopped = threading.Event()
     client = AsyncClient(settings=settings)
-    client.transport = _CountedTransport(settings, ledger)
-    client.coalescer = Coalescer(client.transport)
+    here = client._here()
+    here.transport = _CountedTransport(settings, ledger)
+    here.coalescer = Coalescer(here.transport)
     with Client(settings=settings) as for_threads:
         threads = [
             threading.Thread(target=_single_records, args=(for_threads, plan, number, stopped))

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from redis import Redis
+from redis.asyncio import Redis as AsyncRedis
 
 from scoreline_client import (
     AsyncClient,
@@ -14,6 +19,7 @@ from scoreline_client import (
     NoAnswer,
     QueueFull,
     RecordRejected,
+    ScorelineError,
     ServerUnreachable,
     UnknownModel,
 )
@@ -250,3 +256,74 @@ async def test_closing_removes_the_clients_reply_list_and_connections(
             await client.predict("pima", {"x": 1})
     assert redis_client.keys(worker.keys.reply("*")) == []
     assert len(redis_client.client_list()) == 1
+
+
+def test_a_client_serves_one_event_loop_after_another(
+    client_settings: ClientSettings,
+    worker: StubWorker,
+    redis_client: Redis,
+    eventually: Callable[[Callable[[], Any]], Any],
+) -> None:
+    client = AsyncClient(settings=client_settings)
+    with worker.serving():
+        found = [asyncio.run(client.predict("pima", {"x": n}, timeout=20)) for n in range(3)]
+        job = asyncio.run(client.submit("pima", [{"x": 7}]))
+        assert asyncio.run(job.result(20))[0].value == 14
+    assert [one.value for one in found] == [0, 2, 4]
+    # No loop that has ended leaves connections behind: there are the test's and the stub's own.
+    assert eventually(lambda: len(redis_client.client_list()) <= 2)
+
+
+def test_a_client_serves_event_loops_in_many_threads(
+    client_settings: ClientSettings, worker: StubWorker
+) -> None:
+    client = AsyncClient(settings=client_settings)
+
+    async def ask(n: int) -> Any:
+        return [await client.predict("pima", {"x": n}, timeout=20) for _ in range(5)]
+
+    with worker.serving(), ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda n: asyncio.run(ask(n)), range(6)))
+    assert [[one.value for one in some] for some in found] == [[2 * n] * 5 for n in range(6)]
+
+
+@pytest.mark.parametrize("is_used", [False, True], ids=["never used before", "used before"])
+def test_children_that_have_inherited_a_client_read_no_answers_of_each_other(
+    client_settings: ClientSettings, worker: StubWorker, *, is_used: bool
+) -> None:
+    client = AsyncClient(settings=client_settings)
+    loop = asyncio.new_event_loop()
+    with worker.serving():
+        if is_used:
+            loop.run_until_complete(client.predict("pima", {"x": 0}, timeout=20))
+        children = []
+        for n in (1, 2):
+            child = os.fork()
+            if child == 0:
+                signal.alarm(40)  # ends a child that hangs
+                right = False
+                # Whatever happens here, the child must not go on with the tests.
+                try:
+                    found = asyncio.run(client.predict("pima", {"x": n}, timeout=20))
+                    right = found.value == 2 * n
+                finally:
+                    os._exit(0 if right else 1)
+            children.append(child)
+        for child in children:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+        assert loop.run_until_complete(client.predict("pima", {"x": 3}, timeout=20)).value == 6
+    loop.run_until_complete(client.close())
+    loop.close()
+    readers = {request.reply_to for _, request in worker.seen}
+    assert len(readers) == 3
+
+
+def test_a_client_that_was_given_a_connection_refuses_another_event_loop(
+    client_settings: ClientSettings, worker: StubWorker
+) -> None:
+    connection = AsyncRedis.from_url(client_settings.redis_url)
+    client = AsyncClient(settings=client_settings, connection=connection)
+    with worker.serving():
+        asyncio.run(client.predict("pima", {"x": 1}, timeout=20))
+        with pytest.raises(ScorelineError, match="another event loop"):
+            asyncio.run(client.predict("pima", {"x": 1}, timeout=20))

@@ -29,7 +29,7 @@ LOOKED_UP = "answers must come by the reply list, not by a look-up"
 
 
 @pytest.fixture
-def reading_client(client: AsyncClient) -> AsyncClient:
+async def reading_client(client: AsyncClient) -> AsyncClient:
     """A client that looks nothing up: what does not come by its reply list does not come."""
     client.transport.times = replace(client.transport.times, overdue_s=1e6)
     return client

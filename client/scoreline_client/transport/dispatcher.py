@@ -44,7 +44,7 @@ from scoreline_client.protocol.messages import (
     new_id,
 )
 from scoreline_client.settings import ClientSettings
-from scoreline_client.tracing import Tracing
+from scoreline_client.tracing import Tracing, traced
 from scoreline_client.transport.connection import (
     DEFAULT_TIMES,
     ReplyLost,
@@ -58,7 +58,6 @@ from scoreline_client.transport.connection import (
 logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-_UNTRACED = contextlib.nullcontext("")
 REQUESTS_PER_CALL = 256
 BYTES_PER_CALL = 1 << 20
 LARGE_BYTES = 1 << 16
@@ -218,7 +217,7 @@ class Transport:
 
     def traced(self, lane: Lane, model: str) -> AbstractContextManager[str]:
         """A span around a request, which gives what travels with it; "" where nothing is traced."""
-        return _UNTRACED if self._tracing is None else self._tracing.sending(lane, model)
+        return traced(self._tracing, lane, model)
 
     async def submit(self, request: Request, lane: Lane, timeout_s: float) -> None:
         """Queue a request whose answer is fetched later.

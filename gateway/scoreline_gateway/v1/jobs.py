@@ -175,7 +175,7 @@ async def submit_records(
         id=job_id, model=model, body=records.as_array, options=encoded, expires_ms=expires_ms
     )
     await transport.submit(queued, lane, ACCEPT_S)
-    return RecordJob(AsyncJob(transport, job_id), submission)
+    return RecordJob(request.app.client.job(job_id), submission)
 
 
 class RecordJob:
@@ -265,7 +265,7 @@ async def job_of(request: Request) -> HttpJob:
     if submission.principal != principal.name:
         raise JobLost(job_id)
     principal.check(Right.JOBS, submission.model)
-    return RecordJob(AsyncJob(transport, job_id), submission)
+    return RecordJob(request.app.client.job(job_id), submission)
 
 
 def accepted(state: JobState, preference: Preference) -> Response:

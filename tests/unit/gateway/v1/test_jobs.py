@@ -188,7 +188,7 @@ async def test_a_job_that_waits_has_no_result_and_can_be_cancelled(
     """With a queue of its own, nobody serves it."""
 
     def connect(_: GatewaySettings) -> AsyncClient:
-        connection = scoreline._server.async_client()
+        connection = scoreline._server.async_client
         return AsyncClient(settings=ClientSettings(queue="idle"), connection=connection)
 
     app = build_app(GatewaySettings(), connect=connect)
