@@ -123,6 +123,8 @@ class Fleet:
         worker = self.stack.enter_context(
             local_worker(where, *options, concurrency=processes, output=output)
         )
+        # Warm shutdown takes seconds; tests that are about it ask for it themselves.
+        self.stack.callback(_kill_if_alive, worker)
         wait_until_reporting(worker, self.redis, self.keys, processes=processes, model=MODEL)
         return worker
 
@@ -179,6 +181,11 @@ def kill_group(worker: subprocess.Popen[bytes]) -> None:
     """kill -9 for a worker and all of its children at once."""
     os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
+
+
+def _kill_if_alive(worker: subprocess.Popen[bytes]) -> None:
+    if worker.poll() is None:
+        kill_group(worker)
 
 
 def answers(values: list[float], shift: float) -> Any:
