@@ -5,11 +5,12 @@ from __future__ import annotations
 import ast
 import dis
 import json
+import os
 import re
 import sys
 import sysconfig
 from collections.abc import Iterable, Iterator
-from functools import cached_property
+from functools import cached_property, lru_cache
 from importlib import metadata
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -88,8 +89,21 @@ class ModuleOrigins:
 
     @cached_property
     def _distributions(self) -> dict[str, list[str]]:
-        # Reads the file lists of all distributions, so once is enough.
-        return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
+        # What is installed while this process runs changes its folder.
+        return _distributions_of(tuple((entry, _changed(entry)) for entry in sys.path))
+
+
+@lru_cache(maxsize=1)
+def _distributions_of(path: tuple[tuple[str, int], ...]) -> dict[str, list[str]]:  # noqa: ARG001 - what it depends on
+    # Reads the file lists of all distributions: a quarter of a second.
+    return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or ".").st_mtime_ns
+    except OSError:
+        return 0
 
 
 def is_installed(distribution: str) -> bool:

@@ -22,12 +22,23 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# What nearly every project or its publishing imports, imported once.
+import matplotlib.backends.backend_svg
+import matplotlib.figure
+import matplotlib.style  # noqa: F401
 import numpy as np
 import pandas as pd
+import sklearn.calibration
+import sklearn.compose
 import sklearn.ensemble
-import sklearn.pipeline  # noqa: F401 - what nearly every project imports, imported once
+import sklearn.inspection
+import sklearn.metrics
+import sklearn.pipeline  # noqa: F401
 
 import scoreline_training
+import scoreline_training.publishing
+import scoreline_training.report.page  # noqa: F401
+from scoreline_artifacts.dependencies import ModuleOrigins
 from scoreline_artifacts.packaging import clean_room
 
 ROWS = 40
@@ -63,6 +74,8 @@ class Trained:
 
 def main(out: Path, processes: int, projects: list[Path]) -> None:
     """Run projects, so many at a time; OUT gets one pickle for each."""
+    # It asks for what is installed.
+    ModuleOrigins().distribution_of("sklearn")
     free = [clean_room._Room.take() for _ in range(processes)]
     used: dict[int, clean_room._Room] = {}
     waiting = list(projects)
