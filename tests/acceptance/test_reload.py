@@ -105,9 +105,7 @@ def test_a_worker_that_is_killed_during_a_release_starts_with_the_new_version(
         assert job.result(timeout=40)[0].version == 2
 
 
-@pytest.mark.parametrize(
-    "pool", ["solo", pytest.param("threads", marks=pytest.mark.exhaustive)]
-)
+@pytest.mark.parametrize("pool", ["solo", pytest.param("threads", marks=pytest.mark.exhaustive)])
 def test_a_pool_that_does_not_fork_swaps_to_the_new_version_by_itself(
     fleet: Fleet, pool: str
 ) -> None:
