@@ -35,9 +35,8 @@ import sklearn.inspection
 import sklearn.metrics
 import sklearn.pipeline  # noqa: F401
 
-import scoreline_training
 import scoreline_training.publishing
-import scoreline_training.report.page  # noqa: F401
+import scoreline_training.report.page
 from scoreline_artifacts.dependencies import ModuleOrigins
 from scoreline_artifacts.packaging import clean_room
 
