@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dis
 import json
-import os
 import re
 import sys
 import sysconfig
@@ -101,7 +100,7 @@ def _distributions_of(path: tuple[tuple[str, int], ...]) -> dict[str, list[str]]
 
 def _changed(folder: str) -> int:
     try:
-        return os.stat(folder or ".").st_mtime_ns
+        return Path(folder).stat().st_mtime_ns
     except OSError:
         return 0
 
