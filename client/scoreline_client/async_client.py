@@ -302,6 +302,7 @@ class AsyncClient:
         *,
         options: BulkOptions | None = None,
         progress: Callable[[BulkProgress], None] | None = None,
+        owner: str | None = None,
     ) -> ScoreSummary:
         """Score a CSV, JSON Lines or Parquet file into another one, of any size, in constant memory.
 
@@ -310,6 +311,7 @@ class AsyncClient:
         of one version; it appears under its name when it is complete. Rejected rows have their error
         in their own row, and are listed in `<target>.errors.csv`. `options=BulkOptions(resume=True)`
         continues an unfinished run. `progress` is called after each chunk, and while there is no worker.
+        `owner` is whose job it is, for whoever watches the queue; if not given, this process's user.
 
         Raises:
             FileRefused: the file cannot be scored to its end; what was scored is kept.
@@ -326,6 +328,7 @@ class AsyncClient:
             str(target),
             options=options,
             progress=progress,
+            owner=owner,
         )
 
     score_csv = score_file

@@ -318,9 +318,12 @@ class Client:
         *,
         options: BulkOptions | None = None,
         progress: Callable[[BulkProgress], None] | None = None,
+        owner: str | None = None,
     ) -> ScoreSummary:
         """See AsyncClient.score_file; `progress` is called from the client's own thread."""
-        work = self._client.score_file(model, source, target, options=options, progress=progress)
+        work = self._client.score_file(
+            model, source, target, options=options, progress=progress, owner=owner
+        )
         return self.run(work)
 
     score_csv = score_file

@@ -186,10 +186,10 @@ def report_keys(keys: Keys, names: Iterable[bytes]) -> dict[str, str]:
 
 def read_reports(redis: _Redis, keys: Keys) -> list[ProcessReport]:
     """The reports of all processes that are alive, by name; names of dead ones are dropped."""
-    return _read_reports(redis, keys)[0]
+    return read_readable_reports(redis, keys)[0]
 
 
-def _read_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport], int]:
+def read_readable_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport], int]:
     """The reports of all processes that are alive, and how many cannot be read."""
     names = report_keys(keys, redis.zrange(keys.processes, 0, -1))
     if not names:
@@ -248,7 +248,7 @@ def read_status(redis: _Redis, keys: Keys) -> FleetStatus:
     waiting = dict(zip(Lane, counts[::2], strict=True))
     # A group that does not exist yet is an error here, and means that nothing is being scored.
     pending = [reply["pending"] if isinstance(reply, dict) else 0 for reply in counts[1::2]]
-    processes, unreadable = _read_reports(redis, keys)
+    processes, unreadable = read_readable_reports(redis, keys)
     return FleetStatus(
         waiting=waiting,
         scoring=dict(zip(Lane, pending, strict=True)),

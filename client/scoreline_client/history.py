@@ -20,7 +20,12 @@ RINGS = {2: 150, 60: 180}
 KEPT_S = 4 * 3600
 """Seconds for which the history of a queue stays that no worker serves any more."""
 
-_SCRIPT = resources.files("scoreline_client.protocol").joinpath("record_history.lua").read_text()
+_SCRIPTS = resources.files("scoreline_client.protocol")
+LANE_STATE = _SCRIPTS.joinpath("lane_state.lua").read_text()
+"""A function in Lua that tells what is in a lane, for scripts to begin with."""
+_SCRIPT = (
+    f"#!lua flags=allow-oom\n{LANE_STATE}{_SCRIPTS.joinpath('record_history.lua').read_text()}"
+)
 
 _Redis = Any
 """A blocking Redis client; redis-py's own types leave open whether its methods are to be awaited."""

@@ -9,14 +9,20 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import resources
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import NoPermissionError, RedisError
 
 from scoreline_client.errors import MissingDependency
-from scoreline_client.fleet import FleetStatus, ServedModel, read_status, served_models
+from scoreline_client.fleet import (
+    ProcessReport,
+    ServedModel,
+    read_readable_reports,
+    read_status,
+    served_models,
+)
+from scoreline_client.history import LANE_STATE
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import WireError
 from scoreline_client.protocol.totals import Counted, Histogram, Tally, decode_totals
@@ -26,7 +32,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LANE_STATE = resources.files("scoreline_client.protocol").joinpath("lane_state.lua").read_text()
+_LANE_STATE = f"#!lua flags=no-writes\n{LANE_STATE}return lane_state(KEYS[1], ARGV[1])"
 
 _Redis = Any
 """A blocking Redis client."""
@@ -46,13 +52,30 @@ class LaneState:
     oldest_s: float | None = None
     """How long ago the oldest request was queued that is not answered."""
 
+    @classmethod
+    def of(
+        cls, entries: int, pending: int, oldest: bytes, untaken: bytes, now_ms: float
+    ) -> LaneState:
+        """From what lane_state.lua tells, and the server's time."""
+        ages = [
+            max(0.0, now_ms - int(entry.partition(b"-")[0])) / 1000 if entry else 0.0
+            for entry in (untaken, oldest)
+        ]
+        # Also where an entry was deleted that a worker has.
+        waiting = max(0, entries - pending)
+        return cls(waiting=waiting, scoring=pending, oldest_waiting_s=ages[0], oldest_s=ages[1])
+
 
 @dataclass(frozen=True, kw_only=True)
 class QueueState:
     """A queue, its processes, and what they have counted."""
 
     lanes: dict[Lane, LaneState]
-    fleet: FleetStatus
+    dead: int
+    """Requests and records that were given up."""
+    processes: list[ProcessReport]
+    unreadable: int
+    """Reports that cannot be read."""
     totals: dict[Counted, Tally]
     """By model, version and lane; empty where this user of the server has no right to read them."""
 
@@ -63,37 +86,42 @@ def read_state(redis: _Redis, keys: Keys) -> QueueState:
     Raises:
         RedisError: the server cannot be reached, or refuses more than what may be left out.
     """
-    fleet = read_status(redis, keys)
     pipeline = redis.pipeline(transaction=False)
     pipeline.time()
+    pipeline.xlen(keys.dead)
     pipeline.hgetall(keys.totals)
     for lane in Lane:
         pipeline.execute_command("EVAL_RO", _LANE_STATE, 1, keys.lane(lane), GROUP)
-    (seconds, microseconds), stored, *facts = pipeline.execute(raise_on_error=False)
-    for reply in (stored, *facts):
-        if isinstance(reply, Exception) and not isinstance(reply, NoPermissionError):
+    time, dead, stored, *facts = pipeline.execute(raise_on_error=False)
+    is_known = not any(isinstance(fact, NoPermissionError) for fact in facts)
+    for reply in (time, dead, *(facts if is_known else ())):
+        if isinstance(reply, Exception):
             raise reply
-    lanes = {}
-    for lane, fact in zip(Lane, facts, strict=True):
-        if isinstance(fact, NoPermissionError):
-            scoring = fleet.scoring[lane]
-            lanes[lane] = LaneState(waiting=max(0, fleet.waiting[lane] - scoring), scoring=scoring)
-            continue
-        length, pending, oldest, untaken = fact
-        now_ms = int(seconds) * 1000 + int(microseconds) / 1000
-        ages = [
-            max(0.0, now_ms - int(entry.partition(b"-")[0])) / 1000 if entry else 0.0
-            for entry in (untaken, oldest)
-        ]
-        # Also where an entry was deleted that a worker has.
-        lanes[lane] = LaneState(
-            waiting=max(0, length - pending),
-            scoring=pending,
-            oldest_waiting_s=ages[0],
-            oldest_s=ages[1],
-        )
-    totals = {} if isinstance(stored, NoPermissionError) else decode_totals(stored)
-    return QueueState(lanes=lanes, fleet=fleet, totals=totals)
+    if isinstance(stored, NoPermissionError):
+        stored = {}
+    elif isinstance(stored, Exception):
+        raise stored
+    if is_known:
+        processes, unreadable = read_readable_reports(redis, keys)
+        now_ms = int(time[0]) * 1000 + int(time[1]) / 1000
+        lanes = {lane: LaneState.of(*fact, now_ms) for lane, fact in zip(Lane, facts, strict=True)}
+    else:
+        # Whoever may not look into a lane may ask how long it is.
+        status = read_status(redis, keys)
+        processes, unreadable = status.processes, status.unreadable
+        lanes = {
+            lane: LaneState(
+                waiting=max(0, length - status.scoring[lane]), scoring=status.scoring[lane]
+            )
+            for lane, length in status.waiting.items()
+        }
+    return QueueState(
+        lanes=lanes,
+        dead=dead,
+        processes=processes,
+        unreadable=unreadable,
+        totals=decode_totals(stored),
+    )
 
 
 def behind(served: ServedModel) -> bool:
@@ -181,11 +209,11 @@ class Collector:
             "scoreline_dead_letters",
             "Requests and records that were given up.",
             [],
-            [([], state.fleet.dead)],
+            [([], state.dead)],
         )
 
     def _of_processes(self, state: QueueState) -> Iterator[Metric]:
-        reports = state.fleet.processes
+        reports = state.processes
         states = Counter("scoring" if report.scores else "main" for report in reports)
         yield self._gauge(
             "scoreline_processes",
@@ -206,7 +234,7 @@ class Collector:
             "scoreline_unreadable_reports",
             "Reports of processes that this release cannot read.",
             [],
-            [([], state.fleet.unreadable)],
+            [([], state.unreadable)],
         )
         serving: Counter[tuple[str, ...]] = Counter()
         refused: Counter[tuple[str, ...]] = Counter()
@@ -254,6 +282,15 @@ class Collector:
                 for outcome, number in getattr(tally, name).items():
                     counter.add_metric([*of_labels, outcome], number)
             yield counter
+        rejected = self._core.CounterMetricFamily(
+            "scoreline_rejected",
+            "Records rejected for a value of a column, by code and column.",
+            labels=[*labels, "code", "column"],
+        )
+        for of_labels, tally in by_labels.items():
+            for fault, number in tally.columns.items():
+                rejected.add_metric([*of_labels, *fault], number)
+        yield rejected
         batches = self._core.CounterMetricFamily(
             "scoreline_batches", "Batches that were scored.", labels=labels
         )

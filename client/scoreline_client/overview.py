@@ -115,6 +115,8 @@ class ErrorCount:
     """How often a code was given as the reason."""
 
     code: str
+    column: str | None
+    """The column at fault; None where there is none, or it was not counted."""
     model: str
     version: str
     requests: int
@@ -235,7 +237,7 @@ class Overview:
             self._read.popleft()
         since, before = self._read[0]
         window_s = moment - since
-        scoring = sum(report.scores for report in state.fleet.processes)
+        scoring = sum(report.scores for report in state.processes)
         busy_us = sum(each.busy_us for each in state.totals.values())
         busy_us -= sum(each.busy_us for each in before.values())
         share = min(1.0, busy_us / 1e6 / window_s / scoring) if window_s and scoring else None
@@ -252,13 +254,13 @@ class Overview:
             ],
             errors=count_errors(before, state.totals),
             busy_share=share,
-            workers=[WorkerState.of(report, now) for report in state.fleet.processes],
-            releases=release_states(state.fleet.processes),
+            workers=[WorkerState.of(report, now) for report in state.processes],
+            releases=release_states(state.processes),
             jobs=jobs[:MOST_JOBS],
             job_count=len(jobs),
-            dead=state.fleet.dead,
-            letters=self.newest_letters(state.fleet.dead),
-            unreadable=state.fleet.unreadable,
+            dead=state.dead,
+            letters=self.newest_letters(state.dead),
+            unreadable=state.unreadable,
         )
 
     def newest_letters(self, count: int) -> list[DeadLetter]:
@@ -314,32 +316,54 @@ def _buckets(histogram: Histogram) -> Counter[float]:
 
 
 def count_errors(before: Mapping[Counted, Tally], now: Mapping[Counted, Tally]) -> list[ErrorCount]:
-    """All codes that were given as reasons, those of the window first."""
-    requests: Counter[tuple[str, str, str]] = Counter()
-    records: Counter[tuple[str, str, str]] = Counter()
-    old: Counter[tuple[str, str, str]] = Counter()
-    for tallies, of_requests, of_records in ((now, requests, records), (before, old, old)):
-        for (model, version, _), tally in tallies.items():
-            for counts, codes in ((of_requests, tally.requests), (of_records, tally.records)):
-                for code, number in codes.items():
-                    if code != "ok":
-                        counts[code, model, version] += number
+    """All codes that were given as reasons, by the column at fault; those of the window first."""
+    then = _faults(before)
     errors = [
         ErrorCount(
             code=code,
+            column=column,
             model=model,
             version=version,
-            requests=requests[code, model, version],
-            records=records[code, model, version],
-            recent=requests[code, model, version]
-            + records[code, model, version]
-            - old[code, model, version],
+            requests=requests,
+            records=records,
+            recent=max(
+                0, requests + records - sum(then.get((code, column, model, version), (0, 0)))
+            ),
         )
-        for code, model, version in {*requests, *records}
+        for (code, column, model, version), (requests, records) in _faults(now).items()
     ]
     return sorted(
-        errors, key=lambda one: (-one.recent, -one.requests - one.records, one.code, one.model)
+        errors,
+        key=lambda one: (
+            -one.recent,
+            -one.requests - one.records,
+            one.code,
+            one.column or "",
+            one.model,
+        ),
     )
+
+
+def _faults(
+    totals: Mapping[Counted, Tally],
+) -> dict[tuple[str, str | None, str, str], tuple[int, int]]:
+    """Requests and records by code, column, model and version, of both lanes together."""
+    requests: Counter[tuple[str, str | None, str, str]] = Counter()
+    records: Counter[tuple[str, str | None, str, str]] = Counter()
+    for (model, version, _), tally in totals.items():
+        for code, number in tally.requests.items():
+            requests[code, None, model, version] += number
+        for code, number in tally.records.items():
+            records[code, None, model, version] += number
+        for (code, column), number in tally.columns.items():
+            records[code, column, model, version] += number
+            records[code, None, model, version] -= number
+    kinds = [kind for kind in {*requests, *records} if kind[0] != "ok"]
+    return {
+        kind: (requests[kind], records[kind])
+        for kind in kinds
+        if requests[kind] + records[kind] > 0
+    }
 
 
 def release_states(reports: Iterable[ProcessReport]) -> list[ReleaseState]:

@@ -223,6 +223,7 @@ function bar(percent) {
 const jobs = (glance) => table("Bulk jobs", [
   { head: "file", cell: (one) => one.progress ? one.progress.source : `job ${one.id}`, kind: "text" },
   { head: "version", cell: (one) => one.progress ? version(one.progress) : "–", kind: "text", wide: true },
+  { head: "owner", cell: (one) => one.progress && one.progress.owner || "–", kind: "text" },
   { head: "from", cell: (one) => one.progress ? one.progress.host : "–", kind: "text", wide: true },
   { head: "rows", cell: (one) => one.progress ? number(one.progress.rows) : "–" },
   { head: "rejected", cell: (one) => one.progress ? number(one.progress.rejected) : "–", wide: true },
@@ -234,6 +235,7 @@ const jobs = (glance) => table("Bulk jobs", [
 
 const errors = (glance) => table("Errors", [
   { head: "code", cell: (one) => one.code, kind: "text" },
+  { head: "column", cell: (one) => one.column ?? "–", kind: "text" },
   { head: "version", cell: version, kind: "text" },
   { head: `last ${seconds(Math.round(glance.window_s))}`, cell: (one) => number(one.recent), mark: (one) => one.recent ? "bad" : "" },
   { head: "records in all", cell: (one) => number(one.records) },

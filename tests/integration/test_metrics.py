@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def _send(redis: Redis, *, answered_at: float = 0.0, refused: str | None = None)
         scored_us=3_000,
         busy_us=3_000,
         records=5,
-        rejected={"E_TYPE": 1},
+        rejected=Counter({("E_TYPE", "plas"): 1}),
     )
     totals.add_request("E_WIRE", ("", "", Lane.BULK))
     now = time.time()
@@ -93,6 +94,7 @@ def test_totals_are_counters_and_histograms(redis_client: Redis, samples: Any) -
     of = {"model": "pima", "version": "3", "lane": "online"}
     assert samples("scoreline_requests_total", outcome="ok", **of) == 2
     assert samples("scoreline_records_total", outcome="E_TYPE", **of) == 1
+    assert samples("scoreline_rejected_total", code="E_TYPE", column="plas", **of) == 1
     assert (
         samples("scoreline_requests_total", outcome="E_WIRE", model="", version="", lane="bulk")
         == 1
@@ -162,7 +164,7 @@ def test_users_read_what_they_may(redis_client: Redis, redis_url: str, role: Rol
     finally:
         redis_client.acl_deluser("reader")
     lane = state.lanes[Lane.ONLINE]
-    assert (lane.waiting, len(state.fleet.processes)) == (1, 1)
+    assert (lane.waiting, len(state.processes)) == (1, 1)
     assert bool(state.totals) == (role is Role.METRICS)
     assert (lane.oldest_waiting_s is not None) == (role is Role.METRICS)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -43,7 +44,7 @@ def score(totals: Totals, waited_ms: int, scored_us: int, version: str = "3") ->
         scored_us=scored_us,
         busy_us=scored_us,
         records=4,
-        rejected={"E_TYPE": 1},
+        rejected=Counter({("E_TYPE", "plas"): 1}),
     )
 
 
@@ -67,7 +68,8 @@ def test_rates_and_times_are_those_between_two_readings(redis_client: Redis) -> 
     assert version.scored == Times(p50_s=0.032, p99_s=0.032)
     assert version.records == 404
     (error,) = second.errors
-    assert (error.code, error.records, error.requests, error.recent) == ("E_TYPE", 101, 0, 100)
+    assert (error.code, error.column) == ("E_TYPE", "plas")
+    assert (error.records, error.requests, error.recent) == (101, 0, 100)
 
 
 def test_a_server_that_was_emptied_begins_a_new_window_and_no_rate_is_negative(
@@ -114,6 +116,7 @@ def test_jobs_are_those_with_a_lease_and_what_cannot_be_read_of_them_is_left_out
     progress = JobProgress(
         host="h",
         source="in.csv",
+        owner="shop",
         model="m",
         version=1,
         rows=5,

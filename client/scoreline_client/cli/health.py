@@ -42,7 +42,7 @@ def judge(
     state: QueueState, *, node: str | None, online_s: float, bulk_s: float | None, releases: bool
 ) -> Health:
     """Hold the state of a queue to limits; with a node, that worker's share in it."""
-    reports = [one for one in state.fleet.processes if node is None or node_of(one.name) == node]
+    reports = [one for one in state.processes if node is None or node_of(one.name) == node]
     scoring = [one for one in reports if one.scores]
     answered_at = max([one.answered_at for one in scoring], default=0.0)
     answered_s = max(0.0, time.time() - answered_at) if answered_at else None

@@ -129,6 +129,7 @@ def jobs(glance: Glance) -> Table | None:
     lines = [
         (
             job.source,
+            job.owner or NONE,
             f"{job.model}@{job.version}",
             f"{job.rows:,}",
             f"{job.rows_per_s:,.0f}",
@@ -138,7 +139,7 @@ def jobs(glance: Glance) -> Table | None:
         for job in (one.progress for one in glance.jobs)
         if job is not None
     ]
-    columns = ["file", *right("version", "rows", "rows/s", "done", "left")]
+    columns = ["file", "owner", *right("version", "rows", "rows/s", "done", "left")]
     return table(f"bulk jobs: {glance.job_count}", columns, lines) if glance.jobs else None
 
 
@@ -147,12 +148,13 @@ def errors(glance: Glance) -> Table | None:
     lines = [
         (
             one.code,
+            one.column or NONE,
             f"{one.model}@{one.version}" if one.model else NONE,
             *(f"{number:,}" for number in (one.recent, one.records, one.requests)),
         )
         for one in glance.errors[:8]
     ]
-    columns = ["code", "version", *right("just now", "records", "requests")]
+    columns = ["code", "column", "version", *right("just now", "records", "requests")]
     return table("errors", columns, lines) if lines else None
 
 

@@ -7,12 +7,15 @@ an answer is written before the next is awaited.
 from __future__ import annotations
 
 import asyncio
+import getpass
+import os
 import socket
 import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing, closing, suppress
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from typing import Any, TypeVar
 
 from scoreline_client.codes import Code
@@ -148,6 +151,7 @@ async def score_file(
     *,
     options: BulkOptions | None = None,
     progress: Callable[[BulkProgress], None] | None = None,
+    owner: str | None = None,
     sizes: FileSizes = DEFAULT_SIZES,
     times: BulkTimes = DEFAULT_TIMES,
 ) -> ScoreSummary:
@@ -157,7 +161,7 @@ async def score_file(
     await asyncio.to_thread(target.check, source_name)
     opened = await asyncio.to_thread(open_source, source_name, sizes)
     with closing(opened) as source, locked_journal(target, options) as journal:
-        run = FileRun(transport, source, target, options, journal, progress, sizes, times)
+        run = FileRun(transport, source, target, options, journal, progress, sizes, times, owner)
         return await run.score(model)
 
 
@@ -174,6 +178,8 @@ class FileRun:
     progress: Callable[[BulkProgress], None] | None
     sizes: FileSizes
     times: BulkTimes
+    owner: str | None = None
+    """Whose it is; None for this process's user."""
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
@@ -412,6 +418,7 @@ class FileRun:
         return JobProgress(
             host=socket.gethostname(),
             source=shown_text(now.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
+            owner=shown_text(self.owner or _user(), in_line=True)[:LONGEST_NAME],
             model=self._model.model,
             version=now.version,
             rows=now.rows,
@@ -477,3 +484,12 @@ async def _to_completion(work: Callable[..., _Result], *arguments: Any) -> _Resu
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
+
+
+@cache
+def _user() -> str:
+    """Who this process runs as; a container may have no name for it."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid()) if hasattr(os, "getuid") else ""

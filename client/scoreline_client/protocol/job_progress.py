@@ -21,6 +21,8 @@ class JobProgress:
     """Where its client runs."""
     source: str
     """The input's name, without its folder."""
+    owner: str = ""
+    """Whose job it is: the user that its client runs as, or a caller of the gateway; empty from older clients."""
     model: str
     version: int
     rows: int

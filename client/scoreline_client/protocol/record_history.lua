@@ -1,5 +1,5 @@
-#!lua flags=allow-oom
--- Note how old the oldest request is that nobody has taken, and how many there are, in each lane.
+-- Note how old the oldest request is that nobody has taken, and how many there are, in each lane. Behind
+-- lane_state.lua, whose function it calls.
 --
 -- KEYS[1] and KEYS[2] the lanes, KEYS[3] and KEYS[4] the rings of short and long steps
 -- ARGV[1] the consumer group; ARGV[2] and ARGV[3] the rings' steps in seconds, ARGV[4] and ARGV[5] how many points
@@ -29,21 +29,10 @@ if noted == math.floor(now_s / ARGV[2]) then return 0 end
 
 local seen = {}
 for i = 1, 2 do
-  local waiting, delivered = redis.call('XLEN', KEYS[i]), '0-0'
-  local groups = waiting > 0 and redis.pcall('XINFO', 'GROUPS', KEYS[i]) or {}
-  for _, group in ipairs(groups) do
-    local facts = {}
-    for at = 1, #group, 2 do facts[group[at]] = group[at + 1] end
-    if facts['name'] == ARGV[1] then
-      waiting, delivered = waiting - facts['pending'], facts['last-delivered-id']
-    end
-  end
-  local oldest_ms = 0
-  if waiting > 0 then
-    local first = redis.call('XRANGE', KEYS[i], '(' .. delivered, '+', 'COUNT', 1)[1]
-    if first then oldest_ms = math.max(0, now_ms - tonumber(string.match(first[1], '^%d+'))) end
-  end
-  seen[#seen + 1], seen[#seen + 2] = math.max(0, waiting), oldest_ms
+  local entries, pending, _, untaken = unpack(lane_state(KEYS[i], ARGV[1]))
+  local oldest_ms = untaken ~= '' and math.max(0, now_ms - tonumber(string.match(untaken, '^%d+'))) or 0
+  -- Also where an entry was deleted that a worker has.
+  seen[#seen + 1], seen[#seen + 2] = math.max(0, entries - pending), oldest_ms
 end
 
 for i = 1, 2 do

@@ -4,6 +4,7 @@
 |----------------------------------------------|---------------------------------------------------------------|
 | `<model>|<version>|<lane>|requests|<outcome>` | requests answered; `ok`, or the code with which one was refused |
 | `<model>|<version>|<lane>|records|<outcome>`  | records of scored requests; `ok`, or the code of the rejection |
+| `<model>|<version>|<lane>|columns|<code>|<column>` | of the rejected records, those in which this column of the model was at fault |
 | `<model>|<version>|<lane>|batches|`           | calls for which requests were put together                    |
 | `<model>|<version>|<lane>|busy|`              | microseconds that processes spent on batches                  |
 | `<model>|<version>|<lane>|waited|<bound>`     | requests that waited up to so many seconds, and over the bound before; `sum`: microseconds |
@@ -40,6 +41,11 @@ RECORDS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 8192, 32768, 13107
 OUTCOMES = frozenset({"ok", *Code})
 BOUNDS: dict[str, tuple[float, ...]] = {"waited": SECONDS, "scored": SECONDS, "size": RECORDS}
 
+MOST_FAULTS = 64
+"""Of so many pairs of code and column a process counts the records of a version; of others only by their code."""
+
+Faults = Counter[tuple[str, str | None]]
+"""Rejected records by code and the column at fault, None for no column."""
 Counted = tuple[str, str, Lane]
 """A model, its version as text, and a lane."""
 NOBODY = ""
@@ -72,6 +78,8 @@ class Tally:
 
     requests: Counter[str] = field(default_factory=Counter)
     records: Counter[str] = field(default_factory=Counter)
+    columns: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Rejected records by code and column."""
     batches: int = 0
     busy_us: int = 0
     waited: Histogram = field(default_factory=_times)
@@ -82,6 +90,9 @@ class Tally:
         """What is not 0, by the end of its field."""
         counts = {f"requests|{outcome}": number for outcome, number in self.requests.items()}
         counts |= {f"records|{outcome}": number for outcome, number in self.records.items()}
+        counts |= {
+            f"columns|{code}|{name}": number for (code, name), number in self.columns.items()
+        }
         counts |= {"batches|": self.batches, "busy|": self.busy_us}
         for name in BOUNDS:
             histogram: Histogram = getattr(self, name)
@@ -94,6 +105,10 @@ class Tally:
         """Read a field's count; what no release has written is left out."""
         if name in ("requests", "records") and label in OUTCOMES:
             getattr(self, name)[label] += number
+        elif name == "columns":
+            code, _, column = label.partition("|")
+            if code in OUTCOMES:
+                self.columns[code, column] += number
         elif name == "batches":
             self.batches += number
         elif name == "busy":
@@ -116,6 +131,7 @@ class Totals:
         self.answered_at = 0.0
         """Unix seconds of the end of the last batch."""
         self._tallies: defaultdict[Counted, Tally] = defaultdict(Tally)
+        self._faults: defaultdict[Counted, set[tuple[str, str]]] = defaultdict(set)
         self._lock = threading.Lock()
         """A pool of threads shares them, and the heartbeat takes them."""
 
@@ -127,9 +143,10 @@ class Totals:
         scored_us: int,
         busy_us: int,
         records: int,
-        rejected: Mapping[str, int],
+        rejected: Faults,
     ) -> None:
-        """Count a batch: how long each of its requests waited, its records, and those of them that were rejected."""
+        """Count a batch: how long each of its requests waited, its records, and those of them that were rejected,
+        by code and by a column that the version has."""
         requests = len(waited_ms)
         with self._lock:
             self.records += records
@@ -141,8 +158,16 @@ class Totals:
             tally.requests["ok"] += requests
             tally.records["ok"] += records
             if rejected:
-                tally.records["ok"] -= sum(rejected.values())
-                tally.records.update(rejected)
+                tally.records["ok"] -= rejected.total()
+                known = self._faults[counted]
+                for (code, column), number in rejected.items():
+                    tally.records[code] += number
+                    if column is None or (
+                        len(known) >= MOST_FAULTS and (code, column) not in known
+                    ):
+                        continue
+                    known.add((code, column))
+                    tally.columns[code, column] += number
             waited, scored, size = tally.waited, tally.scored, tally.size
             buckets = waited.buckets
             for waited_one in waited_ms:
@@ -163,7 +188,7 @@ class Totals:
         with self._lock:
             for version, rest, number in fields:
                 model, _, of_model = version.partition("|")
-                lane, name, label = rest.split("|")
+                lane, name, label = rest.split("|", 2)
                 self._tallies[model, of_model, Lane(lane)].add_field(name, label, number)
 
     def take(self) -> list[tuple[str, str, int]]:
@@ -182,8 +207,10 @@ def decode_totals(stored: Mapping[bytes, bytes]) -> dict[Counted, Tally]:
     totals: defaultdict[Counted, Tally] = defaultdict(Tally)
     lanes = {lane.value: lane for lane in Lane}
     for name, number in stored.items():
-        parts = name.decode(errors="replace").split("|")
+        parts = name.decode(errors="replace").split("|", 4)
         if len(parts) == 5 and parts[2] in lanes and number.isdigit() and len(number) < 20:
             model, version, lane, metric, label = parts
+            if "|" in label and metric != "columns":
+                continue
             totals[model, version, lanes[lane]].add_field(metric, label, int(number))
     return dict(totals)

@@ -190,7 +190,12 @@ class FileRuns:
             job.write("state.json", state)
             run = asyncio.create_task(
                 self._client.score_file(
-                    task.model, job.input, job.folder / task.output, options=options, progress=show
+                    task.model,
+                    job.input,
+                    job.folder / task.output,
+                    options=options,
+                    progress=show,
+                    owner=task.principal,
                 )
             )
             try:

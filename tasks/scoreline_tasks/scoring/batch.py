@@ -34,7 +34,7 @@ from scoreline_client.protocol.messages import (
     decode_id,
     decode_reply_to,
 )
-from scoreline_client.protocol.totals import NOBODY, Counted, Totals
+from scoreline_client.protocol.totals import NOBODY, Counted, Faults, Totals
 from scoreline_client.tracing import Tracing
 from scoreline_tasks.scoring.answer_size import bound_errors
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
@@ -375,12 +375,14 @@ class Batcher:
         count = sum(result.records for result in results)
         scored_s = time.perf_counter() - started
         scored_ms = round(scored_s * 1000, 3)
-        rejected: Counter[str] = Counter()
+        faults: Faults = Counter()
         for result in results:
-            if result.rejected:
-                rejected.update(result.rejected)
+            if result.faults:
+                faults.update(result.faults)
             elif result.errors:
-                rejected.update(error["code"] for error in result.errors.values())
+                faults.update(
+                    (error["code"], error.get("column")) for error in result.errors.values()
+                )
         finished, waited_ms = [], []
         for accepted, result in zip(batch, results, strict=True):
             request = accepted.request
@@ -419,7 +421,7 @@ class Batcher:
             scored_us=int(scored_s * 1e6),
             busy_us=int((scored_s - paused_s) * 1e6),
             records=count,
-            rejected=rejected,
+            rejected=_known(faults, batch[0].loaded) if faults else faults,
         )
         return finished
 
@@ -432,6 +434,15 @@ class Batcher:
         counted = (NOBODY, NOBODY, entry.lane) if loaded is None else _counted(entry, loaded)
         self.totals.add_request(str(problem.code), counted)
         return refuse(entry, problem)
+
+
+def _known(faults: Faults, loaded: LoadedVersion) -> Faults:
+    """Faults by the columns that a version has: callers may make up others."""
+    names = set(loaded.schema.names) if loaded.schema else set()
+    known: Faults = Counter()
+    for (code, column), number in faults.items():
+        known[code, column if column in names else None] += number
+    return known
 
 
 def _counted(entry: Entry, loaded: LoadedVersion) -> Counted:

@@ -31,6 +31,7 @@ from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.names import probability_column
+from scoreline_client.protocol.totals import Faults
 from scoreline_tasks.scoring.answer_size import error_texts, full_bytes
 from scoreline_tasks.scoring.bad_rows import BadRowSearch
 from scoreline_tasks.scoring.limits import Limits
@@ -61,6 +62,8 @@ class CodecResult:
     warnings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     more_errors: list[dict[str, Any]] = field(default_factory=list)
     rejected: dict[str, int] = field(default_factory=dict)
+    faults: Faults | None = None
+    """Rejected records by code and column, where `errors` does not have them all; no field of `Answer`."""
     problems: list[dict[str, Any]] = field(default_factory=list)
     warned: list[dict[str, Any]] = field(default_factory=list)
     report: dict[str, Any] | None = None
@@ -272,10 +275,12 @@ def table_result(
             columns[name] = pa.nulls(count, pa.float64())
         else:
             columns[name] = spread(scores.probabilities[:, shares[name]])
+    faults = count_faults(problems.values())
     return CodecResult(
         records=count,
         classes=loaded.classes,
-        rejected=count_codes(problems.values()),
+        rejected=count_codes(faults),
+        faults=faults,
         problems=rejected_rows(problems, options.problems, position),
         warned=[_warned(checked, loaded, one, position) for one in checked.anomalies],
         body=write(pa.table(columns)),
@@ -326,9 +331,17 @@ def rejected_rows(
     ]
 
 
-def count_codes(problems: Iterable[Problem]) -> dict[str, int]:
-    """How many problems there are of each code."""
-    return dict(Counter(problem.code for problem in problems))
+def count_faults(problems: Iterable[Problem]) -> Faults:
+    """How many problems there are of each code and column."""
+    return Counter((problem.code, problem.column) for problem in problems)
+
+
+def count_codes(faults: Faults) -> dict[str, int]:
+    """The same of each code."""
+    codes: Counter[str] = Counter()
+    for (code, _), number in faults.items():
+        codes[code] += number
+    return dict(codes)
 
 
 @dataclass(frozen=True, slots=True)

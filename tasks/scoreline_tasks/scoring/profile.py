@@ -46,6 +46,7 @@ from scoreline_tasks.scoring.predict import (
     CodecResult,
     Position,
     count_codes,
+    count_faults,
     rejected_rows,
     rules_of,
 )
@@ -152,10 +153,12 @@ def _result(
     for profile in profiles:
         profile["rejected"] = rejected[profile["name"]]
     problems = {problem.record: problem for problem in checked.problems}
+    faults = count_faults(checked.problems)
     return CodecResult(
         records=count,
         classes=loaded.classes,
-        rejected=count_codes(checked.problems),
+        rejected=count_codes(faults),
+        faults=faults,
         problems=rejected_rows(
             problems,
             options.problems or BAD_ROWS,

@@ -57,6 +57,7 @@ GLANCE = Glance(
             progress=JobProgress(
                 host="h",
                 source="in.csv",
+                owner="shop",
                 model="pima",
                 version=3,
                 rows=1000,
@@ -90,6 +91,7 @@ def test_a_glance_has_what_waits_its_history_rates_releases_and_jobs() -> None:
         "25.0%",
         "≤ 4 ms",
         "in.csv",
+        "shop",
         "40 %",
         "15 min",
         "7 dead letters",
