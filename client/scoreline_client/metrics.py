@@ -53,10 +53,9 @@ class LaneState:
     """How long ago the oldest request was queued that is not answered."""
 
     @classmethod
-    def of(
-        cls, entries: int, pending: int, oldest: bytes, untaken: bytes, now_ms: float
-    ) -> LaneState:
+    def of(cls, fact: Sequence[Any], now_ms: float) -> LaneState:
         """From what lane_state.lua tells, and the server's time."""
+        entries, pending, oldest, untaken = fact
         ages = [
             max(0.0, now_ms - int(entry.partition(b"-")[0])) / 1000 if entry else 0.0
             for entry in (untaken, oldest)
@@ -104,7 +103,7 @@ def read_state(redis: _Redis, keys: Keys) -> QueueState:
     if is_known:
         processes, unreadable = read_readable_reports(redis, keys)
         now_ms = int(time[0]) * 1000 + int(time[1]) / 1000
-        lanes = {lane: LaneState.of(*fact, now_ms) for lane, fact in zip(Lane, facts, strict=True)}
+        lanes = {lane: LaneState.of(fact, now_ms) for lane, fact in zip(Lane, facts, strict=True)}
     else:
         # Whoever may not look into a lane may ask how long it is.
         status = read_status(redis, keys)

@@ -10,6 +10,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from types import ModuleType
 from typing import Any
 
+from prometheus_client.core import CollectorRegistry
 from starlette.responses import Response
 from starlette.routing import Router
 from starlette.types import Message, Receive, Scope, Send
@@ -67,6 +68,7 @@ class Gateway:
     client: AsyncClient
     access: Access
     fleet: Fleet
+    registry: CollectorRegistry
     scraping: asyncio.Lock
     watch: Watch
 

@@ -209,6 +209,37 @@ async def test_a_gateway_counts_by_route_and_never_by_path(redis_url: str) -> No
     assert "of/mine" not in text
 
 
+async def test_what_several_processes_of_gateways_have_answered_adds_up_and_outlives_them(
+    redis_client: Redis, redis_url: str
+) -> None:
+    redis_client.hset(KEYS.http, mapping={"requests|none|GET|404": 5, "seconds|none|0.5": "many"})
+    for _ in range(2):
+        app = build_app(GatewaySettings(redis_url=redis_url))
+        async with app.running():
+            await call(app, "GET", "/nothing")
+    async with app.running():
+        text = (await call(app, "GET", "/metrics")).body.decode()
+    assert 'scoreline_http_requests_total{method="GET",route="none",status="404"} 7.0' in text
+    assert 'scoreline_http_request_seconds_count{route="none"} 2.0' in text
+
+
+async def test_a_gateway_that_may_not_add_up_shows_what_it_has_counted_itself(
+    redis_client: Redis, redis_url: str
+) -> None:
+    words = " ".join(rights(role, "default") for role in (Role.CLIENT, Role.METRICS)).split()
+    redis_client.execute_command("ACL", "SETUSER", "old", "reset", "on", ">word", *words)
+    app = build_app(GatewaySettings(redis_url=redis_url.replace("://", "://old:word@")))
+    try:
+        async with app.running():
+            for count in (1, 2):
+                await call(app, "GET", "/nothing")
+                text = (await call(app, "GET", "/metrics")).body.decode()
+                assert f'route="none",status="404"}} {count}.0' in text
+    finally:
+        redis_client.acl_deluser("old")
+    assert not redis_client.exists(KEYS.http)
+
+
 @pytest.fixture
 def environment(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("SCORELINE_REDIS_URL", redis_url)

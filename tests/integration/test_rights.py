@@ -52,6 +52,8 @@ ATTEMPTS: dict[str, tuple[str, ...]] = {
     "make a request look deadly": ("HSET", KEYS.attempts, ID, "9"),
     "read the dead letters": ("XRANGE", KEYS.dead, "-", "+"),
     "make up a dead letter": ("XADD", KEYS.dead, "*", "a", "b"),
+    "count HTTP requests": ("HINCRBY", KEYS.http, "requests|/|GET|200", "1"),
+    "change the totals": ("HINCRBY", KEYS.totals, "pima|3|online|batches|", "1"),
     "make up a process": ("ZADD", KEYS.processes, "1", "x"),
     "make up a report": ("SET", KEYS.process("x"), "{}"),
     "keep workers asleep": ("SET", KEYS.hint("help"), "1"),
@@ -90,12 +92,13 @@ MAY = {
         "take requests", "take over requests",
         "acknowledge requests", "delete requests", "remove a consumer", "end all leases",
         "expire all leases", "write an answer", "write a reply", "make up a dead letter",
-        "read the dead letters", "make up a process", "make up a report", "keep workers asleep", "listen to releases",
+        "read the dead letters", "change the totals", "make up a process", "make up a report", "keep workers asleep", "listen to releases",
         "call a Celery task", "run a script of its own", "load a script",
     },
     Role.OPERATOR: {"read the dead letters", "announce a release"},
     Role.TRAINER: {"announce a release"},
     Role.METRICS: {"read the requests of others", "list the bulk jobs"},
+    Role.GATEWAY: {"write an answer", "delete requests", "read the requests of others", "list the bulk jobs", "count HTTP requests"},
     Role.INSPECT: {"stop the workers", "call a Celery task", "load a script"},
 }  # fmt: skip
 """All that a role can do of these; the server refuses the rest."""
@@ -120,7 +123,7 @@ def test_a_role_can_do_nothing_that_it_need_not(may: Callable[..., bool], role: 
 
 
 def test_no_caller_runs_a_script_on_what_is_not_its_own(may: Callable[..., bool]) -> None:
-    for role in (Role.CALLER, Role.PREDICTOR, Role.CLIENT):
+    for role in (Role.CALLER, Role.PREDICTOR, Role.CLIENT, Role.GATEWAY):
         for key in (KEYS.dead, KEYS.processes, QUEUE, OTHERS.lane(Lane.ONLINE), "session:1"):
             assert not may(role, "EVALSHA", "0" * 40, "1", key)
 

@@ -29,7 +29,9 @@ class Role(StrEnum):
     PREDICTOR = "predictor"
     """The Python client, for predict and for predict_many of up to 1,000 records."""
     CLIENT = "client"
-    """The Python client, the command line and the gateway, for files, frames and jobs as well."""
+    """The Python client and the command line, for files, frames and jobs as well."""
+    GATEWAY = "gateway"
+    """A gateway: predictions, jobs and files, `/metrics` and the live page."""
     WORKER = "worker"
     """A worker."""
     OPERATOR = "operator"
@@ -37,8 +39,7 @@ class Role(StrEnum):
     TRAINER = "trainer"
     """`publish()` and `scoreline train`, which announce a release."""
     METRICS = "metrics"
-    """`scoreline metrics`, `health` and `status --watch`; and `/metrics` and the live page of a gateway, whose user has the
-    rights of a client besides."""
+    """`scoreline metrics`, `health` and `status --watch`."""
     INSPECT = "inspect"
     """`celery inspect` and `celery control`, with SCORELINE_REMOTE_CONTROL=1: it can stop all workers."""
 
@@ -110,6 +111,7 @@ _RULES = {
         (+publish &{control})
         {of_celery}""",
 }
+_RULES[Role.GATEWAY] = _RULES[Role.CLIENT] + _RULES[Role.METRICS] + " (+hincrby +hgetall ~{http})"
 _OF_CELERY = (
     "(+evalsha +brpop +lpush +rpop +llen +sadd +srem +smembers +zadd +zrem +zrange +zrangebyscore +zrevrangebyscore "
     "+hget +hdel +hset +set +get +del +exists +expire +pexpire +pttl +watch ~{celery})"
@@ -146,6 +148,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
         "reports": keys.process("*"),
         "history": keys.history(0).removesuffix("0") + "*",
         "totals": keys.totals,
+        "http": keys.http,
         "releases": keys.releases,
         "celery": f"{keys.celery_prefix}*",
         "control": f"{channels}celery.pidbox",
@@ -206,6 +209,7 @@ def acl(
     caller     a program in any language that asks (docs/wire-format.md)
     predictor  the Python client, for predict and predict_many of up to 1,000 records
     client     the Python client and this program, for files, frames and jobs as well
+    gateway    scoreline gateway: a client that shows metrics and the live page
     worker     a worker
     operator   status, promote, rollback, and the dead letters
     trainer    publish() and train

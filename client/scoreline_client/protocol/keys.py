@@ -21,6 +21,7 @@ Celery's own keys are Celery's; no caller needs rights on them.
 | scoreline:{q}:process:<name> | string  | a few seconds, renewed| worker           | client, operator |
 | scoreline:{q}:history:<step> | list    | its newest points; 4 hours after the last | worker | metrics |
 | scoreline:{q}:totals         | hash    | stays                 | worker           | operator         |
+| scoreline:{q}:http           | hash    | stays                 | gateway          | gateway          |
 | scoreline:celery:<q>:…       | Celery's | Celery's             | worker           | worker           |
 | scoreline:{q}:releases       | channel | –                     | promote, publish | worker           |
 """
@@ -101,6 +102,10 @@ class Keys:
     @property
     def totals(self) -> str:
         return self._key("totals")
+
+    @property
+    def http(self) -> str:
+        return self._key("http")
 
     @property
     def celery_prefix(self) -> str:
