@@ -261,6 +261,7 @@ class TooManyErrors(FileRefused):
         super().__init__(Code.TOO_MANY_ERRORS, path, message)
         self.rejected = rejected
         self.rows = rows
+        self.limit = limit
 
 
 _BY_CODE: dict[str, type[RequestRefused]] = {

@@ -125,6 +125,15 @@ def hold_unpacked(request: Request, records: int, values: int) -> None:
     hold(request, size)
 
 
+def hold_json(request: Request, text: bytes) -> None:
+    """Count what JSON will take, by its brackets and commas, before it is decoded.
+
+    Raises:
+        PayloadTooLarge, HttpRefused: as for `hold_unpacked`.
+    """
+    hold_unpacked(request, text.count(b"{"), text.count(b",") + 2 * text.count(b"["))
+
+
 def parse_json(body: bytes) -> Any:
     """JSON, as it should be or as Python's `json` writes it, with NaN and numbers of any length.
 

@@ -16,6 +16,7 @@ from scoreline_client.codes import Code
 from scoreline_gateway.access import Right, principal_of, route
 from scoreline_gateway.body import (
     content_type,
+    hold_json,
     hold_unpacked,
     parse_json,
     read_body,
@@ -58,7 +59,7 @@ async def invocations(request: Request) -> Response:
     body = await read_body(request, request.app.settings.max_request_bytes)
     match kind:
         case "application/json":
-            hold_unpacked(request, body.count(b"{"), body.count(b",") + 2 * body.count(b"["))
+            hold_json(request, body)
             given = parse_json(body)
             records, columns = read_frame(given)
             options = options_of(given.get("params") or {})

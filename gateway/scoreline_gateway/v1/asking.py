@@ -24,7 +24,7 @@ from scoreline_client.options import (
 )
 from scoreline_client.protocol.json_records import check_model
 from scoreline_gateway.access import principal_of
-from scoreline_gateway.body import content_type, read_body
+from scoreline_gateway.body import content_type, hold_json, read_body
 from scoreline_gateway.errors import HttpCode, HttpRefused
 
 _Options = TypeVar("_Options", RequestOptions, BulkOptions)
@@ -174,14 +174,15 @@ async def read_records(request: Request) -> Records:
     Raises:
         HttpRefused: it is not JSON, or neither of these.
         EmptyRequest: the array is empty.
-        PayloadTooLarge, CallerGone: as for `read_body`.
+        PayloadTooLarge, CallerGone: as for `read_body` and `hold_json`.
     """
     kind, parameters = content_type(request)
     is_utf8 = parameters.get("charset", "utf-8").lower() in ("utf-8", "utf8")
     if kind != "application/json" or not is_utf8:
         message = "the body must be JSON in UTF-8, with the header `Content-Type: application/json`"
         raise HttpRefused(415, HttpCode.MEDIA_TYPE, message, headers={"Accept": "application/json"})
-    body = await read_body(request, request.app.client.settings.max_request_bytes)
+    body = await read_body(request, request.app.settings.max_request_bytes)
+    hold_json(request, body)
     is_array = body[:64].lstrip().startswith(b"[")
     try:
         # One record shares a request with those of others: it is held to the depth that it has there.

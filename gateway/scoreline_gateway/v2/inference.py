@@ -14,6 +14,7 @@ from scoreline_client.protocol.names import probability_column
 from scoreline_gateway.access import Right, route
 from scoreline_gateway.body import (
     content_type,
+    hold_json,
     hold_unpacked,
     parse_json,
     read_body,
@@ -90,7 +91,7 @@ def split_body(request: Request, body: bytes) -> tuple[dict[str, Any], memoryvie
             raise bad(f"the header Inference-Header-Content-Length must be a number up to {end}")
         end = int(length)
     text = body if end == len(body) else body[:end]
-    hold_unpacked(request, text.count(b"{"), text.count(b",") + 2 * text.count(b"["))
+    hold_json(request, text)
     given = parse_json(text)
     if not isinstance(given, dict):
         raise bad(f"the body must be a JSON object, not {type(given).__name__}")

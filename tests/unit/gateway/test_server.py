@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -292,6 +293,28 @@ async def test_more_bytes_than_may_be_held_are_refused(scoreline: FakeScoreline)
         reply = await call(app, "POST", INFER, (b" " * 600_000, b" " * 600_000))
         assert app.held == 0
     assert (reply.status, reply.json["code"]) == (503, "E_BUSY")
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/models/pima:predict", b"[" + b"{}," * 30_000 + b"{}]"),
+        ("/v1/models/pima/jobs", b"[" + b"[]," * 30_000 + b"[]]"),
+        (INFER, b'{"inputs":[' + b"[]," * 30_000 + b"[]]}"),
+        ("/models/pima/invocations", b'{"inputs":[' + b"{}," * 30_000 + b"{}]}"),
+    ],
+)
+async def test_a_small_body_of_very_many_values_is_refused_before_it_is_decoded(
+    scoreline: FakeScoreline, path: str, body: bytes
+) -> None:
+    async with gateway(scoreline, max_request_bytes=100_000) as app:
+        tracemalloc.start()
+        reply = await call(app, "POST", path, body, headers={"Content-Type": "application/json"})
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert (reply.status, reply.json["code"]) == (413, "E_TOO_LARGE")
+    assert most < 500_000
+    assert app.held == 0
 
 
 async def test_a_setting_that_is_unusable_keeps_the_server_from_starting(

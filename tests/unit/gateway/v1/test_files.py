@@ -126,6 +126,15 @@ async def test_what_cannot_be_scored_is_refused_and_leaves_no_upload(
     assert not any(name.startswith("arriving") for name in names_in(spool.folder))
 
 
+async def test_a_file_with_too_many_errors_is_refused_in_the_words_of_its_query(
+    app: Gateway,
+) -> None:
+    reply = await send(app, CSV, "max_errors=0")
+    assert reply.json["code"] == "E_TOO_MANY_ERRORS"
+    assert "`max_errors` in the query" in reply.json["detail"]
+    assert "--resume" not in reply.json["detail"]
+
+
 async def test_a_file_of_other_columns_is_refused_with_the_column(app: Gateway) -> None:
     reply = await send(app, b"preg,plas\n1,2\n")
     assert (reply.status, reply.json["code"]) == (422, "E_MISSING_COLUMN")

@@ -130,8 +130,8 @@ async def test_a_version_is_asked_by_its_number(app: Gateway) -> None:
 
 
 async def test_a_body_over_the_limit_is_refused(scoreline: FakeScoreline) -> None:
-    limit = scoreline.settings.max_request_bytes
-    async with gateway(scoreline) as app:
+    limit = 100_000
+    async with gateway(scoreline, max_request_bytes=limit) as app:
         reply = await predict(app, (b"[", b" " * limit, b"]"))
     assert (reply.status, reply.json["code"]) == (413, "E_TOO_LARGE")
 
