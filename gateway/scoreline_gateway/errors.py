@@ -32,7 +32,6 @@ from scoreline_client.errors import (
     ServerTooOld,
     ServerUnreachable,
     SettingsError,
-    TooManyErrors,
     UnknownModel,
 )
 from scoreline_client.protocol.messages import WireError
@@ -156,10 +155,6 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
             return HttpProblem(status=404, code=error.code, message=told)
         case PayloadTooLarge():
             return HttpProblem(status=413, code=error.code, message=told)
-        case TooManyErrors():
-            # The client's own words tell what a command line may do.
-            message = f"{error.rejected:,} of the first {error.rows:,} rows were rejected, more than {error.limit}; `max_errors` in the query permits more"
-            return HttpProblem(status=422, code=error.code, message=message)
         case RequestRefused() | FileRefused():
             status = _BY_CODE.get(error.code, 422 if isinstance(error, FileRefused) else 400)
             return HttpProblem(

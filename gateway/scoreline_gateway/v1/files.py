@@ -31,6 +31,7 @@ from scoreline_client.errors import (
     QueueFull,
     ScorelineError,
     ServerUnreachable,
+    TooManyErrors,
 )
 from scoreline_client.files.run import BulkProgress
 from scoreline_client.jobs import JobStatus
@@ -313,8 +314,14 @@ def replace_state(
 def _error(error: Exception) -> dict[str, Any]:
     if isinstance(error, NoRoom):
         return {"status": 507, "code": Code.DISK_FULL.value, "message": str(error)}
-    known = error if isinstance(error, ScorelineError) else ScorelineError()
-    return error_of(known)
+    shown = error_of(error if isinstance(error, ScorelineError) else ScorelineError())
+    if isinstance(error, TooManyErrors):
+        # The client's own words tell what a command line may do.
+        shown["message"] = (
+            f"{error.rejected:,} of the first {error.rows:,} rows were rejected, more than {error.limit}; "
+            "`max_errors` in the query permits more"
+        )
+    return shown
 
 
 def file_options(query: list[tuple[str, str]]) -> BulkOptions:
