@@ -57,10 +57,11 @@ import pandas as pd
 from mlserver.codecs import PandasCodec
 from mlserver.types import InferenceResponse
 
+def encoded(frame):
+    return PandasCodec.encode_request(frame, use_bytes=False)
+
 frame = pd.read_csv(io.StringIO(CSV)).astype({"smokes": bool})
-with open("inputs.jsonl", "w") as file:
-    request = PandasCodec.encode_request(frame, use_bytes=False)
-    file.write(json.dumps(request.model_dump(exclude_none=True, mode="json")))
+request = encoded(frame)
 text = request.model_dump_json()
 asked = urllib.request.Request(BASE + "/v2/models/visits/infer", text.encode(), {"Content-Type": "application/json"})
 answer = json.load(urllib.request.urlopen(asked))
@@ -68,11 +69,14 @@ decoded = PandasCodec.decode_response(InferenceResponse.model_validate(answer))
 say("PandasCodec there and back", decoded["predict"].tolist())
 program = sys.executable.replace("python", "mlserver")
 host = BASE.removeprefix("http://")
-done = subprocess.run([program, "infer", "-u", host, "-m", "visits", "-i", "inputs.jsonl", "-o", "out.jsonl"], capture_output=True, text=True)
-if done.returncode:
-    print(done.stdout[-800:], done.stderr[-800:], file=sys.stderr)
-with open("out.jsonl") as file:
-    say("mlserver infer", json.loads(file.readline())["outputs"][0]["data"])
+for model, each in (("pima", pd.DataFrame([PIMA_ROW])), ("visits", frame)):
+    with open("inputs.jsonl", "w") as file:
+        file.write(json.dumps(encoded(each).model_dump(exclude_none=True, mode="json")))
+    done = subprocess.run([program, "infer", "-u", host, "-m", model, "-i", "inputs.jsonl", "-o", model + ".jsonl"], capture_output=True, text=True)
+    if done.returncode:
+        print(done.stdout[-800:], done.stderr[-800:], file=sys.stderr)
+    with open(model + ".jsonl") as file:
+        say("mlserver infer " + model, json.loads(file.readline())["outputs"][0]["data"])
 """
 MLFLOW = """
 import io
@@ -90,6 +94,9 @@ visits = ScoringServerClient(host, int(port))
 visits.url_prefix += "/models/visits"
 frame = pd.read_csv(io.StringIO(CSV), parse_dates=["since"])
 say("invoke visits", visits.invoke(frame).get_predictions()[0].tolist())
+# As spark_udf asks its server: batches of Spark's columns, with params.
+of_spark = frame.astype({"visits": "int32", "weight": "float32"})
+say("spark_udf's invoke with params", visits.invoke(of_spark, params={"coerce": True}).get_predictions()[0].tolist())
 try:
     client.invoke(frame[:1])
 except Exception as error:
@@ -102,11 +109,13 @@ EXPECTED = {
     ("kserve", "infer visits"): VISITS_CLASSES,
     ("kserve", "infer of a bad record"): None,
     ("mlserver", "PandasCodec there and back"): VISITS_CLASSES,
-    ("mlserver", "mlserver infer"): VISITS_CLASSES,
+    ("mlserver", "mlserver infer pima"): [1],
+    ("mlserver", "mlserver infer visits"): VISITS_CLASSES,
     ("mlflow", "ping"): None,
     ("mlflow", "get_version"): None,
     ("mlflow", "invoke pima"): [1, 1],
     ("mlflow", "invoke visits"): VISITS_CLASSES,
+    ("mlflow", "spark_udf's invoke with params"): VISITS_CLASSES,
     ("mlflow", "invoke of a bad record"): None,
 }
 """What each call answers; None: anything that is said."""
