@@ -137,7 +137,7 @@ class AsyncClient:
         timeout: float = 5.0,  # noqa: ASYNC109
         options: RequestOptions = NO_OPTIONS,
     ) -> Prediction:
-        """Predict one record.
+        """Predict one record: a mapping of column names to values, or a row of a pandas frame.
 
         `options` decide about values that training did not have, and whether text is read as numbers:
         `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
@@ -148,7 +148,7 @@ class AsyncClient:
             NoAnswer: none within `timeout` seconds.
             QueueFull: the request was not accepted.
             ServerUnreachable: it was not either, unless the error has its `request_id`.
-            ValueError: `timeout` is negative, infinite or no number; as in all other methods.
+            SettingsError: `timeout` is negative, infinite or no number; as in all other methods.
         """
         body = encode_record(record)
         encoded = options.encoded_options
@@ -218,8 +218,9 @@ class AsyncClient:
         Raises:
             NotReplicated: fewer replicas have it than SCORELINE_DURABLE_REPLICAS asks for.
             PayloadTooLarge: the records are more than one request may hold.
-            UnknownModel, EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
-            ValueError: `expires` or `timeout` is negative, over 1e9, or no number, or `job_id` is no id.
+            EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+            UnknownModel: `model` is no name of a model. That there is none of this name is said by the job's result.
+            SettingsError: `expires` or `timeout` is negative, over 1e9, or no number, or `job_id` is no id.
         """
         check_timeout(timeout)
         expires_ms = int(check_expiry(expires) * 1000)

@@ -40,7 +40,7 @@ class ScorelineError(Exception):
         return shown_text(super().__str__())
 
 
-class SettingsError(ScorelineError):
+class SettingsError(ScorelineError, ValueError):
     """Raised when an environment variable or an argument has an unusable value."""
 
     def __init__(self, name: str, value: object, expected: str) -> None:

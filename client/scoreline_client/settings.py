@@ -5,10 +5,13 @@ from __future__ import annotations
 import ipaddress
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Self, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
+
+import redis
 
 from scoreline_client.errors import SettingsError
 from scoreline_client.shown import shown_url
@@ -38,7 +41,11 @@ class EnvironmentSettings:
         values = {name: value for name, value in overrides.items() if value is not None}
         for setting in fields(cls):
             name, variable = setting.name, PREFIX + setting.name.upper()
-            if name not in values and source.get(variable):
+            # An empty variable is none, but where a default would be a guess.
+            is_set = source.get(variable) or (
+                setting.metadata.get("not_empty") and variable in source
+            )
+            if name not in values and is_set:
                 values[name] = _convert(variable, source[variable], hints[name])
             if name in values and isinstance(values[name], int | float):
                 minimum = setting.metadata.get("minimum", 0)
@@ -76,7 +83,7 @@ def one_of(default: str, *others: str) -> Any:
 class ClientSettings(EnvironmentSettings):
     """What a caller may set. Each field is read from `SCORELINE_<NAME>`."""
 
-    redis_url: str = "redis://127.0.0.1:6379/0"
+    redis_url: str = field(default="redis://127.0.0.1:6379/0", metadata={"not_empty": True})
     """The Redis server that holds the queue; `redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0` for the primary
     that sentinels name."""
     queue: str = "default"
@@ -118,10 +125,16 @@ class ClientSettings(EnvironmentSettings):
             sentinel = SentinelUrl.parse(self.redis_url)
             parts = urlsplit(self.redis_url if sentinel is None else sentinel.server)
             _ = parts.port
-            # A password with a character of URLs in it ends the address too early.
-            rest = parts.path + parts.fragment + ("" if parts.hostname else parts.query)
-            is_usable = parts.scheme in ("redis", "rediss") and "@" not in rest
-            is_usable |= parts.scheme == "unix"
+            if parts.scheme == "unix":
+                is_usable = "://" in self.redis_url and bool(parts.path)
+            else:
+                # A password with a character of URLs in it ends the address too early.
+                is_usable = (
+                    parts.scheme in ("redis", "rediss")
+                    and bool(parts.hostname)
+                    and "@" not in parts.fragment
+                    and re.fullmatch("(/[0-9]*)?", parts.path) is not None
+                )
         except ValueError:
             is_usable = False
         if not is_usable:
@@ -131,6 +144,16 @@ class ClientSettings(EnvironmentSettings):
                 "characters such as / # ? @ are written as %2F %23 %3F %40"
             )
             raise SettingsError("SCORELINE_REDIS_URL", shown_url(self.redis_url), expected)
+        try:
+            # Only the library knows the options of its connections; this one is not opened.
+            url = self.redis_url if sentinel is None else sentinel.server
+            redis.Redis.from_url(url).connection_pool.make_connection()
+        except (ValueError, TypeError) as error:
+            raise SettingsError(
+                "SCORELINE_REDIS_URL",
+                self.server,
+                f"options of redis-py behind the question mark ({error})",
+            ) from error
         hosts = [parts.hostname] if sentinel is None else [host for host, _ in sentinel.sentinels]
         if not self.allow_no_password and not _is_guarded(parts, hosts):
             expected = (

@@ -24,11 +24,11 @@ def _escaped(found: re.Match[str]) -> str:
 
 def shown_url(url: str) -> str:
     """A URL of a server as it may be shown and logged: without user, password and options."""
-    scheme, _, rest = url.partition("://")
+    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
     address = rest.rpartition("@")[2].partition("?")[0]
     # Behind a question mark it may be the end of a password.
     is_certain = "@" not in rest.partition("?")[2]
-    return f"{scheme}://{address if is_certain else '…'}"
+    return f"{scheme}{mark}{address if is_certain else '…'}"
 
 
 def shown_name(name: str) -> str:

@@ -15,7 +15,6 @@ from rich.status import Status
 from scoreline_artifacts.store.releases import Release
 from scoreline_client import fleet
 from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, plain, print_json
-from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.servers import blocking_redis
@@ -62,19 +61,11 @@ def connect(settings: ClientSettings) -> Redis:
         SettingsError: SCORELINE_REDIS_URL is no URL that can be connected to.
     """
     settings.check_redis_url()
-    try:
-        redis = blocking_redis(
-            settings.redis_url,
-            socket_timeout=REDIS_TIMEOUT_S,
-            socket_connect_timeout=REDIS_TIMEOUT_S,
-        )
-        # Only here an unknown option in the URL is an error; nothing is connected yet.
-        redis.connection_pool.make_connection()
-    except (ValueError, TypeError) as error:
-        raise SettingsError(
-            "SCORELINE_REDIS_URL", settings.server, f"a Redis URL ({error})"
-        ) from error
-    return redis
+    return blocking_redis(
+        settings.redis_url,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+    )
 
 
 def roll_out(

@@ -74,6 +74,12 @@ async def test_a_rejected_record_names_its_column(client: AsyncClient, worker: S
     assert (caught.value.code, caught.value.column) == ("E_MISSING_COLUMN", "x")
 
 
+async def test_a_socket_of_this_machine_that_is_not_there_is_a_server_that_is_not_there() -> None:
+    async with AsyncClient("unix:///no/such.socket") as client:
+        with pytest.raises(ServerUnreachable):
+            await client.predict("pima", {"x": 1}, timeout=0.1)
+
+
 async def test_what_is_no_record_is_refused_without_a_server() -> None:
     async with AsyncClient(NOWHERE) as client:
         with pytest.raises(RecordRejected, match="must be a mapping"):

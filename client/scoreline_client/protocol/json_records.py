@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import orjson
@@ -23,6 +24,7 @@ from scoreline_client.errors import (
     PayloadTooLarge,
     RecordRejected,
     RequestRefused,
+    SettingsError,
     refusal,
 )
 from scoreline_client.predictions import Prediction, RecordError, RecordWarning
@@ -80,7 +82,12 @@ def check_model(model: str) -> str:
     try:
         _parsed(model)
     except (WireError, TypeError, AttributeError) as error:
-        raise refusal(Code.UNKNOWN_MODEL, str(error)) from error
+        reason = str(error)
+        if not isinstance(model, str):
+            reason = (
+                f"a model is named by text, such as 'churn' or 'churn@3', not by {_show(model)}"
+            )
+        raise refusal(Code.UNKNOWN_MODEL, reason) from error
     return model
 
 
@@ -91,12 +98,11 @@ def check_timeout(timeout_s: float) -> float:
     """Check how long a caller waits.
 
     Raises:
-        ValueError: it is too long, negative, or no number.
+        SettingsError: it is too long, negative, or no number.
     """
-    if not 0 <= timeout_s <= LONGEST_EXPIRY_S:
-        raise ValueError(
-            f"timeout must be a number of seconds from 0 to {LONGEST_EXPIRY_S:g}, not {timeout_s}"
-        )
+    if not _is_number(timeout_s) or not 0 <= timeout_s <= LONGEST_EXPIRY_S:
+        expected = f"a number of seconds from 0 to {LONGEST_EXPIRY_S:g}"
+        raise SettingsError("timeout", timeout_s, expected)
     return timeout_s
 
 
@@ -104,13 +110,16 @@ def check_expiry(expires_s: float) -> float:
     """Check how long a job may wait in the queue.
 
     Raises:
-        ValueError: it is too long, negative, or no number.
+        SettingsError: it is too long, no time at all, negative, or no number.
     """
-    if not 0 <= expires_s <= LONGEST_EXPIRY_S:
-        raise ValueError(
-            f"expires must be a number of seconds from 0 to {LONGEST_EXPIRY_S:g}, not {expires_s}"
-        )
+    if not _is_number(expires_s) or not 0 < expires_s <= LONGEST_EXPIRY_S:
+        expected = f"a number of seconds above 0, up to {LONGEST_EXPIRY_S:g}"
+        raise SettingsError("expires", expires_s, expected)
     return expires_s
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_records(records: object) -> Sequence[Any]:
@@ -120,6 +129,9 @@ def check_records(records: object) -> Sequence[Any]:
         EmptyRequest: there are none.
         RequestRefused: one record or text was given where several are expected.
     """
+    if _is_of_pandas(records):
+        message = "records are a list of mappings; a frame is predicted by predict_frame"
+        raise RequestRefused(Code.TYPE, message)
     if isinstance(records, Mapping | str | bytes) or not isinstance(records, Iterable):
         raise RequestRefused(
             Code.TYPE,
@@ -385,7 +397,15 @@ def _encode_one_by_one(records: Sequence[Any]) -> EncodedRecords:
     return EncodedRecords(b"[" + b",".join(bodies) + b"]", len(records), errors)
 
 
+def _is_of_pandas(value: object) -> bool:
+    """Whether it is a frame or one of its rows; pandas need not be installed."""
+    kind = type(value)
+    return kind.__module__.partition(".")[0] == "pandas" and hasattr(kind, "iloc")
+
+
 def _encode_by_value(record: Any) -> bytes:
+    if _is_of_pandas(record) and record.ndim == 1:
+        record = record.to_dict()
     if not isinstance(record, Mapping):
         raise RecordRejected(
             Code.TYPE,

@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from scoreline_client.codes import Code
-from scoreline_client.errors import ScorelineError
+from scoreline_client.errors import ScorelineError, SettingsError
 from scoreline_client.protocol.names import PRODUCTION, split_reference
 
 WIRE_VERSION = 1
@@ -87,10 +87,10 @@ def check_id(text: str) -> str:
     """An id that somebody has chosen.
 
     Raises:
-        ValueError: it is not 32 hexadecimal digits.
+        SettingsError: it is not 32 hexadecimal digits.
     """
-    if not _ID.fullmatch(text.encode()):
-        raise ValueError(f"an id has 32 small hexadecimal digits, and {text!r} has not")
+    if not isinstance(text, str) or not _ID.fullmatch(text.encode()):
+        raise SettingsError("job_id", text, "32 small hexadecimal digits")
     return text
 
 

@@ -26,7 +26,9 @@ _parse_url: Any = parse_url
 
 def async_redis(url: str, kind: Any, **options: Any) -> Any:
     """An asyncio client of the class `kind`, not connected yet, that tries nothing twice."""
-    options |= {"socket_keepalive": True, "retry": AsyncRetry(NoBackoff(), 0)}
+    options |= {"retry": AsyncRetry(NoBackoff(), 0)}
+    if not url.startswith("unix:"):
+        options["socket_keepalive"] = True
     where = SentinelUrl.parse(url)
     if where is None:
         return kind.from_url(url, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scoreline_client import AsyncClient, Client
 from scoreline_client.errors import SettingsError
 from scoreline_client.settings import ClientSettings, SentinelUrl
 from scoreline_client.shown import shown_url
@@ -40,6 +41,29 @@ def test_a_url_that_cannot_be_meant_so_is_refused_without_its_secrets(url: str) 
     with pytest.raises(SettingsError) as refused:
         ClientSettings(redis_url=url).check_redis_url()
     assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "redis://", "redis://:6379/0", "redis:///3", "redis:/127.0.0.1", "127.0.0.1:7390", "http://127.0.0.1",
+        "redis://localhost/zero", "redis://localhost/0/1", "redis://localhost/-1", "redis://localhost:99999",
+        "redis://localhost/0?nope=1", "redis://localhost?socket_timeout=soon", "redis://localhost?db=zero",
+        "rediss://localhost?ssl_nope=1", "redis+sentinel://localhost/mymaster?nope=1", "unix:", "unix:///a?nope=1",
+    ],
+)  # fmt: skip
+def test_nothing_of_a_url_is_guessed_or_left_to_the_first_request(url: str) -> None:
+    with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL"):
+        Client(url)
+    with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL"):
+        AsyncClient(url)
+
+
+def test_an_empty_variable_is_no_server() -> None:
+    settings = ClientSettings.from_environment({"SCORELINE_REDIS_URL": "", "SCORELINE_QUEUE": ""})
+    assert settings.queue == "default"
+    with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL is ''"):
+        settings.check_redis_url()
 
 
 @pytest.mark.parametrize(
@@ -105,7 +129,7 @@ OPEN = [
 ]
 GUARDED = [
     "redis://:p@queue.internal", "redis://u:p@queue.internal", "redis://queue.internal/0?password=p",
-    "rediss://queue.internal/0?ssl_certfile=a.pem&ssl_keyfile=a.key", "redis://", "redis://localhost/0",
+    "rediss://queue.internal/0?ssl_certfile=a.pem&ssl_keyfile=a.key", "redis://localhost/0",
     "redis://127.0.0.1:6380/3", "redis://127.1.2.3", "redis://[::1]:6379/0", "unix:///run/redis.sock",
 ]  # fmt: skip
 

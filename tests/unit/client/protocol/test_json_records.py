@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import orjson
+import pandas as pd
 import pytest
 from msgspec.structs import replace
 
@@ -22,14 +23,17 @@ from scoreline_client import (
     RecordRejected,
     RecordWarning,
     RequestRefused,
+    SettingsError,
     UnknownModel,
 )
 from scoreline_client.protocol.json_records import (
     RECORDS_PER_REQUEST,
     EncodedRecords,
+    check_expiry,
     check_model,
     check_records,
     check_size,
+    check_timeout,
     encode_record,
     encode_records,
     predictions_of,
@@ -82,6 +86,16 @@ def test_a_date_is_sent_as_text() -> None:
     assert sent({"d": datetime.date(2024, 2, 29)}) == {"d": "2024-02-29"}
 
 
+def test_a_row_of_a_frame_is_a_record() -> None:
+    frame = pd.DataFrame(
+        {"x": [1, 2], "city": ["Bern", None], "since": pd.to_datetime("2024-02-29")}
+    )
+    rows = [row for _, row in frame.iterrows()]
+    expected = {"x": 1, "city": "Bern", "since": "2024-02-29T00:00:00"}
+    assert sent(rows[0]) == expected
+    assert orjson.loads(encode_records(rows).body) == [expected, expected | {"x": 2, "city": None}]
+
+
 @pytest.mark.parametrize("record", [[1, 2], "x=1", 5, None, {1, 2}])
 def test_a_record_that_is_no_mapping_is_refused_at_once(record: Any) -> None:
     with pytest.raises(RecordRejected, match="must be a mapping") as caught:
@@ -121,6 +135,26 @@ def test_what_is_no_record_does_not_keep_its_neighbours_from_travelling() -> Non
 def test_one_thing_where_many_are_expected_is_refused_with_advice(records: Any) -> None:
     with pytest.raises(RequestRefused, match="put a single record into a list"):
         check_records(records)
+
+
+def test_a_frame_where_records_are_expected_is_refused_with_advice() -> None:
+    with pytest.raises(RequestRefused, match="predict_frame"):
+        check_records(pd.DataFrame({"x": [1]}))
+
+
+@pytest.mark.parametrize("value", [None, "3", True, -1, float("nan"), float("inf")])
+def test_what_is_no_time_is_an_error_of_scoreline(value: Any) -> None:
+    with pytest.raises(SettingsError, match="timeout is .* expected a number of seconds"):
+        check_timeout(value)
+    with pytest.raises(SettingsError, match="expires is"):
+        check_expiry(value)
+    with pytest.raises(SettingsError, match="expires is 0"):
+        check_expiry(0)
+
+
+def test_a_model_that_is_no_text_is_refused_in_words() -> None:
+    with pytest.raises(UnknownModel, match="a model is named by text, .* not by 3"):
+        check_model(3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("records", [[], (), iter([])], ids=["list", "tuple", "iterator"])
