@@ -39,9 +39,11 @@ def data_sha256(data: Any) -> str | None:
 
 def commit_here() -> str:
     """The git commit of the running script's folder, else of the working directory, in words."""
-    script = Path(sys.argv[0]) if sys.argv else Path()
-    if script.suffix == ".py" and script.is_file():
-        commit = commit_of(script.resolve().parent)
+    script = Path(sys.argv[0]).resolve() if sys.argv else Path()
+    # In a notebook it is the kernel's: installed, often below a checkout that has nothing to do with the job.
+    is_installed = not {"site-packages", "dist-packages"}.isdisjoint(script.parts)
+    if script.suffix == ".py" and script.is_file() and not is_installed:
+        commit = commit_of(script.parent)
         if commit is not None:
             return f"{commit} (of the training script)"
     commit = commit_of(Path.cwd())

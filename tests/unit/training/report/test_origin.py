@@ -242,6 +242,23 @@ def test_the_commit_of_the_training_script_is_found(
 
 
 @needs_git
+def test_a_checkout_around_the_kernel_of_a_notebook_is_not_the_one_of_the_job(
+    checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = checkout / ".venv/lib/python3.11/site-packages/ipykernel_launcher.py"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text("")
+    notebooks = tmp_path / "notebooks"
+    notebooks.mkdir()
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path))
+    monkeypatch.setattr("sys.argv", [str(kernel)])
+    monkeypatch.chdir(notebooks)
+    assert lineage.commit_here().startswith("none")
+    monkeypatch.chdir(checkout)
+    assert lineage.commit_here().endswith("(of the working directory)")
+
+
+@needs_git
 def test_changes_that_are_not_committed_are_told(checkout: Path) -> None:
     (checkout / "train.py").write_text("two = 2\n")
     assert (lineage.commit_of(checkout) or "").endswith(", with uncommitted changes")
