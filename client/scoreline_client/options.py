@@ -117,8 +117,7 @@ class CsvFormat:
         Sequence[str],
         Meta(max_length=MOST_NULLS, description=f"a list of at most {MOST_NULLS} texts"),
         Flag(
-            "A field that stands for a missing value; may be repeated. By default only the empty "
-            "field does.",
+            "A field that stands for a missing value, as the empty field does; may be repeated.",
             name="--null",
             metavar="TEXT",
         ),

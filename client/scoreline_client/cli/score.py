@@ -289,6 +289,9 @@ def options_of(given: dict[str, Any]) -> BulkOptions:
     for name in ("unseen", "out_of_range"):
         if name in given:
             given[name] = Policy(given[name])
+    if "nulls" in given:
+        # Who names another one does not mean that an empty field is a text of no characters.
+        given["nulls"] = tuple(dict.fromkeys(("", *given["nulls"])))
     if "rename" in given:
         renamed = {}
         for text in given["rename"]:

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from scoreline_client.cli import score as cli_score
 from scoreline_client.cli.main import main
-from scoreline_client.cli.score import clock, sentence
+from scoreline_client.cli.score import clock, options_of, sentence
 from scoreline_client.testing import FakeScoreline
 from tests.support.bulk import names_in
 
@@ -61,6 +61,11 @@ def test_some_rows_rejected_is_1(run: Callable[..., Result], source: Path) -> No
     assert done.exit_code == 1
     assert "E_TYPE: 1" in done.stdout
     assert "rejected rows are listed in" in done.stdout
+
+
+def test_an_empty_field_stays_missing_beside_others_that_are_named() -> None:
+    assert options_of({"nulls": ("NA", "-")}).nulls == ("", "NA", "-")
+    assert options_of({"nulls": ()}).nulls == ("",)
 
 
 def test_a_file_that_is_refused_is_2(run: Callable[..., Result], source: Path) -> None:

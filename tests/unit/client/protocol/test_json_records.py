@@ -144,7 +144,7 @@ def test_a_frame_where_records_are_expected_is_refused_with_advice() -> None:
 
 @pytest.mark.parametrize("value", [None, "3", True, -1, float("nan"), float("inf")])
 def test_what_is_no_time_is_an_error_of_scoreline(value: Any) -> None:
-    with pytest.raises(SettingsError, match="timeout is .* expected a number of seconds"):
+    with pytest.raises(SettingsError, match=r"timeout is .* expected a number of seconds"):
         check_timeout(value)
     with pytest.raises(SettingsError, match="expires is"):
         check_expiry(value)
@@ -153,7 +153,7 @@ def test_what_is_no_time_is_an_error_of_scoreline(value: Any) -> None:
 
 
 def test_a_model_that_is_no_text_is_refused_in_words() -> None:
-    with pytest.raises(UnknownModel, match="a model is named by text, .* not by 3"):
+    with pytest.raises(UnknownModel, match=r"a model is named by text, .* not by 3"):
         check_model(3)  # type: ignore[arg-type]
 
 
