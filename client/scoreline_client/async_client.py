@@ -231,6 +231,7 @@ class AsyncClient:
             id=new_id() if job_id is None else check_id(job_id),
             model=check_model(model),
             body=encoded.body,
+            notify=self.transport.client_id,
             expires_ms=expires_ms,
         )
         await self.transport.submit(request, lane, timeout)

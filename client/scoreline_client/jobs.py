@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from scoreline_client.transport.dispatcher import Transport
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
-"""Between two checks whether a job has its result; each pause is half as long again as the last."""
+"""Between two checks whether a job has its result, where nothing tells; each pause is half as long again as the last."""
 LAST_LOOK_S = 0.1
 """How long the look at the result may take that is made when the time is up."""
 
@@ -114,16 +115,21 @@ class AsyncJob:
                 await self._record()
             return answer
 
-        while True:
-            left_s = max(LAST_LOOK_S, deadline - time.monotonic())
-            answer = await self._transport.repeat(look, left_s)
-            if answer is not None:
-                return predictions_of(answer)
-            left_s = deadline - time.monotonic()
-            if left_s <= 0:
-                raise NoAnswer(self.id, timeout, await self._transport.diagnose())
-            await asyncio.sleep(min(pause_s, left_s))
-            pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
+        with self._transport.told_of(self.id) as told:
+            while True:
+                left_s = max(LAST_LOOK_S, deadline - time.monotonic())
+                answer = await self._transport.repeat(look, left_s)
+                if answer is not None:
+                    return predictions_of(answer)
+                left_s = deadline - time.monotonic()
+                if left_s <= 0:
+                    raise NoAnswer(self.id, timeout, await self._transport.diagnose())
+                # A worker of an earlier release tells nobody, nor is another client's job told of here.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(min(pause_s, left_s)):
+                        await told.wait()
+                told.clear()
+                pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
     async def cancel(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109
         """Cancel the job; False if it was answered before.

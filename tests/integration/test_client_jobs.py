@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -26,6 +27,7 @@ from scoreline_client import (
     RequestExpired,
     ServerUnreachable,
     UnknownModel,
+    jobs,
 )
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.connection import TransportTimes
@@ -42,6 +44,56 @@ def test_a_jobs_result_is_there_when_it_is_scored(sync_client: Client, worker: S
     assert first.value == 2
     assert second.error is not None
     assert second.error.code == "E_MISSING_COLUMN"
+
+
+@pytest.fixture
+def seldom(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Look at results hardly ever, where nothing tells of them."""
+    monkeypatch.setattr(jobs, "FIRST_PAUSE_S", 120.0)
+    monkeypatch.setattr(jobs, "LONGEST_PAUSE_S", 120.0)
+
+
+@pytest.mark.usefixtures("seldom")
+async def test_who_waits_for_jobs_is_told_of_each(client: AsyncClient, worker: StubWorker) -> None:
+    submitted = [await client.submit("pima", [{"x": number}]) for number in range(50)]
+    # Some are waited for twice, and some by those who give up.
+    waiting = [asyncio.create_task(job.result(60)) for job in (*submitted, *submitted[:10])]
+    given_up = [asyncio.create_task(job.result(60)) for job in submitted[:5]]
+    await asyncio.sleep(0.05)
+    for task in given_up:
+        task.cancel()
+    with worker.serving():
+        results = await asyncio.gather(*waiting)
+    assert [one.value for (one,) in results] == [2 * n for n in (*range(50), *range(10))]
+    assert client.transport._awaited == {}
+
+
+@pytest.mark.usefixtures("seldom")
+def test_a_result_that_was_told_of_before_anybody_waited_is_there(
+    sync_client: Client, worker: StubWorker
+) -> None:
+    with worker.serving():
+        told = sync_client.submit("pima", [{"x": 1}])
+        assert sync_client.submit("pima", [{"x": 2}]).result(60)[0].value == 4
+        assert told.result(60)[0].value == 2
+
+
+@pytest.mark.parametrize("release", ["earlier", "lost note"])
+def test_where_no_note_comes_the_result_is_looked_at_now_and_then(
+    sync_client: Client,
+    worker: StubWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    release: str,
+) -> None:
+    if release == "earlier":
+        read = worker.take
+        monkeypatch.setattr(
+            worker, "take", lambda: [(*rest, replace(asked, notify="")) for *rest, asked in read()]
+        )
+    else:
+        monkeypatch.setattr(worker.redis, "rpush", lambda *_: 0)
+    with worker.serving():
+        assert sync_client.submit("pima", [{"x": 1}]).result()[0].value == 2
 
 
 def test_a_result_can_be_read_again(sync_client: Client, worker: StubWorker) -> None:

@@ -106,6 +106,9 @@ class StubWorker:
             note = StoredNote(request.id).encode() if len(data) > INLINE_ANSWER_BYTES else data
             if request.reply_to:
                 self.redis.rpush(self.keys.reply(request.reply_to), note)
+            elif request.notify:
+                note = StoredNote(request.id).encode()
+                self.redis.rpush(self.keys.reply(request.notify), note)
 
     def step(self, respond: Respond = double) -> int:
         """Answer what waits now; a respond that gives None leaves its request unanswered."""

@@ -132,6 +132,8 @@ class Request:
     codec: Codec = Codec.JSON
     reply_to: str = ""
     """The id of the client whose reply list gets the answer; empty: stored only."""
+    notify: str = ""
+    """The id of the client whose reply list gets a note that the answer is stored; without `reply_to`."""
     expires_ms: int = DEFAULT_EXPIRES_MS
     """Milliseconds after it was queued, by the server's clock, from which it is not scored any more."""
     options: bytes = b""
@@ -153,6 +155,7 @@ class Request:
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
         options: list[bytes | str | int] = ["options", self.options] if self.options else []
+        notify: list[bytes | str | int] = ["notify", self.notify] if self.notify else []
         job: list[bytes | str | int] = ["job", self.job] if self.job else []
         apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
         callers: list[bytes | str | int] = ["callers", self.callers] if self.callers > 1 else []
@@ -170,6 +173,7 @@ class Request:
             "expires_ms", self.expires_ms,
             "body", self.body,
             *options,
+            *notify,
             *job,
             *apart,
             *callers,
@@ -207,7 +211,8 @@ class Request:
                 body=body,
                 operation=_OPERATIONS[fields.get(b"operation", b"score")],
                 codec=_CODECS[fields.get(b"codec", b"json")],
-                reply_to=decode_reply_to(fields),
+                reply_to=decode_client(fields, b"reply_to"),
+                notify=decode_client(fields, b"notify"),
                 expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
                 options=options,
                 job=fields.get(b"job", b"").decode(),
@@ -235,17 +240,17 @@ def decode_id(fields: Mapping[bytes, bytes]) -> str:
     return raw.decode()
 
 
-def decode_reply_to(fields: Mapping[bytes, bytes]) -> str:
-    """The id of the client whose reply list gets the answer, or "".
+def decode_client(fields: Mapping[bytes, bytes], name: bytes) -> str:
+    """The id of a client in the field `reply_to` or `notify`, whose reply list a worker writes to, or "".
 
     An id and not a key: callers must not choose the keys that workers write to.
 
     Raises:
         WireError: it is not 32 hexadecimal digits.
     """
-    raw = fields.get(b"reply_to", b"")
+    raw = fields.get(name, b"")
     if raw and not _ID.fullmatch(raw):
-        raise WireError(f"reply_to {_show(raw)} is not 32 hexadecimal digits")
+        raise WireError(f"{name.decode()} {_show(raw)} is not 32 hexadecimal digits")
     return raw.decode()
 
 

@@ -12,7 +12,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -128,6 +128,8 @@ class Transport:
         self._outbox: list[PendingRequest] = []
         self._is_flush_planned = False
         self._pending: dict[str, PendingRequest] = {}
+        self._awaited: dict[str, set[asyncio.Event]] = {}
+        """By id, jobs whose results are waited for: who waits is told when a worker says that one is stored."""
         self._received: list[str] = []
         """Ids of requests whose answers were received, so that their results can be deleted."""
         self._abandoned: list[PendingRequest] = []
@@ -257,7 +259,8 @@ class Transport:
         """Send all requests of this turn of the loop now, without waiting for its end."""
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
-        if self._reader is None and any(pending.request.reply_to for pending in outbox):
+        is_told = any(one.request.reply_to or one.request.notify for one in outbox)
+        if self._reader is None and is_told:
             self._reader = asyncio.create_task(self._read_replies())
             self._start_checks()
         for lane in Lane:
@@ -428,6 +431,9 @@ class Transport:
                 continue  # of another release, perhaps; its request is looked up when it is overdue
             if not isinstance(reply, StoredNote):
                 self._resolve(reply)
+            elif reply.id in self._awaited:
+                for event in self._awaited[reply.id]:
+                    event.set()
             elif reply.id in self._pending:
                 stored = await self.redis.get(self.keys.result(reply.id))
                 if stored is not None:
@@ -453,6 +459,18 @@ class Transport:
         except WireError as error:
             if pending is not None:
                 self._fail([pending], error)
+
+    @contextlib.contextmanager
+    def told_of(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set once a worker says that a job of this client has its result; it may also never be."""
+        event, waiting = asyncio.Event(), self._awaited.setdefault(job_id, set())
+        waiting.add(event)
+        try:
+            yield event
+        finally:
+            waiting.remove(event)
+            if not waiting:
+                del self._awaited[job_id]
 
     def _settle(self, pending: PendingRequest) -> None:
         """Forget a request that has its answer, or whose caller waits no longer."""

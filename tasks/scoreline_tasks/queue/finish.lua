@@ -5,8 +5,8 @@
 --   lane, then for each request its result key and its caller's reply list (the result key once more for a
 --   request that wants no reply)
 -- ARGV[1] the group, then for each request its entry id, its own id, the answer ('' if it was stored just
---   before), what goes on the reply list ('' for the answer itself), milliseconds that its result stays, and
---   how many callers share it
+--   before), what goes on the reply list ('' for the answer itself), milliseconds that its result stays,
+--   milliseconds that the reply list does, and how many callers share it
 -- Returns how many of them were first.
 --
 -- Attempts are forgotten by whoever brings an answer, first or not: who comes second may have counted
@@ -22,8 +22,8 @@ local replied, finished, more = {}, {}, 0
 local arg = 2
 for key = 4, #KEYS, 2 do
   local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
-  local lifetime, callers = tonumber(ARGV[arg + 4]), tonumber(ARGV[arg + 5])
-  arg = arg + 6
+  local kept, read, callers = ARGV[arg + 4], tonumber(ARGV[arg + 5]), tonumber(ARGV[arg + 6])
+  arg = arg + 7
   local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
   if there and tracked then redis.call('HDEL', KEYS[2], id) end
   local first = false
@@ -35,20 +35,20 @@ for key = 4, #KEYS, 2 do
   end
   if first then
     more = more + callers - 1
-    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', lifetime) then
+    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', kept) then
       won = won + 1
       local reply = KEYS[key + 1]
       if reply ~= KEYS[key] then
         if note == '' then note = answer end
         redis.call('RPUSH', reply, note)
-        replied[reply] = math.max(replied[reply] or 0, lifetime)
+        replied[reply] = math.max(replied[reply] or 0, read)
       end
     end
   end
 end
 if #finished > 0 then redis.call('XDEL', KEYS[1], unpack(finished)) end
-for reply, lifetime in pairs(replied) do
-  redis.call('PEXPIRE', reply, lifetime)
+for reply, read in pairs(replied) do
+  redis.call('PEXPIRE', reply, read)
 end
 if more > 0 and redis.call('DECRBY', KEYS[3], more) <= 0 then redis.call('DEL', KEYS[3]) end
 return won

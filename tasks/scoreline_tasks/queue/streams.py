@@ -415,12 +415,15 @@ class RequestQueue:
         arguments: list[Any] = [GROUP]
         for item in part:
             result = self._keys.result(item.request_id)
-            keys += (result, self._keys.reply(item.reply_to) if item.reply_to else result)
-            note = StoredNote(item.request_id).encode() if item.is_large else b""
-            answer = b"" if item.is_large and not whole else item.answer
             entry = item.entry
-            arguments += (entry.id, entry.request_id, answer, note)
-            arguments += (self._lifetime_ms(entry), entry.number(b"callers", 1))
+            notify = "" if item.reply_to else entry.notify
+            client = item.reply_to or notify
+            keys += (result, self._keys.reply(client) if client else result)
+            note = StoredNote(item.request_id).encode() if item.is_large or notify else b""
+            answer = b"" if item.is_large and not whole else item.answer
+            kept_ms = self._lifetime_ms(entry)
+            arguments += (entry.id, entry.request_id, answer, note, kept_ms)
+            arguments += (READ_AT_ONCE_MS if notify else kept_ms, entry.number(b"callers", 1))
         return (len(keys), *keys, *arguments)
 
     def _lifetime_ms(self, entry: Entry) -> int:

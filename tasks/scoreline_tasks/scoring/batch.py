@@ -31,8 +31,8 @@ from scoreline_client.protocol.messages import (
     Request,
     Status,
     WireError,
+    decode_client,
     decode_id,
-    decode_reply_to,
 )
 from scoreline_client.protocol.totals import NOBODY, Counted, Faults, Totals
 from scoreline_client.tracing import Tracing
@@ -92,6 +92,14 @@ class Entry:
     def queued_at_ms(self) -> int:
         """When it was queued, in Unix milliseconds by the server's clock."""
         return int(self.id.partition(b"-")[0])
+
+    @property
+    def notify(self) -> str:
+        """The client that is told once the answer is stored, or ""."""
+        try:
+            return decode_client(self.fields, b"notify")
+        except WireError:
+            return ""
 
     @property
     def expires_at_ms(self) -> int:
@@ -465,7 +473,7 @@ def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
     """Make the answer to a request that cannot be scored as a whole."""
     try:
         request_id = decode_id(entry.fields)
-        reply_to = decode_reply_to(entry.fields)
+        reply_to = decode_client(entry.fields, b"reply_to")
     except WireError:
         request_id, reply_to = NO_ID, ""
     error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}

@@ -24,6 +24,8 @@ from scoreline_client.protocol.messages import (
     Operation,
     Request,
     Status,
+    StoredNote,
+    decode_reply,
     new_id,
 )
 from scoreline_client.settings import ClientSettings
@@ -174,6 +176,7 @@ def test_a_request_that_cannot_be_scored_says_why_and_costs_nobody_an_answer(
         {b"id": b"no id"},
         {b"wire": b"2", b"id": b"0" * 32, b"model": b"doubler"},
         {b"wire": b"1", b"id": b"a" * 32, b"model": b"doubler", b"reply_to": b"celery"},
+        {b"wire": b"1", b"id": b"a" * 32, b"model": b"doubler", b"notify": b"celery"},
         {b"wire": b"1", b"id": b"a" * 32, b"model": b"doubler", b"expires_ms": b"soon"},
         {b"wire": b"1", b"id": b"a" * 32, b"model": b"\xff"},
         {b"noise": b"\xff"},
@@ -205,6 +208,18 @@ def test_an_answer_goes_to_the_reply_list_of_its_caller(
     worker.step()
     (reply,) = redis.lrange(KEYS.reply(request.reply_to), 0, -1)  # type: ignore[misc]
     assert Answer.decode(reply) == result(redis, request)
+
+
+def test_who_submitted_a_job_is_told_that_its_answer_is_stored(
+    redis: Redis, worker: InProcessWorker
+) -> None:
+    client = new_id()
+    good, bad = (ask(redis, [{"x": 1}], notify=client, **more) for more in ({}, {"model": "none"}))
+    worker.step()
+    assert result(redis, good).values == [2]
+    assert result(redis, bad).status is Status.ERROR
+    notes: Any = redis.lrange(KEYS.reply(client), 0, -1)
+    assert {decode_reply(note) for note in notes} == {StoredNote(good.id), StoredNote(bad.id)}
 
 
 def test_online_requests_are_answered_before_a_bulk_chunk_that_came_first(
