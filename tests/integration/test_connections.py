@@ -13,6 +13,7 @@ from redis import Redis
 from redis.connection import HiredisRespSerializer
 from redis.exceptions import NoScriptError, ResponseError
 
+from scoreline_client.transport import connection as connection_module
 from scoreline_client.transport.connection import ReplyLost, ShortPathRedis, TransportTimes
 from scoreline_tasks.queue.streams import Pipeline
 
@@ -50,6 +51,28 @@ def test_redis_py_has_the_undocumented_parts_that_the_short_path_uses() -> None:
     assert (
         b"".join(HiredisRespSerializer().pack("ECHO", b"a")) == b"*2\r\n$4\r\nECHO\r\n$1\r\na\r\n"
     )
+
+
+async def test_connections_of_a_busy_moment_are_closed_when_they_are_long_idle(
+    connection: ShortPathRedis, redis_client: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = len(redis_client.client_list())
+    await asyncio.gather(*(connection.echo("busy") for _ in range(20)))
+    assert len(redis_client.client_list()) == before + 20
+    for _ in range(30):
+        await connection.echo("quiet")
+    assert len(redis_client.client_list()) == before + 20
+    monkeypatch.setattr(connection_module, "IDLE_S", 0.0)
+    for _ in range(30):
+        await connection.echo("quiet")
+    # The last was just used, and closed again.
+    for _ in range(2000):
+        if len(redis_client.client_list()) == before:
+            break
+        await asyncio.sleep(0.01)
+    else:
+        pytest.fail("connections stay open")
+    assert await asyncio.gather(*(connection.echo("busy") for _ in range(20))) == [b"busy"] * 20
 
 
 async def test_commands_at_the_same_moment_get_each_its_own_reply(

@@ -76,6 +76,8 @@ class TransportTimes:
 DEFAULT_TIMES = TransportTimes()
 MOST_CONNECTIONS = 64
 """Connections of a client; further commands wait for one. redis-py's pool has room for a hundred."""
+IDLE_S = 60.0
+"""A connection that no command has needed for so long is closed: those of a busy moment need not stay."""
 
 
 SLOW_BYTES_PER_S = 1 << 20
@@ -182,6 +184,7 @@ class ShortPathRedis(redis.asyncio.Redis):
                 return reply
             finally:
                 self._free.append(connection)
+                await self._close_idle()
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections, those to sentinels as well."""
@@ -189,6 +192,14 @@ class ShortPathRedis(redis.asyncio.Redis):
         sentinel = getattr(self.connection_pool, "sentinel_manager", None)
         if sentinel is not None:
             await sentinel.aclose()
+
+    async def _close_idle(self) -> None:
+        # The last to be freed is the first to be taken: the longest idle is the first that is open.
+        for each in self._free:
+            if each.is_connected:
+                if each.heard_at < time.monotonic() - IDLE_S:
+                    await each.disconnect(nowait=True)
+                break
 
     async def _drop(self, connection: Any, silent_since: float = -math.inf) -> None:
         """Close a connection, all that are free, and those in use on which nothing has come since then."""
