@@ -27,8 +27,8 @@ SLOW_S = 0.5
 TOLERANCE = 1e-9
 PREDICT, MANY, JOB = "predict", "predict_many", "job"
 """How a request was made; `predict` does not tell its caller the id."""
-SILENT = ("", "NoAnswer")
-"""What a caller knows of an answer that has not come: the server says whether there is one."""
+SILENT = ("", "NoAnswer", "ServerUnreachable")
+"""What a caller knows of an answer to an accepted request that has not come: the server says whether there is one."""
 
 
 class Writer:
