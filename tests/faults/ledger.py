@@ -54,7 +54,7 @@ class Writer:
         self._write("failed", id=request, error=error, accepted=accepted)
 
     def replied(self, request: str) -> None:
-        """An answer was on the client's reply list."""
+        """An answer, or a note of it, was on the client's reply list."""
         self._write("replied", id=request)
 
     def refused(self, error: str, took_s: float) -> None:
@@ -75,7 +75,6 @@ class Asked:
     error: str = ""
     accepted: bool = True
     ended_at: float | None = None
-    replies: int = 0
 
 
 @dataclass
@@ -108,6 +107,8 @@ class Ledger:
         self.requests: dict[str, Asked] = {}
         self.refusals: list[tuple[str, float]] = []
         """Errors of jobs that were not accepted, and how long each took."""
+        self.replies: Counter[str] = Counter()
+        """Answers, and notes of them, that were on the reply lists, by id: that of a job may be there before its submission has returned."""
         self._read: Counter[Path] = Counter()
 
     def read(self) -> None:
@@ -129,10 +130,10 @@ class Ledger:
         if event == "asked":
             self.requests[line["id"]] = Asked(line["id"], line["kind"], at, line["xs"])
             return
-        request = self.requests[line["id"]]
         if event == "replied":
-            request.replies += 1
+            self.replies[line["id"]] += 1
             return
+        request = self.requests[line["id"]]
         request.ended_at = at
         if event == "answered":
             request.version, request.values = line["version"], line["values"]
@@ -193,7 +194,7 @@ class Ledger:
         with_id = [one.id for one in silent if one.kind != PREDICT]
         missing = {name for name, data in zip(with_id, stored(with_id), strict=True) if not data}
         for one in accepted:
-            if one.replies > 1:
+            if self.replies[one.id] > 1:
                 verdict.twice.append(one.id)
             if one.values is not None or one.error in allowed:
                 continue
