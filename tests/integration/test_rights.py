@@ -81,6 +81,15 @@ ATTEMPTS: dict[str, tuple[str, ...]] = {
     "stop the server": ("SHUTDOWN",),
     "make it a replica": ("REPLICAOF", "127.0.0.1", "1"),
     "debug": ("DEBUG", "SLEEP", "1"),
+    "copy a lane": ("COPY", ONLINE, "mine"),
+    "take a lane's bytes": ("DUMP", ONLINE),
+    "put a lane in its place": ("RESTORE", ONLINE, "0", "x", "REPLACE"),
+    "send a lane to another server": ("MIGRATE", "127.0.0.1", "1", ONLINE, "0", "1"),
+    "flush a database": ("FLUSHDB",),
+    "exchange databases": ("SWAPDB", "0", "1"),
+    "hold up everybody": ("CLIENT", "PAUSE", "1000"),
+    "list the connections of others": ("CLIENT", "LIST"),
+    "load native code": ("MODULE", "LOAD", "x"),
 }  # fmt: skip
 MAY = {
     Role.CALLER: set(),
