@@ -291,13 +291,16 @@ def own_queue(settings: WorkerSettings, process: WorkerProcess) -> Queue:
 def drain(number: int) -> None:
     """Serve for one slice of time as this worker's permanent drain, and send the next."""
     process = this_process()
-    process.run_permanent_drain(_runtime(), number, lambda: send_drain(process, number))
+    with process.confines_memory():
+        process.run_permanent_drain(_runtime(), number, lambda: send_drain(process, number))
 
 
 @app.task(name=EXTRA_DRAIN, send_events=False)
 def extra_drain() -> None:
     """Serve beside the permanent drains while more waits than they take."""
-    this_process().run_extra_drain(_runtime())
+    process = this_process()
+    with process.confines_memory():
+        process.run_extra_drain(_runtime())
 
 
 @app.task(name=RESCUE, send_events=False)

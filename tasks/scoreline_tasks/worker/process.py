@@ -23,8 +23,8 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from multiprocessing.sharedctypes import RawValue
 from typing import TYPE_CHECKING, Any
@@ -183,6 +183,22 @@ class WorkerProcess:
                 self._runtime = runtime
                 self._models.load_aside(on_ready=self.generations.note_ready)
             return self._runtime
+
+    @contextmanager
+    def confines_memory(self) -> Iterator[None]:
+        """Around a task: where a child has no memory left, it ends, and what it had read goes to others.
+
+        Celery raises a task's MemoryError in the main process again, and the whole worker would end.
+        """
+        try:
+            yield
+        except MemoryError:
+            if os.getpid() == self._main_pid:
+                raise
+            logger.exception(
+                "memory_exhausted: this process ends, and others answer what it had read"
+            )
+            os._exit(1)
 
     def _start(self, background: Background) -> None:
         self._background, self._background_pid = background, os.getpid()

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 
 from scoreline_artifacts.loading.process_settings import _gate
 from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_tasks import celery
 from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.system import _fork_lock
@@ -123,6 +124,30 @@ def test_the_death_of_a_child_is_noted_before_it_is_replaced(
     ]
     pool._join_exited_workers()
     assert seen == ["w@h/3", "w@h/4", "replaced"]
+
+
+@pytest.mark.parametrize("task", [lambda: celery.drain(1), celery.extra_drain])
+def test_a_child_without_memory_ends_itself_and_not_its_worker(
+    monkeypatch: pytest.MonkeyPatch, task: Callable[[], None]
+) -> None:
+    """A burst of large requests may be more than it can read; Celery would raise that in the main process, too."""
+
+    def read_a_burst(*_: Any) -> None:
+        raise MemoryError
+
+    main = WorkerProcess()
+    main._main_pid = os.getpid()
+    monkeypatch.setattr(celery, "this_process", lambda: main)
+    monkeypatch.setattr(celery, "_runtime", read_a_burst)
+    with pytest.raises(MemoryError):
+        task()  # of a pool without children, as far as this process knows
+    child = os.fork()
+    if not child:
+        try:
+            task()
+        finally:
+            os._exit(2)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
 class Worker:
