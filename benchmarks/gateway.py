@@ -1,4 +1,4 @@
-"""HTTP: the gateway beside the client alone, and beside MLServer, which batches as well.
+"""HTTP: the gateway beside the client alone, beside itself without any counting, and beside MLServer, which batches as well.
 
 MLServer needs an environment of its own (`make bench-gateway` sets it up); without it, its rows are missing.
 """
@@ -9,8 +9,9 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,19 @@ V1_64 = "gateway, /v1, 64 connections"
 CLIENT_64, CLIENT_1 = "AsyncClient, 64 in flight", "AsyncClient, 1 in flight"
 MLSERVER_64, MLSERVER_1 = "MLServer, 64 connections", "MLServer, 1 connection"
 PER_SECOND, P50, P99 = "answers a second", "p50 in ms", "p99 in ms"
+
+UNCOUNTED_64 = "the same without counting"
+UNCOUNTED = """
+import sys
+from scoreline_client.protocol.totals import Totals
+
+Totals.add_batch = Totals.add_request = lambda *_, **__: None
+if "gateway" in sys.orig_argv:
+    from scoreline_gateway.metrics import HttpMetrics
+
+    HttpMetrics.note = lambda *_: None
+"""
+"""What Python does at its start in a worker and a gateway that count nothing."""
 
 Ask = Callable[[float], Rate]
 
@@ -101,6 +115,7 @@ def measure(stage: Stage) -> list[Row]:
     with ExitStack() as running_servers:
         running_servers.enter_context(stage.worker())
         sides = _sides(stage, running_servers)
+        sides |= _uncounted(stage, running_servers)
         for _ in range(REPEATS):
             for who, ask in sides.items():
                 ask(WARM_UP_S)
@@ -113,21 +128,34 @@ def _sides(stage: Stage, servers: ExitStack) -> dict[str, Ask]:
     infer = [_request("/v2/models/pima/infer", body) for body in _bodies()]
     own = [_request("/v1/models/pima:predict", one) for one in records(BODIES, seed=1)]
 
-    def http(port: int, requests: list[bytes], connections: int) -> Ask:
-        return lambda seconds: uvloop.run(callers(port, requests, connections, seconds))
-
     sides: dict[str, Ask] = {
-        GATEWAY_64: http(port, infer, CONNECTIONS),
-        V1_64: http(port, own, CONNECTIONS),
+        GATEWAY_64: _http(port, infer, CONNECTIONS),
+        V1_64: _http(port, own, CONNECTIONS),
         CLIENT_64: lambda seconds: asyncio.run(tasks(stage, CONNECTIONS, seconds)),
-        GATEWAY_1: http(port, infer, 1),
+        GATEWAY_1: _http(port, infer, 1),
         CLIENT_1: lambda seconds: asyncio.run(tasks(stage, 1, seconds)),
     }
     if MLSERVER.exists():
         other = servers.enter_context(_mlserver(stage))
-        sides[MLSERVER_64] = http(other, infer, CONNECTIONS)
-        sides[MLSERVER_1] = http(other, infer, 1)
+        sides[MLSERVER_64] = _http(other, infer, CONNECTIONS)
+        sides[MLSERVER_1] = _http(other, infer, 1)
     return sides
+
+
+def _uncounted(stage: Stage, servers: ExitStack) -> dict[str, Ask]:
+    """A worker and a gateway on a queue of their own, which count nothing."""
+    folder = stage.folder / "uncounted"
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text(UNCOUNTED)
+    settings, own = {"PYTHONPATH": str(folder)}, replace(stage, queue="uncounted")
+    servers.enter_context(own.worker(settings=settings))
+    port = servers.enter_context(_gateway(own, settings))
+    infer = [_request("/v2/models/pima/infer", body) for body in _bodies()]
+    return {UNCOUNTED_64: _http(port, infer, CONNECTIONS)}
+
+
+def _http(port: int, requests: list[bytes], connections: int) -> Ask:
+    return lambda seconds: uvloop.run(callers(port, requests, connections, seconds))
 
 
 async def callers(port: int, requests: list[bytes], connections: int, seconds: float) -> Rate:
@@ -175,12 +203,12 @@ def _request(path: str, body: Any) -> bytes:
 
 
 @contextmanager
-def _gateway(stage: Stage) -> Iterator[int]:
-    """The gateway as its command starts it, on one process."""
-    port = free_port()
+def _gateway(stage: Stage, settings: Mapping[str, str] | None = None) -> Iterator[int]:
+    """The gateway as its command starts it, on one process; `settings` are environment variables of its own."""
+    port, environment = free_port(), {**stage.environment, **(settings or {})}
     with (
-        (stage.folder / "gateway.log").open("wb") as log,
-        running(scoreline("gateway", "--port", str(port)), stage.environment, log) as child,
+        (stage.folder / f"gateway-{stage.queue}.log").open("wb") as log,
+        running(scoreline("gateway", "--port", str(port)), environment, log) as child,
     ):
         _wait(port, child)
         yield port
@@ -244,6 +272,7 @@ def _rows(found: dict[str, list[Rate]]) -> list[Row]:
 
     rows = [
         times(GATEWAY_64, PER_SECOND, of(GATEWAY_64, "per_second"), CLIENT_64, of(CLIENT_64, "per_second")),
+        times(GATEWAY_64, PER_SECOND, of(GATEWAY_64, "per_second"), UNCOUNTED_64, of(UNCOUNTED_64, "per_second"), goal=at_least(0.99)),
         alone(GATEWAY_64, P50, of(GATEWAY_64, "p50_ms")),
         alone(GATEWAY_64, P99, of(GATEWAY_64, "p99_ms"), goal=at_most(25)),
         alone(V1_64, PER_SECOND, of(V1_64, "per_second")),

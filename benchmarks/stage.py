@@ -43,13 +43,14 @@ class Stage:
 
     folder: Path
     redis_url: str
+    queue: str = QUEUE
 
     @property
     def where(self) -> WorkerEnvironment:
         return WorkerEnvironment(
             redis_url=self.redis_url,
             artifacts=self.folder / "store",
-            queue=QUEUE,
+            queue=self.queue,
             own=self.folder,
         )
 
@@ -90,7 +91,7 @@ class Stage:
             Redis.from_url(self.redis_url) as redis,
         ):
             wait_until_reporting(
-                child, redis, Keys(QUEUE), processes=processes, model=model, timeout_s=READY_S
+                child, redis, Keys(self.queue), processes=processes, model=model, timeout_s=READY_S
             )
             yield psutil.Process(child.pid)
 

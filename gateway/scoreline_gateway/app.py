@@ -164,7 +164,10 @@ class Gateway:
         finally:
             self.in_flight -= 1
             self.held -= scope["held"]
-            self.http_metrics.note(scope, status, time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self.http_metrics.note(scope, status, seconds)
+            if logger.isEnabledFor(logging.INFO):
+                _log(scope, status, seconds)
         return status
 
     def _refusal(self, path: str, error: Exception) -> Response:
@@ -190,6 +193,20 @@ class Gateway:
             await send({"type": f"lifespan.{stage}.failed", "message": str(error)})
             return
         await send({"type": "lifespan.shutdown.complete"})
+
+
+def _log(scope: Scope, status: int, seconds: float) -> None:
+    """Log a request and its answer; status 0: its caller left before."""
+    found, principal = scope.get("route"), scope.get("principal")
+    logger.info(
+        "request_answered method=%s route=%s path=%r status=%d seconds=%.6f caller=%s",
+        scope["method"],
+        "none" if found is None else found.path,
+        scope["path"],
+        status,
+        seconds,
+        "-" if principal is None else principal.name,
+    )
 
 
 app = build_app()

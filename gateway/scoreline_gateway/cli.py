@@ -6,6 +6,7 @@ import hashlib
 import resource
 import secrets
 import ssl
+from typing import Any
 
 import click
 import uvicorn
@@ -44,6 +45,13 @@ MOST_FILES = 65_536
     type=click.Path(exists=True, dir_okay=False),
     help="Callers must have a certificate that this authority has signed.",
 )
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="From info on, each request with its answer.",
+)
 def gateway(
     host: str | None,
     port: int | None,
@@ -51,6 +59,7 @@ def gateway(
     tls_cert: str | None,
     tls_key: str | None,
     tls_client_ca: str | None,
+    log_level: str,
 ) -> None:
     """Answer HTTP in front of the queue: the Open Inference Protocol, MLflow's /invocations, and /v1.
 
@@ -78,10 +87,8 @@ def gateway(
         http=LimitedProtocol,
         access_log=False,
         server_header=False,
-        log_level="warning",
-        log_config=json_config("warning")
-        if settings.log == "json"
-        else uvicorn.config.LOGGING_CONFIG,
+        log_level=log_level,
+        log_config=log_config(log_level, as_json=settings.log == "json"),
         timeout_keep_alive=IDLE_S,
         timeout_graceful_shutdown=STOP_S,
         backlog=BACKLOG,
@@ -90,6 +97,14 @@ def gateway(
         ssl_ca_certs=tls_client_ca,
         ssl_cert_reqs=ssl.CERT_REQUIRED if tls_client_ca else ssl.CERT_NONE,
     )
+
+
+def log_config(level: str, *, as_json: bool) -> dict[str, Any]:
+    """How a gateway logs; what uvicorn says of connections is only for those who look for errors."""
+    if as_json:
+        return json_config(level)
+    of_uvicorn = uvicorn.config.LOGGING_CONFIG
+    return of_uvicorn | {"root": {"handlers": ["default"], "level": level.upper()}}
 
 
 def check_address(settings: GatewaySettings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import signal
@@ -24,6 +25,7 @@ from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
+from scoreline_client.cli.acl import HASH, Role, users
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
 from scoreline_tasks.dev.local_worker import (
@@ -32,9 +34,11 @@ from scoreline_tasks.dev.local_worker import (
     scoreline,
     wait_until_reporting,
 )
+from scoreline_tasks.dev.server import embedded_server
 from scoreline_training import publish
 
 MODEL = "shift"
+WORD = "a-word-for-all"
 
 POOLS = [
     "prefork",
@@ -191,3 +195,20 @@ def _kill_if_alive(worker: subprocess.Popen[bytes]) -> None:
 def answers(values: list[float], shift: float) -> Any:
     """What version `shift` gives for each value."""
     return pytest.approx([value + shift for value in values])
+
+
+@pytest.fixture
+def is_controlled() -> bool:
+    """Whether workers listen to remote control."""
+    return False
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, is_controlled: bool) -> Iterator[Callable[[Role], str]]:
+    """A server with the printed users and no others; gives the URL of a role."""
+    lines = users(list(Role), "default", database=0, remote_control=is_controlled, as_file=True)
+    word = "#" + hashlib.sha256(WORD.encode()).hexdigest()
+    (tmp_path / "users.acl").write_text("\n".join(lines).replace(HASH, word))
+    with embedded_server(options={"aclfile": str(tmp_path / "users.acl")}) as url:
+        address = url.partition("://")[2]
+        yield lambda role: f"redis://scoreline-default-{role}:{WORD}@{address}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import signal
 import subprocess
@@ -25,35 +24,16 @@ from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
 from scoreline_client import BulkOptions, Client, JobCancelled, QueueFull, RequestRefused
-from scoreline_client.cli.acl import HASH, Role, users
+from scoreline_client.cli.acl import Role
 from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Request, new_id
-from scoreline_tasks.dev.server import embedded_server
 from tests.acceptance.conftest import MODEL, Fleet, kill_child, publish_shift
 from tests.support.worker import entry_fields
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
-WORD = "a-word-for-all"
 DEADLY = 1313.0
-
-
-@pytest.fixture
-def is_controlled() -> bool:
-    """Whether workers listen to remote control."""
-    return False
-
-
-@pytest.fixture
-def guarded(tmp_path: Path, is_controlled: bool) -> Iterator[Callable[[Role], str]]:
-    """A server with the printed users and no others; gives the URL of a role."""
-    lines = users(list(Role), "default", database=0, remote_control=is_controlled, as_file=True)
-    word = "#" + hashlib.sha256(WORD.encode()).hexdigest()
-    (tmp_path / "users.acl").write_text("\n".join(lines).replace(HASH, word))
-    with embedded_server(options={"aclfile": str(tmp_path / "users.acl")}) as url:
-        address = url.partition("://")[2]
-        yield lambda role: f"redis://scoreline-default-{role}:{WORD}@{address}"
 
 
 @pytest.fixture

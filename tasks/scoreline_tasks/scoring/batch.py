@@ -431,6 +431,17 @@ class Batcher:
             records=count,
             rejected=_known(faults, batch[0].loaded) if faults else faults,
         )
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug(
+                "batch_scored model=%s version=%d lane=%s records=%d rejected=%d scored_ms=%.3f requests=%s",
+                batch[0].loaded.model,
+                batch[0].loaded.version,
+                batch[0].entry.lane,
+                count,
+                faults.total(),
+                scored_ms,
+                [accepted.request.id for accepted in batch],
+            )
         return finished
 
     def _refuse(

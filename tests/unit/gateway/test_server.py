@@ -21,12 +21,15 @@ import orjson
 import pytest
 import trustme
 from backports import zstd
+from redis import Redis
 
+from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway import body, build_app, server
 from scoreline_gateway.app import Gateway
 from tests.support.asgi import call, gateway
 from tests.support.http_server import Served, answer_of, post, serving
+from tests.support.worker import StubWorker
 from tests.unit.gateway.v2.test_inference import INFER, columns
 
 GOOD = orjson.dumps({"inputs": columns()})
@@ -343,8 +346,11 @@ def connected(port: int) -> socket.socket | None:
         return None
 
 
-def test_granian_serves_it_too(
-    redis_url: str, tmp_path: Path, eventually: Callable[[Callable[[], Any]], Any]
+def test_granian_answers_refuses_streams_and_notices_who_has_gone(
+    redis_client: Redis,
+    redis_url: str,
+    tmp_path: Path,
+    eventually: Callable[[Callable[[], Any]], Any],
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -352,7 +358,12 @@ def test_granian_serves_it_too(
         Path(sys.executable).with_name("granian"),
         *("--interface", "asgi", "--port", str(port), "scoreline_gateway:app"),
     ]
-    environment = {**os.environ, "SCORELINE_REDIS_URL": redis_url}
+    environment = {
+        **os.environ,
+        "SCORELINE_REDIS_URL": redis_url,
+        "SCORELINE_GATEWAY_FILES": str(tmp_path / "files"),
+    }
+    json_type, online = "Content-Type: application/json", Keys("default").lane(Lane.ONLINE)
     with (
         (tmp_path / "log").open("wb") as log,
         subprocess.Popen(granian, env=environment, stdout=log, stderr=log) as running,
@@ -364,6 +375,30 @@ def test_granian_serves_it_too(
                 assert (status, orjson.loads(told)["name"]) == (200, "scoreline")
                 connection.sendall(post(INFER, b"{"))
                 assert answer_of(connection)[0] == 400
+                # Nobody scores yet: a request ends with its caller.
+                with eventually(lambda: connected(port)) as gone:
+                    gone.sendall(post("/v1/models/m:predict", b'{"x": 1}', json_type))
+                    eventually(lambda: redis_client.xlen(online) == 1)
+                left = b'method="POST",route="/v1/models/{model}:predict",status="0"} 1.0'
+
+                def is_noticed() -> bool:
+                    connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    return left in answer_of(connection)[1]
+
+                eventually(is_noticed)
+                with StubWorker(redis_client).serving():
+                    connection.sendall(post("/v1/models/m:predict", b'{"x": 1}', json_type))
+                    status, told = answer_of(connection)
+                    assert (status, orjson.loads(told)["value"]) == (200, 2)
+                    connection.sendall(post("/v1/models/m:predict", b"{}", json_type))
+                    status, told = answer_of(connection)
+                    assert (status, orjson.loads(told)["code"]) == (422, "E_MISSING_COLUMN")
+                    connection.sendall(post("/v1/models/m/jobs", b'{"x": 1}', json_type))
+                    path = orjson.loads(answer_of(connection)[1])["links"]["events"]
+                    connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+                    streamed = b""
+                    while b"event: end" not in streamed:
+                        streamed += connection.recv(65_536)
         finally:
             running.terminate()
 
