@@ -238,7 +238,7 @@ const errors = (glance) => table("Errors", [
   { head: "column", cell: (one) => one.column ?? "–", kind: "text" },
   { head: "version", cell: version, kind: "text" },
   { head: `last ${seconds(Math.round(glance.window_s))}`, cell: (one) => number(one.recent), mark: (one) => one.recent ? "bad" : "" },
-  { head: "records in all", cell: (one) => number(one.records) },
+  { head: "records in all", cell: (one) => number(one.records), wide: true },
   { head: "requests in all", cell: (one) => number(one.requests), wide: true },
 ], glance.errors, "No record was rejected, and no request refused.");
 

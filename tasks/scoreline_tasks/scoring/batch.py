@@ -431,17 +431,7 @@ class Batcher:
             records=count,
             rejected=_known(faults, batch[0].loaded) if faults else faults,
         )
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug(
-                "batch_scored model=%s version=%d lane=%s records=%d rejected=%d scored_ms=%.3f requests=%s",
-                batch[0].loaded.model,
-                batch[0].loaded.version,
-                batch[0].entry.lane,
-                count,
-                faults.total(),
-                scored_ms,
-                [accepted.request.id for accepted in batch],
-            )
+        _log_batch(batch, count, faults.total(), scored_ms)
         return finished
 
     def _refuse(
@@ -462,6 +452,22 @@ def _known(faults: Faults, loaded: LoadedVersion) -> Faults:
     for (code, column), number in faults.items():
         known[code, column if column in names else None] += number
     return known
+
+
+def _log_batch(
+    batch: Sequence[AcceptedRequest], records: int, rejected: int, scored_ms: float
+) -> None:
+    if logger.isEnabledFor(logging.DEBUG):
+        logger.debug(
+            "batch_scored model=%s version=%d lane=%s records=%d rejected=%d scored_ms=%.3f requests=%s",
+            batch[0].loaded.model,
+            batch[0].loaded.version,
+            batch[0].entry.lane,
+            records,
+            rejected,
+            scored_ms,
+            [accepted.request.id for accepted in batch],
+        )
 
 
 def _counted(entry: Entry, loaded: LoadedVersion) -> Counted:
