@@ -167,7 +167,7 @@ class Gateway:
             seconds = time.perf_counter() - started
             self.http_metrics.note(scope, status, seconds)
             if logger.isEnabledFor(logging.INFO):
-                _log(scope, status, seconds)
+                log_answer(scope, status, seconds)
         return status
 
     def _refusal(self, path: str, error: Exception) -> Response:
@@ -195,7 +195,7 @@ class Gateway:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def _log(scope: Scope, status: int, seconds: float) -> None:
+def log_answer(scope: Scope, status: int, seconds: float) -> None:
     """Log a request and its answer; status 0: its caller left before."""
     found, principal = scope.get("route"), scope.get("principal")
     logger.info(

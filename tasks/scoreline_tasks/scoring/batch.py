@@ -431,7 +431,7 @@ class Batcher:
             records=count,
             rejected=_known(faults, batch[0].loaded) if faults else faults,
         )
-        _log_batch(batch, count, faults.total(), scored_ms)
+        log_batch(batch, count, faults.total(), scored_ms)
         return finished
 
     def _refuse(
@@ -454,9 +454,10 @@ def _known(faults: Faults, loaded: LoadedVersion) -> Faults:
     return known
 
 
-def _log_batch(
+def log_batch(
     batch: Sequence[AcceptedRequest], records: int, rejected: int, scored_ms: float
 ) -> None:
+    """Log a batch with the ids of its requests, for those who look for one."""
     if logger.isEnabledFor(logging.DEBUG):
         logger.debug(
             "batch_scored model=%s version=%d lane=%s records=%d rejected=%d scored_ms=%.3f requests=%s",
