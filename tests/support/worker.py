@@ -100,9 +100,12 @@ class StubWorker:
     def answer(self, lane: Lane, entry: bytes, request: Request, answer: Answer) -> None:
         """Finish a request as a worker does."""
         data = answer.encode()
-        self.redis.xack(self.keys.lane(lane), GROUP, entry)
-        self.redis.xdel(self.keys.lane(lane), entry)
-        if self.redis.set(self.keys.result(request.id), data, nx=True, px=_RESULT_MS):
+        with self.redis.pipeline(transaction=True) as commands:
+            commands.set(self.keys.result(request.id), data, nx=True, px=_RESULT_MS)
+            commands.xack(self.keys.lane(lane), GROUP, entry)
+            commands.xdel(self.keys.lane(lane), entry)
+            is_first, *_ = commands.execute()
+        if is_first:
             note = StoredNote(request.id).encode() if len(data) > INLINE_ANSWER_BYTES else data
             if request.reply_to:
                 self.redis.rpush(self.keys.reply(request.reply_to), note)

@@ -394,7 +394,9 @@ def test_granian_answers_refuses_streams_and_notices_who_has_gone(
                     status, told = answer_of(connection)
                     assert (status, orjson.loads(told)["code"]) == (422, "E_MISSING_COLUMN")
                     connection.sendall(post("/v1/models/m/jobs", b'{"x": 1}', json_type))
-                    path = orjson.loads(answer_of(connection)[1])["links"]["events"]
+                    status, told = answer_of(connection)
+                    assert status == 202, told
+                    path = orjson.loads(told)["links"]["events"]
                     connection.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
                     streamed = b""
                     while b"event: end" not in streamed:
