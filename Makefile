@@ -21,7 +21,7 @@ demo: $(READY)  ## train, publish, serve, score and promote under load, in a min
 
 # More processes than two cores have, each with servers of its own: tests of real workers mostly wait.
 test: lint  ## format, lint, types, import rules, then all tests
-	@$(BIN)/pytest --numprocesses 4 --no-loadscope-reorder $(ARGS)
+	@$(BIN)/pytest --numprocesses 3 --no-loadscope-reorder $(ARGS)
 
 # Each pool, option and refusal of the server, where `make test` has one of its kind; some minutes more.
 test-all:  ## the same with the tests that are marked as exhaustive

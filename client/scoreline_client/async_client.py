@@ -39,6 +39,7 @@ from scoreline_client.protocol.json_records import (
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Request, check_id, new_id
 from scoreline_client.settings import ClientSettings
+from scoreline_client.tracing import Tracing
 from scoreline_client.transport.coalescing import Coalescer
 from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import answers_in_time
@@ -98,6 +99,8 @@ class AsyncClient:
         )
         if connection is None:
             self.settings.check_redis_url()
+        # What tracing needs is missed here, and not in the first call.
+        Tracing.of(self.settings)
         self._connection = connection
         self._loops: dict[tuple[int, asyncio.AbstractEventLoop], _OnLoop] = {}
         """By process and loop. A child keeps what its parent has: collecting it would end what the parent reads."""

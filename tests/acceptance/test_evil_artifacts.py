@@ -28,7 +28,7 @@ from tests.acceptance.test_worker import Load
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(180)]
 
-LIMIT_S = 8
+LIMIT_S = 15
 LIMIT_MB = 500
 GREED = "[bytearray(1 << 24) for _ in range(1 << 16)]"
 EVIL: list[tuple[Callable[..., object], object, str]] = [

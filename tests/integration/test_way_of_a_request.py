@@ -27,7 +27,7 @@ from scoreline_training import publish
 
 pytestmark = pytest.mark.integration
 
-MODULES = 17
+MODULES = 19
 """Modules whose code runs for one predict, at client and worker together."""
 FRAMES = 5
 """Calls from the drain to the pipeline."""
