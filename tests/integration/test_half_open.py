@@ -113,6 +113,7 @@ def test_a_main_process_leaves_a_server_that_takes_no_writes_any_more(
         assert rescue.client_id() != before
     finally:
         redis_client.execute_command("REPLICAOF", "NO", "ONE")
+        rescue.connection_pool.disconnect()
 
 
 def test_a_lease_is_renewed_over_a_new_connection(
