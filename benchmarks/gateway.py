@@ -257,7 +257,7 @@ def _wait(port: int, child: subprocess.Popen[bytes]) -> None:
     until = time.monotonic() + READY_S
     while True:
         try:
-            asyncio.run(callers(port, [request], 1, 0.01))
+            asyncio.run(callers(port, [request], 2, 0.01))
         except (OSError, AssertionError):
             if child.poll() is not None or time.monotonic() > until:
                 raise
