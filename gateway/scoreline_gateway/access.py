@@ -18,12 +18,13 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import Scope
+from starlette.types import Receive, Scope, Send
 
 from scoreline_client.errors import SettingsError
 from scoreline_client.protocol.names import is_name
@@ -180,21 +181,24 @@ def read_tokens(file: Path) -> list[tuple[bytes, Principal]]:
 def _check_local(scope: Scope) -> None:
     """Without tokens, only programs of this machine are answered, and no web page that its browser shows."""
     headers = dict(scope["headers"])
-    host = headers.get(b"host", b"localhost").decode("latin-1")
     server = (scope.get("server") or ("localhost", None))[0]
-    site = headers.get(b"sec-fetch-site", b"none")
-    # A page of another site reaches this machine under a name of its own, or says what it is.
-    is_own = is_loopback(re.sub(r":\d+$", "", host).strip("[]")) and site in (
-        b"none",
-        b"same-origin",
-    )
-    is_near = server.startswith("/") or is_loopback(server)
-    if not (is_own and is_near):
+    host, site = headers.get(b"host", b"localhost"), headers.get(b"sec-fetch-site", b"none")
+    if not _is_local(host, site, server):
         message = (
             "without tokens only this machine is answered, under a name such as localhost: "
             "the operator gives tokens by SCORELINE_GATEWAY_TOKENS"
         )
         raise HttpRefused(403, HttpCode.FORBIDDEN, message)
+
+
+@lru_cache(maxsize=64)  # callers send the same few
+def _is_local(host: bytes, site: bytes, server: str) -> bool:
+    # A page of another site reaches this machine under a name of its own, or says what it is.
+    is_own = is_loopback(re.sub(r":\d+$", "", host.decode("latin-1")).strip("[]")) and site in (
+        b"none",
+        b"same-origin",
+    )
+    return is_own and (server.startswith("/") or is_loopback(server))
 
 
 def is_loopback(host: str) -> bool:
@@ -228,17 +232,31 @@ def route(
     methods: Sequence[str] = ("GET",),
 ) -> Route:
     """A route whose callers need a right, for the model that `{model}` in the path names; None: nobody needs one."""
+    return Route(path, _Checked(endpoint, right), methods=list(methods))
 
-    async def checked(request: Request) -> Response:
-        if right is not None:
+
+class _Checked:
+    """Answers a request after it was checked who sends it.
+
+    An ASGI app, which Starlette calls as it is: around a function it puts a handler of exceptions for each request,
+    and here the gateway has one place for them.
+    """
+
+    def __init__(
+        self, endpoint: Callable[[Request], Awaitable[Response]], right: Right | None
+    ) -> None:
+        self._endpoint = endpoint
+        self._right = right
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        if self._right is not None:
             gateway = request.app
-            principal = gateway.access.principal(request.scope, bearer_token(request.scope))
-            principal.check(right, request.path_params.get("model"))
-            request.scope["principal"] = principal
+            principal = gateway.access.principal(scope, bearer_token(scope))
+            principal.check(self._right, request.path_params.get("model"))
+            scope["principal"] = principal
             if gateway.in_flight > gateway.settings.gateway_in_flight:
                 message = "the gateway answers as many requests as it may at a time"
                 raise HttpRefused(503, HttpCode.BUSY, message, headers={"Retry-After": "1"})
-        return await endpoint(request)
-
-    checked.__name__ = getattr(endpoint, "__name__", path)
-    return Route(path, checked, methods=list(methods))
+        response = await self._endpoint(request)
+        await response(scope, receive, send)

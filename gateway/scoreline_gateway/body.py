@@ -24,6 +24,8 @@ PIECE_BYTES = 1 << 18
 """Bytes that are unpacked at a time: a small body may unpack to very many."""
 WATCH_AFTER_S = 0.05
 """Seconds after which a caller who still waits is watched; most have their answer before."""
+WHOLE_BODY = "scoreline.body"
+"""In the scope of a request whose body was there with its head, as the server received it."""
 DISCARD_S, DISCARD_BYTES = 5.0, 1 << 26
 """How much of a refused body is read and dropped: most callers read no answer before they have sent all of it."""
 
@@ -50,6 +52,10 @@ async def read_body(request: Request, limit: int) -> bytes:
         HttpRefused: it is not packed as its header says, did not arrive in time, or the gateway holds too much already.
         CallerGone: the caller has closed the connection.
     """
+    whole: bytes | None = request.scope.get(WHOLE_BODY)
+    if whole is not None and len(whole) <= limit and not _encoding(request):
+        hold(request, len(whole))
+        return whole
     pieces = []
     size = 0
     try:
@@ -74,7 +80,7 @@ async def body_pieces(request: Request, limit: int) -> AsyncGenerator[bytes]:
     Raises:
         PayloadTooLarge, HttpRefused, CallerGone: as for `read_body`, but for the time.
     """
-    unpacker = _unpacker(request.headers.get("content-encoding", "identity").strip().lower())
+    unpacker = _unpacker(_encoding(request))
     arrived = unpacked = 0
     while True:
         message = await request.receive()
@@ -94,6 +100,12 @@ async def body_pieces(request: Request, limit: int) -> AsyncGenerator[bytes]:
             break
     if unpacker and arrived:
         unpacker.check_end()
+
+
+def _encoding(request: Request) -> str:
+    """How the body is packed; empty if it is not."""
+    name = request.headers.get("content-encoding", "").strip().lower()
+    return "" if name == "identity" else name
 
 
 def hold(request: Request, size: int) -> None:
@@ -197,7 +209,7 @@ def _damaged(reason: str) -> HttpRefused:
 
 
 def _unpacker(encoding: str) -> _Unpacker | None:
-    if encoding in ("identity", ""):
+    if not encoding:
         return None
     if encoding in ("gzip", "x-gzip"):
         return _Unpacker(lambda: zlib.decompressobj(31), zlib.error, keeps_rest=False)

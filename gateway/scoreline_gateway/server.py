@@ -7,6 +7,7 @@ import asyncio
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from scoreline_gateway.access import ENDLESS
+from scoreline_gateway.body import WHOLE_BODY
 
 HEAD_BYTES = 1 << 16
 """Bytes that the head of a request may have: its line and its headers."""
@@ -20,6 +21,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _unread = 0
+    _is_beginning = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for a head."""
@@ -34,6 +36,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on; a head that is too long is refused."""
         super().data_received(data)
+        self._is_beginning = False
         if self._timer is None:
             self._head_bytes = 0
             return
@@ -51,6 +54,13 @@ class LimitedProtocol(HttpToolsProtocol):
         """End a head."""
         self._stop_timer()
         super().on_headers_complete()
+        self._is_beginning = True
+
+    def on_message_complete(self) -> None:
+        """End a request; a body that came together with its head need not be waited for by the app."""
+        super().on_message_complete()
+        if self._is_beginning and self.cycle is not None:
+            self.scope[WHOLE_BODY] = self.cycle.body  # type: ignore[literal-required]
 
     def shutdown(self) -> None:
         """End; a stream that its caller would read for ever ends as if the caller had gone."""

@@ -12,9 +12,9 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import orjson
 
 from scoreline_client.codes import Code
@@ -40,8 +40,7 @@ MOST_DEPTH = 32
 """Lists in lists, in an input's data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Tensor:
+class Tensor(msgspec.Struct, frozen=True):
     """An input, or an output."""
 
     name: str
@@ -95,7 +94,8 @@ def read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
     if (
         type(shape) is not list
         or not 1 <= len(shape) <= 2
-        or set(map(type, shape)) != {int}
+        or type(shape[0]) is not int
+        or type(shape[-1]) is not int
         or min(shape) < 0
     ):
         raise bad(f"input {name[:80]!r}: `shape` must be [N] or [N, M]", column=name)
@@ -108,7 +108,7 @@ def read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
         data = given.get("data")
         if type(data) is not list:
             raise bad(f"input {name[:80]!r}: `data` must be a list", column=name)
-        if list in set(map(type, data)):
+        if list in map(type, data):
             data = list(flat_values(data, name))
         if datatype == "BOOL":
             data = [bool(value) if value in (0, 1) else value for value in data]
@@ -200,20 +200,21 @@ def records_of(tensors: Sequence[Tensor], columns: Sequence[str] | None) -> list
         rows = (tensor.data[start : start + width] for start in starts)
         return [dict(zip(columns, row, strict=True)) for row in rows]
     names = [tensor.name for tensor in tensors]
-    times = Counter(names)
+    count = tensors[0].shape[0] if tensors else 0
     for tensor in tensors:
         if not tensor.is_column:
             message = f"input {tensor.name[:80]!r} has shape {tensor.shape}; expected [N] or [N, 1] beside other inputs"
             raise bad(message, column=tensor.name)
-        if tensor.shape[0] != tensors[0].shape[0]:
+        if tensor.shape[0] != count:
             message = (
                 f"input {tensor.name[:80]!r} has {tensor.shape[0]} values, and "
-                f"{tensors[0].name[:80]!r} has {tensors[0].shape[0]}"
+                f"{tensors[0].name[:80]!r} has {count}"
             )
             raise bad(message, column=tensor.name)
-        if times[tensor.name] > 1:
-            message = f"input {tensor.name[:80]!r} is there {times[tensor.name]} times"
-            raise bad(message, column=tensor.name, code=Code.DUPLICATE_COLUMN)
+    if len(set(names)) < len(names):
+        name, times = Counter(names).most_common(1)[0]
+        message = f"input {name[:80]!r} is there {times} times"
+        raise bad(message, column=name, code=Code.DUPLICATE_COLUMN)
     data = [tensor.data for tensor in tensors]
     return [dict(zip(names, row, strict=True)) for row in zip(*data, strict=True)]
 
