@@ -17,6 +17,7 @@ the requests for it are postponed.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import OrderedDict
@@ -58,6 +59,8 @@ logger = logging.getLogger(__name__)
 UNKNOWN_FOR_S = 1.0
 """Seconds between two looks at the store for the sake of names that are not known here, whatever they are."""
 UNKNOWN_KEPT = 10_000
+VAIN_SEARCHES = 20
+"""Searches of a second, for versions that no release names, that may end in vain: more are not begun."""
 PREVIOUS_KEPT_S = 60.0
 """Seconds for which the previous version stays in memory without a request for it."""
 _UNKNOWN = (UnknownModelError, UnknownAliasError, UnknownVersionError, InvalidName)
@@ -150,6 +153,8 @@ class Models:
         self._backoff = LoadBackoff(clock)
         self._unknown: dict[str, float] = {}
         """When each reference was last searched for in vain."""
+        self._vain_until, self._vain_searches = 0.0, 0
+        """The end of a second, and how many searches in it were in vain."""
         self._heads: tuple[float, set[tuple[str, str]]] | None = None
         """When the store was last looked at for an unknown name, and the models and aliases that it had."""
         self._in_use: dict[str, tuple[float, dict[int, str]]] = {}
@@ -220,7 +225,11 @@ class Models:
             with self._lock:
                 return self._resolve_alias(ref, ref.alias)
         except _UNKNOWN as error:
-            self._unknown[str(ref)] = self._clock()
+            now = self._clock()
+            self._unknown[str(ref)] = now
+            if now >= self._vain_until:
+                self._vain_until, self._vain_searches = now + UNKNOWN_FOR_S, 0
+            self._vain_searches += 1
             if isinstance(error, UnknownModelError):
                 # Its text names the store and all models in it, which a caller need not know.
                 raise _unknown(ref) from error
@@ -372,16 +381,14 @@ class Models:
                 f"`scoreline promote {ref.name} {version} --alias candidate` or `scoreline pin {ref.name} {version}` "
                 "makes it one of them, SCORELINE_SERVE_UNRELEASED=1 on workers every version",
             )
-        self._refuse_repeated_search(ref)
-        return ""
-
-    def _refuse_repeated_search(self, ref: ModelRef) -> None:
-        """Refuse a reference that was just searched for: wrong names must not load the store."""
-        searched_at = self._unknown.get(str(ref))
-        if searched_at is not None and self._clock() - searched_at < UNKNOWN_FOR_S:
+        # It is searched for, if it was not just now: wrong names must not load the store.
+        searched_at = self._unknown.get(str(ref), -math.inf)
+        has_searched = now - searched_at < UNKNOWN_FOR_S
+        if has_searched or (now < self._vain_until and self._vain_searches >= VAIN_SEARCHES):
             raise _unknown(ref)
         if len(self._unknown) > UNKNOWN_KEPT:
             self._unknown.clear()
+        return ""
 
     def _follow_head(self, head: releases.Head) -> bool:
         """Follow one log; returns whether the state of its alias changed."""

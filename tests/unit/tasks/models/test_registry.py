@@ -25,7 +25,7 @@ from scoreline_tasks.models.isolated_load import (
     LoadBackoff,
     TrialResult,
 )
-from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, Models
+from scoreline_tasks.models.registry import PREVIOUS_KEPT_S, VAIN_SEARCHES, Models
 from scoreline_tasks.scoring.batch import VersionIsLoading
 from scoreline_tasks.system import fork_guard, run_in_fork
 from tests.support.stores import manifest_of
@@ -530,6 +530,26 @@ def test_a_wrong_name_tells_neither_where_the_store_is_nor_what_else_is_in_it(
         assert caught.value.code == "E_UNKNOWN_MODEL"
         assert str(tmp_path) not in str(caught.value)
         assert ("fraud" in str(caught.value)) == ("fraud" in ref)
+
+
+def test_wrong_names_cost_few_searches_a_second_where_every_version_may_be_named(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    searched: list[int] = []
+
+    def verified(model: str, version: int, sha256: str | None = None) -> None:
+        searched.append(version)
+        Shelf.verified(shelf, model, version, sha256)
+
+    shelf.verified = verified  # type: ignore[method-assign]
+    models = open_models(unreleased=True)
+    for number in range(500):
+        with pytest.raises(RequestRefused) as caught:
+            version_of(models, f"wrong{number}@{number + 10}")
+        assert caught.value.code == "E_UNKNOWN_MODEL"
+    assert len(searched) == VAIN_SEARCHES
+    shelf.now += 1
+    assert version_of(models, "m@7") == 7
 
 
 def test_wrong_names_cost_the_store_one_look_a_second_however_many_there_are(
