@@ -155,13 +155,10 @@ class AsyncClient:
         """
         body = encode_record(record)
         encoded = options.encoded_options
-        # This caller's own future: cancelling it does not cancel the others who share its request.
-        future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
         timeout_s = check_timeout(timeout)
         here = self._here()
         with here.transport.traced(Lane.ONLINE, check_model(model)) as trace:
-            here.coalescer.submit(model, body, encoded, timeout_s, future, trace)
-            return await future
+            return await here.coalescer.ask(model, body, encoded, timeout_s, trace)
 
     async def predict_many(
         self,

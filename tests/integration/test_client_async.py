@@ -25,7 +25,7 @@ from scoreline_client import (
     UnknownModel,
 )
 from scoreline_client.fleet import ProcessReport, send_report
-from scoreline_client.protocol.keys import Lane
+from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import INLINE_ANSWER_BYTES, Answer, Request, StoredNote
 from tests.support.worker import StubWorker, double, refuse
 
@@ -98,6 +98,32 @@ async def test_a_request_expires_when_its_caller_stops_waiting(
     with worker.serving():
         await client.predict("pima", {"x": 1}, timeout=3.5)
     assert [request.expires_ms for _, request in worker.seen] == [3500]
+
+
+@pytest.mark.parametrize("size", [1, 20_000], ids=["gathered", "sent by itself"])
+async def test_a_request_whose_caller_is_cancelled_leaves_the_queue(
+    client: AsyncClient, redis_client: Redis, eventually: Callable[..., Any], size: int
+) -> None:
+    lane = Keys("default").lane(Lane.ONLINE)
+    asked = asyncio.create_task(client.predict("pima", {"x": "x" * size}))
+    await asyncio.to_thread(eventually, lambda: redis_client.xlen(lane) == 1)
+    asked.cancel()
+    await asyncio.to_thread(eventually, lambda: redis_client.xlen(lane) == 0)
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+
+
+async def test_a_shared_request_stays_while_one_of_its_callers_waits(
+    client: AsyncClient, worker: StubWorker, redis_client: Redis, eventually: Callable[..., Any]
+) -> None:
+    lane = Keys("default").lane(Lane.ONLINE)
+    gone, stays = (asyncio.create_task(client.predict("pima", {"x": n})) for n in (1, 2))
+    await asyncio.to_thread(eventually, lambda: redis_client.xlen(lane) == 1)
+    gone.cancel()
+    await asyncio.sleep(0)
+    with worker.serving():
+        assert (await stays).value == 4
+    assert gone.cancelled()
 
 
 async def test_without_a_worker_it_says_how_to_start_one(client: AsyncClient) -> None:

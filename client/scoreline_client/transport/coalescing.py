@@ -46,7 +46,7 @@ class PredictionFuture(Protocol):
 class Caller:
     """A caller who waits for the prediction of one record."""
 
-    __slots__ = ("future", "record", "timeout_s", "trace", "until")
+    __slots__ = ("future", "record", "shared", "timeout_s", "trace", "until")
 
     def __init__(
         self,
@@ -62,6 +62,8 @@ class Caller:
         self.trace = trace
         self.until = now + timeout_s
         """By the loop's clock, whatever becomes of the request in the meantime."""
+        self.shared: SharedRequest | None = None
+        """The request, once it is sent."""
 
     def fail(self, error: BaseException) -> None:
         """End the wait with an error, unless it has ended."""
@@ -110,7 +112,7 @@ class Coalescer:
         timeout_s: float,
         future: PredictionFuture,
         trace: str = "",
-    ) -> None:
+    ) -> Caller:
         """Ask for the prediction of one encoded record; to be called on the event loop. `trace` is the caller's own.
 
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
@@ -119,7 +121,7 @@ class Coalescer:
         caller = Caller(future, record, timeout_s, asyncio.get_running_loop().time(), trace)
         if len(record) > min(LARGE_BYTES, self._most_bytes):
             self._send(SharedRequest(model, options, [caller]))
-            return
+            return caller
         # A request expires as a whole: only callers with about the same timeout share one.
         key = (model, options, frexp(timeout_s)[1])
         shared = self._gathered.get(key)
@@ -132,6 +134,27 @@ class Coalescer:
         if len(shared.callers) >= self._most_records or shared.size > self._most_bytes:
             del self._gathered[key]
             self._send(shared)
+        return caller
+
+    async def ask(
+        self, model: str, record: bytes, options: bytes, timeout_s: float, trace: str = ""
+    ) -> Prediction:
+        """The prediction of one encoded record; a caller who is cancelled cancels nobody who shares the request.
+
+        A request that had this caller alone is taken out of the queue then.
+
+        Raises:
+            RecordRejected, RequestRefused, NoAnswer, QueueFull, ServerUnreachable: as for `submit`.
+        """
+        future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        caller = self.submit(model, record, options, timeout_s, future, trace)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            shared = caller.shared
+            if shared is not None and all(one.future.done() for one in shared.callers):
+                shared.sent.cancel()
+            raise
 
     def close(self) -> None:
         """Cancel the callers whose requests were not sent yet."""
@@ -169,6 +192,8 @@ class Coalescer:
             callers=len(callers),
             trace=joined(traces) if traces else "",
         )
+        for caller in callers:
+            caller.shared = shared
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)
         shared.timer = loop.call_at(min(one.until for one in callers), self._on_timeout, shared)
@@ -176,18 +201,20 @@ class Coalescer:
 
     def _on_answer(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
         shared.timer.cancel()
+        # They name it as well: no circle is left to the garbage collector.
+        callers, shared.callers = shared.callers, []
         if sent.cancelled():
-            _cancel(shared.callers)
+            _cancel(callers)
             return
         error = sent.exception()
         if error is None:
-            _hand_out(sent.result(), shared.callers)
+            _hand_out(sent.result(), callers)
             return
         accepted = 0
-        if isinstance(error, QueueFull) and 0 < error.room < len(shared.callers):
+        if isinstance(error, QueueFull) and 0 < error.room < len(callers):
             accepted = error.room
-            self._send(SharedRequest(shared.model, shared.options, shared.callers[:accepted]))
-        for caller in shared.callers[accepted:]:
+            self._send(SharedRequest(shared.model, shared.options, callers[:accepted]))
+        for caller in callers[accepted:]:
             caller.fail(error)
 
     def _on_timeout(self, shared: SharedRequest) -> None:

@@ -479,8 +479,12 @@ class Transport:
             self._abandon(pending)
 
     def _abandon(self, pending: PendingRequest) -> None:
-        """Take a bulk job's request out of the queue; other requests leave it when they expire."""
-        if pending.request.job:
+        """Take a request out of the queue that nobody waits for any more.
+
+        One whose time is over is told so by a worker; one that had several callers counts as theirs until it expires.
+        """
+        is_alone = pending.request.callers == 1 and time.monotonic() < pending.until
+        if pending.request.job or (is_alone and not pending.is_repeated):
             if not self._abandoned:
                 asyncio.get_running_loop().call_soon(self._start_clean_up)
             self._abandoned.append(pending)
@@ -498,8 +502,9 @@ class Transport:
         results += [self.keys.result(pending.request.id) for pending in abandoned]
         with contextlib.suppress(RedisError):
             if abandoned:
-                entries = [pending.entry for pending in abandoned]
-                await self.redis.xdel(self.keys.lane(Lane.BULK), *entries)
+                for lane in {pending.lane for pending in abandoned}:
+                    entries = [one.entry for one in abandoned if one.lane is lane]
+                    await self.redis.xdel(self.keys.lane(lane), *entries)
             if results:
                 await self.redis.unlink(*results)
             if ended:

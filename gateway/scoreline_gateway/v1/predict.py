@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from starlette.requests import Request
 from starlette.responses import Response
 
 from scoreline_client.async_client import ONLINE_RECORDS
 from scoreline_client.options import RequestOptions
-from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.keys import Lane
 from scoreline_gateway.access import Right, principal_of, route
@@ -48,9 +45,8 @@ async def predict(request: Request) -> Response:
             return await job.result(ACCEPT_S if state.is_over else 0)
         encoded = options.encoded_options
         if records.is_single:
-            future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
-            client.coalescer.submit(model, records.body, encoded, timeout_s, future)
-            return predictions_response([await future], is_single=True)
+            found = await client.coalescer.ask(model, records.body, encoded, timeout_s)
+            return predictions_response([found], is_single=True)
         lane = Lane.ONLINE if records.count <= ONLINE_RECORDS else Lane.BULK
         asked = client.request(model, records.body, timeout_s, options=encoded)
         answer = await client.transport.ask(asked, lane, timeout_s)

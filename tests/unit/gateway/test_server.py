@@ -386,6 +386,7 @@ def test_granian_answers_refuses_streams_and_notices_who_has_gone(
                     return left in answer_of(connection)[1]
 
                 eventually(is_noticed)
+                eventually(lambda: redis_client.xlen(online) == 0)
                 with StubWorker(redis_client).serving():
                     connection.sendall(post("/v1/models/m:predict", b'{"x": 1}', json_type))
                     status, told = answer_of(connection)
