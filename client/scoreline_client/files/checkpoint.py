@@ -32,7 +32,7 @@ FORMAT = 1
 """Raise it when the meaning of a line changes; a journal of another format is not resumed."""
 
 
-class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """How far a run is: a line of its journal."""
 
     position: Position = msgspec.field(name="place")
@@ -45,6 +45,8 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Bytes of the error report up to here."""
     rejected: dict[str, int] = {}
     warned: dict[str, int] = {}
+    doubts: dict[str, tuple[int, str]] = {}
+    """What values may have meant instead, where there is any doubt; see `Doubts`."""
     seconds: float = 0.0
 
 

@@ -171,7 +171,9 @@ class CsvReader(FileReader[Chunk]):
 
     def output(self, chunk: Chunk, answer: Answer) -> ChunkOutput:  # noqa: ARG002 - a reader's signature
         """The worker's lines are the output."""
-        return ChunkOutput(answer.body, answer.rejected, answer.problems, answer.warned)
+        return ChunkOutput(
+            answer.body, answer.rejected, answer.problems, answer.warned, answer.report
+        )
 
     def rows(self, chunk: Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
         """The fields of the worker's lines, as text."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from scoreline_client.codes import Code
 from scoreline_client.files.chunks import answered_chunks, describe, open_reader
+from scoreline_client.files.doubts import Doubts
 from scoreline_client.files.reader import Chunk
 from scoreline_client.files.source import open_source
 from scoreline_client.options import BulkOptions
@@ -121,6 +122,7 @@ class FileReport:
     """The first of them: row, line, column, value, code, message."""
     notes: list[str] = field(default_factory=list)
     """How the file is read."""
+    doubts: Doubts = field(default_factory=Doubts)
 
     @property
     def rejected_rows(self) -> int:
@@ -139,6 +141,7 @@ class FileReport:
             self.columns, (answer.report or {}).get("columns", []), strict=True
         ):
             column.add(report)
+        self.doubts.add(answer.report)
         for problem in answer.problems[: max(0, BAD_ROWS - len(self.bad_rows))]:
             if chunk.lines:
                 index = problem["row"] - 1
@@ -188,5 +191,5 @@ async def check_file(
                 report.add(chunk, answer)
                 if progress is not None:
                     progress(report.rows, chunk.done, reader.total)
-        report.notes = list(reader.notes)
+        report.notes = [*reader.notes, *report.doubts.notes()]
     return report

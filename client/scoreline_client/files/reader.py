@@ -146,6 +146,8 @@ class ChunkOutput:
     """Details of rejected rows: row, line, code, message, column, value."""
     warned: Sequence[Mapping[str, Any]] = ()
     """Numbers of warnings: code, column, count."""
+    report: Mapping[str, Any] | None = None
+    """What its values may have meant instead; see `Doubts`."""
 
 
 _Chunk = TypeVar("_Chunk", bound=Chunk)

@@ -22,6 +22,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, TooManyErrors, UnknownModel
 from scoreline_client.files.checkpoint import Journal, Mark, Run, locked_journal, resumable
 from scoreline_client.files.chunks import answered_chunks, describe, open_reader
+from scoreline_client.files.doubts import Doubts
 from scoreline_client.files.reader import (
     DEFAULT_SIZES,
     Chunk,
@@ -133,6 +134,7 @@ class RunCounts:
     rows: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     warned: Counter[str] = field(default_factory=Counter)
+    doubts: Doubts = field(default_factory=Doubts)
     seconds_before: float = 0.0
     rows_before: int = 0
 
@@ -326,7 +328,8 @@ class FileRun:
             if mark is not None:
                 rows = mark.position.row - 1
                 rejected, warned = Counter(mark.rejected), Counter(mark.warned)
-                self._counts = RunCounts(rows, rejected, warned, mark.seconds, rows)
+                doubts = Doubts(dict(mark.doubts))
+                self._counts = RunCounts(rows, rejected, warned, doubts, mark.seconds, rows)
                 self._reader.notes.append(f"resumed behind row {rows:,}")
                 return mark.position
             try:
@@ -348,6 +351,7 @@ class FileRun:
             for warning in output.warned:
                 name = f"{warning['code']} {warning['column']}"
                 self._counts.warned[name] += warning["count"]
+            self._counts.doubts.add(output.report)
             self._checkpoint(chunk.end)
 
     def _checkpoint(self, position: Position) -> None:
@@ -360,6 +364,7 @@ class FileRun:
                 errors=self._report.length,
                 rejected=dict(counts.rejected),
                 warned=dict(counts.warned),
+                doubts=dict(counts.doubts.found),
                 seconds=round(counts.seconds_before + time.monotonic() - self._started, 3),
             )
             self.journal.append(mark)
@@ -468,7 +473,7 @@ class FileRun:
             source=shown_name(self.source.name),
             target=shown_name(self.target.name),
             errors=self.target.errors_name if self._report.length else None,
-            notes=tuple(self._reader.notes),
+            notes=(*self._reader.notes, *counts.doubts.notes()),
         )
 
     def _unresumable(self, reason: str, code: Code = Code.UNFINISHED) -> FileRefused:

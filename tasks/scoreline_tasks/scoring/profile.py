@@ -39,6 +39,7 @@ from scoreline_tasks.scoring.csv_codec.codec import (
     text_rules,
 )
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_texts, null_mask
+from scoreline_tasks.scoring.csv_codec.doubts import doubts_of
 from scoreline_tasks.scoring.csv_codec.rows import chunk_indices, read_chunk
 from scoreline_tasks.scoring.json_codec import check_records
 from scoreline_tasks.scoring.limits import Limits
@@ -100,7 +101,9 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> Codec
         kinds, nulls = _kinds_of_texts(present, rules), int(is_null.sum())
         profiles.append(_profile(column, kinds, nulls, arrays[column.name], bad, hints))
     checked = checked_rows(rows, schema, arrays, problems, rules_of(chunk, limits))
-    return _result(len(rows), checked, profiles, loaded, chunk, rows.position)
+    result = _result(len(rows), checked, profiles, loaded, chunk, rows.position)
+    result.report = {**(result.report or {}), **(doubts_of(rows, schema, rules) or {})}
+    return result
 
 
 def check_arrow(

@@ -23,7 +23,12 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "infinity": "Infinity"}
 _LONGEST_INTEGER = 400
 _BOOLEANS = {"true": True, "false": False}
-_NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
+_OTHER_MARKS = (
+    *((",", ""), (".", ""), (".", ","), (",", "."), (".", "'"), (".", "’"), (",", "'")),
+    *((mark, blank) for blank in (" ", "\u00a0", "\u202f") for mark in ",."),
+)
+"""Marks of decimals and of thousands with which numbers are written somewhere."""
+NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 _TEXTS = (ColumnType.STRING, ColumnType.DATETIME, ColumnType.DURATION)
 
 
@@ -78,7 +83,7 @@ def coerced(column: Column, values: Values) -> Values:
     for value in plain:
         if isinstance(value, str):
             read.append(text_value(value))
-        elif isinstance(value, bool) and column.type in _NUMBERS:
+        elif isinstance(value, bool) and column.type in NUMBERS:
             read.append(int(value))
         elif column.type is ColumnType.BOOLEAN and type(value) in (int, float) and value in (0, 1):
             read.append(bool(value))
@@ -95,6 +100,25 @@ def number_pattern(decimal: str, thousands: str) -> str:
     if thousands:
         whole = f"(?:[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+)"
     return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+
+
+def number_hint(text: str, rules: TextRules) -> str:
+    """How a text that is no number would be one, as the end of a message; empty if nobody can say."""
+    bare = text.strip(" ")
+    if bare.endswith(("%", "‰")) and re.match(
+        number_pattern(rules.decimal, rules.thousands), bare[:-1].rstrip(" ")
+    ):
+        return f"; numbers are written without {bare[-1]}"
+    fitting = []
+    for decimal, thousands in _OTHER_MARKS:
+        if thousands not in bare or bare.endswith("\n"):
+            continue
+        if re.match(number_pattern(decimal, thousands), bare):
+            shown = f'"{thousands}"' if thousands in "' \u00a0\u202f" else thousands
+            options = [f"--decimal {decimal}"] if decimal != rules.decimal else []
+            options += [f"--thousands {shown}"] if thousands else []
+            fitting.append(" ".join(options))
+    return f"; is it written with {' or '.join(fitting)}?" if fitting else ""
 
 
 def _number(column: Column, text: str, rules: TextRules) -> Any:

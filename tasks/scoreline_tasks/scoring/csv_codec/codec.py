@@ -36,6 +36,7 @@ from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.csv_grammar import FORMULA_BEGINNINGS, FORMULA_MARK, quote_field
 from scoreline_client.protocol.messages import WireError
 from scoreline_tasks.scoring.csv_codec.convert import bytes_of, convert_columns, offsets_of
+from scoreline_tasks.scoring.csv_codec.doubts import doubts_of
 from scoreline_tasks.scoring.csv_codec.rows import (
     ChunkRows,
     Spans,
@@ -79,6 +80,7 @@ class CsvBody:
         check_count(self._rows, schema, limits)
         self.checked = check_rows(self._rows, schema, rules_of(chunk, limits))
         limits.check_rejected(len(self.checked.problems))
+        self._schema, self._text_rules = schema, text_rules(chunk)
 
     def extract(self, record: int) -> bytes:
         """The body of a request that has nothing but this row."""
@@ -103,6 +105,7 @@ class CsvBody:
             position=self._rows.position,
             write=partial(join_answers, self._rows),
         )
+        result.report = doubts_of(self._rows, self._schema, self._text_rules)
         return [result]
 
 

@@ -33,7 +33,13 @@ from scoreline_artifacts.validation import (
     pandas_type,
     shown,
 )
-from scoreline_tasks.scoring.text_values import TextRules, number_pattern, reader_of
+from scoreline_tasks.scoring.text_values import (
+    NUMBERS,
+    TextRules,
+    number_hint,
+    number_pattern,
+    reader_of,
+)
 
 Mask = npt.NDArray[np.bool_]
 _FRACTION_DIGITS = {"s": 0, "ms": 3, "us": 6, "ns": 9}
@@ -120,6 +126,7 @@ class _ByHand:
         self._column = column
         self._texts = texts
         self._problems = problems
+        self._rules = rules
         self._convert = converter_of(column)
         self._read = reader_of(column, rules)
         self._known: dict[str, Any] = {}
@@ -165,6 +172,8 @@ class _ByHand:
         except InvalidValue as invalid:
             name = self._column.name
             message = f"column {name!r}: {invalid.message}"
+            if invalid.code == "E_TYPE" and value == text and self._column.type in NUMBERS:
+                message += number_hint(text, self._rules)
             refused = text if value is None else value
             converted = (
                 None

@@ -1,0 +1,150 @@
+"""Values that were read as they stand and may have meant something else are told, unless the file speaks against it."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pytest
+
+from scoreline_artifacts import Schema
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_client.files.checkpoint import Mark
+from scoreline_client.files.profile import check_file
+from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
+from scoreline_client.files.run import ScoreSummary
+from scoreline_client.options import BulkOptions
+from scoreline_client.protocol.messages import Answer, Request
+from scoreline_client.transport.dispatcher import Transport
+from tests.support.bulk import StubTransport, run
+from tests.support.models import Classifier
+from tests.support.scoring import answer_to
+
+TRAINING = pd.DataFrame(
+    {"amount": [7.5, 800.25], "visits": [1, 9], "city": ["Wien", None], "note": ["", "x"]}
+)
+LOADED = LoadedVersion.of(
+    Classifier(lambda frame: frame["amount"] > 5), "churn", 1, Schema.infer(TRAINING)
+)
+GERMAN = "amount;visits;city;note\n1.234;3;Wien;\n12.500;3;Wien;\n800;3;Wien;\n"
+THOUSANDS = "amount: could be 1234 (--decimal , --thousands .)"
+
+
+def _answer(request: Request) -> Answer:
+    return answer_to(request, LOADED)
+
+
+def _score(
+    tmp_path: Path, text: str, sizes: FileSizes = DEFAULT_SIZES, **options: Any
+) -> ScoreSummary:
+    source = tmp_path / "in.csv"
+    source.write_text(text)
+    return run(
+        source,
+        tmp_path / "out.csv",
+        transport=StubTransport(_answer),
+        model="churn",
+        sizes=sizes,
+        **options,
+    )
+
+
+def _check(tmp_path: Path, text: str, **options: Any) -> list[str]:
+    source = tmp_path / "in.csv"
+    source.write_text(text)
+    transport = cast("Transport", StubTransport(_answer))
+    report = check_file(transport, "churn", str(source), options=BulkOptions(**options))
+    return asyncio.run(report).notes
+
+
+def _doubts(notes: Any) -> list[str]:
+    return [note for note in notes if "could be" in note or "--null" in note]
+
+
+def test_german_thousands_are_told_in_the_summary(tmp_path: Path) -> None:
+    (note,) = _doubts(_score(tmp_path, GERMAN).notes)
+    assert note.startswith(THOUSANDS)
+
+
+def test_german_thousands_are_told_by_a_check(tmp_path: Path) -> None:
+    (note,) = _doubts(_check(tmp_path, GERMAN))
+    assert note.startswith(THOUSANDS)
+
+
+def test_they_are_told_of_a_file_of_nothing_but_numbers(tmp_path: Path) -> None:
+    (note,) = _doubts(_check(tmp_path, "amount;visits;note;city\n1.234;3;;\n1.234.567;3;;\n"))
+    assert note.startswith(THOUSANDS)
+
+
+@pytest.mark.parametrize(
+    ("text", "options"),
+    [
+        (GERMAN + "1.5;3;Wien;\n", {}),
+        (GERMAN + "0.234;3;Wien;\n", {}),
+        (GERMAN + "1234.567;3;Wien;\n", {}),
+        (GERMAN.replace(";", ","), {}),
+        (GERMAN, {"decimal": ",", "thousands": "."}),
+        (GERMAN, {"thousands": "'"}),
+    ],
+    ids=["another-fraction", "zero-before", "four-before", "commas", "read-so", "other-thousands"],
+)
+def test_nothing_is_told_where_the_file_or_the_caller_says_how(
+    tmp_path: Path, text: str, options: dict[str, Any]
+) -> None:
+    assert _doubts(_score(tmp_path, text, **options).notes) == []
+
+
+def test_a_whole_number_column_is_doubted_too(tmp_path: Path) -> None:
+    # 12.000 is a whole number: twelve.
+    (note,) = _doubts(_score(tmp_path, "amount;visits;city;note\n7;12.000;Wien;\n").notes)
+    assert note.startswith("visits: could be 12000 (")
+
+
+def test_what_another_chunk_says_decides(tmp_path: Path) -> None:
+    sizes = FileSizes(smallest_chunk_bytes=64, largest_chunk_bytes=64)
+    text = GERMAN + "700;3;Wien;\n" * 50
+    assert len(_doubts(_score(tmp_path, text, sizes).notes)) == 1
+    assert _doubts(_score(tmp_path, text + "1.5;3;Wien;\n", sizes).notes) == []
+    assert _doubts(_score(tmp_path, text.replace("1.234", "1.5"), sizes).notes) == []
+
+
+def test_a_run_that_goes_on_remembers_its_doubts() -> None:
+    import msgspec
+
+    mark = b'{"place":{"offset":1,"row":1,"line":2},"plain":1,"flushed":[0,0],"errors":0}'
+    read = msgspec.json.decode(mark, type=Mark)
+    assert read.doubts == {}
+    assert b"doubts" not in msgspec.json.encode(read)
+    kept = msgspec.structs.replace(read, doubts={"thousands amount": (2, "1.234")})
+    assert msgspec.json.decode(msgspec.json.encode(kept), type=Mark) == kept
+
+
+def test_a_word_for_a_missing_value_that_is_read_as_text_is_told(tmp_path: Path) -> None:
+    text = "amount,visits,city,note\n7,3,NA,\n7,3,Wien,\n7,3,NA,NA\n"
+    (note,) = _doubts(_score(tmp_path, text).notes)
+    assert note == (
+        "city: 'NA' is there 2 times, and was read as text: --null NA if it stands for a missing value"
+    )
+    assert _doubts(_score(tmp_path, text, nulls=("", "NA")).notes) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("12,50", "is it written with --decimal ,?"),
+        ("1,234", "is it written with --decimal , or --thousands ,?"),
+        ("1.234.567", "is it written with --decimal , --thousands .?"),
+        ("1'234.5", """is it written with --thousands "'"?"""),
+        ("1 234,5", 'is it written with --decimal , --thousands " "?'),
+        ("12 %", "numbers are written without %"),
+        ("much", "expected a finite number"),
+    ],
+)
+def test_a_refused_number_is_told_how_it_may_be_written(
+    tmp_path: Path, value: str, hint: str
+) -> None:
+    _score(tmp_path, f"amount;visits;city;note\n{value};3;Wien;\n")
+    (message,) = pd.read_csv(tmp_path / "out.csv.errors.csv")["message"]
+    assert message.endswith(hint)
