@@ -26,6 +26,8 @@ ScorelineError
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from scoreline_client.codes import Code
 from scoreline_client.shown import shown_name, shown_text, without_secrets
 
@@ -48,6 +50,13 @@ class SettingsError(ScorelineError, ValueError):
         self.name = name
         self.value = value
         self.expected = expected
+
+    @classmethod
+    def excluding(cls, options: Sequence[str]) -> SettingsError:
+        """The error of options that cannot be given together."""
+        error = cls(options[0], True, f"it without {' and '.join(options[1:])}")
+        error.args = (f"{' and '.join(options)} exclude each other: give one of them",)
+        return error
 
 
 class MissingDependency(ScorelineError):

@@ -38,6 +38,8 @@ _Character = Annotated[str, Meta(pattern=rf"\A{_ASCII}\Z", description="one ASCI
 _CharacterOrNothing = Annotated[
     str, Meta(pattern=rf"\A{_ASCII}?\Z", description="one ASCII character or nothing")
 ]
+_DATE_FORMAT = r"\A(excel|([^%\x00-\x1f]|%[dmyYHIMSfpbBjz%])*)\Z"
+_DATE_FORMATS = "codes such as %d.%m.%Y, or excel"
 _ANSWER = r"\A(prediction|probability|error|warnings)\Z|\A(prediction|probability)_"
 _AnswerNames = Annotated[
     Annotated[Sequence[Annotated[str, Meta(pattern=_ANSWER)]], Meta(max_length=MOST_COLUMNS)]
@@ -113,6 +115,17 @@ class CsvFormat:
         Flag("Mark between groups of digits.", metavar="CHAR"),
     ] = ""
     """What may stand between groups of three digits before the decimal mark; empty for nothing."""
+    date_format: Annotated[
+        str,
+        Meta(pattern=_DATE_FORMAT, max_length=100, description=_DATE_FORMATS),
+        Flag(
+            "How dates are written, such as %d.%m.%Y or '%d/%m/%Y %H:%M'; or excel, for its serial numbers. "
+            "By default ISO 8601.",
+            metavar="FORMAT",
+        ),
+    ] = ""
+    """How points in time are written: Python's codes (`%d.%m.%Y`), or `excel` for the serial numbers of
+    spreadsheets. Empty: ISO 8601."""
     nulls: Annotated[
         Sequence[str],
         Meta(max_length=MOST_NULLS, description=f"a list of at most {MOST_NULLS} texts"),
@@ -311,7 +324,6 @@ class BulkOptions(ValueOptions, CsvFormat):
             ("comment", self.comment == '"', "one ASCII character that is no quote"),
             ("decimal", self.decimal == self.delimiter, "another character than the delimiter"),
             ("thousands", self.thousands == self.decimal, "another mark than the decimal's"),
-            ("resume", self.resume and self.restart, "either resume or restart"),
         ):
             if is_wrong:
                 raise SettingsError(name, getattr(self, name), expected)
@@ -323,8 +335,10 @@ class BulkOptions(ValueOptions, CsvFormat):
         names = [name for name, is_given in chosen.items() if is_given]
         if self.id is not None and names != ["keep"]:
             names.append("id")
+        if self.resume and self.restart:
+            names = ["resume", "restart"]
         if len(names) > 1:
-            raise SettingsError(names[0], True, f"it without {' and '.join(names[1:])}")
+            raise SettingsError.excluding([f"--{name.replace('_', '-')}" for name in names])
 
     @property
     def is_transcoded(self) -> bool:

@@ -9,9 +9,10 @@ import shlex
 import signal
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ from scoreline_client.cli.kit import (
     print_json,
     say,
 )
-from scoreline_client.codes import Code
+from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.chunks import describe
@@ -104,7 +105,7 @@ def _flags(*names: str) -> list[Callable[[_F], _F]]:
 
 
 READING = _flags(
-    "delimiter", "decimal", "thousands", "encoding", "nulls", "comment", "input_format", "strict",
+    "delimiter", "decimal", "thousands", "date_format", "encoding", "nulls", "comment", "input_format", "strict",
     "unseen", "out_of_range", "coerce",
 )  # fmt: skip
 _COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "rename", "excel_safe")
@@ -150,7 +151,8 @@ def score(
     and output. TARGET has SOURCE's columns as they are, then prediction, probability_<class> and
     error; one row for each row, in order, all of one version. It appears when it is complete, unless it
     is a named pipe or a device, which is written at once. Rows that cannot be scored are listed in
-    TARGET.errors.csv. Several SOURCEs, or a pattern in quotes, go into the directory TARGET.
+    TARGET.errors.csv. Several SOURCEs, a pattern in quotes, or a directory's tables go into the directory
+    TARGET, and a total is printed.
 
     \b
     Exit codes:
@@ -205,33 +207,49 @@ class _Run:
             if not is_many(sources, target):
                 summary = await self._score_file(client, sources[0], target)
                 return PARTLY if summary.rejected else 0
-            ref = ModelRef.parse(check_model(self.model))
-            finished, version, worst = FinishedFiles(target), ref.version, 0
-            for source, name in outputs_for(sources, target):
-                output = Target(name, client.settings.state)
-                facts = await asyncio.to_thread(facts_of, source)
-                done = None
-                if self.options.resume:
-                    find = finished.find
-                    done = await asyncio.to_thread(find, output, facts, ref, self.options)
-                if done is not None and version is None:
-                    version = (await describe(client.transport, self.model)).version
-                if done is not None and done.version == version:
-                    share = f"{done.rejected:,} of {done.rows:,} rows rejected"
-                    self._say(
-                        f"{shown_name(name)} is done: scored by {done.model}@{version}, {share}"
-                    )
-                    worst = max(worst, PARTLY if done.rejected else 0)
-                    continue
-                try:
-                    summary = await self._score_file(client, source, name)
-                except FileRefused as error:  # it costs no other file anything
-                    say(f"Error: {error}", err=True)
-                    worst = REFUSED
-                    continue
-                await asyncio.to_thread(finished.add, output, facts, self.options, summary)
-                worst = max(worst, PARTLY if summary.rejected else 0)
-            return worst
+            total = _Total()
+            try:
+                await self._score_files(client, sources, target, total)
+            finally:  # also of a run that was stopped: what it has scored stands there
+                if total.files > 1 and self.as_json:
+                    print_json(total.as_json())
+                elif total.files > 1:
+                    self._say(total.sentence())
+            return total.exit_code
+
+    async def _score_files(
+        self, client: AsyncClient, sources: tuple[str, ...], target: str, total: _Total
+    ) -> None:
+        """Score several files into a directory; one that is refused costs no other anything."""
+        ref = ModelRef.parse(check_model(self.model))
+        finished, version = FinishedFiles(target), ref.version
+        for source, name in outputs_for(sources, target):
+            output = Target(name, client.settings.state)
+            facts = await asyncio.to_thread(facts_of, source)
+            done = None
+            if self.options.resume:
+                find = finished.find
+                done = await asyncio.to_thread(find, output, facts, ref, self.options)
+            if done is not None and version is None:
+                version = (await describe(client.transport, self.model)).version
+            if done is not None and done.version == version:
+                share = f"{done.rejected:,} of {done.rows:,} rows rejected"
+                self._say(f"{shown_name(name)} is done: scored by {done.model}@{version}, {share}")
+                total.before += 1
+                total.rows += done.rows
+                total.rejected += done.rejected
+                continue
+            try:
+                summary = await self._score_file(client, source, name)
+            except FileRefused as error:
+                say(f"Error: {error}", err=True)
+                total.refused += 1
+                continue
+            await asyncio.to_thread(finished.add, output, facts, self.options, summary)
+            total.scored += 1
+            total.rows += summary.rows
+            total.rejected += summary.rejected
+            total.rejected_by_code.update(summary.rejected_by_code)
 
     async def _score_file(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
         summary = await client.score_file(
@@ -247,6 +265,57 @@ class _Run:
     def _say(self, text: str, *, to_stderr: bool = False) -> None:
         if not self.quiet:
             say(text, err=to_stderr or self.as_json)
+
+
+@dataclass
+class _Total:
+    """What became of several files together."""
+
+    scored: int = 0
+    before: int = 0
+    """Files that were scored by an earlier run."""
+    refused: int = 0
+    rows: int = 0
+    rejected: int = 0
+    rejected_by_code: Counter[str] = field(default_factory=Counter)
+    """Rows that this run has rejected; earlier runs' codes are not known any more."""
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def files(self) -> int:
+        return self.scored + self.before + self.refused
+
+    @property
+    def exit_code(self) -> int:
+        """The worst of the files': 2 if one was refused, 1 if rows were rejected."""
+        if self.refused:
+            return REFUSED
+        return PARTLY if self.rejected else 0
+
+    def sentence(self) -> str:
+        """For people."""
+        parts = ((self.scored, "scored"), (self.before, "done before"), (self.refused, "refused"))
+        files = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+        return (
+            f"{self.files:,} files ({files}): {self.rows:,} rows, {self.rows - self.rejected:,} scored, "
+            f"{self.rejected:,} rejected, in {time.monotonic() - self.started:.2f} s"
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """For programs."""
+        return {
+            "event": "total",
+            "files": self.files,
+            "files_scored": self.scored,
+            "files_done_before": self.before,
+            "files_refused": self.refused,
+            "rows": self.rows,
+            "scored": self.rows - self.rejected,
+            "rejected": self.rejected,
+            "rejected_by_code": dict(sorted(self.rejected_by_code.items())),
+            "seconds": round(time.monotonic() - self.started, 3),
+            "exit_code": self.exit_code,
+        }
 
 
 async def _until_signal(work: Any) -> int:
@@ -366,20 +435,52 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
 
 def sentence(summary: ScoreSummary) -> str:
     """A summary for people."""
+    pace = f" ({summary.rows_per_s:,.0f} rows/s)" if summary.seconds >= 1 else ""
     text = (
-        f"{summary.rows:,} rows, {summary.scored:,} scored, {summary.rejected:,} rejected, by "
-        f"{summary.model}@{summary.version} in {summary.seconds:.2f} s "
-        f"({summary.rows_per_s:,.0f} rows/s): {summary.target}"
+        f"{_count(summary.rows, 'row')}, {summary.scored:,} scored, {summary.rejected:,} rejected, by "
+        f"{summary.model}@{summary.version} in {summary.seconds:.2f} s{pace}: {summary.target}"
     )
     for code, count in summary.rejected_by_code.items():
-        text += f"\n  {code}: {count:,}"
+        text += (
+            f"\n  {_count(count, 'row')} rejected: {_REASONS.get(code, 'see the message')} ({code})"
+        )
     for name, count in summary.warnings.items():
-        text += f"\n  {name}: {count:,}"
+        code, _, column = name.partition(" ")
+        verb = "is" if count == 1 else "are"
+        text += f"\n  warning: {_count(count, 'value')} of {column} {verb} {_WARNINGS.get(code, 'unusual')} ({code})"
     for note in summary.notes:
         text += f"\n  {note}"
     if summary.errors is not None:
         text += f"\n  rejected rows are listed in {summary.errors}"
     return text
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
+_REASONS: dict[str, str] = {
+    Code.TYPE: "a value of another type, such as text where a number is expected",
+    Code.NULL: "a missing value where training had none",
+    Code.NON_FINITE: "a number that is NaN or infinite",
+    Code.RANGE: "a number that the column's type cannot hold",
+    Code.CATEGORY: "a value that training did not have",
+    Code.OUT_OF_RANGE: "a number outside the range of training",
+    Code.ENCODING: "bytes that are no text of this encoding",
+    Code.CONTROL_CHAR: "a NUL byte",
+    Code.FIELD_COUNT: "more or fewer fields than the header has",
+    Code.QUOTE: "a quote that is not closed, or in the wrong place",
+    Code.JSON: "a line that is no JSON",
+    Code.MISSING_COLUMN: "a column is missing",
+    Code.PREDICT: "the pipeline raised an exception",
+    Code.MODEL_OUTPUT: "the pipeline's answer is no prediction",
+    Code.CRASHED: "the process that scored it died",
+}
+"""Why rows are rejected, in a few words; the error report has the details of each."""
+_WARNINGS: dict[str, str] = {
+    WarningCode.UNSEEN_CATEGORY: "not seen in training",
+    WarningCode.OUT_OF_RANGE: "outside the range of training",
+}
 
 
 def clock(seconds: float) -> str:

@@ -32,6 +32,7 @@ CHUNK_EXPIRES_MS = 3_600_000
 FIRST_CHECK_S = 2.0
 """After which a run that has just begun looks whether there are workers at all."""
 _PARQUET_MAGIC = b"PAR1"
+_OF_CSV_OUTPUT = ("delimiter", "decimal", "excel_safe")
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 
@@ -58,17 +59,25 @@ def open_reader(
         is_parquet = source.start.startswith(_PARQUET_MAGIC)
         kind = "parquet" if is_parquet else _format_by_name(source.name) or "csv"
     wanted = options.output_format or _format_by_name(target) or kind
-    if kind != wanted:
+    if kind != wanted and {kind, wanted} != {"csv", "parquet"}:
         message = (
-            f"the input is {kind} and the output would be {wanted}; they must be the same: "
+            f"the input is {kind} and the output would be {wanted}; only CSV and Parquet become each other: "
             "convert before or after"
         )
         raise FileRefused(Code.FILE, target, message)
+    if kind == "csv" and wanted == "parquet":
+        from scoreline_client.files.conversion import CsvToParquet
+
+        return CsvToParquet(
+            source, target, options, sizes, wants_problems=wants_problems, is_stream=is_stream
+        )
     if kind == "csv":
         return CsvReader(source, options, wants_problems=wants_problems, line_by_line=line_by_line)
     of_csv = {option.name for option in fields(CsvFormat)}
     for option in fields(options):
         value = getattr(options, option.name)
+        if wanted == "csv" and option.name in _OF_CSV_OUTPUT:
+            continue
         is_foreign = option.name in of_csv or (option.name, kind) == ("encoding", "parquet")
         if is_foreign and value != option.default:
             raise SettingsError(option.name, value, f"none: the input is {kind}, not csv")
@@ -76,6 +85,10 @@ def open_reader(
         from scoreline_client.files.jsonl import JsonLinesReader
 
         return JsonLinesReader(source, options, sizes)
+    if wanted == "csv":
+        from scoreline_client.files.conversion import ParquetToCsv
+
+        return ParquetToCsv(source, target, options, sizes, wants_problems=wants_problems)
     from scoreline_client.files.parquet import ParquetReader
 
     return ParquetReader(

@@ -10,7 +10,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,6 +29,8 @@ from scoreline_client.files.reader import (
     extra_columns,
     listing,
     missing_columns,
+    names_read,
+    other_names,
     predictions_from,
     requested,
 )
@@ -105,9 +107,11 @@ class CsvReader(FileReader[Chunk]):
             delimiter=options.delimiter,
             comment=options.comment,
             encoding=options.text_encoding,
+            rename=options.rename,
         )
         source.unread(start[header.size :])
-        check_header(path, header, model.needed)
+        read = names_read(header.columns, model, options)
+        check_header(path, replace(header, columns=tuple(read)), model.needed)
         chosen = choose_columns(path, header.columns, model, options)
         self._model, self.header, self.columns = model, header, chosen
         if options.delimiter is None and header.delimiter != ",":
@@ -118,9 +122,10 @@ class CsvReader(FileReader[Chunk]):
         unnamed = [str(number) for number, name in enumerate(header.columns, start=1) if not name]
         if unnamed:
             self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
-        if extra := [name for name in extra_columns(header.columns, model) if name]:
+        if extra := [name for name in extra_columns(read, model) if name]:
             self.notes.append(f"the model does not use {listing(extra)}")
-        there = frozenset(header.columns)
+        self.notes += other_names(dict(zip(chosen.answers, chosen.added, strict=True)), options)
+        there = frozenset(read)
         if left_out := [name for name in model.known if name not in there]:
             self.notes.append(
                 f"not in the file, which the model can do without: {listing(left_out)}"
@@ -130,7 +135,7 @@ class CsvReader(FileReader[Chunk]):
             indices = tuple(range(len(header.columns)))
         self._head = options.for_request(
             CsvChunk,
-            columns=list(header.columns),
+            columns=read,
             first_row=1,
             first_line=1,
             delimiter=header.delimiter,
@@ -344,11 +349,12 @@ def read_header(
     delimiter: str | None = None,
     comment: str = "",
     encoding: str = "utf-8",
+    rename: Mapping[str, str] | None = None,
 ) -> Header:
     """Read the header from a file's first bytes; `whole` says that these are the whole file.
 
     Without a `delimiter`, it is the one that Excel's line `sep=;` names, or one with which all `needed` columns
-    are there, or else a comma.
+    are there, by these names or by those that `rename` has for them, or else a comma.
 
     Raises:
         FileRefused: there is no header, or it cannot be read; the message says why.
@@ -362,7 +368,7 @@ def read_header(
     if row is None:
         raise FileRefused(Code.EMPTY, path, "the file is empty; a header was expected")
     if delimiter is None:
-        delimiter = detect_delimiter(row[0].decode(encoding, "replace"), needed)
+        delimiter = detect_delimiter(row[0].decode(encoding, "replace"), needed, rename or {})
         row = next(Grammar.of(delimiter, comment).rows(start[skipped:]))
     size = skipped + row.end()
     if Grammar.is_unclosed(row):
@@ -409,15 +415,14 @@ def check_not_wide(path: str, start: bytes) -> None:
             raise FileRefused(Code.ENCODING, path, message)
 
 
-def detect_delimiter(line: str, needed: Sequence[str]) -> str:
+def detect_delimiter(line: str, needed: Sequence[str], rename: Mapping[str, str]) -> str:
     """The delimiter with which a header has all the needed columns, or else a comma."""
     wanted = set(needed)
-    fitting = (
-        mark
-        for mark in DELIMITERS
-        if wanted and wanted <= set(pandas_names(_split(line, mark), needed))
-    )
-    return next(fitting, ",")
+    for mark in DELIMITERS:
+        names = pandas_names(_split(line, mark), needed)
+        if wanted and wanted <= {*names, *(rename.get(name, name) for name in names)}:
+            return mark
+    return ","
 
 
 def pandas_names(columns: Sequence[str], needed: Sequence[str]) -> tuple[str, ...]:

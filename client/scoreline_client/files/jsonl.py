@@ -6,6 +6,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
@@ -24,6 +25,8 @@ from scoreline_client.files.reader import (
     Position,
     answer_names,
     choose_answers,
+    names_read,
+    other_names,
     selected,
 )
 from scoreline_client.files.source import Source
@@ -35,6 +38,8 @@ from scoreline_client.protocol.messages import Answer, Codec
 
 _SHOWN = 80
 _KINDS = {list: "an array", str: "text", bool: "true or false", type(None): "null"}
+_FIRST_LINES = 1000
+"""Lines that are looked at for fields of their own that are called like an answer."""
 _MOST_LAYOUTS = 1000
 """Different lists of fields of a file's objects that are remembered at a time."""
 
@@ -62,6 +67,8 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         self._model: ModelInfo
         self._answers: dict[str, str]
         """The answers by their names on the wire, with their names in the output."""
+        self._is_read_so = False
+        """Whether columns may have other names in the file than the model has for them."""
         self._layouts: dict[tuple[str, ...], dict[str, str]] = {}
         self._is_whole = options.kept is None and not options.drop and not options.rename
         self._request = options.for_request(RequestOptions, outputs=None).encoded_options
@@ -83,13 +90,17 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         if not text.strip() and len(start) < MAX_ROW_BYTES:
             raise FileRefused(Code.EMPTY, source.name, "the file is empty; records were expected")
         source.unread(text)
-        try:
-            first = orjson.loads(text.strip().partition(b"\n")[0])
-        except orjson.JSONDecodeError:
-            first = None
-        fields = first if isinstance(first, dict) else ()
+        fields: dict[str, None] = {}
+        for line in text.strip().splitlines()[:_FIRST_LINES]:
+            with suppress(orjson.JSONDecodeError):
+                record = orjson.loads(line)
+                fields |= dict.fromkeys(record) if isinstance(record, dict) else {}
         self._model = model
-        self._answers = answer_names(choose_answers(source.name, model, options), fields, options)
+        self._is_read_so = not set(model.known).isdisjoint(options.rename.values())
+        layout = self._kept(tuple(fields))
+        answers = choose_answers(source.name, model, options)
+        self._answers = answer_names(source.name, answers, layout, layout.values(), options)
+        self.notes += other_names(self._answers, options)
         return b"", Position(self._mark, 1, 1)
 
     def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[JsonLinesChunk]:
@@ -164,7 +175,10 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         unreadable: dict[int, tuple[str, str]] = {}
 
         def chunk() -> JsonLinesChunk:
-            bodies = [b"null" if index in unreadable else text for index, text in enumerate(texts)]
+            bodies = [
+                b"null" if index in unreadable else self._read(text)
+                for index, text in enumerate(texts)
+            ]
             return JsonLinesChunk(
                 body=b"[" + b",".join(bodies) + b"]",
                 codec=Codec.JSON,
@@ -209,9 +223,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         """The fields of an object that the output has, with their names there, in order."""
         layout = self._layouts.get(fields)
         if layout is None:
-            rename = self._options.rename
-            names = [fields[index] for index in selected(fields, self._options)]
-            layout = {name: rename.get(name, name) for name in names}
+            layout = self._kept(fields)
             for name in set(layout.values()).intersection(self._answers.values()):
                 message = (
                     f"line {line}: {name!r} is there already, and the output adds one: rename it "
@@ -222,6 +234,19 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
                 self._layouts.clear()
             self._layouts[fields] = layout
         return layout
+
+    def _kept(self, fields: tuple[str, ...]) -> dict[str, str]:
+        """The same, whatever the answers are called."""
+        names = [fields[index] for index in selected(fields, self._options)]
+        return {name: self._options.rename.get(name, name) for name in names}
+
+    def _read(self, text: bytes) -> bytes:
+        """An object as the model reads it: with the names of its columns, where `rename` says them."""
+        if not self._is_read_so:
+            return text
+        record = json.loads(text, parse_int=orjson.Fragment, parse_float=orjson.Fragment)
+        names = names_read(tuple(record), self._model, self._options)
+        return orjson.dumps(dict(zip(names, record.values(), strict=True)))
 
     def _column(
         self, name: str, count: int, answer: Answer, errors: Mapping[int, Mapping[str, Any]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -31,6 +31,8 @@ from scoreline_client.files.reader import (
     choose_columns,
     listing,
     missing_columns,
+    names_read,
+    other_names,
     predictions_from,
     requested,
 )
@@ -65,7 +67,9 @@ class ParquetReader(FileReader[ParquetChunk]):
         *,
         wants_problems: bool,
         is_stream: bool = False,
+        is_written_so: bool = True,
     ) -> None:
+        """`is_written_so`: the output is Parquet, too, and so neither compressed nor a stream."""
         try:
             import pyarrow
             import pyarrow.compute
@@ -81,19 +85,22 @@ class ParquetReader(FileReader[ParquetChunk]):
         self._wants_problems = wants_problems
         self._arrow: Any = pyarrow
         self._tables = arrow_tables
-        if source.facts is None or source.compression or is_stream:
+        if source.facts is None or source.compression or (is_stream and is_written_so):
             message = (
                 "Parquet is read and written out of order: name files, and not compressed ones"
             )
             raise FileRefused(Code.FILE, source.name, message)
-        if compression_by_name(target)[0]:
+        if compression_by_name(target)[0] and is_written_so:
             message = "Parquet is compressed within; leave the ending away"
             raise FileRefused(Code.FILE, target, message)
         self._stored = source.file
         self._file = self._guarded(lambda: self._arrow.parquet.ParquetFile(source.file))
         self._model: ModelInfo
-        self._columns: OutputColumns
+        self.columns: OutputColumns
         self._needed: list[str]
+        """The names under which the model reads columns."""
+        self._own: list[str]
+        """The names that those have in the file."""
 
     @property
     def total(self) -> int:
@@ -102,8 +109,9 @@ class ParquetReader(FileReader[ParquetChunk]):
 
     def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
         """Check the schema."""
-        names = self._file.schema_arrow.names
-        check_no_duplicates(self._name, names)
+        own = self._file.schema_arrow.names
+        check_no_duplicates(self._name, own)
+        names = names_read(own, model, self._options)
         missing = [name for name in model.needed if name not in names]
         if missing:
             message = missing_columns(missing, names)
@@ -113,8 +121,12 @@ class ParquetReader(FileReader[ParquetChunk]):
                 f"not in the file, which the model can do without: {listing(left_out)}"
             )
         self._model = model
-        self._columns = choose_columns(self._name, names, model, self._options)
-        self._needed = [name for name in model.known if name in names] or names
+        self.columns = columns = choose_columns(self._name, own, model, self._options)
+        answers = dict(zip(columns.answers, columns.added, strict=True))
+        self.notes += other_names(answers, self._options)
+        places = {name: own[index] for index, name in enumerate(names)}
+        needed = {name: places[name] for name in model.known if name in places} or places
+        self._needed, self._own = list(needed), list(needed.values())
         return b"", Position(0, 1, 0)
 
     def chunks(
@@ -123,11 +135,11 @@ class ParquetReader(FileReader[ParquetChunk]):
         chunk_bytes: Callable[[], int],  # noqa: ARG002 - a reader's signature
     ) -> Iterator[ParquetChunk]:
         """Some rows of a row group each: always as many, whatever the time that they take."""
-        metadata, columns = self._file.metadata, self._columns
+        metadata, columns = self._file.metadata, self.columns
         outputs = requested(columns.answers, self._model, self._options)
         names = self._file.schema_arrow.names
         kept = names if columns.indices is None else [names[index] for index in columns.indices]
-        read = [name for name in names if name in {*kept, *self._needed}]
+        read = [name for name in names if name in {*kept, *self._own}]
         at = 0
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
@@ -148,7 +160,9 @@ class ParquetReader(FileReader[ParquetChunk]):
                         first_row=at + 1,
                     )
                     yield ParquetChunk(
-                        body=self._tables.write_stream(table.select(self._needed)).to_pybytes(),
+                        body=self._tables.write_stream(
+                            table.select(self._own).rename_columns(self._needed)
+                        ).to_pybytes(),
                         codec=Codec.ARROW,
                         options=options.encoded_options,
                         count=count,
@@ -162,11 +176,9 @@ class ParquetReader(FileReader[ParquetChunk]):
     def output(self, chunk: ParquetChunk, answer: Answer) -> ChunkOutput:
         """The rows with their answers, as an Arrow stream after its length."""
         answered = self._tables.read_stream(answer.body)
-        columns = [*chunk.table.columns, *map(answered.column, self._columns.answers)]
-        table = self._arrow.table(columns, names=list(self._columns.names))
-        data = self._tables.write_stream(table).to_pybytes()
-        size = _LENGTH.pack(len(data))
-        return ChunkOutput(size + data, answer.rejected, answer.problems, answer.warned)
+        columns = [*chunk.table.columns, *map(answered.column, self.columns.answers)]
+        table = self._arrow.table(columns, names=list(self.columns.names))
+        return ChunkOutput(framed(table), answer.rejected, answer.problems, answer.warned)
 
     def rows(self, chunk: ParquetChunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
         """The rows as Python's values."""
@@ -176,7 +188,7 @@ class ParquetReader(FileReader[ParquetChunk]):
 
     def finish(self, part: Path, final: Any) -> bool:
         """Make row groups of the part's streams."""
-        arrow, sizes, columns = self._arrow, self._sizes, self._columns
+        arrow, sizes, columns = self._arrow, self._sizes, self.columns
         source = self._file.schema_arrow
         indices = range(len(source.names)) if columns.indices is None else columns.indices
         pairs = list(zip(indices, columns.kept, strict=True))
@@ -201,36 +213,17 @@ class ParquetReader(FileReader[ParquetChunk]):
             renamed = {source.names[index]: name for index, name in pairs}
             metadata[_PANDAS] = pandas_note(metadata[_PANDAS], renamed, columns.added)
         schema = arrow.schema([*fields, *answers], metadata=metadata)
-        with io.BufferedWriter(final) as sink, arrow.parquet.ParquetWriter(sink, schema) as writer:
-
-            def write_group(tables: list[Any]) -> None:
-                group = arrow.concat_tables(tables).unify_dictionaries()
-                writer.write_table(group, row_group_size=max(1, group.num_rows))
-
-            waiting: list[Any] = []
-            rows = size = 0
-            for table in self._streams(part):
-                waiting.append(table.cast(schema))
-                rows, size = rows + table.num_rows, size + waiting[-1].nbytes
-                if rows >= sizes.group_rows or size >= sizes.group_bytes:
-                    write_group(waiting)
-                    waiting, rows, size = [], 0, 0
-            if waiting:
-                write_group(waiting)
+        write_groups(self._streams(part), schema, final, sizes)
         return True
 
     def _streams(self, part: Path) -> Iterator[Any]:
         """The tables of a part, in order."""
-        with part.open("rb") as file:
-            while length := file.read(_LENGTH.size):
-                table = self._tables.read_stream(file.read(_LENGTH.unpack(length)[0]))
-                kept = len(self._columns.kept)
-                answers = self._tables.untyped_where_empty(
-                    table.select(range(kept, table.num_columns))
-                )
-                yield self._arrow.table(
-                    [*table.columns[:kept], *answers.columns], names=table.column_names
-                )
+        for table in tables_of(part):
+            kept = len(self.columns.kept)
+            answers = self._tables.untyped_where_empty(table.select(range(kept, table.num_columns)))
+            yield self._arrow.table(
+                [*table.columns[:kept], *answers.columns], names=table.column_names
+            )
 
     def _read(self, number: int, names: list[str]) -> Iterator[Any]:
         """The rows of a row group as tables, each of a chunk: in every run the same, wherever it begins.
@@ -295,6 +288,46 @@ class ParquetReader(FileReader[ParquetChunk]):
         except (OSError, UnicodeDecodeError, self._arrow.ArrowException) as error:
             message = f"the Parquet file cannot be read: {error}"
             raise FileRefused(Code.FILE, self._name, message[:500]) from error
+
+
+def framed(table: Any) -> bytes:
+    """A table as a part holds it: an Arrow stream behind its length."""
+    from scoreline_client.protocol import arrow_tables
+
+    data: bytes = arrow_tables.write_stream(table).to_pybytes()
+    return _LENGTH.pack(len(data)) + data
+
+
+def tables_of(part: Path) -> Iterator[Any]:
+    """The tables of a part, in order."""
+    from scoreline_client.protocol import arrow_tables
+
+    with part.open("rb") as file:
+        while length := file.read(_LENGTH.size):
+            yield arrow_tables.read_stream(file.read(_LENGTH.unpack(length)[0]))
+
+
+def write_groups(tables: Iterable[Any], schema: Any, final: Any, sizes: FileSizes) -> None:
+    """Write tables that can be cast to a schema into a Parquet file, as row groups of about the same size."""
+    import pyarrow
+    import pyarrow.parquet
+
+    with io.BufferedWriter(final) as sink, pyarrow.parquet.ParquetWriter(sink, schema) as writer:
+
+        def write_group(waiting: list[Any]) -> None:
+            group = pyarrow.concat_tables(waiting).unify_dictionaries()
+            writer.write_table(group, row_group_size=max(1, group.num_rows))
+
+        waiting: list[Any] = []
+        rows = size = 0
+        for table in tables:
+            waiting.append(table.cast(schema))
+            rows, size = rows + table.num_rows, size + waiting[-1].nbytes
+            if rows >= sizes.group_rows or size >= sizes.group_bytes:
+                write_group(waiting)
+                waiting, rows, size = [], 0, 0
+        if waiting:
+            write_group(waiting)
 
 
 def pandas_note(note: bytes, renamed: Mapping[str, str], added: Sequence[str]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -150,6 +151,8 @@ class ChunkOutput:
     """What its values may have meant instead; see `Doubts`."""
 
 
+_MOST_MEANT = 20
+"""Missing columns for which the one that was meant is looked for."""
 _Chunk = TypeVar("_Chunk", bound=Chunk)
 
 
@@ -217,7 +220,7 @@ def choose_columns(
         FileRefused: a column that an option names is not there, two columns would have the same name,
             or, with `strict`, the model does not know a column.
     """
-    extra = extra_columns(columns, model)
+    extra = extra_columns(names_read(columns, model, options), model)
     if options.strict and extra:
         message = f"columns that {model.ref} does not know (strict): {listing(extra)}"
         raise FileRefused(Code.EXTRA_COLUMN, path, message, extra[0])
@@ -230,18 +233,28 @@ def choose_columns(
     here = columns if indices is None else [columns[index] for index in indices]
     answers = choose_answers(path, model, options)
     for name in options.rename:
-        if name not in (*here, *answers):
-            raise _not_there(path, name, (*here, *answers), "rename")
+        if name not in (*columns, *answers):
+            raise _not_there(path, name, (*columns, *answers), "rename")
     kept = tuple(options.rename.get(name, name) for name in here)
-    added = tuple(answer_names(answers, here, options).values())
-    for name, count in Counter((*kept, *added)).items():
+    for name, count in Counter(kept).items():
         if name and count > 1:
             message = f"the output would have column {name!r} {count} times"
-            if name in added:
-                message = f"column {name!r} is there already, and the output adds one"
             advice = f"rename it (--rename {name}=…) or leave it out (--drop {name})"
             raise FileRefused(Code.DUPLICATE_COLUMN, path, f"{message}: {advice}", name)
+    added = tuple(answer_names(path, answers, here, kept, options).values())
     return OutputColumns(indices, kept, answers, added)
+
+
+def names_read(columns: Sequence[str], model: ModelInfo, options: BulkOptions) -> list[str]:
+    """The names under which a model reads an input's columns: their own, or those of `rename`.
+
+    A column is read under its new name if the model knows that, and the input has no column of that name itself.
+    """
+    known, there = frozenset(model.known), frozenset(columns)
+    return [
+        new if (new := options.rename.get(name, name)) in known and new not in there else name
+        for name in columns
+    ]
 
 
 def selected(columns: Sequence[str], options: BulkOptions) -> list[int]:
@@ -279,11 +292,41 @@ def requested(
 
 
 def answer_names(
-    answers: Iterable[str], columns: Iterable[str], options: BulkOptions
+    path: str,
+    answers: Iterable[str],
+    columns: Iterable[str],
+    kept: Iterable[str],
+    options: BulkOptions,
 ) -> dict[str, str]:
-    """The answers' names in the output. A name that the input has, too, is renamed there, not here."""
-    names = set(columns)
-    return {name: name if name in names else options.rename.get(name, name) for name in answers}
+    """The answers' names in the output, where the input's `columns` are called `kept`.
+
+    A name that the input has, too, is renamed there, not here. Where a column of the input keeps it, the answer has
+    another: `prediction_2`.
+
+    Raises:
+        FileRefused: an answer was given a name that is there already.
+    """
+    own, taken, names = frozenset(columns), set(kept), dict[str, str]()
+    for answer in answers:
+        name = answer if answer in own else options.rename.get(answer, answer)
+        if name in taken and name != answer:
+            message = f"the output would have column {name!r} twice: give {answer!r} another name"
+            raise FileRefused(Code.DUPLICATE_COLUMN, path, message, name)
+        number = 2
+        while name in taken:
+            name, number = f"{answer}_{number}", number + 1
+        taken.add(name)
+        names[answer] = name
+    return names
+
+
+def other_names(answers: Mapping[str, str], options: BulkOptions) -> list[str]:
+    """Sentences about answers that do not have their own names, as a column of the input has it."""
+    return [
+        f"the file has a column {answer!r} of its own: the answer is in {name!r}"
+        for answer, name in answers.items()
+        if name not in (answer, options.rename.get(answer))
+    ]
 
 
 def extra_columns(columns: Sequence[str], model: ModelInfo) -> list[str]:
@@ -307,12 +350,16 @@ def check_no_duplicates(path: str, columns: Sequence[str]) -> None:
 
 def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> str:
     """A sentence about columns that are not there, and the column that may have been meant."""
-    listed = ", ".join(map(repr, missing))
-    message = f"column{'s' if len(missing) > 1 else ''} missing: {listed}"
-    near = near_name(missing[0], columns)
-    return f"{message}; " + (
-        f"did you mean {near!r}?" if near else f"the file has {listing(columns)}"
-    )
+    message = f"column{'s' if len(missing) > 1 else ''} missing: {', '.join(map(repr, missing))}"
+    left, meant = list(columns), dict[str, str]()
+    for name in missing[:_MOST_MEANT]:
+        if near := near_name(name, left):
+            left.remove(near)
+            meant[near] = name
+    if not meant:
+        return f"{message}; the file has {listing(columns)}"
+    options = " ".join(f"--rename {shlex.quote(f'{near}={name}')}" for near, name in meant.items())
+    return f"{message}; did you mean {', '.join(map(repr, meant))}? Read so with {options}"
 
 
 def listing(columns: Sequence[str]) -> str:

@@ -28,7 +28,14 @@ from typing import Any
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.reader import DEFAULT_SIZES
-from scoreline_client.files.source import STANDARD, file_system, is_url, unreadable, zstd
+from scoreline_client.files.source import (
+    STANDARD,
+    file_system,
+    is_table,
+    is_url,
+    unreadable,
+    zstd,
+)
 from scoreline_client.protocol.csv_grammar import spreadsheet_safe
 from scoreline_client.shown import shown_name
 
@@ -47,35 +54,50 @@ _ACCESS_LIST = "system.posix_acl_access"
 
 
 def is_many(sources: tuple[str, ...], target: str) -> bool:
-    """Whether the target must be a directory: there are several inputs, or it is a directory already."""
-    several = len(sources) > 1 or _is_pattern(sources[0])
-    # Not Path.is_dir: it raises where permissions are missing. Opening the file reports that later.
-    is_directory = not is_url(target) and os.path.isdir(target)  # noqa: PTH112
-    return several or target.endswith("/") or is_directory
+    """Whether the target must be a directory: there may be several inputs, or it is a directory already."""
+    several = len(sources) > 1 or _is_pattern(sources[0]) or _is_directory(sources[0])
+    return several or target.endswith("/") or _is_directory(target)
 
 
 def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]:
-    """Each input, patterns expanded and sorted by name, and its output in a directory.
+    """Each input, patterns and directories expanded and sorted by name, and its output in a directory.
+
+    Of a directory these are the files in it whose names end as those of tables do; not those in folders of it.
 
     Raises:
-        FileRefused: a pattern matches nothing, two outputs would have the same name, or the directory
+        FileRefused: a pattern matches nothing, a directory has no such file, two outputs would have the same name, or the directory
             cannot be made.
     """
     inputs: list[str] = []
     for source in sources:
-        names = [source]
-        if _is_pattern(source):
+        names, is_directory = [source], _is_directory(source)
+        if is_directory or _is_pattern(source):
+            if (
+                is_directory
+                and not is_url(source)
+                and os.path.realpath(source) == os.path.realpath(directory)
+            ):
+                message = "input and output are the same directory"
+                raise FileRefused(Code.FILE, source, message)
+            pattern = f"{glob.escape(source.rstrip('/'))}/*" if is_directory else source
             if is_url(source):
-                fs, path = file_system(source)
+                fs, path = file_system(f"{source}*" if is_directory else source)
                 try:
                     names = [str(fs.unstrip_protocol(match)) for match in fs.glob(path)]
                 except OSError as error:
                     raise unreadable(source, error) from error
             else:
-                matches = glob.iglob(source, recursive=True)  # noqa: PTH207 - it may be absolute
-                names = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113 - see is_many
+                matches = glob.iglob(pattern, recursive=True)  # noqa: PTH207 - it may be absolute
+                names = [match for match in matches if os.path.isfile(match)]  # noqa: PTH113 - see _is_directory
+            if is_directory:
+                names = [name for name in names if is_table(name)]
             if not names:
-                raise FileRefused(Code.FILE, source, "no file matches")
+                what = (
+                    "no file of this directory is a table by its name"
+                    if is_directory
+                    else "no file matches"
+                )
+                raise FileRefused(Code.FILE, source, what)
         inputs += sorted(names)
     if not is_url(directory):
         with writing(directory):
@@ -94,11 +116,17 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
     return [(source, target) for target, source in pairs.items()]
 
 
+def _is_directory(name: str) -> bool:
+    """Whether a name is that of a directory; in a bucket, one that ends with a slash."""
+    # Not Path.is_dir: it raises where permissions are missing. Opening the file reports that later.
+    return name.endswith("/") if is_url(name) else os.path.isdir(name)  # noqa: PTH112
+
+
 def _is_pattern(name: str) -> bool:
     # On the web a question mark begins the options of a URL.
     text = name.partition("?")[0] if name.startswith(("http://", "https://")) else name
     is_wild = any(mark in text for mark in "*?[")
-    return is_wild and (is_url(name) or not os.path.exists(name))  # noqa: PTH110 - see is_many
+    return is_wild and (is_url(name) or not os.path.exists(name))  # noqa: PTH110 - see _is_directory
 
 
 class Target:
@@ -115,7 +143,7 @@ class Target:
             # Behind the question mark there may be a token.
             shown = shown_name(name).removesuffix("?…")
             base = Path(state).expanduser() / digest / (shown.rpartition("/")[2] or "output")
-        elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see is_many
+        elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see _is_directory
             base = Path(os.path.realpath(name))
         self.part = base.with_name(base.name + ".part")
         self.whole = base.with_name(base.name + ".part.whole")

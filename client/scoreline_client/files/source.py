@@ -35,6 +35,13 @@ _FOREIGN = {
     b"\xfd7zXZ": "compressed with xz",
     b"\xd0\xcf\x11\xe0": "a legacy Office file (.xls, .doc)",
 }
+_SPREADSHEETS = (
+    *(b"[Content_Types].xml", b"_rels/", b"xl/", b"docProps/"),
+    *(b"vnd.oasis.opendocument.spreadsheet", b"\xd0\xcf\x11\xe0"),
+)
+"""How the files of spreadsheets begin: the first names in their archives, and an older format."""
+_NAME_IN_ZIP = 128
+_TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq")
 _FACTS = (
     "ETag",
     "etag",
@@ -83,6 +90,12 @@ class Source:
         for magic, kind in _FOREIGN.items():
             if self.start.startswith(magic):
                 message = f"the file is {kind}; only gzip and zstd are read: unpack it first"
+                beginning = bytes(file.peek(_NAME_IN_ZIP)[:_NAME_IN_ZIP])
+                if any(mark in beginning for mark in _SPREADSHEETS):
+                    message = (
+                        "this is a spreadsheet's own file (Excel, LibreOffice): save the sheet as CSV UTF-8, or read "
+                        "it with pandas and use predict_frame"
+                    )
                 raise FileRefused(Code.FILE, name, message)
         fitting = (kind for magic, kind in _COMPRESSIONS.items() if self.start.startswith(magic))
         self.compression = next(fitting, None)
@@ -382,6 +395,13 @@ def unreadable(name: str, error: Exception) -> FileRefused:
 
 
 # Compression
+
+
+def is_table(name: str) -> bool:
+    """Whether a file of a directory is a table by its name, and none that a run of Scoreline leaves beside an output."""
+    base = compression_by_name(name)[1].rpartition("/")[2].lower()
+    is_report = base.endswith(".errors.csv")
+    return base.endswith(_TABLES) and not base.startswith(".") and not is_report
 
 
 def compression_by_name(name: str) -> tuple[str | None, str]:

@@ -99,6 +99,10 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> Codec
         is_null = null_mask(texts, rules.nulls_of(column))
         present = texts.filter(pa.array(~is_null)) if is_null.any() else texts
         kinds, nulls = _kinds_of_texts(present, rules), int(is_null.sum())
+        if column.type is ColumnType.DATETIME and rules.date_format:
+            other = sum(not is_null[row] for row in bad)
+            counted = {"datetime": len(present) - other, "text": other}
+            kinds = {kind: number for kind, number in counted.items() if number}
         profiles.append(_profile(column, kinds, nulls, arrays[column.name], bad, hints))
     checked = checked_rows(rows, schema, arrays, problems, rules_of(chunk, limits))
     result = _result(len(rows), checked, profiles, loaded, chunk, rows.position)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -23,6 +25,12 @@ _INTEGER = re.compile(r"[+-]?[0-9]+")
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "infinity": "Infinity"}
 _LONGEST_INTEGER = 400
 _BOOLEANS = {"true": True, "false": False}
+EXCEL = "excel"
+"""The format of dates that are numbers of days, as spreadsheets keep them."""
+_SERIAL = re.compile(r"[0-9]{1,7}(?:\.[0-9]{0,20})?")
+_SERIALS_END = 2_958_466
+"""The day after the 31st of December 9999."""
+_EXCEL_ZERO = datetime(1899, 12, 30)
 _OTHER_MARKS = (
     *((",", ""), (".", ""), (".", ","), (",", "."), (".", "'"), (".", "’"), (",", "'")),
     *((mark, blank) for blank in (" ", "\u00a0", "\u202f") for mark in ",."),
@@ -40,6 +48,8 @@ class TextRules:
     thousands: str = ""
     nulls: frozenset[str] = frozenset({""})
     coerce: bool = False
+    date_format: str = ""
+    """How points in time are written: Python's codes, or `excel`; empty for ISO 8601."""
 
     @property
     def is_plain(self) -> bool:
@@ -162,6 +172,35 @@ def _category(
     return categories.get((isinstance(value, bool), value), text)
 
 
+def _datetime(_: Column, text: str, rules: TextRules) -> Any:
+    """A point in time; text where it is none, or where dates are ISO 8601, which `validation` reads."""
+    if not rules.date_format:
+        return text
+    if rules.date_format != EXCEL:
+        try:
+            return datetime.strptime(text.strip(" "), rules.date_format)
+        except ValueError:
+            return text
+    serial = text.strip(" ").replace(rules.decimal, ".")
+    if not _SERIAL.fullmatch(serial) or not 1 <= (days := Decimal(serial)) < _SERIALS_END:
+        return text
+    if 60 <= days < 61:  # the 29th of February 1900, which there was not
+        return text
+    # A second is no whole fraction of a day: serial numbers are exact to some microseconds.
+    milliseconds = int((days * 86_400_000).to_integral_value())
+    return (_EXCEL_ZERO if days >= 61 else _EXCEL_ZERO + timedelta(1)) + timedelta(
+        milliseconds=milliseconds
+    )
+
+
+def date_hint(rules: TextRules) -> str:
+    """How the dates of a file are expected to be written, as the end of a message."""
+    if not rules.date_format:
+        return "; dates that are written otherwise are read with --date-format"
+    how = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"
+    return f", written {how} (--date-format)"
+
+
 def _as_it_is(_: Column, text: str, __: TextRules) -> Any:
     return text
 
@@ -171,6 +210,6 @@ _VALUE_OF: dict[ColumnType, Callable[[Column, str, TextRules], Any]] = {
     ColumnType.NUMBER: _number,
     ColumnType.BOOLEAN: _boolean,
     ColumnType.STRING: _as_it_is,
-    ColumnType.DATETIME: _as_it_is,
+    ColumnType.DATETIME: _datetime,
     ColumnType.DURATION: _as_it_is,
 }

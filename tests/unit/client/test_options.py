@@ -29,6 +29,7 @@ EVERYTHING = CsvChunk(
     encoding="cp1252",
     decimal=",",
     thousands=".",
+    date_format="%d.%m.%Y",
     nulls=["", "NA"],
     strict=True,
     coerce=True,
@@ -114,9 +115,9 @@ def test_what_a_newer_worker_says_beyond_this_is_passed_over() -> None:
         ({"decimal": ",", "delimiter": ","}, "another character than the delimiter"),
         ({"encoding": "klingon"}, "encoding is 'klingon'"),
         ({"encoding": "rot13"}, "an encoding of text"),
-        ({"keep": ("a",), "drop": ("b",)}, "keep is True; expected it without drop"),
-        ({"only_predictions": True, "id": "a"}, "without id"),
-        ({"resume": True, "restart": True}, "either resume or restart"),
+        ({"keep": ("a",), "drop": ("b",)}, "--keep and --drop exclude each other"),
+        ({"only_predictions": True, "id": "a"}, "--only-predictions and --id exclude"),
+        ({"resume": True, "restart": True}, "--resume and --restart exclude each other"),
     ],
 )
 def test_options_that_cannot_be_meant_are_refused(options: dict[str, Any], message: str) -> None:

@@ -157,7 +157,9 @@ def check_count(rows: ChunkRows, schema: Schema, limits: Limits) -> None:
 
 def text_rules(chunk: CsvChunk) -> TextRules:
     """How the values of a file are written."""
-    return TextRules(chunk.decimal, chunk.thousands, frozenset(chunk.nulls), chunk.coerce)
+    return TextRules(
+        chunk.decimal, chunk.thousands, frozenset(chunk.nulls), chunk.coerce, chunk.date_format
+    )
 
 
 def check_rows(rows: ChunkRows, schema: Schema, rules: Rules) -> CheckedRecords:

@@ -36,6 +36,7 @@ from scoreline_artifacts.validation import (
 from scoreline_tasks.scoring.text_values import (
     NUMBERS,
     TextRules,
+    date_hint,
     number_hint,
     number_pattern,
     reader_of,
@@ -166,14 +167,20 @@ class _ByHand:
     def _look_up(self, text: str) -> Any:
         if text in self._known:
             return self._known[text]
-        value = self._read(text)
+        value, rules, kind = self._read(text), self._rules, self._column.type
         try:
+            if kind is ColumnType.DATETIME and rules.date_format and isinstance(value, str):
+                # As it is not written so, it is no date, whatever it would be otherwise.
+                raise InvalidValue("E_TYPE", f"{shown(text)} is no date and time")  # noqa: TRY301
             converted = convert_value(self._column, value, self._convert)
         except InvalidValue as invalid:
             name = self._column.name
             message = f"column {name!r}: {invalid.message}"
-            if invalid.code == "E_TYPE" and value == text and self._column.type in NUMBERS:
-                message += number_hint(text, self._rules)
+            if invalid.code == "E_TYPE" and isinstance(value, str):
+                if kind in NUMBERS:
+                    message += number_hint(text, rules)
+                elif kind is ColumnType.DATETIME:
+                    message += date_hint(rules)
             refused = text if value is None else value
             converted = (
                 None
@@ -318,7 +325,7 @@ def _each_once(column: Column, _: Any, __: TextRules, by_hand: _ByHand) -> Any:
 
 def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
     kind = pandas_type(column.dtype)
-    if isinstance(kind, pd.ArrowDtype):
+    if isinstance(kind, pd.ArrowDtype) or rules.date_format:
         return _each_once(column, texts, rules, by_hand)
     unit, zone = clock_of(column.dtype)
     # What pandas reads as fast as it can, and like `validation`: years that every unit can count.

@@ -40,7 +40,7 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     may_be_grouped = rows.chunk.delimiter != "," and rules.is_plain and b"." in rows.data
     numbers = [one for one in present if one.type in NUMBERS]
     if may_be_grouped and numbers:
-        for column, texts in _texts_of(rows, numbers):
+        for column, texts in texts_of(rows, numbers):
             pointed = texts.filter(pc.match_substring(texts, "."))
             grouped = _matching(pointed[:_FIRST])
             if len(grouped) == min(_FIRST, len(pointed)):
@@ -62,7 +62,7 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     return {"doubts": doubts, "settled": settled} if doubts or settled else None
 
 
-def _texts_of(rows: ChunkRows, columns: list[Column]) -> Iterable[tuple[Column, Any]]:
+def texts_of(rows: ChunkRows, columns: list[Column]) -> Iterable[tuple[Column, Any]]:
     """The fields of columns as texts, also where Arrow has read numbers at once."""
     indices = chunk_indices(rows.chunk)
     wanted = {indices[column.name]: pa.string() for column in columns}

@@ -374,9 +374,9 @@ def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> 
         problem = (
             Code.ENCODING,
             f"byte {error.start} of the line, 0x{raw[error.start]:02x}, is not valid "
-            f"{chunk.encoding.upper()}",
+            f"{chunk.encoding.upper()}{encoding_hint(raw, chunk)}",
         )
-        value = str(raw)
+        value = raw.decode("latin-1")  # each byte that is no ASCII as its number
         # Bytes that are no text survive the way through strings, as they are.
         text = raw.decode(chunk.encoding, "surrogateescape")
     else:
@@ -406,6 +406,16 @@ def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> 
     kept = fields if chunk.columns_out is not None or chunk.excel_safe else []
     unreadable = Problem(row, code.value, message, None, value)
     return MalformedRow(kept, len(fields), unreadable, is_unclosed)
+
+
+def encoding_hint(raw: bytes, chunk: CsvChunk) -> str:
+    """How the line would read in the encoding that most files have which are not in UTF-8."""
+    try:
+        fields = _fields(raw.decode("cp1252"), chunk)
+    except UnicodeDecodeError:
+        return ""
+    word = next((field for field in fields if not field.isascii()), "")
+    return f"; --encoding cp1252 would read {word[:40]!r}" if is_utf8(chunk.encoding) else ""
 
 
 def _fields(text: str, chunk: CsvChunk, *, strict: bool = False) -> list[str]:

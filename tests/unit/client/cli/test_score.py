@@ -53,13 +53,14 @@ def test_all_rows_scored_is_0(run: Callable[..., Result], source: Path) -> None:
     source.write_text("id,a\n1,9\n")
     done = run("threshold", source, source.with_name("out.csv"))
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "1 rows, 1 scored, 0 rejected, by threshold@4 in" in done.stdout
+    assert "1 row, 1 scored, 0 rejected, by threshold@4 in" in done.stdout
 
 
 def test_some_rows_rejected_is_1(run: Callable[..., Result], source: Path) -> None:
     done = run("threshold", source, source.with_name("out.csv"))
     assert done.exit_code == 1
-    assert "E_TYPE: 1" in done.stdout
+    assert "1 row rejected: a value of another type" in done.stdout
+    assert "(E_TYPE)" in done.stdout
     assert "rejected rows are listed in" in done.stdout
 
 
@@ -77,7 +78,7 @@ def test_a_file_that_is_refused_is_2(run: Callable[..., Result], source: Path) -
 def test_options_that_do_not_go_together_are_2(run: Callable[..., Result], source: Path) -> None:
     done = run("threshold", source, source.with_name("out.csv"), "--keep", "a", "--drop", "id")
     assert done.exit_code == 2
-    assert "Error: keep" in done.stderr
+    assert "Error: --keep and --drop exclude each other" in done.stderr
 
 
 def test_too_many_errors_is_2_and_keeps_what_is_known(
@@ -124,6 +125,29 @@ def test_several_files_go_into_a_directory_and_a_bad_one_costs_no_other(
     assert done.exit_code == 2
     assert names_in(out) == [RECORD, "in.csv", "in.csv.errors.csv"]
     assert "bad.csv: column missing: 'a'" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith(
+        "2 files (1 scored, 1 refused): 3 rows, 2 scored, 1 rejected, in "
+    )
+
+
+def test_a_directory_is_scored_with_one_total_and_one_exit_code(
+    run: Callable[..., Result], source: Path
+) -> None:
+    (source.parent / "more.csv").write_text("a\n9\n")
+    out = source.parent / "out"
+    first = run("threshold", source.parent, out, "--json")
+    assert first.exit_code == 1
+    assert run("threshold", source.parent, out, "--quiet").stdout == ""
+    done = run("threshold", source.parent, out, "--resume", "--json")
+    totals = [json.loads(each.stdout.splitlines()[-1]) for each in (first, done)]
+    assert [total.pop("seconds") >= 0 for total in totals] == [True, True]
+    counts = {"event": "total", "files": 2, "rows": 4, "scored": 3, "rejected": 1, "exit_code": 1}
+    new = {"files_scored": 2, "files_done_before": 0, "files_refused": 0}
+    old = {"files_scored": 0, "files_done_before": 2, "files_refused": 0}
+    assert totals == [
+        counts | new | {"rejected_by_code": {"E_TYPE": 1}},
+        counts | old | {"rejected_by_code": {}},
+    ]
 
 
 def test_files_that_are_done_are_not_scored_again_and_count_as_they_did(
@@ -361,8 +385,8 @@ def test_a_summary_has_a_line_for_each_code_and_note() -> None:
         errors="out.csv.errors.csv", notes=("a note",),
     )  # fmt: skip
     assert sentence(summary).splitlines()[1:] == [
-        "  E_TYPE: 1",
-        "  W_X a: 2",
+        "  1 row rejected: a value of another type, such as text where a number is expected (E_TYPE)",
+        "  warning: 2 values of a are unusual (W_X)",
         "  a note",
         "  rejected rows are listed in out.csv.errors.csv",
     ]

@@ -35,8 +35,8 @@ def test_small_files_are_cut_small_so_that_processes_share_them() -> None:
 
 def test_another_format_than_the_inputs_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.csv").write_text("id,a\n1,9\n")
-    with pytest.raises(FileRefused, match="the input is csv and the output would be parquet"):
-        run(tmp_path / "in.csv", tmp_path / "out.parquet")
+    with pytest.raises(FileRefused, match="the input is csv and the output would be jsonl"):
+        run(tmp_path / "in.csv", tmp_path / "out.jsonl")
 
 
 def test_an_option_that_says_nothing_of_a_format_is_refused(tmp_path: Path) -> None:

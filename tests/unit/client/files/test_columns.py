@@ -59,7 +59,8 @@ def test_a_csv_file_has_the_columns_that_were_asked_for(
         ({"drop": ("nothing",)}, "no column 'nothing' to drop; there are 'id', 'note', 'a'"),
         ({"outputs": ("probability_maybe",)}, "does not answer with 'probability_maybe'"),
         ({"rename": {"idd": "x"}}, "no column 'idd' to rename; did you mean 'id'"),
-        ({"rename": {"id": "error"}}, "column 'error' is there already.*--rename error="),
+        ({"rename": {"id": "note"}}, "would have column 'note' 2 times.*--rename note="),
+        ({"rename": {"error": "id"}}, "would have column 'id' twice: give 'error' another name"),
     ],
 )
 def test_columns_that_cannot_be_had_refuse_the_file(
@@ -69,14 +70,65 @@ def test_columns_that_cannot_be_had_refuse_the_file(
         _csv(tmp_path, **options)
 
 
-def test_a_column_that_the_output_adds_must_not_be_there_already(tmp_path: Path) -> None:
-    (tmp_path / "in.csv").write_text("a,prediction\n9,old\n")
-    with pytest.raises(FileRefused, match="--rename prediction="):
-        run(tmp_path / "in.csv", tmp_path / "out.csv")
-    run(tmp_path / "in.csv", tmp_path / "old.csv", rename={"prediction": "old"})
-    assert (tmp_path / "old.csv").read_text().startswith("a,old,prediction,probability_no")
-    run(tmp_path / "in.csv", tmp_path / "out.csv", drop=("prediction",))
-    assert (tmp_path / "out.csv").read_text().startswith("a,prediction,probability_no")
+def test_an_answer_gives_way_to_a_column_of_the_same_name(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,prediction,error,prediction_2\n9,old,,x\n")
+    summary = run(tmp_path / "in.csv", tmp_path / "out.csv")
+    header, row = (tmp_path / "out.csv").read_text().splitlines()
+    assert header == (
+        "a,prediction,error,prediction_2,prediction_3,probability_no,probability_yes,error_2"
+    )
+    assert row == "9,old,,x,yes,0.25,0.75,"
+    told = [note for note in summary.notes if "of its own" in note]
+    assert told == [
+        "the file has a column 'prediction' of its own: the answer is in 'prediction_3'",
+        "the file has a column 'error' of its own: the answer is in 'error_2'",
+    ]
+    run(tmp_path / "in.csv", tmp_path / "old.csv", rename={"prediction": "old"}, drop=("error",))
+    assert (tmp_path / "old.csv").read_text().startswith("a,old,prediction_2,prediction,probab")
+
+
+def test_an_answer_gives_way_in_every_format(tmp_path: Path) -> None:
+    (row,) = _jsonl(tmp_path, '{"a":9,"error":"none"}\n')
+    assert (row["error"], row["error_2"]) == ("none", None)
+    pq.write_table(pa.table({"a": [9.0], "prediction": ["old"]}), tmp_path / "in.parquet")
+    summary = run(tmp_path / "in.parquet", tmp_path / "out.parquet")
+    (read,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (read["prediction"], read["prediction_2"]) == ("old", "yes")
+    assert any("'prediction_2'" in note for note in summary.notes)
+
+
+def test_a_later_object_with_a_field_of_its_own_decides_too(tmp_path: Path) -> None:
+    first, second = _jsonl(tmp_path, '{"a":9}\n{"a":1,"error":"none"}\n')
+    assert first["error_2"] is None
+    assert second["error"] == "none"
+
+
+@pytest.mark.parametrize("delimiter", [",", ";"])
+def test_a_column_is_read_under_the_name_that_it_is_given(tmp_path: Path, delimiter: str) -> None:
+    (tmp_path / "in.csv").write_text("id,A x\n1,9\n".replace(",", delimiter))
+    summary = run(tmp_path / "in.csv", tmp_path / "out.csv", rename={"A x": "a"})
+    lines = (tmp_path / "out.csv").read_text().replace(delimiter, ",").splitlines()
+    assert lines == ["id,a,prediction,probability_no,probability_yes,error", "1,9,yes,0.25,0.75,"]
+    assert summary.rejected == 0
+
+
+def test_a_column_is_read_under_its_new_name_in_every_format(tmp_path: Path) -> None:
+    (row,) = _jsonl(tmp_path, '{"Amount":9.50,"id":1}\n', rename={"Amount": "a"})
+    assert (row["a"], row["prediction"]) == (9.5, "yes")
+    pq.write_table(pa.table({"Amount": [9.0], "id": [1]}), tmp_path / "in.parquet")
+    run(tmp_path / "in.parquet", tmp_path / "out.parquet", rename={"Amount": "a"}, drop=("id",))
+    (read,) = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert (read["a"], read["prediction"]) == (9.0, "yes")
+
+
+def test_a_column_that_the_model_has_already_is_only_called_otherwise_in_the_output(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "in.csv").write_text("b,a\n1,9\n")
+    run(tmp_path / "in.csv", tmp_path / "out.csv", rename={"a": "amount"})
+    assert (tmp_path / "out.csv").read_text().startswith("b,amount,prediction")
+    with pytest.raises(FileRefused, match="the output would have column 'a' 2 times"):
+        run(tmp_path / "in.csv", tmp_path / "out.csv", rename={"b": "a"})
 
 
 def _jsonl(tmp_path: Path, text: str, **options: Any) -> list[dict[str, Any]]:
@@ -128,8 +180,9 @@ def test_json_objects_have_the_fields_that_were_asked_for(tmp_path: Path) -> Non
 
 
 def test_a_field_that_the_output_adds_must_not_be_there_already(tmp_path: Path) -> None:
-    with pytest.raises(FileRefused, match="line 2: 'error' is there already"):
-        _jsonl(tmp_path, '{"a":1}\n{"a":1,"error":2}\n')
+    late = '{"a":1}\n' * 1000 + '{"a":1,"error":2}\n'
+    with pytest.raises(FileRefused, match="line 1001: 'error' is there already"):
+        _jsonl(tmp_path, late)
     (row,) = _jsonl(tmp_path, '{"a":9,"error":2}\n', rename={"error": "old"}, restart=True)
     assert (row["old"], row["error"], row["prediction"]) == (2, None, "yes")
 

@@ -38,6 +38,39 @@ def test_a_pattern_of_a_url_is_expanded(memory: Any) -> None:
     ]
 
 
+def test_a_directory_gives_its_tables(tmp_path: Path) -> None:
+    source = tmp_path / "visits [2024]"
+    source.mkdir()
+    for name in (
+        "b.csv",
+        "a.TSV.gz",
+        "c.parquet",
+        "d.jsonl",
+        "a.csv.errors.csv",
+        ".h.csv",
+        "n.txt",
+    ):
+        (source / name).write_text(CSV)
+    (source / "more.csv").mkdir()
+    pairs = outputs_for([f"{source}/"], str(tmp_path / "out"))
+    assert [Path(one).name for one, _ in pairs] == ["a.TSV.gz", "b.csv", "c.parquet", "d.jsonl"]
+    assert is_many((str(source),), "out")
+
+
+def test_a_directory_of_a_url_gives_its_tables(memory: Any) -> None:
+    memory.pipe_file("/bucket/a.csv", b"")
+    memory.pipe_file("/bucket/a.txt", b"")
+    pairs = outputs_for(["memory://bucket/"], "memory://scored")
+    assert pairs == [("memory:///bucket/a.csv", "memory://scored/a.csv")]
+
+
+def test_a_directory_without_tables_or_into_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileRefused, match="no file of this directory is a table by its name"):
+        outputs_for([str(tmp_path)], str(tmp_path / "out"))
+    with pytest.raises(FileRefused, match="input and output are the same directory"):
+        outputs_for([str(tmp_path)], f"{tmp_path}/")
+
+
 def test_a_pattern_that_matches_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(FileRefused, match="no file matches"):
         outputs_for([str(tmp_path / "*.csv")], str(tmp_path / "out"))

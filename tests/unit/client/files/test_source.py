@@ -194,3 +194,18 @@ def test_a_directory_is_told_with_what_to_give_instead(tmp_path: Path) -> None:
     (tmp_path / "visits").mkdir()
     with pytest.raises(FileRefused, match=r"it is a directory; .* '.*visits/\*\.csv'"):
         run(f"{tmp_path}/visits/", tmp_path / "out.csv")
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"PK\x03\x04" + bytes(26) + b"[Content_Types].xml",
+        b"PK\x03\x04" + bytes(26) + b"mimetypeapplication/vnd.oasis.opendocument.spreadsheet",
+        b"\xd0\xcf\x11\xe0" + bytes(60),
+    ],
+    ids=["xlsx", "ods", "xls"],
+)
+def test_a_spreadsheets_own_file_is_refused_with_what_to_do(tmp_path: Path, start: bytes) -> None:
+    (tmp_path / "in.csv").write_bytes(start)
+    with pytest.raises(FileRefused, match="save the sheet as CSV UTF-8, or read it with pandas"):
+        open_source(str(tmp_path / "in.csv"))

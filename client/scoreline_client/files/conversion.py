@@ -1,0 +1,252 @@
+"""CSV in and Parquet out, and the other way round: the rows are read by one format's reader and written in the other.
+
+Of a CSV file the columns of the input are text in Parquet, as they stand in the file: what a value means is the
+reader's to say, and an identifier keeps its zeros. Answers have their types in Parquet.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from scoreline_client.codes import Code
+from scoreline_client.errors import FileRefused, MissingDependency
+from scoreline_client.files.csv import CsvReader
+from scoreline_client.files.parquet import (
+    ParquetChunk,
+    ParquetReader,
+    framed,
+    tables_of,
+    write_groups,
+)
+from scoreline_client.files.reader import (
+    Chunk,
+    ChunkOutput,
+    FileReader,
+    FileSizes,
+    ModelInfo,
+    Position,
+)
+from scoreline_client.files.source import Source, compression_by_name
+from scoreline_client.options import BulkOptions
+from scoreline_client.predictions import Prediction
+from scoreline_client.protocol.csv_grammar import spreadsheet_safe
+from scoreline_client.protocol.messages import Answer
+
+_WHOLE = r"^-?[0-9]{1,18}\z"
+_ZEROS = re.compile(r"(\.[0-9]*?)0+(?=Z?$)")
+
+
+class CsvToParquet(FileReader[Chunk]):
+    """Reads CSV, and writes Parquet out of the lines that workers answer."""
+
+    unit = "bytes"
+
+    def __init__(
+        self,
+        source: Source,
+        target: str,
+        options: BulkOptions,
+        sizes: FileSizes,
+        *,
+        wants_problems: bool,
+        is_stream: bool,
+    ) -> None:
+        try:
+            import pyarrow
+            import pyarrow.compute
+            import pyarrow.csv
+        except ImportError as error:
+            raise MissingDependency("a Parquet file", "pyarrow", "frames") from error
+        if is_stream or compression_by_name(target)[0]:
+            message = "Parquet is compressed within, and written out of order: name a plain file"
+            raise FileRefused(Code.FILE, target, message)
+        self._arrow: Any = pyarrow
+        self._csv = CsvReader(source, options, wants_problems=wants_problems, line_by_line=False)
+        self._options, self._sizes = options, sizes
+        self._model: ModelInfo
+        self.notes = self._csv.notes
+
+    @property
+    def total(self) -> int | None:
+        """Stored bytes in all."""
+        return self._csv.total
+
+    def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
+        """Check the header; Parquet begins with nothing that is known yet."""
+        self._model = model
+        _, start = self._csv.begin(model)
+        return b"", start
+
+    def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[Chunk]:
+        """Chunks of whole rows."""
+        return self._csv.chunks(start, chunk_bytes)
+
+    def output(self, chunk: Chunk, answer: Answer) -> ChunkOutput:
+        """The worker's lines as a table: the input's columns as text, the answers as what they are."""
+        arrow, columns = self._arrow, self._csv.columns
+        text = bytes(answer.body).decode(self._csv.header.encoding, "backslashreplace").encode()
+        places = [str(place) for place in range(len(columns.names))]
+        table = arrow.csv.read_csv(
+            arrow.BufferReader(text),
+            read_options=arrow.csv.ReadOptions(
+                column_names=places, use_threads=False, block_size=max(len(text) + 1, 1024)
+            ),
+            parse_options=arrow.csv.ParseOptions(
+                delimiter=self._csv.header.delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=len(places) > 1,
+            ),
+            convert_options=arrow.csv.ConvertOptions(
+                column_types=dict.fromkeys(places, arrow.string()),
+                null_values=[""],
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
+            ),
+        )
+        if table.num_rows != chunk.count:
+            message = (
+                f"row {chunk.start.row} (line {chunk.start.line}) and those behind it cannot be told apart in "
+                "the answer: score into CSV"
+            )
+            raise FileRefused(Code.QUOTE, self._csv.header.columns[0], message)
+        kept = len(columns.kept)
+        typed = [
+            self._typed(name, column.combine_chunks())
+            for name, column in zip(columns.answers, table.columns[kept:], strict=True)
+        ]
+        table = arrow.table([*table.columns[:kept], *typed], names=list(columns.names))
+        return ChunkOutput(
+            framed(table), answer.rejected, answer.problems, answer.warned, answer.report
+        )
+
+    def rows(self, chunk: Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The fields of the worker's lines, as text."""
+        return self._csv.rows(chunk, answer)
+
+    def finish(self, part: Path, final: Any) -> bool:
+        """Make row groups of the part's tables."""
+        arrow, columns = self._arrow, self._csv.columns
+        schema = arrow.schema(
+            [
+                *((name, arrow.string()) for name in columns.kept),
+                *(
+                    (name, arrow.float64() if answer.startswith("probability_") else arrow.null())
+                    for answer, name in zip(columns.answers, columns.added, strict=True)
+                ),
+            ]
+        )
+        for table in tables_of(part):
+            schema = arrow.unify_schemas([schema, table.schema], promote_options="permissive")
+        # A column without any value has no type that readers know.
+        for place, one in enumerate(schema):
+            if arrow.types.is_null(one.type):
+                schema = schema.set(place, one.with_type(arrow.string()))
+        write_groups(tables_of(part), schema, final, self._sizes)
+        return True
+
+    def _typed(self, name: str, texts: Any) -> Any:
+        """An answer's texts as values of the type that the version's output has."""
+        arrow, model = self._arrow, self._model
+        if texts.null_count == len(texts):
+            return arrow.nulls(len(texts))
+        of_outputs = dict(
+            zip(model.prediction_columns, (one.get("type") for one in model.outputs), strict=False)
+        )
+        kind = "number" if name.startswith("probability_") else of_outputs.get(name)
+        if kind == "boolean":
+            return texts.cast(arrow.bool_())
+        if kind != "number":
+            return texts
+        if self._options.decimal != ".":
+            texts = arrow.compute.replace_substring(texts, self._options.decimal, ".")
+        is_whole = arrow.compute.match_substring_regex(texts, _WHOLE)
+        is_integer = not name.startswith("probability_") and arrow.compute.all(is_whole).as_py()
+        return texts.cast(arrow.int64() if is_integer else arrow.float64())
+
+
+class ParquetToCsv(FileReader[ParquetChunk]):
+    """Reads Parquet, and writes lines of CSV."""
+
+    unit = "rows"
+
+    def __init__(
+        self,
+        source: Source,
+        target: str,
+        options: BulkOptions,
+        sizes: FileSizes,
+        *,
+        wants_problems: bool,
+    ) -> None:
+        self._parquet = ParquetReader(
+            source, target, options, sizes, wants_problems=wants_problems, is_written_so=False
+        )
+        self._options = options
+        self.notes = self._parquet.notes
+
+    @property
+    def total(self) -> int | None:
+        """Rows in all."""
+        return self._parquet.total
+
+    def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
+        """Check the schema, and make the header."""
+        _, start = self._parquet.begin(model)
+        names: list[Any] = list(self._parquet.columns.names)
+        if self._options.excel_safe:
+            names = list(map(spreadsheet_safe, names))
+        return self._lines([names]), start
+
+    def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[ParquetChunk]:
+        """Some rows of a row group each."""
+        return self._parquet.chunks(start, chunk_bytes)
+
+    def output(self, chunk: ParquetChunk, answer: Answer) -> ChunkOutput:
+        """A line for each row."""
+        from scoreline_client.protocol import arrow_tables
+
+        answered = arrow_tables.read_stream(answer.body)
+        answers = map(answered.column, self._parquet.columns.answers)
+        texts = [self._texts(column) for column in (*chunk.table.columns, *answers)]
+        lines = self._lines(zip(*texts, strict=True))
+        return ChunkOutput(lines, answer.rejected, answer.problems, answer.warned)
+
+    def rows(self, chunk: ParquetChunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
+        """The rows as Python's values."""
+        return self._parquet.rows(chunk, answer)
+
+    def _texts(self, column: Any) -> list[str | None]:
+        """A column's values as they are written in CSV; None where one is missing."""
+        import pyarrow as pa
+
+        kind, options = column.type, self._options
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+            column = column.cast(kind)
+        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+            values = column.to_pylist()
+            return [
+                None if one is None else orjson.dumps(one, default=str).decode() for one in values
+            ]
+        texts: list[str | None] = column.cast(pa.string()).to_pylist()
+        if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+            return [one and _ZEROS.sub(r"\1", one).replace(".Z", "Z").rstrip(".") for one in texts]
+        if options.decimal != "." and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
+            return [one and one.replace(".", options.decimal) for one in texts]
+        if options.excel_safe and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+            return [one and spreadsheet_safe(one) for one in texts]
+        return texts
+
+    def _lines(self, rows: Any) -> bytes:
+        text = io.StringIO(newline="")
+        csv.writer(text, delimiter=self._options.delimiter or ",", lineterminator="\n").writerows(
+            rows
+        )
+        return text.getvalue().encode("utf-8", "backslashreplace")
