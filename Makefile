@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/ready
-NEWEST := .venv-newest
+ENVIRONMENTS := .venv-environments
+BUILD := .venv-build
 FUZZ := .venv-fuzz
+UV := $(FUZZ)/bin/uv
 CLIENTS := .venv-clients
 MLSERVER := .venv-mlserver
 SOURCES := client artifacts tasks training gateway benchmarks tests
 PIP := $(BIN)/python -m pip --disable-pip-version-check -qq
 
-.PHONY: help demo test test-all zoo parity faults soak test-newest fuzz fuzz-http lock audit clients bench bench-gateway bench-docs bench-memory lint format clean
+.PHONY: help demo test test-all zoo parity faults soak test-newest test-oldest wheel fuzz fuzz-http lock audit clients bench bench-gateway bench-docs bench-memory lint format clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -41,13 +43,18 @@ faults: $(READY)  ## inject every fault as often as the table says, count what i
 soak: $(READY)  ## load, files, releases and kills for SOAK_MINUTES (30); memory, files, threads and keys stay flat
 	@nice $(BIN)/python -m tests.faults.soak $(SOAK_MINUTES)
 
-# Not in CI: what is newest changes without us. Training's extra holds scikit-learn below 1.7 for
-# sklearn-pandas; the worker's does not, and with it alone publish() works, too.
-test-newest:  ## the zoo with the newest scikit-learn and pandas, in an environment of its own
-	@test -x $(NEWEST)/bin/python || $(PYTHON) -m venv $(NEWEST)
-	@$(NEWEST)/bin/python -m pip --disable-pip-version-check -qq install --upgrade \
-	  --upgrade-strategy eager --editable '.[worker]' jinja2 lightgbm
-	@$(NEWEST)/bin/python -m tests.zoo $(ONLY)
+# Not in CI: what is newest changes without us, and it takes hours. ONLY=extra, ONLY=newest-scikit-learn, … chooses.
+test-newest: $(UV)  ## each extra alone, and all tests, with the newest that an index gives, on each Python that is here
+	@nice $(FUZZ)/bin/python -m tests.environments newest $(if $(ONLY),--only '$(ONLY)') $(if $(TESTS),--tests $(TESTS))
+
+test-oldest: $(UV)  ## all tests with the lowest versions that pyproject.toml admits
+	@nice $(FUZZ)/bin/python -m tests.environments oldest $(if $(TESTS),--tests $(TESTS))
+
+wheel:  ## build what README's installation takes: dist/scoreline-….whl
+	@test -x $(BUILD)/bin/python || $(PYTHON) -m venv $(BUILD)
+	@$(BUILD)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt build
+	@$(BUILD)/bin/python -m build --wheel --outdir dist . > $(BUILD)/wheel.log 2>&1 || { cat $(BUILD)/wheel.log; exit 1; }
+	@ls -t dist/scoreline-*.whl | head -1
 
 # Not in CI: it takes hours. An environment of its own, since atheris needs a compiler on other systems than Linux.
 fuzz:  ## look for bytes that a decoder neither reads nor refuses (ONLY='arrow body', SECONDS=600 each)
@@ -59,9 +66,7 @@ fuzz:  ## look for bytes that a decoder neither reads nor refuses (ONLY='arrow b
 # What is pinned, with the hash of each file that the index has of it: for every system and Python.
 LOCK := (echo 'hatchling>=1.27'; echo editables) | $(FUZZ)/bin/uv pip compile pyproject.toml - --universal --python-version 3.11 \
   --constraint constraints.txt --generate-hashes --no-annotate --quiet --custom-compile-command 'make lock'
-lock:  ## write what constraints.txt pins with hashes: requirements.lock for images, requirements-dev.lock
-	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
-	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt uv==0.13.9
+lock: $(UV)  ## write what constraints.txt pins with hashes: requirements.lock for images, requirements-dev.lock
 	@$(LOCK) --extra worker --extra gateway --extra frames --extra files --extra s3 --output-file requirements.lock
 	@$(LOCK) --extra all --group dev --output-file requirements-dev.lock
 
@@ -116,9 +121,13 @@ format: $(READY)  ## format the code and fix what can be fixed
 	@$(BIN)/ruff check --quiet --fix $(SOURCES)
 
 clean:  ## remove what make and the tools have made; keeps the artifact store
-	rm -rf $(VENV) $(NEWEST) $(FUZZ) $(CLIENTS) $(MLSERVER) .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
+	rm -rf $(VENV) $(ENVIRONMENTS) $(BUILD) $(FUZZ) $(CLIENTS) $(MLSERVER) .fuzz build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis \
 	  .import_linter_cache benchmarks/results
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV):
+	@test -x $(FUZZ)/bin/python || $(PYTHON) -m venv $(FUZZ)
+	@$(FUZZ)/bin/python -m pip --disable-pip-version-check -qq install --constraint constraints.txt uv==0.13.9
 
 # The stamp is younger than what it was made from, or the environment is brought up to date.
 $(READY): pyproject.toml constraints.txt
