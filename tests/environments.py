@@ -62,9 +62,7 @@ class Environment:
 def newest(pythons: Sequence[str], tests: Sequence[str]) -> Iterator[Environment]:
     """Each extra alone, then all tests with all of them, with the newest scikit-learn, and on other Pythons."""
     for extra in EXTRAS:
-        yield Environment(
-            f"extra-{extra}", (f".[{extra}]",), ("-W", "error", "-c", IMPORTS[extra])
-        )
+        yield Environment(f"extra-{extra}", (f".[{extra}]",), ("-W", "error", "-c", IMPORTS[extra]))
     everything = ("--editable", ".[all,otel]", "--group", "dev")
     yield Environment("newest", everything, _pytest(tests or TIERS))
     others = ",".join(extra for extra in EXTRAS if extra not in WITH_SKLEARN_PANDAS)
@@ -93,7 +91,11 @@ def interpreter(version: str) -> str | None:
     """A Python of a version that is here and runs: of the PATH, or one of pyenv's; None if there is none."""
     of_pyenv = Path.home().glob(f".pyenv/versions/{version}.*/bin/python{version}")
     for found in (shutil.which(f"python{version}"), *map(str, sorted(of_pyenv))):
-        if found and subprocess.run([found, "--version"], capture_output=True, check=False).returncode == 0:
+        if (
+            found
+            and subprocess.run([found, "--version"], capture_output=True, check=False).returncode
+            == 0
+        ):
             return found
     return None
 
@@ -115,7 +117,11 @@ def outcome(environment: Environment, uv: str) -> tuple[str, float]:
         if subprocess.run(command, cwd=ROOT, env=settings, check=False).returncode:
             return f"FAILED: uv {' '.join(command[1:3])}", time.monotonic() - began
     listed = subprocess.run(
-        (uv, "pip", "freeze", "--python", python), cwd=ROOT, capture_output=True, text=True, check=False
+        (uv, "pip", "freeze", "--python", python),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     (folder / "packages.txt").write_text(listed.stdout)
     done = subprocess.run((python, *environment.run), cwd=ROOT, check=False)
@@ -133,7 +139,9 @@ def main() -> None:
     if uv is None:
         sys.exit("uv is not installed here: use make")
     FOLDER.mkdir(exist_ok=True)
-    all_of = newest(given.pythons, given.tests) if given.which == "newest" else oldest(uv, given.tests)
+    all_of = (
+        newest(given.pythons, given.tests) if given.which == "newest" else oldest(uv, given.tests)
+    )
     table = [(one.name, *outcome(one, uv)) for one in all_of if given.only in one.name]
     print()
     for name, result, seconds in table:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
 import sys
 import venv
@@ -35,6 +37,50 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = _run(sys.executable, "-m", "build", "--wheel", "--outdir", folder, ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return next(folder.glob("*.whl"))
+
+
+def test_the_readme_installs_the_wheel_that_is_built(wheel: Path) -> None:
+    lines = re.findall(r"pip install '?dist/([^'\[\s]+)", (ROOT / "README.md").read_text())
+    assert set(lines) == {wheel.name}
+    assert "make wheel" in (ROOT / "README.md").read_text()
+    assert re.search(
+        r"^wheel:.*\n(?:.*\n)+?.*build --wheel --outdir dist", (ROOT / "Makefile").read_text(), re.M
+    )
+
+
+PUBLISH_AND_ASK = """
+import numpy, pandas, sklearn
+from sklearn.linear_model import LogisticRegression
+from scoreline_client.testing import FakeScoreline
+from scoreline_training import publish
+frame = pandas.DataFrame({"income": [900.0, 2100.0, 1500.0, 8000.0], "debts": [400, 0, 700, 100]})
+pipeline = LogisticRegression().fit(frame, [0, 1, 0, 1])
+publish(pipeline, "loans", frame, [0, 1, 0, 1], promote=True)
+with FakeScoreline(store="artifacts/store") as scoreline:
+    print(sklearn.__version__, scoreline.client().predict("loans", {"income": 9000.0, "debts": 0}).value)
+"""
+
+
+@pytest.mark.exhaustive
+@pytest.mark.timeout(600)
+def test_the_newest_scikit_learn_publishes_and_serves_as_it_is_installed(
+    wheel: Path, tmp_path: Path
+) -> None:
+    venv.create(tmp_path / "fresh", with_pip=True)
+    python = tmp_path / "fresh" / "bin" / "python"
+    options = ("--quiet", "--disable-pip-version-check")
+    done = _run(python, "-m", "pip", "install", *options, f"{wheel}[worker,publishing,testing]")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "publish.py").write_text(PUBLISH_AND_ASK)
+    environment = {**os.environ, "SCORELINE_KEYS": str(tmp_path / "keys")}
+    ran = subprocess.run(
+        [python, "publish.py"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert ran.returncode == 0, ran.stderr
+    version, answer = ran.stdout.split()
+    assert tuple(map(int, version.split(".")[:2])) >= (1, 7)
+    assert answer == "1"
 
 
 @pytest.fixture(scope="module")
