@@ -8,9 +8,10 @@ anything that is patched. Everything else is asked twice, which is always right.
 
 from __future__ import annotations
 
-import sys
 from enum import Enum, auto
 from typing import Any
+
+from scoreline_artifacts.plan import library_name
 
 
 class ClassFrom(Enum):
@@ -70,7 +71,7 @@ _ASKED_INSTEAD = {
 
 def class_from(pipeline: Any) -> ClassFrom:
     """Where the classes of a fitted classifier with one output may come from."""
-    name = _library_name(pipeline)
+    name = library_name(pipeline)
     if name == "sklearn.pipeline.Pipeline":
         return class_from(pipeline.steps[-1][1])
     if name in _ASKED_INSTEAD:
@@ -86,17 +87,3 @@ def class_from(pipeline: Any) -> ClassFrom:
     if name in _SAME_NUMBERS:
         return ClassFrom.PROBABILITIES
     return ClassFrom.PROBABILITIES_UNLESS_TIED if name in _GROWING_NUMBERS else ClassFrom.PREDICT
-
-
-def _library_name(estimator: object) -> str:
-    """The full name of an estimator's class; empty where it is not the library's own, or patched."""
-    kind = type(estimator)
-    if getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is not kind:
-        return ""
-    library = kind.__module__.partition(".")[0]
-    for name in ("predict", "predict_proba"):
-        method = getattr(kind, name, None)
-        is_own = str(getattr(method, "__module__", library)).partition(".")[0] == library
-        if name in getattr(estimator, "__dict__", {}) or not is_own:
-            return ""
-    return f"{kind.__module__}.{kind.__qualname__}"

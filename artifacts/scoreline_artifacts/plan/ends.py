@@ -1,0 +1,243 @@
+"""The last step of a plan: what the pipeline's estimator answers for an array, with its own operations in its order.
+
+Labels are exact: where rounding may decide between two of them, an end raises `Unplanned`, and the pipeline decides.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from scoreline_artifacts.plan.nodes import Array, Unplanned, demand_finite
+
+CLOSE = 1e-9
+"""Relative difference of two scores below which rounding may decide which of them is larger."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class End:
+    """What becomes of the last array."""
+
+    input: int
+    """The node, by index, whose value it takes."""
+    way: str
+    """Where the estimator stands in the pipeline, for people."""
+
+    @property
+    def classes(self) -> Array | None:
+        """The labels, in the order of the probabilities; None for numbers."""
+        return None
+
+    def predict(self, values: Sequence[Any]) -> Any:
+        """What the pipeline's predict returns.
+
+        Raises:
+            Unplanned: scikit-learn would refuse a row, or rounding may decide.
+        """
+        raise NotImplementedError
+
+    def predict_proba(self, values: Sequence[Any]) -> Any:
+        """(rows, classes) What the pipeline's predict_proba returns.
+
+        Raises:
+            Unplanned: as for predict.
+        """
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear(End):
+    """A number, or several, for each row: a product and a sum."""
+
+    coef: Array
+    """(width,) or (outputs, width)."""
+    intercept: Array | float
+    is_flat: bool = False
+    """Whether the answer is (rows,) though `coef` has two dimensions."""
+
+    def predict(self, values: Sequence[Any]) -> Any:
+        """(rows,) or (rows, outputs) float64."""
+        scores = _product(values[self.input], self.coef.T) + self.intercept
+        return scores.ravel() if self.is_flat else scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Logistic(End):
+    """The class of the largest score, and probabilities by a link."""
+
+    coef: Array
+    """(1, width) for two classes, else (classes, width)."""
+    intercept: Array
+    labels: Array
+    """(classes,)."""
+    link: str
+    """`expit` (one-vs-rest, and two classes), `softmax`, `softmax of two` (of -score and score), or `none`."""
+
+    @property
+    def classes(self) -> Array:
+        """(classes,)."""
+        return self.labels
+
+    def scores(self, values: Sequence[Any]) -> Array:
+        """(rows,) for two classes, else (rows, classes)."""
+        scores = _product(values[self.input], self.coef.T) + self.intercept
+        return np.asarray(scores.reshape(-1) if scores.shape[1] == 1 else scores)
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels."""
+        scores = self.scores(values)
+        # Terms may cancel: what rounding may do grows with them, not with their sum.
+        size = abs(values[self.input]) @ abs(self.coef.T) + abs(self.intercept)
+        if scores.ndim == 1:
+            lead, places = abs(scores), (scores > 0).astype(int)
+        else:
+            two = np.partition(scores, -2, axis=1)[:, -2:]
+            lead, places = two[:, 1] - two[:, 0], scores.argmax(axis=1)
+        if (lead <= CLOSE * size.max(axis=1)).any():
+            raise Unplanned("two classes are as likely as rounding can tell")
+        return self.labels.take(places)
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64."""
+        scores = self.scores(values)
+        if self.link == "expit":
+            from scipy.special import expit
+
+            scores = expit(scores)
+            if scores.ndim == 1:
+                return np.vstack([1 - scores, scores]).T
+            scores /= scores.sum(axis=1).reshape(len(scores), -1)
+            return np.asarray(scores)
+        if self.link == "softmax of two":
+            scores = np.c_[-scores, scores]
+        scores -= scores.max(axis=1).reshape(-1, 1)
+        np.exp(scores, out=scores)
+        scores /= scores.sum(axis=1).reshape(-1, 1)
+        return scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trees(End):
+    """A tree or a forest: the mean of what its trees' leaves hold, by scikit-learn's compiled code."""
+
+    estimator: Any
+    """The live, fitted estimator; its `tree_`, or those of its `estimators_`, have the thresholds and values."""
+    trees: tuple[Any, ...]
+    labels: Array | None = None
+    """(classes,) or None for numbers."""
+
+    @property
+    def classes(self) -> Array | None:
+        """(classes,) or None."""
+        return self.labels
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64, for trees of numbers (rows, 1)."""
+        array = _small(values[self.input])
+        if len(self.trees) == 1 and not hasattr(self.estimator, "estimators_"):
+            return np.asarray(self.trees[0].predict(array))
+        total = np.zeros((len(array), 1 if self.labels is None else len(self.labels)))
+        for tree in self.trees:
+            total += tree.predict(array)
+        total /= len(self.trees)
+        return total
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels or numbers."""
+        found = self.predict_proba(values)
+        return found[:, 0] if self.labels is None else self.labels.take(found.argmax(axis=1))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boosted(End):
+    """scikit-learn's gradient boosting: sums of trees upon a constant, by its compiled code."""
+
+    estimator: Any
+    """The live, fitted estimator; `estimators_` is (rounds, outputs) of trees."""
+    start: Array
+    """(1, outputs) What the sums begin with."""
+    labels: Array | None = None
+
+    @property
+    def classes(self) -> Array | None:
+        """(classes,) or None."""
+        return self.labels
+
+    def sums(self, values: Sequence[Any]) -> Array:
+        """(rows, outputs) float64."""
+        array = _small(values[self.input])
+        sums = np.repeat(self.start, len(array), axis=0)
+        stages = importlib.import_module("sklearn.ensemble._gradient_boosting").predict_stages
+        stages(self.estimator.estimators_, array, self.estimator.learning_rate, sums)
+        return sums
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels or numbers."""
+        sums = self.sums(values)
+        if self.labels is None:
+            return sums.ravel()
+        places = sums.argmax(axis=1) if sums.shape[1] > 1 else (sums.ravel() >= 0).astype(int)
+        return np.asarray(self.labels[places])
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64."""
+        sums = self.sums(values)
+        sums = sums.ravel() if sums.shape[1] == 1 else sums
+        return np.asarray(self.estimator._loss.predict_proba(sums))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetEnd(End):
+    """A regressor that was fitted with a transformed target: its answers are transformed back."""
+
+    inner: End
+    transformer: Any
+    """The live, fitted transformer of the target."""
+    is_flat: bool
+    """Whether the target had one dimension."""
+
+    def predict(self, values: Sequence[Any]) -> Any:
+        """(rows,) or (rows, outputs)."""
+        found = self.inner.predict(values)
+        found = self.transformer.inverse_transform(
+            found.reshape(-1, 1) if found.ndim == 1 else found
+        )
+        return found.squeeze(axis=1) if self.is_flat and found.shape[1:] == (1,) else found
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpaqueEnd(End):
+    """An estimator that is called, since nothing is known of what it does."""
+
+    estimator: Any
+    """The live, fitted estimator."""
+
+    @property
+    def classes(self) -> Array | None:
+        """As the estimator has them."""
+        return getattr(self.estimator, "classes_", None)
+
+    def predict(self, values: Sequence[Any]) -> Any:
+        """Whatever it gives."""
+        return self.estimator.predict(values[self.input])
+
+    def predict_proba(self, values: Sequence[Any]) -> Any:
+        """Whatever it gives."""
+        return self.estimator.predict_proba(values[self.input])
+
+
+def _product(array: Any, coef: Array) -> Any:
+    # BLAS may leave out a column whose coefficient is 0, with the NaN in it that scikit-learn refuses.
+    demand_finite(array.data if hasattr(array, "toarray") else array)
+    return array @ coef
+
+
+def _small(array: Array) -> Array:
+    with np.errstate(over="ignore"):
+        small = np.ascontiguousarray(array, np.float32)
+    demand_finite(small)
+    return small

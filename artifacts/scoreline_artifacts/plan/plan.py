@@ -1,0 +1,92 @@
+"""A plan: the flat list of steps that a fitted pipeline comes to, and what it answers for a frame."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from scoreline_artifacts.plan.ends import End, OpaqueEnd, TargetEnd
+from scoreline_artifacts.plan.nodes import Columns, Node, Opaque, Unplanned
+
+
+@dataclass(frozen=True)
+class ScoringPlan:
+    """What a pipeline does, step by step: the value of the node before last is the last one's, and so on."""
+
+    nodes: tuple[Node, ...]
+    """In order; node 1 is the first, since 0 is the frame itself."""
+    end: End
+    names: tuple[str, ...]
+    """The columns of the frame."""
+    unplanned: tuple[str, ...] = ()
+    """Why steps are called that might be known, for people."""
+
+    @cached_property
+    def hands_out_frame(self) -> bool:
+        """Whether a step is called with the frame, or columns of it, into which it may write."""
+        takers = [node for node in self.nodes if not isinstance(node, Columns)]
+        return self.end.input == 0 or any(0 in node.inputs for node in takers)
+
+    @cached_property
+    def opaque(self) -> tuple[str, ...]:
+        """The ways of the steps that are called, since nothing is known of what they do."""
+        found = [node.way for node in self.nodes if isinstance(node, Opaque)]
+        end = self.end.inner if isinstance(self.end, TargetEnd) else self.end
+        return (*found, end.way) if isinstance(end, OpaqueEnd) else tuple(found)
+
+    def predict(self, frame: pd.DataFrame) -> Any:
+        """What the pipeline's predict returns for a frame with the columns and types of training.
+
+        Raises:
+            Unplanned: the pipeline is to be asked.
+            Exception: whatever an opaque step raises; the pipeline is to be asked, too.
+        """
+        return self.end.predict(self._values(frame))
+
+    def predict_proba(self, frame: pd.DataFrame) -> Any:
+        """(rows, classes) What the pipeline's predict_proba returns; errors as for predict."""
+        return self.end.predict_proba(self._values(frame))
+
+    def steps(self) -> list[dict[str, Any]]:
+        """Each step for people and programs: kind, way, inputs, and what it knows that is short."""
+        described = [
+            {"step": index, "kind": type(node).__name__, "way": node.way, "inputs": [*node.inputs]}
+            | _short(node)
+            for index, node in enumerate(self.nodes, start=1)
+        ]
+        end = self.end
+        return [
+            *described,
+            {
+                "step": len(described) + 1,
+                "kind": type(end).__name__,
+                "way": end.way,
+                "inputs": [end.input],
+            }
+            | _short(end),
+        ]
+
+    def _values(self, frame: pd.DataFrame) -> Sequence[Any]:
+        if len(frame) == 0 or tuple(frame.columns) != self.names:
+            raise Unplanned("the frame has no rows, or other columns than in training")
+        values: list[Any] = [frame]
+        for node in self.nodes:
+            values.append(node.run(values))
+        return values
+
+
+def _short(step: Node | End) -> dict[str, Any]:
+    fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
+    shown: dict[str, Any] = {}
+    for name, value in fields.items():
+        if isinstance(value, np.ndarray) and value.size <= 8:
+            shown[name] = value.tolist()
+        elif name == "names" or isinstance(value, str | float | bool):
+            shown[name] = value
+    return {name: value for name, value in shown.items() if name not in ("way", "inputs", "input")}

@@ -1,0 +1,412 @@
+"""A plan answers as its pipeline does, to the last bits, or says that the pipeline is to be asked."""
+
+from __future__ import annotations
+
+import itertools
+import warnings
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.compose import (
+    ColumnTransformer,
+    TransformedTargetRegressor,
+    make_column_selector,
+    make_column_transformer,
+)
+from sklearn.decomposition import PCA, TruncatedSVD
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    ExtraTreesRegressor,
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingClassifier,
+    RandomForestClassifier,
+)
+from sklearn.feature_selection import SelectKBest
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import (
+    Lasso,
+    LinearRegression,
+    LogisticRegression,
+    RidgeClassifier,
+    SGDClassifier,
+    SGDRegressor,
+)
+from sklearn.model_selection import GridSearchCV
+from sklearn.naive_bayes import GaussianNB
+from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
+from sklearn.preprocessing import (
+    Binarizer,
+    FunctionTransformer,
+    KBinsDiscretizer,
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    OrdinalEncoder,
+    PolynomialFeatures,
+    RobustScaler,
+    StandardScaler,
+)
+from sklearn.svm import SVC, LinearSVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+from sklearn_pandas import DataFrameMapper
+
+from scoreline_artifacts.plan import ScoringPlan, read_plan
+from scoreline_artifacts.schema import Schema
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+COUNT = 160
+NUMBERS = ["a", "n", "b"]
+TEXTS = ["color", "kind"]
+
+
+def _rows(count: int, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(
+        {
+            "a": rng.normal(size=count),
+            "n": rng.integers(0, 9, count),
+            "b": rng.gamma(2, 3, count),
+            "m": rng.normal(size=count),
+            "color": rng.choice(["red", "green", "blue"], count),
+            "kind": pd.Series(rng.choice(["x", "y"], count), dtype=object),
+            "gap": rng.choice(["low", "high"], count),
+            "group": pd.Categorical(rng.choice(["u", "v", "w"], count), categories=["u", "v", "w"]),
+            "flag": rng.random(count) < 0.5,
+            "s": rng.normal(size=count).astype("float32"),
+            "whole": pd.array(rng.integers(0, 5, count), "Int64"),
+        }
+    )
+    frame.loc[::7, "m"] = np.nan
+    frame.loc[::9, "gap"] = None
+    return frame
+
+
+FRAME = _rows(COUNT, 1)
+SCHEMA = Schema.infer(FRAME)
+_NOISE = np.random.default_rng(2).normal(scale=0.5, size=COUNT)
+_SCORE = FRAME["a"] + FRAME["n"] / 5 - FRAME["b"] / 10 + _NOISE
+TWO = np.where(_SCORE.median() < _SCORE, "yes", "no")
+THREE = np.digitize(_SCORE, _SCORE.quantile([0.33, 0.66]))
+
+
+@cache
+def _asked() -> dict[str, pd.DataFrame]:
+    """Frames to score: like those of training, alone, many, and with what scikit-learn may refuse."""
+    fresh = _rows(40, 3)
+    frames = {"fresh": fresh, "alone": fresh.iloc[[5]].reset_index(drop=True)}
+    bad: dict[str, tuple[str, Any]] = {
+        "infinite": ("a", np.inf),
+        "below zero": ("b", -50.0),
+        "missing number": ("a", np.nan),
+        "huge": ("b", 1e300),
+        "over float32": ("a", 1e39),
+        "zero": ("b", 0.0),
+        "unseen text": ("color", "purple"),
+        "missing text": ("color", None),
+        "unseen object": ("kind", "new"),
+        "NaN as text": ("kind", np.nan),
+        "None as text": ("kind", None),
+        "NA as text": ("kind", pd.NA),
+        "number as text": ("kind", 5),
+        "missing category": ("group", None),
+    }
+    for name, (column, value) in bad.items():
+        frame = fresh.copy()
+        frame.loc[[2, 11], column] = value
+        frames[name] = frame.astype(FRAME.dtypes)
+    return frames
+
+
+def _scaled() -> list[Any]:
+    return [StandardScaler(), MinMaxScaler(clip=True), MaxAbsScaler(), RobustScaler()]
+
+
+def add_one(values: Any) -> Any:
+    """A step of somebody's own."""
+    return values + 1
+
+
+def written(values: Any) -> Any:
+    """A step that writes into what it is given."""
+    if isinstance(values, pd.DataFrame):
+        values.iloc[:, 0] = 0.0
+    else:
+        values[:, 0] = 0.0
+    return values
+
+
+class Doubled(StandardScaler):  # type: ignore[misc]
+    """A class that inherits what is known."""
+
+    def transform(self, X: Any, copy: Any = None) -> Any:
+        """Otherwise than its parent."""
+        return 2 * super().transform(X)
+
+
+class Reordered(TransformerMixin, BaseEstimator):  # type: ignore[misc]
+    """Gives a frame whose columns depend on the rows."""
+
+    def fit(self, X: Any, y: Any = None) -> Reordered:
+        """Learn nothing."""
+        return self
+
+    def transform(self, X: Any) -> Any:
+        """The columns backwards, unless one row is asked."""
+        return X[["a", "b"]] if len(X) == 1 else X[["b", "a"]]
+
+
+def _prepared(*, sparse: bool = True, remainder: Any = "drop") -> ColumnTransformer:
+    return make_column_transformer(
+        (make_pipeline(SimpleImputer(add_indicator=True), StandardScaler()), ["m", "n", "a"]),
+        (OneHotEncoder(handle_unknown="ignore", sparse_output=sparse), ["color", "group"]),
+        (OrdinalEncoder(handle_unknown="use_encoded_value", unknown_value=-1), ["kind"]),
+        (PCA(2), ["a", "b"]),
+        remainder=remainder,
+    )
+
+
+TRANSFORMERS: dict[str, Callable[[], Any]] = {
+    **{
+        f"{type(scaler).__name__}-of-columns": lambda scaler=scaler: make_column_transformer(
+            (scaler, NUMBERS)
+        )
+        for scaler in _scaled()
+    },
+    "two-scalers": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), ["a", "m"])),
+        MinMaxScaler(clip=True),
+        SimpleImputer(strategy="median"),
+    ),
+    "logarithms": lambda: make_column_transformer(
+        (FunctionTransformer(np.log1p), ["b", "n"]), ("passthrough", ["a"])
+    ),
+    "logarithms-validated": lambda: make_column_transformer(
+        (FunctionTransformer(np.log1p, validate=True), ["b", "n"])
+    ),
+    "identity-validated": lambda: make_column_transformer(
+        (FunctionTransformer(validate=True), ["b", "n"]), ("passthrough", ["a"])
+    ),
+    "exponentials": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), ["a", "b"])), FunctionTransformer(np.exp)
+    ),
+    "squares-of-integers": lambda: make_column_transformer((FunctionTransformer(np.square), ["n"])),
+    "one-hot": lambda: make_column_transformer(
+        (OneHotEncoder(handle_unknown="ignore"), ["color", "kind", "group", "n"])
+    ),
+    "one-hot-strict": lambda: make_column_transformer((OneHotEncoder(), ["color", "kind", "gap"])),
+    "one-hot-without-first": lambda: make_column_transformer(
+        (OneHotEncoder(drop="first", handle_unknown="ignore"), ["color", "kind"]),
+        (OneHotEncoder(drop="if_binary", sparse_output=False), ["kind", "group"]),
+    ),
+    "one-hot-rare": lambda: make_column_transformer(
+        (OneHotEncoder(min_frequency=60, handle_unknown="infrequent_if_exist"), ["color"])
+    ),
+    "ordinal": lambda: make_column_transformer((OrdinalEncoder(encoded_missing_value=9), ["color", "gap", "group"])),
+    "ordinal-with-codes": lambda: make_column_transformer(
+        (
+            OrdinalEncoder(
+                handle_unknown="use_encoded_value", unknown_value=-1, encoded_missing_value=-2
+            ),
+            ["color", "gap", "kind"],
+        )
+    ),
+    "imputed-text": lambda: make_column_transformer(
+        (
+            make_pipeline(
+                SimpleImputer(strategy="most_frequent"), OneHotEncoder(handle_unknown="ignore")
+            ),
+            ["gap", "color"],
+        )
+    ),
+    "imputed-constant": lambda: make_column_transformer(
+        (SimpleImputer(strategy="constant", fill_value=0.5), ["m", "a"]),
+        (SimpleImputer(strategy="constant", fill_value=3), ["n"]),
+    ),
+    "bins": lambda: make_column_transformer(
+        (KBinsDiscretizer(4, encode="ordinal"), ["a"]),
+        (KBinsDiscretizer(3, encode="onehot-dense"), ["a", "b"]),
+        (KBinsDiscretizer(3, encode="onehot"), ["n"]),
+    ),
+    "binarized": lambda: make_column_transformer((Binarizer(threshold=0.2), ["a"])),
+    "binarized-integers": lambda: make_column_transformer((Binarizer(threshold=3), ["n"])),
+    "products": lambda: make_column_transformer(
+        (PolynomialFeatures(3, include_bias=False), NUMBERS),
+        (PolynomialFeatures((2, 3), interaction_only=True), NUMBERS),
+    ),
+    "components": lambda: make_column_transformer(
+        (PCA(2, whiten=True), NUMBERS), (TruncatedSVD(2), NUMBERS)
+    ),
+    "best": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), NUMBERS)), SelectKBest(k=2)
+    ),
+    "best-of-one-hot": lambda: make_pipeline(
+        make_column_transformer((OneHotEncoder(), ["color", "kind"])), SelectKBest(k=2)
+    ),
+    "union": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), NUMBERS)),
+        FeatureUnion(
+            [("pca", PCA(2)), ("all", "passthrough"), ("none", "drop")],
+            transformer_weights={"pca": 0.5},
+        ),
+    ),
+    "weights": lambda: ColumnTransformer(
+        [("a", StandardScaler(), ["a"]), ("c", OneHotEncoder(handle_unknown="ignore"), ["color"])],
+        transformer_weights={"a": 3.0, "c": 0.25},
+    ),
+    "mixed": _prepared,
+    "mixed-dense": lambda: _prepared(sparse=False),
+    "selected-by-type": lambda: make_column_transformer(
+        (StandardScaler(), make_column_selector(dtype_include="float64", pattern="^[ab]$")),
+        (MinMaxScaler(), slice("n", "b")),
+        (OneHotEncoder(handle_unknown="ignore"), [False] * 4 + [True] + [False] * 6),
+        (StandardScaler(), lambda frame: ["a"]),
+        (StandardScaler(), [0, 2]),
+    ),
+    "rest": lambda: make_pipeline(
+        make_column_transformer(("drop", [*TEXTS, "gap", "group", "whole", "m", "s", "flag"]), remainder="passthrough"),
+        make_column_transformer((StandardScaler(), [0, 2]), remainder=MinMaxScaler()),
+    ),
+    "floats-of-32-bits": lambda: make_column_transformer((StandardScaler(), ["s"]), ("passthrough", ["n"])),
+    "wider-among-32-bits": lambda: make_column_transformer((StandardScaler(), ["s", "a"])),
+    "nullable": lambda: make_column_transformer((StandardScaler(), ["whole"]), (MinMaxScaler(), ["a"])),
+    "mapper": lambda: DataFrameMapper(
+        [
+            ("b", FunctionTransformer(np.log1p)),
+            ("n", FunctionTransformer(add_one)),
+            (["a", "n"], [StandardScaler(), MinMaxScaler()]),
+            ("a", None),
+            (["color"], OneHotEncoder(handle_unknown="ignore")),
+        ]
+    ),
+    "mapper-of-frames": lambda: DataFrameMapper(
+        [(["a", "n"], StandardScaler()), (["b"], FunctionTransformer(add_one))], input_df=True
+    ),
+    "own-function": lambda: make_column_transformer(
+        (FunctionTransformer(add_one), ["a", "n"]), (StandardScaler(), ["b"])
+    ),
+    "own-function-between": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), NUMBERS)), FunctionTransformer(add_one), MinMaxScaler()
+    ),
+    "own-function-of-sparse": lambda: make_pipeline(
+        make_column_transformer((OneHotEncoder(handle_unknown="ignore"), ["color", "kind"])),
+        FunctionTransformer(lambda values: values * 2, accept_sparse=True),
+        MaxAbsScaler(),
+    ),
+    "own-function-of-logarithms": lambda: make_column_transformer(
+        (make_pipeline(FunctionTransformer(np.log1p), FunctionTransformer(add_one), StandardScaler()), ["b"])
+    ),
+    "writes": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), NUMBERS)),
+        make_union(FunctionTransformer(written), FunctionTransformer(None), StandardScaler()),
+    ),
+    "does-not-copy": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), NUMBERS)),
+        make_union(StandardScaler(copy=False), FunctionTransformer(None)),
+    ),
+    "inherited": lambda: make_column_transformer((Doubled(), NUMBERS), (StandardScaler(), ["a"])),
+    "reordered": lambda: make_column_transformer(
+        (make_pipeline(Reordered(), StandardScaler()), ["a", "b"]), (StandardScaler(), ["n"])
+    ),
+    "frames-between": lambda: make_pipeline(
+        make_column_transformer((StandardScaler(), NUMBERS)).set_output(transform="pandas"),
+        MinMaxScaler(),
+        PCA(2),
+    ),
+}  # fmt: skip
+
+ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
+    "logistic": (lambda: LogisticRegression(max_iter=50), TWO),
+    "logistic-of-three": (lambda: LogisticRegression(max_iter=50), THREE),
+    "logistic-ovr": (lambda: LogisticRegression(solver="liblinear"), THREE),
+    "logistic-multinomial": (lambda: LogisticRegression(multi_class="multinomial", max_iter=50), TWO),
+    "ridge-classes": (RidgeClassifier, THREE),
+    "sgd": (lambda: SGDClassifier(loss="log_loss", random_state=0), THREE),
+    "linear-svc": (LinearSVC, TWO),
+    "lda": (LinearDiscriminantAnalysis, THREE),
+    "svc": (SVC, TWO),
+    "bayes": (GaussianNB, TWO),
+    "line": (LinearRegression, _SCORE),
+    "lasso": (lambda: Lasso(0.5), _SCORE),
+    "sgd-line": (lambda: SGDRegressor(random_state=0), _SCORE),
+    "lines": (LinearRegression, np.c_[_SCORE, -_SCORE]),
+    "tree": (lambda: DecisionTreeClassifier(max_depth=4, random_state=0), THREE),
+    "tree-of-numbers": (lambda: DecisionTreeRegressor(max_depth=4, random_state=0), _SCORE),
+    "forest": (lambda: RandomForestClassifier(5, random_state=0), TWO),
+    "forest-of-numbers": (lambda: ExtraTreesRegressor(5, random_state=0), _SCORE),
+    "boosting": (lambda: GradientBoostingClassifier(n_estimators=4, random_state=0), TWO),
+    "boosting-of-three": (lambda: GradientBoostingClassifier(n_estimators=3, random_state=0), THREE),
+    "boosting-of-numbers": (lambda: GradientBoostingRegressor(n_estimators=4, random_state=0), _SCORE),
+    "boosting-from-an-estimator": (
+        lambda: GradientBoostingClassifier(n_estimators=3, init=GaussianNB(), random_state=0), TWO,
+    ),
+    "hist-boosting": (lambda: HistGradientBoostingClassifier(max_iter=3), TWO),
+    "target": (
+        lambda: TransformedTargetRegressor(LinearRegression(), func=np.arcsinh, inverse_func=np.sinh), _SCORE,
+    ),
+    "grid": (lambda: GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [2, 3]}, cv=2), TWO),
+}  # fmt: skip
+
+
+def _pairs() -> Iterator[tuple[str, str]]:
+    """Each transformer with one end, and each end with one transformer."""
+    ends = itertools.cycle(("logistic", "forest", "line", "svc", "boosting"))
+    yield from ((transformer, next(ends)) for transformer in TRANSFORMERS)
+    yield from (("mixed-dense", end) for end in ENDS)
+
+
+def _fitted(transformer: str, end: str) -> Pipeline:
+    make, target = ENDS[end]
+    pipeline = make_pipeline(TRANSFORMERS[transformer](), make())
+    return pipeline.fit(FRAME, target)
+
+
+def _answer(scorer: Any, method: str, frame: pd.DataFrame) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            return getattr(scorer, method)(frame.copy())
+        except Exception as error:  # noqa: BLE001 - whatever a pipeline raises
+            return error
+
+
+def _differences(plan: ScoringPlan, pipeline: Any) -> Iterator[str]:
+    """Where a plan answers, and not as its pipeline does."""
+    for name, frame in _asked().items():
+        for method in ("predict", "predict_proba"):
+            if not hasattr(pipeline, method):
+                continue
+            got = _answer(plan, method, frame)
+            if isinstance(got, Exception):
+                continue  # the pipeline is asked
+            want = _answer(pipeline, method, frame)
+            if isinstance(want, Exception):
+                yield f"{name}: {method} answers where the pipeline raises {want!r}"
+            elif np.asarray(got).dtype != np.asarray(want).dtype or got.shape != want.shape:
+                yield f"{name}: {method} gives {got.dtype} of {got.shape}, not {want.dtype} of {want.shape}"
+            elif want.dtype.kind != "f" and (got != want).any():
+                yield f"{name}: {method} gives other labels"
+            elif want.dtype.kind == "f":
+                scale = np.maximum(np.abs(want), 1e-300)
+                same = (want == got) | (np.isnan(want) & np.isnan(got))
+                same |= np.abs(got - want) <= 1e-12 * np.maximum(scale, np.nanmax(np.abs(want)))
+                if not same.all():
+                    yield f"{name}: {method} is {np.abs(got - want).max()} apart"
+
+
+@pytest.mark.parametrize(("transformer", "end"), [*_pairs()])
+def test_a_plan_answers_as_its_pipeline_or_not_at_all(transformer: str, end: str) -> None:
+    pipeline = _fitted(transformer, end)
+    plan = read_plan(pipeline, SCHEMA.columns)
+    assert isinstance(plan, ScoringPlan), plan
+    assert [*_differences(plan, pipeline)] == []
+    # A plan that always leaves it to the pipeline would pass so far.
+    if transformer != "reordered":
+        for name in ("fresh", "alone"):
+            assert len(plan.predict(_asked()[name].copy())) == len(_asked()[name])
