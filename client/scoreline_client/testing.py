@@ -1,12 +1,18 @@
 """FakeScoreline, for your own unit tests: no server, no worker, the real code on both sides.
 
-    with FakeScoreline(models={"pima": fitted_pipeline}) as scoreline:
+    with FakeScoreline(models={"loans": FakeModel(pipeline, X_train)}) as scoreline:
         client = scoreline.client()
-        assert client.predict("pima", {"preg": 6, …}).value == 1
+        assert client.predict("loans", {"income": 1800.0, "debts": 50}).value == 1
 
-Requests go through fakeredis and are scored in this process, by a pipeline that you pass in or by
-what an artifact store has released. A pipeline that is passed in answers as far as it says what it is: names and
-types of several outputs, and probabilities without `classes_`, are found out by `publish`. Needs `pip install 'scoreline[worker,testing]'`.
+Requests go through fakeredis and are scored in this process, by pipelines that you pass in or by what an artifact store has
+released. With the frame that it was fitted on, a pipeline answers as the version that `publish(pipeline, "loans", X_train)`
+makes of it: the same errors, columns and types, also for files. Without it, as far as the pipeline itself tells of its columns.
+
+    scoreline.add("loans", FakeModel(better, X_train), alias="candidate")    # version 2; then promote("loans", 2)
+    with scoreline.down(), pytest.raises(ServerUnreachable):                 # or full(), without_workers(), slow(0.5)
+        client.predict("loans", record, timeout=0.5)
+
+Needs `pip install 'scoreline[worker,testing]'`.
 """
 
 from __future__ import annotations
@@ -16,10 +22,13 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
+
+from redis.exceptions import OutOfMemoryError
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.client import Client
@@ -27,13 +36,30 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import MissingDependency
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, Status, WireError
+from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 logger = logging.getLogger(__name__)
 
 IDLE_S = 0.001
 CLOSE_S = 10.0
 """How long a pipeline may take to end the call that it is in when a FakeScoreline is closed."""
+
+
+@dataclass(frozen=True, eq=False)
+class FakeModel:
+    """A fitted pipeline, and what `publish` would be given with it."""
+
+    pipeline: Any
+    X_train: pd.DataFrame | None = None
+    """(rows, columns), the frame of raw records that it was fitted on."""
+    y_train: Any = None
+    """(rows,) or (rows, outputs): a frame's columns name the outputs."""
+    optional: Collection[str] = ()
+    """Columns that callers may leave out."""
 
 
 class FakeRedisServer:
@@ -46,6 +72,12 @@ class FakeRedisServer:
             raise MissingDependency("scoreline_client.testing", "fakeredis", "testing") from error
         self._fakeredis = fakeredis
         self._server = fakeredis.FakeServer()
+        self.is_full = False
+        """Whether asyncio clients are refused as by a server whose memory is full."""
+
+    def connect(self, is_connected: bool) -> None:
+        """Let every command fail as if the server were away, or succeed again."""
+        self._server.connected = is_connected
 
     def client(self) -> Any:
         """A blocking client."""
@@ -63,7 +95,14 @@ class FakeRedisServer:
                 await asyncio.sleep(IDLE_S)
             return None
 
-        client.blmpop = blmpop
+        run_script = client.evalsha
+
+        async def evalsha(*arguments: Any) -> Any:
+            if self.is_full:
+                raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
+            return await run_script(*arguments)
+
+        client.blmpop, client.evalsha = blmpop, evalsha
         return client
 
 
@@ -86,9 +125,13 @@ class FakeScoreline:
     def __init__(
         self, models: Mapping[str, Any] | None = None, *, store: str | Path | None = None
     ) -> None:
-        """Serve fitted pipelines by name, each as version 1, or what a store has released.
+        """Serve pipelines, or what a store has released.
 
+        `models` has a fitted pipeline or a FakeModel for each name: as version 1, which `production` names.
         What is in a store must be signed by a key that is trusted here, as for any worker.
+
+        Raises:
+            UnsuitableData: a FakeModel's frame cannot be described, or is not one that its pipeline answers for.
         """
         self.settings = ClientSettings()
         self._server = FakeRedisServer()
@@ -98,12 +141,88 @@ class FakeScoreline:
         except ImportError as error:
             package = error.name or "the worker"
             raise MissingDependency("scoreline_client.testing", package, "worker") from error
-        self._worker = make_worker(self._server.client(), self.settings, models, store or None)
         self._redis = self._server.client()
+        self._worker = make_worker(self._server.client(), self.settings, store=store or None)
+        for name, model in (models or {}).items():
+            self.add(name, model)
+        self._worker.report()
         self._stopped = threading.Event()
+        self._serves = threading.RLock()
+        """Held while the worker answers, and by whoever keeps it from doing so."""
         self._clients: list[Client] = []
         self._thread = threading.Thread(target=self._run, name="fake-scoreline", daemon=True)
         self._thread.start()
+
+    def add(
+        self,
+        model: str,
+        pipeline: Any,
+        *,
+        version: int | None = None,
+        alias: str | None = PRODUCTION,
+    ) -> int:
+        """Serve a fitted pipeline, or a FakeModel, as one more version of a model; returns its number.
+
+        It is the next number if `version` names none; `alias` names it from now on, or None does not.
+
+        Raises:
+            UnsuitableData: a FakeModel's frame cannot be described, or is not one that its pipeline answers for.
+            InvalidName: the model or the alias cannot have this name.
+        """
+        given = pipeline if isinstance(pipeline, FakeModel) else FakeModel(pipeline)
+        number: int = self._worker.add(
+            model,
+            given.pipeline,
+            version=version,
+            alias=alias,
+            frame=given.X_train,
+            labels=given.y_train,
+            optional=given.optional,
+        )
+        return number
+
+    def promote(self, model: str, version: int, alias: str = PRODUCTION) -> None:
+        """Let an alias name another version, one that was added, as `scoreline promote` does.
+
+        Raises:
+            ValueError: there is no such version.
+        """
+        self._worker.promote(model, version, alias)
+
+    @contextlib.contextmanager
+    def down(self) -> Iterator[None]:
+        """The server is away: calls raise ServerUnreachable once their time is up."""
+        with self._serves:
+            self._server.connect(False)
+            try:
+                yield
+            finally:
+                self._server.connect(True)
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """The server's memory is full: calls raise QueueFull, and what was queued before is answered."""
+        self._server.is_full = True
+        try:
+            yield
+        finally:
+            self._server.is_full = False
+
+    @contextlib.contextmanager
+    def without_workers(self) -> Iterator[None]:
+        """No worker is there: calls raise NoAnswer; what was queued meanwhile is answered afterwards."""
+        with self._serves:
+            self._worker.withdraw()
+            yield
+
+    @contextlib.contextmanager
+    def slow(self, seconds: float) -> Iterator[None]:
+        """Each batch takes so many seconds longer: calls with less time raise NoAnswer."""
+        self._worker.slow(seconds)
+        try:
+            yield
+        finally:
+            self._worker.slow(0.0)
 
     def client(self) -> Client:
         """A client whose requests are answered here."""
@@ -124,6 +243,7 @@ class FakeScoreline:
         for client in self._clients:
             client.close()
         self._stopped.set()
+        self._worker.close()
         self._thread.join(CLOSE_S)
         if self._thread.is_alive():
             raise TimeoutError(
@@ -139,15 +259,19 @@ class FakeScoreline:
     def _run(self) -> None:
         failure = ""
         while not self._stopped.is_set():
-            try:
-                is_idle = not self._worker.step()
-            # Whatever it is, callers learn it at once instead of waiting until their time is up.
-            except Exception as error:
-                is_idle = True
-                if failure != repr(error):
-                    failure = repr(error)
-                    logger.exception("fake_worker_failed: all requests are refused with the reason")
-                self._refuse(f"the fake worker failed: {type(error).__name__}: {error}")
+            with self._serves:
+                try:
+                    self._worker.report()
+                    is_idle = not self._worker.step()
+                # Whatever it is, callers learn it at once instead of waiting until their time is up.
+                except Exception as error:
+                    is_idle = True
+                    if failure != repr(error):
+                        failure = repr(error)
+                        logger.exception(
+                            "fake_worker_failed: all requests are refused with the reason"
+                        )
+                    self._refuse(f"the fake worker failed: {type(error).__name__}: {error}")
             if is_idle:
                 time.sleep(IDLE_S)
 

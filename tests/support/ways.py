@@ -12,12 +12,12 @@ import pandas as pd
 import pyarrow.parquet
 
 from scoreline_artifacts import Schema
+from scoreline_artifacts.loading.outputs import find_outputs
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import Outputs, OutputType
 from scoreline_client import Client, RecordRejected
 from scoreline_client.predictions import Prediction
 from scoreline_client.testing import FakeScoreline
-from scoreline_training.outputs import find_outputs
 
 MODEL = "m"
 FORMATS = ("csv", "jsonl", "parquet")

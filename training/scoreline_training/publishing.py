@@ -29,6 +29,8 @@ from scoreline_artifacts import (
     UnsuitableData,
     golden,
 )
+from scoreline_artifacts.loading.columns import confirm_unused, rows_without_optional
+from scoreline_artifacts.loading.outputs import find_outputs
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES
 from scoreline_artifacts.store import releases
@@ -42,8 +44,6 @@ from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import PublishWarning
-from scoreline_training.columns import confirm_unused, rows_without_optional
-from scoreline_training.outputs import find_outputs
 from scoreline_training.packing import pack
 
 logger = logging.getLogger(__name__)

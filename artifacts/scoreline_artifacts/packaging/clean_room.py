@@ -26,7 +26,7 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,12 +38,8 @@ from scoreline_artifacts.store.signing import key_folders
 if TYPE_CHECKING:
     from types import FrameType
 
-    from scoreline_artifacts.golden import GoldenRow
     from scoreline_artifacts.loading.namespace import Namespace
-    from scoreline_artifacts.loading.version import LoadedVersion
 
-MOST_COLUMNS_TRIED = 500
-"""Wider frames than this are taken to be needed whole: each column may cost a call or two of the pipeline."""
 LIMIT_S = 600.0
 """Seconds that starting, loading and scoring some golden rows may take."""
 ARTIFACT = "artifact"
@@ -355,6 +351,7 @@ def load_and_score(folder: Path) -> dict[str, Any]:
     """Load the artifact in a folder and score its golden rows; returns the fields of a `Proof`."""
     from scoreline_artifacts import golden
     from scoreline_artifacts.loading.artifact import assemble, namespace_of
+    from scoreline_artifacts.loading.columns import is_batchable, unused_columns
 
     artifact = folder / ARTIFACT
     manifest = Manifest.decode((artifact / MANIFEST).read_bytes())
@@ -370,10 +367,10 @@ def load_and_score(folder: Path) -> dict[str, Any]:
         loaded = assemble(manifest, read, namespace)
         rows = golden.decode(read(GOLDEN))
         loaded.check_golden_rows(rows, manifest.tolerance)
-        batchable = _is_batchable(loaded, rows, manifest.tolerance)
+        batchable = is_batchable(loaded, rows, manifest.tolerance)
         if more := golden.decode((folder / _MORE_ROWS).read_bytes()):
             loaded.check_golden_rows(more, manifest.tolerance)
-        unused = _unused_columns(loaded, rows, manifest.tolerance)
+        unused = unused_columns(loaded, rows, manifest.tolerance)
     # Whatever loading or scoring raises, the caller of publish() has to know it.
     except Exception as error:  # noqa: BLE001
         failure = _describe(error, manifest)
@@ -429,71 +426,3 @@ def _describe(error: Exception, manifest: Manifest) -> CleanRoomFailure:
         ),
         trace="".join(traceback.format_list(project))[-4000:],
     )
-
-
-def _is_batchable(loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float) -> bool:
-    """Whether records get the same answers alone, together with others, and in another order."""
-    import numpy as np
-
-    from scoreline_artifacts import golden
-
-    records = [row.record for row in rows]
-    shuffled = np.random.default_rng(0).permutation(len(rows)).tolist()
-    with suppress(
-        Exception
-    ):  # a pipeline that fails on some batch, or on none, depends on the batch
-        alone = [loaded.score_records([record])[0] for record in records]
-        mixed = loaded.score_records([records[index] for index in shuffled])
-        pairs = [*zip(rows, alone, strict=True)]
-        pairs += [(rows[index], answer) for index, answer in zip(shuffled, mixed, strict=True)]
-        return all(golden.same_answer(want, got, tolerance) for want, got in pairs)
-    return False
-
-
-def _unused_columns(
-    loaded: LoadedVersion, rows: Sequence[GoldenRow], tolerance: float
-) -> list[str]:
-    """The columns without which golden rows get the same answers: from a frame that does not have them, and
-    from records that leave them out.
-
-    A pipeline that asks for a column by name, or counts its columns, raises without it. One that does
-    without all of them looks at nothing, and is no reason to take records of anything.
-    """
-    from scoreline_artifacts import golden
-    from scoreline_artifacts.validation import frame_of_records
-
-    schema = loaded.schema
-    if schema is None or not 1 < len(schema.columns) <= MOST_COLUMNS_TRIED:
-        return []
-    records = [row.record for row in rows]
-    frame = frame_of_records(records, schema).frame
-
-    def same_without(names: Sequence[str]) -> bool:
-        # Whatever a pipeline raises without a column: it uses that column.
-        with suppress(Exception):
-            scores = loaded.score(frame.drop(columns=list(names)))
-            answers = golden.rows_of(records, scores.values, scores.probabilities)
-            pairs = zip(rows, answers, strict=True)
-            return all(golden.same_answer(want, got, tolerance) for want, got in pairs)
-        return False
-
-    unused: list[str] = []
-    waiting = [schema.names]
-    while waiting:
-        names = waiting.pop()
-        if len(names) < len(schema.columns) and same_without([*unused, *names]):
-            unused += names
-        elif len(names) > 1:
-            middle = len(names) // 2
-            waiting += [names[middle:], names[:middle]]
-    if not unused or len(unused) == len(schema.columns):
-        return []
-    left_out = [
-        {name: value for name, value in record.items() if name not in unused} for record in records
-    ]
-    without = replace(loaded, schema=schema.with_unused(unused))
-    with suppress(Exception):
-        pairs = zip(rows, without.score_records(left_out), strict=True)
-        if all(golden.same_answer(want, got, tolerance) for want, got in pairs):
-            return sorted(unused)
-    return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
 from tests.support.asgi import call
 
@@ -23,5 +24,6 @@ async def test_a_wrong_method_is_answered_with_those_that_are_known(app: Gateway
     assert "GET" in reply.headers["allow"]
 
 
-async def test_without_a_worker_the_ping_fails(app: Gateway) -> None:
-    assert (await call(app, "GET", "/ping")).status == 404
+async def test_without_a_worker_the_ping_fails(app: Gateway, scoreline: FakeScoreline) -> None:
+    with scoreline.without_workers():
+        assert (await call(app, "GET", "/ping")).status == 404

@@ -26,7 +26,7 @@ def scoreline() -> Iterator[FakeScoreline]:
     from tests.support.bulk import LOADED
 
     with FakeScoreline(models={}) as fake:
-        fake._worker._models.add(LOADED)
+        fake._worker.serve(LOADED)
         yield fake
 
 
@@ -220,11 +220,11 @@ def test_a_done_file_is_scored_again_by_another_version(
     from tests.support.bulk import LOADED
 
     run("threshold", source, f"{source.parent / 'out'}/")
-    scoreline._worker._models.add(dataclasses.replace(LOADED, version=5))
+    scoreline._worker.serve(dataclasses.replace(LOADED, version=5))
     try:
         assert _scored_again(run, source)
     finally:
-        scoreline._worker._models.add(LOADED)
+        scoreline._worker.serve(LOADED)
 
 
 def test_a_done_file_of_another_model_does_not_stand_in_for_an_unknown_one(

@@ -87,7 +87,7 @@ def test_a_record_has_the_columns_that_were_asked_for(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     with FakeScoreline(models={}) as fake:
-        fake._worker._models.add(LOADED)
+        fake._worker.serve(LOADED)
         yield fake.client()
 
 

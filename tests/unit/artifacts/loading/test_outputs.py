@@ -17,7 +17,7 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from scoreline_artifacts import UnsuitableData
-from scoreline_training.outputs import find_outputs
+from scoreline_artifacts.loading.outputs import find_outputs
 from tests.support.models import Predictor
 
 # Of scikit-learn's own: SciPy's newer signatures.
