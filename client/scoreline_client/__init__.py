@@ -4,6 +4,7 @@ from scoreline_client.async_client import AsyncClient
 from scoreline_client.client import Client
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.dead_letters import DeadLetter
+from scoreline_client.descriptions import ModelDescription
 from scoreline_client.errors import (
     DeadLetterUnusable,
     EmptyRequest,
@@ -19,6 +20,7 @@ from scoreline_client.errors import (
     RequestExpired,
     RequestRefused,
     ScorelineError,
+    ServerRefused,
     ServerTooOld,
     ServerUnreachable,
     SettingsError,
@@ -31,6 +33,7 @@ from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.jobs import AsyncJob, Job, JobStatus
 from scoreline_client.options import BulkOptions, MaxErrors, Policy, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError, RecordWarning
+from scoreline_client.service import ServiceStatus
 from scoreline_client.settings import ClientSettings
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "JobStatus",
     "MaxErrors",
     "MissingDependency",
+    "ModelDescription",
     "NoAnswer",
     "NotReplicated",
     "PayloadTooLarge",
@@ -67,8 +71,10 @@ __all__ = [
     "ScoreSummary",
     "ScoredRow",
     "ScorelineError",
+    "ServerRefused",
     "ServerTooOld",
     "ServerUnreachable",
+    "ServiceStatus",
     "SettingsError",
     "TooManyErrors",
     "UnknownModel",

@@ -19,6 +19,7 @@ from scoreline_client.dead_letters import (
     read_dead_letters,
     replay_dead_letter,
 )
+from scoreline_client.descriptions import ModelDescription, describe
 from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_client.jobs import AsyncJob
 from scoreline_client.options import NO_OPTIONS, RequestOptions
@@ -38,6 +39,7 @@ from scoreline_client.protocol.json_records import (
 )
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Codec, Request, check_id, new_id
+from scoreline_client.service import ServiceStatus, read_service
 from scoreline_client.settings import ClientSettings
 from scoreline_client.tracing import Tracing
 from scoreline_client.transport.coalescing import Coalescer
@@ -225,7 +227,9 @@ class AsyncClient:
         check_timeout(timeout)
         expires_ms = int(check_expiry(expires) * 1000)
         encoded = encode_records(check_records(records))
-        check_size(encoded, self.settings, "predict_many and score_csv take any number of records.")
+        check_size(
+            encoded, self.settings, "predict_many and score_file take any number of records."
+        )
         lane = Lane.ONLINE if encoded.count <= ONLINE_RECORDS else Lane.BULK
         request = Request(
             id=new_id() if job_id is None else check_id(job_id),
@@ -384,6 +388,22 @@ class AsyncClient:
         return await check_file(
             self.transport, check_model(model), str(source), options=options, progress=progress
         )
+
+    async def describe(self, model: str, *, timeout: float = 5.0) -> ModelDescription:  # noqa: ASYNC109
+        """What a model, or an alias or a version of it, takes and gives: columns, types, outputs, schemas.
+
+        Raises:
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
+        return await describe(self.transport, model, check_timeout(timeout))
+
+    async def status(self, *, timeout: float = 5.0) -> ServiceStatus:  # noqa: ASYNC109
+        """Whether workers serve the queue, which versions they serve, and how much waits; it asks no worker.
+
+        Raises:
+            ServerUnreachable: Redis does not answer within `timeout` seconds.
+        """
+        return await read_service(self.transport, check_timeout(timeout))
 
     async def dead_letters(self) -> list[DeadLetter]:
         """The requests and records that were given up, since their processes died of them; the newest first.

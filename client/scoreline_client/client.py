@@ -26,6 +26,7 @@ import redis.asyncio
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.dead_letters import DeadLetter
+from scoreline_client.descriptions import ModelDescription
 from scoreline_client.jobs import AsyncJob, Job
 from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.predictions import Prediction
@@ -37,6 +38,7 @@ from scoreline_client.protocol.json_records import (
 )
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer
+from scoreline_client.service import ServiceStatus
 from scoreline_client.settings import ClientSettings
 from scoreline_client.tracing import Tracing, traced
 
@@ -347,6 +349,14 @@ class Client:
         """See AsyncClient.check_file; `progress` is called from the client's own thread."""
         work = self._client.check_file(model, source, options=options, progress=progress)
         return self.run(work)
+
+    def describe(self, model: str, *, timeout: float = 5.0) -> ModelDescription:
+        """See AsyncClient.describe."""
+        return self.run(self._client.describe(model, timeout=timeout))
+
+    def status(self, *, timeout: float = 5.0) -> ServiceStatus:
+        """See AsyncClient.status."""
+        return self.run(self._client.status(timeout=timeout))
 
     def dead_letters(self) -> list[DeadLetter]:
         """See AsyncClient.dead_letters."""

@@ -6,6 +6,7 @@ ScorelineError
 ├── SettingsError            an environment variable or argument is unusable
 ├── MissingDependency        a feature needs a package that is not installed
 ├── ServerUnreachable        Redis does not answer
+│   ├── ServerRefused        Redis answers, and refuses user, password, database or command
 │   └── UntrustedServer      its TLS certificate is not what it should be
 ├── ServerTooOld             Redis is older than what Scoreline needs
 ├── QueueFull                the queue takes no more requests now
@@ -120,6 +121,19 @@ class UntrustedServer(ServerUnreachable):
             f"the server at {url} is not trusted, and nothing was sent to it: {reason.rstrip('.')}. "
             "`?ssl_ca_certs=/PATH/ca.pem` in SCORELINE_REDIS_URL names the authority that signed its certificate.",
         )
+        self.url = url
+        self.reason = reason
+        self.request_id = None
+
+
+class ServerRefused(ServerUnreachable):
+    """Raised when the server was reached, and refuses the user, the password, the database or a command.
+
+    Trying again does not help: the URL or the user's rights have to be changed.
+    """
+
+    def __init__(self, url: str, reason: str) -> None:
+        ScorelineError.__init__(self, f"Redis at {url} {reason}")
         self.url = url
         self.reason = reason
         self.request_id = None

@@ -19,10 +19,14 @@ from redis.exceptions import NoPermissionError, OutOfMemoryError, ResponseError
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import WireError
+from scoreline_client.protocol.names import near_name, split_reference
 from scoreline_client.protocol.totals import MOST_VERSIONS
 
 REPORT_TTL_S = 8
 """Seconds after which a process that reports no more counts as gone."""
+
+MOST_LISTED = 20
+"""Names that a message lists."""
 
 _REPORT = resources.files("scoreline_client.protocol").joinpath("report.lua").read_text()
 
@@ -287,6 +291,26 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
                 )
             served.append((report.name, models))
     return served
+
+
+def words_for_unknown(reference: str, reports: Iterable[ProcessReport]) -> str | None:
+    """Why nobody answers to a reference, by what processes report; None where that is no matter of its names."""
+    name, alias, version = split_reference(reference)
+    served: dict[str, set[str]] = {}
+    for _, models in served_models(reports):
+        for each in models:
+            served.setdefault(each.partition("@")[0], set()).add(each.partition("@")[2])
+    if not served or (name in served and (version is not None or alias in served[name])):
+        return None
+    if name in served:
+        wanted, known, told = alias or "", served[name], f"model {name!r} has no alias {alias!r}"
+    else:
+        wanted, known, told = name, set(served), f"no worker serves {name!r}"
+    near = near_name(wanted, sorted(known))
+    hint = "" if near is None else f"; did you mean {near!r}?"
+    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
+    listed = ", ".join(sorted(known)[:MOST_LISTED]) + more
+    return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}"
 
 
 def convergence(

@@ -59,6 +59,9 @@ class AsyncJob:
         self.id = job_id
         self._client = client
 
+    def __repr__(self) -> str:
+        return f"<job {self.id} of queue {self._client.settings.queue}>"
+
     @property
     def _transport(self) -> Transport:
         return self._client.transport
@@ -176,6 +179,9 @@ class Job:
     def __init__(self, client: Client, job_id: str) -> None:
         self.id = job_id
         self._client = client
+
+    def __repr__(self) -> str:
+        return f"<job {self.id} of queue {self._client.settings.queue}>"
 
     def status(self, timeout: float = 5.0) -> JobStatus:
         """See AsyncJob.status."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from msgspec import Struct, field
+from msgspec import Struct, field, to_builtins
+
+from scoreline_client.shown import html_table
 
 
 class RecordError(Struct, frozen=True):
@@ -53,3 +55,18 @@ class Prediction(Struct, frozen=True, gc=False):
     """Why there is no prediction, or None."""
     warnings: tuple[RecordWarning, ...] = ()
     """Values that training did not have; only if the request asked for warnings."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as JSON has it, for `json.dumps` or a web framework: classes are text as keys of `probabilities`."""
+        plain: dict[str, Any] = to_builtins(self, str_keys=True)
+        return plain | {"warnings": list(plain["warnings"])}
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it."""
+        if self.error is not None:
+            rows = [(self.error.code, self.error.column or "", self.error.message)]
+            return html_table(f"{self.model}@{self.version}", ("error", "column", "message"), rows)
+        shares = self.probabilities.items()
+        rows = [("value", self.value, ""), *((f"probability of {one}", n, "") for one, n in shares)]
+        rows += [(one.code, one.column, one.message) for one in self.warnings]
+        return html_table(f"{self.model}@{self.version}", ("prediction", "", ""), rows)

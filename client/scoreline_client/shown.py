@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import re
+from collections.abc import Iterable, Sequence
 
 _STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """What steers a terminal, turns the direction of what follows, or is no text at all; not the end of a line."""
@@ -20,6 +22,18 @@ def shown_text(text: str, *, in_line: bool = False) -> str:
 
 def _escaped(found: re.Match[str]) -> str:
     return found[0].encode("unicode_escape").decode()
+
+
+def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table for a notebook; every text in it is escaped."""
+
+    def cells(kind: str, values: Iterable[object]) -> str:
+        texts = (html.escape(shown_text(str(value))) for value in values)
+        return "<tr>" + "".join(f"<{kind}>{text}</{kind}>" for text in texts) + "</tr>"
+
+    caption = html.escape(shown_text(title))
+    body = "".join(cells("td", row) for row in rows)
+    return f"<table><caption>{caption}</caption>{cells('th', columns)}{body}</table>"
 
 
 def shown_url(url: str) -> str:

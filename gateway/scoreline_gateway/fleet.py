@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_client.files.reader import ModelInfo
-from scoreline_client.fleet import ProcessReport, report_keys, served_models
-from scoreline_client.protocol.json_records import check_model, raise_refusal
-from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Operation, Request, WireError, new_id
+from scoreline_client.descriptions import ModelDescription, describe
+from scoreline_client.fleet import ProcessReport, served_models
+from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.names import split_reference
 
 FRESH_S = 1.0
@@ -29,7 +26,7 @@ class Fleet:
         self._reports: list[ProcessReport] = []
         self._read_at = -FRESH_S
         self._lock = asyncio.Lock()
-        self._described: dict[str, tuple[float, ModelInfo]] = {}
+        self._described: dict[str, tuple[float, ModelDescription]] = {}
 
     async def reports(self) -> list[ProcessReport]:
         """The reports of all processes that are alive.
@@ -39,18 +36,9 @@ class Fleet:
         """
         async with self._lock:
             if time.monotonic() - self._read_at >= FRESH_S:
-                self._reports = await self._transport.guard(self._read())
+                self._reports = await self._transport.guard(self._transport.reports())
                 self._read_at = time.monotonic()
             return self._reports
-
-    async def _read(self) -> list[ProcessReport]:
-        redis, keys = self._transport.redis, self._transport.keys
-        names = report_keys(keys, await redis.zrange(keys.processes, 0, -1))
-        reports = []
-        for data in await redis.mget(list(names)) if names else ():
-            with contextlib.suppress(WireError):
-                reports.append(ProcessReport.decode(data or b""))
-        return reports
 
     async def serving(self) -> dict[str, set[int]]:
         """The versions that serve, of each model and alias by `<model>@<alias>`."""
@@ -78,7 +66,7 @@ class Fleet:
         of_model = [each for key, each in serving.items() if key.startswith(f"{name}@")]
         return True if any(version in each for each in of_model) else None
 
-    async def describe(self, reference: str) -> ModelInfo:
+    async def describe(self, reference: str) -> ModelDescription:
         """The version that a reference names now, and its columns and outputs.
 
         Raises:
@@ -88,24 +76,7 @@ class Fleet:
         known = self._described.get(reference)
         if known is not None and time.monotonic() - known[0] < FRESH_S:
             return known[1]
-        request = Request(
-            id=new_id(),
-            model=check_model(reference),
-            operation=Operation.DESCRIBE,
-            reply_to=self._transport.client_id,
-            expires_ms=round(self._timeout_s * 1000),
-        )
-        answer = await self._transport.ask(request, Lane.ONLINE, self._timeout_s)
-        raise_refusal(answer)
-        description = answer.description or {}
-        outputs = description.get("outputs", {})
-        info = ModelInfo(
-            answer.model,
-            answer.version,
-            description.get("columns", ()),
-            outputs.get("classes") or (),
-            outputs.get("each") or (),
-        )
+        info = await describe(self._transport, reference, self._timeout_s)
         if len(self._described) >= MOST_DESCRIBED:
             self._described.clear()
         self._described[reference] = (time.monotonic(), info)

@@ -9,12 +9,11 @@ import click
 from redis.exceptions import RedisError
 
 from scoreline_client.cli.kit import PARTLY, SERVICE, Seconds, command, json_option, print_json, say
-from scoreline_client.errors import ServerUnreachable, UntrustedServer
 from scoreline_client.fleet import node_of, served_models
 from scoreline_client.metrics import QueueState, behind, read_state
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.connection import is_distrusted
+from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import blocking_redis
 
 _REPLY_S = 5.0
@@ -125,8 +124,7 @@ def health(
         ) as redis:
             state = read_state(redis, Keys(settings.queue))
     except (RedisError, ValueError) as error:
-        unreachable = UntrustedServer if is_distrusted(error) else ServerUnreachable
-        raise unreachable(settings.server, str(error)) from error
+        raise server_error(error, settings) from error
     found = judge(state, node=node, online_s=online_s, bulk_s=bulk_s, releases=releases)
     if as_json:
         print_json(asdict(found))

@@ -21,8 +21,8 @@ import msgspec
 from redis import Redis
 from redis.exceptions import RedisError
 from rich.console import Console
-from rich.table import Column
 
+from scoreline_client.cli.job import print_predictions
 from scoreline_client.cli.kit import (
     PARTLY,
     SERVICE,
@@ -31,14 +31,13 @@ from scoreline_client.cli.kit import (
     Seconds,
     command,
     json_option,
-    plain,
     print_json,
     print_table,
     say,
 )
 from scoreline_client.cli.watch import watch
 from scoreline_client.client import Client
-from scoreline_client.errors import MissingDependency, ServerUnreachable, UntrustedServer
+from scoreline_client.errors import MissingDependency
 from scoreline_client.fleet import (
     FleetStatus,
     ProcessReport,
@@ -50,7 +49,7 @@ from scoreline_client.overview import Overview
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
 from scoreline_client.settings import ClientSettings
-from scoreline_client.transport.connection import is_distrusted
+from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import blocking_redis, read_version
 
 _REPLY_S = 5.0
@@ -75,6 +74,8 @@ _LISTED = {
     "predict": _Listed("Predict records given as JSON."),
     "score": _Listed("Score files into files: CSV, JSON Lines, Parquet."),
     "check": _Listed("Look at a file as a model would, without scoring it."),
+    "describe": _Listed("Show what a model takes and gives."),
+    "job": _Listed("Show a job, wait for it, cancel it."),
     "versions": _Listed("List the versions of a model.", "worker"),
     "promote": _Listed("Let a model answer with a version.", "worker"),
     "rollback": _Listed("Let a model answer with the version before.", "worker"),
@@ -215,25 +216,7 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
         printed = msgspec.to_builtins(predictions)
         print_json(printed[0] if isinstance(given, dict) else printed, indent=2)
     else:
-        by_class = [
-            {
-                str(name) if label is None else f"{name}_{label}": number
-                for name, share in each.probabilities.items()
-                for label, number in (share.items() if isinstance(share, dict) else [(None, share)])
-            }
-            for each in predictions
-        ]
-        classes = list(dict.fromkeys(name for each in by_class for name in each))
-        numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
-        columns: list[Column | str] = [Column(plain(name), justify="right") for name in numbers]
-        rows = []
-        for index, (each, given) in enumerate(zip(predictions, by_class, strict=True)):
-            probabilities = (f"{given[name]:.4f}" if given else "" for name in classes)
-            value = "" if each.error else str(each.value)
-            reason = f"{each.error.code}: {each.error.message}" if each.error else ""
-            rows.append((str(index), value, *probabilities, reason))
-        scored = next((each for each in predictions if each.error is None), predictions[0])
-        print_table(f"{scored.model}@{scored.version}", [*columns, "error"], rows)
+        print_predictions(predictions)
     if any(prediction.error for prediction in predictions):
         ctx.exit(PARTLY)
 
@@ -271,8 +254,7 @@ def status(ctx: click.Context, as_json: bool, is_watched: bool) -> None:
                 return
             fleet = _reported(redis, keys)
     except (RedisError, ValueError, WireError) as error:
-        unreachable = UntrustedServer if is_distrusted(error) else ServerUnreachable
-        raise unreachable(url, str(error)) from error
+        raise server_error(error, settings) from error
     if as_json:
         about = {"redis": url, "server": server, "queue": settings.queue}
         print_json({**about, **asdict(fleet)}, indent=2)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from hashlib import sha1
 from importlib import resources
 from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis.asyncio
 from redis.connection import HiredisRespSerializer
@@ -29,8 +30,14 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from scoreline_client.errors import QueueFull, ScorelineError, ServerUnreachable, UntrustedServer
-from scoreline_client.settings import ClientSettings
+from scoreline_client.errors import (
+    QueueFull,
+    ScorelineError,
+    ServerRefused,
+    ServerUnreachable,
+    UntrustedServer,
+)
+from scoreline_client.settings import ClientSettings, SentinelUrl
 from scoreline_client.transport.servers import async_redis
 
 _packer = HiredisRespSerializer()
@@ -336,6 +343,31 @@ def client_error(
     """The client's error for an error of Redis."""
     if isinstance(error, OutOfMemoryError) or "OOM" in str(error):
         return QueueFull(settings.queue, "the server is out of memory", times.queue_full_s)
+    return server_error(error, settings)
+
+
+def server_error(error: Exception, settings: ClientSettings) -> ServerUnreachable:
+    """What an error of a connection says of the server: out of reach, not trusted, or refusing."""
+    server, said = settings.server, str(error)
     if is_distrusted(error):
-        return UntrustedServer(settings.server, str(error))
-    return ServerUnreachable(settings.server, str(error) or type(error).__name__)
+        return UntrustedServer(server, said)
+    sentinel = SentinelUrl.parse(settings.redis_url)
+    url = urlsplit(settings.redis_url if sentinel is None else sentinel.server)
+    options = dict(parse_qsl(url.query))
+    user = unquote(url.username or options.get("username") or "default")
+    form = "redis://USER:PASSWORD@HOST:PORT/0"
+    if "DB index is out of range" in said or "invalid DB index" in said:
+        database = url.path.strip("/") or options.get("db", "")
+        reason = f"has no database {database}; SCORELINE_REDIS_URL names it behind the port"
+    elif isinstance(error, NoPermissionError):
+        reason = (
+            f"does not permit this to user {user!r}: {said.rstrip('.')}. "
+            "`scoreline acl` prints the rights that each kind of program needs"
+        )
+    elif not isinstance(error, AuthenticationError):
+        return ServerUnreachable(server, said or type(error).__name__)
+    elif url.password or "password" in options:
+        reason = f"refuses the password of user {user!r}; both stand in SCORELINE_REDIS_URL: {form}"
+    else:
+        reason = f"wants a password, and SCORELINE_REDIS_URL has none: {form}"
+    return ServerRefused(server, reason)

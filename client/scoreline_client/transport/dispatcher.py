@@ -32,7 +32,7 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
 )
-from scoreline_client.fleet import is_scoring, report_keys
+from scoreline_client.fleet import ProcessReport, is_scoring, report_keys, words_for_unknown
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import (
@@ -444,7 +444,10 @@ class Transport:
         pending = self._pending.get(answer.id)
         if pending is None or pending.future.done():
             return
-        pending.future.set_result(answer)
+        if (answer.error or {}).get("code") == Code.UNKNOWN_MODEL:
+            self.spawn(self._tell_unknown(pending, answer))
+        else:
+            pending.future.set_result(answer)
         if not pending.is_repeated:
             # A result that was received need not stay until its time to live ends.
             if not self._received:
@@ -682,7 +685,8 @@ class Transport:
         processes = sum(map(is_scoring, reports))
         if processes:
             return (
-                f"{processes} worker processes serve {queue} and {backlog} requests wait; "
+                f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} {queue} "
+                f"and {backlog} requests wait; "
                 "`scoreline status` says more"
             )
         if reports:
@@ -692,12 +696,34 @@ class Transport:
             )
         return f"no worker serves {queue}. Start one: celery -A scoreline_tasks worker"
 
+    async def _tell_unknown(self, pending: PendingRequest, answer: Answer) -> None:
+        """Hand out a refusal, in words for callers who have no artifact store to look into."""
+        with contextlib.suppress(RedisError, TimeoutError):
+            async with asyncio.timeout(self.times.diagnose_s):
+                told = words_for_unknown(pending.request.model, await self.reports())
+                if told is not None:
+                    answer = replace(answer, error={**(answer.error or {}), "message": told})
+        if not pending.future.done():
+            pending.future.set_result(answer)
+
     async def _reports(self) -> list[bytes]:
         names = await self.redis.zrange(self.keys.processes, 0, -1)
         keys = list(report_keys(self.keys, names))
         if not keys:
             return []
         return [report for report in await self.redis.mget(keys) if report is not None]
+
+    async def reports(self) -> list[ProcessReport]:
+        """The reports of all processes that are alive, as far as they can be read.
+
+        Raises:
+            RedisError: the server does not answer.
+        """
+        reports = []
+        for data in await self._reports():
+            with contextlib.suppress(WireError):
+                reports.append(ProcessReport.decode(data))
+        return reports
 
     async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
         """Await a Redis operation; an error of Redis becomes the client's."""

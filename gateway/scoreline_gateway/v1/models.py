@@ -9,21 +9,21 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from scoreline_client.files.reader import ModelInfo
+from scoreline_client.descriptions import ModelDescription
 from scoreline_client.fleet import served_models
 from scoreline_gateway.access import Right, principal_of, route
 from scoreline_gateway.body import WhileConnected
 from scoreline_gateway.v1.asking import model_of
 
 
-async def described(request: Request, model: str) -> ModelInfo:
+async def described(request: Request, model: str) -> ModelDescription:
     """What a reference names now: its version, its columns and outputs; see Fleet.describe.
 
     Raises:
         CallerGone: nobody waits for it any more.
     """
     async with WhileConnected(request):
-        info: ModelInfo = await request.app.fleet.describe(model)
+        info: ModelDescription = await request.app.fleet.describe(model)
     return info
 
 

@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import orjson
+import pytest
 
-from scoreline_client.fleet import ProcessReport, ServedModel, convergence, served_models
+from scoreline_client.fleet import (
+    ProcessReport,
+    ServedModel,
+    convergence,
+    served_models,
+    words_for_unknown,
+)
 
 
 def report(
@@ -88,3 +95,44 @@ def test_a_report_of_a_newer_worker_can_be_read() -> None:
     said["mood"] = "good"
     said["models"]["m@production"]["mood"] = "good"
     assert ProcessReport.decode(orjson.dumps(said)) == report("w/2", 2)
+
+
+_SERVED = [
+    ProcessReport(
+        name="w@h/9",
+        host="h",
+        pid=9,
+        started_at=0,
+        reported_at=0,
+        models={
+            f"{name}@{alias}": ServedModel(serving=1, wanted=1)
+            for name, alias in [
+                ("churn", "production"),
+                ("loans", "production"),
+                ("loans", "candidate"),
+            ]
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("reference", "words"),
+    [
+        ("loanz", "no worker serves 'loanz'; did you mean 'loans'? Served: churn, loans"),
+        ("quite-other", "no worker serves 'quite-other'. Served: churn, loans"),
+        ("loanz@3", "no worker serves 'loanz'; did you mean 'loans'? Served: churn, loans"),
+        (
+            "loans@candidat",
+            "model 'loans' has no alias 'candidat'; did you mean 'candidate'? Its aliases: candidate, production",
+        ),
+        ("loans@9", None),
+        ("loans", None),
+    ],
+)
+def test_who_has_no_store_is_told_what_is_served(reference: str, words: str | None) -> None:
+    assert words_for_unknown(reference, _SERVED) == words
+
+
+def test_where_nothing_is_served_the_workers_own_words_stand() -> None:
+    assert words_for_unknown("loans", []) is None

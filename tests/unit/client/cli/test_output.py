@@ -36,6 +36,8 @@ COMMANDS = {
     "score": ("m", "{source}", "{target}"),
     "check": ("m", "{source}"),
     "status": (),
+    "describe": ("m", "--timeout", "0.2"),
+    "job": ("0" * 32, "--timeout", "0.2"),
     "health": (),
     "metrics": ("--host", "256.0.0.1"),
     "dead-letters": (),
