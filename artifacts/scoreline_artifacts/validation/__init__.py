@@ -32,6 +32,7 @@ from scoreline_artifacts.validation.problems import (
     describe_anomaly,
     is_out_of_range,
     is_unseen,
+    kind_of,
     shown,
     value_at,
 )
@@ -60,6 +61,7 @@ __all__ = [
     "frame_of_records",
     "is_out_of_range",
     "is_unseen",
+    "kind_of",
     "missing_column",
     "numpy_type",
     "pandas_type",

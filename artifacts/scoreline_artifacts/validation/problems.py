@@ -76,8 +76,12 @@ def kind_of(value: object) -> str:
     """A value's type in the words of JSON."""
     if isinstance(value, dict) and value.keys() == {STAND_IN_TYPE, STAND_IN_TEXT}:
         return f"a {str(value[STAND_IN_TYPE])[:40]}"
-    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null"}
-    return names.get(type(value), f"a {type(value).__name__}")
+    names = {
+        dict: "an object", list: "a list", str: "text", bool: "a boolean", type(None): "null",
+        int: "a whole number", float: "a number",
+    }  # fmt: skip
+    name = type(value).__name__
+    return names.get(type(value), f"{'an' if name[:1] in 'aeiou' else 'a'} {name}")
 
 
 def shown(value: object) -> str:

@@ -11,6 +11,7 @@ changelog promises, and add the old form to the tests as bytes.
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from collections.abc import Mapping
@@ -202,7 +203,7 @@ class Request:
             if name.encode() not in fields:
                 raise WireError(f"missing field {name!r}")
         if fields[b"wire"] != b"1":
-            shown = _show(fields[b"wire"])
+            shown = _show(fields[b"wire"]).strip('"')
             raise WireError(f"unknown wire format {shown}; this release reads {WIRE_VERSION}")
         try:
             return cls(
@@ -213,11 +214,11 @@ class Request:
                 codec=_CODECS[fields.get(b"codec", b"json")],
                 reply_to=decode_client(fields, b"reply_to"),
                 notify=decode_client(fields, b"notify"),
-                expires_ms=int(fields.get(b"expires_ms", DEFAULT_EXPIRES_MS)),
+                expires_ms=_whole_number(fields, b"expires_ms", DEFAULT_EXPIRES_MS),
                 options=options,
                 job=fields.get(b"job", b"").decode(),
                 apart=_FLAGS[fields.get(b"apart", b"0")],
-                callers=int(fields.get(b"callers", 1)),
+                callers=_whole_number(fields, b"callers", 1),
                 grouped_errors=_FLAGS[fields.get(b"grouped_errors", b"0")],
                 by_output=_FLAGS[fields.get(b"by_output", b"0")],
             )
@@ -252,6 +253,14 @@ def decode_client(fields: Mapping[bytes, bytes], name: bytes) -> str:
     if raw and not _ID.fullmatch(raw):
         raise WireError(f"{name.decode()} {_show(raw)} is not 32 hexadecimal digits")
     return raw.decode()
+
+
+def _whole_number(fields: Mapping[bytes, bytes], name: bytes, default: int) -> int:
+    raw = fields.get(name)
+    try:
+        return default if raw is None else int(raw)
+    except ValueError as error:
+        raise WireError(f"{name.decode()} {_show(raw or b'')} is not a whole number") from error
 
 
 _OPERATIONS = {operation.value.encode(): operation for operation in Operation}
@@ -395,4 +404,5 @@ def split_frame(data: bytes | bytearray) -> tuple[dict[str, Any], memoryview]:
 
 
 def _show(data: bytes | bytearray) -> str:
-    return repr(data[:80])
+    """Bytes of somebody else as text, in the quotes and escapes of JSON, for callers in any language."""
+    return json.dumps(bytes(data[:80]).decode(errors="backslashreplace"), ensure_ascii=False)

@@ -22,6 +22,7 @@ from scoreline_artifacts.validation import (
     Problem,
     UnreadableRecord,
     frame_of_records,
+    kind_of,
 )
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
@@ -160,7 +161,7 @@ def read_records(body: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
     records = read_array(body)
     if not isinstance(records, list):
         raise RequestRefused(
-            Code.WIRE, f"the body is a JSON {type(records).__name__}; expected an array of objects"
+            Code.WIRE, f"the body is {kind_of(records)}; expected an array of objects"
         )
     if not records:
         raise RequestRefused(Code.EMPTY_REQUEST, "the request holds no records; send at least one")

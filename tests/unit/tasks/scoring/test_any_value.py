@@ -268,7 +268,7 @@ def test_a_value_of_any_kind_costs_its_record_where_it_is_needed(odd: Any) -> No
             "E_ENCODING",
             "column 'x': '\\ud800' cannot be written as UTF-8; expected plain text",
         ),
-        (10**30, "E_TYPE", f"column 'x': {10**30} is a int; expected text"),
+        (10**30, "E_TYPE", f"column 'x': {10**30} is a whole number; expected text"),
     ],
 )
 def test_the_error_says_what_the_caller_gave(odd: Any, code: str, message: str) -> None:
