@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import math
 from collections.abc import Iterable, Mapping
@@ -42,6 +43,7 @@ from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
+from scoreline_client.shown import html_table, shown_name
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import PublishWarning
 from scoreline_training.packing import pack
@@ -88,6 +90,21 @@ class PublishedVersion:
     def report(self) -> Path | str:
         """The training report, an HTML file: a path, or a URL."""
         return self.path / REPORT if isinstance(self.path, Path) else f"{self.path}/{REPORT}"
+
+    def __repr__(self) -> str:
+        release = "" if self.release is None else f", released as {self.release.alias}"
+        return f"<{self.name}@{self.version}{release}: {shown_name(str(self.path))}>"
+
+    def _repr_html_(self) -> str:
+        """As a notebook shows it, with a link to the report of a version on this machine."""
+        release = "no alias" if self.release is None else self.release.alias
+        rows = [("released as", release), ("in", shown_name(str(self.path)))]
+        rows += [(name, value) for name, value in self.manifest.metrics.items()]
+        rows += [(f"warning: {one.code}", one.message) for one in self.warnings]
+        table = html_table(f"{self.name}@{self.version}", ("", ""), rows)
+        if not isinstance(self.report, Path):
+            return table
+        return f'{table}<a href="{html.escape(self.report.resolve().as_uri())}">report</a>'
 
 
 def publish(

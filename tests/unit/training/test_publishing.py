@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,14 @@ def test_workers_are_told_of_a_release(
         message = news.get_message(timeout=5)
     assert message is not None
     assert message["data"] == b"sides"
+
+
+def test_a_published_version_is_short_in_a_notebook_and_links_to_its_report(store: Store) -> None:
+    published = _publish(promote=True, store=store, metrics={"accuracy": 0.75, "<b>": 1})
+    assert repr(published) == f"<sides@1, released as production: {published.path}>"
+    shown = published._repr_html_()
+    assert "<td>accuracy</td><td>0.75</td>" in shown
+    assert "<b>" not in shown
+    assert isinstance(published.report, Path)
+    assert f'<a href="{published.report.as_uri()}">report</a>' in shown
+    assert len(repr(replace(published, release=None))) < 200
