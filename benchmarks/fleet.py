@@ -226,8 +226,9 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
     for number in range(count):
         node = f"{SIMULATED}-{simulator}-{number}"
 
-        def poll(node: str = node) -> None:
+        def poll(node: str = node) -> bool:
             told[node] = time.monotonic()
+            return False
 
         # A child says of another process that it is its main process; here both are this one.
         runtime = build_runtime(

@@ -10,6 +10,7 @@ import contextlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from importlib import resources
 from typing import Any
 
@@ -81,11 +82,20 @@ class ProcessReport:
     """Processes that a main process is to have, which score in its place; 0: it scores itself."""
     counted: int = 0
     """The number of the counts that it added to the totals last: greater than that of all it added before."""
+    unloaded: int = 0
+    """Aliases of which it has loaded nothing yet: it starts, with many models, or many were just released."""
+    only: str = ""
+    """The models that it answers for, as `SCORELINE_MODELS` names them; empty for all of its store."""
 
     @property
     def scores(self) -> bool:
         """Whether it answers requests itself."""
         return self.children == 0
+
+    def answers_for(self, model: str) -> bool:
+        """Whether it is set to answer for a model, if that is released."""
+        patterns = self.only.split(",") if self.only else []
+        return not patterns or any(fnmatchcase(model, pattern) for pattern in patterns)
 
     def encode(self) -> bytes:
         return msgspec.json.encode(self)
@@ -110,6 +120,7 @@ class ProcessReport:
             report.rss_bytes,
             report.children,
             report.counted,
+            report.unloaded,
         )
         if not all(0 <= number < 2**63 for number in (*times, *counts)):
             raise WireError(
@@ -146,6 +157,16 @@ class FleetStatus:
     processes: list[ProcessReport]
     unreadable: int = 0
     """Reports that cannot be read, of processes of another release, perhaps, or of nobody."""
+
+
+def unloaded(reports: Iterable[ProcessReport]) -> int:
+    """Aliases that some process has not come to yet, of which nothing is loaded."""
+    return max([report.unloaded for report in reports], default=0)
+
+
+def answered_models(reports: Iterable[ProcessReport]) -> list[str]:
+    """What SCORELINE_MODELS says, for each setting that a process has; a queue is to have one. An empty text is all."""
+    return sorted({report.only for report in reports})
 
 
 def send_report(

@@ -28,7 +28,7 @@ from kombu.utils.json import dumps
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.cli.kit import REFUSED
-from scoreline_client.errors import ServerTooOld
+from scoreline_client.errors import ServerTooOld, SettingsError
 from scoreline_client.logs import JsonLines
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
@@ -345,8 +345,9 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
         raise SystemExit(REFUSED)
     settings = WorkerSettings.from_environment()
     try:
+        _ = settings.model_patterns
         check_server(settings.redis_url)
-    except ServerTooOld as error:
+    except (ServerTooOld, SettingsError) as error:
         click.echo(f"This worker does not start: {error}", err=True)
         raise SystemExit(REFUSED) from error
     except (RedisError, ValueError, TypeError):

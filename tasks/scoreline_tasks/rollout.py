@@ -35,6 +35,8 @@ class Rollout:
     """Processes that have neither moved nor refused to."""
     unknown: list[str] = field(default_factory=list)
     """Reports of processes whose node reads no queue: of a worker that is just starting, or made up."""
+    excluded: list[str] = field(default_factory=list)
+    """Processes that do not answer for the model, by their SCORELINE_MODELS."""
     seconds: float = 0.0
     """Since the release was announced."""
 
@@ -145,8 +147,9 @@ def follow(
         seconds = now() - begun
         reports, nodes = fleet.read_reports(redis, keys), fleet.reading_nodes(redis, keys)
         known = [one for one in reports if nodes is None or fleet.node_of(one.name) in nodes]
+        concerned = [one for one in known if one.answers_for(release.model)]
         serving, refusing, waiting = fleet.convergence(
-            known, release.model, release.alias, release.version
+            concerned, release.model, release.alias, release.version
         )
         rollout = Rollout(
             release=release,
@@ -154,6 +157,7 @@ def follow(
             refusing=refusing,
             waiting=waiting,
             unknown=[one.name for one in reports if one not in known],
+            excluded=[one.name for one in known if one not in concerned],
             seconds=seconds,
         )
         on_progress(rollout)
@@ -170,6 +174,13 @@ def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
         console.print(
             f"{plain(name)} reports, and reads no queue: a worker that starts or ends, or none"
         )
+    if rollout.excluded:
+        console.print(
+            f"{len(rollout.excluded)} processes do not answer for {release.model}: "
+            "SCORELINE_MODELS of their workers leaves it out"
+        )
+        if not rollout.process_count:
+            return
     if not rollout.process_count:
         console.print(f"no worker is running; workers serve {target} when they start")
         return
@@ -215,6 +226,7 @@ def _print_json(
             "refusing": rollout.refusing,
             "waiting": rollout.waiting,
             "unknown": rollout.unknown,
+            "excluded": rollout.excluded,
             "seconds": round(rollout.seconds, 3),
         }
     if error is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
+from scoreline_client.errors import SettingsError
 from scoreline_client.settings import ClientSettings, at_least
 
 
@@ -11,6 +13,10 @@ from scoreline_client.settings import ClientSettings, at_least
 class WorkerSettings(ClientSettings):
     """What an operator may set. Each field is read from `SCORELINE_<NAME>`."""
 
+    models: str = ""
+    """The models that a worker loads, follows and answers for: names, or patterns such as `fraud-*`, with commas between
+    them; empty for all of the store. It is to be the same for all workers of a queue, which share its requests: models
+    for other machines have a queue of their own (`SCORELINE_QUEUE`)."""
     batch_records: int = at_least(1, 2048)
     """About how many records a drain takes from the online lane in one read; no request is divided."""
     slice_s: float = at_least(0.05, 2.0)
@@ -43,3 +49,21 @@ class WorkerSettings(ClientSettings):
     suggestions: int = at_least(0, 1)
     """0 keeps messages from naming the value of training that was probably meant by another one: a caller who tries
     texts could learn training's values by it."""
+
+    @property
+    def model_patterns(self) -> tuple[str, ...]:
+        """The patterns of `models`, as fnmatch has them; empty for all models.
+
+        Raises:
+            SettingsError: one of them matches no name that a model can have.
+        """
+        patterns = tuple(part.strip() for part in self.models.split(",") if part.strip())
+        for pattern in patterns:
+            if re.fullmatch(r"[a-z0-9_.*?!\[\]-]+", pattern) is None:
+                raise SettingsError(
+                    "SCORELINE_MODELS",
+                    self.models,
+                    "names of models, or patterns such as fraud-*, with commas between them; "
+                    f"{pattern!r} is none of a model, of which all aliases are served",
+                )
+        return patterns

@@ -119,9 +119,13 @@ class Fleet:
         )
 
     def start_worker(
-        self, processes: int = 2, *options: str, own: Path | None = None
+        self,
+        processes: int = 2,
+        *options: str,
+        own: Path | None = None,
+        model: str | None = MODEL,
     ) -> subprocess.Popen[bytes]:
-        """Start a worker, with `own` keys and cache, and wait until that many new processes serve."""
+        """Start a worker, with `own` keys and cache, and wait until that many new processes serve `model` if given."""
         where = WorkerEnvironment(redis_url=self.url, artifacts=self.store.root, own=own)
         output = self.stack.enter_context(self.log.open("ab"))
         worker = self.stack.enter_context(
@@ -129,7 +133,7 @@ class Fleet:
         )
         # Warm shutdown takes seconds; tests that are about it ask for it themselves.
         self.stack.callback(_kill_if_alive, worker)
-        wait_until_reporting(worker, self.redis, self.keys, processes=processes, model=MODEL)
+        wait_until_reporting(worker, self.redis, self.keys, processes=processes, model=model)
         return worker
 
 

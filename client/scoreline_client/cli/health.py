@@ -9,7 +9,7 @@ import click
 from redis.exceptions import RedisError
 
 from scoreline_client.cli.kit import PARTLY, SERVICE, Seconds, command, json_option, print_json, say
-from scoreline_client.fleet import node_of, served_models
+from scoreline_client.fleet import answered_models, node_of, served_models, unloaded
 from scoreline_client.metrics import QueueState, behind, read_state
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.settings import ClientSettings
@@ -33,6 +33,10 @@ class Health:
     """By `<model>@<alias>`, why a process refuses the version that the alias names."""
     behind: list[str]
     """`<model>@<alias>` of which a process is still to get the version."""
+    unloaded: int
+    """Aliases that a process has still to load, of which it has no version yet."""
+    answered_models: list[str]
+    """What SCORELINE_MODELS says, for each setting that a process has; an empty text is all models."""
     problems: list[str]
     """What makes it unhealthy; empty if nothing does."""
 
@@ -58,7 +62,16 @@ def judge(
         is_busy = node is not None and answered_s is not None and answered_s < (limit_s or 0.0)
         if limit_s is not None and age_s is not None and age_s > limit_s and not is_busy:
             problems.append(f"the oldest request of lane {lane.value} has waited {age_s:.1f} s")
+    answered = answered_models(reports)
+    if len(answered) > 1:
+        settings = " and ".join(only or "all models" for only in answered)
+        problems.append(
+            f"workers answer for different models, and share requests: {settings} (SCORELINE_MODELS)"
+        )
+    still = unloaded(reports)
     if releases:
+        if still:
+            problems.append(f"{still} aliases are still to be loaded")
         problems += [f"{name}: refused: {reason}" for name, reason in refused.items()]
         problems += [f"{name}: a process does not serve the released version yet" for name in late]
     return Health(
@@ -67,6 +80,8 @@ def judge(
         answered_s=answered_s,
         refused=refused,
         behind=late,
+        unloaded=still,
+        answered_models=answered,
         problems=problems,
     )
 

@@ -41,9 +41,11 @@ from scoreline_client.errors import MissingDependency
 from scoreline_client.fleet import (
     FleetStatus,
     ProcessReport,
+    answered_models,
     is_read,
     read_status,
     served_models,
+    unloaded,
 )
 from scoreline_client.overview import Overview
 from scoreline_client.protocol.keys import Keys
@@ -320,6 +322,10 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         click.echo("no model is served: none is released, or the first version is being loaded")
     else:
         click.echo("the workers' processes are being started; none serves yet")
+    for only in filter(None, answered_models(fleet.processes)):
+        say(f"workers answer for {only} alone (SCORELINE_MODELS)", in_line=True)
+    if more := unloaded(fleet.processes):
+        click.echo(f"{more:,} more aliases are to be loaded; what is asked for comes first")
     for name, reason in deferred.items():
         told = f"{name}: each process loads it for itself, and shares no memory: {reason}"
         say(told, in_line=True)

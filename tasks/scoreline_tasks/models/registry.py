@@ -12,6 +12,9 @@ much (its trial says so) is a `DeferredVersion` there, and each child loads it f
 
 A process that serves loads nothing while requests wait for its drain: what is not in memory is loaded aside, and
 the requests for it are postponed.
+
+A store may have hundreds of released models. Those that a worker is to answer (SCORELINE_MODELS) are loaded some at a
+time: what requests name comes first, and waits for one load at the most.
 """
 
 from __future__ import annotations
@@ -21,10 +24,11 @@ import math
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Any
 
 from scoreline_artifacts import (
@@ -127,6 +131,8 @@ class Models:
         prove: Callable[[Store, str, int], TrialResult] | None = None,
         forks: bool = False,
         unreleased: bool = True,
+        only: Sequence[str] = (),
+        asked: set[str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Prepare to serve a store's releases; nothing is loaded yet.
@@ -134,9 +140,14 @@ class Models:
         `seen` remembers beyond this process how far release logs went. `prove` raises if a version must
         not be loaded in this process; it is called once for each version. `forks` says that this process
         scores nothing, and that others are forked from it which do. `unreleased` lets requests name any version by
-        its number, not only those that are or were released.
+        its number, not only those that are or were released. `only` names the models that are served, as patterns
+        of fnmatch; empty for all. `asked` has the models of which others of this worker have needed a version: they
+        are loaded first.
         """
         self._unreleased = unreleased
+        self.only = only
+        """Patterns of the models that are served; empty for all."""
+        self._asked = set() if asked is None else asked
         self._store = store
         self._strict = strict
         self._seen = seen
@@ -159,7 +170,11 @@ class Models:
         """When the store was last looked at for an unknown name, and the models and aliases that it had."""
         self._in_use: dict[str, tuple[float, dict[int, str]]] = {}
         """The same for the versions of a model that may be named by number."""
+        self.unloaded = 0
+        """Aliases that `follow` has not come to yet."""
         self._lock = threading.RLock()
+        self._turn = threading.Lock()
+        """Held by whoever is to have the lock next: a lock that is let go and taken again would let nobody else in."""
         renew_in_forks(self)
 
     def resolve(self, ref: ModelRef) -> LoadedVersion:
@@ -173,15 +188,22 @@ class Models:
             served = self._served.get((ref.name, ref.alias))
             if served is not None and isinstance(served.loaded, LoadedVersion):
                 return served.loaded
-            if self._aside is not None:
-                self._aside[0].ask(ref)
         elif ref.version is not None:
             loaded = self._in_memory(ref.name, ref.version)
             if loaded is not None:
                 return loaded
-            if self._aside is not None:
-                self._aside[1].ask(ref)
+        if not self._is_served_here(ref.name):
+            raise RequestRefused(
+                Code.UNKNOWN_MODEL,
+                f"no worker of this queue serves model {ref.name!r}: it is none of those that SCORELINE_MODELS "
+                "names for them",
+            )
+        if self._aside is not None:
+            self._aside[ref.alias is None].ask(ref)
         return self._find(ref)
+
+    def _is_served_here(self, model: str) -> bool:
+        return not self.only or any(fnmatchcase(model, pattern) for pattern in self.only)
 
     def load_aside(self, on_ready: Callable[[], None] = lambda: None) -> None:
         """In a process that serves: from now on load in threads of their own, first what was deferred to it.
@@ -222,7 +244,7 @@ class Models:
                 # Without the lock: a release does not wait until it is loaded.
                 return self._resolve_version(ref, ref.version)
             assert ref.alias is not None  # noqa: S101 - a reference has one of the two
-            with self._lock:
+            with self._next_turn():
                 return self._resolve_alias(ref, ref.alias)
         except _UNKNOWN as error:
             now = self._clock()
@@ -237,12 +259,47 @@ class Models:
         except ArtifactError as error:
             raise _not_loaded(ref, str(error)) from error
 
-    def follow(self) -> bool:
-        """Read every release log and switch to the version that it names; returns whether any state changed."""
-        with self._lock:
-            # Every log is read, whatever the ones before it brought.
-            changed = [self._follow_head(head) for head in releases.heads(self._store)]
-        return any(changed)
+    def follow(self, within_s: float = math.inf) -> bool:
+        """Read the release logs and switch to the versions that they name; returns whether any state changed.
+
+        One is followed in any case, and no further one is begun after `within_s` seconds: `unloaded` says how many
+        of those of which nothing is known yet are left for the next call.
+        """
+        until = self._clock() + within_s
+        changed = False
+        heads = [one for one in releases.heads(self._store) if self._is_served_here(one.model)]
+        pending = [head for head in heads if not self._is_settled(head)]
+
+        def urgency(head: releases.Head) -> tuple[bool, bool]:
+            # What is asked for, then what moves or is tried again, then what nobody has needed yet.
+            return head.model not in self._asked, (head.model, head.alias) not in self._served
+
+        while pending:
+            head = min(pending, key=urgency)
+            pending.remove(head)
+            with self._next_turn():
+                changed |= self._follow_head(head)
+            self._asked.discard(head.model)
+            if self._clock() >= until:
+                break
+        self.unloaded = sum((head.model, head.alias) not in self._served for head in pending)
+        return changed
+
+    def _is_settled(self, head: releases.Head) -> bool:
+        """Whether the newest release of an alias is in force here; known without a request to the store."""
+        known = self._served.get((head.model, head.alias), Served())
+        is_serving = known.loaded is not None and not known.unreadable and not known.refused
+        return is_serving and known.release is not None and known.release.sequence == head.sequence
+
+    @contextmanager
+    def _next_turn(self) -> Iterator[None]:
+        """Hold the lock, next after whoever holds it now."""
+        with self._turn:
+            self._lock.acquire()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def evict_idle(self) -> None:
         """Drop previous versions that no request has named for PREVIOUS_KEPT_S."""
@@ -286,6 +343,8 @@ class Models:
     def forked(self) -> None:
         """In a child of this process: the threads that load and may hold the lock do not exist here."""
         self._lock = threading.RLock()
+        self._turn = threading.Lock()
+        self.unloaded = 0  # its main process follows the releases
         self._forks = False
         self._aside = None
 
@@ -392,12 +451,9 @@ class Models:
 
     def _follow_head(self, head: releases.Head) -> bool:
         """Follow one log; returns whether the state of its alias changed."""
+        if self._is_settled(head):
+            return False
         key = (head.model, head.alias)
-        known = self._served.get(key, Served())
-        is_settled = known.loaded is not None and not known.unreadable and not known.refused
-        if is_settled and known.release and known.release.sequence == head.sequence:
-            return False  # without a request to the store
-        del known  # nothing may keep its previous version alive while another is loaded
         try:
             return self._follow_alias(*key)
         # A log that cannot be read keeps no other alias from moving; its version continues to answer.

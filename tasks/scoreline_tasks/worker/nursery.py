@@ -69,6 +69,8 @@ class Nursery:
         """Whether trials give way to processes that serve; not while a worker starts, which waits for them."""
         self.batcher: Batcher | None = None
         """Scores in a fork what a dead process left."""
+        self.asked: set[str] = set()
+        """Models of which other processes of the worker have needed a version that they do not have."""
         self._key = secrets.token_bytes(32)
         # In Linux's abstract namespace nothing has to be removed, whoever is killed.
         address = f"\0scoreline-{secrets.token_hex(16)}" if sys.platform == "linux" else None
@@ -110,7 +112,8 @@ class Nursery:
             IsolatedLoadFailed: it could not be loaded there, or its process did not survive it.
         """
         if os.getpid() == self._home:
-            return self._remember(model, version)
+            _, outcome = self._outcomes.get((model, version), (0.0, ""))
+            return outcome if isinstance(outcome, TrialResult) else self._remember(model, version)
         try:
             try:
                 kind, outcome = self._ask(["trial", model, version])
@@ -207,6 +210,7 @@ class Nursery:
             task = given and msgspec.convert(given, Task)
             return "scored", asdict(self._score(fields, now_ms, limit_s, task, load_s, is_wanted))
         model, version = arguments
+        self.asked.add(model)
         # One at a time: whoever asks for versions by number decides how many there are.
         with self._one_trial:
             tried_at, outcome = self._outcomes.get((model, version), (0.0, ""))

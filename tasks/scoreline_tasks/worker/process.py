@@ -65,6 +65,10 @@ WORKED_S = 1.2 * REPLY_S
 """Seconds after which work that loses Redis has had it meanwhile."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Seconds between two of its tries."""
+PRELOAD_S = 1.5
+"""Seconds after which a worker that starts begins to load no further version before it serves."""
+FOLLOW_S = 5.0
+"""The same for the following ones: how long its children wait for what was loaded, each time that they are replaced."""
 LEAVES_WITHIN_S = 10
 """Seconds that a process has to finish what it has in hand when it is told to end."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -109,7 +113,10 @@ class WorkerProcess:
             os.environ.setdefault(variable, "1")
 
     def preload(self, pool: str) -> None:
-        """In the main process: load the released versions, so that the children of a pool share the memory."""
+        """In the main process: load the first released versions, so that the children of a pool share the memory.
+
+        The others follow as releases do, so that a store of many models holds up no request.
+        """
         from scoreline_tasks.models.isolated_load import ServedBy
         from scoreline_tasks.worker.runtime import open_models
 
@@ -119,7 +126,7 @@ class WorkerProcess:
         self._models, self._nursery = open_models(settings, ServedBy(pool))
         self._nursery.start()
         self._nursery.gives_way = False
-        self._models.follow()
+        self._models.follow(PRELOAD_S)
         self._nursery.gives_way = True
         settle()
 
@@ -212,12 +219,15 @@ class WorkerProcess:
             self._nursery.stop()
         self._background = self._runtime = self._supervision = None
 
-    def poll_releases(self) -> None:
-        """Load new releases, have children with other versions replaced, and report the change."""
+    def poll_releases(self) -> bool:
+        """Load new releases, have children with other versions replaced, and report the change.
+
+        Returns whether more is left to load.
+        """
         if self._models is None or self._background is None:
-            return
+            return False
         before = self._models.serving()
-        changed = self._models.follow()
+        changed = self._models.follow(FOLLOW_S)
         if self._child_count is not None:
             if self._models.serving() != before:
                 with fork_guard():
@@ -227,6 +237,7 @@ class WorkerProcess:
                 self.generations.note_child_count(self._child_count())
         if changed:
             self._background.heartbeat.send_now()
+        return self._models.unloaded > 0
 
     def run_permanent_drain(
         self, runtime: Runtime, number: int, send_successor: Callable[[], None]

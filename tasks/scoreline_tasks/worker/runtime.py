@@ -45,22 +45,28 @@ NEWS_AT_ONCE = 10_000
 
 
 class ReleaseFollower(Periodic):
-    """Calls `poll` every `poll_s` seconds, and whenever Redis brings the news of a release.
+    """Calls `poll` every `poll_s` seconds, whenever Redis brings the news of a release, and while it returns True.
 
     News can get lost, so they only shorten the wait; the artifact store is the truth.
     """
 
     def __init__(
         self,
-        poll: Callable[[], object],
+        poll: Callable[[], bool],
         connect: Callable[[], redis.Redis],
         keys: Keys,
         *,
         poll_s: float,
     ) -> None:
         super().__init__(
-            "follower", poll_s, poll, "store_unreadable: the loaded versions continue to serve"
+            "follower",
+            poll_s,
+            self.poll_once,
+            "store_unreadable: the loaded versions continue to serve",
         )
+        self._poll = poll
+        self._is_behind = False
+        """Whether the last poll has left something to be loaded."""
         self._poll_s = poll_s
         self._redis: Any = connect()
         self._keys = keys
@@ -72,8 +78,15 @@ class ReleaseFollower(Periodic):
         """Stop following. A load that has begun is not waited for: it ends with its process."""
         super().stop(wait_s)
 
+    def poll_once(self) -> None:
+        """Poll, and note whether there is more to do."""
+        self._is_behind = False
+        self._is_behind = self._poll()
+
     def sleep(self) -> None:
-        """Wait for news of a release, up to `poll_s` seconds."""
+        """Wait for news of a release, up to `poll_s` seconds; not at all while there is something to load."""
+        if self._is_behind:
+            return
         try:
             if self._news is None:
                 self._news = self._redis.pubsub(ignore_subscribe_messages=True)
@@ -198,6 +211,8 @@ class Heartbeat(Periodic):
             started_at=self._started_at,
             reported_at=time.time(),
             models=self._models.report(),
+            unloaded=self._models.unloaded,
+            only=",".join(self._models.only),
             requests=self._totals.requests,
             records=self._totals.records,
             batches=self._totals.batches,
@@ -276,6 +291,8 @@ def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, 
         prove=nursery.prove,
         forks=served_by is ServedBy.FORKS,
         unreleased=bool(settings.serve_unreleased),
+        only=settings.model_patterns,
+        asked=nursery.asked,
     )
     nursery.batcher = Batcher(models, limits_of(settings))
     return models, nursery
@@ -303,7 +320,7 @@ def build_runtime(
     main_pid: int,
     timed: Timed,
     silence: Silence,
-    poll: Callable[[], None] | None,
+    poll: Callable[[], bool] | None,
 ) -> Runtime:
     """Build a process that scores; `node` is the Celery worker's name.
 
@@ -412,7 +429,7 @@ def build_supervision(
     models: Models,
     nursery: Nursery,
     node: str,
-    poll: Callable[[], None],
+    poll: Callable[[], bool],
     child_count: Callable[[], int],
     silence: Silence,
 ) -> Supervision:

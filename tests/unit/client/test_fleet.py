@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import orjson
 import pytest
 
 from scoreline_client.fleet import (
     ProcessReport,
     ServedModel,
+    answered_models,
     convergence,
     served_models,
+    unloaded,
     words_for_unknown,
 )
 
@@ -41,6 +45,14 @@ def main(serving: int | None, children: int = 2, **known: object) -> ProcessRepo
 
 def look(*reports: ProcessReport) -> tuple[list[str], dict[str, str], list[str]]:
     return convergence(list(reports), "m", "production", 2)
+
+
+def test_a_process_says_for_which_models_it_answers() -> None:
+    some = replace(main(2), only="fraud-*,m", unloaded=7)
+    assert ProcessReport.decode(some.encode()) == some
+    assert [some.answers_for(model) for model in ("fraud-a", "m", "mm")] == [True, True, False]
+    assert main(2).answers_for("mm")
+    assert (answered_models([some, main(2)]), unloaded([some, main(2)])) == (["", "fraud-*,m"], 7)
 
 
 def test_a_main_process_does_not_count_as_one_that_serves() -> None:

@@ -34,7 +34,9 @@ def redis() -> Iterator[fakeredis.FakeRedis]:
         yield client
 
 
-def _report(redis: Any, name: str, serving: int | None, refused: str | None = None) -> None:
+def _report(
+    redis: Any, name: str, serving: int | None, refused: str | None = None, **more: Any
+) -> None:
     served = ServedModel(serving=serving, wanted=2, refused=refused)
     now = time.time()
     send_report(
@@ -47,6 +49,7 @@ def _report(redis: Any, name: str, serving: int | None, refused: str | None = No
             started_at=now,
             reported_at=now,
             models={"pima@production": served},
+            **more,
         ),
     )
     # As the drain of a real process does.
@@ -128,6 +131,16 @@ def test_promote_says_why_a_process_refuses_and_how_to_go_back(
     assert "continues to serve" in said
     assert "scoreline rollback pima" in said
     assert done.exit_code == 1
+
+
+def test_processes_that_do_not_answer_for_the_model_are_not_waited_for(
+    redis: Any, run: Callable[..., Result]
+) -> None:
+    _report(redis, "a", 2)
+    _report(redis, "b", None, only="fraud-*")
+    said = " ".join(run(cli.promote, "pima", "2").output.split())
+    assert "1 processes do not answer for pima: SCORELINE_MODELS of their workers" in said
+    assert "all 1 worker processes report that they serve pima@2" in said
 
 
 def test_rollback_without_a_worker_succeeds_and_says_so(run: Callable[..., Result]) -> None:

@@ -17,6 +17,7 @@ from scoreline_artifacts.loading import process_settings
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
+from scoreline_tasks.models import registry
 from scoreline_tasks.models.isolated_load import (
     FIRST_S,
     LONGEST_S,
@@ -568,3 +569,83 @@ def test_wrong_names_cost_the_store_one_look_a_second_however_many_there_are(
     shelf.now += 1
     shelf.release(2, alias="wrong1")
     assert version_of(models, "m@wrong1") == 2
+
+
+def test_many_models_are_loaded_some_at_a_time(
+    shelf: Shelf, open_models: Callable[..., Models], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(175):
+        shelf.release(1, f"m{number:03}")
+
+    def slowly(*version: Any, **how: Any) -> Any:
+        shelf.now += 0.5
+        return shelf.load_unproven(*version, **how)
+
+    monkeypatch.setattr(registry, "load_unproven", slowly)
+    asked: set[str] = set()
+    models = open_models(asked=asked)
+    assert models.follow(2.0)
+    assert len(models.serving()) == 4
+    assert models.unloaded == 171
+    # A request has its version at once; what others of the worker have needed meanwhile comes before all else.
+    asked.add("m170")
+    assert version_of(models, "m174") == 1
+    shelf.release(2, "m001")
+    models.follow(1.0)
+    assert models.serving()["m170", "production"] == 1
+    assert models.serving()["m001", "production"] == 2
+    assert not asked
+    while models.unloaded:
+        models.follow(60.0)
+    assert len(models.serving()) == 175
+    assert not models.follow(2.0)
+
+
+def test_one_version_is_loaded_however_little_time_there_is(shelf: Shelf, models: Models) -> None:
+    shelf.release(1, "a")
+    shelf.release(1, "b")
+    assert models.follow(0.0)
+    assert list(models.serving()) == [("a", "production")]
+
+
+def test_a_request_waits_for_one_load_and_not_for_all_that_are_to_be_loaded(
+    shelf: Shelf, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in "abcdefgh":
+        shelf.release(1, name)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def load(store: Store, model: str, version: int, **how: Any) -> Any:
+        if model == "a":
+            begun.set()
+            go_on.wait(10)
+        order.append(model)
+        return shelf.load_unproven(store, model, version, **how)
+
+    order: list[str] = []
+    monkeypatch.setattr(registry, "load_unproven", load)
+    follower = threading.Thread(target=models.follow)
+    follower.start()
+    assert begun.wait(10)
+    asker = threading.Thread(target=version_of, args=(models, "h"))
+    asker.start()
+    while not models._turn.locked():
+        time.sleep(0.001)
+    go_on.set()
+    asker.join(10)
+    follower.join(10)
+    assert order == ["a", "h", *"bcdefg"]
+
+
+def test_only_models_that_are_to_be_served_are_loaded_and_answered_for(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    for name in ("fraud-a", "fraud-b", "loans", "pima"):
+        shelf.release(1, name)
+    models = open_models(only=["fraud-*", "pima"])
+    models.follow()
+    assert [model for model, _ in models.serving()] == ["fraud-a", "fraud-b", "pima"]
+    for ref in ("loans", "loans@1", "loans@candidate"):
+        with pytest.raises(RequestRefused, match="no worker of this queue serves model 'loans'"):
+            version_of(models, ref)
+    assert version_of(models, "fraud-b@1") == 1

@@ -39,12 +39,14 @@ def test_a_main_process_replaces_its_children_only_for_what_serves_otherwise(
         heartbeat=SimpleNamespace(send_now=lambda: reports.append(None))
     )
     newest = process.generations._newest
-    monkeypatch.setattr(models, "follow", lambda: True)  # it has refused something
+    monkeypatch.setattr(models, "follow", lambda _within_s: True)  # it has refused something
     process.poll_releases()
     assert (newest.value, len(reports)) == (0, 1)
-    monkeypatch.setattr(models, "follow", lambda: models.add(zero(4)) or True)
+    monkeypatch.setattr(models, "follow", lambda _within_s: models.add(zero(4)) or True)
     process.poll_releases()
     assert (newest.value, len(reports)) == (1, 2)
+    models.unloaded = 3
+    assert process.poll_releases()  # at once again
 
 
 def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,7 +111,7 @@ def test_the_releases_are_polled_at_once_when_there_is_news(
     redis: Any, eventually: Callable[..., Any]
 ) -> None:
     polls: list[None] = []
-    follower = ReleaseFollower(lambda: polls.append(None), lambda: redis, KEYS, poll_s=3600)
+    follower = ReleaseFollower(lambda: bool(polls.append(None)), lambda: redis, KEYS, poll_s=3600)
     follower.start()
     # The first poll, and one when it has learned that it is subscribed.
     eventually(lambda: len(polls) >= 2)
@@ -127,7 +127,7 @@ def test_a_flood_of_news_costs_one_poll_in_half_a_second(
     monkeypatch.setattr(runtime_module, "NEWS_EVERY_S", 0.2)
     polls: list[int] = []
     news = 0
-    follower = ReleaseFollower(lambda: polls.append(news), lambda: redis, KEYS, poll_s=3600)
+    follower = ReleaseFollower(lambda: bool(polls.append(news)), lambda: redis, KEYS, poll_s=3600)
     follower.start()
     eventually(lambda: len(polls) >= 2)
     for news in range(1, 2001):  # noqa: B007 - the polls note it
