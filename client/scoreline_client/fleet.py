@@ -84,6 +84,10 @@ class ProcessReport:
     """The number of the counts that it added to the totals last: greater than that of all it added before."""
     unloaded: int = 0
     """Aliases of which it has loaded nothing yet: it starts, with many models, or many were just released."""
+    store: str = ""
+    """The artifact store that it reads: a path or a URL without secrets; empty in reports of earlier releases."""
+    store_id: str = ""
+    """The identity of that store; empty while nothing was ever published or released there."""
     only: str = ""
     """The models that it answers for, as `SCORELINE_MODELS` names them; empty for all of its store."""
 
@@ -157,6 +161,16 @@ class FleetStatus:
     processes: list[ProcessReport]
     unreadable: int = 0
     """Reports that cannot be read, of processes of another release, perhaps, or of nobody."""
+
+
+def of_other_stores(reports: Iterable[ProcessReport], store_id: str) -> list[ProcessReport]:
+    """The processes that read another artifact store than the one with this identity, as far as they say so."""
+    return [one for one in reports if one.store_id and store_id and one.store_id != store_id]
+
+
+def stores_of(reports: Iterable[ProcessReport]) -> list[str]:
+    """The artifact stores that processes read, as each names its own."""
+    return sorted({report.store for report in reports if report.store})
 
 
 def unloaded(reports: Iterable[ProcessReport]) -> int:
@@ -317,6 +331,7 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
 def words_for_unknown(reference: str, reports: Iterable[ProcessReport]) -> str | None:
     """Why nobody answers to a reference, by what processes report; None where that is no matter of its names."""
     name, alias, version = split_reference(reference)
+    reports = list(reports)
     served: dict[str, set[str]] = {}
     for _, models in served_models(reports):
         for each in models:
@@ -331,7 +346,9 @@ def words_for_unknown(reference: str, reports: Iterable[ProcessReport]) -> str |
     hint = "" if near is None else f"; did you mean {near!r}?"
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
     listed = ", ".join(sorted(known)[:MOST_LISTED]) + more
-    return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}"
+    stores = ", ".join(stores_of(reports))
+    where = f". Workers read the artifact store {stores}" if stores else ""
+    return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{where}"
 
 
 def convergence(

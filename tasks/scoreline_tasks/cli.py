@@ -23,12 +23,14 @@ from rich.console import Console
 
 from scoreline_artifacts.errors import CorruptArtifact, UntrustedArtifact
 from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.releases import Release
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import INTERRUPTED, REFUSED, VERSION, Seconds, command, json_option
 from scoreline_client.errors import ScorelineError
 from scoreline_client.settings import ClientSettings
+from scoreline_client.shown import shown_name
 from scoreline_tasks.dev import demo as story
 from scoreline_tasks.dev.local_worker import serve_here
 from scoreline_tasks.dev.processes import interruptible
@@ -122,7 +124,12 @@ def _release(
     except ScorelineError as error:
         error.exit_status = REFUSED  # whatever it was: nothing was released
         raise
-    sys.exit(roll_out(release, before, settings, redis, timeout_s=timeout_s, as_json=as_json))
+    where = shown_name(address_of(store.storage))
+    sys.exit(
+        roll_out(
+            release, before, settings, redis, store=where, timeout_s=timeout_s, as_json=as_json
+        )
+    )
 
 
 @command()

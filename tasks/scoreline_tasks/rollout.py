@@ -35,8 +35,12 @@ class Rollout:
     """Processes that have neither moved nor refused to."""
     unknown: list[str] = field(default_factory=list)
     """Reports of processes whose node reads no queue: of a worker that is just starting, or made up."""
+    elsewhere: dict[str, str] = field(default_factory=dict)
+    """Processes that read another artifact store, and which; they will never serve the release."""
     excluded: list[str] = field(default_factory=list)
     """Processes that do not answer for the model, by their SCORELINE_MODELS."""
+    stores: list[str] = field(default_factory=list)
+    """Where the processes that are waited for, or not any more, look for it, as each names its own store."""
     seconds: float = 0.0
     """Since the release was announced."""
 
@@ -49,7 +53,7 @@ class Rollout:
     def complete(self) -> bool:
         """Whether every process that is alive reports that it serves the version."""
         is_known = bool(self.process_count) or not self.unknown
-        return is_known and not self.waiting and not self.refusing
+        return is_known and not self.waiting and not self.refusing and not self.elsewhere
 
     def __str__(self) -> str:
         target = f"{self.release.model}@{self.release.version}"
@@ -76,13 +80,15 @@ def roll_out(
     settings: ClientSettings,
     redis: Redis,
     *,
+    store: str,
     timeout_s: float | None,
     as_json: bool,
 ) -> int:
     """Announce a release, follow it (not at all if `timeout_s` is None), report; gives the exit code.
 
     The release is in force when this begins, and any failure here is reported beside that. `before` is the
-    release that was in force until then; the same release if nothing has changed.
+    release that was in force until then; the same release if nothing has changed. `store` is where it was made, as
+    it may be shown.
     """
     console = Console(quiet=as_json, highlight=False)
     name = f"{release.model}@{release.alias}"
@@ -117,14 +123,14 @@ def roll_out(
         exit_code = PARTLY
     else:
         exit_code = 0 if rollout.complete or timeout_s is None else PARTLY
-        _report(console, rollout, waited=timeout_s is not None)
+        _report(console, rollout, store, waited=timeout_s is not None)
     if error is not None:
         console.print(
             f"{plain(error)}. The release is made all the same: workers look for it every few "
             "seconds. See `scoreline status`."
         )
     if as_json:
-        _print_json(release, before, rollout, error)
+        _print_json(release, before, rollout, store, error)
     return exit_code
 
 
@@ -147,7 +153,8 @@ def follow(
         seconds = now() - begun
         reports, nodes = fleet.read_reports(redis, keys), fleet.reading_nodes(redis, keys)
         known = [one for one in reports if nodes is None or fleet.node_of(one.name) in nodes]
-        concerned = [one for one in known if one.answers_for(release.model)]
+        others = fleet.of_other_stores(known, release.store)
+        concerned = [one for one in known if one not in others and one.answers_for(release.model)]
         serving, refusing, waiting = fleet.convergence(
             concerned, release.model, release.alias, release.version
         )
@@ -157,7 +164,11 @@ def follow(
             refusing=refusing,
             waiting=waiting,
             unknown=[one.name for one in reports if one not in known],
-            excluded=[one.name for one in known if one not in concerned],
+            elsewhere={one.name: one.store for one in others if one.scores},
+            stores=fleet.stores_of(concerned),
+            excluded=[
+                one.name for one in known if one.scores and not one.answers_for(release.model)
+            ],
             seconds=seconds,
         )
         on_progress(rollout)
@@ -167,16 +178,24 @@ def follow(
         pause(POLL_S)
 
 
-def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
+def _report(console: Console, rollout: Rollout, store: str, *, waited: bool) -> None:
     release = rollout.release
     target = f"{release.model}@{release.version}"
     for name in rollout.unknown:
         console.print(
             f"{plain(name)} reports, and reads no queue: a worker that starts or ends, or none"
         )
+    if rollout.elsewhere:
+        places = ", ".join(sorted(set(rollout.elsewhere.values())))
+        console.print(
+            f"{len(rollout.elsewhere)} of the worker processes read another artifact store, and will not serve it: "
+            f"workers read {plain(places)}; this was released in {plain(store)} (SCORELINE_ARTIFACTS)"
+        )
+        if not rollout.process_count:
+            return
     if rollout.excluded:
         console.print(
-            f"{len(rollout.excluded)} processes do not answer for {release.model}: "
+            f"{len(rollout.excluded)} of the worker processes do not answer for {release.model}: "
             "SCORELINE_MODELS of their workers leaves it out"
         )
         if not rollout.process_count:
@@ -208,10 +227,19 @@ def _report(console: Console, rollout: Rollout, *, waited: bool) -> None:
         )
     else:
         console.print("They may still be loading it: see `scoreline status`.")
+        if rollout.stores and rollout.stores != [store]:
+            console.print(
+                f"Workers read {plain(', '.join(rollout.stores))}; this was released in {plain(store)}: where these "
+                "are two stores, SCORELINE_ARTIFACTS is to be the same"
+            )
 
 
 def _print_json(
-    release: Release, before: Release | None, rollout: Rollout | None, error: str | None
+    release: Release,
+    before: Release | None,
+    rollout: Rollout | None,
+    store: str,
+    error: str | None,
 ) -> None:
     report: dict[str, Any] = {
         "model": release.model,
@@ -219,6 +247,7 @@ def _print_json(
         "version": release.version,
         "previous": before.version if before else None,
         "changed": release != before,
+        "store": store,
     }
     if rollout is not None:
         report |= {
@@ -226,6 +255,7 @@ def _print_json(
             "refusing": rollout.refusing,
             "waiting": rollout.waiting,
             "unknown": rollout.unknown,
+            "elsewhere": rollout.elsewhere,
             "excluded": rollout.excluded,
             "seconds": round(rollout.seconds, 3),
         }

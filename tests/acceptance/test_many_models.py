@@ -52,7 +52,7 @@ def test_a_worker_serves_the_models_that_it_is_set_to_serve(
     many.start_worker(1)
     with Client(settings=many.settings) as client:
         assert client.predict("copy-17", {"x": 1.0}, timeout=60).version == 1
-        with pytest.raises(UnknownModel, match="no worker of this queue serves model 'copy-20'"):
+        with pytest.raises(UnknownModel, match="no worker serves 'copy-20'"):
             client.predict("copy-20", {"x": 1.0}, timeout=60)
     assert "alone (SCORELINE_MODELS)" in many.scoreline("status").stdout
     promoted = many.scoreline("promote", "copy-20", "1")

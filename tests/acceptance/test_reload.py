@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from scoreline_artifacts import Store
 from scoreline_artifacts.manifest import GOLDEN, MANIFEST, Manifest
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
@@ -58,6 +60,26 @@ def test_a_version_that_fails_its_golden_rows_is_refused_and_the_old_one_serves_
     assert "golden rows" in fleet.scoreline("status", "--json").stdout
     with Client(settings=fleet.settings) as client:
         assert client.predict(MODEL, {"x": 1.0}).version == 1
+
+
+def test_a_release_in_another_store_is_no_release_for_the_workers(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fleet.start_worker(1)
+    own = fleet.store
+    fleet.store = Store(tmp_path / "elsewhere")
+    assert publish_shift(fleet.store, 5.0) == 1
+    promoted = fleet.scoreline("promote", MODEL, "1", "--json")
+    said = json.loads(promoted.stdout)
+    assert (promoted.returncode, said["serving"]) == (1, [])
+    assert list(said["elsewhere"].values()) == [str(own.root)]
+    assert said["store"] == str(fleet.store.root)
+    assert f"artifact store {own.root}" in fleet.scoreline("status").stdout
+    asked = fleet.scoreline("predict", "nobody", "{}")
+    assert f"Workers read the artifact store {own.root}" in asked.stderr
+    fleet.store = own
+    promoted = fleet.scoreline("promote", MODEL, "1", "--json")
+    assert (promoted.returncode, json.loads(promoted.stdout)["elsewhere"]) == (0, {})
 
 
 def test_a_worker_that_starts_with_a_refused_version_serves_the_one_before(fleet: Fleet) -> None:

@@ -31,6 +31,8 @@ class Caution(StrEnum):
     """Code that travels names a data file that does not: no training row opened it."""
     PROCESSES = "W_PROCESSES"
     """The pipeline starts processes of its own while it is loaded or scores."""
+    OTHER_STORE = "W_OTHER_STORE"
+    """Workers read another artifact store than the one that it was released in."""
     SECRET = "W_SECRET"  # noqa: S105 - a code of a warning
     """A file that travels holds what looks like a password or a key."""
 

@@ -6,6 +6,7 @@ import html
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ import numpy as np
 import orjson
 import pandas as pd
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 from redis.retry import Retry
 
 from scoreline_artifacts import (
@@ -35,17 +36,18 @@ from scoreline_artifacts.loading.outputs import find_outputs
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES
 from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
-from scoreline_client.fleet import announce_release
+from scoreline_client.fleet import announce_release, of_other_stores, read_reports, stores_of
 from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.settings import ClientSettings
 from scoreline_client.shown import html_table, shown_name
 from scoreline_client.transport.servers import blocking_redis
-from scoreline_training.cautions import PublishWarning
+from scoreline_training.cautions import Caution, PublishWarning
 from scoreline_training.packing import pack
 
 logger = logging.getLogger(__name__)
@@ -217,7 +219,15 @@ def publish(
             )
         except ArtifactError as error:
             raise NotReleased(name, version, alias, error) from error
-        published = replace(published, release=release, announced=announce(name, settings))
+        announced, elsewhere = announce(release, store, settings)
+        for warning in elsewhere:
+            logger.warning("%s@%s %s: %s", name, version, warning.code, warning.message)
+        published = replace(
+            published,
+            release=release,
+            announced=announced,
+            warnings=(*published.warnings, *elsewhere),
+        )
     if (script_versions := published_by_script.get()) is not None:
         script_versions.append(published)
     return published
@@ -246,9 +256,11 @@ def _report(
     )
 
 
-def announce(model: str, settings: ClientSettings | None = None) -> bool:
-    """Tell the workers to look at a model's releases; False if Redis cannot be reached."""
-    settings = settings or ClientSettings.from_environment()
+def announce(
+    release: Release, store: Store, settings: ClientSettings
+) -> tuple[bool, list[PublishWarning]]:
+    """Tell the workers to look at a model's releases; says whether they were told, and warns of those that cannot see it."""
+    elsewhere: list[PublishWarning] = []
     try:
         with blocking_redis(
             settings.redis_url,
@@ -256,11 +268,22 @@ def announce(model: str, settings: ClientSettings | None = None) -> bool:
             socket_timeout=NEWS_TIMEOUT_S,
             retry=Retry(NoBackoff(), 0),
         ) as connection:
-            announce_release(connection, Keys(settings.queue), model)
+            keys = Keys(settings.queue)
+            announce_release(connection, keys, release.model)
+            with suppress(NoPermissionError):
+                others = of_other_stores(read_reports(connection, keys), release.store)
+                if others:
+                    places = ", ".join(stores_of(others))
+                    message = (
+                        f"workers of queue {settings.queue!r} read another artifact store, {places}, and will not "
+                        f"serve it; this was released in {shown_name(address_of(store.storage))} "
+                        "(SCORELINE_ARTIFACTS)"
+                    )
+                    elsewhere = [PublishWarning(Caution.OTHER_STORE, message)]
     # ValueError and TypeError are about the URL, under which there is no Redis either.
     except (RedisError, ValueError, TypeError):
-        return False
-    return True
+        return False, []
+    return True, elsewhere
 
 
 def _check_data(X_train: Any, y_train: Any, X_test: Any, y_test: Any) -> None:  # noqa: N803

@@ -15,9 +15,11 @@ from scoreline_artifacts.errors import (
     UntrustedArtifact,
 )
 from scoreline_artifacts.store import releases
+from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import command, json_option, print_json, print_table, say
 from scoreline_client.protocol.names import NAME_RULE, split_reference
+from scoreline_client.shown import shown_name
 
 
 @command()
@@ -61,7 +63,8 @@ def versions(model: str, as_json: bool) -> None:
         print_json(rows)
     else:
         columns = ("version", "released as", "created", "metrics", "signed by")
-        print_table(f"model {model}", columns, map(_cells, rows))
+        where = shown_name(address_of(store.storage))
+        print_table(f"model {model} in {where}", columns, map(_cells, rows))
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

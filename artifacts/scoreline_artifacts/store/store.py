@@ -126,10 +126,14 @@ class Store:
         """
         return make_identity(self.storage, self.ring)
 
+    def identity_id(self) -> str:
+        """The store's identity, 64 hexadecimal digits; an empty text while it has none. Raises as `identity` does."""
+        identity = self.identity()
+        return "" if identity is None else identity.id
+
     def known_as(self) -> str:
         """How this machine remembers the store: by its identity, else by its address."""
-        identity = self.identity()
-        return address_of(self.storage) if identity is None else identity.id
+        return self.identity_id() or address_of(self.storage)
 
     def models(self) -> list[str]:
         """Names of all models that have a version, sorted."""

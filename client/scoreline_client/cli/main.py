@@ -45,6 +45,7 @@ from scoreline_client.fleet import (
     is_read,
     read_status,
     served_models,
+    stores_of,
     unloaded,
 )
 from scoreline_client.overview import Overview
@@ -322,6 +323,8 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         click.echo("no model is served: none is released, or the first version is being loaded")
     else:
         click.echo("the workers' processes are being started; none serves yet")
+    for store in stores_of(fleet.processes):
+        say(f"workers read the artifact store {store}", in_line=True)
     for only in filter(None, answered_models(fleet.processes)):
         say(f"workers answer for {only} alone (SCORELINE_MODELS)", in_line=True)
     if more := unloaded(fleet.processes):

@@ -44,11 +44,13 @@ from scoreline_artifacts.loading.artifact import load_unproven
 from scoreline_artifacts.loading.process_settings import exclusively
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.store import releases, retention
+from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_client.codes import Code
-from scoreline_client.errors import RequestRefused
+from scoreline_client.errors import RequestRefused, ScorelineError
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
+from scoreline_client.shown import shown_name
 from scoreline_tasks.models.aside import LoadsAside
 from scoreline_tasks.models.isolated_load import (
     IsolatedLoadFailed,
@@ -145,6 +147,10 @@ class Models:
         are loaded first.
         """
         self._unreleased = unreleased
+        self.store = shown_name(str(address_of(store.storage)))
+        """Where the versions come from, as it may be shown."""
+        self.store_id = ""
+        """The identity of the store; empty while it has none, or none that could be read."""
         self.only = only
         """Patterns of the models that are served; empty for all."""
         self._asked = set() if asked is None else asked
@@ -267,6 +273,9 @@ class Models:
         """
         until = self._clock() + within_s
         changed = False
+        if not self.store_id:
+            with suppress(ScorelineError):  # the releases say what is wrong
+                self.store_id = self._store.identity_id()
         heads = [one for one in releases.heads(self._store) if self._is_served_here(one.model)]
         pending = [head for head in heads if not self._is_settled(head)]
 
@@ -624,8 +633,8 @@ def _unknown(ref: ModelRef) -> RequestRefused:
     missing = f"version {ref.version}" if ref.alias is None else f"alias {ref.alias!r}"
     return RequestRefused(
         Code.UNKNOWN_MODEL,
-        f"model {ref.name!r} with {missing} is not in the artifact store; "
-        f"`scoreline versions {ref.name}` lists what is",
+        f"model {ref.name!r} with {missing} is not released in the artifact store that the workers read; "
+        "`scoreline status` says which store that is and what is served",
     )
 
 

@@ -213,6 +213,8 @@ class Heartbeat(Periodic):
             models=self._models.report(),
             unloaded=self._models.unloaded,
             only=",".join(self._models.only),
+            store=self._models.store,
+            store_id=self._models.store_id,
             requests=self._totals.requests,
             records=self._totals.records,
             batches=self._totals.batches,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,8 +140,26 @@ def test_processes_that_do_not_answer_for_the_model_are_not_waited_for(
     _report(redis, "a", 2)
     _report(redis, "b", None, only="fraud-*")
     said = " ".join(run(cli.promote, "pima", "2").output.split())
-    assert "1 processes do not answer for pima: SCORELINE_MODELS of their workers" in said
+    assert "1 of the worker processes do not answer for pima: SCORELINE_MODELS" in said
     assert "all 1 worker processes report that they serve pima@2" in said
+
+
+def test_a_process_of_another_store_counts_for_nothing_and_is_named(
+    redis: Any, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cli.releases, "promote", lambda *_, **__: replace(RELEASED, store="ours"))
+    _report(redis, "other", 2, store="/srv/store", store_id="theirs")
+    done = run(cli.promote, "pima", "2")
+    said = "".join(done.output.split())
+    assert "1oftheworkerprocessesreadanotherartifactstore" in said
+    assert f"workersread/srv/store;thiswasreleasedin{tmp_path}" in said
+    assert done.exit_code == 1
+    _report(redis, "own", 2, store="/mnt/store", store_id="ours")
+    _report(redis, "old", 2)  # of an earlier release, which does not tell
+    both = orjson.loads(run(cli.promote, "pima", "2", "--json").output)
+    assert both["serving"] == ["old", "own"]
+    assert both["elsewhere"] == {"other": "/srv/store"}
+    assert both["store"] == str(tmp_path)
 
 
 def test_rollback_without_a_worker_succeeds_and_says_so(run: Callable[..., Result]) -> None:

@@ -20,15 +20,24 @@ from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from scoreline_artifacts import InvalidName, NotReleased, Store, UnsuitableData, golden
+from scoreline_artifacts import (
+    InvalidName,
+    NotReleased,
+    Release,
+    Store,
+    UnsuitableData,
+    golden,
+)
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import GOLDEN
 from scoreline_artifacts.store import releases
 from scoreline_client.errors import SettingsError
+from scoreline_client.fleet import ProcessReport
 from scoreline_client.protocol.keys import Keys
-from scoreline_training import PublishedVersion, publish
+from scoreline_client.settings import ClientSettings
+from scoreline_training import PublishedVersion, publish, publishing
 from scoreline_training.publishing import NEWS_TIMEOUT_S, announce, promote_by_default
 
 pytestmark = pytest.mark.usefixtures("clean_room_in_this_process")
@@ -324,13 +333,15 @@ def test_a_url_that_is_none_is_a_redis_that_is_away(
 
 
 def test_a_server_that_says_nothing_does_not_hold_up_publishing(
+    store: Store,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         monkeypatch.setenv("SCORELINE_REDIS_URL", f"redis://127.0.0.1:{port}/0")
         start = time.monotonic()
-        assert not announce("sides")
+        release = Release(model="sides", alias="production", version=1, sequence=1)
+        assert announce(release, store, ClientSettings.from_environment()) == (False, [])
     assert time.monotonic() - start < NEWS_TIMEOUT_S + 1
 
 
@@ -377,3 +388,26 @@ def test_a_published_version_is_short_in_a_notebook_and_links_to_its_report(stor
     assert isinstance(published.report, Path)
     assert f'<a href="{published.report.as_uri()}">report</a>' in shown
     assert len(repr(replace(published, release=None))) < 200
+
+
+@pytest.mark.integration
+def test_workers_that_read_another_store_are_warned_of(
+    store: Store, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_REDIS_URL", redis_url)
+    worker = ProcessReport(
+        name="w/1",
+        host="h",
+        pid=1,
+        started_at=1.0,
+        reported_at=1.0,
+        store="/srv/store",
+        store_id="0" * 64,
+    )
+    # Not by way of the server: a slow machine publishes for longer than a report is kept.
+    monkeypatch.setattr(publishing, "read_reports", lambda *_: [worker])
+    (warning,) = _publish(promote=True).warnings
+    assert warning.code == "W_OTHER_STORE"
+    assert (
+        f"/srv/store, and will not serve it; this was released in {store.root}" in warning.message
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from scoreline_artifacts import Release, Store, UnknownVersionError
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import Outputs
 from scoreline_artifacts.store.releases import Head
+from scoreline_artifacts.store.storage import Storage
 from scoreline_tasks.models import registry as models_module
 from scoreline_tasks.models.registry import Models
 
@@ -29,6 +31,11 @@ class Shelf:
         self.in_memory: list[int] = []
         """How many versions were in memory whenever another one was loaded."""
         self._alive: weakref.WeakSet[LoadedVersion] = weakref.WeakSet()
+
+    storage = Storage(Path("/shelf"))
+
+    def identity_id(self) -> str:
+        return "of-the-shelf"
 
     def release(self, version: int, model: str = "m", alias: str = "production") -> None:
         log = self.logs.setdefault((model, alias), [])
