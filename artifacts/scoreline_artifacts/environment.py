@@ -53,7 +53,7 @@ def differences(manifest: Manifest, *, strict: bool = False) -> list[Difference]
             is_missing = module is None or importlib.util.find_spec(module) is None
             reason = f"{name} {trained} is not installed, but the module that it provides is here"
             if is_missing:
-                reason = f"{name} is not installed; pip install '{name}=={trained}'"
+                reason = f"{name} {trained} is not installed"
             found.append(Difference(name, trained, None, is_missing, reason))
         elif _minor(here) != _minor(trained) and name != PYTHON:
             reason = f"trained with {name} {trained}, here is {here}"
@@ -74,6 +74,27 @@ def differences(manifest: Manifest, *, strict: bool = False) -> list[Difference]
     return sorted(found, key=lambda difference: not difference.fatal)
 
 
+def requirements(manifest: Manifest) -> list[str]:
+    """What is to be installed for a version, as lines for `pip install -r`: the distributions of training, pinned."""
+    pinned = manifest.imports | manifest.libraries
+    python = pinned.pop(PYTHON, None)
+    about = f"# {manifest.model}@{manifest.version}"
+    if python is not None:
+        about += f", trained with Python {python}"
+        if manifest.by_value:
+            about += f"; needs Python {_minor(python)}, whose bytecode it holds"
+    return [about, *(f"{name}=={version}" for name, version in sorted(pinned.items()))]
+
+
+def repair(manifest: Manifest) -> str:
+    """What to do where this environment lacks what a version needs; ends without a full stop."""
+    reference = f"{manifest.model}@{manifest.version}"
+    return (
+        f"`scoreline inspect {reference} --requirements > requirements.txt`, then "
+        "`pip install -r requirements.txt`, gives an environment what training had; start its worker anew afterwards"
+    )
+
+
 def check(manifest: Manifest, *, strict: bool = False) -> None:
     """Refuse an environment in which a version cannot work, and log what else is different.
 
@@ -81,9 +102,12 @@ def check(manifest: Manifest, *, strict: bool = False) -> None:
         UnfitEnvironment: it cannot work here, or, if `strict`, was not proven to.
     """
     found = differences(manifest, strict=strict)
-    fatal = [difference.reason for difference in found if difference.fatal]
+    fatal = [difference for difference in found if difference.fatal]
     if fatal:
-        raise UnfitEnvironment(manifest.model, manifest.version, fatal)
+        # Another Python is nothing that pip installs.
+        advice = [repair(manifest)] if any(one.name != PYTHON for one in fatal) else []
+        reasons = [one.reason for one in fatal]
+        raise UnfitEnvironment(manifest.model, manifest.version, [*reasons, *advice])
     for difference in found:
         logger.warning(
             "environment_differs model=%s version=%s: %s; its golden rows decide",

@@ -21,6 +21,7 @@ from scoreline_client.cli.kit import (
     json_option,
     plain,
     print_json,
+    say,
     say_json,
     table,
 )
@@ -32,9 +33,15 @@ CATEGORIES_SHOWN = 8
 @command()
 @click.argument("model")
 @click.option("--check", is_flag=True, help="Say whether this environment can serve it, too.")
+@click.option(
+    "--requirements",
+    "is_for_pip",
+    is_flag=True,
+    help="Print what is to be installed where it serves, pinned, for pip install -r.",
+)
 @json_option("Print the manifest as it is.")
 @click.pass_context
-def inspect(ctx: click.Context, model: str, check: bool, as_json: bool) -> None:
+def inspect(ctx: click.Context, model: str, check: bool, is_for_pip: bool, as_json: bool) -> None:
     """Show what an artifact holds and needs, without unpickling it.
 
     MODEL is a name (what production names), name@alias or name@version. The signature and every
@@ -46,10 +53,17 @@ def inspect(ctx: click.Context, model: str, check: bool, as_json: bool) -> None:
       scoreline inspect pima
       scoreline inspect pima@2 --check
       scoreline inspect pima@2 --json
+      scoreline inspect pima --requirements > requirements.txt
     """
+    if is_for_pip and (check or as_json):
+        raise click.UsageError("--requirements goes without --check and --json")
     store = Store.from_environment()
     verified = store.verified(*resolve(store, model))
     manifest = verified.manifest
+    if is_for_pip:
+        for line in environment.requirements(manifest):
+            say(line, in_line=True)
+        return
     rows = golden.decode(store.read(manifest, GOLDEN))
     checked = None
     if check:
@@ -74,6 +88,8 @@ class Servability:
     differences: list[environment.Difference] = field(default_factory=list)
     failure: str | None = None
     """Why it could not be loaded or answered otherwise, or None."""
+    repair: str = ""
+    """What to do where something is missing here."""
 
     @property
     def usable(self) -> bool:
@@ -98,6 +114,7 @@ class Servability:
             yield "[green]✓[/green] this environment can serve it: its golden rows came out the same"
         else:
             yield "[red]✗ this environment cannot serve it[/red]"
+            yield plain(self.repair)
 
 
 def _check(manifest: Manifest, files: dict[str, bytes]) -> Servability:
@@ -105,9 +122,10 @@ def _check(manifest: Manifest, files: dict[str, bytes]) -> Servability:
 
     differences = environment.differences(manifest)
     if any(difference.fatal for difference in differences):
-        return Servability(differences)
+        return Servability(differences, repair=environment.repair(manifest))
     failure = clean_room.prove(manifest, files).failure
-    return Servability(differences, f"{failure.kind}: {failure.message}" if failure else None)
+    reason = f"{failure.kind}: {failure.message}" if failure else None
+    return Servability(differences, reason, environment.repair(manifest) if differences else "")
 
 
 def _tables(verified: VerifiedManifest, rows: list[golden.GoldenRow]) -> Iterator[Table]:

@@ -36,7 +36,10 @@ def test_the_environment_of_training_differs_in_nothing() -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({"libraries": {"fancy-features": "1.2"}}, "pip install 'fancy-features==1.2'"),
+        (
+            {"libraries": {"fancy-features": "1.2"}},
+            "fancy-features 1.2 is not installed; `scoreline inspect m@1 --requirements > requirements.txt`",
+        ),
         ({"libraries": {"python": "3.2.1"}, "by_value": ["__main__.f"]}, "bytecode"),
     ],
     ids=["a missing distribution", "bytecode of another Python"],
@@ -63,6 +66,16 @@ def test_what_may_work_is_told_and_refused_only_if_strict(
     assert "golden rows decide" in caplog.text
     with pytest.raises(UnfitEnvironment, match="trained with"):
         environment.check(_manifest(**values), strict=True)
+
+
+def test_requirements_pin_what_training_had() -> None:
+    libraries = {"python": "3.11.7", "scikit-learn": "1.6.1"}
+    made = _manifest(libraries=libraries, imports={"six": "1.16.0"}, by_value=["__main__.f"])
+    assert environment.requirements(made) == [
+        "# m@1, trained with Python 3.11.7; needs Python 3.11, whose bytecode it holds",
+        "scikit-learn==1.6.1",
+        "six==1.16.0",
+    ]
 
 
 def test_a_patch_release_is_no_difference() -> None:

@@ -132,3 +132,12 @@ def test_nothing_heavy_is_imported_to_look_at_the_store() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_inspect_prints_what_is_to_be_installed(store: Store) -> None:
+    done = CliRunner().invoke(inspect, ["pima@2", "--requirements"])
+    assert done.output.splitlines() == [
+        "# pima@2, trained with Python 3.11.7",
+        "scikit-learn==1.6.1",
+    ]
+    assert CliRunner().invoke(inspect, ["pima@2", "--requirements", "--json"]).exit_code == 2
