@@ -48,6 +48,7 @@ from scoreline_client.settings import ClientSettings
 from scoreline_client.shown import html_table, shown_name
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import Caution, PublishWarning
+from scoreline_training.declared import as_declared, check_same_answers
 from scoreline_training.packing import pack
 
 logger = logging.getLogger(__name__)
@@ -124,6 +125,7 @@ def publish(
     code: Iterable[str | ModuleType] = (),
     tolerance: float | None = None,
     optional: Iterable[str] = (),
+    schema: Mapping[str, str] | None = None,
     compare: bool | None = None,
     store: Store | None = None,
 ) -> PublishedVersion:
@@ -143,6 +145,10 @@ def publish(
     training was: the pipeline must have an answer for that, as one with an imputer has. What the pipeline
     throws away anyway is found out, and need not be named.
 
+    `schema` gives columns another type than pandas has inferred, by name: `{"visits": "number"}` lets a column of whole
+    numbers take 2.5. The pipeline gets the dtype of that type, here and on workers, and must have the same answers for
+    the training rows then. Types are those of `ColumnType`.
+
     `tolerance` is the relative and absolute difference up to which two answers for a record are the same,
     alone or in company, here or on a worker. By default the types of the numbers decide: 1e-9, or 1e-5
     where inputs or answers are float32, 1e-2 where they are float16.
@@ -155,7 +161,7 @@ def publish(
     interpreter without this project, as it does here.
 
     Raises:
-        UnsuitableData: a frame cannot be described, an optional column is not there or cannot be missing,
+        UnsuitableData: a frame cannot be described, or not with the types of `schema`, an optional column is not there or cannot be missing,
             the labels are not as many as its rows, held-out
             rows have other columns, or the pipeline cannot be serialised, cannot score records
             that are given by name, or answers with something that cannot be sent; or `tolerance` is no
@@ -176,8 +182,14 @@ def publish(
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise UnsuitableData(f"tolerance is {tolerance!r}; give a number from 0, such as 1e-6")
     named = [optional] if isinstance(optional, str) else list(optional)
-    schema = Schema.infer(X_train, optional=named)
-    here, rows, tolerance = choose_golden_rows(pipeline, name, schema, X_train, y_train, tolerance)
+    as_given = X_train
+    X_train, X_test = (  # noqa: N806 - scikit-learn's own name for it
+        frame if frame is None else as_declared(frame, schema or {}) for frame in (X_train, X_test)
+    )
+    columns = Schema.infer(X_train, optional=named)
+    here, rows, tolerance = choose_golden_rows(pipeline, name, columns, X_train, y_train, tolerance)
+    if schema:
+        check_same_answers(here, as_given, X_train, tolerance)
     rows += rows_without_optional(here, rows)
     more_rows = choose_more_rows(here, X_train)
     draft = Manifest(
@@ -185,7 +197,7 @@ def publish(
         version=max(store.versions(name), default=0) + 1,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files={},
-        schema=schema,
+        schema=columns,
         outputs=here.outputs,
         tolerance=tolerance,
         metrics=_as_json(metrics or {}),
@@ -197,8 +209,8 @@ def publish(
         },
     )
     packed = pack(pipeline, draft, golden.encode(rows), code, golden.encode(more_rows))
-    schema = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
-    packed = replace(packed, manifest=replace(packed.manifest, schema=schema))
+    columns = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
+    packed = replace(packed, manifest=replace(packed.manifest, schema=columns))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
     packed = packed.with_file(
         REPORT, _report(store, here, packed.manifest, compare, golden=rows, **data)
@@ -211,26 +223,28 @@ def publish(
     for warning in published.warnings:
         logger.warning("%s@%s %s: %s", name, version, warning.code, warning.message)
     if settings is not None:
-        try:
-            # Signature and files read back as published; the clean room has proven that it loads.
-            store.manifest(name, version)
-            release = releases.promote(
-                store, name, version, alias, seen=LogMarks.from_environment()
-            )
-        except ArtifactError as error:
-            raise NotReleased(name, version, alias, error) from error
-        announced, elsewhere = announce(release, store, settings)
-        for warning in elsewhere:
-            logger.warning("%s@%s %s: %s", name, version, warning.code, warning.message)
-        published = replace(
-            published,
-            release=release,
-            announced=announced,
-            warnings=(*published.warnings, *elsewhere),
-        )
+        published = _release(published, alias, store, settings)
     if (script_versions := published_by_script.get()) is not None:
         script_versions.append(published)
     return published
+
+
+def _release(
+    published: PublishedVersion, alias: str, store: Store, settings: ClientSettings
+) -> PublishedVersion:
+    """Release a version that was just published, and tell the workers."""
+    name, version = published.name, published.version
+    try:
+        # Signature and files read back as published; the clean room has proven that it loads.
+        store.manifest(name, version)
+        release = releases.promote(store, name, version, alias, seen=LogMarks.from_environment())
+    except ArtifactError as error:
+        raise NotReleased(name, version, alias, error) from error
+    announced, elsewhere = announce(release, store, settings)
+    for warning in elsewhere:
+        logger.warning("%s@%s %s: %s", name, version, warning.code, warning.message)
+    warnings = (*published.warnings, *elsewhere)
+    return replace(published, release=release, announced=announced, warnings=warnings)
 
 
 def _report(

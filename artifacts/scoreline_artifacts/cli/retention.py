@@ -6,13 +6,26 @@ nothing was removed; 3 the store cannot be reached, and nothing was removed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
+from datetime import timedelta
 
 import click
 
 from scoreline_artifacts.store import retention
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import VERSION, command, json_option, print_json, say
+
+_HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+
+
+def age(_: click.Context, __: click.Parameter, text: str | None) -> timedelta | None:
+    """A span of time: a number of hours, days or weeks, such as 12h, 30d or 2w."""
+    match = re.fullmatch(r"([0-9]{1,5})([hdw])", text or "0h")
+    if match is None:
+        raise click.BadParameter(f"{text!r} is no age; expected one such as 12h, 30d or 2w")
+    return None if text is None else timedelta(hours=int(match[1]) * _HOURS[match[2]])
+
 
 _version = click.argument("version", type=VERSION)
 
@@ -27,9 +40,19 @@ _version = click.argument("version", type=VERSION)
     metavar="N",
     help="Keep the newest N versions in any case.",
 )
+@click.option(
+    "--older-than",
+    "older_than",
+    callback=age,
+    metavar="AGE",
+    help="Remove only what was neither published nor in force within this time, such as 30d, 12h or 2w; shorter "
+    "than seven days, it replaces them.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would go and what would stay; do nothing.")
 @json_option()
-def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
+def prune(
+    model: str, keep: int, older_than: timedelta | None, dry_run: bool, as_json: bool
+) -> None:
     """Remove versions of MODEL that nothing needs any more, and what killed publishers left.
 
     Kept is what an alias names, what a rollback would name, what was in force within the last seven
@@ -39,9 +62,10 @@ def prune(model: str, keep: int, dry_run: bool, as_json: bool) -> None:
     Examples:
       scoreline prune pima --dry-run
       scoreline prune pima --keep 3 --json
+      scoreline prune pima --keep 1 --older-than 1d
     """
     work = retention.plan if dry_run else retention.prune
-    result = work(Store.from_environment(), model, keep=keep)
+    result = work(Store.from_environment(), model, keep=keep, older_than=older_than)
     if as_json:
         print_json(asdict(result) | {"dry_run": dry_run})
         return

@@ -63,8 +63,8 @@ def versions(model: str, as_json: bool) -> None:
         print_json(rows)
     else:
         columns = ("version", "released as", "created", "metrics", "signed by")
-        where = shown_name(address_of(store.storage))
-        print_table(f"model {model} in {where}", columns, map(_cells, rows))
+        print_table(f"model {model}", columns, map(_cells, rows))
+        say(f"artifact store: {shown_name(address_of(store.storage))}", in_line=True)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

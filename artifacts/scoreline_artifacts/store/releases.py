@@ -133,7 +133,7 @@ def current(store: Store, model: str, alias: str = PRODUCTION) -> Release | None
         UntrustedArtifact: its entry is not signed by a key that is trusted here.
         CorruptArtifact: it is about something else.
     """
-    numbers = _numbers(store, model, alias)
+    numbers = numbers_of(store, model, alias)
     return _read(store, model, alias, numbers[-1]) if numbers else None
 
 
@@ -166,7 +166,7 @@ def history(
         UntrustedArtifact: one of them is not signed by a key that is trusted here.
         CorruptArtifact: one of them is about something else, or missing.
     """
-    numbers = _numbers(store, model, alias)
+    numbers = numbers_of(store, model, alias)
     log = []
     # By the names that are there: anybody who can write to the store can make one with a huge number.
     for place, number in enumerate(numbers, start=1):
@@ -187,7 +187,7 @@ def recent(store: Store, model: str, alias: str, since: datetime) -> list[Releas
         UntrustedArtifact, CorruptArtifact: the last entry is not valid.
     """
     found: list[Release] = []
-    numbers = _numbers(store, model, alias)
+    numbers = numbers_of(store, model, alias)
     for number in reversed(numbers):
         is_old = bool(found) and found[-1].was_made_before(since)
         if is_old and number < number_before(found[0]):
@@ -225,7 +225,7 @@ def promote(
     check_alias(alias)
     sha256 = store.verified(model, version).sha256
     while True:
-        numbers = _numbers(store, model, alias)
+        numbers = numbers_of(store, model, alias)
         last = max(numbers, default=0)
         trusted = None
         for number in reversed(numbers):
@@ -331,7 +331,8 @@ def _logs(store: Store, model: str, *, whole: bool = False) -> dict[str, list[in
     return {alias: numbers for alias, numbers in logs.items() if numbers}
 
 
-def _numbers(store: Store, model: str, alias: str) -> list[int]:
+def numbers_of(store: Store, model: str, alias: str) -> list[int]:
+    """The numbers of the releases of an alias, ascending, by the names of their files."""
     return _entries(store.storage.names(f"{check_name(model)}/releases/{check_alias(alias)}"))
 
 
@@ -340,6 +341,11 @@ def _entries(names: Iterable[str]) -> list[int]:
 
 
 def _read(store: Store, model: str, alias: str, number: int) -> Release:
+    return read_signed(store, model, alias, number)[0]
+
+
+def read_signed(store: Store, model: str, alias: str, number: int) -> tuple[Release, str]:
+    """A release, and the fingerprint of the key that signed it; raises as `current` does."""
     path = _path(model, alias, number)
     location = store.storage.location(path)
     try:
@@ -350,10 +356,10 @@ def _read(store: Store, model: str, alias: str, number: int) -> Release:
     if not newline:
         raise UntrustedArtifact(location, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
     names = {"model": model, "alias": alias}
-    store.ring.verify(Purpose.RELEASE, line, signature, about=location, **names)
+    key = store.ring.verify(Purpose.RELEASE, line, signature, about=location, **names)
     release = Release.decode(line, location)
     if (release.model, release.alias, release.sequence) != (model, alias, number):
         owner = f"{release.model}@{release.alias} #{release.sequence}"
         raise CorruptArtifact(location, f"the release file belongs to {owner}")
     check_belongs(store.identity(), release.store, store.storage, path, data)
-    return release
+    return release, key

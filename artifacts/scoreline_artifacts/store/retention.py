@@ -45,8 +45,18 @@ class Plan:
     """What killed publishers had left, by path."""
 
 
-def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = None) -> Plan:
+def plan(
+    store: Store,
+    model: str,
+    *,
+    keep: int = KEEP,
+    older_than: timedelta | None = None,
+    now: datetime | None = None,
+) -> Plan:
     """Say which versions would stay, and why, and which would go; changes nothing.
+
+    With `older_than`, what was published or in force within that time stays, in place of what was in force within
+    IN_USE.
 
     Raises:
         UnknownModelError: there is no such model.
@@ -58,13 +68,23 @@ def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = N
         raise UnknownModelError(model, store.root, store.models())
     reasons: dict[int, list[str]] = {version: [] for version in versions}
     now = now or datetime.now(UTC)
+    within = IN_USE if older_than is None else older_than
     for alias in releases.aliases(store, model, whole=True):
         # A release by a key that was revoked since needs no version: that key's are not loaded.
-        log = releases.recent(store, model, alias, now - IN_USE)
-        for version, reason in needed_versions(alias, log, now).items():
+        log = releases.recent(store, model, alias, now - within)
+        for version, reason in needed_versions(alias, log, now, within).items():
             reasons.setdefault(version, []).append(reason)
     for version in pins(store, model):
         reasons.setdefault(version, []).append("it is pinned")
+    for version in versions if older_than is not None else []:
+        try:
+            created_at = datetime.fromisoformat(store.verified(model, version).manifest.created_at)
+            is_young = created_at >= now - within
+        except (UntrustedArtifact, CorruptArtifact, ValueError, TypeError):
+            reasons[version].append("its age is not known")
+        else:
+            if is_young:
+                reasons[version].append(f"it was published within {in_words(within)}")
     newest = versions[-keep:]
     for version in newest:
         reasons[version].append(f"it is one of the newest {len(newest)}")
@@ -76,15 +96,22 @@ def plan(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = N
     )
 
 
-def prune(store: Store, model: str, *, keep: int = KEEP, now: datetime | None = None) -> Plan:
-    """Remove the versions that nothing needs, and what killed publishers had left.
+def prune(
+    store: Store,
+    model: str,
+    *,
+    keep: int = KEEP,
+    older_than: timedelta | None = None,
+    now: datetime | None = None,
+) -> Plan:
+    """Remove the versions that nothing needs, and what killed publishers had left; see `plan`.
 
     Raises:
         PartlyPruned: some versions were removed before something failed.
         ArtifactError: as for `plan`, or the store refused it; nothing was removed.
     """
     now = now or datetime.now(UTC)
-    planned = plan(store, model, keep=keep, now=now)
+    planned = plan(store, model, keep=keep, older_than=older_than, now=now)
     kept, removed = dict(planned.kept), list[int]()
     try:
         for version in planned.removed:
@@ -119,20 +146,28 @@ def in_use(store: Store, model: str, now: datetime) -> dict[int, str]:
     return found
 
 
-def needed_versions(alias: str, log: Sequence[Release], now: datetime) -> dict[int, str]:
-    """Versions that an alias with this log needs, each with the reason."""
+def needed_versions(
+    alias: str, log: Sequence[Release], now: datetime, within: timedelta = IN_USE
+) -> dict[int, str]:
+    """Versions that an alias with this log needs, each with the reason; `within` is for how long it was in force."""
     needed = {log[-1].version: f"{alias} names it"}
     number = releases.number_before(log[-1])
     for release in log:
         if release.sequence == number:
             needed.setdefault(release.version, f"a rollback of {alias} would name it")
     for release, following in pairwise(log):
-        if not following.was_made_before(now - IN_USE):
+        if not following.was_made_before(now - within):
             reason = (
-                f"{alias} named it within the last {IN_USE.days} days: jobs may still ask for it"
+                f"{alias} named it within the last {in_words(within)}: jobs may still ask for it"
             )
             needed.setdefault(release.version, reason)
     return needed
+
+
+def in_words(time: timedelta) -> str:
+    """A span of time, such as `7 days`."""
+    hours = time.total_seconds() / 3600
+    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
 
 
 def pin(store: Store, model: str, version: int) -> None:

@@ -28,6 +28,7 @@ from scoreline_artifacts import (
     UnsuitableData,
     golden,
 )
+from scoreline_artifacts.cli.diff import compare_answers
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.loading.version import LoadedVersion
@@ -411,3 +412,50 @@ def test_workers_that_read_another_store_are_warned_of(
     assert (
         f"/srv/store, and will not serve it; this was released in {store.root}" in warning.message
     )
+
+
+@pytest.mark.usefixtures("store")
+def test_two_versions_answer_the_golden_rows_of_both(store: Store) -> None:
+    _publish()
+    _publish(
+        make_pipeline(StandardScaler(), LogisticRegression(solver="liblinear")).fit(
+            FRAME, LABELS[::-1].to_numpy()
+        )
+    )
+    _publish(_classifier(), FRAME)
+    same = compare_answers(store, store.manifest("sides", 1), store.manifest("sides", 3))
+    assert (same["asked"] > 0, same["rows"], same["not_taken"]) == (True, [], 0)
+    other = compare_answers(store, store.manifest("sides", 1), store.manifest("sides", 2))
+    assert other["rows"]
+    assert {"record", "a", "b"} == set(other["rows"][0])
+
+
+@pytest.mark.usefixtures("store")
+def test_a_column_is_of_the_type_that_the_publisher_gives_it() -> None:
+    schema = _publish(schema={"n": "number"}).manifest.schema
+    (column,) = (each for each in schema.columns if each.name == "n")
+    assert (column.type, column.dtype) == ("number", "float64")
+
+
+@pytest.mark.usefixtures("store")
+@pytest.mark.parametrize(
+    ("schema", "words"),
+    [
+        ({"m": "number"}, "no column of X_train"),
+        ({"n": "float"}, "expected one of integer, number"),
+        ({"x": "integer"}, "values of X_train are none"),
+        ({"n": "boolean"}, "values of X_train are none"),
+    ],
+    ids=["no column", "no type", "fractions", "numbers"],
+)
+def test_a_type_that_does_not_fit_is_refused(schema: dict[str, str], words: str) -> None:
+    with pytest.raises(UnsuitableData, match=words):
+        _publish(schema=schema)
+
+
+@pytest.mark.usefixtures("store")
+def test_a_type_with_which_the_pipeline_answers_otherwise_is_refused() -> None:
+    by_text = FunctionTransformer(lambda frame: frame.assign(n=frame["n"].astype(str).str.len()))
+    pipeline = make_pipeline(by_text, LogisticRegression(solver="liblinear")).fit(FRAME, LABELS)
+    with pytest.raises(UnsuitableData, match="answers row"):
+        _publish(pipeline, schema={"n": "number"})

@@ -1,4 +1,4 @@
-"""`scoreline versions` and `scoreline inspect`: the store, without unpickling."""
+"""`scoreline models`, `versions`, `history`, `inspect` and `diff`: the store, without unpickling."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, Store
+from scoreline_artifacts.cli.diff import diff
+from scoreline_artifacts.cli.history import history, models
 from scoreline_artifacts.cli.inspect import inspect
 from scoreline_artifacts.cli.versions import versions
 from scoreline_artifacts.store import releases
@@ -141,3 +143,68 @@ def test_inspect_prints_what_is_to_be_installed(store: Store) -> None:
         "scikit-learn==1.6.1",
     ]
     assert CliRunner().invoke(inspect, ["pima@2", "--requirements", "--json"]).exit_code == 2
+
+
+def test_models_are_listed_with_what_is_released(store: Store) -> None:
+    assert json.loads(_run(models, "--json").output) == [
+        {
+            "model": "pima",
+            "versions": [1, 2],
+            "newest": 2,
+            "released": {"candidate": 2, "production": 1},
+        }
+    ]
+    shown = _run(models).output
+    assert f"artifact store: {store.root}" in shown
+    assert "candidate 2, production 1" in shown
+
+
+def test_history_says_what_was_released_and_with_which_key(store: Store) -> None:
+    releases.promote(store, "pima", 2)
+    releases.rollback(store, "pima")
+    rows = json.loads(_run(history, "pima", "--alias", "production", "--json").output)
+    assert [(row["version"], row["kind"], row["returns_to"]) for row in rows] == [
+        (1, "rollback", 1),
+        (2, "promote", None),
+        (1, "promote", None),
+    ]
+    assert {row["key"] for row in rows} == {store.ring.own_fingerprint()}
+    shown = _run(history, "pima").output
+    assert "back to version 1, as in release 1" in shown
+    assert "candidate" in shown
+    assert _run(history, "pima", "--alias", "nobody").exit_code == 2
+
+
+def test_history_lists_an_entry_that_is_not_trusted_with_the_reason(store: Store) -> None:
+    path = store.storage.root / "pima" / "releases" / "production" / "00000001.json"
+    path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 2'))
+    (row,) = json.loads(_run(history, "pima", "--alias", "production", "--json").output)
+    assert (row["version"], row["key"]) == (None, None)
+    assert "signature" in row["refused"]
+
+
+def test_diff_compares_what_two_versions_record(store: Store) -> None:
+    like = store.manifest("pima", 1)
+    wider = Column(name="weight", type=ColumnType.NUMBER, dtype="float64")
+    other = replace(
+        like,
+        schema=Schema((replace(like.schema.columns[0], maximum=99), wider)),
+        metrics={"accuracy": 0.8},
+        libraries={"python": "3.12.1", "scikit-learn": "1.6.1"},
+    )
+    store.publish(other, FILES)
+    done = _run(diff, "pima", "production", "3", "--no-answers", "--json")
+    said = json.loads(done.output)
+    assert (said["a"], said["b"]) == ("pima@1", "pima@3")
+    differences = said["differences"]
+    assert differences["columns"]["age: maximum"] == [81.0, 99.0]
+    assert differences["columns"]["weight: type"] == [None, "number"]
+    assert differences["metrics"] == {"accuracy": [0.75, 0.8]}
+    assert differences["environment"] == {"python": ["3.11.7", "3.12.1"]}
+    assert differences["sources"] == {}
+    shown = _run(diff, "pima", "1", "3", "--no-answers").output
+    assert "sources: no difference" in shown
+    # Bytes that are no pickle cannot answer, which is said and no failure of the rest.
+    whole = _run(diff, "pima", "1", "2")
+    assert whole.exit_code == 0
+    assert "answers are not compared: pima@1 cannot answer here" in whole.output

@@ -249,3 +249,25 @@ def test_requests_may_name_what_prune_keeps_for_them(store: Store) -> None:
     found = retention.in_use(store, "pima", datetime.now(UTC) + timedelta(days=8))
     assert found.keys() == {2, 3, 4, 7}
     assert found[3] == store.verified("pima", 3).sha256
+
+
+def test_older_than_replaces_the_week_and_keeps_what_is_young(store: Store) -> None:
+    _promote(store, 1, 2, 3, 4)
+    published = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    an_hour_later = datetime.now(UTC) + timedelta(hours=1)
+    within = timedelta(minutes=30)
+    planned = retention.plan(store, "pima", keep=1, older_than=within, now=an_hour_later)
+    assert planned.kept == {
+        3: ["a rollback of production would name it"],
+        4: ["production names it"],
+        9: ["it is one of the newest 1"],
+    }
+    young = retention.plan(store, "pima", keep=1, older_than=timedelta(days=2), now=published)
+    assert "it was published within 2 days" in young.kept[7]
+    assert young.removed == []
+
+
+@pytest.mark.parametrize(("age", "code"), [("12h", 0), ("2w", 0), ("30", 2), ("-1d", 2)])
+def test_an_age_is_a_number_of_hours_days_or_weeks(store: Store, age: str, code: int) -> None:
+    done = CliRunner().invoke(prune, ["pima", "--dry-run", "--older-than", age])
+    assert done.exit_code == code, done.output
