@@ -29,6 +29,9 @@ test: lint  ## format, lint, types, import rules, then all tests
 test-all:  ## the same with the tests that are marked as exhaustive
 	@$(MAKE) test ARGS='-m "exhaustive or not exhaustive" $(ARGS)'
 
+settings: $(READY)  ## make docs/settings.md anew from the settings in the code
+	@$(BIN)/python -m tests.support.settings_page > docs/settings.md.new && mv docs/settings.md.new docs/settings.md
+
 zoo: $(READY)  ## publish what people put into pipelines, ask it elsewhere, print the table
 	@$(BIN)/python -m tests.zoo $(ONLY)
 

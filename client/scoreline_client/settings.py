@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from difflib import get_close_matches
 from typing import Any, Self, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
@@ -115,6 +116,14 @@ class ClientSettings(EnvironmentSettings):
         """The server's address as it may be shown: without a password."""
         return shown_url(self.redis_url)
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether the URL, which was checked, has a password for its server, or that is on this machine."""
+        sentinel = SentinelUrl.parse(self.redis_url)
+        parts = urlsplit(self.redis_url if sentinel is None else sentinel.server)
+        hosts = [parts.hostname] if sentinel is None else [host for host, _ in sentinel.sentinels]
+        return _is_guarded(parts, hosts)
+
     def check_redis_url(self) -> None:
         """Check that the URL is that of a Redis server, and that the server is not open to a network.
 
@@ -154,8 +163,7 @@ class ClientSettings(EnvironmentSettings):
                 self.server,
                 f"options of redis-py behind the question mark ({error})",
             ) from error
-        hosts = [parts.hostname] if sentinel is None else [host for host, _ in sentinel.sentinels]
-        if not self.allow_no_password and not _is_guarded(parts, hosts):
+        if not self.allow_no_password and not self.is_guarded:
             expected = (
                 "a user and a password for a server that is not on this machine, redis://USER:PASSWORD@HOST:PORT/0: "
                 "without them, whoever reaches it reads all records and answers, and can forge them. "
@@ -217,6 +225,58 @@ class SentinelUrl:
             )
         server = f"{scheme}://{user}{at}{parts[0].netloc}/{database or 0}{asks}{options}"
         return cls(sentinels, service, server)
+
+
+OF_OTHER_PACKAGES = frozenset(
+    [
+        "batch_limit_s",
+        "batch_records",
+        "gateway_allow_no_tokens",
+        "gateway_body_s",
+        "gateway_buffer_mb",
+        "gateway_files",
+        "gateway_files_mb",
+        "gateway_files_s",
+        "gateway_host",
+        "gateway_in_flight",
+        "gateway_model",
+        "gateway_port",
+        "gateway_timeout_s",
+        "gateway_tokens",
+        "lease_s",
+        "load_limit_mb",
+        "load_limit_s",
+        "max_versions",
+        "memory_limit_mb",
+        "models",
+        "poll_s",
+        "remote_control",
+        "serve_unreleased",
+        "slice_s",
+        "strict_environment",
+        "suggestions",
+    ]
+)
+"""The settings of workers and gateways, which may stand in a caller's environment, too."""
+
+
+def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each variable that looks like a setting of Scoreline with a slip in its name.
+
+    Others that begin with SCORELINE_ may be anybody's: Kubernetes, for one, names its services so.
+    """
+    source = os.environ if environment is None else environment
+    own = (each.name for kind in (ClientSettings, ArtifactSettings) for each in fields(kind))
+    known = sorted(name.upper() for name in (*own, *OF_OTHER_PACKAGES))
+    found = []
+    for variable in sorted(source):
+        name = variable.upper().removeprefix(PREFIX)
+        if not variable.upper().startswith(PREFIX) or variable in {PREFIX + each for each in known}:
+            continue
+        near = get_close_matches(name, known, n=1, cutoff=0.8)
+        if near:
+            found.append(f"{variable} is no setting; did you mean {PREFIX}{near[0]}?")
+    return found
 
 
 KEYS = ("XDG_CONFIG_HOME", "~/.config", "scoreline/keys")

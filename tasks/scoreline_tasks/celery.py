@@ -32,7 +32,7 @@ from scoreline_client.errors import ServerTooOld, SettingsError
 from scoreline_client.logs import JsonLines
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
-from scoreline_client.settings import SentinelUrl
+from scoreline_client.settings import SentinelUrl, misspelt_variables
 from scoreline_client.shown import shown_text
 from scoreline_client.transport.servers import check_server, sentinel_options
 from scoreline_tasks.settings import WorkerSettings
@@ -344,9 +344,17 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
         click.echo(f"This worker does not start, since it would not serve: {reason}.", err=True)
         raise SystemExit(REFUSED)
     settings = WorkerSettings.from_environment()
+    process = this_process()
+    process.cautions += misspelt_variables()
+    if settings.allow_no_password and not settings.is_guarded:
+        process.cautions.append(
+            "the server is on the network, and has no password (SCORELINE_ALLOW_NO_PASSWORD): whoever reaches it reads "
+            "all records and answers, and can forge them"
+        )
     try:
-        _ = settings.model_patterns
-        check_server(settings.redis_url)
+        logger.debug("worker_starts models=%s", settings.model_patterns)
+        process.server, of_server = check_server(settings.redis_url)
+        process.cautions += of_server
     except (ServerTooOld, SettingsError) as error:
         click.echo(f"This worker does not start: {error}", err=True)
         raise SystemExit(REFUSED) from error
@@ -355,8 +363,8 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
     # In this process and its children, which are a worker's: other applications have kombu's own.
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:WakeupTransport"))
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelWakeupTransport"
-    this_process().configure(sender)
-    conf.task_queues = [*conf.task_queues, own_queue(settings, this_process())]
+    process.configure(sender)
+    conf.task_queues = [*conf.task_queues, own_queue(settings, process)]
 
 
 class ShownRecords(logging.Filter):
@@ -371,9 +379,25 @@ class ShownRecords(logging.Filter):
         return True
 
 
+class NoWakeups(logging.Filter):
+    """Leaves out that a wakeup came, and ended well: parked drains come and go every two seconds."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to log it; all of them at the level DEBUG."""
+        about = getattr(record, "data", None)
+        is_wakeup = isinstance(about, dict) and about.get("name") in (DRAIN, EXTRA_DRAIN, RESCUE)
+        is_news = record.levelno > logging.INFO or not is_wakeup
+        return is_news or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
+
+
+_NO_WAKEUPS = NoWakeups()
+
+
 @signals.after_setup_logger.connect
 @signals.after_setup_task_logger.connect
 def on_logging(logger: logging.Logger, **_: Any) -> None:
+    for name in ("celery.worker.strategy", "celery.app.trace"):
+        logging.getLogger(name).addFilter(_NO_WAKEUPS)
     is_json = WorkerSettings.from_environment().log == "json"
     # The logger of the pool has handlers of its own.
     for handler in (*logger.handlers, *logging.getLogger("multiprocessing").handlers):
@@ -392,6 +416,7 @@ def on_main_process(sender: Any, **_: Any) -> None:
 def on_ready(sender: Any, **_: Any) -> None:
     if isinstance(sender.pool, TaskPool):
         this_process().supervise(lambda: child_count(sender.pool))
+    this_process().tell()
 
 
 @signals.worker_process_init.connect

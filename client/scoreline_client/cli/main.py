@@ -51,7 +51,7 @@ from scoreline_client.fleet import (
 from scoreline_client.overview import Overview
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
-from scoreline_client.settings import ClientSettings
+from scoreline_client.settings import ClientSettings, misspelt_variables
 from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import blocking_redis, read_version
 
@@ -179,6 +179,8 @@ def main() -> None:
       3    trouble with the service: server unreachable, no answer in time, queue full
       130  interrupted
     """
+    for sentence in misspelt_variables():
+        say(f"Warning: {sentence}", err=True, in_line=True)
 
 
 @command()

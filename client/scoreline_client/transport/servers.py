@@ -117,8 +117,31 @@ def read_version(connection: redis.Redis) -> str | None:
     return name if numbers else None
 
 
-def check_server(url: str) -> None:
-    """Refuse a server that is too old, if it can be reached now.
+def read_cautions(connection: redis.Redis) -> list[str]:
+    """What a server's settings may cost, a sentence each; nothing where it does not say.
+
+    Raises:
+        RedisError: the server cannot be reached.
+    """
+    try:
+        info: Any = {**connection.info("memory"), **connection.info("persistence")}
+    except redis.exceptions.ResponseError:
+        return []  # its user has no right to ask
+    found = []
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        found.append(
+            f"maxmemory-policy is {policy}: a full server drops requests and answers without a word; set it to noeviction"
+        )
+    if info.get("aof_enabled", 1) == 0:
+        found.append(
+            "appendonly is off: what was accepted is lost when the server ends; set appendonly yes"
+        )
+    return found
+
+
+def check_server(url: str) -> tuple[str | None, list[str]]:
+    """Refuse a server that is too old, if it can be reached now; returns what it is, and what its settings may cost.
 
     Raises:
         ServerTooOld: it is.
@@ -126,4 +149,4 @@ def check_server(url: str) -> None:
     """
     once = Retry(NoBackoff(), 0)
     with blocking_redis(url, socket_timeout=2, socket_connect_timeout=2, retry=once) as connection:
-        read_version(connection)
+        return read_version(connection), read_cautions(connection)

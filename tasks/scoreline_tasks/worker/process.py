@@ -65,6 +65,8 @@ WORKED_S = 1.2 * REPLY_S
 """Seconds after which work that loses Redis has had it meanwhile."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Seconds between two of its tries."""
+SHOWN_MODELS = 20
+"""Versions that a worker names at its start."""
 PRELOAD_S = 1.5
 """Seconds after which a worker that starts begins to load no further version before it serves."""
 FOLLOW_S = 5.0
@@ -88,6 +90,11 @@ class WorkerProcess:
         """The Celery worker's name."""
         self.instance = secrets.token_hex(4)
         """Tells this worker from others of its name, earlier ones or ones that run beside it."""
+        self.server: str | None = None
+        """What the server is, such as `Redis 7.2.4`; None if it was not reached at the start."""
+        self.cautions: list[str] = []
+        """What an operator is to be warned of, as soon as the worker is ready."""
+        self._has_told = False
         self.generations = Generations()
         self.charge = Charge()
         self.call_times = CallTimes()
@@ -129,6 +136,26 @@ class WorkerProcess:
         self._models.follow(PRELOAD_S)
         self._nursery.gives_way = True
         settle()
+
+    def tell(self) -> None:
+        """In the main process, once: log what it serves, and what its operator should know."""
+        if self._has_told or self._models is None:
+            return
+        self._has_told = True
+        settings = WorkerSettings.from_environment()
+        names = [f"{name}@{alias}={v}" for (name, alias), v in self._models.serving().items()]
+        more = max(0, len(names) - SHOWN_MODELS) + self._models.unloaded
+        logger.info(
+            "worker_serves queue=%s server=%s store=%s models=%s: %s%s",
+            settings.queue,
+            self.server or "not reached at the start",
+            self._models.store,
+            settings.models or "all",
+            ", ".join(names[:SHOWN_MODELS]) or "no version yet",
+            f" and {more} more" if more else "",
+        )
+        for caution in self.cautions:
+            logger.warning("caution: %s", caution)
 
     def supervise(self, child_count: Callable[[], int]) -> None:
         """In the main process: load new releases for its children, of which there are `child_count()`."""

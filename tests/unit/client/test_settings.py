@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
 
 from scoreline_client import AsyncClient, Client
 from scoreline_client.errors import SettingsError
-from scoreline_client.settings import ClientSettings, SentinelUrl
+from scoreline_client.settings import ClientSettings, SentinelUrl, misspelt_variables
 from scoreline_client.shown import shown_url
+from scoreline_client.transport.servers import read_cautions
 
 SECRET = "s3cret"
 URLS = [
@@ -57,6 +61,21 @@ def test_nothing_of_a_url_is_guessed_or_left_to_the_first_request(url: str) -> N
         Client(url)
     with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL"):
         AsyncClient(url)
+
+
+def test_a_variable_with_a_slip_in_its_name_is_told_with_the_one_that_was_meant() -> None:
+    given = dict.fromkeys(
+        [
+            *("SCORELINE_REDISURL", "SCORELINE_POL_S", "scoreline_queue", "SCORELINE_QUEUE"),
+            *("SCORELINE_MODELS", "SCORELINE_API_PORT", "SCORELINE_REDIS_SERVICE_HOST", "QUEUE"),
+        ],
+        "x",
+    )
+    assert misspelt_variables(given) == [
+        "SCORELINE_POL_S is no setting; did you mean SCORELINE_POLL_S?",
+        "SCORELINE_REDISURL is no setting; did you mean SCORELINE_REDIS_URL?",
+        "scoreline_queue is no setting; did you mean SCORELINE_QUEUE?",
+    ]
 
 
 def test_an_empty_variable_is_no_server() -> None:
@@ -147,3 +166,20 @@ def test_a_server_on_the_network_without_a_password_is_refused_unless_told_other
 @pytest.mark.parametrize("url", GUARDED)
 def test_a_server_that_is_guarded_or_on_this_machine_is_not_refused(url: str) -> None:
     ClientSettings(redis_url=url).check_redis_url()
+
+
+@pytest.mark.parametrize(
+    ("info", "words"),
+    [
+        ({"maxmemory_policy": "noeviction", "aof_enabled": 1}, []),
+        ({}, []),  # a service that hides its settings
+        ({"maxmemory_policy": "allkeys-lru", "aof_enabled": 1}, ["allkeys-lru"]),
+        ({"maxmemory_policy": "noeviction", "aof_enabled": 0}, ["appendonly is off"]),
+    ],
+    ids=["as it should be", "hidden", "it evicts", "it forgets"],
+)
+def test_what_a_servers_settings_may_cost_is_told(info: dict[str, Any], words: list[str]) -> None:
+    server: Any = SimpleNamespace(info=lambda _section: info)
+    found = read_cautions(server)
+    assert len(found) == len(words)
+    assert all(word in one for word, one in zip(words, found, strict=True))

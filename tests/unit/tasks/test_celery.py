@@ -280,3 +280,35 @@ def test_a_batch_in_hand_does_not_wait_until_a_wakeup_is_sent() -> None:
     assert not is_sent.is_set()
     is_taken.set()
     assert is_sent.wait(20)
+
+
+@pytest.mark.parametrize(
+    ("task", "level", "is_logged"),
+    [
+        (celery.DRAIN, logging.INFO, False),
+        (celery.EXTRA_DRAIN, logging.INFO, False),
+        (celery.DRAIN, logging.ERROR, True),
+        ("another.task", logging.INFO, True),
+    ],
+)
+def test_wakeups_that_go_well_are_no_news(task: str, level: int, is_logged: bool) -> None:
+    record = logging.LogRecord("celery.app.trace", level, "", 1, "%(name)s", None, None)
+    record.data = {"name": task}
+    assert celery.NoWakeups().filter(record) is is_logged
+
+
+def test_a_worker_tells_once_what_it_serves_and_what_to_beware_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    process: Any = WorkerProcess()
+    process.server, process.cautions = "Redis 7.0.15", ["appendonly is off"]
+    serving = {(f"m{number:02}", "production"): 1 for number in range(25)}
+    process._models = SimpleNamespace(serving=lambda: serving, unloaded=150, store="/srv/store")
+    monkeypatch.setenv("SCORELINE_MODELS", "m*")
+    with caplog.at_level(logging.INFO):
+        process.tell()
+        process.tell()
+    first, second = caplog.messages
+    assert "server=Redis 7.0.15 store=/srv/store models=m*: m00@production=1, " in first
+    assert first.endswith("m19@production=1 and 155 more")
+    assert second == "caution: appendonly is off"
