@@ -137,6 +137,20 @@ def test_threads_are_told_in_time(proxy: Proxy) -> None:
         proxy.heal()
 
 
+@pytest.mark.parametrize("scheme", ["redis", "rediss"])
+async def test_time_limits_are_kept_by_a_server_that_never_says_anything(scheme: str) -> None:
+    """Also where TLS is spoken to a port that does not, which is as silent."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        settings = ClientSettings(redis_url=f"{scheme}://127.0.0.1:{server.getsockname()[1]}/0")
+        async with AsyncClient(settings=settings) as client:
+            assert await late_calls(calls_of(client, "0" * 32, LIMIT_S)) == {}
+        with Client(settings=settings) as threads:
+            began = time.monotonic()
+            with pytest.raises(ScorelineError):
+                await asyncio.to_thread(threads.predict, "m", RECORD, timeout=LIMIT_S)
+            assert time.monotonic() - began < FAR_TOO_LATE_S
+
+
 def test_an_iterator_that_takes_its_time_holds_up_no_other_caller(
     client_settings: ClientSettings, worker: StubWorker
 ) -> None:

@@ -40,6 +40,7 @@ from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records, shown
+from scoreline_artifacts.validation.problems import kind_of
 from scoreline_client.fleet import announce_release, of_other_stores, read_reports, stores_of
 from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
@@ -322,7 +323,7 @@ def _check_data(X_train: Any, y_train: Any, X_test: Any, y_test: Any) -> None:  
     for part, frame, labels in parts:
         if labels is None:
             continue
-        count = len(labels) if hasattr(labels, "__len__") else f"a {type(labels).__name__}"
+        count = len(labels) if hasattr(labels, "__len__") else kind_of(labels)
         if count != len(frame):
             raise UnsuitableData(
                 f"y_{part} has {count} labels for the {len(frame)} rows of X_{part}"

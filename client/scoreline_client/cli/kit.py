@@ -6,8 +6,10 @@ becomes a message on standard error and the error's `exit_status`.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -27,11 +29,15 @@ PARTLY, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
 
 _ALLOWED_BY_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
+"""What no program can help: a full disk or quota, one that is read only, too many open files, a broken disk."""
+
 _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class _EndsWithExitCode(click.Command):
-    """Turns errors into messages and exit codes; any other exception is a bug and shows its traceback."""
+    """Turns errors, and what the machine refuses, into messages and exit codes; any other exception is a bug and shows its
+    traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -39,6 +45,12 @@ class _EndsWithExitCode(click.Command):
         except ScorelineError as error:
             say(f"Error: {error}", err=True)
             ctx.exit(error.exit_status)
+        except OSError as error:
+            if error.errno not in _OF_THE_MACHINE:
+                raise
+            place = f": {error.filename}" if error.filename else ""
+            say(f"Error: {os.strerror(error.errno)}{place}", err=True, in_line=True)
+            ctx.exit(SERVICE)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
             ctx.exit(INTERRUPTED)

@@ -476,8 +476,14 @@ def writing(name: str, *, is_kept: bool = True) -> Iterator[None]:
     except OSError as error:
         if error.errno in _NO_ROOM:
             message = "there is no room left on the disk"
-            message += "; what was scored is kept" if is_kept else " that it is written to"
-            raise FileRefused(Code.DISK_FULL, name, message) from error
+            is_stream = name == "-"
+            message += (
+                "; what was scored is kept"
+                if is_kept and not is_stream
+                else " that it is written to"
+            )
+            where = "standard output" if is_stream else name
+            raise FileRefused(Code.DISK_FULL, where, message) from error
         if isinstance(error, BrokenPipeError):
             message = "broken pipe: the reader of the output has closed it"
             raise FileRefused(Code.FILE, name, message) from error

@@ -7,6 +7,7 @@ Every entry gets an answer here, whatever is wrong with it, and none costs anoth
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
@@ -487,12 +488,43 @@ def _traced(tracing: Tracing, batch: Sequence[AcceptedRequest]) -> AbstractConte
     )
 
 
+class Seldom:
+    """Says when a line that others can cause is to be logged again, and how many were left out since the last."""
+
+    def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._clock = clock
+        self._next_at = -math.inf
+        self._left_out = 0
+
+    def due(self) -> int | None:
+        """How many were left out, if this one is to be logged; None if it is not."""
+        if self._clock() < self._next_at:
+            self._left_out += 1
+            return None
+        left_out, self._left_out = self._left_out, 0
+        self._next_at = self._clock() + self._every_s
+        return left_out
+
+
+_unanswerable = Seldom(10.0)
+
+
 def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
     """Make the answer to a request that cannot be scored as a whole."""
     try:
         request_id = decode_id(entry.fields)
         reply_to = decode_client(entry.fields, b"reply_to")
-    except WireError:
+    except WireError as wrong:
+        # Nobody else can be told; and whoever writes such requests decides how many there are.
+        if (left_out := _unanswerable.due()) is not None:
+            logger.warning(
+                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is told nothing",
+                entry.lane.value,
+                entry.id.decode(errors="replace"),
+                left_out,
+                wrong,
+            )
         request_id, reply_to = NO_ID, ""
     error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
     column = getattr(problem, "column", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -102,6 +103,22 @@ def test_a_command_ends_with_the_exit_code_of_its_error(error: ScorelineError, c
 
     done = CliRunner().invoke(fail)
     assert (done.exit_code, done.stderr) == (code, f"Error: {error}\n")
+
+
+def test_what_the_machine_refuses_is_a_line_and_not_a_traceback() -> None:
+    @command()
+    def fill() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "/tmp/scoreline-x/model")
+
+    done = CliRunner().invoke(fill)
+    assert done.exit_code == 3
+    assert done.stderr == "Error: No space left on device: /tmp/scoreline-x/model\n"
+
+    @command()
+    def confuse() -> None:
+        raise FileNotFoundError(errno.ENOENT, "No such file", "ours")
+
+    assert isinstance(CliRunner().invoke(confuse).exception, FileNotFoundError)
 
 
 def test_help_lists_every_installed_command_with_a_sentence(run: Run) -> None:

@@ -13,6 +13,7 @@ import pytest
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.protocol.messages import Answer, Codec, ModelRef, Operation, Request, Status
+from scoreline_tasks.scoring import batch
 from scoreline_tasks.scoring.batch import Batcher
 from scoreline_tasks.scoring.limits import Limits
 from tests.support.models import Predictor, column_x
@@ -133,3 +134,29 @@ def test_a_body_that_is_none_of_its_codec_is_refused(loaded: LoadedVersion, code
     assert answer.status is Status.ERROR
     assert answer.error is not None
     assert answer.error["code"] in ("E_ENCODING", "E_ARROW_INVALID", "E_JSON")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [(b"id", "id b'abc' is not 32"), (b"reply_to", "reply_to b'abc' is not 32")],
+    ids=["its id", "its caller"],
+)
+def test_a_request_that_nobody_can_be_told_of_leaves_a_line_now_and_then(
+    loaded: LoadedVersion,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: bytes,
+    words: str,
+) -> None:
+    now = 0.0
+    monkeypatch.setattr(batch, "_unanswerable", batch.Seldom(10.0, lambda: now))
+    good = entry_of(_request(1))
+    bad = replace(good, fields={**good.fields, name: b"abc"})
+    batcher = Batcher(OneVersion(loaded), Limits(1 << 20, 1000))
+    for _ in range(5):
+        batcher.answer([bad, good], now_ms=0)
+    (line,) = caplog.messages
+    assert f"lane=bulk entry={good.id.decode()} left_out=0: {words}" in line
+    now = 10.0
+    batcher.answer([bad], now_ms=0)
+    assert "left_out=4" in caplog.messages[-1]
