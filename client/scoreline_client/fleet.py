@@ -328,8 +328,13 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
     return served
 
 
-def words_for_unknown(reference: str, reports: Iterable[ProcessReport]) -> str | None:
-    """Why nobody answers to a reference, by what processes report; None where that is no matter of its names."""
+def words_for_unknown(
+    reference: str, reports: Iterable[ProcessReport], *, names_others: bool = True
+) -> str | None:
+    """Why nobody answers to a reference, by what processes report; None where that is no matter of its names.
+
+    Without `names_others` it tells nothing of other models.
+    """
     name, alias, version = split_reference(reference)
     reports = list(reports)
     served: dict[str, set[str]] = {}
@@ -342,6 +347,8 @@ def words_for_unknown(reference: str, reports: Iterable[ProcessReport]) -> str |
         wanted, known, told = alias or "", served[name], f"model {name!r} has no alias {alias!r}"
     else:
         wanted, known, told = name, set(served), f"no worker serves {name!r}"
+        if not names_others:
+            return told
     near = near_name(wanted, sorted(known))
     hint = "" if near is None else f"; did you mean {near!r}?"
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""

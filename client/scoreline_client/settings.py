@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from difflib import get_close_matches
-from typing import Any, Self, get_type_hints
+from typing import Any, ClassVar, Self, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 import redis
@@ -110,6 +110,8 @@ class ClientSettings(EnvironmentSettings):
     """1 traces requests with OpenTelemetry, for which the extra `otel` is needed; see docs/metrics.md."""
     log: str = one_of("text", "json")
     """How workers and gateways log: `json` is one object a line, see docs/metrics.md."""
+    names_others: ClassVar[bool] = True
+    """Whether callers who ask for a model that nobody serves are told which ones are served."""
 
     @property
     def server(self) -> str:

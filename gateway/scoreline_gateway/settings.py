@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from scoreline_client.settings import ClientSettings, at_least
 
@@ -11,6 +12,8 @@ from scoreline_client.settings import ClientSettings, at_least
 class GatewaySettings(ClientSettings):
     """What an operator may set. Each field is read from `SCORELINE_<NAME>`."""
 
+    names_others: ClassVar[bool] = False
+    """A caller may have the right to some models only."""
     gateway_host: str = "127.0.0.1"
     """The address that `scoreline gateway` listens on; one that is not this machine's own needs `gateway_tokens`."""
     gateway_port: int = at_least(0, 8080)

@@ -86,6 +86,8 @@ def test_every_workflow_runs_with_least_rights(
     with Client(guarded(Role.PREDICTOR)) as predictor:
         assert predictor.predict(MODEL, {"x": 1.0}, timeout=30).value == two
         assert len(predictor.predict_many(MODEL, [{"x": 1.0}] * 1000)) == 1000
+        assert predictor.describe(MODEL).columns[0]["name"] == "x"
+        assert predictor.status().serves(MODEL)
 
     _check(fleet)
     with Redis.from_url(guarded(Role.CALLER)) as caller:
@@ -144,6 +146,8 @@ def _use_all(client: Client, source: Path, folder: Path) -> None:
     job = client.submit(MODEL, [{"x": 1.0}])
     assert len(job.result()) == 1
     job.status()
+    assert client.describe(MODEL).columns[0]["name"] == "x"
+    assert client.status().serves(MODEL)
     other = client.submit(MODEL, [{"x": 1.0}] * 100)
     if other.cancel():
         with pytest.raises(JobCancelled):

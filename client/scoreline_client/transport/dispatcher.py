@@ -700,7 +700,11 @@ class Transport:
         """Hand out a refusal, in words for callers who have no artifact store to look into."""
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self.times.diagnose_s):
-                told = words_for_unknown(pending.request.model, await self.reports())
+                told = words_for_unknown(
+                    pending.request.model,
+                    await self.reports(),
+                    names_others=self.settings.names_others,
+                )
                 if told is not None:
                     answer = replace(answer, error={**(answer.error or {}), "message": told})
         if not pending.future.done():

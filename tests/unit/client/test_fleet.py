@@ -16,6 +16,7 @@ from scoreline_client.fleet import (
     unloaded,
     words_for_unknown,
 )
+from scoreline_gateway.settings import GatewaySettings
 
 
 def report(
@@ -144,6 +145,12 @@ _SERVED = [
 )
 def test_who_has_no_store_is_told_what_is_served(reference: str, words: str | None) -> None:
     assert words_for_unknown(reference, _SERVED) == words
+
+
+def test_who_may_not_know_of_other_models_is_told_of_none() -> None:
+    assert not GatewaySettings.names_others
+    told = words_for_unknown("loanz", _SERVED, names_others=GatewaySettings.names_others)
+    assert told == "no worker serves 'loanz'"
 
 
 def test_where_nothing_is_served_the_workers_own_words_stand() -> None:
