@@ -7,6 +7,7 @@ An artifact is a directory that never changes once it is published:
     golden.jsonl     golden rows: raw records and the answers that training gave
     sources/…        modules and data files of the training project that the pipeline needs
     report.html      the training report, for people
+    plan.json        how the plan of the pipeline was proved, see loading/planned.py
     signature.json   an Ed25519 signature over the bytes of manifest.json, see signing.py
 
 The manifest binds store, model, version, and the size and sha256 of every file but itself and the
@@ -39,6 +40,8 @@ SIGNATURE = "signature.json"
 PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
 REPORT = "report.html"
+PLAN = "plan.json"
+"""What publishing found out about the plan of the pipeline; who does not know it ignores it."""
 SOURCES = "sources/"
 """The folder of the training project's modules and data files."""
 DIST_INFO = ".dist-info"

@@ -302,6 +302,8 @@ class ArtifactSettings(EnvironmentSettings):
     """The folder of the keys that sign and of those that are trusted."""
     cache: str = field(default_factory=lambda: user_folder(*CACHE))
     """The folder of files from a bucket, and of how far release logs were seen to go."""
+    plan: int = at_least(0, 1)
+    """0 scores with the pipelines alone, and not with the plans that publishing has proved to answer as they do."""
 
     @property
     def key_folder(self) -> str:

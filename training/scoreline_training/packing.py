@@ -6,19 +6,25 @@ recording the modules and files that this code looks for in the clean room in va
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import ModuleType
 
+import pandas as pd
+
 from scoreline_artifacts import Manifest, UnsuitableData, environment
 from scoreline_artifacts.dependencies import ModuleOrigins, spec_of
 from scoreline_artifacts.errors import DoesNotTravel
-from scoreline_artifacts.manifest import GOLDEN, PIPELINE, SOURCES
+from scoreline_artifacts.loading.planned import PlanProof
+from scoreline_artifacts.manifest import GOLDEN, PIPELINE, PLAN, SOURCES
 from scoreline_artifacts.packaging import clean_room, pickling, sources
 from scoreline_artifacts.store.store import describe_file
 from scoreline_training.cautions import PublishWarning, find_cautions
 from scoreline_training.diagnosis import diagnose
 
+ROWS_FOR_PLAN = 20_000
+"""Rows of training with which a plan is proved, at the most."""
 NAMED_FUNCTIONS = 20
 """Functions stored by value that a manifest lists; a single one suffices to refuse another Python."""
 
@@ -70,12 +76,13 @@ def pack(
     golden_rows: bytes,
     code: Iterable[str | ModuleType] = (),
     more_rows: bytes = b"",
+    training: pd.DataFrame | None = None,
 ) -> Packed:
     """Serialise a pipeline, add the modules that it needs, and prove it in a clean room.
 
     `draft` is a manifest without files, sources, libraries and batchability, which are found out here.
     `code` is the argument of `publish` with this name. `more_rows` are further rows that it is proved with and
-    that do not travel.
+    that do not travel; with rows of `training`, which do not either, its plan is proved.
 
     Raises:
         UnsuitableData: the pipeline cannot be serialised.
@@ -107,12 +114,19 @@ def pack(
         if spec_of(package) is None:
             raise DoesNotTravel(f"code= names the module {package!r}, which cannot be found here")
         required.modules.update(sources.modules_below(package))
+    for_plan = b""
+    if training is not None:
+        some = training.sample(min(len(training), ROWS_FOR_PLAN), random_state=0)
+        # A frame of its own: the other may carry whatever a project attached to it.
+        for_plan = pickle.dumps(pd.DataFrame({name: some[name].array for name in some.columns}))
     # Data files stay at home until code opens them: while it is proved, it sees their names.
     sees_names = True
     while True:
         packed = _pack_once(pickled, draft, golden_rows, required, origins)
         names = sources.list_data(packed.manifest.sources) if sees_names else []
-        proof = clean_room.prove(packed.manifest, packed.files, more_rows=more_rows, listed=names)
+        proof = clean_room.prove(
+            packed.manifest, packed.files, more_rows=more_rows, listed=names, training=for_plan
+        )
         if required.add_missing(proof.missing, origins):
             continue
         if proof.failure is not None:
@@ -126,7 +140,10 @@ def pack(
         warnings = find_cautions(packed.files, pickled.by_value, proof, data)
         schema = packed.manifest.schema.with_unused(proof.unused)
         manifest = replace(packed.manifest, batchable=proof.batchable, schema=schema)
-        return replace(packed, manifest=manifest, warnings=tuple(warnings))
+        packed = replace(packed, manifest=manifest, warnings=tuple(warnings))
+        if proof.plan is None:
+            return packed
+        return packed.with_file(PLAN, PlanProof(**proof.plan).encode())
 
 
 def _pack_once(

@@ -192,7 +192,7 @@ def publish(
     if schema:
         check_same_answers(here, as_given, X_train, tolerance)
     rows += rows_without_optional(here, rows)
-    more_rows = choose_more_rows(here, X_train)
+    more_rows = golden.encode(choose_more_rows(here, X_train))
     draft = Manifest(
         model=name,
         version=max(store.versions(name), default=0) + 1,
@@ -209,7 +209,7 @@ def publish(
             **_as_json(training or {}),
         },
     )
-    packed = pack(pipeline, draft, golden.encode(rows), code, golden.encode(more_rows))
+    packed = pack(pipeline, draft, golden.encode(rows), code, more_rows, X_train)
     columns = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
     packed = replace(packed, manifest=replace(packed.manifest, schema=columns))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}

@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from scoreline_artifacts import environment, golden, schema
 from scoreline_artifacts.cli.versions import resolve
-from scoreline_artifacts.manifest import GOLDEN, SOURCES, Manifest
+from scoreline_artifacts.manifest import GOLDEN, PLAN, SOURCES, Manifest
 from scoreline_artifacts.store.store import Store, VerifiedManifest
 from scoreline_client.cli.kit import (
     PARTLY,
@@ -28,6 +28,7 @@ from scoreline_client.cli.kit import (
 
 GOLDEN_SHOWN = 3
 CATEGORIES_SHOWN = 8
+MOST_ROWS_SHOWN = 1_000_000
 
 
 @command()
@@ -76,7 +77,9 @@ def inspect(ctx: click.Context, model: str, check: bool, is_for_pip: bool, as_js
     elif as_json:
         say_json(manifest.encode().decode())
     else:
-        Console().print(Group(*_tables(verified, rows), *(checked.lines() if checked else ())))
+        plan = plan_in_words(store.read(manifest, PLAN) if PLAN in manifest.files else None)
+        tables = _tables(verified, rows, plan)
+        Console().print(Group(*tables, *(checked.lines() if checked else ())))
     if checked is not None and not checked.usable:
         ctx.exit(PARTLY)
 
@@ -128,9 +131,26 @@ def _check(manifest: Manifest, files: dict[str, bytes]) -> Servability:
     return Servability(differences, reason, environment.repair(manifest) if differences else "")
 
 
-def _tables(verified: VerifiedManifest, rows: list[golden.GoldenRow]) -> Iterator[Table]:
+def plan_in_words(data: bytes | None) -> str:
+    """Whether the plan of a version is used here, and what publishing found out about it."""
+    from scoreline_artifacts.loading.planned import PlanProof
+
+    if data is None:
+        return "none: published by an earlier release"
+    proof = PlanProof.decode(data)
+    if reason := proof.unusable():
+        return f"not used: {reason}"
+    called = f", of which {len(proof.opaque)} are called: {'; '.join(proof.opaque)}"
+    limit = "" if proof.up_to_rows > MOST_ROWS_SHOWN else f", used up to {proof.up_to_rows:,} rows"
+    return (
+        f"{proof.nodes + 1} steps{called if proof.opaque else ''}; as the pipeline for {proof.rows:,} "
+        f"rows, to {proof.max_error:.2g}{limit}"
+    )
+
+
+def _tables(verified: VerifiedManifest, rows: list[golden.GoldenRow], plan: str) -> Iterator[Table]:
     manifest = verified.manifest
-    yield _facts(manifest, verified.key)
+    yield _facts(manifest, verified.key, plan)
     yield table(
         "input",
         ("column", "type", "in a record", "range or categories"),
@@ -170,7 +190,7 @@ def _tables(verified: VerifiedManifest, rows: list[golden.GoldenRow]) -> Iterato
     )
 
 
-def _facts(manifest: Manifest, key: str) -> Table:
+def _facts(manifest: Manifest, key: str, plan: str) -> Table:
     facts = {
         "created": manifest.created_at,
         "signed by": key,
@@ -178,6 +198,7 @@ def _facts(manifest: Manifest, key: str) -> Table:
         "method": manifest.outputs.method,
         "classes": str(manifest.outputs.classes),
         "batchable": "yes" if manifest.batchable else "no: scored request by request",
+        "plan": plan,
     }
     for title, values in (("metrics", manifest.metrics), ("training", manifest.training)):
         facts |= {f"{title}: {name}": str(value) for name, value in values.items()}

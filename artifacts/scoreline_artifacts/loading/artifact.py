@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -10,16 +11,22 @@ from typing import Any
 
 from scoreline_artifacts import environment, golden
 from scoreline_artifacts.loading.namespace import Namespace
+from scoreline_artifacts.loading.planned import PlanProof, ProvenPlan
 from scoreline_artifacts.loading.version import LoadedVersion, class_source
 from scoreline_artifacts.manifest import (
     GOLDEN,
     PIPELINE,
+    PLAN,
     SOURCES,
     Manifest,
     OutputType,
     PipelineOutput,
 )
+from scoreline_artifacts.plan import ScoringPlan, read_plan
 from scoreline_artifacts.store.store import Store
+from scoreline_client.settings import ArtifactSettings
+
+logger = logging.getLogger(__name__)
 
 
 def load(
@@ -74,10 +81,48 @@ def load_unproven(
     namespace = namespace_of(manifest, files.__getitem__, settings=settings)
     loaded = replace(assemble(manifest, files.pop, namespace), manifest_sha256=verified.sha256)
     rows = golden.decode(files.pop(GOLDEN))
+    if PLAN in files:
+        loaded = planned(loaded, PlanProof.decode(files.pop(PLAN)), rows)
     del files
     if manifest.outputs.each is None:
         loaded = replace(loaded, outputs=replace(manifest.outputs, each=_outputs_in(rows)))
     return loaded, lambda: loaded.check_golden_rows(rows, manifest.tolerance)
+
+
+def planned(
+    loaded: LoadedVersion, proof: PlanProof, rows: Sequence[golden.GoldenRow]
+) -> LoadedVersion:
+    """The version with its plan, if that was proved and is as it was: `rows` check it when it is first asked."""
+    name = f"{loaded.model}@{loaded.version}"
+    reason = proof.unusable()
+    if not reason and not ArtifactSettings.from_environment().plan:
+        reason = "SCORELINE_PLAN is 0"
+    if not reason and loaded.schema is not None:
+        plan = plan_of(loaded)
+        if isinstance(plan, ScoringPlan) and len(plan.nodes) == proof.nodes:
+            proven = ProvenPlan(plan, proof.up_to_rows, name)
+            proven.to_check(rows, loaded.manifest.tolerance if loaded.manifest else 0.0)
+            return replace(loaded, plan=proven)
+        reason = plan if isinstance(plan, str) else "it has other steps than in training"
+    logger.info("%s is scored by its pipeline, not by a plan: %s", name, reason)
+    return loaded
+
+
+def plan_of(loaded: LoadedVersion) -> ScoringPlan | str:
+    """The plan of a version, or why it has none."""
+    if loaded.schema is None or loaded.outputs.method != "predict":
+        return "the pipeline only transforms"
+    # What scikit-learn gives between two steps is another thing then, and a warning may be an error.
+    kinds = ("sklearn", "warnings") if loaded.settings.is_exclusive else ("sklearn",)
+    if changed := [name for name in loaded.settings.names if name.startswith(kinds)]:
+        return f"its modules change settings of the process: {', '.join(changed)}"
+    if not loaded.batchable:
+        return "its answers depend on the batch"
+    try:
+        return read_plan(loaded.pipeline, loaded.schema.columns)
+    # Whatever an attribute of a fitted step raises: the pipeline scores.
+    except Exception as error:  # noqa: BLE001
+        return f"it cannot be read: {type(error).__name__}: {error}"
 
 
 def assemble(

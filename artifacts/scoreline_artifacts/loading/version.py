@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import joblib
@@ -20,8 +21,10 @@ from scoreline_artifacts import golden
 from scoreline_artifacts.errors import ArtifactError, GoldenMismatch, ModelOutputError
 from scoreline_artifacts.loading.namespace import Namespace
 from scoreline_artifacts.loading.one_call import ClassFrom, class_from
+from scoreline_artifacts.loading.planned import ProvenPlan
 from scoreline_artifacts.loading.process_settings import ProcessSettings
 from scoreline_artifacts.manifest import Manifest, Outputs, OutputType
+from scoreline_artifacts.plan import ScoringPlan
 from scoreline_artifacts.schema import Schema
 from scoreline_artifacts.validation import frame_of_records, shown
 
@@ -77,6 +80,8 @@ class LoadedVersion:
     """The modules that travelled with it."""
     class_from: ClassFrom = ClassFrom.PREDICT
     """Whether one call serves for both class and probabilities."""
+    plan: ProvenPlan | None = None
+    """Scores what it can, faster; None: the pipeline scores everything."""
 
     @classmethod
     def of(
@@ -114,12 +119,25 @@ class LoadedVersion:
             ModelOutputError: the answer does not have one row for each row, or not the outputs of training.
             Exception: whatever the pipeline raises.
         """
+        if self.plan is not None and self.plan.takes(len(frame), self._score_by_plan):
+            try:
+                return self._score(frame, self.plan.plan)
+            # Whatever it is, it is for the pipeline to say.
+            except Exception:  # noqa: BLE001, S110
+                pass
+        return self._score(frame, self.pipeline)
+
+    def _score(self, frame: pd.DataFrame, scorer: Any) -> Scores:
+        """Score with the pipeline or with its plan."""
         outputs, count = self.outputs, len(frame)
         probabilities = None
         # The worker's processes are the parallelism: an estimator's n_jobs may only start threads.
-        with joblib.parallel_config(backend="threading"), self.settings.in_force():
+        threads: AbstractContextManager[Any] = nullcontext()
+        if not isinstance(scorer, ScoringPlan) or scorer.opaque:
+            threads = joblib.parallel_config(backend="threading")
+        with threads, self.settings.in_force():
             if self.has_probabilities:
-                given = probability_rows(self.pipeline.predict_proba(_own(frame)), count)
+                given = probability_rows(scorer.predict_proba(_own(frame, scorer)), count)
                 width = len(outputs.probability_columns)
                 if given.shape[1] != width:
                     raise ModelOutputError(
@@ -133,11 +151,12 @@ class LoadedVersion:
                     if self.class_from is ClassFrom.PROBABILITIES_UNLESS_TIED:
                         rows = tied(given)
                         if len(rows) and self.batchable:
-                            values[rows] = self._values(frame.iloc[rows].reset_index(drop=True))
+                            few = frame.iloc[rows].reset_index(drop=True)
+                            values[rows] = self._values(few, scorer)
                         elif len(rows):
-                            values = self._values(frame)
+                            values = self._values(frame, scorer)
                     return Scores(values, probabilities, unusable)
-            values = self._values(frame)
+            values = self._values(frame, scorer)
         found = 1 if values.ndim == 1 else values.shape[1]
         if outputs.each is not None and found != len(outputs.each):
             raise ModelOutputError(
@@ -148,12 +167,17 @@ class LoadedVersion:
             reasons = unusable | reasons
         return Scores(values, probabilities, reasons)
 
-    def _values(self, frame: pd.DataFrame) -> npt.NDArray[Any]:
+    def _values(self, frame: pd.DataFrame, scorer: Any) -> npt.NDArray[Any]:
         method = self.outputs.method
-        return value_rows(getattr(self.pipeline, method)(_own(frame)), len(frame), method)
+        return value_rows(getattr(scorer, method)(_own(frame, scorer)), len(frame), method)
 
-    def score_records(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
-        """Score raw records, all of which must be valid.
+    def _score_by_plan(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
+        return self.score_records(records, by_plan=True)
+
+    def score_records(
+        self, records: Sequence[dict[str, Any]], *, by_plan: bool = False
+    ) -> list[golden.GoldenRow]:
+        """Score raw records, all of which must be valid; `by_plan` has the plan score them, and nobody else.
 
         Raises:
             ArtifactError: one of them is not valid.
@@ -161,7 +185,10 @@ class LoadedVersion:
         checked = frame_of_records(records, self.schema)
         if checked.problems:
             raise ArtifactError(f"a golden row is refused: {checked.problems[0].message}")
-        scores = self.score(checked.frame)
+        if by_plan and self.plan is not None:
+            scores = self._score(checked.frame, self.plan.plan)
+        else:
+            scores = self.score(checked.frame)
         return golden.rows_of(records, scores.values, scores.probabilities)
 
     def check_golden_rows(self, rows: Sequence[golden.GoldenRow], tolerance: float) -> None:
@@ -171,7 +198,8 @@ class LoadedVersion:
             GoldenMismatch: names the first row that differs by more than the tolerance.
             ArtifactError: the rows cannot be scored at all.
         """
-        answers = self.score_records([row.record for row in rows])
+        # The pipeline itself has to answer them, whatever its plan does.
+        answers = replace(self, plan=None).score_records([row.record for row in rows])
         for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
             if golden.same_answer(row, answer, tolerance):
                 continue
@@ -179,6 +207,9 @@ class LoadedVersion:
             if golden.equal(want, got, tolerance):
                 want, got = row.probabilities, answer.probabilities
             raise GoldenMismatch(self.model, self.version, index, want, got)
+        if self.plan is not None:
+            # Not to be done by the first request; if it fails, the pipeline serves.
+            self.plan.takes(1, self._score_by_plan)
 
 
 def outputs_of(pipeline: Any) -> Outputs:
@@ -203,8 +234,10 @@ def class_source(pipeline: Any, outputs: Outputs) -> ClassFrom:
     return ClassFrom.PREDICT if not outputs.classes or outputs.is_several else class_from(pipeline)
 
 
-def _own(frame: pd.DataFrame) -> pd.DataFrame:
+def _own(frame: pd.DataFrame, scorer: Any) -> pd.DataFrame:
     """A frame that a pipeline may write into: the rows may have to be scored once more."""
+    if isinstance(scorer, ScoringPlan) and not scorer.hands_out_frame:
+        return frame
     return frame.copy(deep=_WRITES_THROUGH)
 
 

@@ -24,9 +24,10 @@ import sysconfig
 import tempfile
 import time
 import traceback
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,14 +39,16 @@ from scoreline_artifacts.store.signing import key_folders
 if TYPE_CHECKING:
     from types import FrameType
 
+    from scoreline_artifacts.golden import GoldenRow
     from scoreline_artifacts.loading.namespace import Namespace
+    from scoreline_artifacts.loading.version import LoadedVersion
 
 LIMIT_S = 600.0
 """Seconds that starting, loading and scoring some golden rows may take."""
 ARTIFACT = "artifact"
 """The folder of the artifact's files, below the folder that a visit is given."""
 _WORKING_DIRECTORY, _RESULT, _OUTPUT = "empty", "result.json", "output.txt"
-_MORE_ROWS, _LISTED = "more-rows.jsonl", "listed.json"
+_MORE_ROWS, _LISTED, _TRAINING = "more-rows.jsonl", "listed.json", "training.pickle"
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
@@ -100,6 +103,8 @@ class Proof:
     """Modules and data files that its code asked for and that did not travel with it."""
     processes: list[str] = field(default_factory=list)
     """Where it started processes of its own."""
+    plan: dict[str, Any] | None = None
+    """The fields of a `PlanProof`; None where no rows of training were given, or it failed."""
 
 
 def prove(
@@ -108,17 +113,20 @@ def prove(
     *,
     more_rows: bytes = b"",
     listed: Sequence[str] = (),
+    training: bytes = b"",
     limit_s: float = LIMIT_S,
 ) -> Proof:
     """Load a version in the clean room and score its golden rows there.
 
     `more_rows` are further rows with their answers, as `golden.encode` writes them, which do not travel; `listed`
-    are data files of the project that its code may see there, and that are missing once it opens them.
+    are data files of the project that its code may see there, and that are missing once it opens them. `training` is
+    a pickled frame of training's columns, with which its plan is proved.
     A version that ends its process, or takes longer than `limit_s` seconds, is a failure like others.
     """
     with staged(manifest, files) as folder:
         (folder / _MORE_ROWS).write_bytes(more_rows)
         (folder / _LISTED).write_text(json.dumps(listed))
+        (folder / _TRAINING).write_bytes(training)
         try:
             fields = run_in_clean_room(f"{__name__}:load_and_score", folder, limit_s)
         except CleanRoomFailed as end:
@@ -361,7 +369,7 @@ def load_and_score(folder: Path) -> dict[str, Any]:
 
     namespace = namespace_of(manifest, read, json.loads((folder / _LISTED).read_bytes()))
     unused: list[str] = []
-    failure, batchable = None, False
+    failure, batchable, plan = None, False, None
     processes = _noted_processes(namespace)
     try:
         loaded = assemble(manifest, read, namespace)
@@ -374,16 +382,41 @@ def load_and_score(folder: Path) -> dict[str, Any]:
     # Whatever loading or scoring raises, the caller of publish() has to know it.
     except Exception as error:  # noqa: BLE001
         failure = _describe(error, manifest)
-    missing = sorted(namespace.missing)
+    missing, started = sorted(namespace.missing), sorted(processes)
+    # Afterwards: what code asks for because of made-up rows need not travel.
+    if failure is None and not missing and (folder / _TRAINING).stat().st_size:
+        plan = _proven_plan(replace(loaded, batchable=batchable), rows, folder / _TRAINING)
     return asdict(
         Proof(
             failure=failure,
             batchable=batchable,
             unused=unused,
             missing=missing,
-            processes=sorted(processes),
+            processes=started,
+            plan=plan,
         )
     )
+
+
+def _proven_plan(
+    loaded: LoadedVersion, rows: Sequence[GoldenRow], training: Path
+) -> dict[str, Any]:
+    """The fields of a `PlanProof`."""
+    import pandas as pd
+
+    from scoreline_artifacts.loading.planned import PlanProof
+    from scoreline_artifacts.packaging.plan_proof import prove_plan
+    from scoreline_artifacts.validation import frame_of_records
+
+    try:
+        golden_frame = frame_of_records([row.record for row in rows], loaded.schema).frame
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # rows unlike those of training are no news
+            frame = pd.read_pickle(training)  # noqa: S301 - of this publisher
+            return asdict(prove_plan(loaded, golden_frame, frame))
+    # No pipeline is refused because its plan cannot be proved.
+    except Exception as error:  # noqa: BLE001
+        return asdict(PlanProof(reason=f"it could not be proved: {type(error).__name__}: {error}"))
 
 
 def _noted_processes(namespace: Namespace) -> set[str]:

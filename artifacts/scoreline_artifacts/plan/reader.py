@@ -631,9 +631,10 @@ class _Reader:
             raise _Unknown("it calculates with 32 bits, or otherwise than by class")
         link = "none"
         if kind in ("LogisticRegression", "LogisticRegressionCV"):
-            by_class = step.multi_class == "ovr" or (
-                step.multi_class in ("auto", "deprecated")
-                and (is_two or step.solver == "liblinear")
+            # Since scikit-learn 1.8 there is one way only.
+            multi_class = getattr(step, "multi_class", "auto")
+            by_class = multi_class == "ovr" or (
+                multi_class in ("auto", "deprecated") and (is_two or step.solver == "liblinear")
             )
             link = "expit" if by_class else "softmax of two" if is_two else "softmax"
         elif kind == "LinearDiscriminantAnalysis":

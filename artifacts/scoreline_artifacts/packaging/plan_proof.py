@@ -1,0 +1,258 @@
+"""Proves that the plan of a pipeline answers as the pipeline does, in the clean room, and finds out up to how many rows it is faster.
+
+Both score golden rows, rows of training and generated ones: together, in other company, and alone. Labels are to be the same, numbers
+the same but for what a product of matrices may round otherwise, and nothing may be answered that the pipeline refuses.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import joblib
+import numpy as np
+import pandas as pd
+
+from scoreline_artifacts.loading.artifact import plan_of
+from scoreline_artifacts.loading.planned import PlanProof, versions_here
+from scoreline_artifacts.plan import ScoringPlan
+from scoreline_artifacts.plan.ends import Boosted, Trees
+from scoreline_artifacts.plan.nodes import Columns
+from scoreline_artifacts.schema import Column, ColumnType, Schema
+
+if TYPE_CHECKING:
+    from scoreline_artifacts.loading.version import LoadedVersion
+
+LIMIT_S = 2.0
+"""Seconds that it may take; fewer rows are tried where the pipeline is slow."""
+MOST_ERROR = 1e-12
+"""Of a number, relative to itself, or to the median of its batch if that is larger."""
+GENERATED_ROWS = 10_000
+CHUNK = 500
+ALONE = 100
+"""Rows that are tried alone."""
+SIZES = (1, 8, 64, 512, 4096, 20_000)
+"""Numbers of rows for which both are timed."""
+WITHOUT_LIMIT = 2**31 - 1
+
+
+class _Differs(Exception):
+    """Raised when a plan answers, and not as its pipeline does."""
+
+
+def prove_plan(
+    loaded: LoadedVersion,
+    golden_frame: pd.DataFrame,
+    training: pd.DataFrame,
+    limit_s: float = LIMIT_S,
+) -> PlanProof:
+    """Score through the plan and through the pipeline, for `limit_s` seconds at the most.
+
+    The frames have the columns and types of training.
+    """
+    plan = plan_of(loaded)
+    if isinstance(plan, str) or loaded.schema is None:
+        return PlanProof(reason=str(plan))
+    deadline = time.monotonic() + limit_s
+    tried = _Tried(loaded, plan)
+    facts: dict[str, Any] = {
+        "nodes": len(plan.nodes), "opaque": [*plan.opaque], "versions": versions_here(),
+    }  # fmt: skip
+    try:
+        with joblib.parallel_config(backend="threading"), loaded.settings.in_force():
+            tried.compare(golden_frame)
+            if tried.rows < len(golden_frame):
+                return PlanProof(
+                    reason=f"it does not answer golden rows: {tried.unplanned}", **facts
+                )
+            random = np.random.default_rng(0)
+            tried.compare(golden_frame.iloc[random.permutation(len(golden_frame))])
+            up_to_rows = faster_up_to(loaded, plan, training, deadline - limit_s / 2)
+            rows = pd.concat(
+                [training, *generated(loaded.schema, training, plan)], ignore_index=True
+            )
+            rows = rows.iloc[random.permutation(len(rows))]
+            for start in range(0, len(rows), CHUNK):
+                # However slow they are, some rows of each kind are tried.
+                if start > CHUNK and time.monotonic() > deadline:
+                    break
+                chunk = rows.iloc[start : start + CHUNK]
+                tried.compare(chunk)
+                for row in range(min(len(chunk), max(1, ALONE * CHUNK // len(rows)))):
+                    if time.monotonic() <= deadline:
+                        tried.compare(chunk.iloc[[row]])
+    except _Differs as difference:
+        return PlanProof(reason=str(difference), **facts)
+    reason = "" if up_to_rows else "it is not faster"
+    return PlanProof(
+        reason=reason, rows=tried.rows, max_error=tried.max_error, up_to_rows=up_to_rows, **facts
+    )
+
+
+class _Tried:
+    """The rows that both have scored so far."""
+
+    def __init__(self, loaded: LoadedVersion, plan: ScoringPlan) -> None:
+        self.rows, self.max_error, self.unplanned = 0, 0.0, ""
+        self._pipeline, self._plan = loaded.pipeline, plan
+        self._methods = ("predict", "predict_proba") if loaded.has_probabilities else ("predict",)
+
+    def compare(self, frame: pd.DataFrame) -> None:
+        """Score a frame both ways.
+
+        Raises:
+            _Differs: the plan's answers are others, or the pipeline has none.
+        """
+        frame = frame.reset_index(drop=True)
+        for method in self._methods:
+            try:
+                got = getattr(self._plan, method)(frame.copy())
+            # Whatever it is: the pipeline is asked then.
+            except Exception as reason:  # noqa: BLE001
+                self.unplanned = f"{type(reason).__name__}: {reason}"
+                return
+            try:
+                want = getattr(self._pipeline, method)(frame.copy())
+            except Exception as error:
+                raise _Differs(
+                    f"it answers rows that the pipeline refuses: {type(error).__name__}: {error}"
+                ) from error
+            self.max_error = max(self.max_error, _error(want, got, method))
+        self.rows += len(frame)
+
+
+def _error(want: Any, got: Any, method: str) -> float:
+    """The largest difference of numbers, relative to themselves, or to their median if that is larger.
+
+    Raises:
+        _Differs: it is too large, or what they are is not the same.
+    """
+    if type(want) is not type(got) or np.shape(want) != np.shape(got):
+        raise _Differs(f"{method} gives {type(got).__name__} of shape {np.shape(got)}")
+    want, got = np.asarray(want), np.asarray(got)
+    if want.dtype != got.dtype:
+        raise _Differs(f"{method} gives {got.dtype}, not {want.dtype}")
+    if want.dtype.kind != "f":
+        if not (want == got).all():
+            raise _Differs(f"{method} gives other labels")
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        same = (want == got) | (np.isnan(want) & np.isnan(got))
+        if same.all():
+            return 0.0
+        sizes = np.maximum(np.abs(want), np.nanmedian(np.abs(want)))
+        error = float((np.abs(want - got) / np.maximum(sizes, 1e-300))[~same].max())
+    if not error <= MOST_ERROR:
+        raise _Differs(f"{method} differs by {error:.2g}")
+    return error
+
+
+def faster_up_to(
+    loaded: LoadedVersion, plan: ScoringPlan, frame: pd.DataFrame, deadline: float
+) -> int:
+    """Up to how many rows the plan takes less time than the pipeline; 0: it is not faster for one row."""
+    method = "predict_proba" if loaded.has_probabilities else "predict"
+    fastest = 0
+    for size in SIZES:
+        if size > SIZES[0] and time.monotonic() > deadline:
+            return fastest
+        rows = frame.iloc[np.arange(size) % len(frame)].reset_index(drop=True)
+        times = {}
+        for scorer in (plan, loaded.pipeline):
+            best = float("inf")
+            for _ in range(5 if size <= 64 else 2):
+                given = rows.copy()
+                start = time.perf_counter()
+                with suppress(Exception):  # rows that only the pipeline answers
+                    getattr(scorer, method)(given)
+                best = min(best, time.perf_counter() - start)
+            times[scorer is plan] = best
+        if times[True] >= times[False]:
+            return fastest
+        fastest = size
+    return WITHOUT_LIMIT
+
+
+def generated(schema: Schema, training: pd.DataFrame, plan: ScoringPlan) -> Iterator[pd.DataFrame]:
+    """Frames of rows unlike those of training, with its columns and types: values of training in other company, and
+    among them missing, unseen and extreme ones, and those at which trees decide."""
+    random = np.random.default_rng(1)
+    count = GENERATED_ROWS // 4
+    mixed = pd.DataFrame(
+        {
+            name: training[name].sample(count, replace=True, random_state=random).array
+            for name in schema.names
+        }
+    )
+    yield mixed
+    special: dict[str, Sequence[Any]] = {column.name: _special(column) for column in schema.columns}
+    for name, thresholds in _thresholds(plan).items():
+        special[name] = [*special[name], *thresholds]
+    for share in (0.05, 0.5):
+        columns = {}
+        for column in schema.columns:
+            values = mixed[column.name].copy()
+            # A type that cannot hold one of them keeps what it has.
+            with suppress(TypeError, ValueError, OverflowError):
+                if found := special[column.name]:
+                    picked = pd.Series(
+                        [found[place] for place in random.integers(0, len(found), count)]
+                    )
+                    picked = picked.astype(values.dtype)
+                    values = values.where(random.random(count) >= share, picked)
+            columns[column.name] = values.astype(training[column.name].dtype)
+        yield pd.DataFrame(columns)
+
+
+def _special(column: Column) -> list[Any]:
+    """Values that a column may have and that training may not have had."""
+    missing = {"NA": pd.NA, "nan": np.nan}.get(column.missing)
+    found: list[Any] = [missing] if column.nullable else []
+    if column.type is ColumnType.STRING:
+        return [*found, "", "never seen", *(column.categories or ())]
+    if column.type is ColumnType.CATEGORY:
+        return [*found, *(column.categories or ())]
+    if column.type not in (ColumnType.NUMBER, ColumnType.INTEGER):
+        return found
+    low, high = column.minimum or 0.0, column.maximum or 0.0
+    spread = (high - low) or 1.0
+    numbers = [low, high, 0.0, low - spread, high + spread, -high, 1e6 * high, (low + high) / 2]
+    if column.type is ColumnType.INTEGER:
+        return [*found, *(int(number) for number in numbers)]
+    return [
+        *found,
+        *numbers,
+        -0.0,
+        1e-300,
+        1e300,
+        -1e39,
+        *np.nextafter([low, high], [high, low]).tolist(),
+    ]
+
+
+def _thresholds(plan: ScoringPlan) -> dict[str, list[float]]:
+    """By column, numbers at which trees decide that are given columns as they are, and their neighbours."""
+    end = plan.end
+    source = plan.nodes[end.input - 1] if end.input else None
+    if not isinstance(end, Trees | Boosted) or not isinstance(source, Columns):
+        return {}
+    trees = (
+        end.trees
+        if isinstance(end, Trees)
+        else [one.tree_ for one in end.estimator.estimators_.ravel()]
+    )
+    found: dict[str, list[float]] = {}
+    for tree in trees[:20]:
+        for feature, threshold in zip(tree.feature.tolist(), tree.threshold.tolist(), strict=True):
+            if feature >= 0:
+                near = np.nextafter(np.float32(threshold), np.array([-np.inf, np.inf], np.float32))
+                found.setdefault(source.names[feature], []).extend(
+                    [
+                        threshold,
+                        *np.nextafter(threshold, [-np.inf, np.inf]).tolist(),
+                        *near.tolist(),
+                    ]
+                )
+    return found
