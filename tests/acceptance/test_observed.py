@@ -101,7 +101,7 @@ def test_celerys_tools_and_the_logs_tell_the_truth(
     pytest.importorskip("flower", reason="Flower is not installed")
     monkeypatch.setenv("SCORELINE_REMOTE_CONTROL", "1")
     monkeypatch.setenv("SCORELINE_LOG", "json")
-    worker = fleet.start_worker(2, "--task-events", "--loglevel=INFO")
+    worker = fleet.start_worker(2, "--task-events", "--loglevel=DEBUG")
     with _flower(fleet, unused_tcp_port) as ask:
         workers = eventually(lambda: ask("/api/workers?refresh=1"))
         (name,) = workers
