@@ -68,21 +68,18 @@ class Stopped(Exception):
         self.number = number
 
 
-class _Names(click.ParamType[Any]):
-    """A comma-separated list; a name with a comma stands in quotes, as in a CSV file."""
-
-    name = "a,b"
-
-    def convert(self, value: Any, *_: object) -> tuple[str, ...]:
-        return value if isinstance(value, tuple) else tuple(next(csv.reader([value]), ()))
+def names_in(text: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The names of a comma-separated list; a name with a comma stands in quotes, as in a CSV file."""
+    return text if isinstance(text, tuple) else tuple(next(csv.reader([text]), ()))
 
 
 _BY_TYPE: dict[Any, dict[str, Any]] = {
     bool: {"is_flag": True},
     Sequence[str]: {"multiple": True},
     Mapping[str, str]: {"multiple": True},
-    tuple[str, ...]: {"type": _Names()},
-    tuple[str, ...] | None: {"type": _Names()},
+    # A function and no class of its own: click's classes of types are not the same in all releases.
+    tuple[str, ...]: {"type": names_in, "metavar": "A,B"},
+    tuple[str, ...] | None: {"type": names_in, "metavar": "A,B"},
     Policy: {"type": click.Choice([policy.value for policy in Policy])},
     Format: {"type": click.Choice(FORMATS)},
 }
