@@ -1,4 +1,4 @@
-"""`scoreline train`: run a training job, here or from a script."""
+"""`scoreline train`: run a training job, here or from a script; `scoreline export`: write a version for other programs"""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from scoreline_client.cli.kit import command, json_option, print_json, say
+from scoreline_artifacts.cli.versions import resolve
+from scoreline_artifacts.store.store import Store
+from scoreline_client.cli.kit import PARTLY, command, json_option, print_json, print_table, say
 from scoreline_client.errors import ScorelineError
+from scoreline_training.export import Exported, export_steps, export_version, verify_export
+from scoreline_training.export.formats import FORMATS, NotExportable
 from scoreline_training.publishing import (
     PublishedVersion,
     promote_by_default,
@@ -134,3 +138,92 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
     for warning in published.warnings:
         say(f"warning {warning.code}: {warning.message}", err=True)
     say(f"training report: {published.report}")
+
+
+@command()
+@click.argument("model", required=False)
+@click.option("--to", "format_name", type=click.Choice([*FORMATS]), help="What to write.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The file; else MODEL-VERSION with the format's suffix, here.",
+)
+@click.option("--steps", is_flag=True, help="Say, step by step, what can go into which format.")
+@click.option(
+    "--verify",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A file that was exported: check its signature, and prove it once more.",
+)
+@json_option("Print one JSON object, with --steps one array.")
+@click.pass_context
+def export(
+    ctx: click.Context,
+    model: str | None,
+    format_name: str | None,
+    output: Path | None,
+    steps: bool,
+    verify: Path | None,
+    as_json: bool,
+) -> None:
+    """Write a version of MODEL as a file that other programs score with, proven to answer the same.
+
+    MODEL is a name (what production names), name@alias or name@version. The version and the file
+    score its golden rows and 10,000 others; beside the file are FILE.proof.json, which says how far
+    they differ, and FILE.sig, its signature. Exit code 1: a step cannot be exported, and is named
+    with its function, file and line; or the file would answer otherwise. Then nothing is written.
+
+    \b
+    Examples:
+      scoreline export pima --to json
+      scoreline export pima@3 --to onnx -o pima.onnx
+      scoreline export pima --steps
+      scoreline export --verify pima-3.json
+    """
+    store = Store.from_environment()
+    if verify is not None:
+        if model or format_name or output or steps:
+            raise click.UsageError("--verify takes a file and nothing else but --json")
+        _print_export(verify_export(store, verify), "proved again", as_json)
+        return
+    if model is None or steps == (format_name is not None):
+        raise click.UsageError("give MODEL and --to FORMAT, or MODEL and --steps, or --verify FILE")
+    name, version = resolve(store, model)
+    if steps:
+        found = export_steps(store, name, version)
+        if as_json:
+            print_json([asdict(step) for step in found])
+        else:
+            rows = (
+                (step.way, *("no" if reason else "yes" for reason in step.refused.values()))
+                for step in found
+            )
+            print_table(f"{name}@{version}", ("step", *FORMATS), rows)
+            for step in found:
+                for reason in dict.fromkeys(filter(None, step.refused.values())):
+                    formats = ", ".join(one for one, why in step.refused.items() if why == reason)
+                    say(f"no {formats}: {step.way}: {reason}")
+        return
+    try:
+        exported = export_version(store, name, version, format_name or "", output)
+    except NotExportable as error:
+        if not as_json:
+            raise
+        listed = [asdict(step) for step in error.steps]
+        print_json({"model": name, "version": version, "exported": False, "steps": listed})
+        ctx.exit(PARTLY)
+    _print_export(exported, "wrote", as_json)
+
+
+def _print_export(exported: Exported, what: str, as_json: bool) -> None:
+    proof, path = exported.proof, exported.path
+    measured = proof.measured
+    if as_json:
+        print_json({"path": str(path), "exported": True, "proof": asdict(proof)})
+        return
+    say(f"{what}: {path} ({proof.size:,} bytes) of {proof.model}@{proof.version}")
+    say(
+        f"{measured.rows:,} rows, {measured.golden_rows} golden ones among them: largest error "
+        f"{measured.largest_error:.2g}, {measured.label_flips} other labels"
+        + (f"; {measured.refused:,} more are refused by the pipeline" if measured.refused else "")
+    )

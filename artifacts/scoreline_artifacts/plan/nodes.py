@@ -397,12 +397,14 @@ class Binarize(Node):
     """1 for each number above a threshold, else 0."""
 
     threshold: float
+    dtype: np.dtype[Any] = np.dtype(np.float64)  # noqa: RUF009 - it never changes
+    """Whole numbers stay whole numbers."""
 
     def run(self, values: Sequence[Any]) -> Array:
-        """(rows, width) float64."""
+        """(rows, width) of `dtype`."""
         array = values[self.inputs[0]]
         demand_finite(array)
-        return np.asarray((array > self.threshold).astype(np.float64))
+        return np.asarray((array > self.threshold).astype(self.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -446,8 +446,16 @@ class _Reader:
 
     def binarizer(self, step: Any, value: _Value, path: tuple[str, ...]) -> _Value:
         """Binarizer."""
-        self.stays_float(value)
-        return self.of_numbers(step, value, path, Binarize, threshold=float(step.threshold))
+        dtype = _FLOAT
+        kinds = [self._dtypes[name] for name in value.names] if value.node == -1 else []
+        if kinds and all(isinstance(kind, np.dtype) and kind.kind in "iuf" for kind in kinds):
+            dtype = np.result_type(*kinds)  # whole numbers stay whole
+        elif kinds:
+            raise _Unknown("columns are not numpy's numbers")
+        made = self.of_numbers(
+            step, value, path, Binarize, threshold=float(step.threshold), dtype=dtype
+        )
+        return replace(made, dtype=dtype)
 
     def polynomial(self, step: Any, value: _Value, path: tuple[str, ...]) -> _Value:
         """PolynomialFeatures."""

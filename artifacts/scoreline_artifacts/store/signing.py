@@ -69,6 +69,8 @@ class Purpose(StrEnum):
     """One entry of a release log."""
     STORE = "store"
     """Who a store is, see identity.py."""
+    EXPORT = "export"
+    """The proof of a file that a version was exported to, which binds the file's bytes."""
 
 
 REPAIR = {
@@ -78,6 +80,7 @@ REPAIR = {
         "this file, find out who did."
     ),
     Purpose.STORE: "Put the file back as it was: signed anew it would be another store's.",
+    Purpose.EXPORT: "Export the version again; do not use the file.",
 }
 """What to do about something without a valid signature."""
 

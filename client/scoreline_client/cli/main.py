@@ -74,6 +74,7 @@ _LISTED = {
     "demo": _Listed("The whole story on an embedded server, in a minute."),
     "up": _Listed("Run an embedded server and a worker, for development."),
     "train": _Listed("Run a training job and publish what it fits.", "training"),
+    "export": _Listed("Write a version as a file that other programs score with.", "training"),
     "predict": _Listed("Predict records given as JSON."),
     "score": _Listed("Score files into files: CSV, JSON Lines, Parquet."),
     "check": _Listed("Look at a file as a model would, without scoring it."),

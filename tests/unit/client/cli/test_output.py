@@ -57,6 +57,7 @@ COMMANDS = {
     "keygen": (),
     "keys": (),
     "train": ("no-such-job",),
+    "export": ("pima", "--to", "json"),
     "up": (),
     "gateway": ("--host", "256.0.0.1"),
     "token": ("somebody",),

@@ -1,0 +1,153 @@
+"""A plan as JSON evaluates equal to its pipeline, in numpy and in JavaScript, and is small."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.plan import ScoringPlan, read_plan
+from scoreline_artifacts.schema import Schema
+from scoreline_training.export.formats import About, Evaluator, Scored
+from scoreline_training.export.json_format import FORMAT
+from scoreline_training.export.proof import NotProven, prove
+from tests.unit.training.export import projects
+from tests.unit.training.jobs.test_pima import PUBLISHED
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+SCRIPT = Path(__file__).parents[4] / "examples" / "node" / "score_plan.mjs"
+needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+ABOUT = About(model="pima", version=3, manifest_sha256="0" * 64)
+
+
+def _plan(version: LoadedVersion) -> ScoringPlan:
+    assert version.schema is not None
+    plan = read_plan(version.pipeline, version.schema.columns)
+    assert isinstance(plan, ScoringPlan), plan
+    return plan
+
+
+def _written(version: LoadedVersion) -> bytes:
+    plan = _plan(version)
+    assert not plan.opaque, plan.opaque
+    assert [FORMAT.takes(step) for step in (*plan.nodes, plan.end)] == [None] * (
+        len(plan.nodes) + 1
+    )
+    assert version.schema is not None
+    return FORMAT.write(plan, version.schema.columns, ABOUT)
+
+
+@pytest.fixture(scope="module")
+def pima() -> LoadedVersion:
+    rows = projects.split()
+    return LoadedVersion.of(projects.with_logarithm(), "pima", 3, Schema.infer(rows.X_train))
+
+
+def test_the_published_table_can_be_read_in_the_file(pima: LoadedVersion) -> None:
+    data = _written(pima)
+    assert len(data) < 700
+    plan = json.loads(data)
+    assert [step["op"] for step in plan["steps"]] == [
+        "numbers",
+        "log1p",
+        "numbers",
+        "concat",
+        "logistic",
+    ]
+    names = ["log1p(mass)", *plan["steps"][2]["names"]]
+    found = dict(zip(names, plan["steps"][-1]["coef"][0], strict=True))
+    assert found == pytest.approx(PUBLISHED, rel=0.05)
+
+
+@pytest.mark.parametrize("end", projects.each_end)
+@settings(max_examples=3, deadline=None, suppress_health_check=[*HealthCheck])
+@given(data=st.data())
+def test_what_is_written_evaluates_equal_to_the_pipeline(end: str, data: st.DataObject) -> None:
+    version = data.draw(projects.pipelines(end))
+    written = _written(version)
+    measured = prove(
+        "generated", version, _plan(version), FORMAT.open(written), projects.golden_records(),
+        tolerance=FORMAT.tolerance, rows=100,
+    )  # fmt: skip
+    assert measured.rows > 100
+    assert measured.answered_alone == 0
+
+
+def _by_node(path: Path) -> Evaluator:
+    """Scores frames with the example in JavaScript."""
+
+    def evaluate(frame: pd.DataFrame) -> Scored:
+        values = frame.astype(object)
+        records = values.where(values.notna(), None).to_dict("records")
+        lines = b"".join(orjson.dumps(record) + b"\n" for record in records)
+        run = subprocess.run(
+            ["node", str(SCRIPT), str(path)], input=lines, capture_output=True, check=True
+        )
+        answers = [json.loads(line) for line in run.stdout.splitlines()]
+        if any("error" in answer for answer in answers):
+            raise ValueError("no answer")
+        shares = [answer.get("probabilities") for answer in answers]
+        return Scored(
+            [answer["value"] for answer in answers],
+            None if shares[0] is None else np.array(shares),
+        )
+
+    return evaluate
+
+
+@needs_node
+@pytest.mark.parametrize("end", ["one-vs-rest", "target", "forest", "boosting-exponential"])
+@settings(max_examples=1, deadline=None, suppress_health_check=[*HealthCheck])
+@given(data=st.data())
+def test_javascript_gives_the_same(
+    end: str, tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    version = data.draw(projects.pipelines(end))
+    path = tmp_path_factory.mktemp("plan") / "plan.json"
+    path.write_bytes(_written(version))
+    measured = prove(
+        "generated", version, _plan(version), _by_node(path), projects.golden_records(),
+        tolerance=FORMAT.tolerance, rows=50,
+    )  # fmt: skip
+    assert measured.answered_alone == 0
+
+
+@needs_node
+def test_javascript_reproduces_the_rows_of_the_data(pima: LoadedVersion, tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_bytes(_written(pima))
+    rows = projects.split().X_test
+    answered = _by_node(tmp_path / "plan.json")(rows)
+    assert answered.values == pima.pipeline.predict(rows).tolist()
+    expected = pima.pipeline.predict_proba(rows)
+    assert answered.probabilities == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_file_of_another_pipeline_is_not_proven(pima: LoadedVersion) -> None:
+    data = _written(pima).replace(b"0.0648", b"0.0649")
+    rows = projects.split().X_train.head(4).to_dict("records")
+    with pytest.raises(NotProven, match="probability differs"):
+        prove("pima@3", pima, _plan(pima), FORMAT.open(data), rows, tolerance=1e-9, rows=50)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"format": "scoreline-plan/2", "steps": []}',
+        b'{"format": "scoreline-plan/1", "steps": [{"op": "system"}]}',
+    ],
+)
+def test_other_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        FORMAT.open(data)
