@@ -241,7 +241,7 @@ def test_a_job_without_records_is_refused(sync_client: Client) -> None:
 
 def test_a_job_over_the_limit_says_what_to_use(redis_url: str) -> None:
     settings = ClientSettings(redis_url=redis_url, max_request_records=2)
-    with Client(settings=settings) as client, pytest.raises(PayloadTooLarge, match="score_csv"):
+    with Client(settings=settings) as client, pytest.raises(PayloadTooLarge, match="score_file"):
         client.submit("pima", [{"x": n} for n in range(3)])
 
 
