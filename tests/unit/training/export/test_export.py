@@ -97,6 +97,24 @@ def test_a_version_becomes_a_file_a_proof_and_a_signature(store: Store, tmp_path
     assert {"python", "scikit-learn", "numpy", "orjson"} <= said["libraries"].keys()
 
 
+@pytest.mark.parametrize("format_name", ["onnx", "pmml"])
+def test_programs_of_other_formats_prove_their_files(
+    store: Store, tmp_path: Path, format_name: str
+) -> None:
+    for model in ("pima", "threshold"):
+        result = _run(model, "--to", format_name)
+        assert result.exit_code == 0, result.output
+        said = json.loads((tmp_path / f"{model}-1.{format_name}.proof.json").read_text())
+        assert said["measured"]["largest_error"] < 1e-14
+        assert said["measured"]["label_flips"] == 0
+    again = _run("--verify", tmp_path / f"pima-1.{format_name}")
+    assert again.exit_code == 0, again.output
+    refused = _run("adults", "--to", format_name)
+    assert refused.exit_code == 1
+    assert "features_of_people.is_adult), features_of_people.py:4" in refused.output
+    assert not (tmp_path / f"adults-1.{format_name}").exists()
+
+
 def test_a_file_is_proved_again(store: Store, tmp_path: Path) -> None:
     made = json.loads(
         _run("pima@1", "--to", "json", "-o", tmp_path / "out/p.json", "--json").output
