@@ -504,13 +504,11 @@ def _tree(
             if tree.missing_go_to_left[place]:
                 predicate = SubElement(below, "CompoundPredicate", booleanOperator="or")
                 SubElement(predicate, "SimplePredicate", field=name, operator="isMissing")
-            SubElement(
-                predicate,
-                "SimplePredicate",
-                field=name,
-                operator="lessOrEqual",
-                value=_text(limits[place]),
-            )
+            # scikit-learn parts what is there from what is missing by a threshold of infinity.
+            asked = {"operator": "isNotMissing"}
+            if math.isfinite(limits[place]):
+                asked = {"operator": "lessOrEqual", "value": _text(limits[place])}
+            SubElement(predicate, "SimplePredicate", {"field": name, **asked})
             SubElement(above, "True")
             waiting += [(int(right[place]), above), (int(left[place]), below)]
         elif labels is None:

@@ -131,7 +131,9 @@ def _by_functions() -> Pipeline:
 def _tree_with_missing() -> Pipeline:
     """A tree of numbers and places that may be missing, which scikit-learn's trees take as they are."""
     parts = [("x", "passthrough", ["gap", "a"]), ("size", OrdinalEncoder(), ["size"])]
-    return make_pipeline(ColumnTransformer(parts), DecisionTreeClassifier(max_depth=5))
+    return make_pipeline(
+        ColumnTransformer(parts), DecisionTreeClassifier(max_depth=5, random_state=0)
+    )
 
 
 _B = FRAME["b"].to_numpy()
@@ -151,16 +153,17 @@ CASES: dict[str, tuple[Callable[[], Pipeline], Any]] = {
     "without probabilities": (lambda: _scaled(RidgeClassifier()), THREE),
     "a line between two": (lambda: _scaled(LinearSVC()), TWO),
     "linear": (lambda: _scaled(LinearRegression()), _B),
-    "tree": (lambda: _scaled(DecisionTreeClassifier()), TWO),
-    "tree of numbers": (lambda: _scaled(DecisionTreeRegressor(max_depth=4)), _B),
-    "tree of one leaf": (lambda: _scaled(DecisionTreeRegressor(min_samples_leaf=100)), _B),
+    "tree": (lambda: _scaled(DecisionTreeClassifier(random_state=0)), TWO),
+    "tree of numbers": (lambda: _scaled(DecisionTreeRegressor(max_depth=4, random_state=0)), _B),
+    "tree of one leaf": (lambda: _scaled(DecisionTreeRegressor(min_samples_leaf=100, random_state=0)), _B),
     "tree with missing": (_tree_with_missing, TWO),
-    "forest": (lambda: _scaled(RandomForestClassifier(12, min_samples_leaf=3)), THREE),
-    "forest of numbers": (lambda: _scaled(ExtraTreesRegressor(6)), _B),
-    "boosting": (lambda: _scaled(GradientBoostingClassifier(n_estimators=8)), TWO),
-    "exponential boosting": (lambda: _scaled(GradientBoostingClassifier(n_estimators=8, loss="exponential")), TWO),
-    "boosting of three": (lambda: _scaled(GradientBoostingClassifier(n_estimators=5)), THREE),
-    "boosting of numbers": (lambda: _scaled(GradientBoostingRegressor(n_estimators=8)), _B),
+    "tree of what is missing": (_tree_with_missing, FRAME["gap"].isna().to_numpy()),
+    "forest": (lambda: _scaled(RandomForestClassifier(12, min_samples_leaf=3, random_state=0)), THREE),
+    "forest of numbers": (lambda: _scaled(ExtraTreesRegressor(6, random_state=0)), _B),
+    "boosting": (lambda: _scaled(GradientBoostingClassifier(n_estimators=8, random_state=0)), TWO),
+    "exponential boosting": (lambda: _scaled(GradientBoostingClassifier(n_estimators=8, loss="exponential", random_state=0)), TWO),
+    "boosting of three": (lambda: _scaled(GradientBoostingClassifier(n_estimators=5, random_state=0)), THREE),
+    "boosting of numbers": (lambda: _scaled(GradientBoostingRegressor(n_estimators=8, random_state=0)), _B),
     "target": (lambda: TransformedTargetRegressor(_scaled(Ridge()), func=np.log1p, inverse_func=np.expm1), _B),
     "scaled target": (lambda: TransformedTargetRegressor(_scaled(Ridge()), transformer=StandardScaler()), _B),
 }  # fmt: skip
