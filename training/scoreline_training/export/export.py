@@ -18,10 +18,10 @@ import msgspec
 
 from scoreline_artifacts import golden
 from scoreline_artifacts.errors import Distrust, UntrustedArtifact
-from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.artifact import load, plan_of
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.manifest import GOLDEN
-from scoreline_artifacts.plan import ScoringPlan, nodes, read_plan
+from scoreline_artifacts.plan import ScoringPlan, nodes
 from scoreline_artifacts.plan.ends import End, OpaqueEnd, TargetEnd
 from scoreline_artifacts.schema import Column
 from scoreline_artifacts.store.local_files import write_file
@@ -191,7 +191,7 @@ def export_steps(store: Store, model: str, version: int) -> list[StepExport]:
 
 
 def _plan(loaded: LoadedVersion, format_name: str) -> ScoringPlan:
-    plan = read_plan(loaded.pipeline, _columns(loaded))
+    plan = plan_of(loaded)
     if isinstance(plan, str):
         step = Unexportable(way="the pipeline", reason=plan, way_out=way_out(None, None, ()))
         raise NotExportable(f"{loaded.model}@{loaded.version}", format_name, [step])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,8 +76,11 @@ def prove(
     checked = frame_of_records(records, loaded.schema)
     frame, origin = checked.frame, checked.indices
 
+    # Not by its plan, of which the file was made.
+    pipeline = replace(loaded, plan=None)
+
     def by_pipeline(part: pd.DataFrame) -> Scored:
-        scores = loaded.score(part)
+        scores = pipeline.score(part)
         if scores.unusable:
             raise ValueError("no answer")
         return Scored(scores.values.tolist(), scores.probabilities)

@@ -9,11 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from sklearn.preprocessing import Binarizer, FunctionTransformer
 
 from scoreline_artifacts import Store
+from scoreline_artifacts.plan import ScoringPlan
 from scoreline_client.testing import FakeScoreline
 from scoreline_training import publish
 from scoreline_training.cli import export
@@ -207,6 +209,16 @@ def test_a_program_that_answers_otherwise_leaves_nothing(
     with pytest.raises(NotProven, match="the file has no answer"):
         export_version(store, "pima", 1, "json", rows=50)
     assert not list(tmp_path.glob("pima-1*"))
+
+
+def test_a_file_is_held_against_the_pipeline_and_not_its_plan(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(_plan: ScoringPlan, frame: Any) -> Any:
+        return np.zeros((len(frame), 2))
+
+    monkeypatch.setattr(ScoringPlan, "predict_proba", wrong)
+    assert export_version(store, "pima", 1, "json", rows=50).proof.measured.rows > 50
 
 
 @pytest.mark.parametrize(
