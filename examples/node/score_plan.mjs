@@ -56,7 +56,7 @@ const operations = {
   onehot: (step, ...rows) => codes(step, rows.flat()).flatMap((place, i) => step.categories[i]
     .map((_, at) => at === place ? 1 : 0).filter((_, at) => at !== (step.dropped?.[i] ?? -1))),
   ordinal: (step, ...rows) => codes(step, rows.flat()).map((place, i) => place < 0 ? Number(step.unknown)
-    : step.categories[i][place] === null ? Number(step.missing) : place),
+    : step.categories[i][place] === null && step.missing[i] !== null ? Number(step.missing[i]) : place),
   bins: (step, row) => finite(row).map((x, i) => step.edges[i].filter((edge) => edge <= x).length),
   binarize: (step, row) => finite(row).map((x) => x > step.threshold ? 1 : 0),
   polynomial: (step, row) => step.terms.map((term) => term.reduceRight((product, i) => finite(row)[i] * product, 1)),

@@ -12,14 +12,11 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from scoreline_artifacts import golden
 from scoreline_artifacts.manifest import PLAN
 from scoreline_artifacts.plan import ScoringPlan
-
-if TYPE_CHECKING:
-    pass
 
 PLAN_CODE = "1"
 """The version of the code in `plan/`: raised with every change of what a plan answers."""

@@ -117,7 +117,8 @@ def _tree(tree: Any, takes_nan: bool = False) -> dict[str, Any]:
     state = tree.__getstate__()["nodes"]
     return {
         "feature": np.where(is_leaf, 0, tree.feature),
-        "threshold": np.where(is_leaf, 0.0, tree.threshold),
+        # JSON has no infinity, by which scikit-learn parts what is there from what is missing.
+        "threshold": np.where(is_leaf, 0.0, np.minimum(tree.threshold, np.finfo(np.float64).max)),
         "left": tree.children_left,
         "right": tree.children_right,
         "value": [one if leaf else 0 for one, leaf in zip(leaves, is_leaf.tolist(), strict=True)],
@@ -189,7 +190,10 @@ _WRITTEN: dict[type, Callable[[Any], dict[str, Any]]] = {
         "op": "ordinal",
         "in": list(node.inputs),
         "categories": [_categories(known) for known in node.categories],
-        "missing": _number(node.missing_value),
+        # None among objects is a category as others are; NaN is none.
+        "missing": [
+            None if place is None else _number(node.missing_value) for place in node.missing
+        ],
         "unknown": "error" if node.unknown_value is None else _number(node.unknown_value),
     },
     nodes.Bins: lambda node: {"op": "bins", "in": _of(node), "edges": list(node.edges)},
@@ -315,12 +319,13 @@ def _onehot(step: dict[str, Any], *arrays: Array) -> Array:
 
 def _ordinal(step: dict[str, Any], *arrays: Array) -> Array:
     columns = []
-    for (found, _count), known in zip(_codes(step, arrays), step["categories"], strict=True):
+    each = zip(_codes(step, arrays), step["categories"], step["missing"], strict=True)
+    for (found, _count), known, missing in each:
         column = np.array(found, float)
         if -1 in found:
             column[column < 0] = float(step["unknown"])
-        if None in known:
-            column[np.array(found) == known.index(None)] = float(step["missing"])
+        if missing is not None:
+            column[np.array(found) == known.index(None)] = float(missing)
         columns.append(column)
     return np.column_stack(columns)
 

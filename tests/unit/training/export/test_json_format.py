@@ -21,6 +21,7 @@ from scoreline_training.export.formats import About, Evaluator, Scored
 from scoreline_training.export.json_format import FORMAT
 from scoreline_training.export.proof import NotProven, prove
 from tests.unit.training.export import projects
+from tests.unit.training.export.written import CASES, asked, fitted, largest_error, opened
 from tests.unit.training.jobs.test_pima import PUBLISHED
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -66,6 +67,12 @@ def test_the_published_table_can_be_read_in_the_file(pima: LoadedVersion) -> Non
     names = ["log1p(mass)", *plan["steps"][2]["names"]]
     found = dict(zip(names, plan["steps"][-1]["coef"][0], strict=True))
     assert found == pytest.approx(PUBLISHED, rel=0.05)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_evaluator_answers_as_scikit_learn(case: str) -> None:
+    pipeline = fitted(case)
+    assert largest_error(opened(FORMAT, pipeline), pipeline, asked(300)) < 1e-14
 
 
 @pytest.mark.parametrize("end", projects.each_end)
