@@ -44,7 +44,8 @@ def sentences(kind: type[EnvironmentSettings]) -> dict[str, str]:
     assert isinstance(tree, ast.ClassDef)
     found = {}
     for one, after in zip(tree.body, tree.body[1:], strict=False):
-        if isinstance(one, ast.AnnAssign) and isinstance(after, ast.Expr):
+        is_field = isinstance(one, ast.AnnAssign) and "ClassVar" not in ast.unparse(one.annotation)
+        if is_field and isinstance(after, ast.Expr):
             assert isinstance(one.target, ast.Name)
             assert isinstance(after.value, ast.Constant)
             found[one.target.id] = re.sub(r"\s+", " ", str(after.value.value))

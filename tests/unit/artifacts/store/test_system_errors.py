@@ -184,7 +184,7 @@ def test_what_was_pruned_before_a_failure_is_told(
     _publish(store)
     _publish(store)
     releases.promote(store, "pima", 5)
-    monkeypatch.setattr(retention, "needed_versions", lambda alias, log, now: {5: "named"})
+    monkeypatch.setattr(retention, "needed_versions", lambda *_: {5: "named"})
     real = DurableFileSystem.rm
 
     def fail(system: DurableFileSystem, path: str, *arguments: Any, **options: Any) -> None:

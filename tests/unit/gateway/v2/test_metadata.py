@@ -70,31 +70,38 @@ async def test_errors_are_as_the_document_has_them(app: Gateway) -> None:
     check(refused.json, "inference_error_response")
 
 
-async def test_the_gateway_lives_without_workers_and_is_not_ready(app: Gateway) -> None:
-    live = await call(app, "GET", "/v2/health/live")
-    assert (live.status, live.json) == (200, {"live": True})
-    ready = await call(app, "GET", "/v2/health/ready")
+async def test_the_gateway_lives_without_workers_and_is_not_ready(
+    app: Gateway, scoreline: FakeScoreline
+) -> None:
+    with scoreline.without_workers():
+        live = await call(app, "GET", "/v2/health/live")
+        assert (live.status, live.json) == (200, {"live": True})
+        ready = await call(app, "GET", "/v2/health/ready")
     assert (ready.status, ready.json) == (503, {"live": True, "ready": False})
 
 
 async def test_reports_of_workers_say_what_is_ready(scoreline: FakeScoreline) -> None:
-    report_as_worker(
-        scoreline,
-        {
-            "pima@production": ServedModel(serving=3, wanted=4, refused="its golden rows differ"),
-            "fresh@production": ServedModel(serving=None, wanted=1),
-        },
-    )
-    try:
-        async with gateway(scoreline) as app:
-            assert (await call(app, "GET", "/v2/health/ready")).status == 200
-            assert (await call(app, "GET", "/ping")).status == 200
-            assert (await call(app, "GET", "/v2/models/pima/ready")).json["ready"] is True
-            assert (await call(app, "GET", "/v2/models/pima/versions/3/ready")).status == 200
-            fresh = await call(app, "GET", "/v2/models/fresh/ready")
-            index = await call(app, "POST", "/v2/repository/index")
-    finally:
-        report_as_worker(scoreline, {})
+    """The reports of the fake's own worker are not there meanwhile."""
+    with scoreline.without_workers():
+        report_as_worker(
+            scoreline,
+            {
+                "pima@production": ServedModel(
+                    serving=3, wanted=4, refused="its golden rows differ"
+                ),
+                "fresh@production": ServedModel(serving=None, wanted=1),
+            },
+        )
+        try:
+            async with gateway(scoreline) as app:
+                assert (await call(app, "GET", "/v2/health/ready")).status == 200
+                assert (await call(app, "GET", "/ping")).status == 200
+                assert (await call(app, "GET", "/v2/models/pima/ready")).json["ready"] is True
+                assert (await call(app, "GET", "/v2/models/pima/versions/3/ready")).status == 200
+                fresh = await call(app, "GET", "/v2/models/fresh/ready")
+                index = await call(app, "POST", "/v2/repository/index")
+        finally:
+            report_as_worker(scoreline, {})
     assert (fresh.status, fresh.json["ready"]) == (503, False)
     assert index.json == [
         {"name": "pima", "version": "3", "state": "READY", "reason": ""},

@@ -138,7 +138,7 @@ def test_a_body_that_is_none_of_its_codec_is_refused(loaded: LoadedVersion, code
 
 @pytest.mark.parametrize(
     ("name", "words"),
-    [(b"id", "id b'abc' is not 32"), (b"reply_to", "reply_to b'abc' is not 32")],
+    [(b"id", 'id "abc" is not 32'), (b"reply_to", 'reply_to "abc" is not 32')],
     ids=["its id", "its caller"],
 )
 def test_a_request_that_nobody_can_be_told_of_leaves_a_line_now_and_then(
