@@ -265,11 +265,11 @@ class Models:
         except ArtifactError as error:
             raise _not_loaded(ref, str(error)) from error
 
-    def follow(self, within_s: float = math.inf) -> bool:
+    def follow(self, within_s: float = math.inf, few: int = 0) -> bool:
         """Read the release logs and switch to the versions that they name; returns whether any state changed.
 
-        One is followed in any case, and no further one is begun after `within_s` seconds: `unloaded` says how many
-        of those of which nothing is known yet are left for the next call.
+        One is followed in any case, and the last `few`; no other one is begun after `within_s` seconds: `unloaded` says
+        how many of those of which nothing is known yet are left for the next call.
         """
         until = self._clock() + within_s
         changed = False
@@ -289,7 +289,7 @@ class Models:
             with self._next_turn():
                 changed |= self._follow_head(head)
             self._asked.discard(head.model)
-            if self._clock() >= until:
+            if self._clock() >= until and len(pending) > few:
                 break
         self.unloaded = sum((head.model, head.alias) not in self._served for head in pending)
         return changed

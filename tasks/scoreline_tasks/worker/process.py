@@ -68,7 +68,9 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 SHOWN_MODELS = 20
 """Versions that a worker names at its start."""
 PRELOAD_S = 1.5
-"""Seconds after which a worker that starts begins to load no further version before it serves."""
+"""Seconds after which a worker that starts begins to load no further version before it serves, unless few are left."""
+FEW_MODELS = 3
+"""So many are waited for: they come sooner than children that are replaced once more for their sake."""
 FOLLOW_S = 5.0
 """The same for the following ones: how long its children wait for what was loaded, each time that they are replaced."""
 LEAVES_WITHIN_S = 10
@@ -133,7 +135,7 @@ class WorkerProcess:
         self._models, self._nursery = open_models(settings, ServedBy(pool))
         self._nursery.start()
         self._nursery.gives_way = False
-        self._models.follow(PRELOAD_S)
+        self._models.follow(PRELOAD_S, FEW_MODELS)
         self._nursery.gives_way = True
         settle()
 
