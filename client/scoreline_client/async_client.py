@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -104,8 +106,11 @@ class AsyncClient:
         # What tracing needs is missed here, and not in the first call.
         Tracing.of(self.settings)
         self._connection = connection
-        self._loops: dict[tuple[int, asyncio.AbstractEventLoop], _OnLoop] = {}
-        """By process and loop. A child keeps what its parent has: collecting it would end what the parent reads."""
+        self._loops: dict[asyncio.AbstractEventLoop, _OnLoop] = {}
+        self._of_parents: list[dict[asyncio.AbstractEventLoop, _OnLoop]] = []
+        """After a fork, what the parent has: collecting it would end what the parent reads."""
+        _clients.add(self)
+        _follow_forks()
 
     @property
     def transport(self) -> Transport:
@@ -118,21 +123,27 @@ class AsyncClient:
         return self._here().coalescer
 
     def _here(self) -> _OnLoop:
-        here = self._loops.get((os.getpid(), asyncio.get_running_loop()))
-        return here if here is not None else self._begin(asyncio.get_running_loop())
+        loop = asyncio.get_running_loop()
+        here = self._loops.get(loop)
+        return here if here is not None else self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> _OnLoop:
-        for key in list(self._loops):
-            if key[1].is_closed():
-                self._loops.pop(key, None)
+        for other in list(self._loops):
+            if other.is_closed():
+                self._loops.pop(other, None)
         connection = self._connection
         if connection is not None and callable(connection):
             connection = connection()
         elif connection is not None:
             # Its next event loop cannot use it.
             self._connection = _belongs_to_another_loop
-        here = self._loops[os.getpid(), loop] = _OnLoop(self.settings, connection)
+        here = self._loops[loop] = _OnLoop(self.settings, connection)
         return here
+
+    def begin_anew(self) -> None:
+        """Forget the connections of the process that has forked this one."""
+        self._of_parents.append(self._loops)
+        self._loops = {}
 
     async def predict(
         self,
@@ -157,10 +168,14 @@ class AsyncClient:
         """
         body = encode_record(record)
         encoded = options.encoded_options
-        timeout_s = check_timeout(timeout)
+        check_timeout(timeout)
+        check_model(model)
         here = self._here()
-        with here.transport.traced(Lane.ONLINE, check_model(model)) as trace:
-            return await here.coalescer.ask(model, body, encoded, timeout_s, trace)
+        tracing = here.transport.tracing
+        if tracing is None:
+            return await here.coalescer.ask(model, body, encoded, timeout)
+        with tracing.sending(Lane.ONLINE, model) as trace:
+            return await here.coalescer.ask(model, body, encoded, timeout, trace)
 
     async def predict_many(
         self,
@@ -442,7 +457,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections of this event loop; callers that still wait on it are cancelled."""
-        here = self._loops.pop((os.getpid(), asyncio.get_running_loop()), None)
+        here = self._loops.pop(asyncio.get_running_loop(), None)
         if here is not None:
             await here.until_closed.aclose()
 
@@ -462,6 +477,20 @@ class AsyncClient:
             expires_ms=max(1, int(timeout_s * 1000)),
             **fields,
         )
+
+
+_clients: weakref.WeakSet[AsyncClient] = weakref.WeakSet()
+
+
+@cache
+def _follow_forks() -> None:
+    """Have each child begin anew. To ask for the process in each call costs as much as the rest of what `predict` does."""
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def _begin_anew() -> None:
+    for client in _clients:
+        client.begin_anew()
 
 
 def _belongs_to_another_loop() -> redis.asyncio.Redis:

@@ -97,12 +97,16 @@ class Coalescer:
     """Gathers the records of one turn of the event loop into requests, and hands out their answers."""
 
     def __init__(self, transport: Transport) -> None:
+        """To be called on the event loop that it is for."""
         self._transport = transport
+        # Each look for the running loop asks Linux for the process (Python 3.11): callers would pay for several.
+        self._loop = asyncio.get_running_loop()
         self._gathered: dict[tuple[str, bytes, int], SharedRequest] = {}
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
         # The last record may double it, and there is a comma to each.
         self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
+        self._apart_bytes = min(LARGE_BYTES, self._most_bytes)
 
     def submit(
         self,
@@ -118,8 +122,8 @@ class Coalescer:
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        caller = Caller(future, record, timeout_s, asyncio.get_running_loop().time(), trace)
-        if len(record) > min(LARGE_BYTES, self._most_bytes):
+        caller = Caller(future, record, timeout_s, self._loop.time(), trace)
+        if len(record) > self._apart_bytes:
             self._send(SharedRequest(model, options, [caller]))
             return caller
         # A request expires as a whole: only callers with about the same timeout share one.
@@ -127,7 +131,7 @@ class Coalescer:
         shared = self._gathered.get(key)
         if shared is None:
             if not self._gathered:
-                asyncio.get_running_loop().call_soon(self._send_gathered)
+                self._loop.call_soon(self._send_gathered)
             shared = self._gathered[key] = SharedRequest(model, options, [])
         shared.callers.append(caller)
         shared.size += len(record)
@@ -146,7 +150,7 @@ class Coalescer:
         Raises:
             RecordRejected, RequestRefused, NoAnswer, QueueFull, ServerUnreachable: as for `submit`.
         """
-        future: asyncio.Future[Prediction] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Prediction] = self._loop.create_future()
         caller = self.submit(model, record, options, timeout_s, future, trace)
         try:
             return await future
@@ -178,8 +182,7 @@ class Coalescer:
         callers = shared.callers = [one for one in shared.callers if not one.future.done()]
         if not callers:
             return
-        loop = asyncio.get_running_loop()
-        last_s = max(caller.until for caller in callers) - loop.time()
+        untils = [caller.until for caller in callers]
         traces = [caller.trace for caller in callers if caller.trace]
         request = Request(
             id=new_id(),
@@ -187,7 +190,7 @@ class Coalescer:
             body=b"[" + b",".join([caller.record for caller in callers]) + b"]",
             options=shared.options,
             reply_to=self._transport.client_id,
-            expires_ms=max(1, round(last_s * 1000)),
+            expires_ms=max(1, round((max(untils) - self._loop.time()) * 1000)),
             apart=len(callers) > 1,
             callers=len(callers),
             trace=joined(traces) if traces else "",
@@ -196,7 +199,7 @@ class Coalescer:
             caller.shared = shared
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)
-        shared.timer = loop.call_at(min(one.until for one in callers), self._on_timeout, shared)
+        shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
         shared.sent.add_done_callback(lambda sent: self._on_answer(shared, sent))
 
     def _on_answer(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
@@ -218,12 +221,11 @@ class Coalescer:
             caller.fail(error)
 
     def _on_timeout(self, shared: SharedRequest) -> None:
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         late = [caller for caller in shared.callers if caller.until <= now]
         left = [caller.until for caller in shared.callers if caller.until > now]
         if left:
-            shared.timer = loop.call_at(min(left), self._on_timeout, shared)
+            shared.timer = self._loop.call_at(min(left), self._on_timeout, shared)
         self._transport.spawn(self._give_up(shared, late, is_last=not left))
 
     async def _give_up(

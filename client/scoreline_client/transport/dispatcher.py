@@ -13,7 +13,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -120,7 +119,7 @@ class Transport:
         if connection is None:
             settings.check_redis_url()
         self.settings = settings
-        self._tracing = Tracing.of(settings)
+        self.tracing = Tracing.of(settings)
         self.times = times
         self.keys = Keys(settings.queue)
         self.client_id = new_id()
@@ -205,7 +204,7 @@ class Transport:
             NoAnswer: no answer within `timeout_s`; the message says how many workers there are.
             QueueFull, ServerUnreachable: it was not accepted.
         """
-        with self.traced(lane, request.model) as trace:
+        with traced(self.tracing, lane, request.model) as trace:
             if trace:
                 request = replace(request, trace=trace)
             future = self.send(request, lane)
@@ -216,10 +215,6 @@ class Transport:
                 raise NoAnswer(request.id, timeout_s, await self.diagnose(request.id)) from None
             finally:
                 future.cancel()
-
-    def traced(self, lane: Lane, model: str) -> AbstractContextManager[str]:
-        """A span around a request, which gives what travels with it; "" where nothing is traced."""
-        return traced(self._tracing, lane, model)
 
     async def submit(self, request: Request, lane: Lane, timeout_s: float) -> None:
         """Queue a request whose answer is fetched later.
