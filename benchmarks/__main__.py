@@ -15,7 +15,7 @@ from benchmarks.stage import ONE_THREAD, Stage, stage
 from scoreline_tasks.dev.processes import interruptible
 
 FLEET = "fleet"
-NAMES = ("online", "library", "mixed", "bulk", "scale", "start", "growth", "gateway")
+NAMES = ("online", "separate", "library", "mixed", "bulk", "scale", "start", "growth", "gateway")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
 INTERRUPTED = 130
 

@@ -58,7 +58,7 @@ SEVERAL_REQUESTS = ONE_REQUEST | {
 TRIPS_A_WAVE = {
     "client EVALSHA": 1,  # submit
     "client BLMPOP": 1,
-    "client UNLINK": 1,  # results that were received; every 50 ms at the most
+    "client UNLINK": 1,  # results that were received; twice a second, or for 64
     "worker EVALSHA": 1,  # finish, and wait for the next
 }
 """For any number of records; a pipeline is one, and has the name of its first command."""

@@ -64,8 +64,10 @@ class TransportTimes:
     """Between two checks of the server's memory and of overdue answers."""
     overdue_s: float = 1.5
     """After which a request's stored result is looked up: its reply may have been lost on the way."""
-    delete_after_s: float = 0.05
+    delete_after_s: float = 0.5
     """How long results that were received are gathered before they are deleted together."""
+    delete_stored_after_s: float = 0.05
+    """The same for those that were too large for the reply list: the server's memory is to be free again."""
     close_s: float = 0.2
     """How long closing waits for the server, and for tasks that it has cancelled."""
     diagnose_s: float = 0.24

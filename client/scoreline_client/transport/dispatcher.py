@@ -62,6 +62,8 @@ BYTES_PER_CALL = 1 << 20
 LARGE_BYTES = 1 << 16
 """A request with a larger body is sent by itself and without a script, which would copy all that it gets."""
 REPLIES_PER_READ = 512
+DELETED_TOGETHER = 64
+"""Results: so many are not left to wait for more."""
 MOST_CALLERS = 64
 """Of one request; see coalescing.SHARED_RECORDS."""
 
@@ -446,14 +448,16 @@ class Transport:
         if not pending.is_repeated:
             # A result that was received need not stay until its time to live ends.
             if not self._received:
-                delay_s = self.times.delete_after_s
-                asyncio.get_running_loop().call_later(delay_s, self._start_clean_up)
+                self._clean_up_in(self.times.delete_after_s)
             self._received.append(answer.id)
+            if len(self._received) == DELETED_TOGETHER:
+                self._start_clean_up()
 
     def _resolve_stored(self, pending: PendingRequest | None, data: bytes) -> None:
         """Take the stored result of a request; one that cannot be read is its caller's error, and nobody else's."""
         try:
             self._resolve(Answer.decode(data))
+            self._clean_up_in(self.times.delete_stored_after_s)
         except WireError as error:
             if pending is not None:
                 self._fail([pending], error)
@@ -486,6 +490,9 @@ class Transport:
             if not self._abandoned:
                 asyncio.get_running_loop().call_soon(self._start_clean_up)
             self._abandoned.append(pending)
+
+    def _clean_up_in(self, seconds: float) -> None:
+        asyncio.get_running_loop().call_later(seconds, self._start_clean_up)
 
     def _start_clean_up(self) -> None:
         if self._received or self._abandoned:
