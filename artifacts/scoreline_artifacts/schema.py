@@ -105,7 +105,7 @@ class Column:
             return "not used"
         if self.optional:
             return "may be left out"
-        return "may be missing" if self.nullable else "required"
+        return "may be null" if self.nullable else "required"
 
     @property
     def takes_empty_text(self) -> bool:

@@ -98,7 +98,7 @@ def _presence(column: Mapping[str, Any]) -> str:
         return "not used"
     if column.get("optional"):
         return "may be left out"
-    return "may be missing" if column["nullable"] else "required"
+    return "may be null" if column["nullable"] else "required"
 
 
 def _values(column: Mapping[str, Any]) -> str:

@@ -60,6 +60,8 @@ def diff(model: str, one: str, other: str, no_answers: bool, as_json: bool) -> N
                 ("what", *names),
                 ((name, *(_shown(value) for value in pair)) for name, pair in rows.items()),
             )
+        elif title == "metrics" and not a.metrics:
+            say(f"{title}: neither version has any; publish(…, metrics=…) records them")
         else:
             say(f"{title}: no difference")
     for line in sentences(answers):
@@ -181,8 +183,12 @@ def sentences(answers: Mapping[str, Any]) -> Iterator[str]:
     if "why_not" in answers:
         yield f"answers are not compared: {answers['why_not']}"
     elif answers:
-        differing = len(answers["rows"])
-        yield f"answers: {differing} of {answers['asked']} golden rows of both have another one"
+        rows = answers["rows"]
+        text = f"answers: {len(rows)} of {answers['asked']} golden rows of both have another one"
+        # Probabilities differ after each fit; what a caller decides by is often the label.
+        if any(probabilities for row in rows for _, probabilities in (row["a"], row["b"])):
+            text += f", of which {sum(row['a'][0] != row['b'][0] for row in rows)} another value"
+        yield text
         if answers["not_taken"]:
             yield f"{answers['not_taken']} golden rows are a record for one of them only"
 

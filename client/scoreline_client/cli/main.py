@@ -51,6 +51,7 @@ from scoreline_client.fleet import (
 from scoreline_client.overview import Overview
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.messages import WireError
+from scoreline_client.protocol.names import near_name
 from scoreline_client.settings import ClientSettings, misspelt_variables
 from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import blocking_redis, read_version
@@ -122,6 +123,15 @@ class _Commands(Group):
     ) -> click.Command | None:
         entry = _installed().get(cmd_name)
         return None if entry is None else _load(entry)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name not in _installed() and not name.startswith("-"):
+            near = near_name(name, self.list_commands(ctx))
+            ctx.fail(f"no command {name!r}" + (f"; did you mean {near!r}?" if near else ""))
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         rows = []

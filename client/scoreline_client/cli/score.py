@@ -126,7 +126,7 @@ def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
 
 @command()
 @click.argument("model")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True)
+@click.argument("sources", metavar="SOURCE...", nargs=-1)
 @click.argument("target")
 @with_options(READING)
 @with_options(_COLUMNS)
@@ -168,6 +168,9 @@ def score(
       scoreline score pima 'visits/2024-*.csv' scored/ --max-errors 1%
       zcat in.csv.gz | scoreline score pima - - | head
     """
+    if not sources:
+        # All but the last argument are sources: one alone is what is to be scored, and not where to.
+        raise click.MissingParameter(param_type="argument", param_hint="'TARGET'", ctx=ctx)
     options = options_of(given)
     console = Console(stderr=True)
     can_go_on = STANDARD not in sources and not Target(target, "").is_stream

@@ -40,6 +40,7 @@ from scoreline_client.protocol.csv_grammar import spreadsheet_safe
 from scoreline_client.shown import shown_name
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
+_SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -100,6 +101,10 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
                 raise FileRefused(Code.FILE, source, what)
         inputs += sorted(names)
     if not is_url(directory):
+        if os.path.isfile(directory):  # noqa: PTH113 - see _is_directory
+            raise FileRefused(
+                Code.FILE, directory, "it is a file; several inputs go into a directory"
+            )
         with writing(directory):
             Path(directory).mkdir(parents=True, exist_ok=True)
     pairs: dict[str, str] = {}
@@ -167,6 +172,9 @@ class Target:
             FileRefused: it cannot, or it is.
         """
         same = FileRefused(Code.FILE, self.name, "input and output are the same file")
+        if self.final.suffix.lower() in _SPREADSHEETS:
+            message = "spreadsheets are not written; name it .csv, which they open"
+            raise FileRefused(Code.FILE, self.name, message)
         if self.is_url:
             if self.name == source:
                 raise same

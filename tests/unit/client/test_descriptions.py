@@ -201,7 +201,7 @@ def run(monkeypatch: pytest.MonkeyPatch, scoreline: FakeScoreline) -> Any:
 def test_describe_prints_columns_and_answers(run: Any, stay: ModelDescription) -> None:
     shown = run("describe", "stay")
     assert shown.exit_code == 0
-    assert "may be missing" in shown.stdout
+    assert "may be null" in shown.stdout
     assert "leaves, stays" in shown.stdout
     assert orjson.loads(run("describe", "stay", "--json").stdout)["version"] == 1
     assert orjson.loads(run("describe", "stay", "--schema").stdout) == stay.record_schema()

@@ -42,6 +42,8 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     if may_be_grouped and numbers:
         for column, texts in texts_of(rows, numbers):
             pointed = texts.filter(pc.match_substring(texts, "."))
+            # `1.234,5` is refused, and is no fraction.
+            pointed = pointed.filter(pc.invert(pc.match_substring(pointed, ",")))
             grouped = _matching(pointed[:_FIRST])
             if len(grouped) == min(_FIRST, len(pointed)):
                 grouped = _matching(pointed)

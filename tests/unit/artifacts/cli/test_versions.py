@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, Store
-from scoreline_artifacts.cli.diff import diff
+from scoreline_artifacts.cli.diff import diff, sentences
 from scoreline_artifacts.cli.history import history, models
 from scoreline_artifacts.cli.inspect import inspect
 from scoreline_artifacts.cli.versions import versions
@@ -181,6 +181,27 @@ def test_history_lists_an_entry_that_is_not_trusted_with_the_reason(store: Store
     (row,) = json.loads(_run(history, "pima", "--alias", "production", "--json").output)
     assert (row["version"], row["key"]) == (None, None)
     assert "signature" in row["refused"]
+
+
+def test_diff_counts_other_values_among_other_answers() -> None:
+    def row(one: str, other: str) -> dict[str, Any]:
+        return {"record": {}, "a": [one, [0.25, 0.75]], "b": [other, [0.5, 0.5]]}
+
+    found = {"asked": 9, "not_taken": 0, "rows": [row("yes", "yes"), row("yes", "no")]}
+    assert list(sentences(found)) == [
+        "answers: 2 of 9 golden rows of both have another one, of which 1 another value"
+    ]
+    numbers = {"record": {}, "a": [1.5, None], "b": [2.5, None]}
+    assert list(sentences({"asked": 9, "not_taken": 0, "rows": [numbers]})) == [
+        "answers: 1 of 9 golden rows of both have another one"
+    ]
+
+
+def test_diff_says_where_neither_version_has_metrics(store: Store) -> None:
+    for _ in range(2):
+        store.publish(replace(store.manifest("pima", 1), metrics={}), FILES)
+    shown = _run(diff, "pima", "3", "4", "--no-answers").output
+    assert "metrics: neither version has any" in shown
 
 
 def test_diff_compares_what_two_versions_record(store: Store) -> None:

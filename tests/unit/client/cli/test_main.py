@@ -135,6 +135,13 @@ def test_a_commands_help_shows_examples(run: Run, command: str) -> None:
     assert f"scoreline {command}" in run(command, "--help").output.partition("Example")[2]
 
 
+def test_a_misspelt_command_is_told_with_the_one_that_was_meant(run: Run) -> None:
+    done = run("statu")
+    assert done.exit_code == 2
+    assert "no command 'statu'; did you mean 'status'?" in done.stderr
+    assert "no command 'qqqq'\n" in run("qqqq").stderr
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = (
         "import sys; from scoreline_client.cli.main import main\n"

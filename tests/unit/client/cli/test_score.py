@@ -267,6 +267,12 @@ def test_a_directory_that_cannot_be_made_is_refused(
     assert "cannot be written" in done.stderr
 
 
+def test_a_target_that_was_forgotten_is_named(run: Callable[..., Result], source: Path) -> None:
+    done = run("threshold", source)
+    assert done.exit_code == 2
+    assert "Missing argument 'TARGET'" in done.stderr
+
+
 def test_nothing_but_outputs_and_one_hidden_record_is_in_a_directory(
     run: Callable[..., Result], source: Path
 ) -> None:

@@ -78,6 +78,11 @@ def test_they_are_told_of_a_file_of_nothing_but_numbers(tmp_path: Path) -> None:
     assert note.startswith(THOUSANDS)
 
 
+def test_a_number_that_is_refused_for_its_comma_does_not_speak_against_it(tmp_path: Path) -> None:
+    (note,) = _doubts(_score(tmp_path, GERMAN + "1.800,5;3;Wien;\n").notes)
+    assert note.startswith(THOUSANDS)
+
+
 @pytest.mark.parametrize(
     ("text", "options"),
     [

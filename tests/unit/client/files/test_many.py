@@ -57,6 +57,14 @@ def test_a_directory_gives_its_tables(tmp_path: Path) -> None:
     assert is_many((str(source),), "out")
 
 
+def test_a_file_is_no_directory_for_several_outputs(tmp_path: Path) -> None:
+    target = tmp_path / "out.csv"
+    for name in ("a.csv", "out.csv"):
+        (tmp_path / name).write_text(CSV)
+    with pytest.raises(FileRefused, match="it is a file; several inputs go into a directory"):
+        outputs_for([str(tmp_path / "a*.csv")], str(target))
+
+
 def test_a_directory_of_a_url_gives_its_tables(memory: Any) -> None:
     memory.pipe_file("/bucket/a.csv", b"")
     memory.pipe_file("/bucket/a.txt", b"")

@@ -97,6 +97,13 @@ def test_an_open_file_has_its_number_as_a_name(source: Path, tmp_path: Path) -> 
         run(source, "/dev/fd/999")
 
 
+@pytest.mark.parametrize("name", ["out.xlsx", "out.XLS", "out.ods"])
+def test_a_spreadsheets_own_file_is_not_written(source: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileRefused, match=r"spreadsheets are not written.*\.csv"):
+        run(source, tmp_path / name)
+    assert names_in(tmp_path) == ["in.csv"]
+
+
 def test_what_is_no_file_cannot_be_resumed(source: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "out.csv")
     with pytest.raises(FileRefused, match="output to what is no file cannot be resumed"):
