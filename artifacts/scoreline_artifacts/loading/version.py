@@ -26,12 +26,10 @@ from scoreline_artifacts.loading.process_settings import ProcessSettings
 from scoreline_artifacts.manifest import Manifest, Outputs, OutputType
 from scoreline_artifacts.plan import ScoringPlan
 from scoreline_artifacts.schema import Schema
-from scoreline_artifacts.validation import frame_of_records, shown
+from scoreline_artifacts.validation import CheckedRows, frame_of_records, shown
 
 Array = npt.NDArray[Any]
 
-_WRITES_THROUGH = int(pd.__version__.partition(".")[0]) < 3
-"""Before pandas 3, writing into a shallow copy of a frame changes the frame."""
 NO_SETTINGS = ProcessSettings()
 """Of a pipeline that brings no modules."""
 _TYPES = {
@@ -112,24 +110,25 @@ class LoadedVersion:
     def has_probabilities(self) -> bool:
         return bool(self.outputs.probability_columns)
 
-    def score(self, frame: pd.DataFrame) -> Scores:
-        """Score the rows of a frame that has the columns and types of training; it stays as it is.
+    def score(self, frame: pd.DataFrame | CheckedRows) -> Scores:
+        """Score rows that have the columns and types of training; they stay as they are.
 
         Raises:
             ModelOutputError: the answer does not have one row for each row, or not the outputs of training.
             Exception: whatever the pipeline raises.
         """
-        if self.plan is not None and self.plan.takes(len(frame), self._score_by_plan):
+        rows = CheckedRows.of(frame)
+        if self.plan is not None and self.plan.takes(len(rows), self._score_by_plan):
             try:
-                return self._score(frame, self.plan.plan)
+                return self._score(rows, self.plan.plan)
             # Whatever it is, it is for the pipeline to say.
             except Exception:  # noqa: BLE001, S110
                 pass
-        return self._score(frame, self.pipeline)
+        return self._score(rows, self.pipeline)
 
-    def _score(self, frame: pd.DataFrame, scorer: Any) -> Scores:
+    def _score(self, rows: CheckedRows, scorer: Any) -> Scores:
         """Score with the pipeline or with its plan."""
-        outputs, count = self.outputs, len(frame)
+        outputs, count = self.outputs, len(rows)
         probabilities = None
         # The worker's processes are the parallelism: an estimator's n_jobs may only start threads.
         threads: AbstractContextManager[Any] = nullcontext()
@@ -137,7 +136,7 @@ class LoadedVersion:
             threads = joblib.parallel_config(backend="threading")
         with threads, self.settings.in_force():
             if self.has_probabilities:
-                given = probability_rows(scorer.predict_proba(_own(frame, scorer)), count)
+                given = probability_rows(scorer.predict_proba(_given(rows, scorer)), count)
                 width = len(outputs.probability_columns)
                 if given.shape[1] != width:
                     raise ModelOutputError(
@@ -149,14 +148,13 @@ class LoadedVersion:
                     classes = np.asarray(self.pipeline.classes_)
                     values = value_rows(classes[likeliest(given)], count, outputs.method)
                     if self.class_from is ClassFrom.PROBABILITIES_UNLESS_TIED:
-                        rows = tied(given)
-                        if len(rows) and self.batchable:
-                            few = frame.iloc[rows].reset_index(drop=True)
-                            values[rows] = self._values(few, scorer)
-                        elif len(rows):
-                            values = self._values(frame, scorer)
+                        in_doubt = tied(given)
+                        if len(in_doubt) and self.batchable:
+                            values[in_doubt] = self._values(rows.take(in_doubt), scorer)
+                        elif len(in_doubt):
+                            values = self._values(rows, scorer)
                     return Scores(values, probabilities, unusable)
-            values = self._values(frame, scorer)
+            values = self._values(rows, scorer)
         found = 1 if values.ndim == 1 else values.shape[1]
         if outputs.each is not None and found != len(outputs.each):
             raise ModelOutputError(
@@ -167,9 +165,9 @@ class LoadedVersion:
             reasons = unusable | reasons
         return Scores(values, probabilities, reasons)
 
-    def _values(self, frame: pd.DataFrame, scorer: Any) -> npt.NDArray[Any]:
+    def _values(self, rows: CheckedRows, scorer: Any) -> npt.NDArray[Any]:
         method = self.outputs.method
-        return value_rows(getattr(scorer, method)(_own(frame, scorer)), len(frame), method)
+        return value_rows(getattr(scorer, method)(_given(rows, scorer)), len(rows), method)
 
     def _score_by_plan(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
         return self.score_records(records, by_plan=True)
@@ -186,9 +184,9 @@ class LoadedVersion:
         if checked.problems:
             raise ArtifactError(f"a golden row is refused: {checked.problems[0].message}")
         if by_plan and self.plan is not None:
-            scores = self._score(checked.frame, self.plan.plan)
+            scores = self._score(checked.rows, self.plan.plan)
         else:
-            scores = self.score(checked.frame)
+            scores = self.score(checked.rows)
         return golden.rows_of(records, scores.values, scores.probabilities)
 
     def check_golden_rows(self, rows: Sequence[golden.GoldenRow], tolerance: float) -> None:
@@ -234,11 +232,9 @@ def class_source(pipeline: Any, outputs: Outputs) -> ClassFrom:
     return ClassFrom.PREDICT if not outputs.classes or outputs.is_several else class_from(pipeline)
 
 
-def _own(frame: pd.DataFrame, scorer: Any) -> pd.DataFrame:
-    """A frame that a pipeline may write into: the rows may have to be scored once more."""
-    if isinstance(scorer, ScoringPlan) and not scorer.hands_out_frame:
-        return frame
-    return frame.copy(deep=_WRITES_THROUGH)
+def _given(rows: CheckedRows, scorer: Any) -> pd.DataFrame | CheckedRows:
+    """Rows in the form in which a pipeline or a plan takes them."""
+    return rows if isinstance(scorer, ScoringPlan) else rows.own_frame()
 
 
 def likeliest(probabilities: Array) -> npt.NDArray[np.intp]:

@@ -17,9 +17,6 @@ import pandas as pd
 
 Array: TypeAlias = npt.NDArray[Any]
 
-_COLUMN_ARRAY = getattr(pd.DataFrame, "_get_column_array", None)
-"""A column's array in a microsecond, where `frame.iloc[:, index].array` takes twenty; absent: the latter."""
-
 
 class Unplanned(Exception):
     """Raised when a plan cannot tell what the pipeline answers: the pipeline is to be asked."""
@@ -40,7 +37,7 @@ class Node:
     """A step of a plan."""
 
     inputs: tuple[int, ...]
-    """The nodes, by index, whose values it takes; 0 is the frame that is scored."""
+    """The nodes, by index, whose values it takes; 0 stands for the `CheckedRows` that are scored."""
     way: str
     """Where the step stands in the pipeline, for people."""
 
@@ -63,11 +60,9 @@ class Selected(Node):
 
     def run(self, values: Sequence[Any]) -> Any:
         """A DataFrame or Series, or, `as_values`, its array."""
-        frame = values[0]
-        if self.names is not None:
-            names = self.names if isinstance(self.names, str) else np.array(self.names, object)
-            frame = frame.loc[:, names]
-        return frame.values if self.as_values else frame
+        rows = values[0]
+        found = rows.frame if self.names is None else rows.selected(self.names)
+        return found.values if self.as_values else found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,24 +79,17 @@ class Columns(Node):
 
     def run(self, values: Sequence[Any]) -> Array:
         """(rows, columns) of `dtype`."""
-        frame = values[0]
-        if len(self.positions) == 1:
-            return np.asarray(self._column(frame, 0), self.dtype)[:, None]
-        array = np.empty((len(self.positions), len(frame)), self.dtype)
-        for place in range(len(self.positions)):
-            array[place] = self._column(frame, place)
+        rows = values[0]
+        array = np.empty((len(self.positions), len(rows)), self.dtype)
+        for place, (position, dtype) in enumerate(zip(self.positions, self.dtypes, strict=True)):
+            column = rows.column(position)
+            # Categories need not be compared: every value is looked up.
+            if column.dtype != dtype and not isinstance(dtype, pd.CategoricalDtype):
+                raise Unplanned(f"column {self.names[place]!r} is {column.dtype}, not {dtype}")
+            array[place] = (
+                column if isinstance(column, np.ndarray) else np.asarray(column, self.dtype)
+            )
         return array.T
-
-    def _column(self, frame: pd.DataFrame, place: int) -> Any:
-        position, dtype = self.positions[place], self.dtypes[place]
-        if _COLUMN_ARRAY is None:
-            column = frame.iloc[:, position].array
-        else:
-            column = _COLUMN_ARRAY(frame, position)
-        # Categories need not be compared: every value is looked up.
-        if column.dtype != dtype and not isinstance(dtype, pd.CategoricalDtype):
-            raise Unplanned(f"column {self.names[place]!r} is {column.dtype}, not {dtype}")
-        return column
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from scoreline_artifacts.plan.ends import End, OpaqueEnd, TargetEnd
-from scoreline_artifacts.plan.nodes import Columns, Node, Opaque, Unplanned
+from scoreline_artifacts.plan.nodes import Node, Opaque, Unplanned
+from scoreline_artifacts.validation import CheckedRows
 
 
 @dataclass(frozen=True)
@@ -20,18 +21,12 @@ class ScoringPlan:
     """What a pipeline does, step by step: the value of the node before last is the last one's, and so on."""
 
     nodes: tuple[Node, ...]
-    """In order; node 1 is the first, since 0 is the frame itself."""
+    """In order; node 1 is the first, since 0 stands for the rows themselves."""
     end: End
     names: tuple[str, ...]
     """The columns of the frame."""
     unplanned: tuple[str, ...] = ()
     """Why steps are called that might be known, for people."""
-
-    @cached_property
-    def hands_out_frame(self) -> bool:
-        """Whether a step is called with the frame, or columns of it, into which it may write."""
-        takers = [node for node in self.nodes if not isinstance(node, Columns)]
-        return self.end.input == 0 or any(0 in node.inputs for node in takers)
 
     @cached_property
     def opaque(self) -> tuple[str, ...]:
@@ -40,8 +35,8 @@ class ScoringPlan:
         end = self.end.inner if isinstance(self.end, TargetEnd) else self.end
         return (*found, end.way) if isinstance(end, OpaqueEnd) else tuple(found)
 
-    def predict(self, frame: pd.DataFrame) -> Any:
-        """What the pipeline's predict returns for a frame with the columns and types of training.
+    def predict(self, frame: pd.DataFrame | CheckedRows) -> Any:
+        """What the pipeline's predict returns for rows with the columns and types of training; they stay as they are.
 
         Raises:
             Unplanned: the pipeline is to be asked.
@@ -49,7 +44,7 @@ class ScoringPlan:
         """
         return self.end.predict(self._values(frame))
 
-    def predict_proba(self, frame: pd.DataFrame) -> Any:
+    def predict_proba(self, frame: pd.DataFrame | CheckedRows) -> Any:
         """(rows, classes) What the pipeline's predict_proba returns; errors as for predict."""
         return self.end.predict_proba(self._values(frame))
 
@@ -72,10 +67,11 @@ class ScoringPlan:
             | _short(end),
         ]
 
-    def _values(self, frame: pd.DataFrame) -> Sequence[Any]:
-        if len(frame) == 0 or tuple(frame.columns) != self.names:
-            raise Unplanned("the frame has no rows, or other columns than in training")
-        values: list[Any] = [frame]
+    def _values(self, frame: pd.DataFrame | CheckedRows) -> Sequence[Any]:
+        rows = CheckedRows.of(frame)
+        if len(rows) == 0 or rows.names != self.names:
+            raise Unplanned("there are no rows, or other columns than in training")
+        values: list[Any] = [rows.for_one_call()]
         for node in self.nodes:
             values.append(node.run(values))
         return values

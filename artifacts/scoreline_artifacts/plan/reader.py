@@ -183,9 +183,8 @@ class _Reader:
             whole = value.form == "frame" and value.names == tuple(self._positions)
             names = value.names[0] if value.form in ("series", "vector") else value.names
             as_values = value.form in ("array", "vector")
-            if whole:
-                return 0
-            return self.add(Selected(inputs=(0,), way=way, names=names, as_values=as_values))
+            chosen = None if whole else names
+            return self.add(Selected(inputs=(0,), way=way, names=chosen, as_values=as_values))
         if value.form != "unknown":
             return self.add(
                 Handed(inputs=(value.node,), way=way, form=value.form, names=value.names)

@@ -36,12 +36,14 @@ from scoreline_artifacts.validation.problems import (
     shown,
     value_at,
 )
+from scoreline_artifacts.validation.rows import CheckedRows
 
 __all__ = [
     "EXACT_IN_FLOAT",
     "NO_RULES",
     "Anomaly",
     "CheckedRecords",
+    "CheckedRows",
     "Hints",
     "InvalidValue",
     "Problem",

@@ -16,6 +16,7 @@ import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType
 from scoreline_artifacts.validation.problems import InvalidValue, Problem, kind_of, shown
+from scoreline_artifacts.validation.rows import Texts
 
 EXACT_IN_FLOAT = 2**53 - 1
 """A whole float up to here is the number that was written; a larger one may have been rounded to it."""
@@ -44,11 +45,24 @@ _EXPECTED = {
 }
 
 
+class SameObject:
+    """A key for a cache that compares by identity: comparing all that a schema holds would take too long."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+    def __hash__(self) -> int:
+        return id(self.held)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SameObject) and self.held is other.held
+
+
 # The fast path: all values of a column at once.
 
 
 def convert_column(column: Column, values: Any) -> Any | None:
-    """All values of a column as an array, or None if one of them needs `convert_values`.
+    """All values of a column as an array, or as `Texts`, or None if one of them needs `convert_values`.
 
     `values` are a sequence of Python values, or an array of numpy's or pandas' that this column may keep.
     """
@@ -69,10 +83,28 @@ def convert_column(column: Column, values: Any) -> Any | None:
             case ColumnType.STRING if types <= {str}:
                 text = "".join(filter(None, values))
                 is_plain = "\0" not in text and (text.isascii() or not has_surrogate(text))
-                return as_column(column, values) if is_plain else None
+                return _as_texts(column, values) if is_plain else None
+            case ColumnType.CATEGORY if types <= {str}:
+                is_known = _known_texts(SameObject(column)).issuperset(values)
+                return _as_texts(column, values) if is_known else None
     except OverflowError:  # a whole number of more bits than numpy's types have
         return None
     return None
+
+
+@lru_cache(maxsize=1024)
+def _known_texts(key: SameObject) -> frozenset[str | None]:
+    """The categories of a column that are text, and None for a missing one."""
+    return frozenset({None, *(each for each in key.held.categories or () if type(each) is str)})
+
+
+def _as_texts(column: Column, values: Sequence[str | None]) -> Texts:
+    """Text that needs no change."""
+    if column.type is ColumnType.CATEGORY:
+        return Texts(values, None, np.nan, partial(array_of, column, list(values)))
+    dtype = pandas_type(column.dtype)
+    missing = _MISSING[column.missing] if column.dtype == "object" else dtype.na_value
+    return Texts(values, dtype, missing, partial(as_column, column, values))
 
 
 def _convert_array(column: Column, values: Any) -> Any | None:

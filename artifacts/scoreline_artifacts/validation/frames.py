@@ -21,6 +21,7 @@ import pandas as pd
 from scoreline_artifacts.schema import Column, ColumnType, Schema
 from scoreline_artifacts.validation.convert import (
     EXACT_IN_FLOAT,
+    SameObject,
     convert_column,
     convert_values,
 )
@@ -37,12 +38,8 @@ from scoreline_artifacts.validation.problems import (
     shown,
     with_hints,
 )
+from scoreline_artifacts.validation.rows import CheckedRows, taken
 from scoreline_client.protocol.names import near_name
-
-try:
-    from pandas.api.internals import create_dataframe_from_blocks
-except ImportError:  # before pandas 3
-    create_dataframe_from_blocks = None
 
 Values: TypeAlias = Sequence[Any] | npt.NDArray[Any] | pd.api.extensions.ExtensionArray
 Reading = Callable[[Column, Values], Values]
@@ -50,15 +47,12 @@ Reading = Callable[[Column, Values], Values]
 FAST_PATH_RECORDS = 128
 """Of more records, numpy finds out faster than `min` and `max` do whether all numbers are plain."""
 
-_column_index = lru_cache(maxsize=256)(pd.Index)
-_row_index = lru_cache(maxsize=FAST_PATH_RECORDS)(pd.RangeIndex)
-
 
 @dataclass(frozen=True, slots=True)
 class CheckedRecords:
     """Records checked against a schema."""
 
-    frame: pd.DataFrame
+    rows: CheckedRows
     """The good records, in order, with the columns and types of training."""
     good: npt.NDArray[np.intp] | None
     """The indices of the good records; None when all are good."""
@@ -70,9 +64,14 @@ class CheckedRecords:
     """What was probably meant by anomalous values; None where there are none."""
 
     @property
+    def frame(self) -> pd.DataFrame:
+        """The good records as a frame."""
+        return self.rows.frame
+
+    @property
     def indices(self) -> npt.NDArray[np.intp]:
         """The indices of the good records."""
-        return np.arange(len(self.frame)) if self.good is None else self.good
+        return np.arange(len(self.rows)) if self.good is None else self.good
 
 
 def frame_of_records(
@@ -82,7 +81,7 @@ def frame_of_records(
     rules: Rules = NO_RULES,
     reading: Reading | None = None,
 ) -> CheckedRecords:
-    """Check records against a schema and build the pipeline's frame from the good ones.
+    """Check records against a schema; the good ones have the columns and types of the pipeline's frame.
 
     Without a schema, any mappings are taken as they are.
     """
@@ -94,7 +93,8 @@ def frame_of_records(
         ]
         good = [index for index, record in enumerate(records) if isinstance(record, Mapping)]
         frame = pd.DataFrame([records[index] for index in good])
-        return CheckedRecords(frame, np.array(good, dtype=np.intp) if problems else None, problems)
+        indices = np.array(good, dtype=np.intp) if problems else None
+        return CheckedRecords(CheckedRows.of(frame), indices, problems)
     try:
         # Every decoder makes dicts; other mappings take the slower way.
         columns: dict[str, Sequence[Any]] = {
@@ -133,7 +133,7 @@ def frame_of_columns(
             missing = [
                 Problem(row, "E_MISSING_COLUMN", message, column.name) for row in range(count)
             ]
-            empty = frame_of_columns({name: [] for name in schema.names}, 0, schema).frame
+            empty = frame_of_columns({name: [] for name in schema.names}, 0, schema).rows
             good = np.array([], dtype=np.intp) if missing else None
             return CheckedRecords(empty, good, missing)
         values = columns[column.name] if column.name in columns else [None] * count
@@ -159,25 +159,16 @@ def frame_of_arrays(
     """
     anomalies = find_anomalies(schema, arrays, rules, problems)
     hints = Hints(rules) if anomalies or problems else None
+    names, found = tuple(arrays), list(arrays.values())
     if not problems:
-        # Frames of the same columns share an index of their names: pandas need neither make it for each
-        # batch nor hash the names again when the pipeline selects some.
-        # Columns of a type become one block of memory, as they were when the training frame was read: numbers are
-        # added up in the same order then, to the last bit. And it is memory that a pipeline may write to.
-        frame = pd.DataFrame(dict(enumerate(arrays.values())), copy=True)
-        # A view has its own name, should a pipeline give it one.
-        frame.columns = _column_index(tuple(arrays)).view()
-        return CheckedRecords(frame, None, [], anomalies, hints)
+        rows = CheckedRows(names, found, count if found else 0)
+        return CheckedRecords(rows, None, [], anomalies, hints)
     is_good = np.ones(count, dtype=bool)
     is_good[list(problems)] = False
     good = np.flatnonzero(is_good)
-    kept: dict[str, Any] = {}
-    for name, array in arrays.items():
-        taken = array.take(good)
-        kept[name] = taken.reset_index(drop=True) if isinstance(taken, pd.Series) else taken
-    frame = pd.DataFrame(kept, index=range(len(good)))
     listed = with_hints(problems, schema, hints) if hints else []
-    return CheckedRecords(frame, good, listed, anomalies, hints)
+    rows = CheckedRows(names, taken(found, good), len(good))
+    return CheckedRecords(rows, good, listed, anomalies, hints)
 
 
 def renumbered(
@@ -194,7 +185,7 @@ def renumbered(
     anomalies = [replace(each, records=among_all[each.records]) for each in checked.anomalies]
     ordered = sorted([*problems, *moved], key=lambda problem: problem.record)
     return CheckedRecords(
-        checked.frame, among_all[checked.indices], ordered, anomalies, checked.hints
+        checked.rows, among_all[checked.indices], ordered, anomalies, checked.hints
     )
 
 
@@ -237,18 +228,17 @@ def missing_column(name: str, candidates: Iterable[str]) -> str:
     return f"column {name!r} is missing{hint}"
 
 
-# The fast path: a few records of whole numbers and numbers, all within the ranges of training. Their frame is
-# made of one block of memory for each type, as pandas would arrange it when a pipeline first reads it.
+# The fast path: a few records of whole numbers and numbers, all within the ranges of training.
 
 
 def fast_path(
     columns: Mapping[str, Sequence[Any]], count: int, schema: Schema
-) -> pd.DataFrame | None:
-    """The frame of a few records, (count,) values by column; None if a value is anything but a plain number."""
-    plan = _plan_of(_SameSchema(schema)) if 0 < count <= FAST_PATH_RECORDS else None
+) -> CheckedRows | None:
+    """A few records, (count,) values by column; None if a value is anything but a plain number."""
+    plan = _plan_of(SameObject(schema)) if 0 < count <= FAST_PATH_RECORDS else None
     if plan is None:
         return None
-    blocks: list[tuple[Any, Any]] = []
+    arrays: list[Any] = [None] * len(plan.names)
     for block in plan.blocks:
         values: list[Sequence[Any]] = []
         for name, least, most in block.bounds:
@@ -262,10 +252,9 @@ def fast_path(
         # min and max may overlook a NaN.
         if not np.isfinite(array).all():
             return None
-        blocks.append((array, block.positions))
-    # Views have their own names, should a pipeline give them some.
-    names, rows = plan.names.view(), _row_index(count).view()
-    return create_dataframe_from_blocks(blocks, index=rows, columns=names)
+        for place, row in zip(block.positions, array, strict=True):
+            arrays[place] = row
+    return CheckedRows(plan.names, arrays, count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,40 +264,27 @@ class _Block:
     dtype: type[Any]
     accepted: frozenset[type]
     """The Python types of values that need no conversion but numpy's."""
-    positions: npt.NDArray[np.intp]
+    positions: tuple[int, ...]
     bounds: tuple[tuple[str, float, float], ...]
     """Each column's name, and the least and the most that it takes here."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    names: pd.Index[str]
+    names: tuple[str, ...]
     blocks: tuple[_Block, ...]
 
 
-class _SameSchema:
-    """A key for a cache that compares schemas by identity: comparing their columns would take too long."""
-
-    def __init__(self, schema: Schema) -> None:
-        self.schema = schema
-
-    def __hash__(self) -> int:
-        return id(self.schema)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _SameSchema) and self.schema is other.schema
-
-
 @lru_cache(maxsize=256)
-def _plan_of(key: _SameSchema) -> _Plan | None:
-    """How to make a frame for a schema; None if it has columns of other types."""
-    columns = key.schema.columns
+def _plan_of(key: SameObject) -> _Plan | None:
+    """What a schema takes here; None if it has columns of other types."""
+    columns = key.held.columns
     accepted_types: dict[tuple[ColumnType, str], tuple[type[Any], frozenset[type]]] = {
         (ColumnType.INTEGER, "int64"): (np.int64, frozenset({int})),
         (ColumnType.NUMBER, "float64"): (np.float64, frozenset({int, float})),
     }
     types = [(column.type, column.dtype) for column in columns]
-    if create_dataframe_from_blocks is None or not accepted_types.keys() >= set(types):
+    if not accepted_types.keys() >= set(types):
         return None
     blocks: list[_Block] = []
     for wanted, (dtype, accepted) in accepted_types.items():
@@ -322,5 +298,5 @@ def _plan_of(key: _SameSchema) -> _Plan | None:
             most = limit if high is None else min(high, limit)
             bounds.append((columns[index].name, least, most))
         if positions:
-            blocks.append(_Block(dtype, accepted, np.array(positions), tuple(bounds)))
-    return _Plan(pd.Index(key.schema.names), tuple(blocks))
+            blocks.append(_Block(dtype, accepted, tuple(positions), tuple(bounds)))
+    return _Plan(tuple(key.held.names), tuple(blocks))

@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from scoreline_artifacts.schema import Column, ColumnType, Schema
+from scoreline_artifacts.validation.rows import whole
 from scoreline_client.protocol.names import STAND_IN_TEXT, STAND_IN_TYPE, near_name
 
 
@@ -121,7 +122,7 @@ def find_anomalies(
             continue
         if rule == "ignore" or column.unused:
             continue
-        array = arrays[column.name]
+        array = whole(arrays[column.name])
         indices = np.flatnonzero(is_anomaly(column, array))
         if rule == "warn":
             anomalies.append(Anomaly(code, column.name, indices))

@@ -126,7 +126,7 @@ class Division:
     ) -> tuple[Scores, dict[int, Problem]]:
         """See `score_body`; rows that are not scored have an error."""
         checked, version = body.checked, f"{loaded.model}@{loaded.version}"
-        count = len(checked.frame)
+        count = len(checked.rows)
         # Rows that depend on each other are scored together or not at all.
         is_divisible = loaded.batchable or each_row_alone
         self.units = count if is_divisible else min(1, count)

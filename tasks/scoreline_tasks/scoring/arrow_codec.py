@@ -18,6 +18,7 @@ from scoreline_artifacts.loading.version import LoadedVersion, Scores
 from scoreline_artifacts.schema import Column, ColumnType, Schema
 from scoreline_artifacts.validation import (
     CheckedRecords,
+    CheckedRows,
     Problem,
     Values,
     frame_of_columns,
@@ -135,7 +136,7 @@ def check_table(
         RequestRefused: E_JSON or E_ARROW_INVALID, as `python_values`.
     """
     if loaded.schema is None:
-        return CheckedRecords(table.to_pandas(), None, [])
+        return CheckedRecords(CheckedRows.of(table.to_pandas()), None, [])
     return frame_of_columns(
         _Columns(table, loaded.schema, limits),
         table.num_rows,

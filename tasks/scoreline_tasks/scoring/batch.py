@@ -199,7 +199,7 @@ def score_body(
     loaded: LoadedVersion, body: Body, *, each_row_alone: bool, pause: Callable[[], None]
 ) -> tuple[Scores, dict[int, Problem]]:
     """Score all rows of a body's frame here and now."""
-    return score_frame(loaded, body.checked.frame, each_row_alone=each_row_alone, pause=pause)
+    return score_frame(loaded, body.checked.rows, each_row_alone=each_row_alone, pause=pause)
 
 
 class Batcher:
@@ -315,7 +315,7 @@ class Batcher:
                 body = _open_body(batch, self._limits)
                 # If the pipeline raises, only the rows that make it raise get an error.
                 rows, version = (
-                    len(body.checked.frame),
+                    len(body.checked.rows),
                     f"{first.loaded.model}@{first.loaded.version}",
                 )
                 with self._timed(version, rows) as call:

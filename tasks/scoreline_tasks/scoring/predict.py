@@ -22,6 +22,7 @@ from scoreline_artifacts.validation import (
     NO_RULES,
     Anomaly,
     CheckedRecords,
+    CheckedRows,
     Problem,
     Rules,
     describe_anomaly,
@@ -86,12 +87,12 @@ class Body(Protocol):
 
 def score_frame(
     loaded: LoadedVersion,
-    frame: pd.DataFrame,
+    frame: pd.DataFrame | CheckedRows,
     *,
     each_row_alone: bool = False,
     pause: Callable[[], None] = lambda: None,
 ) -> tuple[Scores, dict[int, Problem]]:
-    """Score every row of a frame that has the columns and types of training.
+    """Score every one of some rows that have the columns and types of training.
 
     One call of the pipeline when all is well. When it raises, the rows that make it raise are looked for (see
     `bad_rows`), and their neighbours are answered; `pause` is called between two calls. The rows of a version that is
@@ -103,13 +104,14 @@ def score_frame(
     Raises:
         TooManyBadRows: so many rows raise that the others were not looked for.
     """
-    count = len(frame)
+    rows = CheckedRows.of(frame)
+    count = len(rows)
     if count == 0:
         return Scores(np.array([], dtype=object), None), {}
     if each_row_alone:
         parts = []
         for row in range(count):
-            alone = frame.iloc[row : row + 1].reset_index(drop=True)
+            alone = rows.frame.iloc[row : row + 1].reset_index(drop=True)
             scores, errors = score_frame(loaded, alone)
             # As an object: such a version may answer with another number of columns for each row.
             value = np.empty(1, dtype=object)
@@ -118,20 +120,20 @@ def score_frame(
             parts.append((Scores(value, scores.probabilities), its_own))
         return joined(parts)
     try:
-        return _checked(np.arange(count), loaded.score(frame))
+        return _checked(np.arange(count), loaded.score(rows))
     # Whatever a pipeline raises is about these rows: it becomes the error of the row that causes it.
     except Exception as error:  # noqa: BLE001
         if count == 1 or not loaded.batchable:
             return _failed(np.arange(count), error)
-    search = BadRowSearch(loaded.score, frame, pause)
+    search = BadRowSearch(loaded.score, rows.frame, pause)
     found = search.run()
     scores, errors = joined(
         [
-            _failed(rows, outcome) if isinstance(outcome, Exception) else _checked(rows, outcome)
-            for rows, outcome in found
+            _failed(part, outcome) if isinstance(outcome, Exception) else _checked(part, outcome)
+            for part, outcome in found
         ]
     )
-    order = np.argsort(np.concatenate([rows for rows, _ in found]))
+    order = np.argsort(np.concatenate([part for part, _ in found]))
     probabilities = None if scores.probabilities is None else scores.probabilities[order]
     return Scores(scores.values[order], probabilities), errors
 
@@ -230,7 +232,7 @@ def table_result(
     source = None
     if problems:
         rows = np.full(count, -1, dtype=np.int64)
-        rows[slice(None) if checked.good is None else checked.good] = np.arange(len(checked.frame))
+        rows[slice(None) if checked.good is None else checked.good] = np.arange(len(checked.rows))
         rows[list(problems)] = -1
         source = pa.array(rows, mask=rows < 0)
 

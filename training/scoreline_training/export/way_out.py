@@ -13,6 +13,7 @@ import pandas as pd
 
 from scoreline_artifacts.plan import ScoringPlan, nodes
 from scoreline_artifacts.schema import Column, ColumnType
+from scoreline_artifacts.validation import CheckedRows
 
 _GENERAL = (
     "put transformers of scikit-learn in its place that docs/export.md lists, such as FunctionTransformer with a function "
@@ -26,7 +27,7 @@ def way_out(step: object, plan: ScoringPlan | None, columns: Sequence[Column]) -
     """What could stand in a step's place, found by asking it about numbers around those of training, or general advice."""
     if not isinstance(step, nodes.Opaque) or plan is None:
         return _GENERAL
-    selected = plan.nodes[step.inputs[0] - 1] if step.inputs[0] else None
+    selected = plan.nodes[step.inputs[0] - 1]
     if not isinstance(selected, nodes.Selected) or selected.names is None:
         return _GENERAL
     names = (selected.names,) if isinstance(selected.names, str) else selected.names
@@ -37,7 +38,7 @@ def way_out(step: object, plan: ScoringPlan | None, columns: Sequence[Column]) -
     def ask(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(numbers, columns) What the step gives where all columns have the same number."""
         frame = pd.DataFrame({one.name: pd.Series(numbers).astype(one.dtype) for one in chosen})
-        given = selected.run([frame])
+        given = selected.run([CheckedRows.of(frame)])
         return np.asarray(step.transformer.transform(given), float).reshape(len(numbers), -1)
 
     low = min(0.0, *(one.minimum or 0.0 for one in chosen)) - 1

@@ -55,8 +55,10 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from scoreline_artifacts.packaging.plan_proof import as_requested
 from scoreline_artifacts.plan import ScoringPlan, read_plan
 from scoreline_artifacts.schema import Schema
+from scoreline_artifacts.validation import CheckedRows
 
 try:
     from sklearn_pandas import DataFrameMapper
@@ -144,6 +146,17 @@ def written(values: Any) -> Any:
     else:
         values[:, 0] = 0.0
     return values
+
+
+def zeroed(frame: Any) -> Any:
+    """A step that writes into the whole frame."""
+    frame["a"] = 0.0
+    return frame[["a", "n"]]
+
+
+def adult(column: Any) -> Any:
+    """A step that wants a series."""
+    return (column >= 4).to_frame()
 
 
 class Doubled(StandardScaler):  # type: ignore[misc]
@@ -310,6 +323,14 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
         make_column_transformer((StandardScaler(), NUMBERS)),
         make_union(FunctionTransformer(written), FunctionTransformer(None), StandardScaler()),
     ),
+    "writes-into-the-frame": lambda: make_union(
+        make_column_transformer((StandardScaler(), ["a"])),
+        FunctionTransformer(zeroed),
+        make_column_transformer((StandardScaler(), ["a"]), ("passthrough", ["b"])),
+    ),
+    "series": lambda: make_column_transformer(
+        (FunctionTransformer(adult), "n"), (FunctionTransformer(written), ["a", "b"]), (StandardScaler(), ["a"])
+    ),
     "does-not-copy": lambda: make_pipeline(
         make_column_transformer((StandardScaler(), NUMBERS)),
         make_union(StandardScaler(copy=False), FunctionTransformer(None)),
@@ -376,11 +397,11 @@ def _fitted(transformer: str, end: str) -> Pipeline:
     return pipeline.fit(FRAME, target)
 
 
-def _answer(scorer: Any, method: str, frame: pd.DataFrame) -> Any:
+def _answer(scorer: Any, method: str, rows: pd.DataFrame | CheckedRows) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            return getattr(scorer, method)(frame.copy())
+            return getattr(scorer, method)(rows.copy() if isinstance(rows, pd.DataFrame) else rows)
         except Exception as error:  # noqa: BLE001 - whatever a pipeline raises
             return error
 
@@ -391,7 +412,10 @@ def _differences(plan: ScoringPlan, pipeline: Any) -> Iterator[str]:
         for method in ("predict", "predict_proba"):
             if not hasattr(pipeline, method):
                 continue
-            got = _answer(plan, method, frame)
+            by_frame = _answer(plan, method, frame)
+            got = _answer(plan, method, as_requested(frame))
+            if repr(by_frame) != repr(got):
+                yield f"{name}: {method} says {got!r} without a frame, and {by_frame!r} with it"
             if isinstance(got, Exception):
                 continue  # the pipeline is asked
             want = _answer(pipeline, method, frame)

@@ -66,7 +66,6 @@ def test_both_ways_say_the_same(records: list[dict[str, Any]], rules: Rules) -> 
     ]
 
 
-@pytest.mark.skipif(frames.create_dataframe_from_blocks is None, reason="pandas 3 made it possible")
 @pytest.mark.parametrize(
     ("values", "is_plain"),
     [({}, True), ({"x": 3}, True), ({"a": 101}, False), ({"a": 1.0}, False), ({"y": None}, False)],
