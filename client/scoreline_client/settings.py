@@ -304,6 +304,9 @@ class ArtifactSettings(EnvironmentSettings):
     """The folder of files from a bucket, and of how far release logs were seen to go."""
     plan: int = at_least(0, 1)
     """0 scores with the pipelines alone, and not with the plans that publishing has proved to answer as they do."""
+    plan_proof_s: float = at_least(0, 2.0)
+    """Seconds in which publishing proves a plan: where the pipeline is slow, more of them try more rows. 0 proves none, and the
+    pipeline scores everything."""
 
     @property
     def key_folder(self) -> str:

@@ -77,12 +77,14 @@ def pack(
     code: Iterable[str | ModuleType] = (),
     more_rows: bytes = b"",
     training: pd.DataFrame | None = None,
+    plan_proof_s: float = 0.0,
 ) -> Packed:
     """Serialise a pipeline, add the modules that it needs, and prove it in a clean room.
 
     `draft` is a manifest without files, sources, libraries and batchability, which are found out here.
     `code` is the argument of `publish` with this name. `more_rows` are further rows that it is proved with and
-    that do not travel; with rows of `training`, which do not either, its plan is proved.
+    that do not travel; with rows of `training`, which do not either, its plan is proved, for
+    `plan_proof_s` seconds at the most.
 
     Raises:
         UnsuitableData: the pipeline cannot be serialised.
@@ -115,7 +117,7 @@ def pack(
             raise DoesNotTravel(f"code= names the module {package!r}, which cannot be found here")
         required.modules.update(sources.modules_below(package))
     for_plan = b""
-    if training is not None:
+    if training is not None and plan_proof_s:
         some = training.sample(min(len(training), ROWS_FOR_PLAN), random_state=0)
         # A frame of its own: the other may carry whatever a project attached to it.
         for_plan = pickle.dumps(pd.DataFrame({name: some[name].array for name in some.columns}))
@@ -125,7 +127,12 @@ def pack(
         packed = _pack_once(pickled, draft, golden_rows, required, origins)
         names = sources.list_data(packed.manifest.sources) if sees_names else []
         proof = clean_room.prove(
-            packed.manifest, packed.files, more_rows=more_rows, listed=names, training=for_plan
+            packed.manifest,
+            packed.files,
+            more_rows=more_rows,
+            listed=names,
+            training=for_plan,
+            plan_proof_s=plan_proof_s,
         )
         if required.add_missing(proof.missing, origins):
             continue

@@ -45,7 +45,7 @@ from scoreline_client.fleet import announce_release, of_other_stores, read_repor
 from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.protocol.names import PRODUCTION
-from scoreline_client.settings import ClientSettings
+from scoreline_client.settings import ArtifactSettings, ClientSettings
 from scoreline_client.shown import html_table, shown_name
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import Caution, PublishWarning
@@ -128,6 +128,7 @@ def publish(
     optional: Iterable[str] = (),
     schema: Mapping[str, str] | None = None,
     compare: bool | None = None,
+    plan_proof_s: float | None = None,
     store: Store | None = None,
 ) -> PublishedVersion:
     """Publish a fitted pipeline as the next version of a model, and release it if asked to.
@@ -158,6 +159,9 @@ def publish(
     your rights, in the clean room, which hides the keys and is no sandbox. By default only if the key that signs here
     has signed it, too.
 
+    `plan_proof_s` are the seconds in which the pipeline's plan is proved, by default those of the setting: where the
+    pipeline is slow, more of them try more rows. 0 proves none.
+
     Nothing appears in the store unless the pipeline gives the same answers in a clean room, a new
     interpreter without this project, as it does here.
 
@@ -170,7 +174,7 @@ def publish(
         DoesNotTravel: the pipeline needs something that cannot travel, or answers otherwise in the
             clean room; the message names it, where it is used, and what to do.
         InvalidName: the name cannot be that of a model, or the alias's cannot be one.
-        SettingsError: a release is wanted, and a setting for Redis is unusable.
+        SettingsError: a release is wanted, and a setting for Redis is unusable; or `plan_proof_s` is no number from 0.
         NotReleased: a release is wanted, and the version is published but could not be released.
     """
     check_name(name)
@@ -178,6 +182,7 @@ def publish(
     wanted = promote_by_default.get() if promote is None else promote
     # Read before anything is visible: a bad setting must not leave a version without its release.
     settings = ClientSettings.from_environment() if wanted else None
+    proof_s = ArtifactSettings.from_environment(plan_proof_s=plan_proof_s).plan_proof_s
     store = store or Store.from_environment()
     _check_data(X_train, y_train, X_test, y_test)
     if tolerance is not None and not 0 <= tolerance < math.inf:
@@ -209,7 +214,7 @@ def publish(
             **_as_json(training or {}),
         },
     )
-    packed = pack(pipeline, draft, golden.encode(rows), code, more_rows, X_train)
+    packed = pack(pipeline, draft, golden.encode(rows), code, more_rows, X_train, proof_s)
     columns = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
     packed = replace(packed, manifest=replace(packed.manifest, schema=columns))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}

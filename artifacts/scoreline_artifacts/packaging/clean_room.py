@@ -49,6 +49,7 @@ ARTIFACT = "artifact"
 """The folder of the artifact's files, below the folder that a visit is given."""
 _WORKING_DIRECTORY, _RESULT, _OUTPUT = "empty", "result.json", "output.txt"
 _MORE_ROWS, _LISTED, _TRAINING = "more-rows.jsonl", "listed.json", "training.pickle"
+_PLAN_PROOF_S = "plan-proof-s.json"
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
@@ -104,7 +105,7 @@ class Proof:
     processes: list[str] = field(default_factory=list)
     """Where it started processes of its own."""
     plan: dict[str, Any] | None = None
-    """The fields of a `PlanProof`; None where no rows of training were given, or it failed."""
+    """The fields of a `PlanProof`; None where it was given no time, or the version failed."""
 
 
 def prove(
@@ -114,19 +115,21 @@ def prove(
     more_rows: bytes = b"",
     listed: Sequence[str] = (),
     training: bytes = b"",
+    plan_proof_s: float = 0.0,
     limit_s: float = LIMIT_S,
 ) -> Proof:
     """Load a version in the clean room and score its golden rows there.
 
     `more_rows` are further rows with their answers, as `golden.encode` writes them, which do not travel; `listed`
     are data files of the project that its code may see there, and that are missing once it opens them. `training` is
-    a pickled frame of training's columns, with which its plan is proved.
+    a pickled frame of training's columns, with which its plan is proved, for `plan_proof_s` seconds at the most.
     A version that ends its process, or takes longer than `limit_s` seconds, is a failure like others.
     """
     with staged(manifest, files) as folder:
         (folder / _MORE_ROWS).write_bytes(more_rows)
         (folder / _LISTED).write_text(json.dumps(listed))
         (folder / _TRAINING).write_bytes(training)
+        (folder / _PLAN_PROOF_S).write_text(json.dumps(plan_proof_s))
         try:
             fields = run_in_clean_room(f"{__name__}:load_and_score", folder, limit_s)
         except CleanRoomFailed as end:
@@ -384,8 +387,10 @@ def load_and_score(folder: Path) -> dict[str, Any]:
         failure = _describe(error, manifest)
     missing, started = sorted(namespace.missing), sorted(processes)
     # Afterwards: what code asks for because of made-up rows need not travel.
-    if failure is None and not missing and (folder / _TRAINING).stat().st_size:
-        plan = _proven_plan(replace(loaded, batchable=batchable), rows, folder / _TRAINING)
+    plan_proof_s = json.loads((folder / _PLAN_PROOF_S).read_bytes())
+    if failure is None and not missing and plan_proof_s:
+        batched = replace(loaded, batchable=batchable)
+        plan = _proven_plan(batched, rows, folder / _TRAINING, plan_proof_s)
     return asdict(
         Proof(
             failure=failure,
@@ -399,7 +404,7 @@ def load_and_score(folder: Path) -> dict[str, Any]:
 
 
 def _proven_plan(
-    loaded: LoadedVersion, rows: Sequence[GoldenRow], training: Path
+    loaded: LoadedVersion, rows: Sequence[GoldenRow], training: Path, limit_s: float
 ) -> dict[str, Any]:
     """The fields of a `PlanProof`."""
     import pandas as pd
@@ -413,7 +418,7 @@ def _proven_plan(
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # rows unlike those of training are no news
             frame = pd.read_pickle(training)  # noqa: S301 - of this publisher
-            return asdict(prove_plan(loaded, golden_frame, frame))
+            return asdict(prove_plan(loaded, golden_frame, frame, limit_s))
     # No pipeline is refused because its plan cannot be proved.
     except Exception as error:  # noqa: BLE001
         return asdict(PlanProof(reason=f"it could not be proved: {type(error).__name__}: {error}"))

@@ -26,8 +26,6 @@ from scoreline_artifacts.validation import CheckedRows
 if TYPE_CHECKING:
     from scoreline_artifacts.loading.version import LoadedVersion
 
-LIMIT_S = 2.0
-"""Seconds that it may take; fewer rows are tried where the pipeline is slow."""
 MOST_ERROR = 1e-12
 """Of a number, relative to itself, or to the median of its batch if that is larger."""
 GENERATED_ROWS = 10_000
@@ -47,9 +45,9 @@ def prove_plan(
     loaded: LoadedVersion,
     golden_frame: pd.DataFrame,
     training: pd.DataFrame,
-    limit_s: float = LIMIT_S,
+    limit_s: float,
 ) -> PlanProof:
-    """Score through the plan and through the pipeline, for `limit_s` seconds at the most.
+    """Score through the plan and through the pipeline, for `limit_s` seconds at the most: fewer rows are tried where the pipeline is slow.
 
     The frames have the columns and types of training.
     """

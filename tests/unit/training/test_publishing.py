@@ -31,8 +31,10 @@ from scoreline_artifacts import (
 from scoreline_artifacts.cli.diff import compare_answers
 from scoreline_artifacts.errors import DoesNotTravel
 from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.planned import PlanProof
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.manifest import GOLDEN
+from scoreline_artifacts.manifest import GOLDEN, PLAN
+from scoreline_artifacts.packaging import plan_proof
 from scoreline_artifacts.store import releases
 from scoreline_client.errors import SettingsError
 from scoreline_client.fleet import ProcessReport
@@ -101,6 +103,33 @@ def test_golden_rows_are_raw_records_with_the_answers_of_training(store: Store) 
     assert len(rows) == golden.GOLDEN_ROWS
     here = LoadedVersion.of(pipeline, "sides", schema=manifest.schema)
     here.check_golden_rows(rows, manifest.tolerance)
+
+
+def test_a_plan_is_proved_for_as_long_as_the_setting_or_the_caller_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits: list[float] = []
+
+    def prove_plan(*arguments: Any) -> PlanProof:
+        limits.append(arguments[-1])
+        return PlanProof(reason="not tried")
+
+    monkeypatch.setattr(plan_proof, "prove_plan", prove_plan)
+    monkeypatch.setenv("SCORELINE_PLAN_PROOF_S", "7.5")
+    assert PLAN in _publish().manifest.files
+    _publish(plan_proof_s=20.0)
+    assert limits == [7.5, 20.0]
+
+
+def test_without_time_for_its_proof_a_version_has_no_plan(store: Store) -> None:
+    assert PLAN not in _publish(plan_proof_s=0.0).manifest.files
+    assert load(store, "sides", 1).plan is None
+
+
+def test_a_time_that_is_none_is_refused_and_leaves_nothing(store: Store) -> None:
+    with pytest.raises(SettingsError, match="PLAN_PROOF_S"):
+        _publish(plan_proof_s=-1.0)
+    assert store.models() == []
 
 
 def test_one_call_is_enough_when_the_likeliest_class_is_the_prediction(store: Store) -> None:
