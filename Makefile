@@ -22,8 +22,9 @@ demo: $(READY)  ## train, publish, serve, score and promote under load, in a min
 	@$(BIN)/scoreline demo
 
 # More processes than two cores have, each with servers of its own: tests of real workers mostly wait.
+# With bytecode, whatever the shell says: the tests start hundreds of processes, which would all compile the same.
 test: lint  ## format, lint, types, import rules, then all tests
-	@$(BIN)/pytest --numprocesses 3 --no-loadscope-reorder $(ARGS)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses 3 --no-loadscope-reorder $(ARGS)
 
 # Each pool, option and refusal of the server, where `make test` has one of its kind; some minutes more.
 test-all:  ## the same with the tests that are marked as exhaustive
@@ -116,7 +117,6 @@ lint: $(READY)  ## everything of `make test` but the tests
 	  || { echo 'files above are not formatted: make format'; exit 1; }
 	@$(BIN)/ruff check --quiet $(SOURCES)
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/mypy --no-error-summary --package benchmarks
 	@$(BIN)/lint-imports > $(VENV)/imports.log || { cat $(VENV)/imports.log; exit 1; }
 
 format: $(READY)  ## format the code and fix what can be fixed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import shutil
 import signal
 import subprocess
 import time
@@ -20,7 +21,7 @@ import pytest
 from redis import Redis
 from sklearn.linear_model import LinearRegression
 
-from scoreline_artifacts import Store, golden
+from scoreline_artifacts import KeyRing, Store, golden
 from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.store import releases
@@ -137,14 +138,26 @@ class Fleet:
         return worker
 
 
+@pytest.fixture(scope="session")
+def first_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a store in which version 1 is published and not released, and the keys that have signed it."""
+    folder = tmp_path_factory.mktemp("first-version")
+    publish_shift(Store(folder / "store", KeyRing(folder / "keys")), 1.0)
+    return folder
+
+
 @pytest.fixture
 def fleet(
-    redis_url: str, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    redis_url: str,
+    redis_client: Redis,
+    first_version: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Fleet]:
     """A fleet without workers whose store has released version 1, which answers x + 1."""
     monkeypatch.setenv("SCORELINE_REDIS_URL", redis_url)
-    store = Store(tmp_path / "store")
-    publish_shift(store, 1.0)
+    shutil.copytree(first_version / "keys", os.environ["SCORELINE_KEYS"])
+    store = Store(shutil.copytree(first_version / "store", tmp_path / "store"))
     releases.promote(store, MODEL, 1)
     with ExitStack() as stack:
         yield Fleet(redis_url, redis_client, store, tmp_path / "worker.log", stack)

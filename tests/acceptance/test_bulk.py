@@ -33,9 +33,9 @@ EVERY = 200_000
 OPTIONS = {"save": "", "appendonly": "yes", "maxmemory-policy": "noeviction"}
 
 
-@pytest.fixture
-def source(tmp_path: Path) -> Path:
-    path = tmp_path / "in.csv"
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "in.csv"
     with path.open("w") as file:
         file.write("id,x\n")
         for start in range(0, ROWS, 50_000):
