@@ -37,6 +37,7 @@ from scoreline_tasks.dev.local_worker import (
 )
 from scoreline_tasks.dev.server import embedded_server
 from scoreline_training import publish
+from tests.support.publishing import no_report
 
 MODEL = "shift"
 WORD = "a-word-for-all"
@@ -87,6 +88,13 @@ class _Act:
 
     def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
         return self.function, self.arguments
+
+
+@pytest.fixture(autouse=True)
+def _without_report() -> Iterator[None]:
+    """What the tests themselves publish has no training report: no worker reads it."""
+    with no_report():
+        yield
 
 
 @dataclass

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support import publishing
+from tests.support.publishing import clean_room_in_this_process, no_report
 
 
 @pytest.fixture
-def clean_room_in_this_process() -> Iterator[None]:
-    """A clean room without an interpreter of its own, for tests that publish and are not about isolation."""
-    with publishing.clean_room_in_this_process():
+def cheap_publishing() -> Iterator[None]:
+    """Neither an isolated interpreter nor a report, for tests that publish and are about neither."""
+    with clean_room_in_this_process(), no_report():
         yield

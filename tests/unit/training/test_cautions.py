@@ -51,7 +51,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 
 @pytest.fixture
-def store(tmp_path: Path, clean_room_in_this_process: None) -> Store:
+def store(tmp_path: Path, cheap_publishing: None) -> Store:
     return Store(tmp_path / "store")
 
 

@@ -23,7 +23,7 @@ from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.manifest import GOLDEN
 from scoreline_training import PublishedVersion, publish
 
-pytestmark = pytest.mark.usefixtures("clean_room_in_this_process")
+pytestmark = pytest.mark.usefixtures("cheap_publishing")
 
 ROWS = 200
 FRAME = pd.DataFrame(

@@ -43,7 +43,7 @@ from scoreline_client.settings import ClientSettings
 from scoreline_training import PublishedVersion, publish, publishing
 from scoreline_training.publishing import NEWS_TIMEOUT_S, announce, promote_by_default
 
-pytestmark = pytest.mark.usefixtures("clean_room_in_this_process")
+pytestmark = pytest.mark.usefixtures("cheap_publishing")
 
 FRAME = pd.DataFrame({"x": np.linspace(-3, 3, 60), "n": np.arange(60)})
 LABELS = pd.Series(np.where(FRAME["x"] > 0, "high", "low"), name="side")
