@@ -1,40 +1,47 @@
-"""The client, for applications that need predictions: `Client().predict("pima", {"preg": 6, …})`."""
+"""The client, for applications that need predictions: `Client().predict("pima", {"preg": 6, …})`.
 
-from scoreline_client.async_client import AsyncClient
-from scoreline_client.client import Client
-from scoreline_client.codes import Code, WarningCode
-from scoreline_client.dead_letters import DeadLetter
-from scoreline_client.descriptions import ModelDescription
-from scoreline_client.errors import (
-    DeadLetterUnusable,
-    EmptyRequest,
-    FileRefused,
-    JobCancelled,
-    JobLost,
-    MissingDependency,
-    NoAnswer,
-    NotReplicated,
-    PayloadTooLarge,
-    QueueFull,
-    RecordRejected,
-    RequestExpired,
-    RequestRefused,
-    ScorelineError,
-    ServerRefused,
-    ServerTooOld,
-    ServerUnreachable,
-    SettingsError,
-    TooManyErrors,
-    UnknownModel,
-)
-from scoreline_client.files.chunks import ScoredRow
-from scoreline_client.files.profile import FileReport
-from scoreline_client.files.run import BulkProgress, ScoreSummary
-from scoreline_client.jobs import AsyncJob, Job, JobStatus
-from scoreline_client.options import BulkOptions, MaxErrors, Policy, RequestOptions
-from scoreline_client.predictions import Prediction, RecordError, RecordWarning
-from scoreline_client.service import ServiceStatus
-from scoreline_client.settings import ClientSettings
+Its names are imported when they are first asked for: a command that needs none of them starts in a third of the time.
+"""
+
+import importlib
+import typing
+
+if typing.TYPE_CHECKING:
+    from scoreline_client.async_client import AsyncClient
+    from scoreline_client.client import Client
+    from scoreline_client.codes import Code, WarningCode
+    from scoreline_client.dead_letters import DeadLetter
+    from scoreline_client.descriptions import ModelDescription
+    from scoreline_client.errors import (
+        DeadLetterUnusable,
+        EmptyRequest,
+        FileRefused,
+        JobCancelled,
+        JobLost,
+        MissingDependency,
+        NoAnswer,
+        NotReplicated,
+        PayloadTooLarge,
+        QueueFull,
+        RecordRejected,
+        RequestExpired,
+        RequestRefused,
+        ScorelineError,
+        ServerRefused,
+        ServerTooOld,
+        ServerUnreachable,
+        SettingsError,
+        TooManyErrors,
+        UnknownModel,
+    )
+    from scoreline_client.files.chunks import ScoredRow
+    from scoreline_client.files.profile import FileReport
+    from scoreline_client.files.run import BulkProgress, ScoreSummary
+    from scoreline_client.jobs import AsyncJob, Job, JobStatus
+    from scoreline_client.options import BulkOptions, MaxErrors, Policy, RequestOptions
+    from scoreline_client.predictions import Prediction, RecordError, RecordWarning
+    from scoreline_client.service import ServiceStatus
+    from scoreline_client.settings import ClientSettings
 
 __all__ = [
     "AsyncClient",
@@ -80,3 +87,67 @@ __all__ = [
     "UnknownModel",
     "WarningCode",
 ]
+
+_FROM = {
+    "AsyncClient": "async_client",
+    "Client": "client",
+    "Code": "codes",
+    "WarningCode": "codes",
+    "DeadLetter": "dead_letters",
+    "ModelDescription": "descriptions",
+    "DeadLetterUnusable": "errors",
+    "EmptyRequest": "errors",
+    "FileRefused": "errors",
+    "JobCancelled": "errors",
+    "JobLost": "errors",
+    "MissingDependency": "errors",
+    "NoAnswer": "errors",
+    "NotReplicated": "errors",
+    "PayloadTooLarge": "errors",
+    "QueueFull": "errors",
+    "RecordRejected": "errors",
+    "RequestExpired": "errors",
+    "RequestRefused": "errors",
+    "ScorelineError": "errors",
+    "ServerRefused": "errors",
+    "ServerTooOld": "errors",
+    "ServerUnreachable": "errors",
+    "SettingsError": "errors",
+    "TooManyErrors": "errors",
+    "UnknownModel": "errors",
+    "ScoredRow": "files.chunks",
+    "FileReport": "files.profile",
+    "BulkProgress": "files.run",
+    "ScoreSummary": "files.run",
+    "AsyncJob": "jobs",
+    "Job": "jobs",
+    "JobStatus": "jobs",
+    "BulkOptions": "options",
+    "MaxErrors": "options",
+    "Policy": "options",
+    "RequestOptions": "options",
+    "Prediction": "predictions",
+    "RecordError": "predictions",
+    "RecordWarning": "predictions",
+    "ServiceStatus": "service",
+    "ClientSettings": "settings",
+}
+"""The modules of the names."""
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name in _FROM:
+        given = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
+        globals()[name] = given
+        return given
+    try:
+        if not name.startswith("_"):
+            return importlib.import_module(f"{__name__}.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"{__name__}.{name}":
+            raise
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *_FROM]

@@ -12,8 +12,6 @@ from difflib import get_close_matches
 from typing import Any, ClassVar, Self, get_type_hints
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-import redis
-
 from scoreline_client.errors import SettingsError
 from scoreline_client.shown import shown_url
 
@@ -155,6 +153,8 @@ class ClientSettings(EnvironmentSettings):
                 "characters such as / # ? @ are written as %2F %23 %3F %40"
             )
             raise SettingsError("SCORELINE_REDIS_URL", shown_url(self.redis_url), expected)
+        import redis  # half of what `scoreline --version` would take
+
         try:
             # Only the library knows the options of its connections; this one is not opened.
             url = self.redis_url if sentinel is None else sentinel.server

@@ -165,7 +165,7 @@ def test_status_waits_for_the_first_report_of_a_worker_that_reads(
         waits.append(seconds)
         send_report(redis_client, KEYS, report(2, models={"m@production": served}))
 
-    monkeypatch.setattr("scoreline_client.cli.main.time.sleep", sleep)
+    monkeypatch.setattr("scoreline_client.cli.status.time.sleep", sleep)
     with pytest.raises(SystemExit) as nobody:
         main(["status"])
     assert (nobody.value.code, waits) == (3, [])

@@ -103,6 +103,28 @@ def test_importing_the_client_takes_no_setting() -> None:
     assert done.returncode == 0
 
 
+def test_the_program_imports_what_its_command_needs() -> None:
+    code = (
+        "import sys; from scoreline_client.cli.main import main\n"
+        "try: main(['--version'])\n"
+        "except SystemExit: print(sorted({'asyncio', 'msgspec', 'redis', 'rich'} & sys.modules.keys()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_each_name_of_the_client_is_where_it_says() -> None:
+    code = (
+        "import scoreline_client as package\n"
+        "assert package.errors.NoAnswer is package.NoAnswer\n"
+        "assert not hasattr(package, 'nothing')\n"
+        "assert package.__all__ == sorted(package._FROM)\n"
+        "from scoreline_client import *\n"
+        "assert Client is package.Client"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_readme_fits_on_150_lines() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 150
 

@@ -13,16 +13,17 @@ import os
 import re
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-from rich.text import Text
 
 from scoreline_client.errors import ScorelineError
 from scoreline_client.shown import shown_text
+
+# rich is imported where it draws: most of what a command prints is a line.
+if TYPE_CHECKING:
+    from rich.table import Column, Table
+    from rich.text import Text
 
 PARTLY, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
 """The exit codes beside 0: done in part, refused as a whole, service trouble, Ctrl-C."""
@@ -106,11 +107,15 @@ def say(text: object, *, err: bool = False, in_line: bool = False) -> None:
 
 def cell(text: object) -> Text:
     """Such text for rich, as it is otherwise."""
+    from rich.text import Text
+
     return Text(shown_text(str(text)))
 
 
 def plain(text: object) -> str:
     """Such text for rich's markup, on one line."""
+    from rich.markup import escape
+
     return escape(shown_text(str(text), in_line=True))
 
 
@@ -128,6 +133,8 @@ def table(
     title: str | None, columns: Iterable[Column | str], rows: Iterable[Iterable[str]]
 ) -> Table:
     """A table whose title and cells are plain text: brackets in them are no markup."""
+    from rich.table import Table
+
     made = Table(*columns, title=title and plain(title), show_header=any(columns))
     for row in rows:
         made.add_row(*map(cell, row))
@@ -138,4 +145,6 @@ def print_table(
     title: str | None, columns: Iterable[Column | str], rows: Iterable[Iterable[str]]
 ) -> None:
     """Print such a table on standard output."""
+    from rich.console import Console
+
     Console().print(table(title, columns, rows))

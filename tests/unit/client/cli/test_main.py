@@ -62,8 +62,10 @@ def run(monkeypatch: pytest.MonkeyPatch, server: FakeRedisServer) -> Run:
     def client() -> Client:
         return Client(connection=server.async_client)
 
-    monkeypatch.setattr(cli, "Client", client)
-    monkeypatch.setattr(cli, "blocking_redis", lambda *_, **__: server.client())
+    monkeypatch.setattr("scoreline_client.cli.predict.Client", client)
+    monkeypatch.setattr(
+        "scoreline_client.cli.status.blocking_redis", lambda *_, **__: server.client()
+    )
     monkeypatch.setenv("COLUMNS", "200")
 
     def invoke(*arguments: str, given: str | None = None) -> Result:

@@ -17,7 +17,7 @@ from redis import Redis
 from scoreline_artifacts import Store
 from scoreline_artifacts.store import releases
 from scoreline_client import Client
-from scoreline_client.cli import dead_letters
+from scoreline_client.cli import dead_letters, predict, status
 from scoreline_client.cli import main as cli
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
@@ -109,9 +109,9 @@ def redis(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Redis:
     """A server that all commands find, and a store with a version of `m` that is released."""
     server = FakeRedisServer()
     redis = server.client()
-    for module in (cli, dead_letters):
+    for module in (predict, dead_letters):
         monkeypatch.setattr(module, "Client", lambda: Client(connection=server.async_client))
-    for module in (cli, rollout):
+    for module in (status, rollout):
         monkeypatch.setattr(module, "blocking_redis", lambda *_, **__: server.client())
     monkeypatch.setenv("COLUMNS", "300")
     monkeypatch.setenv("SCORELINE_REDIS_URL", "redis://127.0.0.2:1/0")  # `up` refuses it
