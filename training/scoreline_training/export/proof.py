@@ -38,7 +38,7 @@ class Parity:
     """Of these, the rows that the file answers."""
     largest_error: float
     """Of a number: its difference from the pipeline's, relative to it, or, where it is close to 0, to the median
-    size of all of them; of a probability: relative to 1."""
+    size of all of its output; of a probability: relative to 1."""
     label_flips: int
 
 
@@ -83,7 +83,7 @@ def prove(
         scores = pipeline.score(part)
         if scores.unusable:
             raise ValueError("no answer")
-        return Scored(scores.values.tolist(), scores.probabilities)
+        return Scored(scores.values.tolist(), scores.probabilities, tuple(loaded.classes or ()))
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
@@ -111,7 +111,8 @@ def prove(
         demand(np.array([one == other for one, other in pairs]), "the label is another one")
     else:
         numbers, found = np.array(values, float), np.array(got.values, float)
-        size = np.maximum(np.abs(numbers), np.median(np.abs(numbers)))
+        # One output may be a billion times as large as another.
+        size = np.maximum(np.abs(numbers), np.median(np.abs(numbers), axis=0))
         errors = np.abs(found - numbers) / np.where(size == 0, 1.0, size)
         errors = errors.reshape(len(answered), -1).max(axis=1)
         demand(errors <= tolerance, "a number differs")
@@ -119,6 +120,9 @@ def prove(
     if want.probabilities is not None:
         if got.probabilities is None:
             raise NotProven(about, "the file has no probabilities, and the pipeline has some")
+        # A class that no row is of has probabilities, too.
+        if loaded.classes is not None and list(got.classes) != loaded.classes:
+            raise NotProven(about, f"its classes are {got.classes}, not {loaded.classes}")
         differences = np.abs(got.probabilities - want.probabilities[answered]).max(axis=1)
         demand(differences <= tolerance, f"a probability differs by {differences.max():.2g}")
         error = float(differences.max())
@@ -138,13 +142,14 @@ class _Answers:
     probabilities: npt.NDArray[np.float64] | None
     """(rows, classes)."""
     has_answer: npt.NDArray[np.bool_]
+    classes: tuple[Any, ...] = ()
 
 
 def _scored(frame: pd.DataFrame, scorer: Evaluator) -> _Answers:
     """Score rows, those of which one is refused in halves, down to single ones."""
     values: list[Any] = [None] * len(frame)
     has_answer = np.zeros(len(frame), bool)
-    probabilities = None
+    probabilities, classes = None, ()
     parts = [(0, len(frame))] if len(frame) else []
     while parts:
         start, end = parts.pop()
@@ -156,9 +161,9 @@ def _scored(frame: pd.DataFrame, scorer: Evaluator) -> _Answers:
                 parts += [(start, middle), (middle, end)]
             continue
         values[start:end] = scored.values
-        has_answer[start:end] = True
+        has_answer[start:end], classes = True, scored.classes
         if scored.probabilities is not None:
             if probabilities is None:
                 probabilities = np.full((len(frame), scored.probabilities.shape[1]), np.nan)
             probabilities[start:end] = scored.probabilities
-    return _Answers(values, probabilities, has_answer)
+    return _Answers(values, probabilities, has_answer, classes)

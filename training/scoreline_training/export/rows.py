@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scoreline_artifacts.plan import ScoringPlan, ends, nodes
 from scoreline_artifacts.schema import Column, ColumnType, Schema
 from scoreline_artifacts.validation.convert import bounds_of
+from scoreline_training.export.arithmetic import is_missing
 
 UNSEEN = "no such category"
 MOST_THRESHOLDS = 500
@@ -30,43 +31,56 @@ def proving_records(
 ) -> list[dict[str, Any]]:
     """`count` records at random, and one each for everything that is special about a column.
 
-    Numbers are between the smallest and the largest of training. Special are these two, 0, what is beyond them,
-    a missing value, every category and one that training did not have, and the thresholds of trees and bins with the
-    numbers next to them. Of columns of free text or time, the values of golden records are taken.
+    Numbers are between the smallest and the largest of training; where an encoder reads a column, they are among its
+    categories. Special are these two, 0, what is beyond them, a missing value, every category and one that training did
+    not have, and the thresholds of trees and bins. Of thresholds, and of categories that are numbers, the numbers next
+    to them are tried, too. Of columns of free text or time, the values of golden records are taken.
     """
     rng = np.random.default_rng(seed)
+    traced = _traced(plan)
+    known: dict[str, list[Any]] = {
+        column.name: [*(column.categories or ())] for column in schema.columns
+    }
+    for name, values in _encoded(plan, traced):
+        known[name] = list(dict.fromkeys([*known[name], *values]))
     given = {
         column.name: [record[column.name] for record in golden if column.name in record]
         for column in schema.columns
     }
-    drawn = [_drawn(column, given[column.name], count, rng) for column in schema.columns]
+    drawn = [
+        _drawn(column, known[column.name], given[column.name], count, rng)
+        for column in schema.columns
+    ]
     records = [dict(zip(schema.names, row, strict=True)) for row in zip(*drawn, strict=True)]
-    thresholds: dict[str, list[float]] = {}
-    for name, number in _thresholds(plan, rng):
-        thresholds.setdefault(name, []).append(number)
+    decisive: dict[str, list[float]] = {}
+    for name, number in _thresholds(plan, traced, rng):
+        decisive.setdefault(name, []).append(number)
     bases = records or [dict(record) for record in golden]
     special = []
     for column in schema.columns:
-        for value in (*_specials(column), *_near(column, thresholds.get(column.name, []))):
+        values = known[column.name]
+        numbers = [*decisive.get(column.name, ()), *values[:MOST_THRESHOLDS]]
+        for value in (*values, *_specials(column), *_near(column, numbers)):
             base = bases[int(rng.integers(len(bases)))]
             special.append(base | {column.name: value})
     return records + special
 
 
-def _drawn(column: Column, given: Sequence[Any], count: int, rng: np.random.Generator) -> list[Any]:
+def _drawn(
+    column: Column, known: Sequence[Any], given: Sequence[Any], count: int, rng: np.random.Generator
+) -> list[Any]:
     low, high = column.minimum or 0.0, column.maximum if column.maximum is not None else 1.0
     values: list[Any]
-    match column.type:
-        case ColumnType.NUMBER:
-            values = (low + (high - low) * rng.random(count)).tolist()
-        case ColumnType.INTEGER:
-            spread = np.floor(low + (high - low + 1) * rng.random(count))
-            values = [int(value) for value in np.minimum(spread, high).tolist()]
-        case ColumnType.BOOLEAN:
-            values = (rng.random(count) < 0.5).tolist()
-        case _:
-            known = [*(column.categories or ())] or given or ["text"]
-            values = [known[place] for place in rng.integers(len(known), size=count).tolist()]
+    if known or column.type not in (*_NUMBERS, ColumnType.BOOLEAN):
+        pool = known or given or ["text"]
+        values = [pool[place] for place in rng.integers(len(pool), size=count).tolist()]
+    elif column.type is ColumnType.NUMBER:
+        values = (low + (high - low) * rng.random(count)).tolist()
+    elif column.type is ColumnType.INTEGER:
+        spread = np.floor(low + (high - low + 1) * rng.random(count))
+        values = [int(value) for value in np.minimum(spread, high).tolist()]
+    else:
+        values = (rng.random(count) < 0.5).tolist()
     if column.nullable:
         for place in np.flatnonzero(rng.random(count) < 0.05).tolist():
             values[place] = None
@@ -83,10 +97,8 @@ def _specials(column: Column) -> Iterator[Any]:
             yield from _as_typed(column, value)
     elif column.type is ColumnType.BOOLEAN:
         yield from (True, False)
-    else:
-        yield from column.categories or ()
-        if column.type is ColumnType.STRING:
-            yield UNSEEN
+    elif column.type is ColumnType.STRING:
+        yield UNSEEN
 
 
 def _as_typed(column: Column, value: float) -> Iterator[Any]:
@@ -107,11 +119,21 @@ def _near(column: Column, numbers: Sequence[float]) -> Iterator[Any]:
                 yield from _as_typed(column, value)
 
 
-def _thresholds(plan: ScoringPlan, rng: np.random.Generator) -> Iterator[tuple[str, float]]:
-    """Columns of the frame, and numbers in them with which a step of the plan decides."""
-    traced: list[list[_Origin | None]] = [[]]
+def _encoded(plan: ScoringPlan, traced: _Traced) -> Iterator[tuple[str, list[Any]]]:
+    """Columns of the frame that an encoder reads as they are, and its categories."""
     for node in plan.nodes:
-        traced.append(_trace(node, traced))
+        if isinstance(node, nodes.OneHot | nodes.Ordinal):
+            origins = [origin for index in node.inputs for origin in traced[index]]
+            for origin, known in zip(origins, node.categories, strict=False):
+                if origin is not None and not origin.scales:
+                    yield origin.name, [one for one in known.tolist() if not is_missing(one)]
+
+
+def _thresholds(
+    plan: ScoringPlan, traced: _Traced, rng: np.random.Generator
+) -> Iterator[tuple[str, float]]:
+    """Columns of the frame, and numbers in them with which a step of the plan decides."""
+    for node in plan.nodes:
         if isinstance(node, nodes.Binarize):
             decided = [(place, node.threshold) for place in range(len(traced[node.inputs[0]]))]
         elif isinstance(node, nodes.Bins):
@@ -181,7 +203,18 @@ def _at(origins: list[_Origin | None], place: int) -> _Origin | None:
     return origins[place] if place < len(origins) else None
 
 
-def _trace(node: nodes.Node, traced: list[list[_Origin | None]]) -> list[_Origin | None]:
+_Traced: TypeAlias = list[list[_Origin | None]]
+"""By node, the origins of its columns."""
+
+
+def _traced(plan: ScoringPlan) -> _Traced:
+    traced: _Traced = [[]]
+    for node in plan.nodes:
+        traced.append(_trace(node, traced))
+    return traced
+
+
+def _trace(node: nodes.Node, traced: _Traced) -> list[_Origin | None]:
     """Where the columns of a node's array come from; none where its width is not known."""
     before = traced[node.inputs[0]]
     match node:
