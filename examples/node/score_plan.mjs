@@ -45,7 +45,8 @@ const small = (row, nan) => row.map((value) => Math.fround(value))
 const add = (rows) => rows.reduce((total, row) => total.map((one, i) => one + row[i]));
 
 const operations = {
-  numbers: (step, record) => step.names.map((name) => record[name] === null ? NaN : Number(record[name])),
+  numbers: (step, record) => step.names.map((name) => record[name] === null ? NaN : Number(record[name]))
+    .map((x, i) => step.rounded?.includes(i) ? Math.fround(x) : x),
   values: (step, record) => step.names.map((name) => record[name]),
   concat: (_, ...rows) => rows.flat(),
   pick: (step, row) => step.columns.map((column) => (step.finite ? finite(row) : row)[column]),

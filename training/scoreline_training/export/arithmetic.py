@@ -1,19 +1,69 @@
-"""What the writers of several formats work out alike: thresholds of trees for numbers of 64 bits, and targets transformed back."""
+"""What the writers of several formats have alike: the steps that they know, thresholds of trees, and targets transformed back."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from scoreline_artifacts.plan import library_name
-from scoreline_artifacts.plan.ends import Boosted, Trees
+from scoreline_artifacts.plan import library_name, nodes
+from scoreline_artifacts.plan.ends import Boosted, End, Linear, Logistic, TargetEnd, Trees
 from scoreline_artifacts.plan.nodes import Node, Scale, Ufunc
 from scoreline_artifacts.schema import Column
 
 Floats = npt.NDArray[np.float64]
+CODED = frozenset("OUbiuf")
+"""What categories can be, by the kind of their dtype: text, numbers and booleans."""
+_METHODS: dict[type, str] = {
+    nodes.Binarize: "binarize",
+    nodes.Bins: "bins",
+    nodes.Columns: "column",
+    nodes.Concat: "concat",
+    nodes.Impute: "impute",
+    nodes.OneHot: "one_hot",
+    nodes.Ordinal: "ordinal",
+    nodes.Pick: "pick",
+    nodes.Polynomial: "polynomial",
+    nodes.Project: "project",
+    nodes.Scale: "scale",
+    nodes.Ufunc: "ufunc",
+    Boosted: "boosted",
+    Linear: "linear",
+    Logistic: "logistic",
+    TargetEnd: "target",
+    Trees: "forest",
+}
+
+
+class Writer:
+    """Writes each kind of step by a method of its own."""
+
+    def step(self, step: Any, *given: Any) -> Any:
+        """What a node or an end becomes, with what its inputs became."""
+        return getattr(self, _METHODS[type(step)])(step, *given)
+
+
+def is_known(step: object) -> bool:
+    """Whether a `Writer` has a method for a node or an end."""
+    return type(step) in _METHODS
+
+
+def is_several(end: End) -> bool:
+    """Whether an end gives several numbers for a row; a table of one column is one number."""
+    inner = end.inner if isinstance(end, TargetEnd) else end
+    return isinstance(inner, Linear) and len(np.atleast_2d(inner.coef)) > 1
+
+
+def refused_target(end: TargetEnd, takes: Callable[[Any], str | None]) -> str | None:
+    """Why an estimator cannot be written that was fitted with a transformed target, or None."""
+    back = steps_back(end.transformer)
+    if back is None:
+        return f"it transforms its target back by {type(end.transformer).__name__}, in a way that is not known"
+    if isinstance(end.inner, TargetEnd):
+        return "it transforms its target more than once"
+    return next((why for step in (*back, end.inner) if (why := takes(step))), None)
 
 
 def thresholds(tree: Any) -> Floats:

@@ -27,7 +27,7 @@ from scoreline_artifacts.schema import Column
 from scoreline_artifacts.store.local_files import write_file
 from scoreline_artifacts.store.signing import REPAIR, Purpose
 from scoreline_artifacts.store.store import Store, describe_file
-from scoreline_client.errors import MissingDependency, ScorelineError
+from scoreline_client.errors import ScorelineError
 from scoreline_training.export.formats import (
     FORMATS,
     About,
@@ -36,7 +36,7 @@ from scoreline_training.export.formats import (
     Unexportable,
     format_of,
 )
-from scoreline_training.export.proof import ROWS, Parity, prove
+from scoreline_training.export.proof import ROWS, NotProven, Parity, prove
 from scoreline_training.export.way_out import way_out
 
 PROOF_SUFFIX, SIGNATURE_SUFFIX = ".proof.json", ".sig"
@@ -169,22 +169,12 @@ def export_steps(store: Store, model: str, version: int) -> list[StepExport]:
         NotExportable: nobody knows a step of it.
     """
     plan = _plan(load(store, model, version), "a file")
-    formats: dict[str, Format | str] = {}
-    for name in FORMATS:
-        try:
-            formats[name] = format_of(name)
-        except MissingDependency as error:
-            formats[name] = str(error)
-        except ModuleNotFoundError:
-            formats[name] = "it is not part of this release"
+    formats = [format_of(name) for name in FORMATS]
     return [
         StepExport(
             way=step.way,
             kind=type(step).__name__,
-            refused={
-                name: each if isinstance(each, str) else _refused(plan, step, each)
-                for name, each in formats.items()
-            },
+            refused={each.name: _refused(plan, step, each) for each in formats},
         )
         for step in _steps(plan)
     ]
@@ -238,11 +228,16 @@ def _prove(
     about = f"{loaded.model}@{loaded.version} as {wanted.name}"
     manifest = store.manifest(loaded.model, loaded.version)
     records = [row.record for row in golden.decode(store.read(manifest, GOLDEN))]
+    try:
+        evaluator = wanted.open(data)
+    except ValueError as error:
+        # Another release of the program that scores it may know less.
+        raise NotProven(about, f"the file cannot be opened here: {error}") from error
     measured = prove(
         about,
         loaded,
         plan,
-        wanted.open(data),
+        evaluator,
         records,
         tolerance=wanted.tolerance,
         rows=ROWS if rows is None else rows,

@@ -28,7 +28,7 @@ FORMATS = {
     "onnx": "scoreline_training.export.onnx_format",
     "pmml": "scoreline_training.export.pmml_format",
 }
-"""The module of each format, imported only when it is asked for: some need a library that an extra brings."""
+"""The module of each format, imported only when it is asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,6 @@ def format_of(name: str) -> Format:
 
     Raises:
         SettingsError: there is none.
-        MissingDependency: its library is not installed.
     """
     module = FORMATS.get(name)
     if module is None:

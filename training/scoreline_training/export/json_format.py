@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,22 +15,20 @@ import numpy.typing as npt
 import orjson
 import pandas as pd
 
-from scoreline_artifacts.plan import ScoringPlan, ends, library_name, nodes
+from scoreline_artifacts.plan import ScoringPlan, ends, nodes
 from scoreline_artifacts.schema import Column
+from scoreline_training.export.arithmetic import CODED, refused_target, steps_back
 from scoreline_training.export.formats import About, Evaluator, Format, Scored
 
 Array = npt.NDArray[Any]
 VERSION = "scoreline-plan/1"
+_WHOLE = 2**53
+"""The first whole number that is not the only one that is rounded to its double."""
 _LOSSES = {
     "HalfBinomialLoss": "expit",
     "ExponentialLoss": "expit of twice",
     "HalfMultinomialLoss": "softmax",
 }
-_BACK = {
-    "sklearn.preprocessing._data.StandardScaler": ("multiply", "scale_", "add", "mean_"),
-    "sklearn.preprocessing._data.MinMaxScaler": ("subtract", "min_", "divide", "scale_"),
-}
-"""How scalers of a target are undone: operands of `scale`, and the attributes that hold them."""
 _UFUNCS = frozenset(
     {
         "abs", "absolute", "arctan", "arcsinh", "cbrt", "ceil", "cos", "cosh", "exp", "exp2", "expm1", "fabs", "floor",
@@ -43,21 +42,23 @@ def _takes(step: Any) -> str | None:
     match step:
         case nodes.Ufunc() if step.name not in _UFUNCS:
             return f"it has the function numpy.{step.name}, which the format does not know"
+        case nodes.Columns() if np.dtype("f2") in step.dtypes:
+            return "it reads floats of 16 bits"
         case nodes.OneHot() | nodes.Ordinal():
-            kinds = {known.dtype.kind for known in step.categories}
-            if not kinds <= set("OUbiuf"):
-                return "its categories are neither text nor numbers nor booleans"
+            for known in step.categories:
+                if known.dtype.kind not in CODED:
+                    return f"it has categories of the type {known.dtype}"
+                if known.dtype.kind in "iu" and any(abs(one) >= _WHOLE for one in known.tolist()):
+                    return "it has whole numbers beyond 2^53 as categories, which doubles do not tell apart"
         case ends.Boosted() if step.labels is not None:
             name = type(step.estimator._loss).__name__
             if name not in _LOSSES:
                 return f"its probabilities come from the loss {name}"
         case ends.TargetEnd():
-            return _takes(step.inner) or (
-                None if _undone(step.transformer) else "its target's transformer is not known"
-            )
+            return refused_target(step, _takes)
         case nodes.Node() | ends.End():
             pass
-    return None if type(step) in _WRITTEN or isinstance(step, ends.TargetEnd) else "it has no word"
+    return None if type(step) in _WRITTEN else "it has no word"
 
 
 def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
@@ -72,15 +73,12 @@ def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
             if column.name in named
         },
     }
-    steps = [_WRITTEN[type(node)](node) for node in plan.nodes]
-    end = plan.end
-    inner = end.inner if isinstance(end, ends.TargetEnd) else end
-    steps.append(_WRITTEN[type(inner)](inner))
-    if isinstance(end, ends.TargetEnd):
-        steps += [
-            {**step, "in": len(steps) + place}
-            for place, step in enumerate(_undone(end.transformer) or ())
-        ]
+    written: list[nodes.Node | ends.End] = [*plan.nodes, plan.end]
+    if isinstance(plan.end, ends.TargetEnd):
+        written[-1] = plan.end.inner
+        for step in steps_back(plan.end.transformer) or ():
+            written.append(replace(step, inputs=(len(written),)))
+    steps = [_WRITTEN[type(step)](step) for step in written]
     lines = b",\n".join(orjson.dumps(_plain(step)) for step in steps)
     return orjson.dumps(header)[:-1] + b',"steps":[\n' + lines + b"\n]}\n"
 
@@ -146,26 +144,11 @@ def _boosted(end: ends.Boosted) -> dict[str, Any]:
     }
 
 
-def _undone(transformer: Any) -> list[dict[str, Any]] | None:
-    """The steps that transform a target back; None if they are not known."""
-    name = library_name(transformer)
-    if name in _BACK and getattr(transformer, "clip", False) is False:
-        first, one, second, other = _BACK[name]
-        operands = {first: getattr(transformer, one), second: getattr(transformer, other)}
-        return [{"op": "scale", **operands}]
-    if name == "sklearn.preprocessing._function_transformer.FunctionTransformer":
-        function = getattr(transformer.inverse_func, "__name__", "")
-        if transformer.inverse_func is None:
-            return []
-        if function in _UFUNCS and getattr(np, function) is transformer.inverse_func:
-            return [{"op": function}]
-    return None
-
-
 _WRITTEN: dict[type, Callable[[Any], dict[str, Any]]] = {
     nodes.Columns: lambda node: {
         "op": "values" if node.dtype.kind == "O" else "numbers",
         "names": node.names,
+        "rounded": [place for place, one in enumerate(node.dtypes) if one == np.float32] or None,
     },
     nodes.Ufunc: lambda node: {"op": node.name, "in": _of(node)},
     nodes.Scale: lambda node: {
@@ -262,7 +245,10 @@ def _score(steps: list[dict[str, Any]], programs: list[Any], frame: pd.DataFrame
 
 
 def _numbers(step: dict[str, Any], frame: pd.DataFrame) -> Array:
-    return np.column_stack([frame[name].to_numpy(np.float64) for name in step["names"]])
+    array = np.column_stack([frame[name].to_numpy(np.float64) for name in step["names"]])
+    rounded = step.get("rounded", [])
+    array[:, rounded] = array[:, rounded].astype(np.float32)
+    return array
 
 
 def _values(step: dict[str, Any], frame: pd.DataFrame) -> Array:

@@ -22,7 +22,6 @@ from scoreline_artifacts.plan.nodes import (
     Columns,
     Concat,
     Impute,
-    Node,
     OneHot,
     Ordinal,
     Pick,
@@ -33,8 +32,13 @@ from scoreline_artifacts.plan.nodes import (
 )
 from scoreline_client.errors import MissingDependency
 from scoreline_training.export.arithmetic import (
+    CODED,
+    Writer,
+    is_known,
     is_missing,
+    is_several,
     missing_kind,
+    refused_target,
     rounds_of,
     steps_back,
     thresholds,
@@ -76,7 +80,7 @@ class _Tensor:
     """Of text, by column: what an empty one stands for, as a schema has it (`None`, `nan`, `NA`); empty: for itself."""
 
 
-class _Graph:
+class _Graph(Writer):
     """The operators so far."""
 
     def __init__(self, columns: Sequence[Column], about: About) -> None:
@@ -311,40 +315,23 @@ class _Graph:
 
     # Ends
 
-    def end(self, end: End, given: _Tensor) -> tuple[str, str | None]:
-        """The outputs: labels or numbers, and probabilities."""
-        name = self.cast(given, _FLOAT)
-        match end:
-            case TargetEnd():
-                return self.back(end, given), None
-            case Linear():
-                return self.linear(end, name), None
-            case Logistic():
-                return self.logistic(end, name)
-            case Trees():
-                return self.forest(end, name)
-            case Boosted():
-                return self.boosted(end, name)
-        raise TypeError(f"ONNX has no form for {type(end).__name__}")
+    # An end gives the outputs: labels or numbers, and probabilities.
 
-    def back(self, end: TargetEnd, given: _Tensor) -> str:
+    def target(self, end: TargetEnd, given: str) -> tuple[str, None]:
         """Numbers that are transformed back."""
-        name, _ = self.end(end.inner, given)
-        is_column = (
-            isinstance(end.inner, Linear) and end.inner.coef.ndim == 2 and not end.inner.is_flat
-        )
-        value = _Tensor(name=name if is_column else self.add("Unsqueeze", name, [1]))
+        name, _ = self.step(end.inner, given)
+        several = is_several(end)
+        value = _Tensor(name=name if several else self.add("Unsqueeze", name, [1]))
         for node in steps_back(end.transformer) or ():
-            value = _NODES[type(node)](self, node, [value])
-        return self.add("Reshape", value.name, [-1]) if end.is_flat else value.name
+            value = self.step(node, [value])
+        return value.name if several else self.add("Reshape", value.name, [-1]), None
 
-    def linear(self, end: Linear, given: str) -> str:
+    def linear(self, end: Linear, given: str) -> tuple[str, None]:
         """A product and a sum."""
         width = end.coef.shape[-1]
         products = self.add("MatMul", given, end.coef.reshape(-1, width).T.astype(_FLOAT))
         sums = self.add("Add", products, np.asarray(end.intercept, _FLOAT).reshape(1, -1))
-        is_flat = end.coef.ndim == 1 or end.is_flat
-        return self.add("Reshape", sums, [-1]) if is_flat else sums
+        return sums if is_several(end) else self.add("Reshape", sums, [-1]), None
 
     def logistic(self, end: Logistic, given: str) -> tuple[str, str | None]:
         """The class of the largest score."""
@@ -544,20 +531,6 @@ _UFUNCS: dict[str, Callable[[_Graph, str], str]] = {
 }  # fmt: skip
 """Functions of numpy; runtimes have the others with 32 bits only."""
 
-_NODES: dict[type[Node], Callable[[_Graph, Any, Sequence[_Tensor]], _Tensor]] = {
-    Binarize: _Graph.binarize,
-    Bins: _Graph.bins,
-    Columns: _Graph.column,
-    Concat: _Graph.concat,
-    Impute: _Graph.impute,
-    OneHot: _Graph.one_hot,
-    Ordinal: _Graph.ordinal,
-    Pick: _Graph.pick,
-    Polynomial: _Graph.polynomial,
-    Project: _Graph.project,
-    Scale: _Graph.scale,
-    Ufunc: _Graph.ufunc,
-}
 _TREE_PARTS = (
     "nodes_featureids", "nodes_splits", "nodes_missing_value_tracks_true", "nodes_truenodeids", "nodes_trueleafs",
     "nodes_falsenodeids", "nodes_falseleafs",
@@ -567,28 +540,25 @@ _TREE_PARTS = (
 def takes(step: Any) -> str | None:
     """None if a node or an end can be written, else why not."""
     if isinstance(step, TargetEnd):
-        if steps_back(step.transformer) is None:
-            return f"it transforms its target back by {type(step.transformer).__name__}, which has no form in ONNX"
-        return next(
-            (why for node in steps_back(step.transformer) or () if (why := takes(node))),
-            takes(step.inner),
-        )
+        return refused_target(step, takes)
     if isinstance(step, Ufunc) and step.name not in _UFUNCS:
         return f"it calls numpy.{step.name}, which programs that run ONNX have with 32 bits only"
+    if isinstance(step, Columns) and "" in step.names:
+        return "it reads a column whose name is empty, and an input of ONNX has one"
     if isinstance(step, OneHot | Ordinal):
         for known in step.categories:
+            if known.dtype.kind not in CODED:
+                return f"it has categories of the type {known.dtype}"
             present = [one for one in known.tolist() if not is_missing(one)]
             if known.dtype == object and not all(isinstance(one, str) for one in present):
-                return "it has categories that are neither text, numbers nor booleans"
+                return "it has objects that are no text as categories"
             if known.dtype == object and len(known) - len(present) + ("" in present) > 1:
                 return "it tells empty text from missing text, or None from NaN, which ONNX cannot"
     if isinstance(step, Logistic | Trees | Boosted) and step.labels is not None:
         labels = np.asarray(step.labels)
         if labels.dtype.kind not in "iufbU" and not all(isinstance(one, str) for one in labels):
             return "it has labels that are neither text, numbers nor booleans"
-    if type(step) in _NODES or isinstance(step, Linear | Logistic | Trees | Boosted):
-        return None
-    return "it has no form in ONNX"
+    return None if is_known(step) else "it has no form in ONNX"
 
 
 def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
@@ -606,20 +576,16 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     graph = _Graph(columns, about)
     values = [_Tensor(name="")]
     for node in plan.nodes:
-        values.append(_NODES[type(node)](graph, node, [values[index] for index in node.inputs]))
-    answer, probabilities = graph.end(plan.end, values[plan.end.input])
+        values.append(graph.step(node, [values[index] for index in node.inputs]))
+    given = graph.cast(values[plan.end.input], _FLOAT)
+    answer, probabilities = graph.step(plan.end, given)
     labels = _labels_of(plan.end)
     outputs = {graph.add("Identity", answer, name=graph.free("prediction")): labels.dtype}
     if probabilities is not None:
         name = graph.add("Identity", probabilities, name=graph.free("probabilities"))
         outputs[name] = _FLOAT
-    is_flat = True
-    if isinstance(plan.end, TargetEnd):
-        is_flat = plan.end.is_flat
-    elif isinstance(plan.end, Linear):
-        is_flat = plan.end.coef.ndim == 1 or plan.end.is_flat
     shapes: list[list[str | int | None]] = [
-        [None] if is_flat else [None, None],
+        [None, None] if is_several(plan.end) else [None],
         [None, len(labels)],
     ]
     made = helper.make_graph(

@@ -23,7 +23,6 @@ from scoreline_artifacts.plan.nodes import (
     Columns,
     Concat,
     Impute,
-    Node,
     OneHot,
     Ordinal,
     Pick,
@@ -33,8 +32,13 @@ from scoreline_artifacts.plan.nodes import (
     Ufunc,
 )
 from scoreline_training.export.arithmetic import (
+    CODED,
+    Writer,
+    is_known,
     is_missing,
+    is_several,
     missing_kind,
+    refused_target,
     rounds_of,
     steps_back,
     thresholds,
@@ -45,6 +49,9 @@ from scoreline_training.export.pmml_machine import NAMESPACE, open_file
 if TYPE_CHECKING:
     from scoreline_artifacts.plan import ScoringPlan
     from scoreline_artifacts.schema import Column
+
+DEEPEST = 500
+"""Levels of a tree that is written: each is an element within the one before, and parsers of XML call themselves for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +65,7 @@ class _Field:
     """Of text: what a missing one is in training's frames, as a schema has it; empty: it cannot be."""
 
 
-class _Document:
+class _Document(Writer):
     """The derived fields so far, which `LocalTransformations` will hold."""
 
     def __init__(self, columns: Sequence[Column]) -> None:
@@ -274,27 +281,19 @@ class _Document:
 
     # Ends
 
-    def end(self, end: End, fields: Sequence[_Field], target: str) -> Element:
-        """The model."""
-        match end:
-            case TargetEnd():
-                return self.end(end.inner, fields, target)
-            case Linear():
-                model = _model("RegressionModel", "regression", fields, target)
-                _table(
-                    model,
-                    fields,
-                    end.coef.ravel(),
-                    float(np.ravel(end.intercept)[0]) if np.size(end.intercept) else 0.0,
-                )
-                return model
-            case Logistic():
-                return self.logistic(end, fields, target)
-            case Trees():
-                return self.forest(end, fields, target)
-            case Boosted():
-                return self.boosted(end, fields, target)
-        raise TypeError(f"PMML has no form for {type(end).__name__}")
+    # An end gives the model.
+
+    def target(self, end: TargetEnd, fields: Sequence[_Field], target: str) -> Element:
+        """The model of what is transformed back in the output."""
+        model: Element = self.step(end.inner, fields, target)
+        return model
+
+    def linear(self, end: Linear, fields: Sequence[_Field], target: str) -> Element:
+        """A table of coefficients."""
+        model = _model("RegressionModel", "regression", fields, target)
+        intercept = float(np.ravel(end.intercept)[0]) if np.size(end.intercept) else 0.0
+        _table(model, fields, end.coef.ravel(), intercept)
+        return model
 
     def logistic(self, end: Logistic, fields: Sequence[_Field], target: str) -> Element:
         """Tables of coefficients, one for each class."""
@@ -570,43 +569,29 @@ _UFUNCS: dict[str, Callable[[_Field], Element]] = {
     "trunc": _signed(lambda size: _apply("floor", size)),
 }  # fmt: skip
 
-_NODES: dict[type[Node], Callable[[_Document, Any, Sequence[_Field]], list[_Field]]] = {
-    Binarize: _Document.binarize,
-    Bins: _Document.bins,
-    Columns: _Document.column,
-    Concat: _Document.concat,
-    Impute: _Document.impute,
-    OneHot: _Document.one_hot,
-    Ordinal: _Document.ordinal,
-    Pick: _Document.pick,
-    Polynomial: _Document.polynomial,
-    Project: _Document.project,
-    Scale: _Document.scale,
-    Ufunc: _Document.ufunc,
-}
-
 
 def takes(step: Any) -> str | None:
     """None if a node or an end can be written, else why not."""
     if isinstance(step, TargetEnd):
-        back = steps_back(step.transformer)
-        if back is None:
-            return f"it transforms its target back by {type(step.transformer).__name__}, which has no form in PMML"
-        return next((why for node in back if (why := takes(node))), takes(step.inner))
+        return refused_target(step, takes)
     if isinstance(step, Ufunc) and step.name not in _UFUNCS:
         return f"it calls numpy.{step.name}, which PMML has no function for"
+    if isinstance(step, Columns) and not all(_is_name(one) for one in step.names):
+        return "it reads a column whose name is empty or has control characters"
     if isinstance(step, OneHot | Ordinal):
         for known in step.categories:
+            if known.dtype.kind not in CODED:
+                return f"it has categories of the type {known.dtype}"
             listed = [one for one in known.tolist() if not is_missing(one)]
             if known.dtype == object and not all(isinstance(one, str) for one in listed):
-                return "it has categories that are neither text, numbers nor booleans"
+                return "it has objects that are no text as categories"
             if len(known) - len(listed) > 1:
                 return "it tells None from NaN, which PMML cannot"
             if any(not _is_writable(one) for one in listed):
                 return (
                     "it has categories with characters, or blanks at an end, that XML does not keep"
                 )
-    if isinstance(step, Linear) and step.coef.ndim == 2 and not step.is_flat:
+    if isinstance(step, Linear) and is_several(step):
         return "it has several outputs, and a model of PMML has one"
     if isinstance(step, Logistic | Trees | Boosted) and step.classes is not None:
         labels = np.asarray(step.classes).tolist()
@@ -614,22 +599,27 @@ def takes(step: Any) -> str | None:
             isinstance(one, str | bool | int | float) and _is_writable(one) for one in labels
         ):
             return "it has labels that are neither text that XML keeps, numbers nor booleans"
-    if type(step) in _NODES or isinstance(step, Linear | Logistic | Trees | Boosted):
-        return None
-    return "it has no form in PMML"
+    if isinstance(step, Trees | Boosted):
+        levels = max(tree.max_depth for tree, _ in rounds_of(step))
+        if levels > DEEPEST:
+            return f"it has a tree of {levels} levels, and documents of more than {DEEPEST} are not read everywhere"
+    return None if is_known(step) else "it has no form in PMML"
+
+
+def _is_name(text: str) -> bool:
+    """Whether XML has all characters of a text, of which there are some."""
+    return text != "" and all(
+        (one >= " " or one in "\t\n\r")
+        and one not in "\ufffe\uffff"
+        and not "\ud800" <= one <= "\udfff"
+        for one in text
+    )
 
 
 def _is_writable(value: object) -> bool:
     """Whether a text comes out of an XML document as it went in."""
-    if not isinstance(value, str):
-        return True
-    return (
-        value == value.strip()
-        and value != ""
-        and all(
-            one >= " " and one not in "\ufffe\uffff" and not "\ud800" <= one <= "\udfff"
-            for one in value
-        )
+    return not isinstance(value, str) or (
+        value == value.strip() and _is_name(value) and not set(value) & set("\t\n\r")
     )
 
 
@@ -639,9 +629,9 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     values: list[list[_Field]] = [[]]
     for node in plan.nodes:
         given = [field for index in node.inputs for field in values[index]]
-        values.append(_NODES[type(node)](document, node, given))
+        values.append(document.step(node, given))
     target = document.free("target")
-    model = document.end(plan.end, values[plan.end.input], target)
+    model = document.step(plan.end, values[plan.end.input], target)
     model.set("modelName", about.model)
     labels = None if plan.end.classes is None else np.asarray(plan.end.classes).tolist()
     _mine(model, document, target)
@@ -700,7 +690,7 @@ def _output(model: Element, document: _Document, end: End, labels: list[Any] | N
     # What is made of a number is another output, with the expressions of derived fields.
     fields, document.derived = [_Field(name=name)], []
     for node in back or ():
-        fields = _NODES[type(node)](document, node, fields)
+        fields = document.step(node, fields)
     for each in document.derived:
         each.tag = "OutputField"
         each.set("feature", "transformedValue")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from hypothesis import strategies as st
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
 from sklearn.decomposition import PCA
@@ -30,10 +29,8 @@ from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn_pandas import DataFrameMapper
 
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.schema import Schema
 from scoreline_training.jobs.pima.training import FEATURES, Split, load_split
-
-_COUNT = 120
+from tests.unit.training.export.written import FRAME, SCHEMA, SCORE, THREE, TWO
 
 
 def split() -> Split:
@@ -61,34 +58,7 @@ def with_transformer(transformer: Any) -> Pipeline:
     )
 
 
-def rows_of(seed: int = 1) -> pd.DataFrame:
-    """Columns of many kinds; `gap` has missing numbers, `maybe` missing texts."""
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame(
-        {
-            "a": rng.normal(size=_COUNT),
-            "b": rng.gamma(2, 3, _COUNT),
-            "n": rng.integers(0, 9, _COUNT),
-            "gap": rng.normal(size=_COUNT),
-            "flag": rng.random(_COUNT) < 0.5,
-            "color": rng.choice(["red", "green", "blue"], _COUNT),
-            "maybe": rng.choice(["low", "high"], _COUNT),
-            "group": pd.Categorical(rng.choice(["u", "v", "w"], _COUNT)),
-        }
-    )
-    frame.loc[::7, "gap"] = np.nan
-    frame.loc[::9, "maybe"] = np.nan
-    return frame
-
-
-FRAME = rows_of()
-SCHEMA = Schema.infer(FRAME)
-_SCORE = FRAME["a"] + FRAME["n"] / 5 - FRAME["b"] / 10 + rows_of(2)["a"] / 2
-_TARGETS = {
-    "two": np.where(_SCORE.median() < _SCORE, "yes", "no"),
-    "three": np.digitize(_SCORE, _SCORE.quantile([0.33, 0.66])),
-    "number": _SCORE.to_numpy(),
-}
+_TARGETS = {"two": TWO, "three": THREE, "number": SCORE.to_numpy()}
 
 _NUMBERS: dict[str, Any] = {
     "scaled": StandardScaler,
@@ -160,7 +130,7 @@ def pipelines(draw: st.DrawFn, end: str) -> LoadedVersion:
         parts.append(("above", Binarizer(threshold=3), ["n"]))
     encoder = _TEXTS[draw(st.sampled_from(sorted(_TEXTS)))]()
     names = draw(
-        st.lists(st.sampled_from(["color", "maybe", "group", "flag", "n"]), max_size=3, unique=True)
+        st.lists(st.sampled_from(["color", "size", "group", "flag", "n"]), max_size=3, unique=True)
     )
     if names:
         parts.append(("texts", encoder, names))

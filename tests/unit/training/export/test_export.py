@@ -211,6 +211,33 @@ def test_a_program_that_answers_otherwise_leaves_nothing(
     assert not list(tmp_path.glob("pima-1*"))
 
 
+def test_a_file_that_its_program_cannot_open_is_not_proved(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from scoreline_training.export import json_format
+
+    exported = export_version(store, "pima", 1, "json", rows=50)
+    monkeypatch.setattr(json_format, "VERSION", "scoreline-plan/0")
+    result = _run("--verify", exported.path)
+    assert result.exit_code == 1
+    assert "the file cannot be opened here: it has the format 'scoreline-plan/1'" in result.output
+
+
+@pytest.mark.parametrize("which", [("",), ("", ".proof.json"), ("", ".proof.json", ".sig")])
+def test_the_file_of_another_version_is_never_taken_for_this_one(
+    store: Store, which: tuple[str, ...]
+) -> None:
+    this = export_version(store, "pima", 1, "json", rows=50).path
+    other = export_version(store, "threshold", 1, "json", rows=50).path
+    for suffix in which:
+        shutil.copyfile(f"{other}{suffix}", f"{this}{suffix}")
+    result = _run("--verify", this)
+    if ".sig" in which:
+        assert "of threshold@1" in result.output
+    else:
+        assert result.exit_code == 2
+
+
 def test_a_file_is_held_against_the_pipeline_and_not_its_plan(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import orjson
@@ -13,6 +14,16 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.linear_model import LinearRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import (
+    MaxAbsScaler,
+    MinMaxScaler,
+    OneHotEncoder,
+    RobustScaler,
+    StandardScaler,
+)
 
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.plan import ScoringPlan, read_plan
@@ -21,7 +32,15 @@ from scoreline_training.export.formats import About, Evaluator, Scored
 from scoreline_training.export.json_format import FORMAT
 from scoreline_training.export.proof import NotProven, prove
 from tests.unit.training.export import projects
-from tests.unit.training.export.written import CASES, asked, fitted, largest_error, opened
+from tests.unit.training.export.written import (
+    CASES,
+    FRAME,
+    asked,
+    fitted,
+    largest_error,
+    opened,
+    plan_of,
+)
 from tests.unit.training.jobs.test_pima import PUBLISHED
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -91,6 +110,7 @@ def test_what_is_written_evaluates_equal_to_the_pipeline(end: str, data: st.Data
 
 def _by_node(path: Path) -> Evaluator:
     """Scores frames with the example in JavaScript."""
+    classes = tuple(json.loads(path.read_bytes())["steps"][-1].get("classes", ()))
 
     def evaluate(frame: pd.DataFrame) -> Scored:
         values = frame.astype(object)
@@ -106,6 +126,7 @@ def _by_node(path: Path) -> Evaluator:
         return Scored(
             [answer["value"] for answer in answers],
             None if shares[0] is None else np.array(shares),
+            classes,
         )
 
     return evaluate
@@ -143,6 +164,41 @@ def test_a_file_of_another_pipeline_is_not_proven(pima: LoadedVersion) -> None:
     rows = projects.split().X_train.head(4).to_dict("records")
     with pytest.raises(NotProven, match="probability differs"):
         prove("pima@3", pima, _plan(pima), FORMAT.open(data), rows, tolerance=1e-9, rows=50)
+
+
+@pytest.mark.parametrize("by", ["numpy", pytest.param("node", marks=needs_node)])
+def test_a_number_is_rounded_to_32_bits_where_its_column_has_them(by: str, tmp_path: Path) -> None:
+    frame = FRAME[["short", "a"]]
+    # A column of 64 bits beside it: scikit-learn scales columns of 32 bits alone with 32 bits.
+    line = make_pipeline(StandardScaler(), LinearRegression()).fit(frame, FRAME["b"])
+    version = LoadedVersion.of(line, "short", 1, Schema.infer(frame))
+    path = tmp_path / "plan.json"
+    path.write_bytes(_written(version))
+    evaluator = _by_node(path) if by == "node" else FORMAT.open(path.read_bytes())
+    rows = pd.DataFrame({"short": [0.1, 1 / 3], "a": [0.1, 1 / 3]})
+    want = line.predict(rows.astype(frame.dtypes))
+    assert evaluator(rows).values == pytest.approx(want.tolist(), rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    "transformer",
+    [StandardScaler(with_mean=False), RobustScaler(), MaxAbsScaler(), MinMaxScaler(clip=True)],
+    ids=lambda one: type(one).__name__,
+)
+def test_a_target_that_was_scaled_is_scaled_back(transformer: Any) -> None:
+    frame = FRAME[["a", "b"]]
+    pipeline = TransformedTargetRegressor(LinearRegression(), transformer=transformer)
+    pipeline.fit(frame, FRAME["n"])
+    assert largest_error(opened(FORMAT, pipeline, Schema.infer(frame)), pipeline, frame) < 1e-14
+
+
+def test_whole_numbers_that_doubles_do_not_tell_apart_are_no_categories() -> None:
+    frame = pd.DataFrame({"key": np.resize([2**53, 2**53 + 1], 20)})
+    pipeline = make_pipeline(OneHotEncoder(), LinearRegression()).fit(frame, range(20))
+    plan = plan_of(pipeline, Schema.infer(frame))
+    assert [why[:34] for step in plan.nodes if (why := FORMAT.takes(step))] == [
+        "it has whole numbers beyond 2^53 a"
+    ]
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,18 @@ def test_what_runtimes_have_with_32_bits_only_is_refused() -> None:
     ]
 
 
+def test_columns_without_a_name_and_dates_as_categories_are_refused() -> None:
+    frame = pd.DataFrame({"": FRAME["a"], "day": pd.date_range("2020-01-01", periods=len(FRAME))})
+    parts = [("x", "passthrough", [""]), ("day", OneHotEncoder(), ["day"])]
+    pipeline = make_pipeline(ColumnTransformer(parts), LinearRegression()).fit(frame, FRAME["b"])
+    plan = plan_of(pipeline, Schema.infer(frame))
+    refused = [why for step in plan.nodes if (why := FORMAT.takes(step))]
+    assert {why.partition(" whose name is empty")[0] for why in refused} == {
+        "it reads a column",
+        f"it has categories of the type {frame['day'].dtype}",
+    }
+
+
 def test_the_same_version_is_the_same_file() -> None:
     plan = plan_of(fitted("boosting"))
     first, second = (FORMAT.write(plan, SCHEMA.columns, ABOUT) for _ in range(2))

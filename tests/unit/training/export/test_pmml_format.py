@@ -14,7 +14,7 @@ from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from scoreline_artifacts.schema import Schema
 from scoreline_client.errors import MissingDependency
@@ -124,6 +124,26 @@ def test_several_numbers_a_row_are_refused() -> None:
     several = Ridge().fit(FRAME[["a", "b"]], FRAME[["n", "b"]])
     plan = plan_of(several, Schema.infer(FRAME[["a", "b"]]))
     assert FORMAT.takes(plan.end) == "it has several outputs, and a model of PMML has one"
+
+
+def test_a_tree_that_is_too_deep_for_a_document_is_refused() -> None:
+    frame = pd.DataFrame({"a": np.arange(1500.0)})
+    tree = DecisionTreeRegressor().fit(frame, np.exp(frame["a"] / 2.5))
+    reason = FORMAT.takes(plan_of(tree, Schema.infer(frame)).end)
+    assert reason is not None
+    assert reason.startswith(f"it has a tree of {tree.get_depth()} levels")
+
+
+def test_columns_without_a_name_and_dates_as_categories_are_refused() -> None:
+    frame = pd.DataFrame({"": FRAME["a"], "day": pd.date_range("2020-01-01", periods=len(FRAME))})
+    parts = [("x", "passthrough", [""]), ("day", OneHotEncoder(), ["day"])]
+    pipeline = make_pipeline(ColumnTransformer(parts), LinearRegression()).fit(frame, FRAME["b"])
+    plan = plan_of(pipeline, Schema.infer(frame))
+    refused = [why for step in plan.nodes if (why := FORMAT.takes(step))]
+    assert {why.partition(" whose name is empty")[0] for why in refused} == {
+        "it reads a column",
+        f"it has categories of the type {frame['day'].dtype}",
+    }
 
 
 def test_the_same_version_is_the_same_file() -> None:

@@ -68,9 +68,9 @@ def rows_of(count: int, seed: int) -> pd.DataFrame:
 
 FRAME = rows_of(120, 1)
 SCHEMA = Schema.infer(FRAME)
-_SCORE = FRAME["a"] + FRAME["n"] / 5 - FRAME["b"] / 10 + rows_of(120, 2)["a"] / 2
-TWO = np.where(_SCORE.median() < _SCORE, "yes", "no")
-THREE = np.digitize(_SCORE, _SCORE.quantile([0.33, 0.66]))
+SCORE = FRAME["a"] + FRAME["n"] / 5 - FRAME["b"] / 10 + rows_of(120, 2)["a"] / 2
+TWO = np.where(SCORE.median() < SCORE, "yes", "no")
+THREE = np.digitize(SCORE, SCORE.quantile([0.33, 0.66]))
 
 
 def asked(count: int) -> pd.DataFrame:
@@ -153,6 +153,8 @@ CASES: dict[str, tuple[Callable[[], Pipeline], Any]] = {
     "without probabilities": (lambda: _scaled(RidgeClassifier()), THREE),
     "a line between two": (lambda: _scaled(LinearSVC()), TWO),
     "linear": (lambda: _scaled(LinearRegression()), _B),
+    "a table of one number": (lambda: _scaled(LinearRegression()), FRAME[["b"]]),
+    "target in a table": (lambda: TransformedTargetRegressor(_scaled(Ridge()), transformer=StandardScaler()), FRAME[["b"]]),
     "tree": (lambda: _scaled(DecisionTreeClassifier(random_state=0)), TWO),
     "tree of numbers": (lambda: _scaled(DecisionTreeRegressor(max_depth=4, random_state=0)), _B),
     "tree of one leaf": (lambda: _scaled(DecisionTreeRegressor(min_samples_leaf=100, random_state=0)), _B),
@@ -197,6 +199,8 @@ def largest_error(evaluator: Evaluator, pipeline: Any, frame: pd.DataFrame) -> f
     found, wanted = evaluator(frame), pipeline.predict(frame)
     if wanted.dtype.kind == "f":
         numbers = np.array(found.values)
+        wanted = wanted[:, 0] if wanted.shape[1:] == (1,) else wanted
+        assert numbers.shape == wanted.shape
         return float((abs(numbers - wanted) / np.maximum(1, abs(wanted))).max())
     assert found.values == wanted.tolist()
     assert found.classes == tuple(pipeline.classes_.tolist())
