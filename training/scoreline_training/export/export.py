@@ -116,13 +116,16 @@ def export_version(
         ExportFailed: the file cannot be written.
     """
     wanted = format_of(format_name)
+    path = path or Path(f"{model}-{version}{wanted.suffix}")
+    # A device would be replaced by a file.
+    if path.name == "" or (path.exists() and not path.is_file()):
+        raise ExportFailed(path, "it cannot be written: it is no file")
     loaded = load(store, model, version)
     plan = _exportable(loaded, wanted)
     about = About(model=model, version=version, manifest_sha256=loaded.manifest_sha256)
     data = wanted.write(plan, _columns(loaded), about)
     proof = _prove(store, loaded, plan, wanted, data, rows)
     signature = store.ring.sign(Purpose.EXPORT, proof.encode())
-    path = path or Path(f"{model}-{version}{wanted.suffix}")
     try:
         # What was signed before is gone before anything else is there.
         _beside(path, SIGNATURE_SUFFIX).unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -160,6 +161,18 @@ def test_a_file_that_cannot_be_written_leaves_nothing(store: Store, tmp_path: Pa
     (tmp_path / "file").touch()
     with pytest.raises(ExportFailed, match="cannot be written"):
         export_version(store, "pima", 1, "json", tmp_path / "file" / "pima.json", rows=50)
+
+
+@pytest.mark.parametrize("name", ["pipe", "link", ""])
+def test_what_is_no_file_is_not_replaced_by_one(store: Store, tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    result = _run("pima", "--to", "json", "-o", name)
+    assert result.exit_code == 2
+    assert "it is no file" in result.output
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "link").is_symlink()
+    assert not list(tmp_path.glob("*.proof.json"))
 
 
 def test_a_function_of_ones_own_is_refused_by_name_file_and_step(
