@@ -43,6 +43,7 @@ from scoreline_tasks.worker.process import (
     WorkerProcess,
     child_count,
     end_overdue_children,
+    replace_children,
     take_over_stopped_children,
     this_process,
 )
@@ -107,6 +108,7 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             if isinstance(consumer.pool, TaskPool):
                 end_overdue_children(consumer.pool, process.call_times)
+                replace_children(consumer.pool)
             # As Celery counts them where it prefetches nothing.
             processes = (
                 getattr(consumer.controller, "max_concurrency", None) or consumer.pool.num_processes

@@ -19,6 +19,7 @@ from sklearn.preprocessing import FunctionTransformer
 
 from scoreline_artifacts.store import releases
 from scoreline_client import Client
+from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Lane
 from scoreline_training import publish
 from tests.acceptance.conftest import MODEL, Fleet, children_of
@@ -34,6 +35,20 @@ def keep(frame):
     return frame
 """
 FOR_EVER = 2000.0
+SLOW_FORKS = """
+import os, pathlib, time
+
+def wait():
+    main = pathlib.Path({main!r})
+    if main.exists() and main.read_text() == str(os.getppid()):
+        time.sleep(8)
+
+os.register_at_fork(after_in_child=wait)
+
+def keep(frame):
+    return frame
+"""
+"""With its version, all children that a worker forks start as slowly as on a machine that is short of everything."""
 
 
 @pytest.fixture
@@ -71,6 +86,26 @@ def test_others_are_answered_while_one_record_takes_long(sleeper: Fleet) -> None
             job = client.submit("sleeper", [{"x": 1004.0}])
             assert _ask_for(client, 3.0) > 1
             assert job.result(timeout=20)[0].value == pytest.approx(1004.0)
+
+
+def test_others_are_answered_while_one_record_takes_long_and_the_other_process_is_replaced(
+    sleeper: Fleet, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    main = tmp_path / "main"
+    (tmp_path / "project" / "slow_forks.py").write_text(SLOW_FORKS.format(main=str(main)))
+    keep = importlib.import_module("slow_forks").keep
+    fitted = make_pipeline(FunctionTransformer(keep), LinearRegression()).fit(FRAME, FRAME["x"])
+    publish(fitted, "slow-forks", FRAME, store=sleeper.store, promote=False)
+    worker = sleeper.start_worker(2)
+    main.write_text(str(worker.pid))
+    with Client(settings=sleeper.settings) as client:
+        client.predict(MODEL, {"x": 1.0}, timeout=20)
+        before = {child.pid for child in children_of(worker)}
+        releases.promote(sleeper.store, "slow-forks", 1)
+        announce_release(sleeper.redis, sleeper.keys, "slow-forks")
+        eventually(lambda: {child.pid for child in children_of(worker)} - before)
+        client.submit("sleeper", [{"x": 1006.0}])
+        assert _ask_for(client, 3.0) > 1
 
 
 def test_others_are_answered_while_a_process_is_stopped(fleet: Fleet) -> None:

@@ -6,12 +6,13 @@ newer version: it exits, and the child that replaces it has that version on the 
 main process (see `Generations`). A pool that does not fork serves in the main process, which then switches
 to the new version by itself.
 
-A child exits only between two tasks, when it has nothing in hand: the pool sends a task that it had not read
+A child exits only between two tasks, when it has nothing in hand, and others are there to serve: the pool sends a task that it had not read
 yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
 `--max-tasks-per-child`; the pool replaces it at once and logs nothing.
 
 Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. Shared memory
-says which drain is in charge (`Charge`): the watchdog puts another in charge when that one does not come back.
+says which drain is in charge (`Charge`): the watchdog puts another in charge when that one does not come back, and
+until then children without a task serve.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ import secrets
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing.sharedctypes import RawValue
+from multiprocessing.sharedctypes import RawArray, RawValue
 from typing import TYPE_CHECKING, Any
 
 from billiard import current_process
@@ -44,7 +46,7 @@ from scoreline_tasks.system import (
     settle,
     watch_forks,
 )
-from scoreline_tasks.worker.shared import ON_ITS_WAY_S, CallTimes, Charge, Silence
+from scoreline_tasks.worker.shared import CHILDREN, ON_ITS_WAY_S, CallTimes, Charge, Silence
 
 if TYPE_CHECKING:
     # Not earlier than configure(): they import numpy.
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+AT_LEAST = 2
+"""Children that are there while others are replaced: one may score for long, and another one listens."""
 HANDOVER_S = 1.0
 """Seconds within which another child should have begun the permanent drain of one that exits."""
 CHILD_OOM_SCORE = 300
@@ -73,6 +77,8 @@ FEW_MODELS = 3
 """So many are waited for: they come sooner than children that are replaced once more for their sake."""
 FOLLOW_S = 5.0
 """The same for the following ones: how long its children wait for what was loaded, each time that they are replaced."""
+FORK_AGAIN_S = 1.0
+"""Seconds until another fork is tried after one that the system has refused."""
 LEAVES_WITHIN_S = 10
 """Seconds that a process has to finish what it has in hand when it is told to end."""
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -110,6 +116,8 @@ class WorkerProcess:
         self._background_pid = 0
         self._supervision: Supervision | None = None
         self._runtime: Runtime | None = None
+        self._listens_from = 0.0
+        """When a child without a task may listen again that has lost Redis."""
         self._building = threading.Lock()
 
     def configure(self, node: str) -> None:
@@ -197,7 +205,8 @@ class WorkerProcess:
                 if is_child:
                     keep_freed()  # a process that loads versions gives back the memory of a load
                     limit_process(memory_limit(settings), oom_score=CHILD_OOM_SCORE)
-                    self.call_times.watch(current_process().index)
+                    self.generations.place = current_process().index
+                    self.call_times.watch(self.generations.place)
                     # Waits for a version that another thread loads.
                     watch_gate(self.call_times.waiting)
                     watch_forks(self.call_times.waiting)
@@ -219,6 +228,28 @@ class WorkerProcess:
                 self._runtime = runtime
                 self._models.load_aside(on_ready=self.generations.note_ready)
             return self._runtime
+
+    def listen(self, has_task: Callable[[], bool]) -> None:
+        """In a child without a task: if nobody listens, serve until somebody does, or until there is a task.
+
+        What puts a drain in charge goes through the main process, which may be held up for seconds, as by a release.
+        """
+        runtime = self._runtime
+        if runtime is None or not self.charge.is_overdue or time.monotonic() < self._listens_from:
+            return
+
+        def should_exit() -> bool:
+            return has_task() or not self.charge.is_overdue or self.generations.should_exit()
+
+        def serve() -> None:
+            runtime.drain.serve_backlog(runtime.settings.slice_s, should_exit)
+            runtime.drain.answer_postponed(runtime.settings.batch_limit_s)
+
+        with self.confines_memory():
+            runtime.connections.check()
+            if not survives(serve, runtime.connections):
+                runtime.drain.interrupt()
+                self._listens_from = time.monotonic() + GOES_ON_S
 
     @contextmanager
     def confines_memory(self) -> Iterator[None]:
@@ -257,13 +288,10 @@ class WorkerProcess:
             return False
         before = self._models.serving()
         changed = self._models.follow(FOLLOW_S)
-        if self._child_count is not None:
-            if self._models.serving() != before:
-                with fork_guard():
-                    settle()
-                    self.generations.advance(self._child_count())
-            else:
-                self.generations.note_child_count(self._child_count())
+        if self._child_count is not None and self._models.serving() != before:
+            with fork_guard():
+                settle()
+                self.generations.advance()
         if changed:
             self._background.heartbeat.send_now()
         return self._models.unloaded > 0
@@ -304,7 +332,7 @@ class WorkerProcess:
             except Exception as error:  # noqa: BLE001
                 logger.warning("drain_handover_failed: %s; this process keeps serving", error)
                 continue
-            if generations.should_exit() and not generations.is_only_child:
+            if generations.should_exit() and not generations.is_leaving:
                 # It makes room for a newer child, and serves until that has begun the successor.
                 survives(
                     lambda: serve(HANDOVER_S, lambda: not generations.is_drain_owner),
@@ -356,54 +384,50 @@ def survives(work: Callable[[], object], connections: Connections) -> bool:
 
 
 class Generations:
-    """Counters in memory that a main process shares with its children; created before it forks.
+    """What a main process and its children tell each other about releases; created before it forks.
 
     A generation is the number of times the main process had loaded something when it forked a child::
 
-        main process   advance: newest += 1
+        main process   advance: newest += 1; the pool has one child more as long as any is outdated
                            |
         child             CURRENT                own == newest
                            |  advance
                            v
                           OUTDATED               own < newest
-                           |  has no permanent drain: exits at once
-                           |  owns it, is the only child: exits at once
-                           |  owns it, has siblings: serves until a newer child is ready
+                           |  the main process lets it leave: two others serve, or the only one that there is to be
+                           |  owns the permanent drain: serves until another has begun that
                            v
                           exits between two tasks; the pool forks its successor, which is CURRENT
 
-    So some child always serves, unless there is to be only one. The numbers are single machine words with
-    one writer each, or of which the last write counts: they need no lock.
+    So while one child scores for long, another always listens, also on a machine on which a fork takes seconds. The
+    numbers are single machine words with one writer each, or of which the last write counts: they need no lock.
     """
 
     def __init__(self, pid: Callable[[], int] = os.getpid) -> None:
         self._pid = pid
         self._newest = RawValue("Q", 0)
         """The generation of children that are forked from now on; written by the main process."""
-        self._ready = RawValue("Q", 0)
-        """The newest generation of which a child can serve; written by children."""
-        self._child_count = RawValue("Q", 0)
-        """How many children the pool is to have; written by the main process."""
+        self._ready, self._may_leave = RawArray("Q", CHILDREN), RawArray("Q", CHILDREN)
+        """By place in the pool, process ids: of a child that can serve, written by it, and of one that may exit,
+        written by the main process."""
         self._drain_owner = RawValue("Q", 0)
         """Process id of the child that last began the permanent drain; written by children."""
-        self._own = 0
+        self.own = 0
         """Not shared: a child keeps the value that its main process had at the fork."""
+        self.place = 0
+        """Of this child in the pool; not shared."""
         self.is_leaving = False
         """Whether this child was told to end; not shared."""
 
-    def advance(self, child_count: int) -> None:
+    def advance(self) -> None:
         """In the main process: children forked from now on have something newer."""
-        self.note_child_count(child_count)
-        self._own += 1
-        self._newest.value = self._own
-
-    def note_child_count(self, child_count: int) -> None:
-        """In the main process: how many children there are to be."""
-        self._child_count.value = child_count
+        self.own += 1
+        self._newest.value = self.own
 
     def note_ready(self) -> None:
         """In a child: it can serve."""
-        self._ready.value = max(self._ready.value, self._own)
+        if self.place < CHILDREN:
+            self._ready[self.place] = self._pid()
 
     def mark_as_drain_owner(self) -> None:
         """In a child: it runs the permanent drain from now on."""
@@ -418,18 +442,34 @@ class Generations:
         """Whether this child was the last to begin the permanent drain."""
         return bool(self._drain_owner.value == pid)
 
-    @property
-    def is_only_child(self) -> bool:
-        """Whether there is to be one child only."""
-        return bool(self._child_count.value <= 1)
-
     def should_exit(self) -> bool:
         """In a child: whether it is to exit, as soon as it has nothing in hand."""
         if self.is_leaving:
             return True
-        if self._own >= self._newest.value:
-            return False
-        return self.is_only_child or not self.is_drain_owner or bool(self._ready.value > self._own)
+        may_leave = self.place >= CHILDREN or self._may_leave[self.place] == self._pid()
+        return may_leave and bool(self.own < self._newest.value)
+
+    def let_leave(self, children: Sequence[Child], count: int) -> None:
+        """In the main process: of a pool that is to have `count` children, let those exit that others need not wait for.
+
+        Those that have nothing to do come first, and last those that may be busy for long.
+        """
+        outdated = [child for child in children if child.generation < self.own]
+        outdated.sort(key=lambda child: (child.is_busy, not self.is_owned_by(child.pid)))
+        serving = sum(self._ready[child.place] == child.pid for child in children)
+        leaving = outdated[: max(0, serving - min(AT_LEAST, count))]
+        for child in outdated:
+            self._may_leave[child.place] = child.pid if child in leaving else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process of a pool, as its main process knows it."""
+
+    pid: int
+    place: int
+    generation: int
+    is_busy: bool
 
 
 CHECK_EVERY_S = 0.1
@@ -500,6 +540,8 @@ class Worker(asynpool.Worker):  # type: ignore[misc]
                 os._exit(EX_RECYCLE)
             # Polled first, since a release cannot wait as long as Celery's own wait.
             if not self.inq._reader.poll(CHECK_EVERY_S):
+                self._is_idle = False
+                process.listen(self.inq._reader.poll)
                 return None
             self._is_idle = False
             return receive()
@@ -511,6 +553,43 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
     """The pool in the main process."""
 
     Worker = Worker
+    _forks_from = 0.0
+
+    def _create_worker_process(self, place: int) -> Any:
+        # The children of a generation are those that were forked before the next release.
+        with fork_guard():
+            child = super()._create_worker_process(place)
+            child.generation = this_process().generations.own
+        return child
+
+    def _repopulate_pool(self, exitcodes: Sequence[int]) -> None:
+        """Have one child more as long as outdated ones are replaced."""
+        own = this_process().generations.own
+        more = int(any(child.generation < own for child in self._pool))
+        self._processes += more
+        try:
+            self.on_grow(more)
+            super()._repopulate_pool(exitcodes)
+        finally:
+            self._processes -= more
+
+    def replace_children(self) -> None:
+        """Fork a child that has what was released, and let outdated ones leave as others can serve in their place."""
+        generations = this_process().generations
+        children = [
+            Child(one.pid, one.index, one.generation, one.inqW_fd in self._busy_workers)
+            for one in self._pool
+        ]
+        if all(child.generation == generations.own for child in children):
+            return
+        generations.let_leave(children, self._processes)
+        if len(children) <= self._processes and time.monotonic() >= self._forks_from:
+            try:
+                self.maintain_pool()
+            # As at the limit of processes: the outdated ones serve on.
+            except (OSError, MemoryError) as error:
+                self._forks_from = time.monotonic() + FORK_AGAIN_S
+                logger.warning("children_not_replaced: no process can be forked: %s", error)
 
     def _join_exited_workers(self, shutdown: bool = False) -> Any:
         """See to what a child held before it is replaced, which has to wait while a version is loaded."""
@@ -553,6 +632,12 @@ def end_overdue_children(pool: TaskPool, times: CallTimes) -> None:
             times.note_ended(child.index)
             with suppress(ProcessLookupError):
                 os.kill(child.pid, signal.SIGKILL)
+
+
+def replace_children(pool: TaskPool) -> None:
+    """In the main process: replace children that were forked before the last release, see `Generations`."""
+    if pool._pool is not None:
+        pool._pool.replace_children()
 
 
 TAKEN_OVER_TIMES = 3

@@ -25,7 +25,7 @@ from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.system import _fork_lock
 from scoreline_tasks.worker import process, runtime
-from scoreline_tasks.worker.process import Generations, WorkerProcess
+from scoreline_tasks.worker.process import Child, Generations, WorkerProcess
 
 
 def test_a_main_process_replaces_its_children_only_for_what_serves_otherwise(
@@ -153,83 +153,123 @@ def test_a_child_without_memory_ends_itself_and_not_its_worker(
 
 
 class Worker:
-    """A main process and its children, in one process: a fork is a change of what `_own` is."""
+    """A main process and its children, in one process: a fork is a change of what `own` is."""
 
-    def __init__(self) -> None:
+    def __init__(self, count: int = 2) -> None:
         self.pid = 0
+        self.count = count
         self.shared = Generations(lambda: self.pid)
-        self.births: dict[int, int] = {}
+        self.births: dict[int, int] = {0: 0}
+        self.busy: set[int] = set()
 
-    def advance(self, child_count: int = 2) -> None:
-        self.be(0)
-        self.shared.advance(child_count)
-        self.births[0] = self.shared._own
+    def advance(self) -> None:
+        self.be(0).advance()
+        self.births[0] = self.shared.own
 
-    def fork(self, pid: int) -> None:
-        self.births[pid] = self.births.get(0, 0)
-        self.be(pid)
-        self.shared.note_ready()
+    def fork(self, pid: int, *, is_ready: bool = True) -> None:
+        self.births[pid] = self.births[0]
+        if is_ready:
+            self.be(pid).note_ready()
 
     def be(self, pid: int) -> Generations:
-        """Look at it from a process."""
-        self.pid = pid
-        self.shared._own = self.births.get(pid, 0)
+        """Look at it from a process; a child's place is its number."""
+        self.pid = self.shared.place = pid
+        self.shared.own = self.births[pid]
         return self.shared
 
     def exiting(self) -> set[int]:
-        return {pid for pid in self.births if pid and self.be(pid).should_exit()}
+        pids = [pid for pid in self.births if pid]
+        children = [Child(pid, pid, self.births[pid], pid in self.busy) for pid in pids]
+        self.be(0).let_leave(children, self.count)
+        return {pid for pid in pids if self.be(pid).should_exit()}
+
+    def end(self, pid: int) -> None:
+        del self.births[pid]
+
+
+def started(count: int) -> Worker:
+    worker = Worker(count)
+    for pid in range(1, count + 1):
+        worker.fork(pid)
+    worker.be(1).mark_as_drain_owner()
+    worker.busy = {1}
+    return worker
 
 
 @pytest.fixture
 def worker() -> Worker:
-    worker = Worker()
-    for pid in (1, 2, 3):
-        worker.fork(pid)
-    worker.be(1).mark_as_drain_owner()
-    return worker
+    return started(2)
 
 
 def test_nobody_exits_while_there_is_nothing_newer(worker: Worker) -> None:
+    worker.fork(3)
     assert worker.exiting() == set()
 
 
-def test_all_but_the_owner_of_the_drain_exit_at_once(worker: Worker) -> None:
+def test_nobody_exits_before_a_newer_one_can_serve(worker: Worker) -> None:
     worker.advance()
-    assert worker.exiting() == {2, 3}
+    worker.fork(3, is_ready=False)
+    assert worker.exiting() == set()
+    worker.be(3).note_ready()
+    assert worker.exiting() == {2}
 
 
-def test_the_owner_of_the_drain_exits_when_a_newer_one_is_ready(worker: Worker) -> None:
+def test_the_owner_of_the_drain_exits_after_those_that_have_nothing_to_do(worker: Worker) -> None:
     worker.advance()
+    worker.fork(3)
+    assert worker.exiting() == {2}
+    worker.end(2)
+    assert worker.exiting() == set()  # one may take long, and another one listens
     worker.fork(4)
-    assert worker.exiting() == {1, 2, 3}
+    assert worker.exiting() == {1}
+
+
+def test_who_scores_for_long_keeps_no_other_one_from_being_replaced(worker: Worker) -> None:
+    worker.be(2).mark_as_drain_owner()
+    worker.busy = {1, 2}
+    worker.advance()
+    worker.fork(3)
+    assert worker.exiting() == {2}
+
+
+def test_of_many_all_exit_but_those_that_are_needed() -> None:
+    worker = started(4)
+    worker.advance()
+    worker.fork(5)
+    assert worker.exiting() == {2, 3, 4}
+
+
+def test_an_only_child_exits_when_its_successor_can_serve() -> None:
+    worker = started(1)
+    worker.advance()
+    assert worker.exiting() == set()
+    worker.fork(2)
+    assert worker.exiting() == {1}
 
 
 def test_releases_in_a_row_starve_nobody(worker: Worker) -> None:
     worker.advance()
-    worker.fork(4)
+    worker.fork(3)
     worker.advance()
-    # Number 4 is outdated already, but newer than the owner of the drain, which need not wait any more.
-    assert 1 in worker.exiting()
+    # Number 3 is outdated already, but can serve while another one is replaced.
+    assert worker.exiting()
+
+
+def test_who_takes_the_place_of_one_that_was_to_leave_is_to_stay(worker: Worker) -> None:
+    worker.advance()
+    worker.fork(3)
+    assert worker.exiting() == {2}
+    worker.end(2)
+    worker.advance()
+    assert not worker.shared.should_exit()
 
 
 def test_the_owner_of_the_drain_serves_until_another_has_taken_its_drain(worker: Worker) -> None:
     worker.advance()
-    worker.fork(4)
+    worker.fork(3)
     assert worker.be(1).is_drain_owner
-    worker.be(4).mark_as_drain_owner()
+    worker.be(3).mark_as_drain_owner()
     assert not worker.be(1).is_drain_owner
-
-
-def test_an_only_child_exits_at_once(worker: Worker) -> None:
-    worker.advance(child_count=1)
-    assert 1 in worker.exiting()
-
-
-def test_a_pool_that_shrinks_to_one_child_keeps_it_waiting_for_nobody(worker: Worker) -> None:
-    worker.advance()
-    assert 1 not in worker.exiting()
-    worker.be(0).note_child_count(1)
-    assert 1 in worker.exiting()
 
 
 # The permanent drain
@@ -337,6 +377,63 @@ def test_a_drain_serves_on_while_the_one_that_was_sent_in_its_place_has_not_begu
     runtime = Serving(lambda: None)
     in_charge.run_permanent_drain(runtime, number, lambda: runtime.log.append("successor"))
     assert runtime.log == ["check", "serve", "successor", "end"]
+
+
+class Listening:
+    """A runtime of a child without a task, whose drain serves for as long as it is to."""
+
+    def __init__(self, *turns: Callable[[], object]) -> None:
+        self.turns = list(turns)
+        self.settings = SimpleNamespace(slice_s=2.0, batch_limit_s=300.0)
+        self.drain = self.connections = self
+        self.log: list[str] = []
+
+    def serve_backlog(self, _slice_s: float, should_exit: Callable[[], bool]) -> None:
+        while not should_exit():
+            self.log.append("serve")
+            self.turns.pop(0)()
+
+    def answer_postponed(self, _limit_s: float) -> None:
+        self.log.append("postponed")
+
+    def interrupt(self) -> None:
+        self.log.append("interrupt")
+
+    def check(self) -> None:
+        pass
+
+    def note_error(self, _error: RedisError) -> None:
+        pass
+
+
+def test_a_child_without_a_task_serves_while_nobody_listens() -> None:
+    """The main process may be too busy to put another drain in charge."""
+    child: Any = WorkerProcess()
+    child.charge.expect_next()
+    child._runtime = Listening(lambda: None, lambda: child.charge.wait(60.0))
+    child.listen(lambda: False)
+    assert child._runtime.log == []  # somebody is on the way
+    child.charge.wait(-1.0)
+    child.listen(lambda: False)
+    assert child._runtime.log == ["serve", "serve", "postponed"]
+
+
+def test_a_child_that_serves_while_nobody_listens_ends_with_the_next_task() -> None:
+    child: Any = WorkerProcess()
+    tasks: list[str] = []
+    child.charge.wait(-1.0)
+    child._runtime = Listening(lambda: tasks.append("drain"))
+    child.listen(lambda: bool(tasks))
+    assert child._runtime.log == ["serve", "postponed"]
+
+
+def test_a_child_that_has_lost_redis_asks_for_it_now_and_then() -> None:
+    child: Any = WorkerProcess()
+    child.charge.wait(-1.0)
+    child._runtime = Listening(lost)
+    for _ in range(5):
+        child.listen(lambda: False)
+    assert child._runtime.log == ["serve", "interrupt"]
 
 
 def test_a_process_that_is_told_to_end_exits_when_it_has_nothing_in_hand(worker: Worker) -> None:
