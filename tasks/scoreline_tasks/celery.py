@@ -421,6 +421,11 @@ def on_ready(sender: Any, **_: Any) -> None:
     this_process().tell()
 
 
+@signals.worker_shutting_down.connect
+def on_leaving(**_: Any) -> None:
+    this_process().take_nothing_over()
+
+
 @signals.worker_process_init.connect
 def on_child(**_: Any) -> None:
     _runtime()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
@@ -20,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer
 from scoreline_artifacts.store import releases
 from scoreline_client import Client
 from scoreline_client.fleet import announce_release
+from scoreline_client.jobs import JobStatus
 from scoreline_client.protocol.keys import Lane
 from scoreline_training import publish
 from tests.acceptance.conftest import MODEL, Fleet, children_of
@@ -104,7 +107,8 @@ def test_others_are_answered_while_one_record_takes_long_and_the_other_process_i
         releases.promote(sleeper.store, "slow-forks", 1)
         announce_release(sleeper.redis, sleeper.keys, "slow-forks")
         eventually(lambda: {child.pid for child in children_of(worker)} - before)
-        client.submit("sleeper", [{"x": 1006.0}])
+        job = client.submit("sleeper", [{"x": 1006.0}])
+        eventually(lambda: job.status() is JobStatus.RUNNING)  # not in one batch with others
         assert _ask_for(client, 3.0) > 1
 
 
@@ -147,3 +151,42 @@ def test_what_is_in_hand_is_answered_when_all_processes_are_told_to_end_at_once(
         assert worker.wait(20) == 0
         assert job.result(timeout=1)[0].value == pytest.approx(1002.0)
     assert "Traceback" not in sleeper.log.read_text()[before:]
+
+
+LOADS = """
+import pathlib, time
+while pathlib.Path({flag!r}).exists():
+    time.sleep(0.05)
+
+def keep(frame):
+    return frame
+"""
+
+
+def test_what_waits_for_a_model_is_handed_over_when_all_processes_are_told_to_end_at_once(
+    sleeper: Fleet, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    flag = tmp_path / "loads"
+    (tmp_path / "project" / "loads_long.py").write_text(LOADS.format(flag=str(flag)))
+    keep = importlib.import_module("loads_long").keep
+    fitted = make_pipeline(FunctionTransformer(keep), LinearRegression()).fit(FRAME, FRAME["x"])
+    publish(fitted, "loads-long", FRAME, store=sleeper.store, promote=False)
+    flag.touch()
+    leaving = sleeper.start_worker(2)
+    with Client(settings=sleeper.settings) as client:
+        client.predict(MODEL, {"x": 1.0}, timeout=20)
+        job = client.submit("loads-long@1", [{"x": 7.0}])
+        eventually(lambda: _tries(leaving))
+        before = len(sleeper.log.read_text())
+        os.killpg(leaving.pid, signal.SIGTERM)
+        assert leaving.wait(30) == 0
+        assert "WorkerLostError" not in sleeper.log.read_text()[before:]
+        flag.unlink()
+        sleeper.start_worker(1)
+        assert job.result(timeout=40)[0].value == pytest.approx(7.0)
+
+
+def _tries(worker: subprocess.Popen[bytes]) -> bool:
+    """Whether a worker tries a version: its throw-away processes lead groups of their own."""
+    children = psutil.Process(worker.pid).children()
+    return any(os.getpgid(child.pid) == child.pid for child in children)

@@ -261,13 +261,27 @@ class Drain:
         turns = iter([False])
         return self.serve(3600, lambda: next(turns, True), linger_ms=0)
 
-    def answer_postponed(self, limit_s: float) -> None:
-        """Answer what is postponed as soon as it can be; what is left after `limit_s` seconds is refused."""
+    def answer_postponed(
+        self, limit_s: float, is_leaving: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Answer what is postponed as soon as it can be; what is left after `limit_s` seconds is refused.
+
+        What is left when `is_leaving()` is handed over to other workers.
+        """
         clock_offset_ms = self._queue.server_time_ms() - _monotonic_ms() if self._postponed else 0
         end_ms = _monotonic_ms() + int(limit_s * 1000)
         while self._postponed:
+            if is_leaving():
+                self._hand_over()
+                return
             time.sleep(LOOK_AGAIN_MS / 1000)
             self._look_again(clock_offset_ms, is_last=_monotonic_ms() >= end_ms)
+
+    def _hand_over(self) -> None:
+        with self._lock:
+            waiting, self._postponed = self._postponed, []
+            self._lease.keep(self, ())
+        self._queue.hand_over(waiting, self._lease.lease_ms)
 
     def interrupt(self) -> None:
         """After Redis was lost: hold nothing any more; the next `serve` takes up what is still this process's."""

@@ -257,6 +257,8 @@ class Team:
         self.rescues: list[Rescue] = []
         self.dead: deque[str] = deque()
         """Consumers of processes that are known to be dead."""
+        self.is_leaving = False
+        """Whether the worker was told to end: then it releases what its dead have held, and takes over nothing."""
         self.next_look = 0.0
         self.next_tidy = 0.0
 
@@ -322,6 +324,8 @@ class Rescue(Periodic):
             # Only now, so that the next look releases it should Redis be away.
             with suppress(ValueError):
                 team.dead.remove(consumer)
+        if team.is_leaving:
+            return
         is_held, is_abandoned = self._queue.look_for_abandoned(self._lease.lease_ms)
         if not is_held:
             # What is taken from now on is abandoned after a lease at the earliest.

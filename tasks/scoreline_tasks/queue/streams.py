@@ -234,6 +234,14 @@ class RequestQueue:
                     force=True,
                 )
 
+    def hand_over(self, entries: Iterable[Entry], lease_ms: int) -> None:
+        """Let whoever rescues next have entries that are in hand here, as if they had not been renewed for a lease."""
+        for lane in Lane:
+            ids = [entry.id for entry in entries if entry.lane is lane]
+            for part in _slices(ids):
+                group = (self._keys.lane(lane), GROUP, ORPHANS)
+                self._redis.xclaim(*group, 0, list(part), idle=lease_ms, justid=True)
+
     def look_for_abandoned(self, lease_ms: int) -> tuple[bool, bool]:
         """Whether anybody has entries in hand, and whether some of these were not renewed for a lease."""
 

@@ -243,13 +243,18 @@ class WorkerProcess:
 
         def serve() -> None:
             runtime.drain.serve_backlog(runtime.settings.slice_s, should_exit)
-            runtime.drain.answer_postponed(runtime.settings.batch_limit_s)
+            runtime.drain.answer_postponed(runtime.settings.batch_limit_s, self._is_leaving)
 
         with self.confines_memory():
             runtime.connections.check()
             if not survives(serve, runtime.connections):
                 runtime.drain.interrupt()
                 self._listens_from = time.monotonic() + GOES_ON_S
+
+    def take_nothing_over(self) -> None:
+        """In the main process: it is about to end, and what others have left is not to be left once more."""
+        if self._supervision is not None:
+            self._supervision.team.is_leaving = True
 
     @contextmanager
     def confines_memory(self) -> Iterator[None]:
@@ -312,7 +317,8 @@ class WorkerProcess:
             # What a lost reply has brought here, and what waits for a version that is loaded here, comes first.
             if drain.is_interrupted:
                 return False
-            is_outdated = generations.should_exit() and not drain.has_postponed
+            stays = drain.has_postponed and not generations.is_leaving
+            is_outdated = generations.should_exit() and not stays
             return is_outdated or not charge.is_held_by(number)
 
         def serve(slice_s: float, should_exit: Callable[[], bool]) -> None:
@@ -321,7 +327,7 @@ class WorkerProcess:
         while charge.is_held_by(number) and time.monotonic() < until:
             if not goes_on(lambda: serve(settings.slice_s, should_exit), runtime):
                 return
-            if drain.has_postponed:
+            if drain.has_postponed and not generations.is_leaving:
                 continue  # requests wait in this process for a version that it loads
             charge.promise(number, ON_ITS_WAY_S)
             if not charge.is_expected(number):
@@ -340,8 +346,14 @@ class WorkerProcess:
                 )
             break
         postponed_s = until - time.monotonic()
-        if not survives(lambda: drain.answer_postponed(postponed_s), runtime.connections):
+        if not survives(
+            lambda: drain.answer_postponed(postponed_s, self._is_leaving), runtime.connections
+        ):
             drain.interrupt()
+
+    def _is_leaving(self) -> bool:
+        """Whether this process was told to end: what waits in it for a version that is loaded is other workers' then."""
+        return self.generations.is_leaving
 
     def run_extra_drain(self, runtime: Runtime) -> None:
         """Serve for a slice, or until nothing waits any more."""
@@ -349,7 +361,7 @@ class WorkerProcess:
 
         def serve() -> None:
             drain.serve_backlog(settings.slice_s, self.generations.should_exit)
-            drain.answer_postponed(settings.batch_limit_s)
+            drain.answer_postponed(settings.batch_limit_s, self._is_leaving)
 
         runtime.connections.check()
         goes_on(serve, runtime)

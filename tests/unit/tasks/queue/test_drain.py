@@ -369,6 +369,19 @@ def test_a_request_that_waits_for_its_version_is_refused_when_its_time_or_that_o
     assert "still being loaded" in errors[1]["message"]
 
 
+def test_a_process_that_is_told_to_end_hands_over_what_waits_for_its_version(
+    redis: Redis, worker: InProcessWorker, loading: list[str]
+) -> None:
+    loading.append("other")
+    postponed = ask(redis, [{"x": 1}], model="other")
+    worker.step()
+    worker._drain.answer_postponed(20, lambda: True)
+    assert not worker._drain.has_postponed
+    assert redis.get(KEYS.result(postponed.id)) is None
+    lease_ms = worker._drain._lease.lease_ms
+    assert worker._drain._queue.look_for_abandoned(lease_ms) == (True, True)
+
+
 def test_requests_that_are_released_are_renewed_no_more(
     redis: Redis, worker: InProcessWorker, loading: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

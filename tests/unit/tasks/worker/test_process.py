@@ -300,7 +300,7 @@ class Serving:
     def note_error(self, _error: RedisError) -> None:
         self.log.append("reconnect")
 
-    def answer_postponed(self, _limit_s: float) -> None:
+    def answer_postponed(self, *_: object) -> None:
         self.log.append("end")
 
 
@@ -393,7 +393,7 @@ class Listening:
             self.log.append("serve")
             self.turns.pop(0)()
 
-    def answer_postponed(self, _limit_s: float) -> None:
+    def answer_postponed(self, *_: object) -> None:
         self.log.append("postponed")
 
     def interrupt(self) -> None:
