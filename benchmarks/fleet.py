@@ -1,8 +1,11 @@
 """Large fleets on one server: what a process at rest costs, and what becomes of a lone request and of a release.
 
-The processes are simulated, a few hundred in one: each has its own connections, threads and names, and all that it
+The processes are simulated, a few dozen in one: each has its own connections, threads and names, and all that it
 does is done by the worker's own classes. What they score costs nothing. Celery's own commands are those of a real
 worker, which is measured beside them.
+
+A thousand of them need more than the cores of a small machine. They are recorded traffic (`traffic.py`): what a hundred
+send at rest, over and over under ten times as many names. What reaches one of them is answered by the worker's own classes.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import pandas as pd
 import psutil
 from redis import Redis
 
+from benchmarks import traffic
 from benchmarks.measures import Row, alone, at_most, times
 from benchmarks.stage import QUEUE, Stage
 from scoreline_artifacts.loading.version import LoadedVersion
@@ -32,18 +36,23 @@ from scoreline_client.fleet import announce_release, read_status
 from scoreline_client.protocol.keys import Keys
 from scoreline_tasks.models.isolated_load import ServedBy
 from scoreline_tasks.queue.drain import Wakeups
+from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.worker.runtime import build_runtime, build_supervision, open_models
 from scoreline_tasks.worker.shared import CallTimes, Silence
 
-FLEETS = (10, 100, 1000)
+FLEETS = (10, 100)
+COPIES, REPLAYERS = 10, 5
+"""Of the traffic of the largest of them, and how many processes send it."""
+ALIKE = 0.05
+"""By how much of what was recorded the traffic of a copy may differ."""
 WORKER_OF = 4
 SIMULATORS = 4
 """Real processes that the simulated ones are in."""
 CLIENTS, CLIENT_PROCESSES = 1000, 2
 SIMULATED = "simulated"
-REST_S = 5.0
-"""How long a fleet at rest is watched."""
+REST_S = 20.0
+"""How long a fleet at rest is watched, and recorded."""
 SETTLE_S = 3.0
 START_S = 150.0
 ASK = 100
@@ -63,12 +72,22 @@ def measure(stage: Stage) -> list[Row]:
             rows = _rows_of_rest("2 processes of a real worker", _watch(redis, server), nothing, 2)
         found: list[Asked] = []
         for size in FLEETS:
+            others = traffic.clients(redis)
             with _fleet(size) as simulators:
                 rest = _watch(redis, server)
+                recorded = traffic.record(redis, REST_S, but=others)
                 found.append(_ask(stage, redis, simulators))
             rows += _rows_of_rest(f"{size:,} processes", rest, nothing, size)
             rows += found[-1].rows(f"{size:,} processes", found[0])
             redis.flushall()
+        with _simulated(_replay_workers, COPIES, REPLAYERS, recorded) as simulators:
+            replayed = _watch(redis, server)
+            found.append(_ask(stage, redis, simulators))
+        many = size * COPIES
+        rows += _rows_of_rest(f"{many:,} processes", replayed, nothing, many)
+        rows += _rows_of_likeness(rest, replayed, nothing, size)
+        rows += found[-1].rows(f"{many:,} processes", found[0])
+        redis.flushall()
         with _fleet(FLEETS[0]) as simulators:
             before = _watch(redis, server)
             with _simulated(_simulate_clients, CLIENTS, CLIENT_PROCESSES):
@@ -133,6 +152,28 @@ def _rows_of_rest(
     ]  # fmt: skip
 
 
+def _rows_of_likeness(recorded: Rest, replayed: Rest, nothing: Rest, size: int) -> list[Row]:
+    """That a process whose traffic is replayed costs what one of the recorded ones does.
+
+    Raises:
+        AssertionError: it does not.
+    """
+
+    def each(rest: Rest, count: int) -> list[float]:
+        sent = rest.bytes_in - nothing.bytes_in
+        return [(rest.commands - nothing.commands) / count, sent / count]
+
+    before, after = each(recorded, size), each(replayed, size * COPIES)
+    for what, one, other in zip(("commands", "bytes"), before, after, strict=True):
+        assert abs(other / one - 1) <= ALIKE, f"{what} a second: {one:.2f}, replayed {other:.2f}"
+    return [
+        times("a replayed process", unit, [other], "recorded", [one])
+        for unit, one, other in zip(
+            ("commands a second", "bytes sent a second"), before, after, strict=True
+        )
+    ]
+
+
 @dataclass(frozen=True)
 class Asked:
     """What a fleet does when it is asked something."""
@@ -184,7 +225,7 @@ def _fleet(size: int) -> Iterator[list[Connection]]:
 
 
 @contextmanager
-def _simulated(target: Any, size: int, processes: int) -> Iterator[list[Connection]]:
+def _simulated(target: Any, size: int, processes: int, *given: Any) -> Iterator[list[Connection]]:
     """Let real processes simulate a share each; gives a connection to each, and ends them."""
     context = multiprocessing.get_context("spawn")
     started: list[tuple[Any, Connection]] = []
@@ -192,7 +233,9 @@ def _simulated(target: Any, size: int, processes: int) -> Iterator[list[Connecti
         for number in range(processes):
             here, there = context.Pipe()
             share = size * (number + 1) // processes - size * number // processes
-            process = context.Process(target=target, args=(there, number, share), daemon=True)
+            process = context.Process(
+                target=target, args=(there, number, share, *given), daemon=True
+            )
             process.start()
             started.append((process, here))
         for _, here in started:
@@ -262,6 +305,38 @@ def _simulate_workers(control: Connection, simulator: int, count: int) -> None:
         while len(told) < workers or min(told.values()) < since:
             time.sleep(0.001)
         control.send(max(told.values()))
+
+
+def _replay_workers(
+    control: Connection, replayer: int, count: int, recorded: traffic.Traffic
+) -> None:
+    """Send so many copies of recorded traffic until this process is killed, and answer what comes."""
+    settings = WorkerSettings.from_environment()
+    models, nursery = open_models(settings, ServedBy.MAIN_THREAD)
+    models.add(LoadedVersion.of(_Same(), SIMULATED))
+    batcher = nursery.batcher
+    assert batcher is not None
+    redis = Redis.from_url(settings.redis_url)
+
+    def answer(consumer: str) -> None:
+        queue = RequestQueue(redis, NAMES, consumer, result_ttl_s=settings.result_ttl_s)
+        queue.finish(batcher.answer(queue.own(), queue.server_time_ms()))
+
+    RequestQueue(redis, NAMES, SIMULATED, result_ttl_s=settings.result_ttl_s).prepare()
+    first = replayer * COPIES // REPLAYERS
+    replay = traffic.Replay(
+        settings.redis_url, recorded, SIMULATED, range(first, first + count), answer
+    )
+    control.send("ready")
+    since: float | None = None
+    while True:
+        replay.turn()
+        if since is None and control.poll():
+            since = control.recv()
+        told_at = None if since is None else replay.told_since(since)
+        if told_at is not None:
+            control.send(told_at)
+            since = None
 
 
 def _simulate_clients(control: Connection, _simulator: int, count: int) -> None:

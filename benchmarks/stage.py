@@ -29,6 +29,8 @@ from scoreline_tasks.dev.server import embedded_server
 QUEUE = "benchmark"
 MODEL = "pima"
 PROCESSES = 2
+MAX_CLIENTS = "16000"
+"""A thousand processes and clients have more than the 10,000 that a server takes by itself."""
 READY_S = 180.0
 """Seconds that a worker may take to load all that is released."""
 # One thread for every numeric library of every side: the processes are the workers.
@@ -116,7 +118,7 @@ def stage() -> Iterator[Stage]:
     """Start the server and publish the model; everything is gone at the end."""
     with (
         tempfile.TemporaryDirectory(prefix="scoreline-bench-") as name,
-        embedded_server() as url,
+        embedded_server(options={"maxclients": MAX_CLIENTS}) as url,
     ):
         made = Stage(Path(name), url)
         log = made.folder / "train.log"
