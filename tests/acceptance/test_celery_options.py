@@ -32,7 +32,8 @@ SERVE = {
     "a name": ("-n", "high-priority@%h"),
     "purge": ("--purge",),
 }
-ALWAYS = {"solo", "threads", "a task for each child", "autoscale"}
+ALWAYS = {"threads", "a task for each child", "autoscale"}
+"""One of each kind: `test_reload.py` has the pool solo, all other tests of workers have prefork."""
 REFUSED = {
     "queues": (("-Q", "high"), "SCORELINE_QUEUE"),
     "excluded queues": (("-X", "scoreline.default"), "SCORELINE_QUEUE"),
@@ -40,6 +41,8 @@ REFUSED = {
     "spawn": (("--pool-start-method", "spawn"), "-P solo"),
     "processes": (("-P", "processes"), "-P prefork, solo, threads"),
 }
+REFUSED_ALWAYS = {"queues", "processes"}
+"""An option and a pool; the unit tests have the reasons of all."""
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,13 @@ def serves_only(client: Client, version: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize(("options", "advice"), REFUSED.values(), ids=REFUSED)
+@pytest.mark.parametrize(
+    ("options", "advice"),
+    [
+        pytest.param(*case, id=name, marks=() if name in REFUSED_ALWAYS else pytest.mark.exhaustive)
+        for name, case in REFUSED.items()
+    ],
+)
 def test_a_worker_that_would_not_serve_does_not_start_and_says_why(
     fleet: Fleet, options: tuple[str, ...], advice: str
 ) -> None:

@@ -83,15 +83,23 @@ def test_two_versions_of_a_model_have_modules_of_the_same_names(zoo: Zoo) -> Non
     assert zoo.verdicts["pricing_2023"].version != zoo.verdicts["pricing_2024"].version
 
 
+PYTHON = (sys.executable, "train.py")
+SCORELINE = (Path(sys.executable).with_name("scoreline"), "train", "train.py")
+
+
 @pytest.mark.parametrize(
-    "command",
+    ("name", "command"),
     [
-        (sys.executable, "train.py"),
-        (Path(sys.executable).with_name("scoreline"), "train", "train.py"),
+        pytest.param("main_and_local", PYTHON, id="main_and_local-python"),
+        pytest.param("main_functions", SCORELINE, id="main_functions-scoreline"),
+        pytest.param(
+            "main_and_local", SCORELINE, id="main_and_local-scoreline", marks=pytest.mark.exhaustive
+        ),
+        pytest.param(
+            "main_functions", PYTHON, id="main_functions-python", marks=pytest.mark.exhaustive
+        ),
     ],
-    ids=["python train.py", "scoreline train train.py"],
 )
-@pytest.mark.parametrize("name", ["main_and_local", "main_functions"])
 def test_a_script_publishes_the_same_however_it_is_started(
     zoo: Zoo, tmp_path: Path, name: str, command: tuple[str, ...]
 ) -> None:

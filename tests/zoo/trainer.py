@@ -1,6 +1,6 @@
 """Runs training projects as `python train.py` would, and writes down what training itself answers.
 
-    python trainer.py OUT PROCESSES PROJECT [PROJECT ...]
+    python trainer.py OUT PROCESSES WITH_REPORT PROJECT [PROJECT ...]
 
 Each project folder is copied, run in a process of its own that has never seen another project, and its
 copy is deleted. The processes are forked from this one, which has imported installed libraries only:
@@ -71,8 +71,10 @@ class Trained:
     local_modules: list[str] = field(default_factory=list)
 
 
-def main(out: Path, processes: int, projects: list[Path]) -> None:
+def main(out: Path, processes: int, with_report: bool, projects: list[Path]) -> None:
     """Run projects, so many at a time; OUT gets one pickle for each."""
+    if not with_report:
+        scoreline_training.publishing._report = lambda *_, **__: b"<p>none</p>"
     # It asks for what is installed.
     ModuleOrigins().distribution_of("sklearn")
     free = [clean_room._Room.take() for _ in range(processes)]
@@ -246,4 +248,4 @@ def _plain(value: Any) -> Any:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), int(sys.argv[2]), [Path(one) for one in sys.argv[3:]])
+    main(Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "1", [*map(Path, sys.argv[4:])])

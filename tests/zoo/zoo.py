@@ -58,12 +58,14 @@ class Zoo:
         return (self.out / f"{project}.log").read_text(errors="replace")
 
 
-def run(out: Path, names: Sequence[str] = (*PROJECTS, *REFUSED)) -> Zoo:
+def run(
+    out: Path, names: Sequence[str] = (*PROJECTS, *REFUSED), *, with_report: bool = True
+) -> Zoo:
     """Train and publish each project, delete it, load it in a new process, and compare."""
     elsewhere = out / "elsewhere"
     elsewhere.mkdir(parents=True, exist_ok=True)
     projects = [(PROJECTS | REFUSED)[name] for name in names]
-    _python(out, elsewhere, FOLDER / "trainer.py", out, PROCESSES, *projects)
+    _python(out, elsewhere, FOLDER / "trainer.py", out, PROCESSES, int(with_report), *projects)
     _python(out, elsewhere, "-I", FOLDER / "loader.py", out)
     found = [Verdict(**one) for one in json.loads((out / "verdicts.json").read_text())]
     return Zoo(out, {one.project: one for one in found})
