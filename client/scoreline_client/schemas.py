@@ -145,7 +145,7 @@ def _annotation(column: Mapping[str, Any]) -> Any:
 
         def check(value: Any) -> Any:
             if isinstance(value, wrong):
-                raise ValueError(f"{value!r} is of another type than the column")  # noqa: TRY004 - as pydantic wants it
+                raise ValueError(f"{value!r} is of another type than the column: {column['type']}")  # noqa: TRY004 - as pydantic wants it
             return value
 
         return BeforeValidator(check)

@@ -60,7 +60,7 @@ class ServiceStatus:
             f"{name} {'/'.join(map(str, versions)) or '-'}"
             for name, versions in self.models.items()
         )
-        return f"<queue {self.queue}: {scoring} processes, {waiting} requests wait; {names or 'no model'}>"
+        return f"<queue {self.queue}: scoring processes {scoring}, waiting requests {waiting}; {names or 'no model'}>"
 
 
 async def read_service(transport: Transport, timeout_s: float) -> ServiceStatus:

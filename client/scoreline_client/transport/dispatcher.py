@@ -688,7 +688,7 @@ class Transport:
         if processes:
             return (
                 f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} {queue} "
-                f"and {backlog} requests wait; "
+                f"and {backlog} {'request waits' if backlog == 1 else 'requests wait'}; "
                 "`scoreline status` says more"
             )
         if reports:

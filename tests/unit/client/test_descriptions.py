@@ -145,6 +145,15 @@ def test_a_pydantic_model_takes_pythons_own_times_and_odd_names() -> None:
     assert "column_7th" in model.model_fields
 
 
+def test_a_pydantic_model_names_the_type_that_a_column_has() -> None:
+    columns = [{"name": "age", "type": "integer", "nullable": False}]
+    model = ModelDescription("m", 1, columns, ()).pydantic_model("Row")
+    with pytest.raises(
+        pydantic.ValidationError, match="'x' is of another type than the column: integer"
+    ):
+        model(age="x")
+
+
 def test_without_pydantic_it_says_what_to_install(
     stay: ModelDescription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -179,7 +188,7 @@ def test_the_status_says_who_serves_what(scoreline: FakeScoreline, client: Clien
         True, True, False, False, False
     ]  # fmt: skip
     assert repr(status) == (
-        "<queue default: 1 processes, 0 requests wait; money-7@production 1, stay@production 1>"
+        "<queue default: scoring processes 1, waiting requests 0; money-7@production 1, stay@production 1>"
     )
     with scoreline.without_workers():
         assert not client.status().is_served
