@@ -354,7 +354,11 @@ def words_for_unknown(
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
     listed = ", ".join(sorted(known)[:MOST_LISTED]) + more
     stores = ", ".join(stores_of(reports))
-    where = f". Workers read the artifact store {stores}" if stores else ""
+    where = (
+        f". Workers read the artifact store {stores}, and serve what was promoted there"
+        if stores
+        else ""
+    )
     return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{where}"
 
 

@@ -147,6 +147,14 @@ def test_who_has_no_store_is_told_what_is_served(reference: str, words: str | No
     assert words_for_unknown(reference, _SERVED) == words
 
 
+def test_who_published_without_a_release_is_told_what_workers_serve() -> None:
+    told = words_for_unknown("new", [replace(_SERVED[0], store="/srv/store")])
+    assert told is not None
+    assert told.endswith(
+        "Workers read the artifact store /srv/store, and serve what was promoted there"
+    )
+
+
 def test_who_may_not_know_of_other_models_is_told_of_none() -> None:
     assert not GatewaySettings.names_others
     told = words_for_unknown("loanz", _SERVED, names_others=GatewaySettings.names_others)
