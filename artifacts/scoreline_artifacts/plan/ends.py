@@ -32,6 +32,20 @@ class End:
         """The labels, in the order of the probabilities; None for numbers."""
         return None
 
+    @property
+    def inner_ends(self) -> tuple[End, ...]:
+        """Those of the estimators that it asks itself."""
+        return ()
+
+    def decision_function(self, values: Sequence[Any]) -> Any:
+        """(rows,) or (rows, classes) What the estimator's decision_function returns.
+
+        Raises:
+            NotImplementedError: it has none.
+            Unplanned: as for predict.
+        """
+        raise NotImplementedError
+
     def predict(self, values: Sequence[Any]) -> Any:
         """What the pipeline's predict returns.
 
@@ -82,14 +96,14 @@ class Logistic(End):
         """(classes,)."""
         return self.labels
 
-    def scores(self, values: Sequence[Any]) -> Array:
+    def decision_function(self, values: Sequence[Any]) -> Array:
         """(rows,) for two classes, else (rows, classes)."""
         scores = _product(values[self.input], self.coef.T) + self.intercept
         return np.asarray(scores.reshape(-1) if scores.shape[1] == 1 else scores)
 
     def predict(self, values: Sequence[Any]) -> Array:
         """(rows,) labels."""
-        scores = self.scores(values)
+        scores = self.decision_function(values)
         # Terms may cancel: what rounding may do grows with them, not with their sum.
         size = abs(values[self.input]) @ abs(self.coef.T) + abs(self.intercept)
         if scores.ndim == 1:
@@ -103,7 +117,7 @@ class Logistic(End):
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
-        scores = self.scores(values)
+        scores = self.decision_function(values)
         if self.link == "expit":
             from scipy.special import expit
 
@@ -167,6 +181,11 @@ class Boosted(End):
         """(classes,) or None."""
         return self.labels
 
+    def decision_function(self, values: Sequence[Any]) -> Array:
+        """(rows,) for two classes, else (rows, classes)."""
+        sums = self.sums(values)
+        return sums.ravel() if sums.shape[1] == 1 else sums
+
     def sums(self, values: Sequence[Any]) -> Array:
         """(rows, outputs) float64."""
         array = _small(values[self.input])
@@ -185,9 +204,162 @@ class Boosted(End):
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
+        return np.asarray(self.estimator._loss.predict_proba(self.decision_function(values)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoostedByBins(End):
+    """scikit-learn's histogram gradient boosting: the same with trees that take what is missing, by its compiled code."""
+
+    estimator: Any
+    """The live, fitted estimator."""
+    bitsets: tuple[Array, Array]
+    """The known categories of columns, of which there are none, as its trees want them."""
+    labels: Array | None = None
+
+    @property
+    def classes(self) -> Array | None:
+        """(classes,) or None."""
+        return self.labels
+
+    def sums(self, values: Sequence[Any]) -> Array:
+        """(rows, outputs) float64."""
+        array = values[self.input]
+        fitted = self.estimator
+        sums = np.zeros((len(array), fitted.n_trees_per_iteration_), order="F")
+        sums += fitted._baseline_prediction
+        array = np.asarray(array, np.float64)
+        for trees in fitted._predictors:
+            for output, tree in enumerate(trees):
+                # Threads would share the rows, of which there are few.
+                sums[:, output] += tree.predict(array, *self.bitsets, 1)
+        return sums
+
+    def decision_function(self, values: Sequence[Any]) -> Array:
+        """(rows,) for two classes, else (rows, classes)."""
         sums = self.sums(values)
-        sums = sums.ravel() if sums.shape[1] == 1 else sums
-        return np.asarray(self.estimator._loss.predict_proba(sums))
+        return sums.ravel() if sums.shape[1] == 1 else sums
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels or numbers."""
+        sums = self.sums(values)
+        if self.labels is None:
+            return np.asarray(self.estimator._loss.link.inverse(sums.ravel()))
+        places = sums.argmax(axis=1) if sums.shape[1] > 1 else (sums.ravel() > 0).astype(int)
+        return np.asarray(self.labels[places])
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64."""
+        return np.asarray(self.estimator._loss.predict_proba(self.sums(values)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated(End):
+    """The mean of classifiers' answers, each made a probability by a curve for each class."""
+
+    inners: tuple[End, ...]
+    methods: tuple[str, ...]
+    """What each of them is asked: `decision_function` or `predict_proba`."""
+    curves: tuple[tuple[Any, ...], ...]
+    """Of each of them, the live, fitted curve of each class."""
+    places: tuple[tuple[int, ...], ...]
+    """Of each of them, where its curves' classes are among all."""
+    labels: Array
+
+    @property
+    def classes(self) -> Array:
+        """(classes,)."""
+        return self.labels
+
+    @property
+    def inner_ends(self) -> tuple[End, ...]:
+        """The classifiers."""
+        return self.inners
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64."""
+        count = len(self.labels)
+        mean = np.zeros((len(values[0]), count))
+        each = zip(self.inners, self.methods, self.curves, self.places, strict=True)
+        for inner, method, curves, places in each:
+            given = _response(inner, method, values)
+            found = np.zeros(mean.shape)
+            for place, scores, curve in zip(places, given.T, curves, strict=True):
+                found[:, place] = _on_curve(curve, scores)
+            if count == 2:
+                found[:, 0] = 1.0 - found[:, 1]
+            else:
+                total = found.sum(axis=1)[:, np.newaxis]
+                found = np.divide(
+                    found, total, out=np.full_like(found, 1 / count), where=total != 0
+                )
+            found[(found > 1.0) & (found <= 1.0 + 1e-5)] = 1.0
+            mean += found
+        mean /= len(self.inners)
+        two = np.partition(mean, -2, axis=1)[:, -2:]
+        # Their class is that of the largest.
+        if (two[:, 1] - two[:, 0] <= CLOSE).any():
+            raise Unplanned("two classes are as likely as rounding can tell")
+        return mean
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels."""
+        return np.asarray(self.labels[self.predict_proba(values).argmax(axis=1)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold(End):
+    """A classifier of two classes whose answer is compared with a number."""
+
+    inner: End
+    method: str
+    """What it is asked: `decision_function` or `predict_proba`."""
+    place: int
+    """The class whose score is compared."""
+    threshold: float
+
+    @property
+    def classes(self) -> Array | None:
+        """(classes,)."""
+        return self.inner.classes
+
+    @property
+    def inner_ends(self) -> tuple[End, ...]:
+        """The classifier."""
+        return (self.inner,)
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels."""
+        scores = _response(self.inner, self.method, values, self.place)[:, 0]
+        if (abs(scores - self.threshold) <= CLOSE * np.maximum(abs(scores), 1)).any():
+            raise Unplanned("a score is the threshold as far as rounding can tell")
+        places = np.where(scores >= self.threshold, self.place, 1 - self.place)
+        return np.asarray(self.inner.classes)[places]
+
+    def predict_proba(self, values: Sequence[Any]) -> Any:
+        """(rows, classes) As the classifier gives them."""
+        return self.inner.predict_proba(values)
+
+
+def _response(end: End, method: str, values: Sequence[Any], place: int = 1) -> Array:
+    """(rows, classes) What scikit-learn's wrappers ask of a classifier, of two classes (rows, 1): that of one of them."""
+    found = np.asarray(getattr(end, method)(values))
+    if method == "predict_proba":
+        return found[:, [place]] if found.shape[1] == 2 else found
+    if found.ndim == 1:
+        return (found if place == 1 else -1 * found).reshape(-1, 1)
+    return found
+
+
+def _on_curve(curve: Any, scores: Array) -> Array:
+    """What a curve of a calibration predicts, without its checks."""
+    demand_finite(scores)
+    if not hasattr(curve, "f_"):
+        from scipy.special import expit
+
+        return np.asarray(expit(-(curve.a_ * scores + curve.b_)))
+    scores = scores.astype(curve.X_thresholds_.dtype, copy=False)
+    return np.asarray(curve.f_(np.clip(scores, curve.X_min_, curve.X_max_)).astype(scores.dtype))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,6 +371,11 @@ class TargetEnd(End):
     """The live, fitted transformer of the target."""
     is_flat: bool
     """Whether the target had one dimension."""
+
+    @property
+    def inner_ends(self) -> tuple[End, ...]:
+        """The regressor."""
+        return (self.inner,)
 
     def predict(self, values: Sequence[Any]) -> Any:
         """(rows,) or (rows, outputs)."""
@@ -228,6 +405,10 @@ class OpaqueEnd(End):
     def predict_proba(self, values: Sequence[Any]) -> Any:
         """Whatever it gives."""
         return self.estimator.predict_proba(values[self.input])
+
+    def decision_function(self, values: Sequence[Any]) -> Any:
+        """Whatever it gives."""
+        return self.estimator.decision_function(values[self.input])
 
 
 def _product(array: Any, coef: Array) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -266,7 +267,7 @@ class _Coding:
             if column.dtype != object:
                 raise Unplanned(f"a column of objects is {column.dtype}")
             listed = column.tolist()
-            found = [table.get(value, -1) for value in listed]
+            found = [*map(table.get, listed, repeat(-1))]
             if -1 in found:
                 has_nan = len(known) > len(table)
                 for row, place in enumerate(found):

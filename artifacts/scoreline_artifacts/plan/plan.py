@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from scoreline_artifacts.plan.ends import End, OpaqueEnd, TargetEnd
+from scoreline_artifacts.plan.ends import End, OpaqueEnd
 from scoreline_artifacts.plan.nodes import Node, Opaque, Unplanned
 from scoreline_artifacts.validation import CheckedRows
 
@@ -32,8 +32,12 @@ class ScoringPlan:
     def opaque(self) -> tuple[str, ...]:
         """The ways of the steps that are called, since nothing is known of what they do."""
         found = [node.way for node in self.nodes if isinstance(node, Opaque)]
-        end = self.end.inner if isinstance(self.end, TargetEnd) else self.end
-        return (*found, end.way) if isinstance(end, OpaqueEnd) else tuple(found)
+        ends = [self.end]
+        while ends:
+            end = ends.pop()
+            ends += end.inner_ends
+            found += [end.way] if isinstance(end, OpaqueEnd) else []
+        return tuple(found)
 
     def predict(self, frame: pd.DataFrame | CheckedRows) -> Any:
         """What the pipeline's predict returns for rows with the columns and types of training; they stay as they are.

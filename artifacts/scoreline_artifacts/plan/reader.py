@@ -19,11 +19,14 @@ import pandas as pd
 
 from scoreline_artifacts.plan.ends import (
     Boosted,
+    BoostedByBins,
+    Calibrated,
     End,
     Linear,
     Logistic,
     OpaqueEnd,
     TargetEnd,
+    Threshold,
     Trees,
 )
 from scoreline_artifacts.plan.nodes import (
@@ -80,11 +83,15 @@ _METHODS = (
     "_get_col_subset", "_hstack", "_iter", "get_support",
 )  # fmt: skip
 """Methods that decide what a step does."""
-_FLOAT = np.dtype(np.float64)
+_FLOAT, _OBJECT = np.dtype(np.float64), np.dtype(object)
 
 
 class _Unknown(Exception):
     """Raised when a step is to be called, since it, or what it is given, is not known to the letter."""
+
+
+class _Boxed(Exception):
+    """Raised when a step is to be called with booleans beside numbers: so is the one then that puts them there."""
 
 
 class _NoPlan(Exception):
@@ -105,6 +112,8 @@ class _Value:
     """None: a step that is called decides."""
     dtype: np.dtype[Any] = _FLOAT
     """Of an array."""
+    is_boxed: bool = False
+    """Whether scikit-learn has an array of objects, since booleans stand beside numbers; the node has them as floats."""
 
 
 def read_plan(pipeline: Any, columns: Sequence[Column]) -> ScoringPlan | str:
@@ -118,7 +127,11 @@ def read_plan(pipeline: Any, columns: Sequence[Column]) -> ScoringPlan | str:
     names = tuple(column.name for column in columns)
     whole = _Value(form="frame", names=names, width=len(names))
     try:
-        end = reader.end(pipeline, whole, ())
+        try:
+            end = reader.end(pipeline, whole, ())
+        except _Boxed:
+            reader = _Reader(columns, takes_boxed=False)
+            end = reader.end(pipeline, whole, ())
     except _NoPlan as reason:
         return str(reason)
     plan = ScoringPlan(tuple(reader.nodes), end, names, tuple(reader.reasons))
@@ -164,7 +177,8 @@ def label_of(step: Any) -> str:
 class _Reader:
     """The nodes so far, and how each kind of step adds to them."""
 
-    def __init__(self, columns: Sequence[Column]) -> None:
+    def __init__(self, columns: Sequence[Column], *, takes_boxed: bool = True) -> None:
+        self._takes_boxed = takes_boxed
         self.nodes: list[Node] = []
         self.reasons: list[str] = []
         self._positions = {column.name: place for place, column in enumerate(columns)}
@@ -185,6 +199,8 @@ class _Reader:
             as_values = value.form in ("array", "vector")
             chosen = None if whole else names
             return self.add(Selected(inputs=(0,), way=way, names=chosen, as_values=as_values))
+        if value.is_boxed:
+            raise _Boxed
         if value.form != "unknown":
             return self.add(
                 Handed(inputs=(value.node,), way=way, form=value.form, names=value.names)
@@ -201,9 +217,11 @@ class _Reader:
         kinds = [self._dtypes[name] for name in value.names]
         plain = [kind for kind in kinds if isinstance(kind, np.dtype)]
         if len(plain) == len(kinds) and all(kind.kind in "iufb" for kind in plain):
-            is_boolean = {kind.kind == "b" for kind in plain}
-            if is_boolean == {True, False}:
-                raise _Unknown("numbers beside booleans are objects")
+            if {kind.kind == "b" for kind in plain} == {True, False}:
+                if not self._takes_boxed:
+                    raise _Unknown("numbers beside booleans are objects")
+                node = self.columns(value.names, _FLOAT, way)
+                return replace(value, form="array", node=node, dtype=_OBJECT, is_boxed=True)
             dtype = np.result_type(*plain)
         elif all(_is_of_objects(kind) for kind in kinds):
             dtype = np.dtype(object)
@@ -248,7 +266,8 @@ class _Reader:
             if dtype.kind == "f" and dtype != _FLOAT and not at_end:
                 raise _Unknown("columns have 32 bits")
             return self.columns(value.names, _FLOAT, way)
-        if value.dtype != _FLOAT and not (at_end and value.dtype.kind in "iub"):
+        is_plain = value.dtype == _FLOAT or (at_end and value.dtype.kind in "iub")
+        if not is_plain and not value.is_boxed:
             raise _Unknown(f"it is given an array of {value.dtype}")
         if value.width is None:
             width = getattr(step, "n_features_in_", None)
@@ -316,6 +335,8 @@ class _Reader:
             weight = (step.transformer_weights or {}).get(name)
             parts.append(self.weighted(made, weight, " → ".join(here)))
         joined = self.joined(parts, " → ".join((*path, label_of(step))))
+        if step.sparse_output_ and joined.is_boxed:  # its parts become floats first
+            joined = replace(joined, dtype=_FLOAT, is_boxed=False)
         return replace(joined, form="sparse" if step.sparse_output_ else "array")
 
     def feature_union(self, step: Any, value: _Value, path: tuple[str, ...]) -> _Value:
@@ -330,7 +351,7 @@ class _Reader:
         # Steps that are called may write into what all of them are given.
         joined = self.joined(parts, " → ".join((*path, label_of(step))))
         is_sparse = any(part.form == "sparse" for part in parts)
-        if any(part.form == "unknown" for part in parts) and is_sparse:
+        if (any(part.form == "unknown" for part in parts) or joined.is_boxed) and is_sparse:
             raise _Unknown("sparse parts are joined with a step that is called")
         return replace(joined, form="sparse" if is_sparse else "array")
 
@@ -361,6 +382,8 @@ class _Reader:
         if any(part.form == "unknown" for part in parts) and is_sparse and step.sparse:
             raise _Unknown("sparse parts are joined with a step that is called")
         joined = self.joined(parts, " → ".join((*path, label_of(step))), may_be_flat=True)
+        if joined.is_boxed and is_sparse:
+            raise _Unknown("sparse parts are joined with objects")
         return replace(joined, form="sparse" if is_sparse and step.sparse else "array")
 
     def weighted(self, value: _Value, weight: float | None, way: str) -> _Value:
@@ -386,12 +409,15 @@ class _Reader:
         if not arrays:
             raise _Unknown("it gives no columns")
         dtypes = {array.dtype for array in arrays}
-        if np.dtype(object) in dtypes and len(dtypes) > 1:
+        is_boxed = any(array.is_boxed for array in arrays)
+        has_text = any(array.dtype == _OBJECT and not array.is_boxed for array in arrays)
+        if has_text and (is_boxed or len(dtypes) > 1):
             raise _Unknown("text beside numbers is an array of objects")
         node = self.add(Concat(inputs=tuple(array.node for array in arrays), way=way))
         widths = [array.width for array in arrays]
         width = None if None in widths else sum(one or 0 for one in widths)
-        return _Value(form="array", node=node, width=width, dtype=np.result_type(*dtypes))
+        dtype = _OBJECT if is_boxed else np.result_type(*dtypes)
+        return _Value(form="array", node=node, width=width, dtype=dtype, is_boxed=is_boxed)
 
     def function(self, step: Any, value: _Value, path: tuple[str, ...]) -> _Value:
         """FunctionTransformer: nothing, or a function of numpy."""
@@ -484,6 +510,8 @@ class _Reader:
         picked = np.flatnonzero(step.get_support())
         if not len(picked):
             raise _Unknown("it selects nothing")
+        if value.is_boxed:
+            raise _Unknown("it is given objects")
         self.stays_float(value)
         made = self.of_numbers(step, value, path, Pick, columns=picked, demands_finite=True)
         return replace(made, width=len(picked))
@@ -503,7 +531,12 @@ class _Reader:
             _check_names(step, value)
             natural = self.natural(value, path[0])
             node, dtype = natural.node, natural.dtype
-            if dtype.kind != "O" or value.form not in ("frame", "array") or step.add_indicator:
+            if (
+                dtype.kind != "O"
+                or natural.is_boxed
+                or value.form not in ("frame", "array")
+                or step.add_indicator
+            ):
                 raise _Unknown(f"it is given {dtype}")
         indicated = None
         if step.add_indicator:
@@ -514,7 +547,7 @@ class _Reader:
 
     def coded(self, step: Any, value: _Value, way: str) -> tuple[int, ...]:
         """The nodes of what an encoder is given: one for each column of the frame, or one for all."""
-        if value.form not in ("frame", "array") or step._infrequent_enabled:
+        if value.form not in ("frame", "array") or value.is_boxed or step._infrequent_enabled:
             raise _Unknown(f"it is given a {value.form}, or joins rare categories")
         _check_names(step, value)
         if value.node != -1:
@@ -607,14 +640,15 @@ class _Reader:
                 input=inner.input, way=way, inner=inner, transformer=step.transformer_,
                 is_flat=step._training_dim == 1,
             )  # fmt: skip
-        known = _ENDS.get(name)
-        mark = len(self.nodes)
-        if known is not None:
-            try:
-                return known(self, step, value, way)
-            except _Unknown as reason:
-                self.reasons.append(f"{way}: {reason}")
-                del self.nodes[mark:]
+        mark, has_reasons = len(self.nodes), len(self.reasons)
+        try:
+            if name in _ENDS:
+                return _ENDS[name](self, step, value, way)
+            if name in _WRAPPERS:
+                return _WRAPPERS[name](self, step, value, path)
+        except _Unknown as reason:
+            self.reasons[has_reasons:] = [f"{way}: {reason}"]
+            del self.nodes[mark:]
         return OpaqueEnd(input=self.handed(value, way), way=way, estimator=step)
 
     def linear(self, step: Any, value: _Value, way: str) -> End:
@@ -688,6 +722,84 @@ class _Reader:
         node = self.numbers(value, step, way, at_end=True)
         labels = getattr(step, "classes_", None)
         return Boosted(input=node, way=way, estimator=step, start=np.asarray(start), labels=labels)
+
+    def boosted_by_bins(self, step: Any, value: _Value, way: str) -> End:
+        """scikit-learn's histogram gradient boosting."""
+        if step._preprocessor is not None:
+            raise _Unknown("it has columns of categories")
+        bitsets = step._bin_mapper.make_known_categories_bitsets()
+        node = self.numbers(value, step, way, at_end=True)
+        labels = getattr(step, "classes_", None)
+        return BoostedByBins(input=node, way=way, estimator=step, bitsets=bitsets, labels=labels)
+
+    def asked(
+        self, step: Any, value: _Value, path: tuple[str, ...], methods: Sequence[str]
+    ) -> tuple[End, str]:
+        """The end of a classifier that another asks, and the first of these methods that it has."""
+        while library_name(step) == "sklearn.frozen._frozen.FrozenEstimator":
+            step = step.estimator
+        inner = self.end(step, value, path)
+        method = next((name for name in methods if hasattr(step, name)), "")
+        known = (
+            method == "predict_proba"
+            or isinstance(inner, OpaqueEnd)
+            or (type(inner).decision_function is not End.decision_function)
+        )
+        if not known or not isinstance(inner.classes, np.ndarray):
+            raise _Unknown("it asks for more than is known of its classifier")
+        return inner, method
+
+    def calibrated(self, step: Any, value: _Value, path: tuple[str, ...]) -> End:
+        """CalibratedClassifierCV."""
+        inners, methods, curves, places = [], [], [], []
+        for index, each in enumerate(step.calibrated_classifiers_):
+            label = f"{type(step).__name__}[{index}]"
+            inner, method = self.asked(
+                each.estimator, value, (*path, label), ("decision_function", "predict_proba")
+            )
+            own = np.searchsorted(step.classes_, each.estimator.classes_)
+            known = {
+                "sklearn.calibration._SigmoidCalibration",
+                "sklearn.isotonic.IsotonicRegression",
+            }
+            if not np.array_equal(each.classes, step.classes_) or not known.issuperset(
+                map(library_name, each.calibrators)
+            ):
+                raise _Unknown("its calibration is of another kind")
+            if any(getattr(curve, "out_of_bounds", "clip") != "clip" for curve in each.calibrators):
+                raise _Unknown("its calibration is of another kind")
+            inners.append(inner)
+            methods.append(method)
+            curves.append(tuple(each.calibrators))
+            is_two = len(step.classes_) == 2
+            places.append((1,) if is_two else tuple(own.tolist()))
+        return Calibrated(
+            input=inners[0].input, way=" → ".join((*path, label_of(step))), inners=tuple(inners),
+            methods=tuple(methods), curves=tuple(curves), places=tuple(places), labels=step.classes_,
+        )  # fmt: skip
+
+    def threshold(self, step: Any, value: _Value, path: tuple[str, ...]) -> End:
+        """FixedThresholdClassifier and TunedThresholdClassifierCV."""
+        methods = step._get_response_method()
+        methods = (methods,) if isinstance(methods, str) else tuple(methods)
+        estimator = getattr(step, "estimator_", step.estimator)
+        inner, method = self.asked(estimator, value, (*path, type(step).__name__), methods)
+        if hasattr(step, "best_threshold_"):
+            threshold, positive = step.best_threshold_, step._curve_scorer._get_pos_label()
+        else:
+            threshold, positive = step.threshold, step.pos_label
+            if threshold == "auto":
+                threshold = 0.5 if method == "predict_proba" else 0.0
+        labels = inner.classes
+        if labels is None or len(labels) != 2 or not np.array_equal(labels, step.classes_):
+            raise _Unknown("its classes are not two")
+        places = [1] if positive is None else np.flatnonzero(labels == positive).tolist()
+        if len(places) != 1:
+            raise _Unknown("its class is not among them")
+        return Threshold(
+            input=inner.input, way=" → ".join((*path, label_of(step))), inner=inner, method=method,
+            place=places[0], threshold=float(threshold),
+        )  # fmt: skip
 
 
 def _dtype_of(column: Column) -> Any:
@@ -782,4 +894,13 @@ _ENDS: dict[str, Callable[[_Reader, Any, _Value, str], End]] = {
     },
     "sklearn.ensemble._gb.GradientBoostingClassifier": _Reader.boosted,
     "sklearn.ensemble._gb.GradientBoostingRegressor": _Reader.boosted,
+    **{
+        f"sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting{kind}": _Reader.boosted_by_bins
+        for kind in ("Classifier", "Regressor")
+    },
 }  # fmt: skip
+_WRAPPERS: dict[str, Callable[[_Reader, Any, _Value, tuple[str, ...]], End]] = {
+    "sklearn.calibration.CalibratedClassifierCV": _Reader.calibrated,
+    "sklearn.model_selection._classification_threshold.FixedThresholdClassifier": _Reader.threshold,
+    "sklearn.model_selection._classification_threshold.TunedThresholdClassifierCV": _Reader.threshold,
+}

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import (
     ColumnTransformer,
     TransformedTargetRegressor,
@@ -25,9 +26,11 @@ from sklearn.ensemble import (
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
+    HistGradientBoostingRegressor,
     RandomForestClassifier,
 )
 from sklearn.feature_selection import SelectKBest
+from sklearn.frozen import FrozenEstimator
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     Lasso,
@@ -37,7 +40,11 @@ from sklearn.linear_model import (
     SGDClassifier,
     SGDRegressor,
 )
-from sklearn.model_selection import GridSearchCV
+from sklearn.model_selection import (
+    FixedThresholdClassifier,
+    GridSearchCV,
+    TunedThresholdClassifierCV,
+)
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import (
@@ -148,10 +155,22 @@ def written(values: Any) -> Any:
     return values
 
 
+@cache
+def _frozen() -> Any:
+    transformed = TRANSFORMERS["mixed-dense"]().fit_transform(FRAME)
+    return LogisticRegression(max_iter=50).fit(transformed, TWO)
+
+
 def zeroed(frame: Any) -> Any:
     """A step that writes into the whole frame."""
     frame["a"] = 0.0
     return frame[["a", "n"]]
+
+
+def boxes(values: Any) -> Any:
+    """A step that is given objects."""
+    assert values.dtype == object
+    return values.astype(float)
 
 
 def adult(column: Any) -> Any:
@@ -331,6 +350,18 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
     "series": lambda: make_column_transformer(
         (FunctionTransformer(adult), "n"), (FunctionTransformer(written), ["a", "b"]), (StandardScaler(), ["a"])
     ),
+    "booleans-beside-numbers": lambda: make_pipeline(
+        make_column_transformer((OrdinalEncoder(), ["color"]), ("passthrough", ["a", "flag", "n"])),
+        StandardScaler(),
+    ),
+    "booleans-beside-sparse": lambda: make_column_transformer(
+        (OneHotEncoder(), ["color"]), ("passthrough", ["flag", "n"]), sparse_threshold=0.9
+    ),
+    "booleans-for-a-function": lambda: make_pipeline(
+        make_column_transformer((MinMaxScaler(), ["a"]), ("passthrough", ["flag", "n"])),
+        FunctionTransformer(boxes),
+        StandardScaler(),
+    ),
     "does-not-copy": lambda: make_pipeline(
         make_column_transformer((StandardScaler(), NUMBERS)),
         make_union(StandardScaler(copy=False), FunctionTransformer(None)),
@@ -372,11 +403,41 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
         lambda: GradientBoostingClassifier(n_estimators=3, init=GaussianNB(), random_state=0), TWO,
     ),
     "hist-boosting": (lambda: HistGradientBoostingClassifier(max_iter=3), TWO),
+    "hist-boosting-of-three": (lambda: HistGradientBoostingClassifier(max_iter=3), THREE),
+    "hist-boosting-of-numbers": (lambda: HistGradientBoostingRegressor(max_iter=3), _SCORE),
+    "hist-boosting-of-counts": (
+        lambda: HistGradientBoostingRegressor(max_iter=3, loss="poisson"), np.exp(_SCORE / 9),
+    ),
+    "calibrated": (lambda: CalibratedClassifierCV(LinearSVC(), cv=2), TWO),
+    "calibrated-by-steps": (
+        lambda: CalibratedClassifierCV(LogisticRegression(max_iter=50), method="isotonic", cv=2), THREE,
+    ),
+    "calibrated-once": (
+        lambda: CalibratedClassifierCV(RandomForestClassifier(4, random_state=0), ensemble=False, cv=2), THREE,
+    ),
+    "calibrated-called": (lambda: CalibratedClassifierCV(GaussianNB(), cv=2), TWO),
+    "calibrated-beforehand": (
+        lambda: CalibratedClassifierCV(FrozenEstimator(_frozen()), cv=2), TWO,
+    ),
+    "threshold": (lambda: FixedThresholdClassifier(LogisticRegression(), threshold=0.3), TWO),
+    "threshold-of-the-first": (
+        lambda: FixedThresholdClassifier(
+            LogisticRegression(), threshold=0.4, pos_label="no", response_method="decision_function"
+        ),
+        TWO,
+    ),
+    "threshold-auto": (lambda: FixedThresholdClassifier(LinearSVC()), TWO),
+    "threshold-tuned": (
+        lambda: TunedThresholdClassifierCV(HistGradientBoostingClassifier(max_iter=3), cv=2), TWO,
+    ),
     "target": (
         lambda: TransformedTargetRegressor(LinearRegression(), func=np.arcsinh, inverse_func=np.sinh), _SCORE,
     ),
     "grid": (lambda: GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [2, 3]}, cv=2), TWO),
 }  # fmt: skip
+
+CALLED = ("svc", "bayes", "calibrated-called", "boosting-from-an-estimator")
+"""Ends of which nothing is known."""
 
 if "multi_class" not in LogisticRegression().get_params():  # since scikit-learn 1.8
     del ENDS["logistic-ovr"], ENDS["logistic-multinomial"]
@@ -439,6 +500,8 @@ def test_a_plan_answers_as_its_pipeline_or_not_at_all(transformer: str, end: str
     plan = read_plan(pipeline, SCHEMA.columns)
     assert isinstance(plan, ScoringPlan), plan
     assert [*_differences(plan, pipeline)] == []
+    if transformer == "mixed-dense" and end not in CALLED:
+        assert plan.opaque == ()
     # A plan that always leaves it to the pipeline would pass so far.
     if transformer != "reordered":
         for name in ("fresh", "alone"):
