@@ -18,6 +18,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -38,7 +39,12 @@ from scoreline_tasks.models.isolated_load import ServedBy
 from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.settings import WorkerSettings
-from scoreline_tasks.worker.runtime import build_runtime, build_supervision, open_models
+from scoreline_tasks.worker.runtime import (
+    NEWS_EVERY_S,
+    build_runtime,
+    build_supervision,
+    open_models,
+)
 from scoreline_tasks.worker.shared import CallTimes, Silence
 
 FLEETS = (10, 100)
@@ -69,7 +75,8 @@ def measure(stage: Stage) -> list[Row]:
         server = psutil.Process(int(redis.info("server")["process_id"]))
         nothing = _watch(redis, server)
         with stage.worker(processes=2):
-            rows = _rows_of_rest("2 processes of a real worker", _watch(redis, server), nothing, 2)
+            rest = _watch(redis, server)
+        rows = _rows_of_rest("2 processes of a real worker", rest, nothing, 2 + 1)
         found: list[Asked] = []
         for size in FLEETS:
             others = traffic.clients(redis)
@@ -77,15 +84,15 @@ def measure(stage: Stage) -> list[Row]:
                 rest = _watch(redis, server)
                 recorded = traffic.record(redis, REST_S, but=others)
                 found.append(_ask(stage, redis, simulators))
-            rows += _rows_of_rest(f"{size:,} processes", rest, nothing, size)
+            rows += _rows_of_rest(f"{size:,} processes", rest, nothing, with_mains(size))
             rows += found[-1].rows(f"{size:,} processes", found[0])
             redis.flushall()
         with _simulated(_replay_workers, COPIES, REPLAYERS, recorded) as simulators:
             replayed = _watch(redis, server)
             found.append(_ask(stage, redis, simulators))
         many = size * COPIES
-        rows += _rows_of_rest(f"{many:,} processes", replayed, nothing, many)
-        rows += _rows_of_likeness(rest, replayed, nothing, size)
+        rows += _rows_of_rest(f"{many:,} processes", replayed, nothing, COPIES * with_mains(size))
+        rows += _rows_of_likeness(rest, replayed, nothing, with_mains(size))
         rows += found[-1].rows(f"{many:,} processes", found[0])
         redis.flushall()
         with _fleet(FLEETS[0]) as simulators:
@@ -96,6 +103,17 @@ def measure(stage: Stage) -> list[Row]:
             rows += _rows_of_rest(f"{CLIENTS:,} clients", rest, before, CLIENTS, "client")
             rows += asked.rows(f"{FLEETS[0]} processes, {CLIENTS:,} clients", found[0])
     return rows
+
+
+def with_mains(size: int) -> int:
+    """So many simulated processes, and the main processes of their workers."""
+    return size + sum(-(-share // WORKER_OF) for share in _shares(size, min(SIMULATORS, size)))
+
+
+def _shares(size: int, processes: int) -> list[int]:
+    """How many each real process simulates."""
+    ends = [size * number // processes for number in range(processes + 1)]
+    return [end - start for start, end in pairwise(ends)]
 
 
 @dataclass(frozen=True)
@@ -139,7 +157,7 @@ def _watch(redis: Redis, server: psutil.Process) -> Rest:
 def _rows_of_rest(
     what: str, rest: Rest, nothing: Rest, size: int, one: str = "process"
 ) -> list[Row]:
-    """What each of so many costs at rest, over what was there before them."""
+    """What each of so many costs at rest, main processes among them, over what was there before."""
     both = rest.bytes_in + rest.bytes_out - nothing.bytes_in - nothing.bytes_out
     goal = at_most(5) if one == "process" else None
     commands = (rest.commands - nothing.commands) / size
@@ -206,6 +224,7 @@ def _ask(stage: Stage, redis: Redis, simulators: list[Connection]) -> Asked:
             client.predict(SIMULATED, {"x": float(number)}, timeout=30)
             waits_ms.append((time.perf_counter() - begun) * 1000)
     for _ in range(RELEASES):
+        time.sleep(2 * NEWS_EVERY_S)  # each is news by itself
         begun = time.monotonic()
         announce_release(redis, NAMES, SIMULATED)
         for simulator in simulators:
@@ -230,9 +249,8 @@ def _simulated(target: Any, size: int, processes: int, *given: Any) -> Iterator[
     context = multiprocessing.get_context("spawn")
     started: list[tuple[Any, Connection]] = []
     try:
-        for number in range(processes):
+        for number, share in enumerate(_shares(size, processes)):
             here, there = context.Pipe()
-            share = size * (number + 1) // processes - size * number // processes
             process = context.Process(
                 target=target, args=(there, number, share, *given), daemon=True
             )

@@ -15,6 +15,8 @@ from redis import Redis
 
 TOGETHER_S = 0.002
 """Commands of a connection that come within so many seconds are sent in one go."""
+CONNECT_S = 60.0
+"""Seconds that the server may take to answer a new connection, beside some thousand others on a busy machine."""
 _LINE = re.compile(rb"^\+?(\d+\.\d+) \[\d+ ([^ \]]+)\] (.*)$", re.DOTALL)
 _ARGUMENT = re.compile(rb'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _ESCAPED = re.compile(rb"\\(x[0-9a-f]{2}|.)", re.DOTALL)
@@ -125,7 +127,9 @@ class Replay:
         planned: list[tuple[float, int, bytes]] = []
         most = 1 << 16
         self._pools = {
-            protocol: Redis.from_url(url, protocol=protocol, max_connections=most).connection_pool
+            protocol: Redis.from_url(
+                url, protocol=protocol, max_connections=most, socket_timeout=CONNECT_S
+            ).connection_pool
             for protocol in (2, 3)
         }
         for place, copy in enumerate(copies):
