@@ -14,7 +14,7 @@ from rich.console import Console
 from benchmarks.stage import ONE_THREAD, Stage, stage
 from scoreline_tasks.dev.processes import interruptible
 
-FLEET = "fleet"
+FLEET, PLAN = "fleet", "plan"
 NAMES = ("online", "separate", "library", "mixed", "bulk", "scale", "start", "growth", "gateway")
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
 INTERRUPTED = 130
@@ -26,13 +26,13 @@ def main() -> int:
     parser.add_argument(
         "only",
         nargs="?",
-        choices=(*NAMES, FLEET, MEMORY, MEMORY_BULK),
+        choices=(*NAMES, FLEET, PLAN, MEMORY, MEMORY_BULK),
         help=f"one of them; all of {', '.join(NAMES)} if left out",
     )
     parser.add_argument(
         "--docs",
         action="store_true",
-        help="measure nothing; put the newest figures into docs/performance.md and docs/scaling.md",
+        help="measure nothing; put the newest figures into docs/performance.md, docs/scaling.md and docs/plans.md",
     )
     asked = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 140)
@@ -54,6 +54,8 @@ def main() -> int:
 def _measure(console: Console, only: str | None) -> None:
     if only == MEMORY_BULK:
         _run_memory_bulk(console)
+    elif only == PLAN:
+        _run_plan(console)
     elif only == MEMORY:
         _run_memory(console)
     else:
@@ -80,6 +82,15 @@ def _run(console: Console, name: str, made: Stage) -> None:
     _say_where(console, report.write(name, rows), f"after {seconds:.0f} s")
 
 
+def _run_plan(console: Console) -> None:
+    from benchmarks import plan, report
+
+    with console.status("measuring plans, some minutes"):
+        found = [*plan.measure()]
+    plan.show(console, found)
+    _say_where(console, report.write_pipelines(PLAN, found))
+
+
 def _run_memory(console: Console) -> None:
     from benchmarks import memory, report
 
@@ -100,7 +111,11 @@ def _run_memory_bulk(console: Console) -> None:
 def _render(console: Console) -> None:
     from benchmarks import documentation
 
-    for page, names in ((documentation.PAGE, NAMES), (documentation.SCALING, (FLEET,))):
+    for page, names in (
+        (documentation.PAGE, NAMES),
+        (documentation.SCALING, (FLEET,)),
+        (documentation.PLANS, (PLAN,)),
+    ):
         done = documentation.render(names, page)
         console.print(f"{page}: {', '.join(done) or 'nothing, there are no figures yet'}")
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import orjson
 
-from benchmarks import report
+from benchmarks import plan, report
 from benchmarks.measures import Goal, Relation, Row, Spread
 
 PAGE = Path(__file__).parents[1] / "docs" / "performance.md"
 SCALING = PAGE.with_name("scaling.md")
+PLANS = PAGE.with_name("plans.md")
 
 
 def render(names: Sequence[str], page: Path = PAGE, results: Path = report.RESULTS) -> list[str]:
@@ -32,7 +33,10 @@ def _newest(results: Path, name: str) -> dict[str, Any] | None:
 
 
 def _table(name: str, found: dict[str, Any]) -> str:
-    rows = report.markdown(name, [_row(read) for read in found["rows"]])
+    if "pipelines" in found:
+        rows = plan.markdown([plan.Dissolved(**read) for read in found["pipelines"]])
+    else:
+        rows = report.markdown(name, [_row(read) for read in found["rows"]])
     return f"{rows}\n\n{_measured_on(found)}"
 
 

@@ -90,6 +90,11 @@ def write_memory(figures: Sequence[Figure]) -> Path:
     return _write("memory", {"figures": [asdict(one) for one in figures]})
 
 
+def write_pipelines(name: str, found: Sequence[Any]) -> Path:
+    """Write what became of pipelines, a dataclass for each; gives the file's path."""
+    return _write(name, {"pipelines": [asdict(one) for one in found]})
+
+
 def _cells(row: Row) -> Iterator[str]:
     yield f"{row.what}, {row.unit}"
     yield str(row.measured)
