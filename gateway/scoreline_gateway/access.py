@@ -209,13 +209,19 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def header(scope: Scope, name: bytes) -> bytes | None:
+    """A header by its name in small letters, the first one if it is there several times."""
+    for known, value in scope["headers"]:
+        if known == name:
+            found: bytes = value
+            return found
+    return None
+
+
 def bearer_token(scope: Scope) -> bytes | None:
     """The token of the header Authorization, if there is one."""
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            scheme, _, token = value.partition(b" ")
-            return token.strip() if scheme.lower() == b"bearer" else None
-    return None
+    scheme, _, token = (header(scope, b"authorization") or b"").partition(b" ")
+    return token.strip() if scheme.lower() == b"bearer" else None
 
 
 def principal_of(request: Request) -> Principal:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -12,8 +13,8 @@ from typing import Any
 
 from prometheus_client.core import CollectorRegistry
 from starlette.responses import Response
-from starlette.routing import Router
-from starlette.types import Message, Receive, Scope, Send
+from starlette.routing import Match, Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.tracing import Tracing
@@ -44,6 +45,8 @@ FACES: tuple[ModuleType, ...] = (
 )
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
+MOST_PATHS, LONGEST_PATH = 1024, 256
+"""How many paths have their routes remembered, and up to which length."""
 
 
 def build_app(
@@ -81,8 +84,10 @@ class Gateway:
         self._given = settings
         self._connect = connect
         self._faces = tuple(faces)
-        routes = [route for face in self._faces for route in face.routes]
-        self._router = Router(routes, redirect_slashes=False)
+        self._routes: list[Route] = [route for face in self._faces for route in face.routes]
+        self._router = Router(self._routes, redirect_slashes=False)
+        self._found: dict[tuple[str, str], tuple[ASGIApp, Scope]] = {}
+        """By method and path, the app of the route and what it adds to the scope: callers ask for the same few."""
         self.state: dict[str, Any] = {}
         """What faces keep for all of their requests, by their own names."""
         self.in_flight = 0
@@ -148,7 +153,7 @@ class Gateway:
         scope["held"] = 0
         self.in_flight += 1
         try:
-            await self._router(scope, receiver, sending)
+            await self._app_of(scope)(scope, receiver, sending)
         except CallerGone:
             logger.debug("caller_gone path=%r", scope["path"])
         # Whatever is raised becomes an answer here; what is no error of the caller or the queue is logged with its place.
@@ -170,6 +175,26 @@ class Gateway:
                 log_answer(scope, status, seconds)
         return status
 
+    def _app_of(self, scope: Scope) -> ASGIApp:
+        """The app that answers a request; what its route says of the request is added to the scope."""
+        asked = scope["method"], scope["path"]
+        found = self._found.get(asked)
+        if found is None:
+            for route in self._routes:
+                match, of_route = route.matches(scope)
+                if match is Match.FULL:
+                    break
+            else:
+                return self._router  # it says what is wrong
+            found = route.app, {**of_route, "route": route}
+            if len(self._found) == MOST_PATHS:
+                self._found.clear()
+            if len(scope["path"]) <= LONGEST_PATH:
+                self._found[asked] = found
+        app, of_route = found
+        scope.update(of_route)
+        return app
+
     def _refusal(self, path: str, error: Exception) -> Response:
         status = problem_of(error).status
         if status == 500:
@@ -184,6 +209,10 @@ class Gateway:
         try:
             async with self.running():
                 is_started = True
+                if not gc.get_freeze_count():
+                    # What was imported stays: to look through it for garbage again and again would hold up requests.
+                    gc.collect()
+                    gc.freeze()
                 await send({"type": "lifespan.startup.complete"})
                 await receive()
         # The server is told that there is no app, and ends; after the start, that it did not end well.

@@ -16,6 +16,7 @@ from starlette.requests import Request
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import MissingDependency, PayloadTooLarge
+from scoreline_gateway.access import header
 from scoreline_gateway.errors import CallerGone, HttpCode, HttpRefused
 
 RECORD_BYTES, VALUE_BYTES = 232, 40
@@ -32,14 +33,14 @@ DISCARD_S, DISCARD_BYTES = 5.0, 1 << 26
 
 def content_type(request: Request) -> tuple[str, dict[str, str]]:
     """The media type of the body in small letters, empty if there is none, and its parameters."""
-    return _content_type(request.headers.get("content-type", ""))
+    return _content_type(header(request.scope, b"content-type") or b"")
 
 
 @lru_cache(maxsize=64)  # callers send the same few
-def _content_type(value: str) -> tuple[str, dict[str, str]]:
-    header = Message()
-    header["content-type"] = value
-    parameters = header.get_params(failobj=[], unquote=True) or []
+def _content_type(given: bytes) -> tuple[str, dict[str, str]]:
+    value, message = given.decode("latin-1"), Message()
+    message["content-type"] = value
+    parameters = message.get_params(failobj=[], unquote=True) or []
     kind = value.partition(";")[0].strip().lower()
     return kind, {name.lower(): text for name, text in parameters[1:]}
 
@@ -104,7 +105,7 @@ async def body_pieces(request: Request, limit: int) -> AsyncGenerator[bytes]:
 
 def _encoding(request: Request) -> str:
     """How the body is packed; empty if it is not."""
-    name = request.headers.get("content-encoding", "").strip().lower()
+    name = (header(request.scope, b"content-encoding") or b"").decode("latin-1").strip().lower()
     return "" if name == "identity" else name
 
 
@@ -254,7 +255,7 @@ class Receiver:
 
 
 class WhileConnected:
-    """Cancels what is done inside `async with` once the caller has gone, and raises CallerGone then.
+    """Cancels what is done inside `with` once the caller has gone, and raises CallerGone then.
 
     The body must have been read.
     """
@@ -264,13 +265,13 @@ class WhileConnected:
         self._is_gone = False
         self._watch: asyncio.Task[None] | None = None
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
         self._timer = loop.call_at(loop.time() + WATCH_AFTER_S, self._start)
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._timer.cancel()
         if self._watch is not None:
             self._watch.cancel()

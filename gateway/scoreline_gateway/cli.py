@@ -87,6 +87,7 @@ def gateway(
         http=LimitedProtocol,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         log_level=log_level,
         log_config=log_config(log_level, as_json=settings.log == "json"),
         timeout_keep_alive=IDLE_S,

@@ -8,9 +8,13 @@ from typing import Any
 import msgspec
 from starlette.requests import Request
 
+from scoreline_client.async_client import AsyncClient
 from scoreline_client.errors import RecordRejected
 from scoreline_client.options import NO_OPTIONS, Policy, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError
+from scoreline_client.protocol.json_records import check_model, encode_record
+from scoreline_client.protocol.keys import Lane
+from scoreline_client.tracing import traced
 from scoreline_gateway.body import WhileConnected
 from scoreline_gateway.errors import HttpCode, HttpRefused
 
@@ -32,22 +36,48 @@ async def score(
         CallerGone: the caller has closed the connection; the records are scored no more.
         UnknownModel, EmptyRequest, NoAnswer, QueueFull, ServerUnreachable: as for the client's `predict_many`.
     """
-    gateway = request.app
-    limit_s = gateway.settings.gateway_timeout_s
-    timeout_s = limit_s if timeout_s is None else min(timeout_s, limit_s)
-    async with WhileConnected(request):
-        if len(records) != 1:
-            many: list[Prediction] = await gateway.client.predict_many(
-                model, records, timeout=timeout_s, options=options
-            )
-            return many
+    if len(records) == 1:
+        encoded = options.encoded_options
         try:
-            return [
-                await gateway.client.predict(model, records[0], timeout=timeout_s, options=options)
-            ]
+            record = encode_record(records[0])
+            return [await score_one(request, model, record, timeout_s=timeout_s, options=encoded)]
         except RecordRejected as error:
             told = RecordError(error.code, str(error), 0, error.column, error.value)
             return [Prediction(None, error=told)]
+    with WhileConnected(request):
+        many: list[Prediction] = await request.app.client.predict_many(
+            model, records, timeout=_limited(request, timeout_s), options=options
+        )
+        return many
+
+
+async def score_one(
+    request: Request,
+    model: str,
+    record: bytes,
+    *,
+    timeout_s: float | None = None,
+    options: bytes = b"",
+) -> Prediction:
+    """Predict one record, encoded as its options are, which shares a request with other callers'.
+
+    Raises:
+        RecordRejected: it cannot be scored.
+        CallerGone, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score`.
+    """
+    client: AsyncClient = request.app.client
+    timeout_s = _limited(request, timeout_s)
+    with (
+        WhileConnected(request),
+        traced(request.app.tracing, Lane.ONLINE, check_model(model)) as trace,
+    ):
+        return await client.coalescer.ask(model, record, options, timeout_s, trace)
+
+
+def _limited(request: Request, timeout_s: float | None) -> float:
+    """How long a caller waits who would wait so long."""
+    most_s: float = request.app.settings.gateway_timeout_s
+    return most_s if timeout_s is None else min(timeout_s, most_s)
 
 
 def options_of(parameters: Mapping[str, Any]) -> RequestOptions:

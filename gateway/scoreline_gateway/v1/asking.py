@@ -23,7 +23,7 @@ from scoreline_client.options import (
     type_hints,
 )
 from scoreline_client.protocol.json_records import check_model
-from scoreline_gateway.access import principal_of
+from scoreline_gateway.access import header, principal_of
 from scoreline_gateway.body import content_type, hold_json, read_body
 from scoreline_gateway.errors import HttpCode, HttpRefused
 
@@ -66,8 +66,13 @@ class Preference:
         return {"Preference-Applied": ", ".join(names)} if names else {}
 
 
+NO_PREFERENCE = Preference()
+
+
 def preference_of(request: Request) -> Preference:
     """What the caller prefers; what is not understood is passed over, as the RFC has it."""
+    if header(request.scope, b"prefer") is None:
+        return NO_PREFERENCE
     is_async, wait_s = False, 0.0
     for part in ",".join(request.headers.getlist("prefer")).split(","):
         name, _, value = part.partition(";")[0].partition("=")
@@ -84,13 +89,13 @@ def idempotency_key(request: Request) -> str | None:
     Raises:
         HttpRefused: it is neither.
     """
-    given = request.headers.getlist("idempotency-key")
-    if not given:
+    if header(request.scope, b"idempotency-key") is None:
         return None
-    header = given[0].strip()
-    quoted = _QUOTED.fullmatch(header)
-    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else header
-    is_usable = len(given) == 1 and (quoted or _BARE.fullmatch(header))
+    given = request.headers.getlist("idempotency-key")
+    text = given[0].strip()
+    quoted = _QUOTED.fullmatch(text)
+    key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
+    is_usable = len(given) == 1 and (quoted or _BARE.fullmatch(text))
     if not is_usable or not 0 < len(key) <= LONGEST_KEY:
         message = (
             f"Idempotency-Key must be one text in quotes, of 1 to {LONGEST_KEY} ASCII characters"

@@ -372,7 +372,7 @@ async def score(request: Request) -> Response:
     if preference.is_async:
         return accepted(await job.state(), preference)
     try:
-        async with WhileConnected(request):
+        with WhileConnected(request):
             await wait_until_over(job, math.inf)
     except CallerGone:
         # Nobody else knows of it, unless its caller has a key to ask again with.

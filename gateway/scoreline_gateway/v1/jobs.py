@@ -295,7 +295,7 @@ async def show_or_cancel(request: Request) -> Response:
     preference, job = preference_of(request), await job_of(request)
     if request.method == "DELETE":
         return _json(await job.cancel())
-    async with WhileConnected(request):
+    with WhileConnected(request):
         state = await wait_until_over(job, preference.wait_s)
     headers = Preference(wait_s=preference.wait_s).applied
     return _json(state, 200, headers if state.is_over else headers | {"Retry-After": "1"})
@@ -304,7 +304,7 @@ async def show_or_cancel(request: Request) -> Response:
 async def result(request: Request) -> Response:
     """A job's result, or why it has none; with `Prefer: wait=SECONDS`, once it is over."""
     preference, job = preference_of(request), await job_of(request)
-    async with WhileConnected(request):
+    with WhileConnected(request):
         state = await wait_until_over(job, preference.wait_s)
         if not state.is_over:
             message = f"job {state.id} is {state.status}: it has no result yet"

@@ -22,7 +22,7 @@ async def described(request: Request, model: str) -> ModelDescription:
     Raises:
         CallerGone: nobody waits for it any more.
     """
-    async with WhileConnected(request):
+    with WhileConnected(request):
         info: ModelDescription = await request.app.fleet.describe(model)
     return info
 

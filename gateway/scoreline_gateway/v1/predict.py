@@ -6,11 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from scoreline_client.async_client import ONLINE_RECORDS
-from scoreline_client.options import RequestOptions
+from scoreline_client.options import NO_OPTIONS, RequestOptions
 from scoreline_client.protocol.json_records import predictions_of
 from scoreline_client.protocol.keys import Lane
 from scoreline_gateway.access import Right, principal_of, route
 from scoreline_gateway.body import WhileConnected
+from scoreline_gateway.scoring import score_one
 from scoreline_gateway.v1.answers import predictions_response
 from scoreline_gateway.v1.asking import (
     VALUE_OPTIONS,
@@ -27,9 +28,10 @@ from scoreline_gateway.v1.jobs import ACCEPT_S, accepted, submit_records, wait_u
 async def predict(request: Request) -> Response:
     """Predictions for the records of the body."""
     model, client = model_of(request), request.app.client
-    most_s = request.app.settings.gateway_timeout_s
-    timeout_s = seconds_of(request, "timeout", most_s, most_s)
-    options = options_of(request.query_params, RequestOptions, VALUE_OPTIONS, ("timeout",))
+    timeout_s, options = request.app.settings.gateway_timeout_s, NO_OPTIONS
+    if request.scope["query_string"]:
+        timeout_s = seconds_of(request, "timeout", timeout_s, timeout_s)
+        options = options_of(request.query_params, RequestOptions, VALUE_OPTIONS, ("timeout",))
     preference, key = preference_of(request), idempotency_key(request)
     if preference.is_async or key is not None:
         principal_of(request).check(Right.JOBS, model)
@@ -37,16 +39,16 @@ async def predict(request: Request) -> Response:
     if preference.is_async:
         job = await submit_records(request, model, records, options, key)
         return accepted(await job.state(), preference)
-    async with WhileConnected(request):
+    encoded = options.encoded_options
+    if records.is_single and key is None:
+        found = await score_one(request, model, records.body, timeout_s=timeout_s, options=encoded)
+        return predictions_response([found], is_single=True)
+    with WhileConnected(request):
         if key is not None:
             # As a job, whose answer is there when the same is asked again.
             job = await submit_records(request, model, records, options, key)
             state = await wait_until_over(job, timeout_s)
             return await job.result(ACCEPT_S if state.is_over else 0)
-        encoded = options.encoded_options
-        if records.is_single:
-            found = await client.coalescer.ask(model, records.body, encoded, timeout_s)
-            return predictions_response([found], is_single=True)
         lane = Lane.ONLINE if records.count <= ONLINE_RECORDS else Lane.BULK
         asked = client.request(model, records.body, timeout_s, options=encoded)
         answer = await client.transport.ask(asked, lane, timeout_s)

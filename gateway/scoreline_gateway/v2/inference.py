@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.names import probability_column
-from scoreline_gateway.access import Right, route
+from scoreline_gateway.access import Right, header, route
 from scoreline_gateway.body import (
     content_type,
     hold_json,
@@ -20,17 +20,18 @@ from scoreline_gateway.body import (
     read_body,
     refuse_media_type,
 )
-from scoreline_gateway.scoring import options_of, raise_rejection, score
+from scoreline_gateway.scoring import options_of, raise_rejection, score, score_one
 from scoreline_gateway.v2.tensors import (
     Tensor,
     bad,
     packed,
     read_inputs,
+    read_one_record,
     records_of,
     tensor_of,
 )
 
-JSON_BYTES = "inference-header-content-length"
+JSON_BYTES = b"inference-header-content-length"
 """The header that says how many bytes of a body are JSON; the others are binary data."""
 _MEDIA_TYPES = ("", "application/json", "application/octet-stream")
 
@@ -51,11 +52,22 @@ async def infer(request: Request) -> Response:
     if kind not in _MEDIA_TYPES:
         raise refuse_media_type(kind, "application/json or application/octet-stream")
     body = await read_body(request, request.app.settings.max_request_bytes)
-    given, binary = split_body(request, body)
+    text, binary = split_body(request, body)
+    hold_json(request, text)
+    model = reference(request)
+    plain = read_one_record(text) if not binary else None
+    if plain is not None:
+        predictions = [await score_one(request, model, orjson.dumps(plain.record))]
+        head = head_of(predictions, model, plain.id)
+        return response_of(head, outputs_of(predictions, {}), {}, is_binary=False)
+    given = parse_json(text)
+    if not isinstance(given, dict):
+        raise bad(f"the body must be a JSON object, not {type(given).__name__}")
+    if not isinstance(given.get("id", ""), str):
+        raise bad("`id` must be a text")
     parameters = _object(given, "parameters")
     tensors = read_inputs(given.get("inputs"), binary)
     wanted = wanted_outputs(given.get("outputs"))
-    model = reference(request)
     columns = None
     if len(tensors) == 1 and (
         not tensors[0].is_column or tensors[0].parameters.get("content_type") == "np"
@@ -73,31 +85,36 @@ async def infer(request: Request) -> Response:
     )
     if "error" not in wanted:
         raise_rejection(predictions)
-    answered: dict[str, Any] = {"model_name": predictions[0].model or model.partition("@")[0]}
-    if version := max(each.version for each in predictions):
-        answered["model_version"] = str(version)
-    if "id" in given:
-        answered["id"] = given["id"]
     is_binary = parameters.get("binary_data_output") is True
-    return response_of(answered, outputs_of(predictions, wanted), wanted, is_binary=is_binary)
+    head = head_of(predictions, model, given.get("id"))
+    return response_of(head, outputs_of(predictions, wanted), wanted, is_binary=is_binary)
 
 
-def split_body(request: Request, body: bytes) -> tuple[dict[str, Any], memoryview]:
-    """The JSON of a request, and the binary data behind it."""
-    length = request.headers.get(JSON_BYTES)
+def head_of(
+    predictions: Sequence[Prediction], model: str, request_id: str | None
+) -> dict[str, Any]:
+    """What an answer says before its outputs."""
+    head: dict[str, Any] = {"model_name": predictions[0].model or model.partition("@")[0]}
+    if version := max(each.version for each in predictions):
+        head["model_version"] = str(version)
+    if request_id is not None:
+        head["id"] = request_id
+    return head
+
+
+def split_body(request: Request, body: bytes) -> tuple[bytes, memoryview]:
+    """The JSON of a request, and the binary data behind it.
+
+    Raises:
+        HttpRefused: the header that says where it ends says nothing that can be.
+    """
+    length = header(request.scope, JSON_BYTES)
+    if length is None:
+        return body, memoryview(b"")
     end = len(body)
-    if length is not None:
-        if not (length.isascii() and length.isdigit() and len(length) < 19 and int(length) <= end):
-            raise bad(f"the header Inference-Header-Content-Length must be a number up to {end}")
-        end = int(length)
-    text = body if end == len(body) else body[:end]
-    hold_json(request, text)
-    given = parse_json(text)
-    if not isinstance(given, dict):
-        raise bad(f"the body must be a JSON object, not {type(given).__name__}")
-    if not isinstance(given.get("id", ""), str):
-        raise bad("`id` must be a text")
-    return given, memoryview(body)[end:]
+    if not (length.isdigit() and len(length) < 19 and int(length) <= end):
+        raise bad(f"the header Inference-Header-Content-Length must be a number up to {end}")
+    return body[: int(length)], memoryview(body)[int(length) :]
 
 
 def _object(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -126,7 +143,7 @@ def outputs_of(
     values = [each.value for each in predictions]
     scored = next((each for each in predictions if each.probabilities), None)
     by_class = [probability_columns(each.probabilities) for each in predictions]
-    names = [] if scored is None else list(probability_columns(scored.probabilities))
+    names = [] if scored is None else list(by_class[predictions.index(scored)])
     columns = {"predict": values} | {name: [each.get(name) for each in by_class] for name in names}
     if not wanted:
         return [tensor_of(name, column) for name, column in columns.items()]

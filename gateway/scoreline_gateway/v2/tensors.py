@@ -12,10 +12,11 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import orjson
+from msgspec import Meta
 
 from scoreline_client.codes import Code
 from scoreline_gateway.errors import HttpCode, HttpRefused
@@ -54,6 +55,48 @@ class Tensor(msgspec.Struct, frozen=True):
     def is_column(self) -> bool:
         """Whether it has one value for each record."""
         return len(self.shape) == 1 or (len(self.shape) == 2 and self.shape[1] == 1)
+
+
+class _ContentType(msgspec.Struct, forbid_unknown_fields=True):
+    """Parameters that change nothing in values which stand in JSON as what they are."""
+
+    content_type: Literal["pd", "np", "str", "datetime"] = "pd"
+
+
+class _OneValue(msgspec.Struct, forbid_unknown_fields=True):
+    """An input of one value."""
+
+    name: str
+    datatype: Literal[tuple(each for each in DATATYPES if each != "BOOL")]  # type: ignore[valid-type]
+    shape: Annotated[list[Literal[1]], Meta(min_length=1, max_length=2)]
+    data: Annotated[list[int | float | str | bool | None], Meta(min_length=1, max_length=1)]
+    parameters: _ContentType | None = None
+
+
+class OneRecord(msgspec.Struct, forbid_unknown_fields=True):
+    """A request for one record, with an input for each column, and nothing else that changes what is asked."""
+
+    inputs: Annotated[list[_OneValue], Meta(min_length=2)]
+    parameters: _ContentType | None = None
+    id: str | None = None
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """The values by column."""
+        return {each.name: each.data[0] for each in self.inputs}
+
+
+_one_record = msgspec.json.Decoder(OneRecord)
+
+
+def read_one_record(text: bytes) -> OneRecord | None:
+    """A request in its plainest form, which is checked while it is decoded, in a quarter of the time; None in any other."""
+    try:
+        given = _one_record.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    names = {each.name for each in given.inputs}
+    return given if len(names) == len(given.inputs) else None
 
 
 def bad(
@@ -226,16 +269,17 @@ def tensor_of(name: str, values: Sequence[Any]) -> Tensor:
     """
     shape = [len(values)]
     flat = list(values)
-    if set(map(type, flat)) == {list} and len(set(map(len, flat))) == 1:
+    kinds = set(map(type, flat))
+    if kinds == {float}:
+        return Tensor(name, "FP64", shape, flat, {})
+    if kinds == {list} and len(set(map(len, flat))) == 1:
         shape.append(len(flat[0]))
         flat = [value for row in flat for value in row]
-    kinds = set(map(type, flat))
+        kinds = set(map(type, flat))
     if kinds == {bool}:
         return Tensor(name, "BOOL", shape, flat, {})
     if kinds == {int} and min(flat) >= -(2**63) and max(flat) < 2**63:
         return Tensor(name, "INT64", shape, flat, {})
-    if kinds == {float}:
-        return Tensor(name, "FP64", shape, flat, {})
     if kinds <= {int, float, type(None)} and kinds != {type(None)}:
         numbers = [None if value is None else float(value) for value in flat]
         return Tensor(name, "FP64", shape, numbers, {})

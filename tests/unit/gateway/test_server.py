@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import gzip
 import os
 import socket
@@ -25,6 +26,7 @@ from redis import Redis
 
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.testing import FakeScoreline
+from scoreline_client.transport.coalescing import Coalescer
 from scoreline_gateway import body, build_app, server
 from scoreline_gateway.app import Gateway
 from tests.support.asgi import call, gateway
@@ -181,7 +183,9 @@ def test_a_caller_who_reads_nothing_costs_nobody_else(
 
 
 @pytest.mark.parametrize("is_many", [False, True])
-async def test_a_caller_who_has_gone_is_asked_for_no_more(app: Gateway, *, is_many: bool) -> None:
+async def test_a_caller_who_has_gone_is_asked_for_no_more(
+    app: Gateway, monkeypatch: pytest.MonkeyPatch, *, is_many: bool
+) -> None:
     cancelled = asyncio.Event()
     gone = asyncio.Event()
 
@@ -192,14 +196,17 @@ async def test_a_caller_who_has_gone_is_asked_for_no_more(app: Gateway, *, is_ma
         finally:
             cancelled.set()
 
-    app.client.predict = app.client.predict_many = predict  # type: ignore[method-assign]
+    monkeypatch.setattr(Coalescer, "ask", predict)
+    monkeypatch.setattr(app.client, "predict_many", predict)
     reply = await call(app, "POST", INFER, {"inputs": columns(1 + is_many)}, gone=gone)
     assert cancelled.is_set()
     assert reply.status == 0
     assert app.in_flight == app.held == 0
 
 
-def test_a_dropped_connection_cancels_its_request(scoreline: FakeScoreline) -> None:
+def test_a_dropped_connection_cancels_its_request(
+    scoreline: FakeScoreline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked, cancelled = threading.Event(), threading.Event()
 
     async def predict(*_: Any, **__: Any) -> Any:
@@ -209,8 +216,8 @@ def test_a_dropped_connection_cancels_its_request(scoreline: FakeScoreline) -> N
         finally:
             cancelled.set()
 
+    monkeypatch.setattr(Coalescer, "ask", predict)
     with serving(scoreline) as served:
-        served.app.client.predict = predict  # type: ignore[method-assign]
         connection = served.connect()
         connection.sendall(post(INFER, GOOD))
         assert asked.wait(30)
@@ -220,12 +227,12 @@ def test_a_dropped_connection_cancels_its_request(scoreline: FakeScoreline) -> N
 
 
 async def test_what_should_not_happen_is_answered_and_logged(
-    app: Gateway, caplog: pytest.LogCaptureFixture
+    app: Gateway, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def predict(*_: Any, **__: Any) -> Any:
         raise KeyError("a secret of the inside")
 
-    app.client.predict = predict  # type: ignore[method-assign]
+    monkeypatch.setattr(Coalescer, "ask", predict)
     reply = await call(app, "POST", INFER, {"inputs": columns()})
     assert (reply.status, reply.json["code"]) == (500, "E_INTERNAL")
     assert b"secret" not in reply.body
@@ -271,7 +278,9 @@ async def test_a_body_that_is_not_packed_as_it_says_is_refused(
     assert reply.status == status
 
 
-async def test_more_requests_than_may_be_are_refused(scoreline: FakeScoreline) -> None:
+async def test_more_requests_than_may_be_are_refused(
+    scoreline: FakeScoreline, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with gateway(scoreline, gateway_in_flight=1) as app:
         waits = asyncio.Event()
 
@@ -279,7 +288,7 @@ async def test_more_requests_than_may_be_are_refused(scoreline: FakeScoreline) -
             await waits.wait()
             raise RuntimeError
 
-        app.client.predict = predict  # type: ignore[method-assign]
+        monkeypatch.setattr(Coalescer, "ask", predict)
         first = asyncio.create_task(call(app, "POST", INFER, {"inputs": columns()}))
         await asyncio.sleep(0)
         second = await call(app, "POST", INFER, {"inputs": columns()})
@@ -318,6 +327,16 @@ async def test_a_small_body_of_very_many_values_is_refused_before_it_is_decoded(
     assert (reply.status, reply.json["code"]) == (413, "E_TOO_LARGE")
     assert most < 500_000
     assert app.held == 0
+
+
+def test_what_was_imported_is_not_looked_through_for_garbage(scoreline: FakeScoreline) -> None:
+    gc.unfreeze()
+    try:
+        with serving(scoreline) as served:
+            assert gc.get_freeze_count()
+            assert is_answered(served)
+    finally:
+        gc.unfreeze()
 
 
 async def test_a_setting_that_is_unusable_keeps_the_server_from_starting(

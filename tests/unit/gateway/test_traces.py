@@ -24,6 +24,7 @@ from scoreline_gateway.app import Gateway
 from tests.support.asgi import call
 from tests.support.http_models import PIMA_ROW, serve_models
 from tests.support.worker import entry_fields
+from tests.unit.gateway.v2.test_inference import columns
 
 TRACED = "00-" + "a" * 32 + "-" + "b" * 16 + "-01"
 UNSAMPLED = TRACED[:-1] + "0"
@@ -98,6 +99,19 @@ async def test_a_request_is_traced_from_http_to_its_batch_and_back(
     assert batch.attributes is not None
     assert (batch.attributes["model"], batch.attributes["version"]) == ("pima", 3)
     assert {(span.attributes or {})["http.response.status_code"] for span in served} == {200}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/v1/models/pima:predict", PIMA_ROW), ("/v2/models/pima/infer", {"inputs": columns()})],
+)
+async def test_one_record_is_traced_by_each_way_in(
+    traced: Gateway, exporter: InMemorySpanExporter, path: str, body: Any
+) -> None:
+    headers = {**JSON, "traceparent": TRACED}
+    assert (await call(traced, "POST", path, body, headers=headers)).status == 200
+    (sent,) = _by_name(exporter)["send scoreline.online"]
+    assert sent.get_span_context().trace_id == int(TRACED.split("-")[1], 16)
 
 
 def test_threads_are_traced_too(

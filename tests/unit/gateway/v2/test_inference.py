@@ -13,7 +13,7 @@ import pytest
 
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
-from scoreline_gateway.v2.tensors import Tensor, records_of
+from scoreline_gateway.v2.tensors import Tensor, read_one_record, records_of
 from tests.support.asgi import Reply, call, gateway
 from tests.support.http_models import PIMA_ROW, VISITS, VISITS_CLASSES
 
@@ -64,6 +64,45 @@ async def test_a_column_each_makes_records(app: Gateway) -> None:
         "model_version": "3",
         "parameters": {"content_type": "pd"},
     }
+
+
+PLAIN = [{"parameters": {"content_type": kind}} for kind in ("pd", "np", "str")]
+
+
+@pytest.mark.parametrize("changes", [{}, *PLAIN, {"shape": [1, 1]}, {"datatype": "BYTES"}])
+async def test_one_record_is_answered_alike_in_its_plainest_form_and_in_any_other(
+    app: Gateway, changes: dict[str, Any]
+) -> None:
+    given = [columns()[0] | changes, *columns()[1:]]
+    whole = {"id": "7", "parameters": {"content_type": "pd"}, "inputs": given}
+    assert read_one_record(orjson.dumps(whole)) is not None
+    other = whole | {"parameters": {"content_type": "pd", "priority": 0}}
+    assert read_one_record(orjson.dumps(other)) is None
+    answers = [await call(app, "POST", INFER, one) for one in (whole, other)]
+    assert [each.json for each in answers] == [answers[0].json] * 2
+    assert [each.headers for each in answers] == [answers[0].headers] * 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"datatype": "BOOL", "data": [1]},
+        {"data": [[6]]},
+        {"data": [6, 6]},
+        {"data": [{}]},
+        {"shape": [True]},
+        {"shape": [2]},
+        {"shape": [1, 1, 1]},
+        {"name": "plas"},
+        {"parameters": {"content_type": "base64"}},
+        {"parameters": {"binary_data_size": 8}},
+        {"parameters": [1]},
+        {"anything": "else"},
+    ],
+)
+def test_what_has_to_be_looked_at_is_not_taken_for_plain(changes: dict[str, Any]) -> None:
+    given = {"inputs": [columns()[0] | changes, *columns()[1:]]}
+    assert read_one_record(orjson.dumps(given)) is None
 
 
 async def test_text_dates_truth_values_and_missing_numbers_arrive(app: Gateway) -> None:
