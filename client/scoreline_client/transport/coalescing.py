@@ -23,6 +23,10 @@ from scoreline_client.transport.dispatcher import Transport
 SHARED_RECORDS = 64
 """Records of one shared request: more of them hardly make a record cheaper."""
 SHARED_BYTES = 32_768
+UNANSWERED = 2
+"""Requests of single records on their way, from which on what comes is held: one for each of two processes that score."""
+HELD_S = 0.002
+"""How long it is held at most."""
 LARGE_BYTES = 8_192
 """A record from this size on travels alone: it gains nothing, and may be too large for a worker."""
 
@@ -107,6 +111,10 @@ class Coalescer:
         # The last record may double it, and there is a comma to each.
         self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
         self._apart_bytes = min(LARGE_BYTES, self._most_bytes)
+        self._unanswered = 0
+        """Requests that are on their way."""
+        self._held: asyncio.TimerHandle | None = None
+        """Sends what was gathered, at the latest; set while it waits for an answer to others."""
 
     def submit(
         self,
@@ -131,7 +139,7 @@ class Coalescer:
         shared = self._gathered.get(key)
         if shared is None:
             if not self._gathered:
-                self._loop.call_soon(self._send_gathered)
+                self._loop.call_soon(self._end_turn)
             shared = self._gathered[key] = SharedRequest(model, options, [])
         shared.callers.append(caller)
         shared.size += len(record)
@@ -162,11 +170,29 @@ class Coalescer:
 
     def close(self) -> None:
         """Cancel the callers whose requests were not sent yet."""
+        self._end_hold()
         gathered, self._gathered = self._gathered, {}
         for shared in gathered.values():
             _cancel(shared.callers)
 
+    def _end_turn(self) -> None:
+        """Send what was gathered; while UNANSWERED requests are on their way, with what comes until one is answered.
+
+        Callers who come one by one, as over connections of their own, would otherwise hardly share: they would wait
+        for the worker that scores the others all the same.
+        """
+        if self._unanswered < UNANSWERED:
+            self._send_gathered()
+        elif self._held is None:
+            self._held = self._loop.call_later(HELD_S, self._send_gathered)
+
+    def _end_hold(self) -> None:
+        if self._held is not None:
+            self._held.cancel()
+            self._held = None
+
     def _send_gathered(self) -> None:
+        self._end_hold()
         gathered, self._gathered = self._gathered, {}
         for shared in gathered.values():
             try:
@@ -199,11 +225,16 @@ class Coalescer:
             caller.shared = shared
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)
+        self._unanswered += 1
         shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
         shared.sent.add_done_callback(lambda sent: self._on_answer(shared, sent))
 
     def _on_answer(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
         shared.timer.cancel()
+        self._unanswered -= 1
+        if self._held is not None:
+            # In the next turn those who get their answers now ask for their next records, which go along.
+            self._loop.call_soon(self._loop.call_soon, self._end_turn)
         # They name it as well: no circle is left to the garbage collector.
         callers, shared.callers = shared.callers, []
         if sent.cancelled():

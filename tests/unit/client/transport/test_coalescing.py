@@ -1,4 +1,4 @@
-"""What a call of `predict` costs its own program, counted: the server and the workers are left out."""
+"""Who shares a request, and what a call of `predict` costs its own program, counted: there is no server."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 from scoreline_client import AsyncClient
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.messages import Answer, Request
+from scoreline_client.transport import coalescing
 
 PYTHON_CALLS = 32
 """Of one caller among many, asyncio's own among them. Every further one is paid by each record of everybody."""
@@ -60,3 +61,94 @@ async def _python_calls(callers: int, monkeypatch: pytest.MonkeyPatch) -> int:
 def test_a_caller_among_many_costs_few_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     few, many = (asyncio.run(_python_calls(callers, monkeypatch)) for callers in (32, 64))
     assert (many - few) / 32 <= PYTHON_CALLS
+
+
+class _Sent:
+    """A transport's `send` that answers when it is told to."""
+
+    def __init__(self, client: AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.requests: list[tuple[Request, asyncio.Future[Answer]]] = []
+        self.has_three = asyncio.Event()
+        monkeypatch.setattr(client.transport, "send", self._send)
+        monkeypatch.setattr(client.transport, "flush", lambda: None)
+        monkeypatch.setattr(coalescing, "HELD_S", 3600.0)
+
+    def _send(self, request: Request, *_: Any, **__: Any) -> asyncio.Future[Answer]:
+        sent: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.requests.append((request, sent))
+        if len(self.requests) == 3:
+            self.has_three.set()
+        return sent
+
+    @property
+    def sizes(self) -> list[int]:
+        return [request.body.count(b"{") for request, _ in self.requests]
+
+    def answer(self, index: int) -> None:
+        request, sent = self.requests[index]
+        values = [1.0] * request.body.count(b"{")
+        sent.set_result(Answer(id=request.id, model="m", version=1, values=values))
+
+
+async def _turns(count: int = 3) -> None:
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+async def test_what_comes_while_two_requests_are_on_their_way_shares_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = AsyncClient("redis://127.0.0.1:1/0")
+    sent = _Sent(client, monkeypatch)
+
+    async def ask(times: int) -> None:
+        for _ in range(times):
+            assert (await client.predict("m", {"x": 1})).value == 1.0
+
+    asked = []
+    for times in (1, 2, 1, 1, 1):
+        asked.append(asyncio.create_task(ask(times)))
+        await _turns()
+    assert sent.sizes == [1, 1]  # nobody is held as long as few are on their way
+    sent.answer(1)
+    await _turns(5)
+    assert sent.sizes == [1, 1, 4]  # the three, and the next record of who was answered
+    sent.answer(0)
+    sent.answer(2)
+    await asyncio.gather(*asked)
+    await client.close()
+
+
+async def test_what_is_held_is_sent_soon_whatever_becomes_of_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = AsyncClient("redis://127.0.0.1:1/0")
+    sent = _Sent(client, monkeypatch)
+    monkeypatch.setattr(coalescing, "HELD_S", 0.001)
+    asked = []
+    for _ in range(3):
+        asked.append(asyncio.create_task(client.predict("m", {"x": 1})))
+        await _turns()
+    await sent.has_three.wait()
+    for index in range(3):
+        sent.answer(index)
+    await asyncio.gather(*asked)
+    await client.close()
+
+
+async def test_who_is_held_when_the_client_closes_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = AsyncClient("redis://127.0.0.1:1/0")
+    sent = _Sent(client, monkeypatch)
+    asked = []
+    for _ in range(3):
+        asked.append(asyncio.create_task(client.predict("m", {"x": 1})))
+        await _turns()
+    await client.close()
+    assert len(sent.requests) == 2
+    with pytest.raises(asyncio.CancelledError):
+        await asked[2]
+    for index in range(2):
+        sent.answer(index)
+    await asyncio.gather(*asked[:2])
