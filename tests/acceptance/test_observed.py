@@ -51,9 +51,15 @@ def test_counts_outlive_releases_killed_children_and_restarts(
         releases.promote(fleet.store, MODEL, 2)
         announce_release(fleet.redis, fleet.keys, MODEL)
         # Children that a release replaces report what they have counted before they end.
-        eventually(lambda: client.predict(MODEL, {"x": 1.0}).version == 2)
-        eventually(lambda: _ok(fleet) >= 16)
-        before = _ok(fleet)
+        before = 15
+
+        def has_moved() -> bool:
+            nonlocal before
+            before += 1
+            return client.predict(MODEL, {"x": 1.0}).version == 2
+
+        eventually(has_moved)
+        eventually(lambda: _ok(fleet) == before)
         replaced = kill_child(worker, 0)
         eventually(replaced)
         score(7)
