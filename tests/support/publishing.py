@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from unittest import mock
+
+import pytest
 
 from scoreline_artifacts.packaging import clean_room
 from scoreline_training import publishing
@@ -23,12 +24,14 @@ def clean_room_in_this_process() -> Iterator[None]:
         result = getattr(importlib.import_module(module), function)(folder)
         return json.loads(json.dumps(result, default=str))
 
-    with mock.patch.object(clean_room, "run_in_clean_room", call):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clean_room, "run_in_clean_room", call)
         yield
 
 
 @contextmanager
 def no_report() -> Iterator[None]:
     """Let versions be published without a training report."""
-    with mock.patch.object(publishing, "_report", return_value=b"<p>none</p>"):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(publishing, "_report", lambda *_, **__: b"<p>none</p>")
         yield
