@@ -194,11 +194,18 @@ class Namespace:
         module = self.import_module(full)
         if not wanted:
             return module if level else self.import_module(full.partition(".")[0])
+        if self.owns(full):
+            load = self.import_module
+        elif hasattr(module, "__path__"):
+            # `from urllib import request` imports the module that it names.
+            load = importlib.import_module
+        else:
+            return module
         for each in getattr(module, "__all__", ()) if "*" in wanted else wanted:
-            if hasattr(module, each) or not self.owns(full):
+            if hasattr(module, each):
                 continue
             try:
-                self.import_module(f"{full}.{each}")
+                load(f"{full}.{each}")
             except ModuleNotFoundError as error:
                 # If it is neither a module nor a variable, the import statement raises its own error.
                 if error.name != f"{full}.{each}":

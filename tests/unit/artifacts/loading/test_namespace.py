@@ -95,6 +95,22 @@ def test_a_relative_import_beyond_the_top_is_an_error() -> None:
         namespace.import_module("pkg")
 
 
+@pytest.mark.parametrize(
+    "statement", ["from xml.dom import pulldom", "from xml.dom import nothing, pulldom"]
+)
+def test_a_module_of_an_installed_package_is_imported_by_its_name(
+    statement: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import xml.dom
+
+    monkeypatch.delitem(sys.modules, "xml.dom.pulldom", raising=False)
+    monkeypatch.delattr(xml.dom, "pulldom", raising=False)
+    namespace = _namespace({"user.py": f"try:\n    {statement}\nexcept ImportError:\n    pass\n"})
+    namespace.import_module("user")
+    assert "xml.dom.pulldom" in sys.modules
+    assert namespace.missing == set()
+
+
 def test_an_import_inside_a_function_works_when_it_is_called() -> None:
     namespace = _namespace(
         {"helpers.py": "X = 3", "user.py": "def ask():\n    from helpers import X\n    return X\n"}
