@@ -27,8 +27,8 @@ from scoreline_training import publish
 
 pytestmark = pytest.mark.integration
 
-MODULES = 23
-"""Modules whose code runs for one predict, at client and worker together; four of them are the plan's."""
+MODULES = 25
+"""Modules whose code runs for one predict, at client and worker together; five of them are the plan's."""
 PLAN = "scoreline_artifacts.plan.plan"
 FRAMES = 7
 """Calls from the drain to what scores, with it; the last two are the plan's."""
