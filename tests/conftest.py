@@ -25,7 +25,7 @@ from scoreline_tasks.dev.server import free_port
 hypothesis.settings.register_profile("scoreline", deadline=None)
 hypothesis.settings.load_profile("scoreline")
 
-WAIT_S = 45.0
+WAIT_S = 90.0
 PLAN_PROOF = {"SCORELINE_PLAN_PROOF_S": "0.3"}
 """Most tests that publish are not about how many rows a plan is proved with."""
 os.environ.update(PLAN_PROOF)

@@ -14,7 +14,7 @@ import pytest
 
 from scoreline_tasks.dev.local_worker import scoreline
 
-pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.acceptance, pytest.mark.timeout(400)]
 
 
 @pytest.fixture
@@ -74,7 +74,8 @@ def test_an_interrupted_demo_leaves_no_process_and_no_directory(
 
 def test_a_killed_demo_leaves_no_process(place: Path, eventually: Callable[..., Any]) -> None:
     with _demo(place) as child:
-        eventually(lambda: "3  Score" in (place / "said").read_text())
+        for moment in ("2  Start", "3  Score"):
+            eventually(lambda: moment in (place / "said").read_text())  # noqa: B023 - asked at once
         child.kill()
         child.wait()
     eventually(lambda: not _started_by_us(place))

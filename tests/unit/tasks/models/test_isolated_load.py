@@ -181,7 +181,7 @@ def test_a_slow_version_whose_fork_hangs_is_deferred_within_the_trials_limit(
         return slow
 
     # Its fork may take 5 s more than four times as long, which is more than the trial has.
-    assert "did not finish in time" in str(trial(load, ServedBy.FORKS, limit_s=3).not_inherited)
+    assert "did not finish in time" in str(trial(load, ServedBy.FORKS, limit_s=6).not_inherited)
 
 
 def test_a_trial_names_the_settings_that_a_version_changes(
