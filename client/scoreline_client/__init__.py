@@ -1,6 +1,6 @@
 """The client, for applications that need predictions: `Client().predict("pima", {"preg": 6, …})`.
 
-Its names are imported when they are first asked for: a command that needs none of them starts in a third of the time.
+Its names are imported when they are first asked for, so that a command starts with what it needs.
 """
 
 import importlib
@@ -135,18 +135,21 @@ _FROM = {
 """The modules of the names."""
 
 
-def __getattr__(name: str) -> typing.Any:
-    if name in _FROM:
-        given = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
-        globals()[name] = given
-        return given
-    try:
-        if not name.startswith("_"):
-            return importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+# Not for type checkers, to which each name would be one then.
+if not typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> typing.Any:
+        if name in _FROM:
+            given = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
+            globals()[name] = given
+            return given
+        try:
+            if not name.startswith("_"):
+                return importlib.import_module(f"{__name__}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{__name__}.{name}":
+                raise
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -50,6 +50,8 @@ ARTIFACT = "artifact"
 _WORKING_DIRECTORY, _RESULT, _OUTPUT = "empty", "result.json", "output.txt"
 _MORE_ROWS, _LISTED, _TRAINING = "more-rows.jsonl", "listed.json", "training.pickle"
 _PLAN_PROOF_S = "plan-proof-s.json"
+_WITHOUT_PLAN = "without-plan.json"
+"""What is known of a version before its plan is proved: the made-up rows of that may end the process."""
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
@@ -133,8 +135,14 @@ def prove(
         try:
             fields = run_in_clean_room(f"{__name__}:load_and_score", folder, limit_s)
         except CleanRoomFailed as end:
-            failure = CleanRoomFailure(kind=end.kind, message=end.message, trace=end.output)
-            return Proof(failure=failure)
+            try:
+                fields = json.loads((folder / _WITHOUT_PLAN).read_bytes())
+            except OSError:
+                failure = CleanRoomFailure(kind=end.kind, message=end.message, trace=end.output)
+                return Proof(failure=failure)
+            from scoreline_artifacts.loading.planned import PlanProof
+
+            fields["plan"] = asdict(PlanProof(reason=f"it could not be proved: {end.message}"))
     failed = fields.pop("failure")
     return Proof(**fields, failure=CleanRoomFailure(**failed) if failed else None)
 
@@ -372,7 +380,7 @@ def load_and_score(folder: Path) -> dict[str, Any]:
 
     namespace = namespace_of(manifest, read, json.loads((folder / _LISTED).read_bytes()))
     unused: list[str] = []
-    failure, batchable, plan = None, False, None
+    failure, batchable = None, False
     processes = _noted_processes(namespace)
     try:
         loaded = assemble(manifest, read, namespace)
@@ -386,21 +394,22 @@ def load_and_score(folder: Path) -> dict[str, Any]:
     except Exception as error:  # noqa: BLE001
         failure = _describe(error, manifest)
     missing, started = sorted(namespace.missing), sorted(processes)
-    # Afterwards: what code asks for because of made-up rows need not travel.
-    plan_proof_s = json.loads((folder / _PLAN_PROOF_S).read_bytes())
-    if failure is None and not missing and plan_proof_s:
-        batched = replace(loaded, batchable=batchable)
-        plan = _proven_plan(batched, rows, folder / _TRAINING, plan_proof_s)
-    return asdict(
+    found = asdict(
         Proof(
             failure=failure,
             batchable=batchable,
             unused=unused,
             missing=missing,
             processes=started,
-            plan=plan,
         )
     )
+    # Afterwards: what code asks for because of made-up rows need not travel.
+    plan_proof_s = json.loads((folder / _PLAN_PROOF_S).read_bytes())
+    if failure is None and not missing and plan_proof_s:
+        (folder / _WITHOUT_PLAN).write_text(json.dumps(found, default=str))
+        batched = replace(loaded, batchable=batchable)
+        found["plan"] = _proven_plan(batched, rows, folder / _TRAINING, plan_proof_s)
+    return found
 
 
 def _proven_plan(

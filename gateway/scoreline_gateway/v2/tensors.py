@@ -63,13 +63,17 @@ class _ContentType(msgspec.Struct, forbid_unknown_fields=True):
     content_type: Literal["pd", "np", "str", "datetime"] = "pd"
 
 
+_Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""Longer ones are floats to the general way, as to most readers of JSON."""
+
+
 class _OneValue(msgspec.Struct, forbid_unknown_fields=True):
     """An input of one value."""
 
     name: str
     datatype: Literal[tuple(each for each in DATATYPES if each != "BOOL")]  # type: ignore[valid-type]
     shape: Annotated[list[Literal[1]], Meta(min_length=1, max_length=2)]
-    data: Annotated[list[int | float | str | bool | None], Meta(min_length=1, max_length=1)]
+    data: Annotated[list[_Whole | float | str | bool | None], Meta(min_length=1, max_length=1)]
     parameters: _ContentType | None = None
 
 

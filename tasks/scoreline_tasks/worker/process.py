@@ -468,10 +468,13 @@ class Generations:
         """
         outdated = [child for child in children if child.generation < self.own]
         outdated.sort(key=lambda child: (child.is_busy, not self.is_owned_by(child.pid)))
-        serving = sum(self._ready[child.place] == child.pid for child in children)
+        # Those beyond the shared memory cannot say that they serve; they leave by themselves.
+        known = [child for child in children if child.place < CHILDREN]
+        serving = sum(self._ready[child.place] == child.pid for child in known)
         leaving = outdated[: max(0, serving - min(AT_LEAST, count))]
         for child in outdated:
-            self._may_leave[child.place] = child.pid if child in leaving else 0
+            if child in known:
+                self._may_leave[child.place] = child.pid if child in leaving else 0
 
 
 @dataclass(frozen=True, slots=True)

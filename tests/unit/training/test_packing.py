@@ -67,6 +67,34 @@ def train(tmp_path: Path) -> Run:
     return run
 
 
+@pytest.mark.parametrize(
+    "end", ["os._exit(3)", "os.kill(os.getpid(), 9)", "raise SystemExit('no')"]
+)
+def test_a_process_that_made_up_rows_end_costs_the_plan_and_not_the_version(
+    train: Run, tmp_path: Path, end: str
+) -> None:
+    train(
+        {
+            "guards.py": f"""
+                import os
+                def guard(x):
+                    if (x > 1e6).any(axis=None):
+                        {end}
+                    return x
+            """,
+            "train.py": """
+                import guards
+                from sklearn.preprocessing import StandardScaler
+                steps = FunctionTransformer(guards.guard), StandardScaler(), LinearRegression()
+                fitted = make_pipeline(*steps).fit(X, X["a"])
+                print(json.dumps({"version": publish(fitted, "m", X, X["a"]).version}))
+            """,
+        }
+    )
+    proof = json.loads((tmp_path / "store/m/versions/1/plan.json").read_bytes())
+    assert proof["reason"].startswith("it could not be proved: ")
+
+
 def test_only_what_is_needed_travels(train: Run) -> None:
     said = train(
         {

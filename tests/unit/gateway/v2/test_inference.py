@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from typing import Any
 
@@ -103,6 +104,14 @@ async def test_one_record_is_answered_alike_in_its_plainest_form_and_in_any_othe
 def test_what_has_to_be_looked_at_is_not_taken_for_plain(changes: dict[str, Any]) -> None:
     given = {"inputs": [columns()[0] | changes, *columns()[1:]]}
     assert read_one_record(orjson.dumps(given)) is None
+
+
+@pytest.mark.parametrize("number", [2**63, 10**30, -(2**63) - 1])
+def test_a_whole_number_that_no_machine_word_holds_is_not_taken_for_plain(number: int) -> None:
+    plain = json.dumps({"inputs": [columns()[0] | {"data": [6]}, *columns()[1:]]}).encode()
+    assert read_one_record(plain) is not None
+    given = {"inputs": [columns()[0] | {"data": [number]}, *columns()[1:]]}
+    assert read_one_record(json.dumps(given).encode()) is None
 
 
 async def test_text_dates_truth_values_and_missing_numbers_arrive(app: Gateway) -> None:

@@ -26,6 +26,7 @@ from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.system import _fork_lock
 from scoreline_tasks.worker import process, runtime
 from scoreline_tasks.worker.process import Child, Generations, WorkerProcess
+from scoreline_tasks.worker.shared import CHILDREN
 
 
 def test_a_main_process_replaces_its_children_only_for_what_serves_otherwise(
@@ -237,6 +238,14 @@ def test_of_many_all_exit_but_those_that_are_needed() -> None:
     worker.advance()
     worker.fork(5)
     assert worker.exiting() == {2, 3, 4}
+
+
+def test_a_place_beyond_the_shared_memory_keeps_nobody_from_leaving() -> None:
+    worker = started(2)
+    worker.births[CHILDREN + 1] = 0
+    worker.advance()
+    worker.fork(3)
+    assert worker.exiting() >= {2, CHILDREN + 1}
 
 
 def test_an_only_child_exits_when_its_successor_can_serve() -> None:
