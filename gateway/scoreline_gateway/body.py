@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from email.message import Message
@@ -13,6 +14,7 @@ from typing import Any, Self
 
 import orjson
 from starlette.requests import Request
+from starlette.types import Receive
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import MissingDependency, PayloadTooLarge
@@ -254,37 +256,75 @@ class Receiver:
         return self.is_read
 
 
+class CallerWatch:
+    """Begins to watch callers who have waited for some time, all of a gateway with one timer."""
+
+    def __init__(self) -> None:
+        """To be called on the event loop that it is for."""
+        self.loop = asyncio.get_running_loop()
+        self._waiting: deque[tuple[float, WhileConnected]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, one: WhileConnected) -> None:
+        """Have somebody watched from WATCH_AFTER_S on, unless it has ended by then."""
+        now = self.loop.time()
+        self._waiting.append((now + WATCH_AFTER_S, one))
+        if self._timer is None:
+            self._timer = self.loop.call_at(now + WATCH_AFTER_S, self._look)
+
+    def close(self) -> None:
+        """Begin no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _look(self) -> None:
+        now, waiting = self.loop.time(), self._waiting
+        while waiting and (waiting[0][0] <= now or waiting[0][1].is_over):
+            _, one = waiting.popleft()
+            if not one.is_over:
+                one.watch()
+        self._timer = self.loop.call_at(waiting[0][0], self._look) if waiting else None
+
+
 class WhileConnected:
     """Cancels what is done inside `with` once the caller has gone, and raises CallerGone then.
 
     The body must have been read.
     """
 
+    __slots__ = ("_app", "_is_gone", "_receive", "_task", "_watch", "is_over")
+
     def __init__(self, request: Request) -> None:
-        self._receive = request.receive
+        self._app = request.app
+        self._receive: Receive | None = request.receive
         self._is_gone = False
         self._watch: asyncio.Task[None] | None = None
+        self.is_over = False
 
     def __enter__(self) -> Self:
-        loop = asyncio.get_running_loop()
-        self._task = asyncio.current_task()
-        self._timer = loop.call_at(loop.time() + WATCH_AFTER_S, self._start)
+        caller_watch: CallerWatch = self._app.caller_watch
+        self._task = asyncio.current_task(caller_watch.loop)
+        caller_watch.add(self)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._timer.cancel()
+        self.is_over = True
+        # It may be listed for some time yet.
+        task, self._task, self._receive = self._task, None, None
         if self._watch is not None:
             self._watch.cancel()
         if self._is_gone and kind is not None and issubclass(kind, asyncio.CancelledError):
-            if self._task is not None:
-                self._task.uncancel()
+            if task is not None:
+                task.uncancel()
             raise CallerGone
 
-    def _start(self) -> None:
-        self._watch = asyncio.ensure_future(self._wait())
+    def watch(self) -> None:
+        """Begin to watch the caller."""
+        if self._receive is not None:
+            self._watch = asyncio.ensure_future(self._wait(self._receive))
 
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
+    async def _wait(self, receive: Receive) -> None:
+        while (await receive())["type"] != "http.disconnect":
             pass
         self._is_gone = True
         if self._task is not None:

@@ -1,10 +1,26 @@
-"""uvicorn's HTTP protocol with limits that it does not have: on heads of requests, and on callers who read nothing."""
+"""uvicorn's HTTP protocol with limits that it does not have: on heads of requests, and on callers who read nothing.
+
+An answer that is whole is written at once, which uvicorn does in two pieces: each is a system call.
+"""
 
 from __future__ import annotations
 
 import asyncio
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import (
+    ASGI3Application,
+    ASGIReceiveCallable,
+    ASGISendCallable,
+    ASGISendEvent,
+    HTTPResponseBodyEvent,
+    HTTPResponseStartEvent,
+    Scope,
+)
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from scoreline_gateway.access import ENDLESS
 from scoreline_gateway.body import WHOLE_BODY
@@ -19,6 +35,7 @@ class LimitedProtocol(HttpToolsProtocol):
     """Closes connections whose heads do not end, and those whose callers have stopped reading their answers."""
 
     _timer: asyncio.TimerHandle | None = None
+    _is_in_head = False
     _head_bytes = 0
     _unread = 0
     _is_beginning = False
@@ -37,24 +54,30 @@ class LimitedProtocol(HttpToolsProtocol):
         """Read on; a head that is too long is refused."""
         super().data_received(data)
         self._is_beginning = False
-        if self._timer is None:
+        if not self._is_in_head:
             self._head_bytes = 0
             return
+        # Most heads come whole, and need no timer.
+        if self._timer is None:
+            self._timer = self.loop.call_later(HEAD_S, self._give_up)
         self._head_bytes += len(data)
         if self._head_bytes > HEAD_BYTES:
             self._refuse(431, f"the head of a request has more than {HEAD_BYTES} bytes")
 
     def on_message_begin(self) -> None:
         """Begin a head."""
-        if self._timer is None:
-            self._timer = self.loop.call_later(HEAD_S, self._give_up)
+        self._is_in_head = True
         super().on_message_begin()
 
     def on_headers_complete(self) -> None:
         """End a head."""
+        self._is_in_head = False
         self._stop_timer()
         super().on_headers_complete()
         self._is_beginning = True
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        super()._start_asgi_task(cycle, _Answer(cycle, app))
 
     def on_message_complete(self) -> None:
         """End a request; a body that came together with its head need not be waited for by the app."""
@@ -103,3 +126,66 @@ class LimitedProtocol(HttpToolsProtocol):
         )
         self.transport.write((head + message).encode())
         self.transport.close()
+
+
+class _Answer:
+    """An app whose answer is kept until the first of its body is there, and written at once if that is all."""
+
+    __slots__ = ("_app", "_cycle", "_head", "_send")
+
+    def __init__(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self._cycle = cycle
+        self._app = app
+        self._head: HTTPResponseStartEvent | None = None
+
+    async def __call__(
+        self, scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable
+    ) -> None:
+        """Have the app answer."""
+        self._send = send
+        await self._app(scope, receive, self._keep)
+
+    async def _keep(self, message: ASGISendEvent) -> None:
+        head, self._head = self._head, None
+        if head is not None:
+            if message["type"] == "http.response.body" and self._write(head, message):
+                return
+            await self._send(head)
+        # The body of an answer that says its length is not far: the head of a stream goes at once.
+        elif message["type"] == "http.response.start" and _has_length(message):
+            self._head = message
+            return
+        await self._send(message)
+
+    def _write(self, head: HTTPResponseStartEvent, message: HTTPResponseBodyEvent) -> bool:
+        """Write an answer; False if it needs anything that uvicorn does besides."""
+        cycle = self._cycle
+        if (
+            message.get("more_body")
+            or not cycle.keep_alive
+            or cycle.disconnected
+            or cycle.flow.write_paused
+            or cycle.scope["method"] == "HEAD"
+        ):
+            return False
+        body: bytes = message.get("body", b"")
+        lines = [b"%s: %s\r\n" % each for each in (*cycle.default_headers, *head["headers"])]
+        written = b"".join(lines)
+        # uvicorn says what is wrong with a line that is two, with a length that is not that of the body, or not the only one.
+        if (
+            written.count(b"\n") != len(lines)
+            or written.count(b"\r") != len(lines)
+            or b"content-length: %d\r\n" % len(body) not in lines
+            or b"connection:" in written
+        ):
+            return False
+        cycle.response_started = cycle.response_complete = True
+        cycle.waiting_for_100_continue = False
+        cycle.transport.write(b"".join((STATUS_LINE[head["status"]], written, b"\r\n", body)))
+        cycle.message_event.set()
+        cycle.on_response()
+        return True
+
+
+def _has_length(message: HTTPResponseStartEvent) -> bool:
+    return any(name == b"content-length" for name, _ in message["headers"])
