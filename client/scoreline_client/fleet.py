@@ -148,6 +148,15 @@ def is_scoring(report: bytes) -> bool:
         return True
 
 
+def readable(reports: Iterable[bytes]) -> list[ProcessReport]:
+    """Stored reports, but for those that cannot be read."""
+    read = []
+    for report in reports:
+        with contextlib.suppress(WireError):
+            read.append(ProcessReport.decode(report))
+    return read
+
+
 @dataclass(frozen=True, kw_only=True)
 class FleetStatus:
     """The queue and the processes that serve it, at a moment."""
@@ -360,6 +369,28 @@ def words_for_unknown(
         else ""
     )
     return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{where}"
+
+
+def words_for_waiting(reference: str, reports: Iterable[ProcessReport]) -> str | None:
+    """Why processes that serve the queue do not answer for a model yet; None where one of them does, or it is not known."""
+    name, alias, version = split_reference(reference)
+    if version is not None:
+        return None
+    reports = list(reports)
+    found = [models.get(f"{name}@{alias}") for _, models in served_models(reports)]
+    served = [one for one in found if one is not None]
+    if any(one.serving is not None for one in served):
+        return None
+    for one in served:
+        if one.wanted is not None:
+            about = f"version {one.wanted} of {name!r}"
+            return (
+                f"{about} is refused: {one.refused}" if one.refused else f"{about} is being loaded"
+            )
+    left = unloaded(reports)
+    return (
+        f"workers have {left} more {'model' if left == 1 else 'models'} to load" if left else None
+    )
 
 
 def convergence(

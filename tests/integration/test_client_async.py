@@ -24,7 +24,7 @@ from scoreline_client import (
     ServerUnreachable,
     UnknownModel,
 )
-from scoreline_client.fleet import ProcessReport, send_report
+from scoreline_client.fleet import ProcessReport, ServedModel, send_report
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.protocol.messages import INLINE_ANSWER_BYTES, Answer, Request, StoredNote
 from tests.support.worker import StubWorker, double, refuse
@@ -138,6 +138,19 @@ async def test_with_busy_workers_it_says_how_many(
     report = ProcessReport(name="w@h/1", host="h", pid=1, started_at=now, reported_at=now)
     send_report(redis_client, worker.keys, report)
     with pytest.raises(NoAnswer, match="1 worker process"):
+        await client.predict("pima", {"x": 1}, timeout=0.05)
+
+
+async def test_while_the_version_loads_it_says_so(
+    client: AsyncClient, redis_client: Redis, worker: StubWorker
+) -> None:
+    now = float(redis_client.time()[0])  # type: ignore[index]
+    models = {"pima@production": ServedModel(serving=None, wanted=3)}
+    report = ProcessReport(
+        name="w@h/1", host="h", pid=1, started_at=now, reported_at=now, models=models
+    )
+    send_report(redis_client, worker.keys, report)
+    with pytest.raises(NoAnswer, match="version 3 of 'pima' is being loaded"):
         await client.predict("pima", {"x": 1}, timeout=0.05)
 
 

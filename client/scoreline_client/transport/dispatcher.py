@@ -31,7 +31,14 @@ from scoreline_client.errors import (
     ScorelineError,
     ServerUnreachable,
 )
-from scoreline_client.fleet import ProcessReport, is_scoring, report_keys, words_for_unknown
+from scoreline_client.fleet import (
+    ProcessReport,
+    is_scoring,
+    readable,
+    report_keys,
+    words_for_unknown,
+    words_for_waiting,
+)
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import (
@@ -686,10 +693,11 @@ class Transport:
             raise
         processes = sum(map(is_scoring, reports))
         if processes:
+            told = pending and words_for_waiting(pending.request.model, readable(reports))
             return (
                 f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} {queue} "
                 f"and {backlog} {'request waits' if backlog == 1 else 'requests wait'}; "
-                "`scoreline status` says more"
+                f"{f'{told}; ' if told else ''}`scoreline status` says more"
             )
         if reports:
             return (
@@ -725,11 +733,7 @@ class Transport:
         Raises:
             RedisError: the server does not answer.
         """
-        reports = []
-        for data in await self._reports():
-            with contextlib.suppress(WireError):
-                reports.append(ProcessReport.decode(data))
-        return reports
+        return readable(await self._reports())
 
     async def guard(self, operation: Coroutine[Any, Any, Any]) -> Any:
         """Await a Redis operation; an error of Redis becomes the client's."""

@@ -15,6 +15,7 @@ from scoreline_client.fleet import (
     served_models,
     unloaded,
     words_for_unknown,
+    words_for_waiting,
 )
 from scoreline_gateway.settings import GatewaySettings
 
@@ -159,6 +160,36 @@ def test_who_may_not_know_of_other_models_is_told_of_none() -> None:
     assert not GatewaySettings.names_others
     told = words_for_unknown("loanz", _SERVED, names_others=GatewaySettings.names_others)
     assert told == "no worker serves 'loanz'"
+
+
+@pytest.mark.parametrize(
+    ("reference", "models", "left", "words"),
+    [
+        ("m", {"m@production": ServedModel(serving=None, wanted=3)}, 0, "version 3 of 'm' is being loaded"),
+        (
+            "m",
+            {"m@production": ServedModel(serving=None, wanted=3, refused="E_NOT_LOADED: no numpy")},
+            0,
+            "version 3 of 'm' is refused",
+        ),
+        ("m", {"m@production": ServedModel(serving=2, wanted=3)}, 0, None),
+        ("m@candidate", {"m@production": ServedModel(serving=None, wanted=3)}, 0, None),
+        ("m@3", {"m@production": ServedModel(serving=None, wanted=3)}, 0, None),
+        ("m", {}, 7, "workers have 7 more models to load"),
+        ("m", {}, 0, None),
+    ],
+)  # fmt: skip
+def test_who_waits_for_a_model_is_told_what_becomes_of_it(
+    reference: str, models: dict[str, ServedModel], left: int, words: str | None
+) -> None:
+    process = replace(_SERVED[0], models=models, unloaded=left)
+    assert words_for_waiting(reference, [process]) == words
+
+
+def test_a_model_that_one_process_answers_for_is_not_waited_for() -> None:
+    slow = replace(_SERVED[0], models={"m@production": ServedModel(serving=None, wanted=3)})
+    quick = replace(_SERVED[0], models={"m@production": ServedModel(serving=3, wanted=3)})
+    assert words_for_waiting("m", [slow, quick]) is None
 
 
 def test_where_nothing_is_served_the_workers_own_words_stand() -> None:
