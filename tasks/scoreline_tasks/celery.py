@@ -28,12 +28,18 @@ from kombu.utils.json import dumps
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from scoreline_client.cli.kit import REFUSED
-from scoreline_client.errors import ServerTooOld, SettingsError
+from scoreline_client.errors import (
+    ServerRefused,
+    ServerTooOld,
+    SettingsError,
+    UntrustedServer,
+)
 from scoreline_client.logs import JsonLines
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import SentinelUrl, misspelt_variables
 from scoreline_client.shown import shown_text
+from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import check_server, sentinel_options
 from scoreline_tasks.settings import WorkerSettings
 from scoreline_tasks.system import REPLY_S, TCP_OPTIONS
@@ -360,8 +366,14 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
     except (ServerTooOld, SettingsError) as error:
         click.echo(f"This worker does not start: {error}", err=True)
         raise SystemExit(REFUSED) from error
-    except (RedisError, ValueError, TypeError):
-        pass  # it is waited for; of a URL that cannot be used Celery tells
+    except RedisError as error:
+        told = server_error(error, settings)
+        # Who is out of reach is waited for; a password does not become right by trying it again.
+        if isinstance(told, ServerRefused | UntrustedServer):
+            click.echo(f"This worker does not start: {told}", err=True)
+            raise SystemExit(REFUSED) from error
+    except (ValueError, TypeError):
+        pass  # of a URL that cannot be used Celery tells
     # In this process and its children, which are a worker's: other applications have kombu's own.
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:WakeupTransport"))
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelWakeupTransport"

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -88,3 +92,22 @@ def test_commands_say_the_same(
     assert shown.exit_code == ScorelineError.exit_status + 1
     assert words in shown.stderr
     assert WORD not in shown.stderr
+
+
+@each_refusal
+def test_a_worker_does_not_start_and_says_the_same(
+    address: str, url: Change, words: str, tmp_path: Path
+) -> None:
+    own = {"SCORELINE_REDIS_URL": url(address), "SCORELINE_ARTIFACTS": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "celery", "-A", "scoreline_tasks", "worker", "-c", "1"],
+        env={**os.environ, **own},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 2
+    assert f"This worker does not start: Redis at redis://{address}" in done.stderr
+    assert words in done.stderr
+    assert WORD not in done.stderr + done.stdout

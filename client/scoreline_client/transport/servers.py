@@ -105,7 +105,9 @@ def read_version(connection: redis.Redis) -> str | None:
     """
     try:
         info: Any = connection.info("server")
-    except redis.exceptions.ResponseError:
+    except redis.exceptions.ResponseError as error:
+        if "DB index" in str(error):
+            raise
         return None  # its user has no right to ask
     # For Valkey it is the release of Redis whose commands it has.
     compatible = str(info.get("redis_version", ""))
