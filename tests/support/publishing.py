@@ -32,6 +32,8 @@ def clean_room_in_this_process() -> Iterator[None]:
 @contextmanager
 def no_report() -> Iterator[None]:
     """Let versions be published without a training report."""
+    from scoreline_training.report import TrainingReport  # a second, which most tests need not pay
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "_report", lambda *_, **__: b"<p>none</p>")
+        patch.setattr(publishing, "_report", lambda *_, **__: TrainingReport(b"<p>none</p>", {}))
         yield

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import orjson
@@ -51,6 +51,9 @@ from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import Caution, PublishWarning
 from scoreline_training.declared import as_declared, check_same_answers
 from scoreline_training.packing import pack
+
+if TYPE_CHECKING:
+    from scoreline_training.report import TrainingReport
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +140,7 @@ def publish(
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
     recorded, and the names of a frame's columns, as those of the outputs. `X_test` and `y_test` are rows that were held out, with the same columns: the report
     measures the pipeline on them, and on the training rows without them. `metrics` and `training` are
-    kept in the manifest.
+    kept in the manifest; without `metrics`, those that the report has measured on held-out rows.
 
     Modules of this project that the pipeline needs travel with it. `code` adds those that cannot be
     found by reading the code: modules or packages, also installed ones that the workers do not have, by
@@ -218,9 +221,10 @@ def publish(
     columns = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
     packed = replace(packed, manifest=replace(packed.manifest, schema=columns))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
-    packed = packed.with_file(
-        REPORT, _report(store, here, packed.manifest, compare, golden=rows, **data)
-    )
+    drawn = _report(store, here, packed.manifest, compare, golden=rows, **data)
+    packed = packed.with_file(REPORT, drawn.html)
+    if metrics is None:
+        packed = replace(packed, manifest=replace(packed.manifest, metrics=dict(drawn.figures)))
     manifest = store.publish(packed.manifest, packed.files)
     version, location = manifest.version, store.location(name, manifest.version)
     published = PublishedVersion(
@@ -255,7 +259,7 @@ def _release(
 
 def _report(
     store: Store, here: LoadedVersion, manifest: Manifest, compare: bool | None, **data: Any
-) -> bytes:
+) -> TrainingReport:
     """The training report, with a comparison if a version is in production."""
     # Imported here: rendering needs libraries that no other use of this module needs.
     from scoreline_training import report

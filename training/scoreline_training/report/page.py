@@ -6,7 +6,8 @@ import html
 import logging
 import math
 import warnings
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,8 +20,17 @@ TILES = 4
 _log = logging.getLogger(__name__)
 
 
-def render(data: ReportData) -> bytes:
-    """Draw the report, UTF-8. Never raises: a part that cannot be drawn is a sentence in its place.
+class TrainingReport(NamedTuple):
+    """A report, and what it was able to measure."""
+
+    html: bytes
+    """UTF-8."""
+    figures: Mapping[str, float]
+    """The metrics on held-out rows, by name; empty without labels of such rows."""
+
+
+def render(data: ReportData) -> TrainingReport:
+    """Draw the report. Never raises: a part that cannot be drawn is a sentence in its place.
 
     The same data give the same bytes, unless the pipeline is so slow that a time budget cuts the
     importance of columns short.
@@ -38,10 +48,10 @@ def render(data: ReportData) -> bytes:
             f"<!doctype html><html lang='en'><meta charset='utf-8'><title>{model}</title><h1>{model}</h1>"
             f"<p>The training report could not be drawn: {reason}. The version is not affected.</p>"
         )
-        return text.encode(errors="xmlcharrefreplace")
+        return TrainingReport(text.encode(errors="xmlcharrefreplace"), {})
 
 
-def _page(data: ReportData) -> bytes:
+def _page(data: ReportData) -> TrainingReport:
     # A version is scored in the clean room, which imports this package, without Jinja.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -77,7 +87,11 @@ def _page(data: ReportData) -> bytes:
         data=data, found=found, tiles=_tiles(found) if found else [], sections=parts
     )
     # A lone surrogate from a text column has no UTF-8; a reference to it harms nobody.
-    return text.encode("utf-8", errors="xmlcharrefreplace")
+    page = text.encode("utf-8", errors="xmlcharrefreplace")
+    figures = found.measures if found is not None and found.rows.held_out else ()
+    return TrainingReport(
+        page, {one.name: one.value for one in figures if math.isfinite(one.value)}
+    )
 
 
 def _named(error: Exception) -> str:

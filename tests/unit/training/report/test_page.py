@@ -69,7 +69,7 @@ def _read(html: str) -> str:
 
 
 def _text(data: ReportData) -> str:
-    return _read(render(data).decode())
+    return _read(render(data).html.decode())
 
 
 class Constant:
@@ -140,7 +140,7 @@ def everything() -> ReportData:
 @pytest.fixture(scope="module")
 def html(everything: ReportData) -> str:
     """The page of it."""
-    return render(everything).decode()
+    return render(everything).html.decode()
 
 
 def test_the_page_is_well_formed_and_needs_nothing_from_elsewhere(html: str) -> None:
@@ -183,7 +183,7 @@ def test_plots_have_the_pages_colours_and_font_in_light_and_dark(html: str) -> N
 def test_the_same_data_give_the_same_bytes_whenever_they_are_drawn(
     everything: ReportData, html: str
 ) -> None:
-    later = render(replace(everything, created_at="2026-01-01T00:00:00+00:00")).decode()
+    later = render(replace(everything, created_at="2026-01-01T00:00:00+00:00")).html.decode()
     back = later.replace("2026-01-01T00:00:00", "2025-06-01T10:15:00")
     assert back.replace("2026-01-01 00:00:00", "2025-06-01 10:15:00") == html
 
@@ -239,7 +239,7 @@ def test_names_and_values_that_are_markup_are_only_text() -> None:
         production=Incumbent(why_not=EVIL),
         sources=[EVIL],
     )
-    html = render(data).decode()
+    html = render(data).html.decode()
     assert "could not be drawn" not in html
     assert not re.search(r"<script|<b>|<i>|<img", html)
     assert html.count("&lt;script&gt;") > 10
@@ -257,7 +257,7 @@ def test_formulas_line_breaks_and_control_characters_are_only_text() -> None:
 def test_text_that_has_no_utf_8_does_not_stop_the_page() -> None:
     frame = pd.DataFrame({"x": ["\ud800", "b"] * 20}, dtype=object)
     data = _data(Constant(1.0), frame, None, training={"odd": "\udfff"})
-    assert b"could not be drawn" not in render(data)
+    assert b"could not be drawn" not in render(data).html
 
 
 def test_many_rows_and_columns_make_no_large_page() -> None:
@@ -265,7 +265,7 @@ def test_many_rows_and_columns_make_no_large_page() -> None:
     frame = pd.DataFrame(values, columns=[f"column_{number}" for number in range(60)])
     target = values[:, 0] * 3 + values[:, 1]
     pipeline = LinearRegression().fit(frame.iloc[:100], target[:100])
-    html = render(_data(pipeline, frame, target)).decode()
+    html = render(_data(pipeline, frame, target)).html.decode()
     assert len(html) < 500_000
     text = _read(html)
     assert "On 20,000 training rows, a random sample of 60,000" in text
@@ -292,7 +292,7 @@ def test_without_matplotlib_there_are_tables_and_a_word_about_plots(
 
 def test_without_jinja_a_page_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    assert b"could not be drawn: ModuleNotFoundError" in render(_data(_classifier()))
+    assert b"could not be drawn: ModuleNotFoundError" in render(_data(_classifier())).html
 
 
 # Kinds of pipelines
@@ -443,7 +443,9 @@ def test_no_held_out_row_is_as_good_as_none_given() -> None:
 
 def test_rows_that_the_pipeline_cannot_score_leave_the_rest_of_the_report() -> None:
     frame = FRAME[FRAME["x"] > 0]
-    html = render(_data(Failing(), frame, frame["x"], X_test=FRAME, y_test=FRAME["x"])).decode()
+    html = render(
+        _data(Failing(), frame, frame["x"], X_test=FRAME, y_test=FRAME["x"])
+    ).html.decode()
     assert "cannot be measured on the held-out rows: ValueError: a negative x" in html
     assert "sha256 of X_train" in html
 
@@ -478,7 +480,7 @@ def test_a_section_that_fails_leaves_the_others(
     broken[place] = title, lambda _: 1 / 0, needs_answers
     monkeypatch.setattr(page.sections, "SECTIONS", broken)
     with caplog.at_level(logging.WARNING):
-        html = render(_data(Constant(1.0), FRAME.iloc[:3], [1.0, 2.0, 3.0])).decode()
+        html = render(_data(Constant(1.0), FRAME.iloc[:3], [1.0, 2.0, 3.0])).html.decode()
     assert html.count("This could not be drawn: ZeroDivisionError") == 1
     assert html.count("<section ") == 7
     assert repr(title) in caplog.text
@@ -513,6 +515,12 @@ def test_the_report_is_an_artifact_file_and_compares_with_what_was_promoted(stor
     html = second.report.read_text()
     assert "sides@1, in production" in html
     assert "Right now, wrong in production" in html
+    # How well a pipeline does on what it was fitted on says little.
+    assert first.manifest.metrics == {}
+    assert second.manifest.metrics["Accuracy"] == pytest.approx(0.75, abs=0.2)
+    own = {"accuracy": 0.9}
+    third = publish(_classifier(), "sides", FRAME, LABELS, X_test=FRAME, y_test=LABELS, metrics=own)
+    assert third.manifest.metrics == own
 
 
 @pytest.mark.parametrize(
