@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import socket
 import threading
@@ -105,8 +106,8 @@ class ServedHere:
         """Seconds that each batch takes longer."""
         self.ended = threading.Event()
 
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
-        """The version that a reference names now.
+    def resolve(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
+        """The version that a reference names now, for a request that came at `asked_at`.
 
         Raises:
             RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
@@ -117,7 +118,7 @@ class ServedHere:
         if loaded is None and ref.version is not None and (versions := self.versions(ref.name)):
             error = UnknownVersionError(ref.name, ref.version, versions)
             raise RequestRefused(Code.UNKNOWN_MODEL, str(error))
-        return self._released.resolve(ref) if loaded is None else loaded
+        return self._released.resolve(ref, asked_at) if loaded is None else loaded
 
     def add(self, loaded: LoadedVersion) -> None:
         self._versions[loaded.model, loaded.version] = loaded

@@ -22,7 +22,7 @@ class OneVersion:
 
     loaded: LoadedVersion
 
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
+    def resolve(self, ref: ModelRef, asked_at: float = 0.0) -> LoadedVersion:
         return self.loaded
 
 

@@ -6,6 +6,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NoReturn
 
 from scoreline_client.codes import Code
@@ -16,28 +17,43 @@ from scoreline_tasks.scoring.batch import VersionIsLoading
 logger = logging.getLogger(__name__)
 
 REMEMBERED_S = 1.0
-"""Seconds for which a reference that could not be loaded is refused without another search."""
+"""Seconds for which a version that could not be loaded is refused without another attempt."""
 WAITING = 1000
 """References that may wait to be loaded: whoever sends requests decides how many there are."""
 TAKEN_WITHIN_S = 0.5
 """Seconds that a version which was just loaded may take the place of no other one, until a request uses it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    error: RequestRefused
+    as_of: float
+    """It is what was released then, or later."""
+    until: float
+
+    def is_about(self, asked_at: float) -> bool:
+        """Whether a request that came then is refused as well: what was unknown may have been released since."""
+        return self.error.code != Code.UNKNOWN_MODEL or asked_at <= self.as_of
+
+
 class LoadsAside:
     """One thread that loads one version after the other."""
 
-    def __init__(self, find: Callable[[ModelRef], object], clock: Callable[[], float]) -> None:
-        """`find` loads the version that a reference names, or raises RequestRefused."""
+    def __init__(
+        self, find: Callable[[ModelRef, float], object], clock: Callable[[], float]
+    ) -> None:
+        """`find` loads the version that a reference names, by what is released at a time, or raises RequestRefused."""
         self._find = find
         self._clock = clock
-        self._asked: OrderedDict[str, ModelRef] = OrderedDict()
-        self._refusals: OrderedDict[str, tuple[float, RequestRefused]] = OrderedDict()
+        self._asked: OrderedDict[str, tuple[ModelRef, float]] = OrderedDict()
+        """References by name, and when the last request came that names it."""
+        self._refusals: OrderedDict[str, _Refusal] = OrderedDict()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._taken = threading.Event()
 
-    def ask(self, ref: ModelRef) -> NoReturn:
-        """Have a version loaded that is not in memory.
+    def ask(self, ref: ModelRef, asked_at: float) -> NoReturn:
+        """Have a version loaded that is not in memory, for a request that came at `asked_at`.
 
         Raises:
             VersionIsLoading: it is being loaded, or will be; ask the registry again in a moment.
@@ -45,15 +61,15 @@ class LoadsAside:
         """
         name = str(ref)
         with self._changed:
-            until, refusal = self._refusals.get(name, (0.0, None))
-            if refusal is not None and self._clock() < until:
-                raise RequestRefused(refusal.code, refusal.message)
-            if name not in self._asked:
-                if len(self._asked) >= WAITING:
-                    message = f"{ref} is not in memory, and {WAITING} others wait to be loaded"
-                    raise RequestRefused(Code.NOT_LOADED, message)
-                self._asked[name] = ref
-                self._changed.notify()
+            known = self._refusals.get(name)
+            if known is not None and self._clock() < known.until and known.is_about(asked_at):
+                raise RequestRefused(known.error.code, known.error.message)
+            if name not in self._asked and len(self._asked) >= WAITING:
+                message = f"{ref} is not in memory, and {WAITING} others wait to be loaded"
+                raise RequestRefused(Code.NOT_LOADED, message)
+            _, before = self._asked.get(name, (ref, asked_at))
+            self._asked[name] = ref, max(before, asked_at)
+            self._changed.notify()
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._run, name="scoreline-aside", daemon=True
@@ -70,11 +86,11 @@ class LoadsAside:
             with self._changed:
                 while not self._asked:
                     self._changed.wait()
-                name, ref = next(iter(self._asked.items()))
+                name, (ref, asked_at) = next(iter(self._asked.items()))
             self._taken.clear()
             refusal: RequestRefused | None = None
             try:
-                self._find(ref)
+                self._find(ref, asked_at)
             except RequestRefused as error:
                 refusal = error
             # The boundary of the thread: without it, no version would be loaded here any more.
@@ -86,7 +102,8 @@ class LoadsAside:
                 del self._asked[name]
                 self._refusals.pop(name, None)
                 if refusal is not None:
-                    self._refusals[name] = (self._clock() + REMEMBERED_S, refusal)
+                    until = self._clock() + REMEMBERED_S
+                    self._refusals[name] = _Refusal(refusal, asked_at, until)
                     while len(self._refusals) > WAITING:
                         self._refusals.popitem(last=False)
             if refusal is None:

@@ -29,7 +29,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from scoreline_artifacts import (
     ArtifactError,
@@ -62,8 +62,14 @@ from scoreline_tasks.system import fork_guard, in_own_thread, renew_in_forks, tr
 
 logger = logging.getLogger(__name__)
 
+_Found = TypeVar("_Found")
+
 UNKNOWN_FOR_S = 1.0
-"""Seconds between two looks at the store for the sake of names that are not known here, whatever they are."""
+"""Seconds for which the store is not looked at again for the sake of names that are not known here, whatever they are,
+unless a request has come since: what it names may just have been released."""
+LOOK_EVERY_S, LOOK_SHARE = 0.05, 20
+"""Between two looks for the sake of such requests: at least so many seconds, and so many times as long as one took, up
+to UNKNOWN_FOR_S."""
 UNKNOWN_KEPT = 10_000
 VAIN_SEARCHES = 20
 """Searches of a second, for versions that no release names, that may end in vain: more are not begun."""
@@ -120,6 +126,34 @@ class Served:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class _Look(Generic[_Found]):
+    """What the store had when it was looked at."""
+
+    at: float
+    seconds: float
+    found: _Found
+
+    @classmethod
+    def again(
+        cls,
+        last: _Look[_Found] | None,
+        look: Callable[[], _Found],
+        clock: Callable[[], float],
+        asked_at: float,
+    ) -> _Look[_Found]:
+        """The last look, if it is not old and not from before `asked_at`; else another, after a pause if need be."""
+        now = clock()
+        if last is not None and now - last.at < UNKNOWN_FOR_S:
+            if last.at >= asked_at:
+                return last
+            pause = min(UNKNOWN_FOR_S, max(LOOK_EVERY_S, LOOK_SHARE * last.seconds))
+            time.sleep(max(0.0, last.at + pause - now))
+        began = clock()
+        found = look()
+        return cls(began, clock() - began, found)
+
+
 class Models:
     """The versions that this process has in memory."""
 
@@ -172,9 +206,9 @@ class Models:
         """When each reference was last searched for in vain."""
         self._vain_until, self._vain_searches = 0.0, 0
         """The end of a second, and how many searches in it were in vain."""
-        self._heads: tuple[float, set[tuple[str, str]]] | None = None
-        """When the store was last looked at for an unknown name, and the models and aliases that it had."""
-        self._in_use: dict[str, tuple[float, dict[int, str]]] = {}
+        self._heads: _Look[set[tuple[str, str]]] | None = None
+        """The last look for an unknown name: the models and aliases that the store had."""
+        self._in_use: dict[str, _Look[dict[int, str]]] = {}
         """The same for the versions of a model that may be named by number."""
         self.unloaded = 0
         """Aliases that `follow` has not come to yet."""
@@ -183,8 +217,10 @@ class Models:
         """Held by whoever is to have the lock next: a lock that is let go and taken again would let nobody else in."""
         renew_in_forks(self)
 
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
+    def resolve(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
         """The version that a reference names now.
+
+        A request that came at `asked_at` is told that there is none only by what was released by then.
 
         Raises:
             VersionIsLoading: it is loaded aside, see `load_aside`. Without that it is loaded here and now.
@@ -205,8 +241,8 @@ class Models:
                 "names for them",
             )
         if self._aside is not None:
-            self._aside[ref.alias is None].ask(ref)
-        return self._find(ref)
+            self._aside[ref.alias is None].ask(ref, asked_at)
+        return self._find(ref, asked_at)
 
     def _is_served_here(self, model: str) -> bool:
         return not self.only or any(fnmatchcase(model, pattern) for pattern in self.only)
@@ -239,8 +275,8 @@ class Models:
 
         threading.Thread(target=load_deferred, name="scoreline-deferred", daemon=True).start()
 
-    def _find(self, ref: ModelRef) -> LoadedVersion:
-        """The version that a reference names in the store, loaded if need be.
+    def _find(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
+        """The version that a reference names in the store at `asked_at` or later, loaded if need be.
 
         Raises:
             RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
@@ -248,8 +284,11 @@ class Models:
         try:
             if ref.version is not None:
                 # Without the lock: a release does not wait until it is loaded.
-                return self._resolve_version(ref, ref.version)
+                return self._resolve_version(ref, ref.version, asked_at)
             assert ref.alias is not None  # noqa: S101 - a reference has one of the two
+            key = (ref.name, ref.alias)
+            if key not in self._served and key not in self._known_names():
+                self._known_names(asked_at)
             with self._next_turn():
                 return self._resolve_alias(ref, ref.alias)
         except _UNKNOWN as error:
@@ -398,14 +437,14 @@ class Models:
         self._publish_state(key, served)
         return served
 
-    def _resolve_version(self, ref: ModelRef, version: int) -> LoadedVersion:
+    def _resolve_version(self, ref: ModelRef, version: int, asked_at: float) -> LoadedVersion:
         reason = self._backoff.reason(ref.name, version)
         if reason is not None:
             raise _not_loaded(ref, reason)
         loaded = self._in_memory(ref.name, version)
         if loaded is not None:
             return loaded
-        sha256 = self._sha256_of(ref, version)
+        sha256 = self._sha256_of(ref, version, asked_at)
         try:
             found = self._load(ref.name, version, sha256)
         except _UNKNOWN:
@@ -419,26 +458,36 @@ class Models:
             self._requested.popitem(last=False)
         return found
 
-    def _known_names(self) -> set[tuple[str, str]]:
-        """The models and aliases that the store had a moment ago: wrong names must not load the store."""
-        now = self._clock()
-        if self._heads is None or now - self._heads[0] >= UNKNOWN_FOR_S:
-            heads = releases.heads(self._store)
-            self._heads = now, {(head.model, head.alias) for head in heads}
-        return self._heads[1]
+    def _known_names(self, asked_at: float = -math.inf) -> set[tuple[str, str]]:
+        """The models and aliases that the store had a moment ago, but not before `asked_at`.
 
-    def _sha256_of(self, ref: ModelRef, version: int) -> str:
+        Wrong names must not load the store, so it is not looked at again at once.
+        """
+        self._heads = look = _Look.again(
+            self._heads,
+            lambda: {(head.model, head.alias) for head in releases.heads(self._store)},
+            self._clock,
+            asked_at,
+        )
+        return look.found
+
+    def _sha256_of(self, ref: ModelRef, version: int, asked_at: float) -> str:
         """The sha256 of the manifest of a version that a request names by number; empty if no release says.
 
         Raises:
             RequestRefused: E_UNKNOWN_MODEL, it is none of those that may be named.
         """
         now = self._clock()
-        looked_at, in_use = self._in_use.get(ref.name, (now - UNKNOWN_FOR_S, {}))
-        is_model = ref.name in {model for model, _ in self._known_names()}
-        if is_model and now - looked_at >= UNKNOWN_FOR_S:
-            in_use = retention.in_use(self._store, ref.name, datetime.now(UTC))
-            self._in_use[ref.name] = now, in_use
+        in_use: dict[int, str] = {}
+        for since in (-math.inf, asked_at):
+            if version not in in_use and ref.name in {name for name, _ in self._known_names(since)}:
+                look = _Look.again(
+                    self._in_use.get(ref.name),
+                    lambda: retention.in_use(self._store, ref.name, datetime.now(UTC)),
+                    self._clock,
+                    since,
+                )
+                self._in_use[ref.name], in_use = look, look.found
         if version in in_use:
             return in_use[version]
         if not self._unreleased:

@@ -13,7 +13,6 @@ from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from typing import Any, Protocol
 
 from scoreline_artifacts.loading.version import LoadedVersion, Scores
@@ -131,8 +130,8 @@ class VersionIsLoading(Exception):
 class Registry(Protocol):
     """The versions of a process."""
 
-    def resolve(self, ref: ModelRef) -> LoadedVersion:
-        """The version that a reference names now.
+    def resolve(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
+        """The version that a reference names now, for a request that came at `asked_at`, by `time.monotonic`.
 
         Raises:
             RequestRefused: E_UNKNOWN_MODEL or E_NOT_LOADED.
@@ -241,7 +240,7 @@ class Batcher:
         in for `score_body`.
         """
         finished: list[Finished] = []
-        resolve = cache(lambda model: self._registry.resolve(ModelRef.parse(model)))
+        resolved: dict[str, LoadedVersion] = {}
         batches: dict[Hashable, list[AcceptedRequest]] = {}
         limit = self._limits.max_request_bytes
         foreseen = 0  # bytes of memory that the decoded records take at the most
@@ -259,7 +258,11 @@ class Batcher:
                     message = f"the body has {len(request.body)} bytes; SCORELINE_MAX_REQUEST_BYTES is {limit}"
                     finished.append(self._refuse(entry, RequestRefused(Code.TOO_LARGE, message)))
                     continue
-                loaded = resolve(request.model)  # E_UNKNOWN_MODEL or E_NOT_LOADED
+                if request.model not in resolved:
+                    asked_at = time.monotonic() - waited_ms / 1000
+                    ref = ModelRef.parse(request.model)
+                    resolved[request.model] = self._registry.resolve(ref, asked_at)
+                loaded = resolved[request.model]
                 if request.operation is Operation.DESCRIBE:
                     self.totals.add_request("ok", _counted(entry, loaded))
                     finished.append(_finished(entry, request, _description(request, loaded)))

@@ -434,7 +434,7 @@ def test_a_process_is_ready_although_the_store_is_away_while_it_loads_what_was_d
     find = models._find
     errors = [OSError("the store is away")]
 
-    def find_or_fail(ref: ModelRef) -> LoadedVersion:
+    def find_or_fail(ref: ModelRef, asked_at: float = 0.0) -> LoadedVersion:
         if errors:
             raise errors.pop()
         return find(ref)
@@ -569,6 +569,74 @@ def test_wrong_names_cost_the_store_one_look_a_second_however_many_there_are(
     shelf.now += 1
     shelf.release(2, alias="wrong1")
     assert version_of(models, "m@wrong1") == 2
+
+
+@pytest.mark.parametrize("ref", ["new{}", "m@new{}", "m@{}", "new{}@1"])
+def test_what_is_released_right_before_it_is_asked_for_is_found(
+    ref: str, shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    models = open_models(unreleased=False)
+    shelf.release(9)
+    models.follow()
+    for number in range(1, 5):
+        asked = ModelRef.parse(ref.format(number))
+        with pytest.raises(RequestRefused):
+            models.resolve(asked, shelf.now)
+        shelf.now += 0.01
+        version = asked.version or number
+        shelf.release(version, model=asked.name, alias=asked.alias or f"new{number}")
+        assert models.resolve(asked, shelf.now).version == version
+        shelf.now += 0.01
+
+
+def test_who_asked_before_a_release_keeps_nobody_from_it(
+    shelf: Shelf, models: Models, eventually: Callable[..., Any]
+) -> None:
+    models.load_aside()
+    asked = ModelRef.parse("new")
+
+    def answer(asked_at: float) -> str | None:
+        try:
+            return str(models.resolve(asked, asked_at).version)
+        except VersionIsLoading:
+            return None
+        except RequestRefused as refusal:
+            return refusal.code
+
+    assert eventually(lambda: answer(shelf.now)) == "E_UNKNOWN_MODEL"
+    before = shelf.now
+    shelf.now += 0.01
+    shelf.release(3, model="new")
+    assert answer(before) == "E_UNKNOWN_MODEL"
+    assert eventually(lambda: answer(shelf.now)) == "3"
+
+
+def test_wrong_names_that_come_together_cost_the_store_two_looks(
+    shelf: Shelf, models: Models, eventually: Callable[..., Any]
+) -> None:
+    shelf.release(1)
+    models.follow()
+    models.load_aside()
+    shelf.looks = 0
+    came = []
+    for number in range(200):
+        shelf.now += 0.001
+        came.append((ModelRef.parse(f"wrong{number}"), shelf.now))
+    shelf.now += 0.001
+
+    def waiting() -> list[str]:
+        waiting = []
+        for ref, asked_at in came:
+            try:
+                models.resolve(ref, asked_at)
+            except VersionIsLoading as loading:
+                waiting.append(str(loading))
+            except RequestRefused:
+                pass
+        return waiting
+
+    eventually(lambda: not waiting())
+    assert shelf.looks == 1
 
 
 def test_many_models_are_loaded_some_at_a_time(

@@ -330,10 +330,10 @@ def loading(worker: InProcessWorker, monkeypatch: pytest.MonkeyPatch) -> list[st
     models: list[str] = []
     resolve = worker._models.resolve
 
-    def resolve_unless_loading(ref: ModelRef) -> LoadedVersion:
+    def resolve_unless_loading(ref: ModelRef, asked_at: float) -> LoadedVersion:
         if ref.name in models:
             raise VersionIsLoading(ref.name)
-        return resolve(ref)
+        return resolve(ref, asked_at)
 
     monkeypatch.setattr(worker._models, "resolve", resolve_unless_loading)
     return models

@@ -97,7 +97,7 @@ def test_what_the_registry_fails_with_is_the_answer_of_its_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Broken:
-        def resolve(self, ref: ModelRef) -> LoadedVersion:
+        def resolve(self, ref: ModelRef, asked_at: float = 0.0) -> LoadedVersion:
             raise OSError("the disk is gone")
 
     (finished,) = Batcher(Broken(), Limits(100, 100)).answer([entry_of(_request(1))], 1000)
