@@ -169,19 +169,22 @@ class _Answer:
         ):
             return False
         body: bytes = message.get("body", b"")
-        lines = [b"%s: %s\r\n" % each for each in (*cycle.default_headers, *head["headers"])]
-        written = b"".join(lines)
+        headers = [*cycle.default_headers, *head["headers"]]
+        lines = [name + b": " + value for name, value in headers]
+        # The line of the status, and an empty one before the body.
+        written = b"\r\n".join((STATUS_LINE[head["status"]][:-2], *lines, b"", body))
+        size = len(written) - len(body)
         # uvicorn says what is wrong with a line that is two, with a length that is not that of the body, or not the only one.
         if (
-            written.count(b"\n") != len(lines)
-            or written.count(b"\r") != len(lines)
-            or b"content-length: %d\r\n" % len(body) not in lines
-            or b"connection:" in written
+            written.count(b"\n", 0, size) != len(lines) + 2
+            or written.count(b"\r", 0, size) != len(lines) + 2
+            or b"content-length: %d" % len(body) not in lines
+            or written.find(b"\nconnection:", 0, size) >= 0
         ):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(b"".join((STATUS_LINE[head["status"]], written, b"\r\n", body)))
+        cycle.transport.write(written)
         cycle.message_event.set()
         cycle.on_response()
         return True

@@ -12,8 +12,10 @@ import orjson
 import pandas as pd
 import pytest
 
+from scoreline_client.predictions import Prediction
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
+from scoreline_gateway.v2.inference import head_of, outputs_of, response_of, response_of_one
 from scoreline_gateway.v2.tensors import Tensor, read_one_record, records_of
 from tests.support.asgi import Reply, call, gateway
 from tests.support.http_models import PIMA_ROW, VISITS, VISITS_CLASSES
@@ -357,6 +359,32 @@ async def test_a_time_that_the_caller_names_is_kept(scoreline: FakeScoreline) ->
         reply = await call(app, "POST", INFER, given)
     # A worker that takes it soon enough says that its time is over.
     assert (reply.status, reply.json["code"]) in ((504, "E_NO_ANSWER"), (410, "E_EXPIRED"))
+
+
+@pytest.mark.parametrize(
+    "prediction",
+    [
+        Prediction(1, probabilities={0: 0.25, 1: 0.75}, model="m", version=3),
+        Prediction("no", probabilities={"no": 1.0, "yes": 0.0}, model="m", version=3),
+        Prediction(True, probabilities={False: 0.0, True: 1.0}, model="m", version=3),
+        Prediction(2.5, model="m", version=3),
+        Prediction(2**70, model="m"),
+        Prediction(None, model="m"),
+        Prediction([1.5, 2.5], model="m", version=3),
+        Prediction(["a", "b"], model="m", version=3),
+        Prediction([], model="m", version=3),
+        Prediction({"a": 1, "b": "c"}, probabilities={"a": {0: 0.5, 1: 0.5}, "b": {"c": 1.0}}),
+    ],
+)
+@pytest.mark.parametrize("request_id", [None, "", "an id"])
+def test_one_prediction_is_answered_as_any_number_of_them(
+    prediction: Prediction, request_id: str | None
+) -> None:
+    head = head_of([prediction], "asked@candidate", request_id)
+    general = response_of(head, outputs_of([prediction], {}), {}, is_binary=False)
+    response = response_of_one(prediction, "asked@candidate", request_id)
+    assert orjson.loads(response.body) == orjson.loads(general.body)
+    assert response.raw_headers[1:] == general.raw_headers[1:]
 
 
 def test_the_names_of_inputs_are_hardly_compared_with_each_other() -> None:
