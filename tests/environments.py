@@ -28,6 +28,7 @@ QUICK = TIERS[:2]
 WITHOUT_SKLEARN_PANDAS = (
     *("tests/unit/artifacts", "tests/unit/tasks", "tests/unit/training", "tests/zoo"),
     *("--ignore=tests/unit/training/jobs", "--ignore=tests/unit/training/test_columns.py"),
+    *("--ignore=tests/unit/training/export", "--ignore=tests/unit/training/test_cli.py"),
 )
 """What touches scikit-learn, and needs neither the Pima job nor sklearn-pandas."""
 IMPORTS = {
