@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from tests.faults.load import MODEL
 
 PRODUCERS = 4
 MEGABYTE = 1_000_000
+REFUSED_WITHIN_S, ALONE_EVERY_S = 0.05, 0.02
 
 
 def server_killed(ground: Ground, n: int, down_s: float = 1.0) -> Outcome:
@@ -108,7 +110,10 @@ def connections_killed(ground: Ground, n: int) -> Outcome:
 
 
 def full(ground: Ground, n: int) -> Outcome:
-    """Producers without a brake fill a server: a refusal is quick, and what is accepted is answered."""
+    """Producers without a brake fill a server: a refusal is quick, and what is accepted is answered.
+
+    How quick is measured by a caller in a process of its own: the threads of producers wait for each other.
+    """
     assert ground.worker.poll() is None
     outcome = Outcome(n=n)
     room, seconds = (MEGABYTE, 4.0) if ground.is_brief else (32 * MEGABYTE, 60.0)
@@ -116,9 +121,15 @@ def full(ground: Ground, n: int) -> Outcome:
         ground.forget_results()
         used = int(ground.redis.info("memory")["used_memory"])
         ground.redis.config_set("maxmemory", used + room)
-        ledger = Ledger(ground.folder / f"ledger-full-{time.monotonic_ns()}")
+        now = time.monotonic_ns()
+        ledger, of_alone = (Ledger(ground.folder / f"{name}-{now}") for name in ("full", "alone"))
+        alone = multiprocessing.get_context("spawn").Process(
+            target=_ask_alone, args=(ground.to_clients.url, of_alone.folder, seconds), daemon=True
+        )
         try:
+            alone.start()
             _produce(ground, ledger.folder, seconds)
+            alone.join()
             ended_at, lanes = time.monotonic(), [ground.keys.lane(lane) for lane in Lane]
             while any(ground.redis.xlen(lane) for lane in lanes):
                 if time.monotonic() - ended_at > 60:
@@ -128,9 +139,28 @@ def full(ground: Ground, n: int) -> Outcome:
             outcome.recoveries_s.append(time.monotonic() - ended_at)
         finally:
             ground.redis.config_set("maxmemory", 0)
-        _collect(ground, ledger, outcome)
+        _collect(ground, ledger, outcome, "producers")
+        slowest_s = _collect(ground, of_alone, outcome, "a caller beside them")
+        if slowest_s > REFUSED_WITHIN_S and not ground.is_brief:
+            outcome.failures.append(f"a refusal took {slowest_s * 1000:.0f} ms")
         ground.forget_results()
     return outcome
+
+
+def _ask_alone(url: str, folder: Path, seconds: float) -> None:
+    """Submit a job some fifty times a second, and write down what becomes of it."""
+    writer, x = Writer(folder / "alone.jsonl"), PRODUCERS * 1e6
+    with Client(url) as client:
+        until = time.monotonic() + seconds
+        while (begun := time.monotonic()) < until:
+            x += 1
+            try:
+                job = client.submit(MODEL, [{"x": x, "trap": 0.0}])
+            except ScorelineError as error:
+                writer.refused(type(error).__name__, time.monotonic() - begun)
+            else:
+                writer.asked(job.id, JOB, [x])
+            time.sleep(ALONE_EVERY_S)
 
 
 def _produce(ground: Ground, folder: Path, seconds: float) -> None:
@@ -157,8 +187,8 @@ def _produce(ground: Ground, folder: Path, seconds: float) -> None:
         thread.join()
 
 
-def _collect(ground: Ground, ledger: Ledger, outcome: Outcome) -> None:
-    """Take the results of all accepted jobs from the server, and check them."""
+def _collect(ground: Ground, ledger: Ledger, outcome: Outcome, whose: str) -> float:
+    """Take the results of all accepted jobs from the server, and check them; returns the slowest refusal in seconds."""
     ledger.read()
     read, writer = stored_results(ground.redis, ground.keys), Writer(ledger.folder / "read.jsonl")
     for request, data in zip(ledger.requests, read(list(ledger.requests)), strict=True):
@@ -173,13 +203,13 @@ def _collect(ground: Ground, ledger: Ledger, outcome: Outcome) -> None:
     verdict.late += found.late
     took = sorted(took_s for _, took_s in ledger.refusals)
     outcome.failures += {error for error, _ in ledger.refusals if error != QueueFull.__name__}
-    if took:
-        p99, most = took[int(len(took) * 0.99)], took[-1]
-        outcome.notes.append(
-            f"{len(took)} refused, p99 {p99 * 1000:.0f} ms, max {most * 1000:.0f} ms"
-        )
-    else:
-        outcome.failures.append("nothing was refused")
+    if not took:
+        outcome.failures.append(f"{whose}: nothing was refused")
+        return 0.0
+    p99, most = took[int(len(took) * 0.99)], took[-1]
+    told = f"{len(took)} refused, p99 {p99 * 1000:.0f} ms, max {most * 1000:.0f} ms"
+    outcome.notes.append(f"{whose}: {told}")
+    return most
 
 
 def flushed(ground: Ground, n: int) -> Outcome:
