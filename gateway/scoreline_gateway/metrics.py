@@ -59,6 +59,8 @@ class HttpMetrics:
     def __init__(self) -> None:
         self.shown: Counter[str] = Counter()
         """The fields that a scrape shows."""
+        self._noted: dict[tuple[str, str, int, int], list[float]] = {}
+        """Answers and their seconds by route, method, status and index of the bound, since the last look at `_counts`."""
         self._counts: Counter[str] = Counter()
         """What this process has not added to the hash yet."""
         self._may_add = True
@@ -67,12 +69,21 @@ class HttpMetrics:
         """Count a request that was answered; status 0 for callers who left before."""
         found = scope.get("route")
         path = found.path if found is not None else "none"
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        bucket = _BOUNDS[bisect_left(SECONDS, seconds)]
-        counts = self._counts
-        counts[f"requests|{path}|{method}|{status}"] += 1
-        counts[f"seconds|{path}|{bucket}"] += 1
-        counts[f"seconds|{path}|sum"] += int(seconds * 1e6)
+        noted = path, scope["method"], status, bisect_left(SECONDS, seconds)
+        counted = self._noted.get(noted)
+        if counted is None:
+            counted = self._noted[noted] = [0, 0.0]
+        counted[0] += 1
+        counted[1] += seconds
+
+    def _count(self) -> None:
+        """Count what was noted."""
+        noted, self._noted = self._noted, {}
+        for (path, method, status, bound), (answers, seconds) in noted.items():
+            shown = method if method in _METHODS else "other"
+            self._counts[f"requests|{path}|{shown}|{status}"] += int(answers)
+            self._counts[f"seconds|{path}|{_BOUNDS[bound]}"] += int(answers)
+            self._counts[f"seconds|{path}|sum"] += int(seconds * 1e6)
 
     async def add_up(self, transport: Transport) -> Counter[str]:
         """Add what was counted to the hash; returns what all processes have counted.
@@ -83,6 +94,7 @@ class HttpMetrics:
             RedisError: the server cannot be reached; what was counted is added next time.
         """
         name = transport.keys.http
+        self._count()
         if not self._may_add:
             return Counter(self._counts)
         taken, self._counts = self._counts, Counter()

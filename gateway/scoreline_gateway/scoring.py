@@ -14,7 +14,7 @@ from scoreline_client.options import NO_OPTIONS, Policy, RequestOptions
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.json_records import check_model, encode_record
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.tracing import traced
+from scoreline_client.tracing import Tracing
 from scoreline_gateway.body import WhileConnected
 from scoreline_gateway.errors import HttpCode, HttpRefused
 
@@ -66,12 +66,14 @@ async def score_one(
         CallerGone, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score`.
     """
     client: AsyncClient = request.app.client
+    tracing: Tracing | None = request.app.tracing
     timeout_s = _limited(request, timeout_s)
-    with (
-        WhileConnected(request),
-        traced(request.app.tracing, Lane.ONLINE, check_model(model)) as trace,
-    ):
-        return await client.coalescer.ask(model, record, options, timeout_s, trace)
+    check_model(model)
+    with WhileConnected(request):
+        if tracing is None:
+            return await client.coalescer.ask(model, record, options, timeout_s)
+        with tracing.sending(Lane.ONLINE, model) as trace:
+            return await client.coalescer.ask(model, record, options, timeout_s, trace)
 
 
 def _limited(request: Request, timeout_s: float | None) -> float:
