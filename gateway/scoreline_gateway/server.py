@@ -38,6 +38,7 @@ class LimitedProtocol(HttpToolsProtocol):
     _is_in_head = False
     _head_bytes = 0
     _unread = 0
+    _idle_since: float | None = None
     _is_beginning = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -48,6 +49,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
         self._stop_timer()
+        if self.timeout_keep_alive_task is not None:
+            self.timeout_keep_alive_task.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -93,13 +96,36 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.disconnected = True
             cycle.message_event.set()
 
+    def on_response_complete(self) -> None:
+        """End an answer; the timer of an idle connection is made once, where uvicorn makes one after each answer."""
+        if self.pipeline or self.transport.is_closing():
+            super().on_response_complete()
+            return
+        self.server_state.total_requests += 1
+        self.flow.resume_reading()
+        self._idle_since = self.loop.time()
+        if self.timeout_keep_alive_task is None:
+            self._look_whether_idle(self.timeout_keep_alive)
+
+    def _unset_keepalive_if_required(self) -> None:
+        self._idle_since = None
+
+    def _look_whether_idle(self, after_s: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            after_s, self.timeout_keep_alive_handler
+        )
+
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; one whose caller still reads is no idle one."""
+        now = self.loop.time()
+        idle_s = 0.0 if self._idle_since is None else now - self._idle_since
+        if idle_s < self.timeout_keep_alive:
+            self._look_whether_idle(self.timeout_keep_alive - idle_s)
+            return
         unread = self.transport.get_write_buffer_size()
         if unread and (unread < self._unread or not self._unread):
             self._unread = unread
-            again = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
-            self.timeout_keep_alive_task = again
+            self._look_whether_idle(self.timeout_keep_alive)
         elif unread:
             # Closing would wait until all is read.
             self.transport.abort()

@@ -308,6 +308,27 @@ async def test_more_bytes_than_may_be_held_are_refused(scoreline: FakeScoreline)
     assert (reply.status, reply.json["code"]) == (503, "E_BUSY")
 
 
+def test_a_connection_is_kept_as_long_as_it_is_used_and_closed_when_it_is_not(
+    scoreline: FakeScoreline,
+) -> None:
+    with (
+        serving(scoreline, uvicorn_timeout_keep_alive=1) as served,
+        served.connect() as used,
+        served.connect() as idle,
+    ):
+        for number in range(4):
+            used.sendall(post(INFER, GOOD))
+            assert answer_of(used)[0] == 200
+            if number == 0:
+                idle.sendall(post(INFER, GOOD))
+                assert answer_of(idle)[0] == 200
+            time.sleep(0.6)
+        idle.settimeout(5)
+        assert idle.recv(1) == b""
+        used.settimeout(5)
+        assert used.recv(1) == b""
+
+
 @pytest.mark.parametrize(
     ("path", "body"),
     [
