@@ -7,6 +7,7 @@ Each caller gets the answer to its own record, or its error, and waits as long a
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Sequence
 from math import frexp
 from typing import Any, Protocol
@@ -104,7 +105,7 @@ class Coalescer:
         """To be called on the event loop that it is for."""
         self._transport = transport
         # Each look for the running loop asks Linux for the process (Python 3.11): callers would pay for several.
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._gathered: dict[tuple[str, bytes, int], SharedRequest] = {}
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
@@ -113,6 +114,11 @@ class Coalescer:
         self._apart_bytes = min(LARGE_BYTES, self._most_bytes)
         self._unanswered = 0
         """Requests that are on their way."""
+        self._answered: deque[SharedRequest] = deque()
+        """Those whose answers are here, and wait to be handed out."""
+        self._hands_out = False
+        """Whether one was handed out in this turn of the loop."""
+        self._is_closed = False
         self._held: asyncio.TimerHandle | None = None
         """Sends what was gathered, at the latest; set while it waits for an answer to others."""
 
@@ -130,7 +136,7 @@ class Coalescer:
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        caller = Caller(future, record, timeout_s, self._loop.time(), trace)
+        caller = Caller(future, record, timeout_s, self.loop.time(), trace)
         if len(record) > self._apart_bytes:
             self._send(SharedRequest(model, options, [caller]))
             return caller
@@ -139,7 +145,7 @@ class Coalescer:
         shared = self._gathered.get(key)
         if shared is None:
             if not self._gathered:
-                self._loop.call_soon(self._end_turn)
+                self.loop.call_soon(self._end_turn)
             shared = self._gathered[key] = SharedRequest(model, options, [])
         shared.callers.append(caller)
         shared.size += len(record)
@@ -158,18 +164,26 @@ class Coalescer:
         Raises:
             RecordRejected, RequestRefused, NoAnswer, QueueFull, ServerUnreachable: as for `submit`.
         """
-        future: asyncio.Future[Prediction] = self._loop.create_future()
+        future: asyncio.Future[Prediction] = self.loop.create_future()
         caller = self.submit(model, record, options, timeout_s, future, trace)
         try:
             return await future
         except asyncio.CancelledError:
-            shared = caller.shared
-            if shared is not None and all(one.future.done() for one in shared.callers):
-                shared.sent.cancel()
+            self.withdraw(caller)
             raise
+
+    def withdraw(self, caller: Caller) -> None:
+        """Take the request of a caller who was cancelled out of the queue, if nobody else waits for it."""
+        shared = caller.shared
+        if shared is not None and all(one.future.done() for one in shared.callers):
+            shared.sent.cancel()
 
     def close(self) -> None:
         """Cancel the callers whose requests were not sent yet."""
+        self._is_closed = True
+        while self._answered:
+            shared = self._answered.popleft()
+            self._hand_out(shared, shared.sent)
         self._end_hold()
         gathered, self._gathered = self._gathered, {}
         for shared in gathered.values():
@@ -184,7 +198,7 @@ class Coalescer:
         if self._unanswered < UNANSWERED:
             self._send_gathered()
         elif self._held is None:
-            self._held = self._loop.call_later(HELD_S, self._send_gathered)
+            self._held = self.loop.call_later(HELD_S, self._send_gathered)
 
     def _end_hold(self) -> None:
         if self._held is not None:
@@ -216,7 +230,7 @@ class Coalescer:
             body=b"[" + b",".join([caller.record for caller in callers]) + b"]",
             options=shared.options,
             reply_to=self._transport.client_id,
-            expires_ms=max(1, round((max(untils) - self._loop.time()) * 1000)),
+            expires_ms=max(1, round((max(untils) - self.loop.time()) * 1000)),
             apart=len(callers) > 1,
             callers=len(callers),
             trace=joined(traces) if traces else "",
@@ -226,15 +240,39 @@ class Coalescer:
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)
         self._unanswered += 1
-        shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
-        shared.sent.add_done_callback(lambda sent: self._on_answer(shared, sent))
+        shared.timer = self.loop.call_at(min(untils), self._on_timeout, shared)
+        shared.sent.add_done_callback(lambda _: self._on_answer(shared))
 
-    def _on_answer(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
+    def _on_answer(self, shared: SharedRequest) -> None:
+        """Hand out an answer; of several that come at once, one in each turn of the loop.
+
+        Its callers go on before the next ones: hundreds that are woken together make so many objects at a time that the
+        garbage collector looks through the whole program again and again.
+        """
+        if self._is_closed:
+            self._hand_out(shared, shared.sent)
+            return
+        self._answered.append(shared)
+        if not self._hands_out:
+            self._hands_out = True
+            self._hand_out_next()
+
+    def _hand_out_next(self) -> None:
+        if not self._answered:
+            self._hands_out = False
+            return
+        shared = self._answered.popleft()
+        try:
+            self._hand_out(shared, shared.sent)
+        finally:
+            self.loop.call_soon(self._hand_out_next)
+
+    def _hand_out(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
         shared.timer.cancel()
         self._unanswered -= 1
         if self._held is not None:
             # In the next turn those who get their answers now ask for their next records, which go along.
-            self._loop.call_soon(self._loop.call_soon, self._end_turn)
+            self.loop.call_soon(self.loop.call_soon, self._end_turn)
         # They name it as well: no circle is left to the garbage collector.
         callers, shared.callers = shared.callers, []
         if sent.cancelled():
@@ -252,11 +290,11 @@ class Coalescer:
             caller.fail(error)
 
     def _on_timeout(self, shared: SharedRequest) -> None:
-        now = self._loop.time()
+        now = self.loop.time()
         late = [caller for caller in shared.callers if caller.until <= now]
         left = [caller.until for caller in shared.callers if caller.until > now]
         if left:
-            shared.timer = self._loop.call_at(min(left), self._on_timeout, shared)
+            shared.timer = self.loop.call_at(min(left), self._on_timeout, shared)
         self._transport.spawn(self._give_up(shared, late, is_last=not left))
 
     async def _give_up(

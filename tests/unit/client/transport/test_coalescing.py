@@ -152,3 +152,42 @@ async def test_who_is_held_when_the_client_closes_is_cancelled(
     for index in range(2):
         sent.answer(index)
     await asyncio.gather(*asked[:2])
+
+
+async def test_answers_that_come_together_wake_the_callers_of_one_request_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = AsyncClient("redis://127.0.0.1:1/0")
+    sent = _Sent(client, monkeypatch)
+    woken: list[int] = []
+
+    async def ask(number: int) -> None:
+        await client.predict("m", {"x": number})
+        woken.append(number)
+
+    asked = [asyncio.create_task(ask(number)) for number in range(8 * 64)]
+    await _turns()
+    assert sent.sizes == [64] * 8
+    for index in range(8):
+        sent.answer(index)
+    while len(woken) < len(asked):
+        before = len(woken)
+        await asyncio.sleep(0)
+        assert len(woken) - before <= 64
+    assert woken == sorted(woken)
+    await client.close()
+
+
+async def test_answers_that_have_come_are_handed_out_when_the_client_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    client = AsyncClient("redis://127.0.0.1:1/0")
+    sent = _Sent(client, monkeypatch)
+    asked = [asyncio.create_task(client.predict("m", {"x": n})) for n in range(3 * 64)]
+    await _turns()
+    for index in range(3):
+        sent.answer(index)
+    await asyncio.sleep(0)
+    await client.close()
+    answers = await asyncio.gather(*asked)
+    assert [answer.value for answer in answers] == [1.0] * len(asked)
