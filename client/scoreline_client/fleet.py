@@ -383,10 +383,7 @@ def words_for_waiting(reference: str, reports: Iterable[ProcessReport]) -> str |
         return None
     for one in served:
         if one.wanted is not None:
-            about = f"version {one.wanted} of {name!r}"
-            return (
-                f"{about} is refused: {one.refused}" if one.refused else f"{about} is being loaded"
-            )
+            return f"version {one.wanted} of {name!r} is {'refused' if one.refused else 'being loaded'}"
     left = unloaded(reports)
     return (
         f"workers have {left} more {'model' if left == 1 else 'models'} to load" if left else None

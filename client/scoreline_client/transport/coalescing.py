@@ -115,9 +115,9 @@ class Coalescer:
         self._unanswered = 0
         """Requests that are on their way."""
         self._answered: deque[SharedRequest] = deque()
-        """Those whose answers are here, and wait to be handed out."""
-        self._hands_out = False
-        """Whether one was handed out in this turn of the loop."""
+        """Those whose answers are here, and wait to be delivered."""
+        self._delivers = False
+        """Whether one was delivered in this turn of the loop."""
         self._is_closed = False
         self._held: asyncio.TimerHandle | None = None
         """Sends what was gathered, at the latest; set while it waits for an answer to others."""
@@ -182,8 +182,7 @@ class Coalescer:
         """Cancel the callers whose requests were not sent yet."""
         self._is_closed = True
         while self._answered:
-            shared = self._answered.popleft()
-            self._hand_out(shared, shared.sent)
+            self._deliver(self._answered.popleft())
         self._end_hold()
         gathered, self._gathered = self._gathered, {}
         for shared in gathered.values():
@@ -244,30 +243,30 @@ class Coalescer:
         shared.sent.add_done_callback(lambda _: self._on_answer(shared))
 
     def _on_answer(self, shared: SharedRequest) -> None:
-        """Hand out an answer; of several that come at once, one in each turn of the loop.
+        """Deliver an answer; of several that come at once, one in each turn of the loop.
 
         Its callers go on before the next ones: hundreds that are woken together make so many objects at a time that the
         garbage collector looks through the whole program again and again.
         """
         if self._is_closed:
-            self._hand_out(shared, shared.sent)
+            self._deliver(shared)
             return
         self._answered.append(shared)
-        if not self._hands_out:
-            self._hands_out = True
-            self._hand_out_next()
+        if not self._delivers:
+            self._delivers = True
+            self._deliver_next()
 
-    def _hand_out_next(self) -> None:
+    def _deliver_next(self) -> None:
         if not self._answered:
-            self._hands_out = False
+            self._delivers = False
             return
-        shared = self._answered.popleft()
         try:
-            self._hand_out(shared, shared.sent)
+            self._deliver(self._answered.popleft())
         finally:
-            self.loop.call_soon(self._hand_out_next)
+            self.loop.call_soon(self._deliver_next)
 
-    def _hand_out(self, shared: SharedRequest, sent: asyncio.Future[Answer]) -> None:
+    def _deliver(self, shared: SharedRequest) -> None:
+        sent = shared.sent
         shared.timer.cancel()
         self._unanswered -= 1
         if self._held is not None:
