@@ -135,8 +135,7 @@ def read_plan(pipeline: Any, columns: Sequence[Column]) -> ScoringPlan | str:
     except _NoPlan as reason:
         return str(reason)
     plan = ScoringPlan(tuple(reader.nodes), end, names, tuple(reader.reasons))
-    called = (Opaque, Selected, Handed, Given)
-    if isinstance(end, OpaqueEnd) and all(isinstance(node, called) for node in plan.nodes):
+    if not any(type(node) not in (Opaque, Selected, Handed, Given) for node in plan.nodes):
         return f"every step is called: {'; '.join(plan.opaque)}"
     return plan
 
