@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,8 +33,8 @@ def clean_room_in_this_process() -> Iterator[None]:
 @contextmanager
 def no_report() -> Iterator[None]:
     """Let versions be published without a training report."""
-    from scoreline_training.report import TrainingReport  # a second, which most tests need not pay
-
+    # Importing the report's own type would take a second, and bring libraries that pipelines then need not import.
+    drawn = SimpleNamespace(html=b"<p>none</p>", figures={})
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(publishing, "_report", lambda *_, **__: TrainingReport(b"<p>none</p>", {}))
+        patch.setattr(publishing, "_report", lambda *_, **__: drawn)
         yield

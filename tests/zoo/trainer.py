@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 # What nearly every project or its publishing imports, imported once.
@@ -74,7 +74,8 @@ class Trained:
 def main(out: Path, processes: int, with_report: bool, projects: list[Path]) -> None:
     """Run projects, so many at a time; OUT gets one pickle for each."""
     if not with_report:
-        scoreline_training.publishing._report = lambda *_, **__: b"<p>none</p>"
+        drawn = SimpleNamespace(html=b"<p>none</p>", figures={})
+        scoreline_training.publishing._report = lambda *_, **__: drawn  # type: ignore[assignment,return-value]
     # It asks for what is installed.
     ModuleOrigins().distribution_of("sklearn")
     free = [clean_room._Room.take() for _ in range(processes)]

@@ -77,7 +77,7 @@ async def answered(
         for message in messages:
             await send({"type": "http.response.body"} | message)
 
-    config = uvicorn.Config(app, log_level="critical", lifespan="off", date_header=False)
+    config = uvicorn.Config(app, log_config=None, lifespan="off", date_header=False)
     config.load()
     protocol = kind(config, ServerState(), {}, asyncio.get_running_loop())
     transport = _Transport()
