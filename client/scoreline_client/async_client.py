@@ -171,18 +171,11 @@ class AsyncClient:
         check_timeout(timeout)
         check_model(model)
         here = self._here()
-        tracing, coalescer = here.transport.tracing, here.coalescer
-        if tracing is not None:
-            with tracing.sending(Lane.ONLINE, model) as trace:
-                return await coalescer.ask(model, body, encoded, timeout, trace)
-        # As `ask` does, without its coroutine: of hundreds in flight, the garbage collector counts each.
-        future: asyncio.Future[Prediction] = coalescer.loop.create_future()
-        caller = coalescer.submit(model, body, encoded, timeout, future)
-        try:
-            return await future
-        except asyncio.CancelledError:
-            coalescer.withdraw(caller)
-            raise
+        tracing = here.transport.tracing
+        if tracing is None:
+            return await here.coalescer.ask(model, body, encoded, timeout)
+        with tracing.sending(Lane.ONLINE, model) as trace:
+            return await here.coalescer.ask(model, body, encoded, timeout, trace)
 
     async def predict_many(
         self,

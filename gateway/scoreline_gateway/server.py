@@ -6,16 +6,8 @@ An answer that is whole is written at once, which uvicorn does in two pieces: ea
 from __future__ import annotations
 
 import asyncio
+from typing import TYPE_CHECKING
 
-from uvicorn._types import (
-    ASGI3Application,
-    ASGIReceiveCallable,
-    ASGISendCallable,
-    ASGISendEvent,
-    HTTPResponseBodyEvent,
-    HTTPResponseStartEvent,
-    Scope,
-)
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
@@ -24,6 +16,17 @@ from uvicorn.protocols.http.httptools_impl import (
 
 from scoreline_gateway.access import ENDLESS
 from scoreline_gateway.body import WHOLE_BODY
+
+if TYPE_CHECKING:
+    from uvicorn._types import (
+        ASGI3Application,
+        ASGIReceiveCallable,
+        ASGISendCallable,
+        ASGISendEvent,
+        HTTPResponseBodyEvent,
+        HTTPResponseStartEvent,
+        Scope,
+    )
 
 HEAD_BYTES = 1 << 16
 """Bytes that the head of a request may have: its line and its headers."""

@@ -105,7 +105,7 @@ class Coalescer:
         """To be called on the event loop that it is for."""
         self._transport = transport
         # Each look for the running loop asks Linux for the process (Python 3.11): callers would pay for several.
-        self.loop = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._gathered: dict[tuple[str, bytes, int], SharedRequest] = {}
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
@@ -136,7 +136,7 @@ class Coalescer:
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        caller = Caller(future, record, timeout_s, self.loop.time(), trace)
+        caller = Caller(future, record, timeout_s, self._loop.time(), trace)
         if len(record) > self._apart_bytes:
             self._send(SharedRequest(model, options, [caller]))
             return caller
@@ -145,7 +145,7 @@ class Coalescer:
         shared = self._gathered.get(key)
         if shared is None:
             if not self._gathered:
-                self.loop.call_soon(self._end_turn)
+                self._loop.call_soon(self._end_turn)
             shared = self._gathered[key] = SharedRequest(model, options, [])
         shared.callers.append(caller)
         shared.size += len(record)
@@ -164,19 +164,15 @@ class Coalescer:
         Raises:
             RecordRejected, RequestRefused, NoAnswer, QueueFull, ServerUnreachable: as for `submit`.
         """
-        future: asyncio.Future[Prediction] = self.loop.create_future()
+        future: asyncio.Future[Prediction] = self._loop.create_future()
         caller = self.submit(model, record, options, timeout_s, future, trace)
         try:
             return await future
         except asyncio.CancelledError:
-            self.withdraw(caller)
+            shared = caller.shared
+            if shared is not None and all(one.future.done() for one in shared.callers):
+                shared.sent.cancel()
             raise
-
-    def withdraw(self, caller: Caller) -> None:
-        """Take the request of a caller who was cancelled out of the queue, if nobody else waits for it."""
-        shared = caller.shared
-        if shared is not None and all(one.future.done() for one in shared.callers):
-            shared.sent.cancel()
 
     def close(self) -> None:
         """Cancel the callers whose requests were not sent yet."""
@@ -197,7 +193,7 @@ class Coalescer:
         if self._unanswered < UNANSWERED:
             self._send_gathered()
         elif self._held is None:
-            self._held = self.loop.call_later(HELD_S, self._send_gathered)
+            self._held = self._loop.call_later(HELD_S, self._send_gathered)
 
     def _end_hold(self) -> None:
         if self._held is not None:
@@ -229,7 +225,7 @@ class Coalescer:
             body=b"[" + b",".join([caller.record for caller in callers]) + b"]",
             options=shared.options,
             reply_to=self._transport.client_id,
-            expires_ms=max(1, round((max(untils) - self.loop.time()) * 1000)),
+            expires_ms=max(1, round((max(untils) - self._loop.time()) * 1000)),
             apart=len(callers) > 1,
             callers=len(callers),
             trace=joined(traces) if traces else "",
@@ -239,7 +235,7 @@ class Coalescer:
         shared.id = request.id
         shared.sent = self._transport.send(request, Lane.ONLINE)
         self._unanswered += 1
-        shared.timer = self.loop.call_at(min(untils), self._on_timeout, shared)
+        shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
         shared.sent.add_done_callback(lambda _: self._on_answer(shared))
 
     def _on_answer(self, shared: SharedRequest) -> None:
@@ -263,7 +259,7 @@ class Coalescer:
         try:
             self._deliver(self._answered.popleft())
         finally:
-            self.loop.call_soon(self._deliver_next)
+            self._loop.call_soon(self._deliver_next)
 
     def _deliver(self, shared: SharedRequest) -> None:
         sent = shared.sent
@@ -271,7 +267,7 @@ class Coalescer:
         self._unanswered -= 1
         if self._held is not None:
             # In the next turn those who get their answers now ask for their next records, which go along.
-            self.loop.call_soon(self.loop.call_soon, self._end_turn)
+            self._loop.call_soon(self._loop.call_soon, self._end_turn)
         # They name it as well: no circle is left to the garbage collector.
         callers, shared.callers = shared.callers, []
         if sent.cancelled():
@@ -289,11 +285,11 @@ class Coalescer:
             caller.fail(error)
 
     def _on_timeout(self, shared: SharedRequest) -> None:
-        now = self.loop.time()
+        now = self._loop.time()
         late = [caller for caller in shared.callers if caller.until <= now]
         left = [caller.until for caller in shared.callers if caller.until > now]
         if left:
-            shared.timer = self.loop.call_at(min(left), self._on_timeout, shared)
+            shared.timer = self._loop.call_at(min(left), self._on_timeout, shared)
         self._transport.spawn(self._give_up(shared, late, is_last=not left))
 
     async def _give_up(
