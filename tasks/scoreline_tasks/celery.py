@@ -41,7 +41,7 @@ from scoreline_client.settings import SentinelUrl, misspelt_variables
 from scoreline_client.shown import shown_text
 from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import check_server, sentinel_options
-from scoreline_tasks.settings import WorkerSettings
+from scoreline_tasks.settings import IDLE_SLICES, WorkerSettings
 from scoreline_tasks.system import REPLY_S, TCP_OPTIONS
 from scoreline_tasks.worker.celery_options import POOLS, why_refused
 from scoreline_tasks.worker.process import (
@@ -62,6 +62,8 @@ logger = logging.getLogger(__name__)
 DRAIN, EXTRA_DRAIN, RESCUE = "scoreline.drain", "scoreline.help", "scoreline.rescue"
 RECONNECT_S = 2.0
 """The longest pause between two attempts to reach the broker."""
+CELERY_HEARTBEAT_S = 10.0
+"""Seconds between two events by which Celery's tools see that a worker is there; Celery's own are 2."""
 CHECK_EVERY_S = 0.05
 LOOK_FOR_STOPPED_EVERY_S = 0.25
 BROKER_REPLY_S = 1.0
@@ -184,7 +186,10 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         # Workers need not know of each other: fewer keys, and fewer rights.
-        super().__init__(*args, **options | {"without_mingle": True, "without_gossip": True})
+        options |= {"without_mingle": True, "without_gossip": True}
+        said = (options.get("worker_options") or {}).get("heartbeat_interval")
+        options["heartbeat_interval"] = said or CELERY_HEARTBEAT_S
+        super().__init__(*args, **options)
         unreadable = (ValueError, TypeError, AttributeError, LookupError)
         self.connection_errors: tuple[type[Exception], ...] = (
             *self.connection_errors,
@@ -205,7 +210,7 @@ def configuration() -> dict[str, Any]:
     settings = WorkerSettings.from_environment()
     settings.check_redis_url()
     # A drain waits for versions that are loaded for as long as a batch may take, and may then begin a batch.
-    limit_s = settings.slice_s + 2 * settings.batch_limit_s
+    limit_s = IDLE_SLICES * settings.slice_s + 2 * settings.batch_limit_s
     sentinel = SentinelUrl.parse(settings.redis_url)
     url = urlsplit(settings.redis_url if sentinel is None else sentinel.server)
     of_ssl: dict[str, Any] = {
@@ -435,7 +440,7 @@ def on_ready(sender: Any, **_: Any) -> None:
 
 @signals.worker_shutting_down.connect
 def on_leaving(**_: Any) -> None:
-    this_process().take_nothing_over()
+    this_process().leave()
 
 
 @signals.worker_process_init.connect

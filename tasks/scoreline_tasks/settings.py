@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from scoreline_client.errors import SettingsError
 from scoreline_client.settings import ClientSettings, at_least
 
+IDLE_SLICES = 4
+"""A slice in which nothing arrives is so many times as long: each one costs messages and commands."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerSettings(ClientSettings):
@@ -20,7 +23,8 @@ class WorkerSettings(ClientSettings):
     batch_records: int = at_least(1, 2048)
     """About how many records a drain takes from the online lane in one read; no request is divided."""
     slice_s: float = at_least(0.05, 2.0)
-    """Seconds that a drain stays in its Celery task before it sends its successor."""
+    """Seconds that a drain stays in its Celery task before it sends its successor; four times as many while nothing
+    arrives."""
     lease_s: float = at_least(0.5, 5.0)
     """Seconds after which another worker claims requests that their worker stopped renewing."""
     batch_limit_s: float = at_least(1, 300)

@@ -21,7 +21,10 @@ def test_a_lost_drain_is_replaced(fleet: Fleet) -> None:
         assert client.predict(MODEL, {"x": 2.0}, timeout=40).value == pytest.approx(3.0)
 
 
-def test_a_warm_shutdown_ends_within_seconds_and_loses_nothing(fleet: Fleet) -> None:
+def test_a_warm_shutdown_ends_within_seconds_and_loses_nothing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_SLICE_S", "3600")  # nor does it wait for the end of a slice
     worker = fleet.start_worker()
     worker.terminate()
     assert worker.wait(15) == 0

@@ -26,6 +26,7 @@ from scoreline_client import AsyncClient, ClientSettings
 from scoreline_client.files.reader import FileSizes
 from scoreline_client.files.run import score_file
 from scoreline_client.fleet import ProcessReport, send_report
+from scoreline_client.history import record_history
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_client.transport.ordered import BulkTimes
 from scoreline_tasks.models.registry import Models
@@ -101,19 +102,30 @@ BESIDE = frozenset({
     "auth", "client", "hello", "ping", "select", "script", "config",  # connections
 })  # fmt: skip
 
+IDLE_SLICE = {"time": 1, "xlen": 2, "xinfo": 2, "xreadgroup": 3}
+"""And one read for each further wait: twice a second."""
+REPORT = {"evalsha": 1, "set": 1}
+LISTED = {"zadd": 1}
+"""With one of five reports."""
+HISTORY = {"evalsha": 1, "time": 1, "xlen": 2, "lindex": 2, "lpush": 1}
+NEW_MINUTE = {"lpush": 1, "expire": 2}
+
 
 class CountedQueue(RequestQueue):
     """Knows how many chunks it brought, and how often it waited for nothing."""
 
     chunks = 0
     idle = 0
+    idle_reads = 0
 
     def exchange(self, finished: Sequence[Finished], take: int) -> list[Entry]:
         return self._noted(super().exchange(finished, take))
 
     def wait(self, take: int, block_ms: int, finished: Sequence[Finished] = ()) -> list[Entry]:
         entries = self._noted(super().wait(take, block_ms, finished))
-        self.idle += not entries
+        if not entries:
+            self.idle += 1
+            self.idle_reads += 2 if take else 1
         return entries
 
     def _noted(self, entries: list[Entry]) -> list[Entry]:
@@ -137,6 +149,7 @@ class Costs:
         """Count what happens inside the block."""
         self._server.config_resetstat()
         before, idle, chunks = Counter(self.trips), self._queue.idle, self._queue.chunks
+        idle_reads = self._queue.idle_reads
         yield
         self.trips = self.trips - before
         found: Any = self._server.info("commandstats")
@@ -144,10 +157,8 @@ class Costs:
             command = name.removeprefix("cmdstat_").partition("|")[0]
             self.commands[command] += stats["calls"]
         self.chunks = self._queue.chunks - chunks
-        # A look for nothing: a wait of two reads.
-        nothing = self._queue.idle - idle
-        self.commands["xreadgroup"] -= 2 * nothing
-        self.trips["worker XREADGROUP"] -= nothing
+        self.commands["xreadgroup"] -= self._queue.idle_reads - idle_reads
+        self.trips["worker XREADGROUP"] -= self._queue.idle - idle
 
     def _count_writes(self, monkeypatch: pytest.MonkeyPatch) -> None:
         on_loop = redis.asyncio.connection.AbstractConnection
@@ -299,6 +310,47 @@ async def test_chunks_of_a_file_cost_what_is_written_down(
     assert costs.chunks >= CHUNKS
     check(costs.commands, COMMANDS_A_CHUNK, costs.chunks, COMMANDS_A_FILE)
     check(costs.trips, TRIPS_A_CHUNK, costs.chunks, TRIPS_A_FILE)
+
+
+def asked(server: Redis, do: Callable[[], object]) -> Counter[str]:
+    """The commands that something costs, those inside scripts among them."""
+    server.config_resetstat()
+    do()
+    stats: Any = server.info("commandstats")
+    names = {name: name.removeprefix("cmdstat_").partition("|")[0] for name in stats}
+    counts = Counter({names[name]: each["calls"] for name, each in stats.items()})
+    return counts - Counter({"config": 1, "info": 1})
+
+
+def test_what_a_worker_at_rest_asks_for_is_written_down(
+    queue: CountedQueue, redis_client: Redis, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scoreline_tasks.queue.drain.WAIT_MS", 20)
+    batcher = Batcher(Models(Store(tmp_path), max_versions=8), Limits(1 << 24, 100_000))
+    lease = Lease(queue, lease_s=3600, limit_s=3600)
+    keys, nobody = Keys("default"), Wakeups(extra_drain=lambda: None)
+    drain = Drain(queue, batcher, lease, keys, nobody, take=2048)
+    queue.begin_slice()  # connects
+    slices = asked(redis_client, lambda: drain.serve(0.05))
+    assert queue.idle > 1
+    assert slices == IDLE_SLICE | {"xreadgroup": IDLE_SLICE["xreadgroup"] + queue.idle - 1}
+
+    def report() -> None:
+        for number in range(1, 6):
+            about = ProcessReport(
+                name="w/1", host="h", pid=1, started_at=0.0, reported_at=2e9, counted=number
+            )
+            send_report(redis_client, keys, about)
+
+    report()
+    assert asked(redis_client, report) == Counter(
+        {**{k: 5 * n for k, n in REPORT.items()}, **LISTED}
+    )
+
+    record_history(redis_client, keys)
+    redis_client.delete(keys.history(2))  # the next step comes in two seconds
+    noted = asked(redis_client, lambda: record_history(redis_client, keys))
+    check(noted, HISTORY, 1, NEW_MINUTE)
 
 
 def test_the_command_that_grew_is_named() -> None:

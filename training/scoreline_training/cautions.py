@@ -108,18 +108,23 @@ def _texts(code: CodeType) -> Iterator[tuple[int, str]]:
     """The texts that code uses, with the line of each; no docstring of a function is one."""
     line = code.co_firstlineno
     for instruction in dis.get_instructions(code):
-        line, value = instruction.starts_line or line, instruction.argval
+        line, value = _line(instruction) or line, instruction.argval
         if instruction.opname == "LOAD_CONST" and isinstance(value, CodeType):
             yield from _texts(value)
         elif instruction.opname == "LOAD_CONST" and isinstance(value, str):
             yield line, value
 
 
+def _line(instruction: dis.Instruction) -> int | None:
+    # Not by `starts_line`, which says from Python 3.13 on only whether.
+    return instruction.positions and instruction.positions.lineno
+
+
 def _clock_calls(code: CodeType) -> Iterator[tuple[int, str]]:
     before = ""
     line = code.co_firstlineno
     for instruction in dis.get_instructions(code):
-        line = instruction.starts_line or line
+        line = _line(instruction) or line
         name = instruction.argval if instruction.opname.startswith("LOAD_") else None
         if not isinstance(name, str) or instruction.opname == "LOAD_CONST":
             before = ""

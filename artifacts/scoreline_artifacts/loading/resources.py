@@ -15,9 +15,9 @@ class _Readable(Traversable):
         with self.open("rb") as file:
             return bytes(file.read())
 
-    def read_text(self, encoding: str | None = None) -> str:
-        """The content as text."""
-        return self.read_bytes().decode(encoding or "utf-8")
+    def read_text(self, encoding: str | None = None, errors: str | None = None) -> str:
+        """The content as text. `errors` is asked for from Python 3.13 on."""
+        return self.read_bytes().decode(encoding or "utf-8", errors or "strict")
 
 
 class Folder(_Readable):

@@ -4,7 +4,7 @@
 -- Ids alone leave the server: a chunk has a megabyte. The group's lag is of no use: it is unknown once an entry was
 -- deleted that nobody had read.
 local function lane_state(lane, group)
-  local oldest = redis.call('XRANGE', lane, '-', '+', 'COUNT', 1)[1]
+  local entries = redis.call('XLEN', lane)
   local pending, after = 0, '-'
   local groups = redis.pcall('XINFO', 'GROUPS', lane)
   for _, each in ipairs(groups.err and {} or groups) do
@@ -14,6 +14,8 @@ local function lane_state(lane, group)
       pending, after = fact['pending'], '(' .. fact['last-delivered-id']
     end
   end
+  if entries == 0 then return { 0, pending, '', '' } end
+  local oldest = redis.call('XRANGE', lane, '-', '+', 'COUNT', 1)[1]
   local untaken = redis.call('XRANGE', lane, after, '+', 'COUNT', 1)[1]
-  return { redis.call('XLEN', lane), pending, oldest and oldest[1] or '', untaken and untaken[1] or '' }
+  return { entries, pending, oldest and oldest[1] or '', untaken and untaken[1] or '' }
 end

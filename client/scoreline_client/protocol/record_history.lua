@@ -19,6 +19,7 @@ local function newest(ring, step)
     local text = redis.call('LINDEX', ring, 0)
     if not text then return nil, -1 end
     local point = {string.match(text, '^%[(%d+),(%d+),(%d+),(%d+),(%d+)%]$')}
+    point[0] = text
     if point[1] and tonumber(point[1]) <= now_s then return point, math.floor(point[1] / step) end
     redis.call('LPOP', ring)
   end
@@ -29,28 +30,35 @@ if noted == math.floor(now_s / ARGV[2]) then return 0 end
 
 local seen = {}
 for i = 1, 2 do
-  local entries, pending, _, untaken = unpack(lane_state(KEYS[i], ARGV[1]))
-  local oldest_ms = untaken ~= '' and math.max(0, now_ms - tonumber(string.match(untaken, '^%d+'))) or 0
-  -- Also where an entry was deleted that a worker has.
-  seen[#seen + 1], seen[#seen + 2] = math.max(0, entries - pending), oldest_ms
+  local waiting, oldest_ms = 0, 0
+  if redis.call('XLEN', KEYS[i]) > 0 then
+    local entries, pending, _, untaken = unpack(lane_state(KEYS[i], ARGV[1]))
+    -- Also where an entry was deleted that a worker has.
+    waiting = math.max(0, entries - pending)
+    if untaken ~= '' then oldest_ms = math.max(0, now_ms - tonumber(string.match(untaken, '^%d+'))) end
+  end
+  seen[#seen + 1], seen[#seen + 2] = waiting, oldest_ms
 end
 
 for i = 1, 2 do
   local ring, step = KEYS[2 + i], tonumber(ARGV[1 + i])
   local slot = math.floor(now_s / step)
   local point = {slot * step, unpack(seen)}
-  local before, at = newest(ring, step)
+  local before, at
+  if i == 2 then before, at = newest(ring, step) end -- a short step is a new one
   if at == slot then
     for n = 2, 5 do point[n] = math.max(point[n], tonumber(before[n])) end
   end
   for n = 1, 5 do point[n] = string.format('%.0f', point[n]) end
   local text = '[' .. table.concat(point, ',') .. ']'
-  if at == slot then
+  if at ~= slot then
+    local length, most = redis.call('LPUSH', ring, text), tonumber(ARGV[3 + i])
+    if length > most then redis.call('LTRIM', ring, 0, most - 1) end
+    if i == 2 then
+      for n = 3, 4 do redis.call('EXPIRE', KEYS[n], ARGV[6]) end
+    end
+  elseif text ~= before[0] then
     redis.call('LSET', ring, 0, text)
-  else
-    redis.call('LPUSH', ring, text)
-    redis.call('LTRIM', ring, 0, ARGV[3 + i] - 1)
   end
-  redis.call('EXPIRE', ring, ARGV[6])
 end
 return 1

@@ -7,13 +7,14 @@
 -- Returns whether the counts were new.
 --
 -- Counts of which no reply arrived are sent again under their number, which the report holds: they count once.
+-- The name is listed with the first report, and again now and then: a reader may have taken it for a dead one's.
 -- What is in the hash by mistake keeps no report from being stored.
 local report, processes, totals = KEYS[1], KEYS[2], KEYS[3]
-local before = redis.call('GET', report)
+local before = redis.call('SET', report, ARGV[2], 'EX', ARGV[4], 'GET')
 local counted = tonumber(before and string.match(before, '"counted":(%d+)')) or 0
-redis.call('SET', report, ARGV[2], 'EX', ARGV[4])
-redis.call('ZADD', processes, ARGV[3], ARGV[1])
+if not before or ARGV[5] % 5 == 0 then redis.call('ZADD', processes, ARGV[3], ARGV[1]) end
 if tonumber(ARGV[5]) <= counted then return 0 end
+if #ARGV < 7 then return 1 end
 
 local NOBODY, IDLE_S = '|', 3600
 local now = tonumber(redis.call('TIME')[1])

@@ -20,6 +20,7 @@ from redis.exceptions import RedisError
 from scoreline_client.protocol.keys import Keys, Lane
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished
+from scoreline_tasks.settings import IDLE_SLICES
 from scoreline_tasks.system import Periodic
 
 logger = logging.getLogger(__name__)
@@ -30,8 +31,6 @@ WAKEUP_MS = 1000
 """Milliseconds within which a wakeup is not sent again, unless a process has followed it."""
 WAIT_MS = 500
 """Milliseconds between two checks, while nothing arrives, of whether the drain is to exit."""
-IDLE_SLICES = 4
-"""Of so many slices in which nothing arrives, one begins with a look at the lanes as a whole."""
 LINGER_MS = 200
 """Milliseconds for which an extra drain waits for more before it gives its process back."""
 PAUSE_MS = 10
@@ -137,8 +136,6 @@ class Drain:
         """Entries of one read, so that they hold about `take` records, and no more than READ_BYTES."""
         self._largest = 0
         """Bytes of the largest request of late."""
-        self._idle_slices = 0
-        """How many have passed since anything arrived."""
         self._was_interrupted = False
         """Whether the reply of a read may have been lost, with entries that are this process's since."""
         self._postponed: list[Entry] = []
@@ -179,13 +176,15 @@ class Drain:
         seconds the queue is looked at again.
         """
         count = 0
-        end_ms = _monotonic_ms() + int(slice_s * 1000)
-        looks = self._idle_slices % IDLE_SLICES == 0
-        now_ms = self._queue.begin_slice() if looks else self._queue.server_time_ms()
-        clock_offset_ms = now_ms - _monotonic_ms()
+        slice_ms, begin_ms = slice_s * 1000, _monotonic_ms()
+        clock_offset_ms = self._queue.begin_slice() - _monotonic_ms()
         finished: list[Finished] = []  # answers that are ready: they leave with the next read
-        is_calm = False
-        while (left_ms := end_ms - _monotonic_ms()) > 0 and not should_exit():
+        is_calm = is_idle = False
+        while not should_exit():
+            end_ms = begin_ms + (slice_ms if count else IDLE_SLICES * slice_ms)
+            left_ms = int(end_ms - _monotonic_ms())
+            if left_ms <= 0:
+                break
             entries = self._left_over() if self.is_interrupted else []
             self._look_again(clock_offset_ms)
             if not entries and not is_calm:
@@ -196,9 +195,11 @@ class Drain:
                 longest_ms = LOOK_AGAIN_MS if self._postponed else WAIT_MS
                 wait_ms = min(left_ms, longest_ms if linger_ms is None else linger_ms)
                 promise(wait_ms / 1000 + LATE_S)
-                entries, finished = self._queue.wait(self._count, wait_ms, finished), []
+                take = 0 if is_idle else self._count
+                entries, finished = self._queue.wait(take, wait_ms, finished), []
                 if not entries and linger_ms is not None:
                     return count
+                is_idle = not entries
                 # When a single online request came, hardly another can have queued up by the time it is
                 # answered. The next read is a wait again, which also takes a chunk along.
                 is_calm = len(entries) < 2 and all(entry.lane is Lane.ONLINE for entry in entries)
@@ -230,7 +231,6 @@ class Drain:
                     fitting = READ_BYTES // max(1, self._largest)
                     self._count = max(1, min(self._take * len(batch) // records, fitting))
         self._queue.exchange(finished, take=0)
-        self._idle_slices = 0 if count else self._idle_slices + 1
         return count
 
     def _batches(self, entries: Sequence[Entry]) -> list[list[Entry]]:

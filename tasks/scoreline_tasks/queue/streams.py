@@ -171,10 +171,13 @@ class RequestQueue:
         """Wait for an entry of either lane; takes up to `take` online ones and one bulk chunk.
 
         COUNT applies to each stream of a read, so the blocking one asks for a single entry of each
-        lane, and a second read, sent along with it, takes the other entries of the online lane.
-        Finished answers leave in the same round trip before it blocks.
+        lane, and a second read, sent along with it, takes the other entries of the online lane; where
+        hardly anything comes, `take=0` leaves that to the next read. Finished answers leave in the same
+        round trip before it blocks.
         """
-        reads = [self._read(list(Lane), 1, block_ms), self._read([Lane.ONLINE], take)]
+        reads = [self._read(list(Lane), 1, block_ms)]
+        if take:
+            reads.append(self._read([Lane.ONLINE], take))
         return self._entries(self._finish_and(finished, reads)[1])
 
     def finish(self, finished: Sequence[Finished]) -> int:

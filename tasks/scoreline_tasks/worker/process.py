@@ -251,8 +251,9 @@ class WorkerProcess:
                 runtime.drain.interrupt()
                 self._listens_from = time.monotonic() + GOES_ON_S
 
-    def take_nothing_over(self) -> None:
-        """In the main process: it is about to end, and what others have left is not to be left once more."""
+    def leave(self) -> None:
+        """In the main process: it is told to end. No drain comes any more, and what others have left is not to be left once more."""
+        self.charge.end()
         if self._supervision is not None:
             self._supervision.team.is_leaving = True
 

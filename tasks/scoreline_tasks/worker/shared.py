@@ -6,6 +6,7 @@ which the last write counts: they need no lock. Times are the monotonic clock's,
 
 from __future__ import annotations
 
+import math
 import os
 import secrets
 import threading
@@ -29,6 +30,8 @@ MANY = 64
 FORGETS = 1000
 """Quick calls after which a slow one is about forgotten."""
 VERSIONS, CHILDREN = 256, 1024
+NO_MORE = 2**64 - 1
+"""A number that no drain has."""
 
 
 class Charge:
@@ -63,6 +66,11 @@ class Charge:
         """In the main process: the drain that was numbered could not be sent; number none for some seconds."""
         self._expected.value = self._begun.value
         self.wait(within_s)
+
+    def end(self) -> None:
+        """In the main process: the worker is told to end; the drain in charge ends within its wait, and none comes after it."""
+        self._begun.value = NO_MORE
+        self.wait(math.inf)
 
     def begin(self, number: int) -> bool:
         """The drain of this number is in charge from now on; False if a later one is, or none was sent by this worker."""

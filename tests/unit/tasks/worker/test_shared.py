@@ -225,6 +225,18 @@ def test_a_drain_that_is_not_in_charge_promises_nothing() -> None:
     assert not charge.is_overdue
 
 
+def test_no_drain_is_in_charge_of_a_worker_that_is_told_to_end() -> None:
+    charge = Charge()
+    number = charge.expect_next()
+    assert charge.begin(number)
+    charge.end()
+    assert not charge.is_held_by(number)
+    charge.promise(number, -1.0)
+    assert not charge.is_overdue
+    assert not charge.begin(number)
+    assert not charge.begin(charge.expect_next())
+
+
 def test_a_drain_that_could_not_be_sent_takes_nothing_from_the_one_in_charge() -> None:
     charge = Charge()
     first = charge.expect_next()
