@@ -230,19 +230,21 @@ def test_ctrl_c_interrupts_a_waiting_call(
     redis_url: str, worker: StubWorker, eventually: Callable[..., Any]
 ) -> None:
     code = (
+        # A shell has those that it runs in the background ignore it.
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from scoreline_client import Client\n"
         "try: Client(sys.argv[1]).predict('pima', {'x': 1}, timeout=60)\n"
         "except KeyboardInterrupt: print('interrupted')\n"
     )
     with _python(code, redis_url) as program:
         eventually(lambda: worker.redis.xlen(worker.keys.lane(Lane.ONLINE)))
-        out = None
+        out, errors = None, ""
         # Python drops an interrupt that meets it collecting garbage; who pressed Ctrl-C in vain presses it again.
         while out is None:
             program.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
-                out, _ = program.communicate(timeout=10)
-    assert out == "interrupted\n"
+                out, errors = program.communicate(timeout=10)
+    assert out == "interrupted\n", errors
 
 
 _CHILD_THAT_ENDS = (
