@@ -52,6 +52,9 @@ _MORE_ROWS, _LISTED, _TRAINING = "more-rows.jsonl", "listed.json", "training.pic
 _PLAN_PROOF_S = "plan-proof-s.json"
 _WITHOUT_PLAN = "without-plan.json"
 """What is known of a version before its plan is proved: the made-up rows of that may end the process."""
+_OVERTIME = 5
+"""So many times as long as it was given may the proof of a plan take: a call of the pipeline cannot be cut short, and
+some made-up row may keep it for ever."""
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
@@ -142,7 +145,13 @@ def prove(
                 return Proof(failure=failure)
             from scoreline_artifacts.loading.planned import PlanProof
 
-            fields["plan"] = asdict(PlanProof(reason=f"it could not be proved: {end.message}"))
+            is_late = end.message.endswith(f"signal {signal.SIGALRM:d}")
+            why = (
+                f"made-up rows took longer than {_OVERTIME * plan_proof_s:g} s"
+                if is_late
+                else end.message
+            )
+            fields["plan"] = asdict(PlanProof(reason=f"it could not be proved: {why}"))
     failed = fields.pop("failure")
     return Proof(**fields, failure=CleanRoomFailure(**failed) if failed else None)
 
@@ -408,7 +417,11 @@ def load_and_score(folder: Path) -> dict[str, Any]:
     if failure is None and not missing and plan_proof_s:
         (folder / _WITHOUT_PLAN).write_text(json.dumps(found, default=str))
         batched = replace(loaded, batchable=batchable)
+        # Not by a handler in Python, which waits for the end of a call in C.
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, _OVERTIME * plan_proof_s)
         found["plan"] = _proven_plan(batched, rows, folder / _TRAINING, plan_proof_s)
+        signal.setitimer(signal.ITIMER_REAL, 0)
     return found
 
 

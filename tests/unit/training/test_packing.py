@@ -68,15 +68,22 @@ def train(tmp_path: Path) -> Run:
 
 
 @pytest.mark.parametrize(
-    "end", ["os._exit(3)", "os.kill(os.getpid(), 9)", "raise SystemExit('no')"]
+    ("end", "reason"),
+    [
+        ("os._exit(3)", "the process that loaded it ended with exit code 3"),
+        ("os.kill(os.getpid(), 9)", "the process that loaded it ended with signal 9"),
+        ("raise SystemExit('no')", "the process that loaded it ended with exit code 1"),
+        ("time.sleep(3600)", "made-up rows took longer than 1 s"),
+        ("sum(range(10**18))", "made-up rows took longer than 1 s"),
+    ],
 )
 def test_a_process_that_made_up_rows_end_costs_the_plan_and_not_the_version(
-    train: Run, tmp_path: Path, end: str
+    train: Run, tmp_path: Path, end: str, reason: str
 ) -> None:
     train(
         {
             "guards.py": f"""
-                import os
+                import os, time
                 def guard(x):
                     if (x > 1e6).any(axis=None):
                         {end}
@@ -87,12 +94,13 @@ def test_a_process_that_made_up_rows_end_costs_the_plan_and_not_the_version(
                 from sklearn.preprocessing import StandardScaler
                 steps = FunctionTransformer(guards.guard), StandardScaler(), LinearRegression()
                 fitted = make_pipeline(*steps).fit(X, X["a"])
-                print(json.dumps({"version": publish(fitted, "m", X, X["a"]).version}))
+                version = publish(fitted, "m", X, X["a"], plan_proof_s=0.2).version
+                print(json.dumps({"version": version}))
             """,
         }
     )
     proof = json.loads((tmp_path / "store/m/versions/1/plan.json").read_bytes())
-    assert proof["reason"].startswith("it could not be proved: ")
+    assert proof["reason"] == f"it could not be proved: {reason}"
 
 
 def test_only_what_is_needed_travels(train: Run) -> None:
