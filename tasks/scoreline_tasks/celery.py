@@ -446,6 +446,9 @@ def on_leaving(**_: Any) -> None:
 @signals.worker_process_init.connect
 def on_child(**_: Any) -> None:
     _runtime()
+    # Now, and not when its first slice ends: meanwhile nobody would listen.
+    with suppress(Exception), app.producer_or_acquire() as producer:
+        producer.maybe_declare(own_queue(WorkerSettings.from_environment(), this_process()))
 
 
 @signals.worker_process_shutdown.connect

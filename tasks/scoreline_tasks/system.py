@@ -352,6 +352,11 @@ def settle() -> None:
     trim()
 
 
+def share_memory() -> None:
+    """In a child: what it has from its main process is never garbage here, and its pages stay shared."""
+    gc.freeze()
+
+
 def trim() -> None:
     """Give freed memory back to the system: the C library keeps it otherwise."""
     with suppress(AttributeError, OSError):  # not glibc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import os
 import signal
@@ -9,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from types import SimpleNamespace
@@ -25,7 +27,7 @@ from scoreline_tasks.models.registry import Models
 from scoreline_tasks.queue.drain import Wakeups
 from scoreline_tasks.system import _fork_lock
 from scoreline_tasks.worker import process, runtime
-from scoreline_tasks.worker.process import Child, Generations, WorkerProcess
+from scoreline_tasks.worker.process import SETTLES_EVERY_S, Child, Generations, WorkerProcess
 from scoreline_tasks.worker.shared import CHILDREN
 
 
@@ -48,6 +50,32 @@ def test_a_main_process_replaces_its_children_only_for_what_serves_otherwise(
     assert (newest.value, len(reports)) == (1, 2)
     models.unloaded = 3
     assert process.poll_releases()  # at once again
+
+
+def test_among_many_releases_only_what_came_since_the_first_is_looked_through(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Version:
+        def __init__(self) -> None:
+            self.cycle = self
+
+    process = WorkerProcess()
+    kept, looked_through = Version(), []
+    monkeypatch.setattr(gc, "unfreeze", lambda: looked_through.append("all"))
+    try:
+        process._settle()
+        frozen = gc.get_freeze_count()
+        first, second = weakref.ref(kept), weakref.ref(Version())
+        del kept
+        process._settle()
+        assert (looked_through, second(), gc.get_freeze_count()) == (["all"], None, frozen)
+        assert first() is not None
+        monkeypatch.undo()
+        process._settled_at -= SETTLES_EVERY_S
+        process._settle()
+        assert first() is None
+    finally:
+        gc.unfreeze()
 
 
 def test_two_first_tasks_share_one_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
