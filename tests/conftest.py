@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import time
@@ -29,6 +30,9 @@ WAIT_S = 90.0
 PLAN_PROOF = {"SCORELINE_PLAN_PROOF_S": "0.3"}
 """Most tests that publish are not about how many rows a plan is proved with."""
 os.environ.update(PLAN_PROOF)
+# A shell has what it runs in the background ignore Ctrl-C, and so would the programs that tests start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 SLOW = ("zoo", "faults", "parity", "acceptance")
 """Folders of long tests, the longest files first."""
 

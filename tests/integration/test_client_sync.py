@@ -230,8 +230,6 @@ def test_ctrl_c_interrupts_a_waiting_call(
     redis_url: str, worker: StubWorker, eventually: Callable[..., Any]
 ) -> None:
     code = (
-        # A shell has those that it runs in the background ignore it.
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "import sys; from scoreline_client import Client\n"
         "try: Client(sys.argv[1]).predict('pima', {'x': 1}, timeout=60)\n"
         "except KeyboardInterrupt: print('interrupted')\n"
