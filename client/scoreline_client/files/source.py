@@ -173,8 +173,10 @@ class Source:
                     size -= len(part)
                 if is_end:
                     break
-        except UnicodeDecodeError as error:
-            message = f"the text is not {self._encoding}: {error.reason} near byte {before:,}"
+        # Not all that a codec raises is a UnicodeDecodeError: UTF-16 without a byte order mark is not.
+        except UnicodeError as error:
+            reason = getattr(error, "reason", error)
+            message = f"the text is not {self._encoding}: {reason} near byte {before:,}"
             raise FileRefused(Code.ENCODING, self.name, message) from error
         # Of what fsspec's libraries raise, this makes an error of ours; all else is raised as it is.
         except Exception as error:  # noqa: BLE001

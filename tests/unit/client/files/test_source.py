@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import encodings.aliases
 import errno
 import gzip
 import io
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 from backports import zstd
 
+from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.source import Source, facts_of, open_source
 from tests.support.bulk import CSV, SMALL, names_in, run
@@ -125,6 +127,36 @@ def test_standard_input_cannot_be_resumed(tmp_path: Path, monkeypatch: pytest.Mo
 def test_standard_output_cannot_be_resumed(source: Path) -> None:
     with pytest.raises(FileRefused, match="name an output file"):
         run(source, "-", resume=True)
+
+
+NO_TEXT = {
+    "base64_codec",
+    "bz2_codec",
+    "hex_codec",
+    "mbcs",
+    "quopri_codec",
+    "rot_13",
+    "uu_codec",
+    "zlib_codec",
+}
+ENCODINGS = {*encodings.aliases.aliases.values(), "utf_8_sig", "idna", "punycode"} - NO_TEXT
+
+
+@pytest.mark.parametrize("encoding", sorted(ENCODINGS))
+def test_bytes_that_are_not_of_their_encoding_are_refused_in_every_encoding(
+    tmp_path: Path, encoding: str
+) -> None:
+    source = tmp_path / "in.csv"
+    for data in (b"a\n1\n", bytes(range(256)), b"\xff\xd8" * 3, b"+2AA-", b"\x00\xd8\x00\x00"):
+        source.write_bytes(data)
+        with open_source(str(source)).file as file:
+            opened = Source(source.name, file)
+            opened.decode(encoding)
+            try:
+                opened.read(1000).decode()
+            except FileRefused as error:
+                assert error.code == Code.ENCODING
+                assert encoding in str(error)
 
 
 def test_text_in_utf_16_becomes_utf_8(tmp_path: Path) -> None:
