@@ -161,7 +161,8 @@ class AsyncClient:
         Raises:
             RecordRejected: the record cannot be scored; names column and value.
             UnknownModel: no such model, alias or version.
-            NoAnswer: none within `timeout` seconds.
+            NoAnswer: none within `timeout` seconds. Where a worker was the first to see that they were over, it is a
+                RequestExpired, too.
             QueueFull: the request was not accepted.
             ServerUnreachable: it was not either, unless the error has its `request_id`.
             SettingsError: `timeout` is negative, infinite or no number; as in all other methods.

@@ -16,7 +16,8 @@ ScorelineError
 │   ├── UnknownModel
 │   ├── PayloadTooLarge
 │   ├── EmptyRequest
-│   ├── RequestExpired
+│   ├── RequestExpired       its time was up before a worker could score it
+│   │   └── ExpiredUnanswered  the same while its caller waited: a NoAnswer, too
 │   └── JobCancelled
 ├── RecordRejected           one record cannot be scored
 ├── JobLost                  the server knows nothing (more) of a job
@@ -27,6 +28,7 @@ ScorelineError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from scoreline_client.codes import Code
@@ -214,7 +216,23 @@ class EmptyRequest(RequestRefused):
 
 
 class RequestExpired(RequestRefused):
-    """Raised when the request's time was up before a worker could score it."""
+    """Raised when the request's time was up before a worker could score it: nothing was scored."""
+
+
+class ExpiredUnanswered(RequestExpired, NoAnswer):
+    """Raised when a request's time was up in the queue while its caller waited, and a worker said so first.
+
+    To such a caller it is one matter with NoAnswer, which the client raises by itself a moment later.
+    """
+
+    def __init__(self, request_id: str, message: str) -> None:
+        ScorelineError.__init__(self, message)
+        self.code = str(Code.EXPIRED)
+        self.message = self.diagnosis = message
+        self.column = None
+        self.request_id = request_id
+        # The worker tells in its words how long it was; of several callers in a request, each had a time of its own.
+        self.timeout_s = math.nan
 
 
 class JobCancelled(RequestRefused):

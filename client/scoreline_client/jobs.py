@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from scoreline_client.codes import Code
 from scoreline_client.errors import JobLost, NoAnswer
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.json_records import check_timeout, predictions_of
+from scoreline_client.protocol.json_records import check_timeout, predictions_of, raise_refusal
 from scoreline_client.protocol.keys import GROUP
 from scoreline_client.protocol.messages import Answer, Status
 from scoreline_client.transport.connection import Script
@@ -123,6 +123,8 @@ class AsyncJob:
                 left_s = max(LAST_LOOK_S, deadline - time.monotonic())
                 answer = await self._transport.repeat(look, left_s)
                 if answer is not None:
+                    # An expired job stays expired: who waits on after NoAnswer must not wait for it.
+                    raise_refusal(answer, is_awaited=False)
                     return predictions_of(answer)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from scoreline_client.codes import Code
 from scoreline_client.errors import (
     EmptyRequest,
+    ExpiredUnanswered,
     PayloadTooLarge,
     RecordRejected,
     RequestRefused,
@@ -320,10 +321,16 @@ def split_records(records: Sequence[Any], settings: ClientSettings) -> Iterator[
         yield encoded
 
 
-def raise_refusal(answer: Answer) -> None:
-    """Raise the error of an answer that refuses its request; return if it does not."""
+def raise_refusal(answer: Answer, *, is_awaited: bool = True) -> None:
+    """Raise the error of an answer that refuses its request; return if it does not.
+
+    `is_awaited` says that the request's caller waits for it: to them, an expired one is a NoAnswer.
+    """
     if answer.status is Status.ERROR:
         error = answer.error or {}
+        if is_awaited and error.get("code") == Code.EXPIRED:
+            message = error.get("message", "the request expired in the queue")
+            raise ExpiredUnanswered(answer.id, message)
         raise refusal(
             error.get("code", Code.INTERNAL),
             error.get("message", "the worker gave no reason"),
