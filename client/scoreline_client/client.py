@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis.asyncio
 
-from scoreline_client.async_client import AsyncClient
+from scoreline_client.arguments import options_of
+from scoreline_client.async_client import AsyncClient, settings_of
 from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.descriptions import ModelDescription
 from scoreline_client.jobs import AsyncJob, Job
-from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.options import NO_OPTIONS, BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import (
     check_model,
@@ -37,7 +38,7 @@ from scoreline_client.protocol.json_records import (
     encode_record,
 )
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer
+from scoreline_client.protocol.messages import Answer, check_id
 from scoreline_client.service import ServiceStatus
 from scoreline_client.settings import ClientSettings
 from scoreline_client.tracing import Tracing, traced
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from scoreline_client.files.chunks import ScoredRow
     from scoreline_client.files.profile import FileReport
     from scoreline_client.files.run import BulkProgress, ScoreSummary
-    from scoreline_client.options import BulkOptions
 
 CLOSED_AFTER_S = 30.0
 """Seconds after its timeout until a caller knows that another thread has closed its client."""
@@ -245,11 +245,7 @@ class Client:
         settings: ClientSettings | None = None,
         connection: Callable[[], redis.asyncio.Redis] | None = None,
     ) -> None:
-        self.settings = settings or ClientSettings.from_environment(
-            redis_url=redis_url, queue=queue
-        )
-        if connection is None:
-            self.settings.check_redis_url()
+        self.settings = settings_of(redis_url, queue, settings, connection)
         self._connection = connection
         self._locks: dict[int, threading.Lock] = {}
         """By process: a fork copies a lock that another thread of the parent holds just then, locked for ever."""
@@ -262,11 +258,13 @@ class Client:
         record: Mapping[str, Any],
         *,
         timeout: float = 5.0,
-        options: RequestOptions = NO_OPTIONS,
+        options: RequestOptions | Mapping[str, Any] | None = NO_OPTIONS,
     ) -> Prediction:
         """See AsyncClient.predict."""
         body = encode_record(record)
-        asked = options.encoded_options
+        asked = NO_OPTIONS.encoded_options
+        if options is not NO_OPTIONS:
+            asked = options_of(RequestOptions, options).encoded_options
         return self._background().ask(check_model(model), body, asked, check_timeout(timeout))
 
     def predict_many(
@@ -275,7 +273,7 @@ class Client:
         records: Iterable[Mapping[str, Any]],
         *,
         timeout: float = 30.0,
-        options: RequestOptions = NO_OPTIONS,
+        options: RequestOptions | Mapping[str, Any] | None = NO_OPTIONS,
     ) -> list[Prediction]:
         """See AsyncClient.predict_many."""
         # Here, and not on the loop: an iterator that takes its time would hold up all other callers.
@@ -300,7 +298,7 @@ class Client:
 
     def job(self, job_id: str) -> Job:
         """See AsyncClient.job."""
-        return Job(self, job_id)
+        return Job(self, check_id(job_id))
 
     def async_job(self, job_id: str) -> AsyncJob:
         """A job as this process's event loop knows it: a Job outlives a fork, and `close`."""
@@ -318,7 +316,7 @@ class Client:
         source: str | Path,
         target: str | Path,
         *,
-        options: BulkOptions | None = None,
+        options: BulkOptions | Mapping[str, Any] | None = None,
         progress: Callable[[BulkProgress], None] | None = None,
         owner: str | None = None,
     ) -> ScoreSummary:
@@ -331,7 +329,11 @@ class Client:
     score_csv = score_file
 
     def score_rows(
-        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | Mapping[str, Any] | None = None,
     ) -> Iterator[ScoredRow]:
         """See AsyncClient.score_rows."""
         # The rows belong to the loop that they begin on, whatever becomes of the client.
@@ -343,7 +345,7 @@ class Client:
         model: str,
         source: str | Path,
         *,
-        options: BulkOptions | None = None,
+        options: BulkOptions | Mapping[str, Any] | None = None,
         progress: Callable[[int, int, int | None], None] | None = None,
     ) -> FileReport:
         """See AsyncClient.check_file; `progress` is called from the client's own thread."""

@@ -162,6 +162,21 @@ class RequestOptions(ValueOptions):
         changed = _changed(self)
         return orjson.dumps(changed) if changed else b""
 
+    @cached_property
+    def checked(self) -> Self:
+        """These options, whose values are permitted; a worker would say so otherwise, and orjson could not send all.
+
+        Raises:
+            SettingsError: one is not.
+        """
+        for name, kind in type_hints(type(self)).items():
+            value = getattr(self, name)
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError:
+                raise SettingsError(name, value, _expected(kind) or "another value") from None
+        return self
+
     @classmethod
     def decode_options(cls, data: bytes) -> Self:
         """Read an entry's field `options`.

@@ -39,7 +39,9 @@ class _FastAPI(Starlette):
                 try:
                     given = body(**{name: await request.json()})
                 except pydantic.ValidationError as error:
-                    return JSONResponse({"detail": error.errors(include_url=False, include_context=False)}, 422)
+                    return JSONResponse(
+                        {"detail": error.errors(include_url=False, include_context=False)}, 422
+                    )
                 return JSONResponse(await function(getattr(given, name)))
 
             self.add_route(path, answer, methods=["POST"])

@@ -203,7 +203,9 @@ def test_versions_and_aliases_are_as_in_a_store() -> None:
         assert asked("loans") == (1, 2)
         with pytest.raises(UnknownModel, match="loans"):
             asked("loans@3")
-        with pytest.raises(ValueError, match="not 3"):
+        with pytest.raises(
+            ValueError, match="version is 3; expected one of the versions of 'loans'"
+        ):
             scoreline.promote("loans", 3)
 
 
