@@ -62,12 +62,13 @@ class SettingsError(ScorelineError, ValueError):
         return error
 
 
-class MissingDependency(ScorelineError):
-    """Raised when a feature needs a package that is not installed."""
+class MissingDependency(ScorelineError, ImportError):
+    """Raised when a feature needs a package that is not installed; also by the import of a module that needs one."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(
-            f"{feature} needs {package}, which is not installed: pip install 'scoreline[{extra}]'"
+            f"{feature} needs {package}, which is not installed: pip install 'scoreline[{extra}]'",
+            name=package,
         )
         self.feature = feature
         self.package = package
