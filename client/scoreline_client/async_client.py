@@ -111,6 +111,9 @@ class AsyncClient:
         _clients.add(self)
         _follow_forks()
 
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {place(self.settings, self._connection)}>"
+
     @property
     def transport(self) -> Transport:
         """The transport of the running event loop."""
@@ -523,6 +526,12 @@ def settings_of(
         expected = "a function that makes a redis.asyncio.Redis, or one of these"
         raise SettingsError("connection", connection, expected)
     return found
+
+
+def place(settings: ClientSettings, connection: object) -> str:
+    """The queue of a client and where it is, for people: no password is in it."""
+    server = settings.server if connection is None else "a connection that it was given"
+    return f"queue {settings.queue} at {server}"
 
 
 def _encoded(options: RequestOptions | Mapping[str, Any] | None) -> bytes:

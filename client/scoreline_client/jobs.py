@@ -186,13 +186,31 @@ class Job:
         return f"<job {self.id} of queue {self._client.settings.queue}>"
 
     def status(self, timeout: float = 5.0) -> JobStatus:
-        """See AsyncJob.status."""
+        """Where the job is now.
+
+        Raises:
+            JobLost: the server knows nothing of it.
+            ServerUnreachable: Redis does not answer within `timeout` seconds.
+        """
         return self._client.run(self._client.async_job(self.id).status(timeout))
 
     def result(self, timeout: float = 60.0) -> list[Prediction]:
-        """See AsyncJob.result."""
+        """Wait for the predictions, in the records' order; a bad record has an `.error`.
+
+        Raises:
+            NoAnswer: there is no result after `timeout` seconds.
+            JobLost: the server knows nothing of the job.
+            JobCancelled, RequestExpired, RequestRefused: it has ended without predictions.
+            ServerUnreachable: Redis does not answer in that time.
+        """
         return self._client.run(self._client.async_job(self.id).result(timeout))
 
     def cancel(self, timeout: float = 5.0) -> bool:
-        """See AsyncJob.cancel."""
+        """Cancel the job; False if it was answered before.
+
+        Raises:
+            JobLost: the server knows nothing of it.
+            ServerUnreachable: Redis does not answer within `timeout` seconds; the job may be cancelled all the
+                same, and cancelling it again is safe.
+        """
         return self._client.run(self._client.async_job(self.id).cancel(timeout))

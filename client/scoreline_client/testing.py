@@ -105,6 +105,16 @@ class FakeRedisServer:
                 raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
             return await run_script(*arguments)
 
+        # As `ShortPathRedis` has it: a client that was never answered gives up early.
+        client.was_reached = False
+        execute = client.execute_command
+
+        async def execute_command(*arguments: Any, **options: Any) -> Any:
+            reply = await execute(*arguments, **options)
+            client.was_reached = True
+            return reply
+
+        client.execute_command = execute_command
         client.blmpop, client.evalsha = blmpop, evalsha
         return client
 
@@ -197,7 +207,10 @@ class FakeScoreline:
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """The server is away: calls raise ServerUnreachable once their time is up."""
+        """The server is away and refuses connections: calls raise ServerUnreachable.
+
+        As with a real one, a client that has reached it before waits for it until its time is up, another one for two seconds.
+        """
         with self._serves:
             self._server.connect(False)
             try:
@@ -239,6 +252,10 @@ class FakeScoreline:
     def async_client(self) -> AsyncClient:
         """The same for asyncio; close it yourself, on its loop."""
         return AsyncClient(settings=self.settings, connection=self._server.async_client)
+
+    def __repr__(self) -> str:
+        names = sorted(f"{name} {version}" for name, version in self._worker.served().items())
+        return f"<FakeScoreline: {', '.join(names) or 'no model'}>"
 
     def close(self) -> None:
         """Close the clients and stop answering.

@@ -213,6 +213,10 @@ class InProcessWorker:
         self._models.promote(model, version, check_alias(alias))
         self._reported_at = 0.0
 
+    def served(self) -> dict[str, int | None]:
+        """The version that answers to each `<model>@<alias>`."""
+        return {name: each.serving for name, each in self._models.report().items()}
+
     def step(self) -> int:
         """Answer the requests that wait now; returns how many."""
         self._released.follow()
