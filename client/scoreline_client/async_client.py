@@ -258,7 +258,7 @@ class AsyncClient:
             expires_ms=expires_ms,
         )
         await self.transport.submit(request, lane, timeout)
-        return AsyncJob(self, request.id)
+        return AsyncJob(self, request.id, request.model)
 
     def job(self, job_id: str) -> AsyncJob:
         """Attach to a job by its id, from any process.

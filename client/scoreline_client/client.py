@@ -332,7 +332,7 @@ class Client:
         work = self._client.submit(
             model, check_records(records), expires=expires, timeout=timeout, job_id=job_id
         )
-        return Job(self, self.run(work).id)
+        return Job(self, self.run(work).id, model)
 
     def job(self, job_id: str) -> Job:
         """Attach to a job by its id, from any process.
@@ -342,9 +342,9 @@ class Client:
         """
         return Job(self, check_id(job_id))
 
-    def async_job(self, job_id: str) -> AsyncJob:
+    def async_job(self, job_id: str, model: str | None = None) -> AsyncJob:
         """A job as this process's event loop knows it: a Job outlives a fork, and `close`."""
-        return self._client.job(job_id)
+        return AsyncJob(self._client, job_id, model)
 
     def predict_frame(
         self, model: str, frame: pd.DataFrame, *, timeout: float = 60.0
