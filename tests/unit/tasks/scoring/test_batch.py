@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -160,3 +161,45 @@ def test_a_request_that_nobody_can_be_told_of_leaves_a_line_now_and_then(
     now = 10.0
     batcher.answer([bad], now_ms=0)
     assert "left_out=4" in caplog.messages[-1]
+
+
+class Waiting:
+    """A clock that goes on while a pipeline is called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        clock = SimpleNamespace(monotonic=lambda: self.now_s, perf_counter=lambda: self.now_s)
+        monkeypatch.setattr(batch, "time", clock)
+
+    def column_x(self, frame: pd.DataFrame) -> Any:
+        """50 ms for each row."""
+        self.now_s += 0.05 * len(frame)
+        return column_x(frame)
+
+
+def test_who_can_be_answered_only_too_late_is_refused_and_takes_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = Waiting(monkeypatch)
+    pipeline = Predictor(waiting.column_x)
+    batcher = Batcher(OneVersion(LoadedVersion.of(pipeline, "m", 3, SCHEMA)), Limits(1 << 20, 100))
+
+    def answer(*waited: tuple[int, str]) -> list[str]:
+        entries = [
+            entry_of(
+                _request(1, id=f"{at:032x}", reply_to=reply_to, expires_ms=1000),
+                f"{100_000 - waited_ms}-{at}".encode(),
+            )
+            for at, (waited_ms, reply_to) in enumerate(waited)
+        ]
+        answers = [Answer.decode(one.answer) for one in batcher.answer(entries, 100_000)]
+        by_id = sorted(answers, key=lambda one: one.id)
+        return [str(one.error["code"]) if one.error else "ok" for one in by_id]
+
+    me = "c" * 32
+    assert answer((990, me)) == ["ok"]  # nothing is known of the version yet
+    assert answer((980, me), (10, me), (980, "")) == ["E_EXPIRED", "ok", "ok"]
+    assert batcher.rows_s == pytest.approx(0.15)
+    assert pipeline.sizes == [1, 2]
+    assert answer((990, me), (400, me)) == ["E_EXPIRED", "ok"]
+    assert answer((400, me)) == ["ok"]
