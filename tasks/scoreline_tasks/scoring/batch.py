@@ -67,8 +67,11 @@ class Entry:
 
     @property
     def job(self) -> bytes:
-        """The bulk job whose chunk this is; empty for other requests."""
-        return self.fields.get(b"job", b"")
+        """The bulk job whose chunk this is; empty for other requests, also for those whose job is no id."""
+        try:
+            return decode_client(self.fields, b"job").encode() if self.lane is Lane.BULK else b""
+        except WireError:
+            return b""
 
     @property
     def size(self) -> int:
