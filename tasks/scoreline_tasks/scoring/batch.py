@@ -516,6 +516,7 @@ _unanswerable = Seldom(10.0)
 
 def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
     """Make the answer to a request that cannot be scored as a whole."""
+    request_id, reply_to = NO_ID, ""
     try:
         request_id = decode_id(entry.fields)
         reply_to = decode_client(entry.fields, b"reply_to")
@@ -523,13 +524,12 @@ def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
         # Nobody else can be told; and whoever writes such requests decides how many there are.
         if (left_out := _unanswerable.due()) is not None:
             logger.warning(
-                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is told nothing",
+                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is not told",
                 entry.lane.value,
                 entry.id.decode(errors="replace"),
                 left_out,
                 wrong,
             )
-        request_id, reply_to = NO_ID, ""
     error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
     column = getattr(problem, "column", None)
     if column is not None:

@@ -205,6 +205,14 @@ def test_a_body_that_is_none_of_its_codec_is_refused(loaded: LoadedVersion, code
     assert answer.error["code"] in ("E_ENCODING", "E_ARROW_INVALID", "E_JSON")
 
 
+def test_the_refusal_of_a_wrong_reply_list_is_stored_under_the_id(loaded: LoadedVersion) -> None:
+    good = entry_of(_request(1))
+    bad = replace(good, fields={**good.fields, b"reply_to": b"abc"})
+    (finished,) = Batcher(OneVersion(loaded), Limits(1 << 20, 1000)).answer([bad], now_ms=0)
+    assert (finished.request_id, finished.reply_to) == ("1" * 32, "")
+    assert Answer.decode(finished.answer).id == "1" * 32
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [(b"id", 'id "abc" is not 32'), (b"reply_to", 'reply_to "abc" is not 32')],
