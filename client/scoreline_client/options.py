@@ -19,8 +19,9 @@ import msgspec
 import orjson
 from msgspec import Meta
 
+from scoreline_client.codes import Code
 from scoreline_client.errors import SettingsError
-from scoreline_client.protocol.messages import WireError, join_frame, split_frame
+from scoreline_client.protocol.messages import WireError, join_frame, show, split_frame
 
 _Options = TypeVar("_Options", bound="RequestOptions")
 
@@ -169,7 +170,22 @@ class RequestOptions(ValueOptions):
         Raises:
             WireError: an option is not known or its value not permitted; the message names it.
         """
-        return _decode(cls, split_frame(data)[0], "options") if data else cls()
+        return _decode(cls, cls.read_object(data), "options") if data else cls()
+
+    @staticmethod
+    def read_object(data: bytes) -> dict[str, Any]:
+        """The JSON object of an entry's field `options`, whatever is in it.
+
+        Raises:
+            WireError: it is none.
+        """
+        try:
+            given = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise WireError(f"options are not JSON: {error}: {show(data)}", Code.JSON) from error
+        if not isinstance(given, dict):
+            raise WireError(f"options are not a JSON object: {show(data)}")
+        return given
 
 
 NO_OPTIONS = RequestOptions()

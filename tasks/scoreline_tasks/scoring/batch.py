@@ -70,8 +70,11 @@ class Entry:
 
     @property
     def job(self) -> bytes:
-        """The bulk job whose chunk this is; empty for other requests."""
-        return self.fields.get(b"job", b"")
+        """The bulk job whose chunk this is; empty for other requests, also for those whose job is no id."""
+        try:
+            return decode_client(self.fields, b"job").encode() if self.lane is Lane.BULK else b""
+        except WireError:
+            return b""
 
     @property
     def size(self) -> int:
@@ -270,6 +273,7 @@ class Batcher:
                     resolved[request.model] = self._registry.resolve(ref, asked_at)
                 loaded = resolved[request.model]
                 if request.operation is Operation.DESCRIBE:
+                    _options_of(request)
                     self.totals.add_request("ok", _counted(entry, loaded))
                     finished.append(_finished(entry, request, _description(request, loaded)))
                     continue
@@ -404,14 +408,11 @@ class Batcher:
 
     def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> AcceptedRequest:
         records: list[Any] = []
-        options = NO_OPTIONS
+        options = _options_of(request)
         if request.codec is Codec.JSON:
             records = read_records(request.body, self._limits)
             if loaded.schema is not None and len(records) > 1:
                 self._limits.check_values(len(records), len(loaded.schema.columns))
-        # The options of a csv chunk are in the head of its body.
-        if request.options and request.codec is not Codec.CSV:
-            options = RequestOptions.decode_options(request.options)
         if request.by_output and loaded.outputs.is_several and options.outputs is None:
             outputs = loaded.outputs
             names = [*outputs.prediction_columns, *outputs.probability_columns, "error"]
@@ -561,6 +562,7 @@ _unanswerable = Seldom(10.0)
 
 def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
     """Make the answer to a request that cannot be scored as a whole."""
+    request_id, reply_to = NO_ID, ""
     try:
         request_id = decode_id(entry.fields)
         reply_to = decode_client(entry.fields, b"reply_to")
@@ -568,13 +570,12 @@ def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
         # Nobody else can be told; and whoever writes such requests decides how many there are.
         if (left_out := _unanswerable.due()) is not None:
             logger.warning(
-                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is told nothing",
+                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is not told",
                 entry.lane.value,
                 entry.id.decode(errors="replace"),
                 left_out,
                 wrong,
             )
-        request_id, reply_to = NO_ID, ""
     error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
     column = getattr(problem, "column", None)
     if column is not None:
@@ -589,6 +590,27 @@ def _internal(error: Exception) -> RequestRefused:
 
 def _finished(entry: Entry, request: Request, answer: Answer) -> Finished:
     return Finished(entry, request.id, request.reply_to, answer.encode())
+
+
+def _options_of(request: Request) -> RequestOptions:
+    """The options in a request's field of that name.
+
+    Raises:
+        WireError: one is not known, not permitted, or would be passed over in this request.
+    """
+    if not request.options:
+        return NO_OPTIONS
+    given = RequestOptions.read_object(request.options)
+    if given and request.operation is Operation.DESCRIBE:
+        raise WireError("options: the operation describe has none")
+    if given and request.codec is Codec.CSV:
+        raise WireError("options: a csv body has its options in its head")
+    options = RequestOptions.decode_options(request.options)
+    if _is_json_score(request):
+        for name in ("outputs", "problems"):
+            if getattr(options, name) != getattr(NO_OPTIONS, name):
+                raise WireError(f"options: {name!r} is for the codecs csv and arrow, not json")
+    return options
 
 
 def _is_json_score(request: Request) -> bool:
