@@ -273,9 +273,8 @@ class Batcher:
                     resolved[request.model] = self._registry.resolve(ref, asked_at)
                 loaded = resolved[request.model]
                 if request.operation is Operation.DESCRIBE:
-                    _options_of(request)
-                    self.totals.add_request("ok", _counted(entry, loaded))
                     finished.append(_finished(entry, request, _description(request, loaded)))
+                    self.totals.add_request("ok", _counted(entry, loaded))
                     continue
                 accepted = self._accept(entry, request, loaded)
             except VersionIsLoading:
@@ -636,6 +635,7 @@ def _check(accepted: AcceptedRequest, limits: Limits) -> CodecResult:
 
 
 def _description(request: Request, loaded: LoadedVersion) -> Answer:
+    _options_of(request)
     columns = [
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
         | ({"optional": True} if column.may_be_left_out else {})
