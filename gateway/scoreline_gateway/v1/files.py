@@ -74,11 +74,6 @@ KINDS: dict[str, Kind] = {
     "application/vnd.apache.parquet": "parquet",
 }
 """Formats of files, by the body's content type."""
-_MEDIA_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-}
 _PACKED = {"gzip": ".gz", "zstd": ".zst"}
 WRITE_BYTES = 1 << 20
 FILES_AT_ONCE = 4
@@ -214,7 +209,11 @@ class FileRuns:
                 job.write("state.json", replace_state(state, JobStatus.FAILED, error=shown))
                 return
             state = msgspec.structs.replace(
-                state, rows=summary.rows, rejected=summary.rejected, version=summary.version
+                state,
+                rows=summary.rows,
+                rejected=summary.rejected,
+                version=summary.version,
+                media_type=summary.media_type,
             )
             done = replace_state(state, JobStatus.DONE)
             job.write("state.json", msgspec.structs.replace(done, percent=100.0))
@@ -274,9 +273,9 @@ class FileJob:
         for encoding, suffix in _PACKED.items():
             if self._task.output.endswith(suffix):
                 headers["Content-Encoding"] = encoding
-        return await self._file(
-            self._stored.folder / self._task.output, _MEDIA_TYPES[self._task.kind], headers
-        )
+        # A job that an earlier release has ended does not say.
+        media_type = state.media_type or "application/octet-stream"
+        return await self._file(self._stored.folder / self._task.output, media_type, headers)
 
     async def errors(self) -> Response:
         """The report on rejected rows; raises HttpRefused where there is none."""
@@ -299,7 +298,9 @@ class FileJob:
             info = await asyncio.to_thread(path.stat)
         except FileNotFoundError:
             raise JobLost(self._stored.id) from None
-        return FileResponse(path, headers=headers, media_type=media_type, stat_result=info)
+        # Given as a header, it is not taken for one of UTF-8, as a media type is that begins with text/.
+        headers |= {"Content-Type": media_type}
+        return FileResponse(path, headers=headers, stat_result=info)
 
 
 def replace_state(
@@ -328,7 +329,7 @@ def file_options(query: list[tuple[str, str]]) -> BulkOptions:
     """The options of a file that a query has.
 
     Raises:
-        HttpRefused, SettingsError: as for `options_of`.
+        HttpRefused: as for `options_of`.
     """
     return options_of(QueryParams(query), BulkOptions, FILE_OPTIONS, ("compression",))
 
@@ -386,12 +387,12 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
     """Receive the body; what is to be done with it.
 
     Raises:
-        HttpRefused, SettingsError: it is no file, or an option is not known.
+        HttpRefused: it is no file, or an option is not known.
         HttpRefused, CallerGone, PayloadTooLarge: as for `_receive`.
     """
     model = model_of(request)
     query = list(request.query_params.multi_items())
-    file_options(query)
+    named = file_options(query).input_format
     packed = request.query_params.get("compression")
     content = content_type(request)[0]
     if content not in (*KINDS, "", "application/octet-stream"):
@@ -401,7 +402,7 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
         message = f"compression in the query is {packed[:40]!r}; expected gzip or zstd"
         raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
     digest, begin = await _receive(request, arriving.input, request.app.state["files"].spool)
-    kind = KINDS.get(content) or _kind_of(begin)
+    kind = named or KINDS.get(content) or _kind_of(begin)
     asked = f"{model}\0{kind}\0{sorted(query)}\0file\0{digest}"
     return FileTask(
         principal=principal_of(request).name,

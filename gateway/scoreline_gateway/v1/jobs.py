@@ -74,6 +74,8 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seconds_left: float | None = None
     waiting: str | None = None
     """Why it makes no progress at this moment."""
+    media_type: str | None = None
+    """Of a file that is done: the content type of its result."""
     error: dict[str, Any] | None = None
     """Why it has no result: `status`, `code`, `message` and, where there is one, `column`."""
 

@@ -91,6 +91,52 @@ async def test_formats_are_named_or_recognised(
     assert b"prediction" in reply.body
 
 
+WORDS = {"town": "Zürich", "since": "2019-05-01", "smokes": "true", "weight": "70.5", "visits": "1"}
+
+
+@pytest.mark.parametrize(
+    ("query", "mark", "content_type", "expected"),
+    [
+        ("encoding=cp1252", ",", "", "text/csv; charset=windows-1252"),
+        ("encoding=latin-1", ",", "", "text/csv; charset=iso-8859-1"),
+        ("encoding=utf-16", ",", "", "text/csv; charset=utf-8"),
+        ("delimiter=%3B", ";", "", "text/csv; charset=utf-8"),
+        ("", "\t", "", "text/tab-separated-values; charset=utf-8"),
+        ("", ",", "text/tab-separated-values", "text/csv; charset=utf-8"),
+        ("output_format=parquet", ",", "", "application/vnd.apache.parquet"),
+    ],
+)
+async def test_a_result_says_what_it_is(
+    app: Gateway, query: str, mark: str, content_type: str, expected: str
+) -> None:
+    """For a file that is waited for, and for a job's result alike."""
+    encoding = query.partition("encoding=")[2] or "utf-8"
+    rows = map(mark.join, (WORDS, WORDS.values()))
+    body = "\n".join([*rows, ""]).encode(encoding)
+    path, headers = "/v1/models/visits/score", {"Content-Type": content_type}
+    reply = await call(app, "PUT", path, body, headers=headers, query=query)
+    assert (reply.status, reply.headers["content-type"]) == (200, expected), reply.body
+    again = await call(app, "GET", reply.headers["content-location"])
+    assert (again.headers["content-type"], again.body) == (expected, reply.body)
+    if "charset" in expected:
+        assert "Zürich" in reply.body.decode(expected.partition("charset=")[2])
+    else:
+        assert reply.body.startswith(b"PAR1")
+
+
+async def test_a_table_of_another_format_has_the_content_type_of_that(app: Gateway) -> None:
+    lines = await send(app, orjson.dumps(PIMA_ROW) + b"\n")
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    table = await send(app, as_parquet(), "output_format=csv&delimiter=%09")
+    assert table.headers["content-type"] == "text/tab-separated-values; charset=utf-8"
+
+
+async def test_the_query_may_name_the_format_of_the_body(app: Gateway) -> None:
+    lines = orjson.dumps(PIMA_ROW) + b"\n"
+    reply = await send(app, lines, "input_format=jsonl", Content_Type="text/csv")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/x-ndjson")
+
+
 async def test_a_packed_body_is_unpacked_and_a_result_packed(app: Gateway) -> None:
     plain = await send(app)
     reply = await send(app, gzip.compress(CSV), "compression=gzip", Content_Encoding="gzip")
