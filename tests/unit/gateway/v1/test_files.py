@@ -151,6 +151,43 @@ async def test_options_stand_in_the_query(app: Gateway) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("rename=income", "rename in the query is 'income'; expected OLD=NEW"),
+        ("rename=age=years&rename==x", "rename in the query is '=x'; expected OLD=NEW"),
+        ("rename=age=", "rename in the query is 'age='; expected OLD=NEW"),
+        ("id=", "id in the query is ''; expected a column's name"),
+        ("date_format=%25q", "date_format in the query is '%q'; expected codes such as"),
+        ("max_errors=few", "max_errors in the query is 'few'; expected a number of rows, or a"),
+        ("decimal=x", "decimal in the query is 'x'; expected '.' or ','"),
+        ("delimiter=ab", "delimiter in the query is 'ab'; expected one ASCII character"),
+        ("coerce=perhaps", "coerce in the query is 'perhaps'; expected true or false"),
+        ("unseen=reject", "unseen in the query is 'reject'; expected ignore, warn or error"),
+        ("input_format=xml", "input_format in the query is 'xml'; expected one of csv, jsonl"),
+        ("encoding=morse", "encoding in the query is 'morse'; expected an encoding"),
+        ("decimal=,&delimiter=,", "decimal in the query is ','; expected another character"),
+        ("keep=a&only_predictions=true", "keep and only_predictions in the query exclude"),
+    ],
+)
+async def test_a_value_that_is_not_permitted_is_told_with_those_that_are(
+    app: Gateway, query: str, told: str
+) -> None:
+    reply = await send(app, CSV, query)
+    assert (reply.status, reply.json["code"]) == (400, "E_BAD_REQUEST")
+    assert reply.json["detail"].startswith(told)
+
+
+async def test_options_are_read_as_the_command_line_reads_them(app: Gateway) -> None:
+    without = await send(app, CSV, "keep=&outputs=prediction")
+    assert without.body.splitlines()[:2] == [b"prediction", b"1"]
+    tabs = await send(app, CSV.replace(b",", b"\t"), "delimiter=tab&keep=age")
+    assert tabs.body.startswith(b"age\tprediction")
+    # Another text for a missing value leaves the empty field one.
+    options = files.file_options([("nulls", "NA"), ("nulls", "-")])
+    assert options.nulls == ("", "NA", "-")
+
+
+@pytest.mark.parametrize(
     ("query", "headers", "status"),
     [
         ("resume=true", {}, 400),
