@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -17,6 +18,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import EmptyRequest, SettingsError
 from scoreline_client.options import (
     BulkOptions,
+    Flag,
     RequestOptions,
     ValueOptions,
     expected_of,
@@ -164,6 +166,36 @@ def options_of(
             message = f"{names} in the query exclude each other: give one of them"
             raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
         raise _not_permitted(error.name, error.value, error.expected) from None
+
+
+def in_query(text: str) -> str:
+    """A message of the client with the query's parameters where it speaks of the command line's flags."""
+
+    def parameters(run: re.Match[str]) -> str:
+        names = []
+        for flag, value in _FLAG.findall(run[0]):
+            name = _OF_FLAGS[flag]
+            if type_hints(BulkOptions)[name].__origin__ is bool:
+                value = "true"
+            value = "tab" if value == r"'\t'" else quote(value.strip("'"), safe="=,")
+            names.append(name + (f"={value}" if value else ""))
+        return f"`?{'&'.join(names)}`"
+
+    return _FLAGS.sub(parameters, text).replace(quote("…"), "…")
+
+
+def _flag(name: str) -> str:
+    """The command line's flag of an option of files."""
+    extras = getattr(type_hints(BulkOptions)[name], "__metadata__", ())
+    own = next((extra.name for extra in extras if isinstance(extra, Flag)), None)
+    return own or f"--{name.replace('_', '-')}"
+
+
+_OF_FLAGS = {_flag(name): name for name in FILE_OPTIONS}
+_FLAG = re.compile(
+    rf"({'|'.join(_OF_FLAGS)})(?![\w-])(?: (?!--)('[^']*'|[^\s)]*[^\s),;:.]|[,;:.]))?"
+)
+_FLAGS = re.compile(rf"{_FLAG.pattern}(?: {_FLAG.pattern})*")
 
 
 def _not_permitted(name: str, value: object, expected: str) -> HttpRefused:

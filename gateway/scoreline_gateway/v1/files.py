@@ -43,6 +43,7 @@ from scoreline_gateway.errors import CallerGone, HttpCode, HttpRefused
 from scoreline_gateway.v1.asking import (
     FILE_OPTIONS,
     idempotency_key,
+    in_query,
     job_id_of,
     model_of,
     options_of,
@@ -205,7 +206,7 @@ class FileRuns:
                 continue
             except ScorelineError as error:
                 shown = _error(error)
-                shown["message"] = shown["message"].replace(f"{job.folder}/", "")
+                shown["message"] = in_query(shown["message"].replace(f"{job.folder}/", ""))
                 job.write("state.json", replace_state(state, JobStatus.FAILED, error=shown))
                 return
             state = msgspec.structs.replace(
@@ -214,6 +215,12 @@ class FileRuns:
                 rejected=summary.rejected,
                 version=summary.version,
                 media_type=summary.media_type,
+                rejected_by_code=summary.rejected_by_code,
+                warnings=[
+                    dict(zip(("code", "column"), name.split(" ", 1), strict=True), count=count)
+                    for name, count in summary.warnings.items()
+                ],
+                notes=list(map(in_query, summary.notes)),
             )
             done = replace_state(state, JobStatus.DONE)
             job.write("state.json", msgspec.structs.replace(done, percent=100.0))
@@ -269,6 +276,8 @@ class FileJob:
             "Content-Location": f"/v1/jobs/{state.id}/result",
             "Scoreline-Version": str(state.version),
             "Scoreline-Rejected": str(state.rejected),
+            "Scoreline-Warnings": str(sum(each["count"] for each in state.warnings or ())),
+            "Scoreline-Notes": str(len(state.notes or ())),
         }
         for encoding, suffix in _PACKED.items():
             if self._task.output.endswith(suffix):

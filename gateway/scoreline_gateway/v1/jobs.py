@@ -76,6 +76,11 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     """Why it makes no progress at this moment."""
     media_type: str | None = None
     """Of a file that is done: the content type of its result."""
+    rejected_by_code: dict[str, int] | None = None
+    warnings: list[dict[str, Any]] | None = None
+    """How many values were warned of: `code`, `column`, `count`."""
+    notes: list[str] | None = None
+    """How the file was read, as far as its sender should know it, and what its values may have meant instead."""
     error: dict[str, Any] | None = None
     """Why it has no result: `status`, `code`, `message` and, where there is one, `column`."""
 
@@ -88,6 +93,8 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """For callers, with the paths that lead on."""
         path = f"/v1/jobs/{self.id}"
         links = {"self": path, "result": f"{path}/result", "events": f"{path}/events"}
+        if self.rows is not None:
+            links["errors"] = f"{path}/errors"
         shown: dict[str, Any] = msgspec.to_builtins(self)
         return shown | {"links": links}
 

@@ -20,6 +20,7 @@ from scoreline_client.testing import FakeScoreline
 from scoreline_gateway import body
 from scoreline_gateway.app import Gateway
 from scoreline_gateway.v1 import files
+from scoreline_gateway.v1.asking import in_query
 from scoreline_gateway.v1.files import FileRuns
 from scoreline_gateway.v1.jobs import JobState
 from scoreline_gateway.v1.spool import Spool
@@ -236,6 +237,44 @@ async def test_a_file_may_be_a_job(app: Gateway) -> None:
     assert b"E_TYPE" in report.body
     result = await call(app, "GET", f"{where}/result")
     assert result.headers["etag"] == f'"{reply.json["id"]}"'
+
+
+async def test_a_job_tells_what_was_doubtful_about_its_file(app: Gateway) -> None:
+    row = ";".join(map(str, (PIMA_ROW | {"mass": "1.234", "age": 200}).values()))
+    bad = row.replace("148", "high")
+    reply = await send(app, f"{HEADER.replace(',', ';')}\n{row}\n{row}\n{bad}\n".encode())
+    assert (reply.headers["scoreline-warnings"], reply.headers["scoreline-notes"]) == ("2", "2")
+    where = reply.headers["content-location"].removesuffix("/result")
+    done = (await call(app, "GET", where)).json
+    assert done["rejected_by_code"] == {"E_TYPE": 1}
+    assert done["warnings"] == [{"code": "W_OUT_OF_RANGE", "column": "age", "count": 2}]
+    assert done["notes"][0] == "columns are separated by a semicolon"
+    assert done["notes"][1].startswith("mass: could be 1234 (`?decimal=,&thousands=.`): 1.234")
+    assert done["links"]["errors"] == f"{where}/errors"
+
+
+@pytest.mark.parametrize(
+    ("told", "over_http"),
+    [
+        ("give --delimiter ';'", "give `?delimiter=%3B`"),
+        ("give --delimiter '\\t'", "give `?delimiter=tab`"),
+        ("name it: --encoding latin-1, for instance", "name it: `?encoding=latin-1`, for instance"),
+        ("Read so with --rename 'B M=mass' --rename A=b", "Read so with `?rename=B%20M=mass&rename=A=b`"),
+        ("(--rename a=…) or leave it out (--drop a)", "(`?rename=a=…`) or leave it out (`?drop=a`)"),
+        ("--null NA if it stands", "`?nulls=NA` if it stands"),
+        ("(--decimal , --thousands .): 1.2", "(`?decimal=,&thousands=.`): 1.2"),
+        ("or --coerce, or (--date-format)", "or `?coerce=true`, or (`?date_format`)"),
+        ("--keeper --resume", "--keeper --resume"),
+    ],
+)  # fmt: skip
+def test_what_the_client_says_of_flags_is_said_of_the_query(told: str, over_http: str) -> None:
+    assert in_query(told) == over_http
+
+
+async def test_a_file_of_another_delimiter_is_refused_with_the_parameter(app: Gateway) -> None:
+    reply = await send(app, CSV.replace(b",", b";"), "delimiter=,")
+    assert (reply.status, reply.json["code"]) == (422, "E_MISSING_COLUMN")
+    assert reply.json["detail"].endswith("give `?delimiter=%3B`")
 
 
 async def test_a_download_goes_on_where_it_was_interrupted(app: Gateway) -> None:
