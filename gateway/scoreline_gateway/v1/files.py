@@ -57,6 +57,7 @@ from scoreline_gateway.v1.jobs import (
     error_of,
     job_of,
     now_text,
+    replace_state,
     wait_until_over,
 )
 from scoreline_gateway.v1.spool import FileTask, Spool, StoredJob
@@ -152,6 +153,8 @@ class FileRuns:
                         await self._score(job)
             except FileNotFoundError:
                 logger.info("file_removed job=%s: it is not scored any further", job.id)
+                if job.is_cancelled:
+                    job.strip()
             # Whatever else it is: the job says so, instead of being tried for ever.
             except Exception as error:
                 logger.exception("file_failed job=%s", job.id)
@@ -228,16 +231,16 @@ class FileRuns:
             return
 
     async def _watched(self, job: StoredJob, run: asyncio.Task[Any]) -> Any:
-        """The result of a run, which is ended when its job is removed or the disk is full.
+        """The result of a run, which is ended when its job is cancelled or removed, or the disk is full.
 
         Raises:
-            FileNotFoundError: the job was removed.
+            FileNotFoundError: the job was cancelled or removed.
             NoRoom: all files together are too large.
         """
         try:
             while not run.done():
                 await asyncio.wait([run], timeout=LOOK_S)
-                if not job.folder.exists():
+                if job.is_cancelled or not job.folder.exists():
                     raise FileNotFoundError(job.folder)
                 if not run.done() and not await asyncio.to_thread(self.spool.has_room):
                     raise NoRoom("the result has no room on the gateway's disk")
@@ -297,10 +300,21 @@ class FileJob:
         return await self._file(report, "text/csv; charset=utf-8", headers)
 
     async def cancel(self) -> JobState:
-        """Remove it and its files; one that is unfinished is cancelled by that."""
+        """Cancel it, and remove its files; one that is over is removed as a whole."""
         state = await self.state()
+        if state.status is JobStatus.CANCELLED:
+            return state
+        if state.is_over:
+            await self.remove()
+            return state
+        try:
+            return await asyncio.to_thread(self._stored.cancel)
+        except FileNotFoundError:
+            raise JobLost(self._stored.id) from None
+
+    async def remove(self) -> None:
+        """Remove it and its files: nothing is known of it any more."""
         await asyncio.to_thread(self._stored.remove)
-        return state if state.is_over else replace_state(state, JobStatus.CANCELLED)
 
     async def _file(self, path: Path, media_type: str, headers: dict[str, str]) -> Response:
         try:
@@ -310,15 +324,6 @@ class FileJob:
         # Given as a header, it is not taken for one of UTF-8, as a media type is that begins with text/.
         headers |= {"Content-Type": media_type}
         return FileResponse(path, headers=headers, stat_result=info)
-
-
-def replace_state(
-    state: JobState, status: JobStatus, error: dict[str, Any] | None = None
-) -> JobState:
-    """The state that follows; nothing is waited for in it."""
-    return msgspec.structs.replace(
-        state, status=status, error=error, waiting=None, seconds_left=None
-    )
 
 
 def _error(error: Exception) -> dict[str, Any]:
@@ -387,7 +392,7 @@ async def score(request: Request) -> Response:
     except CallerGone:
         # Nobody else knows of it, unless its caller has a key to ask again with.
         if key is None:
-            await job.cancel()
+            await job.remove()
         raise
     return await job.result(0)
 

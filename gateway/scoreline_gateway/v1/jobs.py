@@ -99,6 +99,15 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         return shown | {"links": links}
 
 
+def replace_state(
+    state: JobState, status: JobStatus, error: dict[str, Any] | None = None
+) -> JobState:
+    """The state that follows; nothing is waited for in it."""
+    return msgspec.structs.replace(
+        state, status=status, error=error, waiting=None, seconds_left=None
+    )
+
+
 class HttpJob(Protocol):
     """A job of records, or of a file."""
 

@@ -311,6 +311,38 @@ async def test_a_job_is_removed_with_its_files(app: Gateway, spool: Spool) -> No
     assert names_in(spool.folder) == []
 
 
+@pytest.mark.parametrize("is_begun", [True, False], ids=["running", "queued"])
+async def test_a_file_that_was_cancelled_stays_so(
+    app: Gateway, spool: Spool, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    begun = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(files, "LOOK_S", 0.01)
+    monkeypatch.setattr(app.client, "score_file", never)
+    if not is_begun:
+        monkeypatch.setattr(FileRuns, "begin", lambda *_: begun.set())
+    where = (await send(app, Idempotency_Key='"stays"', **ASYNC)).headers["location"]
+    await begun.wait()
+    ended = await call(app, "DELETE", where)
+    assert (ended.status, ended.json["status"]) == (200, "cancelled")
+    await asyncio.gather(*app.state["files"]._tasks.values())
+    for method in ("GET", "DELETE"):
+        again = (await call(app, method, where)).json
+        assert (again["status"], again["error"]["code"]) == ("cancelled", "E_CANCELLED")
+    result = await call(app, "GET", f"{where}/result")
+    assert (result.status, result.json["code"]) == (409, "E_CANCELLED")
+    asked_again = await send(app, Idempotency_Key='"stays"')
+    assert (asked_again.status, asked_again.json["code"]) == (409, "E_CANCELLED")
+    spool.sweep()
+    (job,) = spool.jobs()
+    kept = {"cancelled", "job.json", "state.json", "lock"}
+    assert set(names_in(job.folder)) <= kept
+
+
 async def test_a_caller_who_leaves_takes_the_file_along_unless_it_has_a_key(
     app: Gateway, spool: Spool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
