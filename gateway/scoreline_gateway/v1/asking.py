@@ -39,6 +39,8 @@ FILE_OPTIONS = tuple(
 )
 """The options that a query of a file may have; formats are those of the body."""
 _LISTS = ("keep", "drop", "outputs")
+PACKED = {"gzip": ".gz", "zstd": ".zst"}
+"""How the result of a file may be packed, and how its name ends then."""
 LONGEST_KEY = 255
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")

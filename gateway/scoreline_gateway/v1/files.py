@@ -42,6 +42,7 @@ from scoreline_gateway.body import WhileConnected, body_pieces, content_type
 from scoreline_gateway.errors import CallerGone, HttpCode, HttpRefused
 from scoreline_gateway.v1.asking import (
     FILE_OPTIONS,
+    PACKED,
     idempotency_key,
     in_query,
     job_id_of,
@@ -76,7 +77,6 @@ KINDS: dict[str, Kind] = {
     "application/vnd.apache.parquet": "parquet",
 }
 """Formats of files, by the body's content type."""
-_PACKED = {"gzip": ".gz", "zstd": ".zst"}
 WRITE_BYTES = 1 << 20
 FILES_AT_ONCE = 4
 """Files that a process scores at a time; the others wait."""
@@ -282,7 +282,7 @@ class FileJob:
             "Scoreline-Warnings": str(sum(each["count"] for each in state.warnings or ())),
             "Scoreline-Notes": str(len(state.notes or ())),
         }
-        for encoding, suffix in _PACKED.items():
+        for encoding, suffix in PACKED.items():
             if self._task.output.endswith(suffix):
                 headers["Content-Encoding"] = encoding
         # A job that an earlier release has ended does not say.
@@ -412,7 +412,7 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
     if content not in (*KINDS, "", "application/octet-stream"):
         message = f"the content type {content[:60]!r} is none of a file: {', '.join(KINDS)}"
         raise HttpRefused(415, HttpCode.MEDIA_TYPE, message)
-    if packed is not None and packed not in _PACKED:
+    if packed is not None and packed not in PACKED:
         message = f"compression in the query is {packed[:40]!r}; expected gzip or zstd"
         raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
     digest, begin = await _receive(request, arriving.input, request.app.state["files"].spool)
@@ -422,7 +422,7 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
         principal=principal_of(request).name,
         model=model,
         kind=kind,
-        output=f"output.{kind}{_PACKED[packed] if packed else ''}",
+        output=f"output.{kind}{PACKED[packed] if packed else ''}",
         query=query,
         fingerprint=hashlib.sha256(asked.encode()).hexdigest(),
         created_at=now_text(),
