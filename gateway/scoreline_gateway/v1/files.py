@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from starlette.datastructures import QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.codes import Code
@@ -250,6 +251,31 @@ class FileRuns:
             await asyncio.gather(run, return_exceptions=True)
 
 
+class _Part(FileResponse):
+    """A file, or the part of it that a request asks for; a part that is not there is an error as every other."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: Message | None = None
+
+        async def sending(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused = message
+            if refused is None:
+                await send(message)
+
+        await super().__call__(scope, receive, sending)
+        if refused is None:
+            return
+        size = Headers(raw=list(refused["headers"])).get("content-range")
+        if size is not None:
+            message = f"Range asks for a part that is not there; the file has {size[8:]} bytes"
+            headers = {"Content-Range": size}
+            raise HttpRefused(416, HttpCode.NO_SUCH_PART, message, headers=headers)
+        message = "Range is not written as it should be, such as `bytes=1000-` or `bytes=0-999`"
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
+
+
 class FileJob:
     """A job of a file, see jobs.HttpJob."""
 
@@ -323,7 +349,7 @@ class FileJob:
             raise JobLost(self._stored.id) from None
         # Given as a header, it is not taken for one of UTF-8, as a media type is that begins with text/.
         headers |= {"Content-Type": media_type}
-        return FileResponse(path, headers=headers, stat_result=info)
+        return _Part(path, headers=headers, stat_result=info)
 
 
 def _error(error: Exception) -> dict[str, Any]:

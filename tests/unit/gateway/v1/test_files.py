@@ -286,7 +286,12 @@ async def test_a_download_goes_on_where_it_was_interrupted(app: Gateway) -> None
     other = await call(app, "GET", f"{where}/result", headers=again | {"If-Range": '"other"'})
     assert (other.status, other.body) == (200, whole.body)
     beyond = await call(app, "GET", f"{where}/result", headers={"Range": "bytes=99999999-"})
-    assert beyond.status == 416
+    assert (beyond.status, beyond.headers["content-type"]) == (416, "application/problem+json")
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.body)}"
+    assert beyond.json["code"] == "E_NO_SUCH_PART"
+    for wrong in ("lines=1-2", "bytes=5-2", "bytes"):
+        refused = await call(app, "GET", f"{where}/result", headers={"Range": wrong})
+        assert (refused.status, refused.json["code"]) == (400, "E_BAD_REQUEST")
 
 
 async def test_a_key_stands_for_one_file(app: Gateway, spool: Spool) -> None:
