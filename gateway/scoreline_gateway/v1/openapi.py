@@ -10,6 +10,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from scoreline_client.codes import Code
 from scoreline_client.descriptions import ModelDescription
 from scoreline_client.options import (
     BulkOptions,
@@ -20,6 +21,7 @@ from scoreline_client.options import (
 )
 from scoreline_client.schemas import Schema, prediction_schema, record_schema
 from scoreline_gateway.access import Right, route
+from scoreline_gateway.errors import HttpCode
 from scoreline_gateway.v1.asking import FILE_OPTIONS, PACKED, VALUE_OPTIONS, model_of
 from scoreline_gateway.v1.models import described
 
@@ -79,6 +81,9 @@ def document(model: str | None = None, info: ModelDescription | None = None) -> 
         parameters[name] = parameter(RequestOptions, name)
     of_file = [parameter(BulkOptions, name) for name in (*FILE_OPTIONS, "compression")]
     whole["paths"]["/v1/models/{model}/score"]["put"]["parameters"] += of_file
+    # Workers may be of a newer release, and know more codes.
+    of_now = {"enum": sorted({*map(str, Code), *map(str, HttpCode)})}
+    schemas["Code"] = {"anyOf": [of_now, {"type": "string", "pattern": "^E_[A-Z_]+$"}]}
     schemas["Prediction"] = prediction = prediction_schema(info, _WARNING)
     named = {"model": {"type": "string"}, "version": {"type": "integer"}}
     schemas["Answer"] = {
