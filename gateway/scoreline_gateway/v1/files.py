@@ -34,7 +34,7 @@ from scoreline_client.errors import (
     ServerUnreachable,
     TooManyErrors,
 )
-from scoreline_client.files.run import BulkProgress
+from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.jobs import JobStatus
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import new_id
@@ -213,21 +213,7 @@ class FileRuns:
                 shown["message"] = in_query(shown["message"].replace(f"{job.folder}/", ""))
                 job.write("state.json", replace_state(state, JobStatus.FAILED, error=shown))
                 return
-            state = msgspec.structs.replace(
-                state,
-                rows=summary.rows,
-                rejected=summary.rejected,
-                version=summary.version,
-                media_type=summary.media_type,
-                rejected_by_code=summary.rejected_by_code,
-                warnings=[
-                    dict(zip(("code", "column"), name.split(" ", 1), strict=True), count=count)
-                    for name, count in summary.warnings.items()
-                ],
-                notes=list(map(in_query, summary.notes)),
-            )
-            done = replace_state(state, JobStatus.DONE)
-            job.write("state.json", msgspec.structs.replace(done, percent=100.0))
+            job.write("state.json", _done(state, summary))
             await asyncio.to_thread(job.input.unlink, missing_ok=True)
             return
 
@@ -352,6 +338,24 @@ class FileJob:
         return _Part(path, headers=headers, stat_result=info)
 
 
+def _done(state: JobState, summary: ScoreSummary) -> JobState:
+    """The state of a job whose file is scored, with what there is to say of it."""
+    return msgspec.structs.replace(
+        replace_state(state, JobStatus.DONE),
+        percent=100.0,
+        rows=summary.rows,
+        rejected=summary.rejected,
+        version=summary.version,
+        media_type=summary.media_type,
+        rejected_by_code=summary.rejected_by_code,
+        warnings=[
+            dict(zip(("code", "column"), name.split(" ", 1), strict=True), count=count)
+            for name, count in summary.warnings.items()
+        ],
+        notes=list(map(in_query, summary.notes)),
+    )
+
+
 def _error(error: Exception) -> dict[str, Any]:
     if isinstance(error, NoRoom):
         return {"status": 507, "code": Code.DISK_FULL.value, "message": str(error)}
@@ -379,6 +383,8 @@ async def score(request: Request) -> Response:
     runs: FileRuns = request.app.state["files"]
     key, preference = idempotency_key(request), preference_of(request)
     job_id = new_id() if key is None else job_id_of(request, key)
+    if key is None or await asyncio.to_thread(runs.spool.find, job_id) is None:
+        await request.app.fleet.check_known(model_of(request))
     arriving = await asyncio.to_thread(runs.spool.arriving)
     try:
         with arriving.held():

@@ -171,10 +171,16 @@ async def submit_records(
 
     Raises:
         HttpRefused: the key came with another request.
+        UnknownModel: there is no such version, and a worker is there to say so.
         QueueFull, ServerUnreachable, PayloadTooLarge: it is not queued.
     """
     transport = request.app.client.transport
     job_id = new_id() if key is None else job_id_of(request, key)
+    is_known = key is not None and await transport.repeat(
+        lambda: transport.redis.exists(transport.keys.submission(job_id)), ACCEPT_S
+    )
+    if not is_known:
+        await request.app.fleet.check_known(model)
     encoded = options.encoded_options
     asked = b"\0".join((model.encode(), encoded, b"records", records.body))
     submission = Submission(

@@ -11,7 +11,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from scoreline_client.fleet import ProcessReport, ServedModel, send_report
+from scoreline_client.fleet import ProcessReport, ServedModel, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.schemas import column_schema
 from scoreline_client.testing import FakeScoreline
@@ -35,7 +35,8 @@ def _reports(scoreline: FakeScoreline) -> Iterator[None]:
         )
         send_report(redis, keys, report)
     yield
-    redis.delete(keys.processes)
+    for name in ("a/1", "a/2"):  # and not the fake's own, which comes again only after a while
+        withdraw_report(redis, keys, name)
 
 
 @pytest.mark.usefixtures("_reports")
