@@ -87,7 +87,10 @@ async def test_the_default_model_is_a_setting(scoreline: FakeScoreline) -> None:
         ({"dataframe_split": {"columns": ["a"], "data": [5]}}, "row 0 has int"),
         ({"dataframe_records": [PIMA_ROW | {"age": "old"}]}, "age"),
         ({"dataframe_records": [5]}, "mapping"),
-        ({"dataframe_records": [PIMA_ROW], "params": {"coerce": 5}}, "option"),
+        (
+            {"dataframe_records": [PIMA_ROW], "params": {"coerce": 5}},
+            "option coerce is 5; expected true or false",
+        ),
     ],
 )
 async def test_what_is_no_frame_is_refused_as_mlflow_does(
