@@ -438,7 +438,7 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
     """
     model = model_of(request)
     query = list(request.query_params.multi_items())
-    named = file_options(query).input_format
+    options = file_options(query)
     packed = request.query_params.get("compression")
     content = content_type(request)[0]
     if content not in (*KINDS, "", "application/octet-stream"):
@@ -448,7 +448,10 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
         message = f"compression in the query is {packed[:40]!r}; expected gzip or zstd"
         raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
     digest, begin = await _receive(request, arriving.input, request.app.state["files"].spool)
-    kind = named or KINDS.get(content) or _kind_of(begin)
+    kind = options.input_format or KINDS.get(content) or _kind_of(begin)
+    if packed is not None and (options.output_format or kind) == "parquet":
+        message = f"compression in the query is {packed!r}; expected none: Parquet is packed within"
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
     asked = f"{model}\0{kind}\0{sorted(query)}\0file\0{digest}"
     return FileTask(
         principal=principal_of(request).name,

@@ -167,6 +167,10 @@ async def test_options_stand_in_the_query(app: Gateway) -> None:
         ("input_format=xml", "input_format in the query is 'xml'; expected one of csv, jsonl"),
         ("encoding=morse", "encoding in the query is 'morse'; expected an encoding"),
         ("decimal=,&delimiter=,", "decimal in the query is ','; expected another character"),
+        (
+            "output_format=parquet&compression=gzip",
+            "compression in the query is 'gzip'; expected none",
+        ),
         ("keep=a&only_predictions=true", "keep and only_predictions in the query exclude"),
     ],
 )
