@@ -53,12 +53,16 @@ class SettingsError(ScorelineError, ValueError):
         self.name = name
         self.value = value
         self.expected = expected
+        self.excluded: tuple[str, ...] = ()
+        """Options that were given together and exclude each other."""
 
     @classmethod
     def excluding(cls, options: Sequence[str]) -> SettingsError:
-        """The error of options that cannot be given together."""
+        """The error of options that cannot be given together, by their names; it speaks of their flags."""
         error = cls(options[0], True, f"it without {' and '.join(options[1:])}")
-        error.args = (f"{' and '.join(options)} exclude each other: give one of them",)
+        flags = [f"--{name.replace('_', '-')}" for name in options]
+        error.args = (f"{' and '.join(flags)} exclude each other: give one of them",)
+        error.excluded = tuple(options)
         return error
 
 
