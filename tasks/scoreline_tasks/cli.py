@@ -58,9 +58,21 @@ _no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for the wor
 @_alias
 @_timeout
 @_no_wait
+@click.option(
+    "--new-log",
+    is_flag=True,
+    help="Begin the releases anew where those that are there are signed by keys that are not trusted here; who knows "
+    "those refuses the new ones until `scoreline accept`.",
+)
 @json_option()
 def promote(
-    model: str, version: int, alias: str, timeout_s: float, no_wait: bool, as_json: bool
+    model: str,
+    version: int,
+    alias: str,
+    timeout_s: float,
+    no_wait: bool,
+    new_log: bool,
+    as_json: bool,
 ) -> None:
     """Let MODEL answer with VERSION, and wait until every worker process does.
 
@@ -74,7 +86,9 @@ def promote(
     _release(
         model,
         alias,
-        lambda store, seen: releases.promote(store, model, version, alias, seen=seen),
+        lambda store, seen: releases.promote(
+            store, model, version, alias, seen=seen, new_log=new_log
+        ),
         timeout,
         as_json,
     )

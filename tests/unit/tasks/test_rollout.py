@@ -278,3 +278,18 @@ def test_a_last_release_that_is_not_trusted_is_no_obstacle_to_promote(store: Sto
     done = CliRunner().invoke(cli.promote, ["pima", "3"])
     assert done.exit_code == 3
     assert _serves(store) == 3
+
+
+def test_promote_begins_no_other_log_unless_it_is_told_to(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_KEYS", str(tmp_path / "keys of somebody else"))
+    monkeypatch.setenv("SCORELINE_CACHE", str(tmp_path / "cache of somebody else"))
+    Store(tmp_path).publish(MANIFEST, {})
+    done = CliRunner().invoke(cli.promote, ["pima", "4"])
+    assert done.exit_code == 2
+    assert str(store.ring.own_fingerprint()) in done.stderr
+    assert "--new-log" in done.stderr
+    assert _serves(store) == 2
+    assert CliRunner().invoke(cli.promote, ["pima", "4", "--new-log"]).exit_code == 3
+    assert releases.numbers_of(store, "pima", "production") == [1, 2, 3]
