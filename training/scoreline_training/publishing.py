@@ -34,7 +34,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.columns import confirm_unused, rows_without_optional
 from scoreline_artifacts.loading.outputs import find_outputs
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES
+from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES, STEP_PARAMETERS
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
@@ -51,6 +51,7 @@ from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import Caution, PublishWarning
 from scoreline_training.declared import as_declared, check_same_answers
 from scoreline_training.packing import pack
+from scoreline_training.parameters import parameters_of
 
 if TYPE_CHECKING:
     from scoreline_training.report import TrainingReport
@@ -214,6 +215,7 @@ def publish(
             "rows": len(X_train),
             "labels": None if y_train is None else len(y_train),
             "pipeline": type(pipeline).__name__,
+            STEP_PARAMETERS: parameters_of(pipeline),
             **_as_json(training or {}),
         },
     )

@@ -14,7 +14,7 @@ from scoreline_artifacts import environment, golden
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.errors import ArtifactError
 from scoreline_artifacts.loading.artifact import assemble
-from scoreline_artifacts.manifest import GOLDEN, MANIFEST, SOURCES, Manifest
+from scoreline_artifacts.manifest import GOLDEN, MANIFEST, SOURCES, STEP_PARAMETERS, Manifest
 from scoreline_artifacts.packaging import clean_room
 from scoreline_artifacts.store.store import Store
 from scoreline_artifacts.validation import frame_of_records
@@ -34,7 +34,7 @@ SHOWN = 10
 @click.option("--no-answers", is_flag=True, help="Compare what is recorded; run neither version.")
 @json_option()
 def diff(model: str, one: str, other: str, no_answers: bool, as_json: bool) -> None:
-    """Show how versions A and B of MODEL differ: columns, metrics, sources, environment, answers.
+    """Show how versions A and B of MODEL differ: columns, metrics, parameters, sources, environment, answers.
 
     A and B are numbers of versions or aliases. Both versions answer the golden rows of both, in a
     process apart, for which this environment must be able to serve them.
@@ -62,6 +62,9 @@ def diff(model: str, one: str, other: str, no_answers: bool, as_json: bool) -> N
             )
         elif title == "metrics" and not a.metrics:
             say(f"{title}: neither version has any; publish(…, metrics=…) records them")
+        elif title == "parameters" and (silent := [it for it in (a, b) if not _parameters(it)]):
+            without = " and ".join(f"{it.model}@{it.version}" for it in silent)
+            say(f"{title}: not compared, since none of the steps' are recorded in {without}")
         else:
             say(f"{title}: no difference")
     for line in sentences(answers):
@@ -104,10 +107,24 @@ def compare(one: Manifest, other: Manifest) -> dict[str, dict[str, list[Any]]]:
         "columns": _differing(*described),
         "outputs": _differing(asdict(one.outputs), asdict(other.outputs)),
         "metrics": _differing(one.metrics, other.metrics),
-        "training": _differing(one.training, other.training),
+        "training": _differing(*(_recorded(it) for it in (one, other))),
+        "parameters": _differing(*map(_parameters, (one, other)))
+        if _parameters(one) and _parameters(other)
+        else {},
         "sources": _differing(*files),
         "environment": _differing(one.imports | one.libraries, other.imports | other.libraries),
     }
+
+
+def _parameters(manifest: Manifest) -> dict[str, Any]:
+    """The parameters of the pipeline's steps, as text by name; none in what an earlier release published."""
+    found = manifest.training.get(STEP_PARAMETERS)
+    return found if isinstance(found, dict) else {}
+
+
+def _recorded(manifest: Manifest) -> dict[str, Any]:
+    """What else the training job has recorded."""
+    return {name: value for name, value in manifest.training.items() if name != STEP_PARAMETERS}
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:

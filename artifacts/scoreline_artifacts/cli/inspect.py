@@ -13,7 +13,7 @@ from rich.table import Column, Table
 
 from scoreline_artifacts import environment, golden, schema
 from scoreline_artifacts.cli.versions import resolve
-from scoreline_artifacts.manifest import GOLDEN, PLAN, SOURCES, Manifest
+from scoreline_artifacts.manifest import GOLDEN, PLAN, SOURCES, STEP_PARAMETERS, Manifest
 from scoreline_artifacts.store.store import Store, VerifiedManifest
 from scoreline_client.cli.kit import (
     PARTLY,
@@ -201,11 +201,17 @@ def _facts(manifest: Manifest, key: str, plan: str) -> Table:
         "plan": plan,
     }
     for title, values in (("metrics", manifest.metrics), ("training", manifest.training)):
-        facts |= {f"{title}: {name}": str(value) for name, value in values.items()}
+        facts |= {f"{title}: {name}": _shown(name, value) for name, value in values.items()}
     for name, entry in manifest.files.items():
         if not name.startswith(SOURCES):
             facts[name] = f"{entry.size:,} bytes, sha256 {entry.sha256[:16]}…"
     return table(f"{manifest.model}@{manifest.version}", (), facts.items())
+
+
+def _shown(name: str, value: Any) -> str:
+    if name == STEP_PARAMETERS and isinstance(value, dict):
+        return f"{len(value)}, which --json lists and `scoreline diff` compares"
+    return str(value)
 
 
 def _values(column: schema.Column) -> str:

@@ -92,6 +92,7 @@ def test_the_manifest_says_what_it_was_made_of(store: Store) -> None:
     assert manifest.metrics == {"accuracy": 0.9}
     assert manifest.training["C"] == 1.0
     assert manifest.training["rows"] == 60
+    assert manifest.training["step_parameters"]["logisticregression__solver"] == "'liblinear'"
     assert list(manifest.schema.names) == ["x", "n"]
     assert manifest.outputs.classes == ["high", "low"]
     assert {"python", "dill", "scikit-learn", "pandas", "numpy"} <= manifest.libraries.keys()

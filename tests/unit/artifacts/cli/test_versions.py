@@ -229,3 +229,30 @@ def test_diff_compares_what_two_versions_record(store: Store) -> None:
     whole = _run(diff, "pima", "1", "2")
     assert whole.exit_code == 0
     assert "answers are not compared: pima@1 cannot answer here" in whole.output
+
+
+def _with_parameters(store: Store, **parameters: str) -> int:
+    like = store.manifest("pima", 1)
+    recorded = {"rows": 9, "step_parameters": parameters} if parameters else {"rows": 9}
+    return store.publish(replace(like, training=recorded), FILES).version
+
+
+def test_diff_shows_which_parameters_of_steps_differ(store: Store) -> None:
+    _with_parameters(store, model__C="1.0", model__penalty="'l2'")
+    _with_parameters(store, model__C="5", model__penalty="'l2'")
+    done = _run(diff, "pima", "3", "4", "--no-answers", "--json")
+    differences = json.loads(done.output)["differences"]
+    assert differences["parameters"] == {"model__C": ["1.0", "5"]}
+    assert differences["training"] == {}
+    shown = _run(diff, "pima", "3", "4", "--no-answers").output
+    assert "model__C" in shown
+    assert "training: no difference" in shown
+    assert "2, which --json lists" in _run(inspect, "pima@3").output
+
+
+def test_diff_says_where_no_parameters_are_recorded(store: Store) -> None:
+    _with_parameters(store)
+    _with_parameters(store, model__C="5")
+    shown = _run(diff, "pima", "3", "4", "--no-answers").output
+    assert "parameters: not compared, since none of the steps' are recorded in pima@3" in shown
+    assert "parameters: no difference" not in shown
