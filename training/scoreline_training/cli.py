@@ -14,6 +14,7 @@ from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import PARTLY, command, json_option, print_json, print_table, say
 from scoreline_client.errors import ScorelineError
+from scoreline_client.protocol.names import PRODUCTION
 from scoreline_training.export import Exported, export_steps, export_version, verify_export
 from scoreline_training.export.formats import FORMATS, NotExportable
 from scoreline_training.publishing import (
@@ -126,13 +127,15 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
     if release is None:
         then = f"; `scoreline promote {name} {version}` releases it"
     else:
-        news = (
-            "workers were told"
-            if published.announced
-            else "Redis is not reached, workers will look"
-        )
-        then = f"; {name}@{release.alias} now names it ({news})"
+        then = f"; {name}@{release.alias} now names it"
     say(f"published {name}@{version} to {published.path}{then}")
+    if release is not None:
+        # Nobody has waited for the workers: the next answer may be the earlier version's.
+        option = "" if release.alias == PRODUCTION else f" --alias {release.alias}"
+        told = "" if published.announced else "Redis is not reached; "
+        say(
+            f"{told}workers follow within seconds; `scoreline promote {name} {version}{option}` waits for them"
+        )
     if published.travels:
         say(f"from the project: {', '.join(published.travels)}")
     for warning in published.warnings:

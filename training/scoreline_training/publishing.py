@@ -84,7 +84,7 @@ class PublishedVersion:
     release: Release | None = None
     """The release of the alias, or None if none was wanted."""
     announced: bool = False
-    """Whether workers were told through Redis; if not, they find the release by themselves within seconds."""
+    """Whether the release was announced through Redis; workers follow within seconds, and without it by themselves."""
     warnings: tuple[PublishWarning, ...] = ()
     """What may go wrong with it all the same."""
 
