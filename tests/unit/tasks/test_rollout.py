@@ -14,6 +14,8 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 from redis import RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from scoreline_artifacts import Release, Store
 from scoreline_artifacts.store import releases
@@ -270,6 +272,36 @@ def test_what_fails_after_the_release_is_told_beside_it(
         said = " ".join(done.output.split())
         assert f"pima@production is now version {released} (was 2)" in said
         assert "The release is made all the same" in said
+
+
+@both
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (
+            NoPermissionError("User p has no permissions to run the 'publish' command."),
+            "does not permit this to user 'default': User p has no permissions",
+        ),
+        (
+            RedisConnectionError("Connection refused."),
+            "127.0.0.1:1/0: Connection refused. Is it running",
+        ),
+    ],
+    ids=["no right", "no server"],
+)
+def test_what_the_server_refuses_is_told_in_its_words(
+    store: Store, monkeypatch: pytest.MonkeyPatch, command: Any, failure: RedisError, words: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(rollout.fleet, "announce_release", fail)
+    done = CliRunner().invoke(command[0], command[1:])
+    said = " ".join(done.output.split())
+    assert words in said
+    assert ".." not in said
+    assert "The release is made all the same: workers look for it every few seconds" in said
+    assert ("cannot reach" in said) == isinstance(failure, RedisConnectionError)
 
 
 def test_a_last_release_that_is_not_trusted_is_no_obstacle_to_promote(store: Store) -> None:
