@@ -145,6 +145,17 @@ def test_inspect_prints_what_is_to_be_installed(store: Store) -> None:
     assert CliRunner().invoke(inspect, ["pima@2", "--requirements", "--json"]).exit_code == 2
 
 
+def test_scoreline_itself_is_not_pinned_for_a_worker_which_has_it(store: Store) -> None:
+    like = store.manifest("pima", 1)
+    needed = like.libraries | {"scoreline": "0.1.0"}
+    store.publish(replace(like, libraries=needed), FILES)
+    assert CliRunner().invoke(inspect, ["pima@3", "--requirements"]).output.splitlines() == [
+        "# pima@3, trained with Python 3.11.7",
+        "# scoreline 0.1.0 was there in training: as your workers have it",
+        "scikit-learn==1.6.1",
+    ]
+
+
 def test_models_are_listed_with_what_is_released(store: Store) -> None:
     assert json.loads(_run(models, "--json").output) == [
         {
