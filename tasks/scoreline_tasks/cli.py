@@ -2,7 +2,7 @@
 
 promote and rollback need no Celery: a training machine has them with the `training` extra alone.
 Their exit codes: 0 every worker process serves the version, or there is none to serve it; 1 it is
-released, but some process refuses it or has not moved in time, or whether they did is not known; 2
+released, but some process refuses it or has not moved in time, all leave the model out, or what they do is not known; 2
 nothing was released; 3 it is released, but Redis cannot be reached: workers find out by themselves
 within seconds; 130 it is released, and the waiting for the workers was interrupted.
 

@@ -52,8 +52,8 @@ class Rollout:
 
     @property
     def complete(self) -> bool:
-        """Whether every process that is alive reports that it serves the version."""
-        is_known = bool(self.process_count) or not self.unknown
+        """Whether every process that is alive, and is to, reports that it serves the version."""
+        is_known = bool(self.process_count) or not (self.unknown or self.excluded)
         return is_known and not self.waiting and not self.refusing and not self.elsewhere
 
     def __str__(self) -> str:
@@ -202,6 +202,7 @@ def _report(console: Console, rollout: Rollout, store: str, *, waited: bool) -> 
             "SCORELINE_MODELS of their workers leaves it out"
         )
         if not rollout.process_count:
+            console.print(f"nobody serves {target}")
             return
     if not rollout.process_count:
         console.print(f"no worker is running; workers serve {target} when they start")

@@ -19,6 +19,7 @@ from scoreline_client.fleet import (
     FleetStatus,
     ProcessReport,
     answered_models,
+    idle_patterns,
     is_read,
     read_status,
     served_models,
@@ -141,6 +142,8 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         say(f"workers read the artifact store {store}", in_line=True)
     for only in filter(None, answered_models(fleet.processes)):
         say(f"workers answer for {only} alone (SCORELINE_MODELS)", in_line=True)
+    if (idle := idle_patterns(fleet.processes)) and any(one.scores for one in fleet.processes):
+        say(f"caution: no released model fits {', '.join(idle)} (SCORELINE_MODELS)", in_line=True)
     if more := unloaded(fleet.processes):
         click.echo(f"{more:,} more aliases are to be loaded; what is asked for comes first")
     for name, reason in deferred.items():

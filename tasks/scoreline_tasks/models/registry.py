@@ -187,6 +187,8 @@ class Models:
         """The identity of the store; empty while it has none, or none that could be read."""
         self.only = only
         """Patterns of the models that are served; empty for all."""
+        self.idle: list[str] = []
+        """Those of them that no released model fitted when `follow` looked last."""
         self._asked = set() if asked is None else asked
         self._store = store
         self._strict = strict
@@ -315,7 +317,13 @@ class Models:
         if not self.store_id:
             with suppress(ScorelineError):  # the releases say what is wrong
                 self.store_id = self._store.identity_id()
-        heads = [one for one in releases.heads(self._store) if self._is_served_here(one.model)]
+        found = releases.heads(self._store)
+        self.idle = [
+            pattern
+            for pattern in self.only
+            if not any(fnmatchcase(one.model, pattern) for one in found)
+        ]
+        heads = [one for one in found if self._is_served_here(one.model)]
         pending = [head for head in heads if not self._is_settled(head)]
 
         def urgency(head: releases.Head) -> tuple[bool, bool]:

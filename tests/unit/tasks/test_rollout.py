@@ -146,6 +146,15 @@ def test_processes_that_do_not_answer_for_the_model_are_not_waited_for(
     assert "all 1 worker processes report that they serve pima@2" in said
 
 
+def test_a_model_that_every_worker_leaves_out_is_served_by_nobody(
+    redis: Any, run: Callable[..., Result]
+) -> None:
+    _report(redis, "b", None, only="fraud-*")
+    done = run(cli.promote, "pima", "2")
+    assert "nobody serves pima@2" in " ".join(done.output.split())
+    assert done.exit_code == 1
+
+
 def test_a_process_of_another_store_counts_for_nothing_and_is_named(
     redis: Any, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
