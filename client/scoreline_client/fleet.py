@@ -375,12 +375,9 @@ def words_for_unknown(
     hint = "" if near is None else f"; did you mean {near!r}?"
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
     listed = ", ".join(sorted(known)[:MOST_LISTED]) + more
-    stores = ", ".join(stores_of(reports))
-    where = (
-        f". Workers read the artifact store {stores}, and serve what was promoted there"
-        if stores
-        else ""
-    )
+    where = ""
+    if stores_of(reports):
+        where = ". Workers serve what was promoted in their artifact store: `scoreline status` says which one that is"
     return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{where}"
 
 

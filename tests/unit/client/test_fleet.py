@@ -162,8 +162,9 @@ def test_who_published_without_a_release_is_told_what_workers_serve() -> None:
     told = words_for_unknown("new", [replace(_SERVED[0], store="/srv/store")])
     assert told is not None
     assert told.endswith(
-        "Workers read the artifact store /srv/store, and serve what was promoted there"
+        "Workers serve what was promoted in their artifact store: `scoreline status` says which one that is"
     )
+    assert "/srv" not in told
 
 
 def test_who_may_not_know_of_other_models_is_told_of_none() -> None:
