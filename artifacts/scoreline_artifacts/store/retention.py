@@ -87,7 +87,8 @@ def plan(
                 reasons[version].append(f"it was published within {in_words(within)}")
     newest = versions[-keep:]
     for version in newest:
-        reasons[version].append(f"it is one of the newest {len(newest)}")
+        many = f"one of the newest {len(newest)}" if len(newest) > 1 else "the newest"
+        reasons[version].append(f"it is {many}")
     return Plan(
         model=model,
         kept={version: reasons[version] for version in versions if reasons[version]},
@@ -157,9 +158,7 @@ def needed_versions(
             needed.setdefault(release.version, f"a rollback of {alias} would name it")
     for release, following in pairwise(log):
         if not following.was_made_before(now - within):
-            reason = (
-                f"{alias} named it within the last {in_words(within)}: jobs may still ask for it"
-            )
+            reason = f"{alias} named it within the last {in_words(within).removeprefix('1 ')}: jobs may still ask for it"
             needed.setdefault(release.version, reason)
     return needed
 
@@ -167,7 +166,9 @@ def needed_versions(
 def in_words(time: timedelta) -> str:
     """A span of time, such as `7 days`."""
     hours = time.total_seconds() / 3600
-    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
+    if hours >= 48:
+        return f"{hours / 24:g} days"
+    return "1 hour" if hours == 1 else f"{hours:g} hours"
 
 
 def pin(store: Store, model: str, version: int) -> None:

@@ -13,10 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, Store
+from scoreline_artifacts.cli.cells import in_pair
 from scoreline_artifacts.cli.diff import diff, sentences
 from scoreline_artifacts.cli.history import history, models
-from scoreline_artifacts.cli.inspect import inspect
+from scoreline_artifacts.cli.inspect import inspect, plan_in_words
 from scoreline_artifacts.cli.versions import versions
+from scoreline_artifacts.loading.planned import PlanProof, versions_here
 from scoreline_artifacts.store import releases
 from tests.support.stores import manifest_of
 
@@ -200,12 +202,40 @@ def test_diff_counts_other_values_among_other_answers() -> None:
 
     found = {"asked": 9, "not_taken": 0, "rows": [row("yes", "yes"), row("yes", "no")]}
     assert list(sentences(found)) == [
-        "answers: 2 of 9 golden rows of both have another one, of which 1 another value"
+        "answers: 2 of 9 golden rows are answered differently, 1 with another class"
     ]
     numbers = {"record": {}, "a": [1.5, None], "b": [2.5, None]}
-    assert list(sentences({"asked": 9, "not_taken": 0, "rows": [numbers]})) == [
-        "answers: 1 of 9 golden rows of both have another one"
+    assert list(sentences({"asked": 9, "not_taken": 1, "rows": [numbers]})) == [
+        "answers: 1 of 9 golden rows is answered differently",
+        "1 golden row is a record for one of them only",
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "cells"),
+    [
+        (0.12345678901234567, 0.2, ("0.123457", "0.2")),
+        ({"city": "Köln", "x": 1 / 3}, None, ('{"city": "Köln", "x": 0.333333}', "–")),
+        (["a", [1 / 3]], ["a", [1 / 3 + 1e-12]], ('["a", [0.3333333333333333]]', '["a", [0.3333333333343333]]')),
+    ],
+)  # fmt: skip
+def test_values_that_differ_are_short_in_a_cell_and_still_differ(
+    one: Any, other: Any, cells: tuple[str, str]
+) -> None:
+    assert in_pair(one, other) == cells
+
+
+@pytest.mark.parametrize(
+    ("error", "rows", "words"),
+    [
+        (0.0, 4096, "for 6,639 rows are the pipeline's to the last digit; used for up to 4,096 rows at a time"),
+        (1e-12, 10**9, "for 6,639 rows are the pipeline's within 1e-12 of each"),
+    ],
+)  # fmt: skip
+def test_a_plan_is_told_in_words(error: float, rows: int, words: str) -> None:
+    versions = versions_here()
+    proof = PlanProof(nodes=3, rows=6639, max_error=error, up_to_rows=rows, versions=versions)
+    assert words in plan_in_words(proof.encode())
 
 
 def test_diff_says_where_neither_version_has_metrics(store: Store) -> None:
