@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from scoreline_client.cli.kit import SERVICE, command, json_option, print_json, print_table, say
+from scoreline_client.cli.reasons import Reasons
 from scoreline_client.cli.watch import watch
 from scoreline_client.fleet import (
     FleetStatus,
@@ -119,6 +120,7 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         for name, served in of_processes
     )
     deferred = {name: served.deferred for name, served in of_processes if served.deferred}
+    reasons = Reasons()
     if states:
         print_table(
             "models",
@@ -129,11 +131,13 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
                     str(serving or _NONE),
                     str(count),
                     str(wanted or _NONE),
-                    refused or ("" if wanted == serving else "loading"),
+                    reasons.short(refused) or ("" if wanted == serving else "loading"),
                 )
                 for (name, serving, wanted, refused), count in sorted(states.items())
             ),
         )
+        for line in reasons.lines():
+            say(line, in_line=True)
     elif any(process.scores for process in fleet.processes):
         click.echo("no model is served: none is released, or the first version is being loaded")
     else:

@@ -188,6 +188,20 @@ def test_history_says_what_was_released_and_with_which_key(store: Store) -> None
     assert _run(history, "pima", "--alias", "nobody").exit_code == 2
 
 
+def test_versions_and_history_say_why_they_trust_nothing_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_KEYS", str(tmp_path / "nobody"))
+    monkeypatch.setenv("COLUMNS", "80")
+    releases.promote(store, "pima", 2)
+    label = f"not trusted (key {str(store.ring.own_fingerprint())[:8]})"
+    for command in (versions, history):
+        said = _run(command, "pima").stdout
+        assert said.count(f"{label} ") == 2 + (command is history), said
+        assert said.count("scoreline keys trust FILE") == 1
+        assert len(said.splitlines()) < 12
+
+
 def test_history_lists_an_entry_that_is_not_trusted_with_the_reason(store: Store) -> None:
     path = store.storage.root / "pima" / "releases" / "production" / "00000001.json"
     path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 2'))
