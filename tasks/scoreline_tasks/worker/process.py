@@ -174,7 +174,7 @@ class WorkerProcess:
         idle = ", ".join(self._models.idle)
         of_models = [f"no released model fits {idle} (SCORELINE_MODELS)"] if idle else []
         for caution in self.cautions + of_models:
-            logger.warning("caution: %s", caution)
+            logger.warning("worker_caution: %s", caution)
 
     def supervise(self, child_count: Callable[[], int]) -> None:
         """In the main process: load new releases for its children, of which there are `child_count()`."""
