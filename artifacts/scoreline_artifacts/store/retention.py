@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -43,6 +43,8 @@ class Plan:
     removed: list[int]
     leftovers: list[str]
     """What killed publishers had left, by path."""
+    asked_for: list[int] = field(default_factory=list)
+    """Of the removed ones, those that requests may still name by number."""
 
 
 def plan(
@@ -85,6 +87,7 @@ def plan(
         else:
             if is_young:
                 reasons[version].append(f"it was published within {in_words(within)}")
+    may_be_named = in_use(store, model, now)
     newest = versions[-keep:]
     for version in newest:
         many = f"one of the newest {len(newest)}" if len(newest) > 1 else "the newest"
@@ -94,6 +97,7 @@ def plan(
         kept={version: reasons[version] for version in versions if reasons[version]},
         removed=[version for version in versions if not reasons[version]],
         leftovers=[],
+        asked_for=[one for one in versions if not reasons[one] and one in may_be_named],
     )
 
 
@@ -129,7 +133,13 @@ def prune(
         if not removed:
             raise
         raise PartlyPruned(model, removed, error) from error
-    return Plan(model=model, kept=dict(sorted(kept.items())), removed=removed, leftovers=leftovers)
+    return Plan(
+        model=model,
+        kept=dict(sorted(kept.items())),
+        removed=removed,
+        leftovers=leftovers,
+        asked_for=[version for version in planned.asked_for if version in removed],
+    )
 
 
 def in_use(store: Store, model: str, now: datetime) -> dict[int, str]:

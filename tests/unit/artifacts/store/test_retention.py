@@ -282,3 +282,14 @@ def test_spans_of_time_are_words(store: Store) -> None:
     _promote(store, 1, 2, 3, 4)
     kept = retention.plan(store, "pima", keep=1, older_than=timedelta(hours=1)).kept
     assert "production named it within the last hour: jobs may still ask for it" in kept[1]
+
+
+def test_what_goes_although_it_was_just_in_force_is_named(store: Store) -> None:
+    _promote(store, 1, 2, 3, 4)
+    arguments = ("pima", "--keep", "1", "--older-than", "0h")
+    note = "note: pima@1, pima@2 were in force within 7 days: requests and jobs may still ask for them by number"
+    assert note in _run(prune, *arguments, "--dry-run").output
+    done = json.loads(_run(prune, *arguments, "--json").output)
+    assert done["removed"] == [1, 2, 5, 6, 7, 8]
+    assert done["asked_for"] == [1, 2]
+    assert "note:" not in _run(prune, "pima", "--keep", "1").output
