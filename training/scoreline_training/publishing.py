@@ -141,7 +141,8 @@ def publish(
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
     recorded, and the names of a frame's columns, as those of the outputs. `X_test` and `y_test` are rows that were held out, with the same columns: the report
     measures the pipeline on them, and on the training rows without them. `metrics` and `training` are
-    kept in the manifest; without `metrics`, those that the report has measured on held-out rows.
+    kept in the manifest; without `metrics`, those that the report has measured on held-out rows. So are the parameters
+    of the pipeline's steps as text, but for those whose names say that they are secrets.
 
     Modules of this project that the pipeline needs travel with it. `code` adds those that cannot be
     found by reading the code: modules or packages, also installed ones that the workers do not have, by
