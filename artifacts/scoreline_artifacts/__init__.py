@@ -22,6 +22,7 @@ from scoreline_artifacts.errors import (
     UnsuitableData,
     UnsuitableStore,
     UntrustedArtifact,
+    UntrustedLog,
     UnusableKey,
 )
 from scoreline_artifacts.manifest import Manifest, Outputs
@@ -60,5 +61,6 @@ __all__ = [
     "UnsuitableData",
     "UnsuitableStore",
     "UntrustedArtifact",
+    "UntrustedLog",
     "UnusableKey",
 ]

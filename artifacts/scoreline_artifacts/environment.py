@@ -14,7 +14,7 @@ from scoreline_artifacts.manifest import Manifest
 
 logger = logging.getLogger(__name__)
 
-PYTHON = "python"
+PYTHON, SCORELINE = "python", "scoreline"
 ALWAYS = (PYTHON, "dill", "joblib", "numpy", "pandas", "scikit-learn", "scipy")
 """Distributions that every pipeline depends on, whether its pickle names them or not."""
 _EXACT = frozenset({"dill", "numpy", "pandas", "scikit-learn"})
@@ -77,13 +77,19 @@ def differences(manifest: Manifest, *, strict: bool = False) -> list[Difference]
 def requirements(manifest: Manifest) -> list[str]:
     """What is to be installed for a version, as lines for `pip install -r`: the distributions of training, pinned."""
     pinned = manifest.imports | manifest.libraries
-    python = pinned.pop(PYTHON, None)
+    python, own = pinned.pop(PYTHON, None), pinned.pop(SCORELINE, None)
     about = f"# {manifest.model}@{manifest.version}"
     if python is not None:
         about += f", trained with Python {python}"
         if manifest.by_value:
             about += f"; needs Python {_minor(python)}, whose bytecode it holds"
-    return [about, *(f"{name}=={version}" for name, version in sorted(pinned.items()))]
+    # A worker has Scoreline already, perhaps a later one, and no index need have it.
+    ours = (
+        []
+        if own is None
+        else [f"# {SCORELINE} {own} was there in training: as your workers have it"]
+    )
+    return [about, *ours, *(f"{name}=={version}" for name, version in sorted(pinned.items()))]
 
 
 def repair(manifest: Manifest) -> str:

@@ -11,6 +11,7 @@ ScorelineError
     ├── PartlyPruned          some versions were removed, and then the others could not be
     ├── CorruptArtifact       the files of an artifact are not what its manifest lists
     ├── UntrustedArtifact     not signed, or not by a key that is trusted here
+    ├── UntrustedLog          the releases of an alias are all of keys that are not trusted here
     ├── LogTruncated          a release log ends before a release that was seen here
     ├── LogReplaced           an alias has another release log than the one that was seen here
     ├── StoreReplaced         under the address of a known store is another one
@@ -156,6 +157,29 @@ class UntrustedArtifact(ArtifactError):
         self.fingerprint = fingerprint
 
 
+class UntrustedLog(ArtifactError):
+    """Raised when the releases of an alias are signed by keys that are not trusted here, so that a new one would begin another log."""
+
+    def __init__(self, model: str, alias: str, reason: UntrustedArtifact) -> None:
+        option = "" if alias == PRODUCTION else f" --alias {alias}"
+        key = reason.fingerprint or "?"
+        if reason.reason is Distrust.OTHER_NAME:
+            what = "which is not trusted for this name here"
+            advice = "name more models or aliases when you trust it (`scoreline keys trust FILE --models … --aliases …`)"
+        else:
+            what = "which is not trusted here"
+            advice = f"`scoreline keys show {key[:8]}` there prints it, `scoreline keys trust FILE` here trusts it"
+        super().__init__(
+            f"{model}@{alias} has releases signed by key {key}, {what}. A release that does not follow them begins "
+            f"another log, which whoever knows theirs refuses. If you trust who made them: {advice}. To begin the log "
+            f"anew all the same: `scoreline promote {model} VERSION{option} --new-log`, and then "
+            f"`scoreline accept {model} --alias {alias}` on every machine that has seen theirs."
+        )
+        self.model = model
+        self.alias = alias
+        self.fingerprint = reason.fingerprint
+
+
 class LogTruncated(ArtifactError):
     """Raised when a release log ends before a release that was seen here."""
 
@@ -176,8 +200,10 @@ class LogReplaced(ArtifactError):
     def __init__(self, model: str, alias: str) -> None:
         super().__init__(
             f"the releases of {model}@{alias} are not those of the log that was seen here, but another log's: "
-            f"somebody removed the log and began it anew, or put another one in its place. If that is what you "
-            f"want: `scoreline accept {model} --alias {alias}` on every worker."
+            f"somebody who does not trust the key that signed it began it anew (`scoreline promote --new-log`), "
+            f"or removed it, or put another one in its place. `scoreline history {model}` says who made the releases. "
+            f"If that is what you want: `scoreline accept {model} --alias {alias}` on every machine that publishes, "
+            "and on every worker."
         )
         self.model = model
         self.alias = alias

@@ -44,6 +44,8 @@ PLAN = "plan.json"
 """What publishing found out about the plan of the pipeline; who does not know it ignores it."""
 SOURCES = "sources/"
 """The folder of the training project's modules and data files."""
+STEP_PARAMETERS = "step_parameters"
+"""What `training` records of the parameters of the pipeline's steps: text by name. Earlier releases record none."""
 DIST_INFO = ".dist-info"
 """Ends the name of a folder in there with the METADATA of a distribution that is the project itself."""
 

@@ -192,6 +192,19 @@ def answered_models(reports: Iterable[ProcessReport]) -> list[str]:
     return sorted({report.only for report in reports})
 
 
+def idle_patterns(reports: Iterable[ProcessReport]) -> list[str]:
+    """The patterns of SCORELINE_MODELS that no model fits which a process of that setting knows: misspelt, perhaps."""
+    reports = list(reports)
+    if unloaded(reports):
+        return []  # it may be one that no process has come to yet
+    idle = set()
+    for only in filter(None, answered_models(reports)):
+        its = [one for one in reports if one.only == only]
+        known = {name.rpartition("@")[0] for one in its for name in one.models}
+        idle |= {each for each in only.split(",") if not any(fnmatchcase(m, each) for m in known)}
+    return sorted(idle)
+
+
 def send_report(
     redis: _Redis,
     keys: Keys,
@@ -362,12 +375,9 @@ def words_for_unknown(
     hint = "" if near is None else f"; did you mean {near!r}?"
     more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
     listed = ", ".join(sorted(known)[:MOST_LISTED]) + more
-    stores = ", ".join(stores_of(reports))
-    where = (
-        f". Workers read the artifact store {stores}, and serve what was promoted there"
-        if stores
-        else ""
-    )
+    where = ""
+    if stores_of(reports):
+        where = ". Workers serve what was promoted in their artifact store: `scoreline status` says which one that is"
     return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{where}"
 
 

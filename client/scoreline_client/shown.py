@@ -76,3 +76,18 @@ def without_secrets(text: str, name: str = "") -> str:
     text = re.sub(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+", lambda found: shown_name(found[0]), text)
     options = name.partition("?")[2] if "://" in name else ""
     return text.replace(options, "…") if options else text
+
+
+_PLACE = re.compile(r"""(?:[A-Za-z][\w+.-]*://|(?<![\w/.~-])[~.]{0,2}/)[^\s:;,'"()<>]+""")
+"""A URL, or a path of a file: what begins with a slash and is no fraction such as `and/or`."""
+
+
+def without_places(text: str, places: Iterable[str] = ()) -> str:
+    """A text without paths and URLs, but for their last parts, for those who need not know where things are.
+
+    `places` are names that stand in it, whatever is in them, such as spaces.
+    """
+    # The longest first: one may be in another.
+    for place in sorted(filter(None, places), key=len, reverse=True):
+        text = text.replace(place, "/…")
+    return _PLACE.sub(lambda found: "…/" + found[0].rstrip("/").rpartition("/")[2], text)

@@ -2,7 +2,7 @@
 
 promote and rollback need no Celery: a training machine has them with the `training` extra alone.
 Their exit codes: 0 every worker process serves the version, or there is none to serve it; 1 it is
-released, but some process refuses it or has not moved in time, or whether they did is not known; 2
+released, but some process refuses it or has not moved in time, all leave the model out, or what they do is not known; 2
 nothing was released; 3 it is released, but Redis cannot be reached: workers find out by themselves
 within seconds; 130 it is released, and the waiting for the workers was interrupted.
 
@@ -58,9 +58,21 @@ _no_wait = click.option("--no-wait", is_flag=True, help="Do not wait for the wor
 @_alias
 @_timeout
 @_no_wait
+@click.option(
+    "--new-log",
+    is_flag=True,
+    help="Begin the releases anew where those that are there are signed by keys that are not trusted here; who knows "
+    "those refuses the new ones until `scoreline accept`.",
+)
 @json_option()
 def promote(
-    model: str, version: int, alias: str, timeout_s: float, no_wait: bool, as_json: bool
+    model: str,
+    version: int,
+    alias: str,
+    timeout_s: float,
+    no_wait: bool,
+    new_log: bool,
+    as_json: bool,
 ) -> None:
     """Let MODEL answer with VERSION, and wait until every worker process does.
 
@@ -74,7 +86,9 @@ def promote(
     _release(
         model,
         alias,
-        lambda store, seen: releases.promote(store, model, version, alias, seen=seen),
+        lambda store, seen: releases.promote(
+            store, model, version, alias, seen=seen, new_log=new_log
+        ),
         timeout,
         as_json,
     )

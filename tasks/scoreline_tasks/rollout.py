@@ -17,6 +17,7 @@ from scoreline_client import fleet
 from scoreline_client.cli.kit import INTERRUPTED, PARTLY, SERVICE, plain, print_json
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.settings import ClientSettings
+from scoreline_client.transport.connection import server_error
 from scoreline_client.transport.servers import blocking_redis
 
 REDIS_TIMEOUT_S = 5.0
@@ -51,8 +52,8 @@ class Rollout:
 
     @property
     def complete(self) -> bool:
-        """Whether every process that is alive reports that it serves the version."""
-        is_known = bool(self.process_count) or not self.unknown
+        """Whether every process that is alive, and is to, reports that it serves the version."""
+        is_known = bool(self.process_count) or not (self.unknown or self.excluded)
         return is_known and not self.waiting and not self.refusing and not self.elsewhere
 
     def __str__(self) -> str:
@@ -113,7 +114,8 @@ def roll_out(
                 lambda now: status.update(str(now)) if status else None,
             )
     except RedisError as failure:
-        error = f"cannot reach Redis at {settings.server}: {failure}"
+        # In the words of `scoreline status`: a server that refuses this user is reached.
+        error = str(server_error(failure, settings))
         exit_code = SERVICE
     except KeyboardInterrupt:
         error, exit_code = "interrupted while waiting for the workers", INTERRUPTED
@@ -125,8 +127,9 @@ def roll_out(
         exit_code = 0 if rollout.complete or timeout_s is None else PARTLY
         _report(console, rollout, store, waited=timeout_s is not None)
     if error is not None:
+        end = "" if error.endswith((".", ".)")) else "."
         console.print(
-            f"{plain(error)}. The release is made all the same: workers look for it every few "
+            f"{plain(error)}{end} The release is made all the same: workers look for it every few "
             "seconds. See `scoreline status`."
         )
     if as_json:
@@ -199,6 +202,7 @@ def _report(console: Console, rollout: Rollout, store: str, *, waited: bool) -> 
             "SCORELINE_MODELS of their workers leaves it out"
         )
         if not rollout.process_count:
+            console.print(f"nobody serves {target}")
             return
     if not rollout.process_count:
         console.print(f"no worker is running; workers serve {target} when they start")

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +24,14 @@ from scoreline_artifacts.manifest import GOLDEN, PIPELINE
 from scoreline_artifacts.packaging import pickling
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.store import describe_file
-from scoreline_client import BulkOptions, Client, JobCancelled, QueueFull, RequestRefused
+from scoreline_client import (
+    BulkOptions,
+    Client,
+    JobCancelled,
+    QueueFull,
+    RequestRefused,
+    ServerRefused,
+)
 from scoreline_client.cli.acl import Role
 from scoreline_client.fleet import announce_release
 from scoreline_client.protocol.keys import Lane
@@ -181,3 +189,18 @@ def test_workers_are_inspected_with_least_rights(
     )
     assert "1 node online" in done.stdout, done.stdout + done.stderr
     _check(fleet)
+
+
+def test_who_has_no_right_to_score_files_is_told_whose_rights_that_takes(
+    fleet: Fleet, guarded: Callable[[Role], str], tmp_path: Path
+) -> None:
+    fleet.start_worker(1)
+    source = tmp_path / "in.csv"
+    source.write_text("x\n" + "".join(f"{number}\n" for number in range(1000)))
+    began = time.monotonic()
+    with (
+        Client(guarded(Role.PREDICTOR)) as predictor,
+        pytest.raises(ServerRefused, match=r"scoreline-default-predictor.*the user `client`"),
+    ):
+        predictor.score_file(MODEL, source, tmp_path / "out.csv")
+    assert time.monotonic() - began < 20  # it is not tried as long as a server that is away

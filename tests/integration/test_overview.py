@@ -154,6 +154,17 @@ def test_dead_letters_are_read_again_only_when_there_may_be_others(redis_client:
     assert "cmdstat_xrevrange" not in redis_client.info("commandstats")
 
 
+def test_status_tells_a_pattern_that_no_model_fits(
+    redis_client: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setenv("SCORELINE_REDIS_URL", redis_url)
+    served = ServedModel(serving=1, wanted=1, resident=[1])
+    send_report(redis_client, KEYS, report(2, models={"m@production": served}, only="m,lons"))
+    with pytest.raises(SystemExit):
+        main(["status"])
+    assert "caution: no released model fits lons (SCORELINE_MODELS)" in capsys.readouterr().out
+
+
 def test_status_waits_for_the_first_report_of_a_worker_that_reads(
     redis_client: Redis, redis_url: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_client.errors import QueueFull
+from scoreline_client.errors import QueueFull, ServerUnreachable
 from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.run import BulkProgress, ScoreSummary, score_file
 from scoreline_client.options import BulkOptions
@@ -81,8 +81,8 @@ class StubTransport:
         request, future = self._waiting.pop()
         try:
             found = self._respond(request)
-        except QueueFull as full:
-            future.set_exception(full)
+        except (QueueFull, ServerUnreachable) as error:
+            future.set_exception(error)
             return
         if found is not None and not future.done():
             future.set_result(found)

@@ -161,7 +161,7 @@ def outcome(call: Callable[[Client, Path], Any], client: Client, folder: Path) -
     except ScorelineError as error:
         facts = {name: getattr(error, name, None) for name in ("code", "column", "value")}
         # A fake has no artifact store that a message could name.
-        told = str(error).partition(". Workers read the artifact store")[0]
+        told = str(error).partition(". Workers serve what was promoted in")[0]
         return type(error), told.replace(str(folder), "FOLDER"), facts
 
 

@@ -14,7 +14,14 @@ from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import PARTLY, command, json_option, print_json, print_table, say
 from scoreline_client.errors import MissingDependency, ScorelineError
-from scoreline_training.export import Exported, export_steps, export_version, verify_export
+from scoreline_client.protocol.names import PRODUCTION
+from scoreline_training.export import (
+    Exported,
+    StepExport,
+    export_steps,
+    export_version,
+    verify_export,
+)
 from scoreline_training.export.formats import FORMATS, NotExportable
 from scoreline_training.publishing import (
     PublishedVersion,
@@ -132,13 +139,15 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
     if release is None:
         then = f"; `scoreline promote {name} {version}` releases it"
     else:
-        news = (
-            "workers were told"
-            if published.announced
-            else "Redis is not reached, workers will look"
-        )
-        then = f"; {name}@{release.alias} now names it ({news})"
+        then = f"; {name}@{release.alias} now names it"
     say(f"published {name}@{version} to {published.path}{then}")
+    if release is not None:
+        # Nobody has waited for the workers: the next answer may be the earlier version's.
+        option = "" if release.alias == PRODUCTION else f" --alias {release.alias}"
+        told = "" if published.announced else "Redis is not reached; "
+        say(
+            f"{told}workers follow within seconds; `scoreline promote {name} {version}{option}` waits for them"
+        )
     if published.travels:
         say(f"from the project: {', '.join(published.travels)}")
     for warning in published.warnings:
@@ -200,11 +209,19 @@ def export(
         if as_json:
             print_json([asdict(step) for step in found])
         else:
+            # A step of the pipeline is several of the plan: with one part that cannot go, it cannot.
+            parts: dict[str, list[StepExport]] = {}
+            for step in found:
+                parts.setdefault(step.way, []).append(step)
             rows = (
-                (step.way, *("no" if reason else "yes" for reason in step.refused.values()))
-                for step in found
+                (
+                    str(place),
+                    way,
+                    *("no" if any(p.refused[f] for p in its) else "yes" for f in FORMATS),
+                )
+                for place, (way, its) in enumerate(parts.items(), 1)
             )
-            print_table(f"{name}@{version}", ("step", *FORMATS), rows)
+            print_table(f"{name}@{version}", ("", "step", *FORMATS), rows)
             for step in found:
                 for reason in dict.fromkeys(filter(None, step.refused.values())):
                     formats = ", ".join(one for one, why in step.refused.items() if why == reason)

@@ -34,7 +34,7 @@ from scoreline_artifacts import (
 from scoreline_artifacts.loading.columns import confirm_unused, rows_without_optional
 from scoreline_artifacts.loading.outputs import find_outputs
 from scoreline_artifacts.loading.version import LoadedVersion
-from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES
+from scoreline_artifacts.manifest import PIPELINE, REPORT, SOURCES, STEP_PARAMETERS
 from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
@@ -51,6 +51,7 @@ from scoreline_client.transport.servers import blocking_redis
 from scoreline_training.cautions import Caution, PublishWarning
 from scoreline_training.declared import as_declared, check_same_answers
 from scoreline_training.packing import pack
+from scoreline_training.parameters import parameters_of
 
 if TYPE_CHECKING:
     from scoreline_training.report import TrainingReport
@@ -83,7 +84,7 @@ class PublishedVersion:
     release: Release | None = None
     """The release of the alias, or None if none was wanted."""
     announced: bool = False
-    """Whether workers were told through Redis; if not, they find the release by themselves within seconds."""
+    """Whether the release was announced through Redis; workers follow within seconds, and without it by themselves."""
     warnings: tuple[PublishWarning, ...] = ()
     """What may go wrong with it all the same."""
 
@@ -140,7 +141,8 @@ def publish(
     and the golden rows come from it. `y_train` is (rows,) or (rows, outputs); only its length is
     recorded, and the names of a frame's columns, as those of the outputs. `X_test` and `y_test` are rows that were held out, with the same columns: the report
     measures the pipeline on them, and on the training rows without them. `metrics` and `training` are
-    kept in the manifest; without `metrics`, those that the report has measured on held-out rows.
+    kept in the manifest; without `metrics`, those that the report has measured on held-out rows. So are the parameters
+    of the pipeline's steps as text, but for those whose names say that they are secrets.
 
     Modules of this project that the pipeline needs travel with it. `code` adds those that cannot be
     found by reading the code: modules or packages, also installed ones that the workers do not have, by
@@ -214,6 +216,7 @@ def publish(
             "rows": len(X_train),
             "labels": None if y_train is None else len(y_train),
             "pipeline": type(pipeline).__name__,
+            STEP_PARAMETERS: parameters_of(pipeline),
             **_as_json(training or {}),
         },
     )

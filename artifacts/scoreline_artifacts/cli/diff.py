@@ -11,10 +11,11 @@ from typing import Any
 import click
 
 from scoreline_artifacts import environment, golden
+from scoreline_artifacts.cli.cells import in_pair, in_short
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.errors import ArtifactError
 from scoreline_artifacts.loading.artifact import assemble
-from scoreline_artifacts.manifest import GOLDEN, MANIFEST, SOURCES, Manifest
+from scoreline_artifacts.manifest import GOLDEN, MANIFEST, SOURCES, STEP_PARAMETERS, Manifest
 from scoreline_artifacts.packaging import clean_room
 from scoreline_artifacts.store.store import Store
 from scoreline_artifacts.validation import frame_of_records
@@ -34,7 +35,7 @@ SHOWN = 10
 @click.option("--no-answers", is_flag=True, help="Compare what is recorded; run neither version.")
 @json_option()
 def diff(model: str, one: str, other: str, no_answers: bool, as_json: bool) -> None:
-    """Show how versions A and B of MODEL differ: columns, metrics, sources, environment, answers.
+    """Show how versions A and B of MODEL differ: columns, metrics, parameters, sources, environment, answers.
 
     A and B are numbers of versions or aliases. Both versions answer the golden rows of both, in a
     process apart, for which this environment must be able to serve them.
@@ -58,10 +59,13 @@ def diff(model: str, one: str, other: str, no_answers: bool, as_json: bool) -> N
             print_table(
                 title,
                 ("what", *names),
-                ((name, *(_shown(value) for value in pair)) for name, pair in rows.items()),
+                ((name, *in_pair(*pair)) for name, pair in rows.items()),
             )
         elif title == "metrics" and not a.metrics:
             say(f"{title}: neither version has any; publish(…, metrics=…) records them")
+        elif title == "parameters" and (silent := [it for it in (a, b) if not _parameters(it)]):
+            without = " and ".join(f"{it.model}@{it.version}" for it in silent)
+            say(f"{title}: not compared, since none of the steps' are recorded in {without}")
         else:
             say(f"{title}: no difference")
     for line in sentences(answers):
@@ -71,7 +75,7 @@ def diff(model: str, one: str, other: str, no_answers: bool, as_json: bool) -> N
             "golden rows with other answers",
             ("record", *names),
             (
-                (json.dumps(row["record"])[:120], _shown(row["a"]), _shown(row["b"]))
+                (in_short(row["record"]), *in_pair(row["a"], row["b"]))
                 for row in answers["rows"][:SHOWN]
             ),
         )
@@ -104,10 +108,21 @@ def compare(one: Manifest, other: Manifest) -> dict[str, dict[str, list[Any]]]:
         "columns": _differing(*described),
         "outputs": _differing(asdict(one.outputs), asdict(other.outputs)),
         "metrics": _differing(one.metrics, other.metrics),
-        "training": _differing(one.training, other.training),
+        "training": _differing(
+            *({k: v for k, v in it.training.items() if k != STEP_PARAMETERS} for it in (one, other))
+        ),
+        "parameters": _differing(*map(_parameters, (one, other)))
+        if _parameters(one) and _parameters(other)
+        else {},
         "sources": _differing(*files),
         "environment": _differing(one.imports | one.libraries, other.imports | other.libraries),
     }
+
+
+def _parameters(manifest: Manifest) -> dict[str, Any]:
+    """The parameters of the pipeline's steps, as text by name; none in what an earlier release published."""
+    found = manifest.training.get(STEP_PARAMETERS)
+    return found if isinstance(found, dict) else {}
 
 
 def _differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, list[Any]]:
@@ -184,18 +199,12 @@ def sentences(answers: Mapping[str, Any]) -> Iterator[str]:
         yield f"answers are not compared: {answers['why_not']}"
     elif answers:
         rows = answers["rows"]
-        text = f"answers: {len(rows)} of {answers['asked']} golden rows of both have another one"
+        are = "is" if len(rows) == 1 else "are"
+        text = f"answers: {len(rows)} of {answers['asked']} golden rows {are} answered differently"
         # Probabilities differ after each fit; what a caller decides by is often the label.
         if any(probabilities for row in rows for _, probabilities in (row["a"], row["b"])):
-            text += f", of which {sum(row['a'][0] != row['b'][0] for row in rows)} another value"
+            text += f", {sum(row['a'][0] != row['b'][0] for row in rows)} with another class"
         yield text
-        if answers["not_taken"]:
-            yield f"{answers['not_taken']} golden rows are a record for one of them only"
-
-
-def _shown(value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, default=str)[:120]
+        if left := answers["not_taken"]:
+            which = "1 golden row is a record" if left == 1 else f"{left} golden rows are records"
+            yield f"{which} for one of them only"

@@ -11,6 +11,7 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import command, json_option, print_json, print_table, say
+from scoreline_client.cli.reasons import Reasons
 from scoreline_client.shown import shown_name
 
 
@@ -108,13 +109,16 @@ def history(model: str, alias: str | None, as_json: bool) -> None:
         say(f"no version of {model} was ever released; `scoreline promote` releases one")
         return
     columns = ("when (UTC)", "alias", "release", "what", "signed by")
-    print_table(f"releases of {model}", columns, map(_cells, rows))
+    reasons = Reasons()
+    print_table(f"releases of {model}", columns, (_cells(row, reasons) for row in rows))
+    for line in reasons.lines():
+        say(line, in_line=True)
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], reasons: Reasons) -> tuple[str, ...]:
     place = row["alias"], str(row["release"])
     if row["refused"] is not None:
-        return "–", *place, row["refused"], "–"
+        return "–", *place, reasons.short(row["refused"]), "–"
     what = f"version {row['version']}"
     if row["kind"] == releases.ROLLBACK:
         what = f"back to version {row['version']}, as in release {row['returns_to']}"

@@ -12,8 +12,9 @@ from rich.console import Console, Group
 from rich.table import Column, Table
 
 from scoreline_artifacts import environment, golden, schema
+from scoreline_artifacts.cli.cells import in_short
 from scoreline_artifacts.cli.versions import resolve
-from scoreline_artifacts.manifest import GOLDEN, PLAN, SOURCES, Manifest
+from scoreline_artifacts.manifest import GOLDEN, PLAN, SOURCES, STEP_PARAMETERS, Manifest
 from scoreline_artifacts.store.store import Store, VerifiedManifest
 from scoreline_client.cli.kit import (
     PARTLY,
@@ -141,10 +142,13 @@ def plan_in_words(data: bytes | None) -> str:
     if reason := proof.unusable():
         return f"not used: {reason}"
     called = f", of which {len(proof.opaque)} are called: {'; '.join(proof.opaque)}"
-    limit = "" if proof.up_to_rows > MOST_ROWS_SHOWN else f", used up to {proof.up_to_rows:,} rows"
+    error = f"within {proof.max_error:.2g} of each" if proof.max_error else "to the last digit"
+    limit = ""
+    if proof.up_to_rows <= MOST_ROWS_SHOWN:
+        limit = f"; used for up to {proof.up_to_rows:,} rows at a time, and the pipeline for more"
     return (
-        f"{proof.nodes + 1} steps{called if proof.opaque else ''}; as the pipeline for {proof.rows:,} "
-        f"rows, to {proof.max_error:.2g}{limit}"
+        f"{proof.nodes + 1} steps{called if proof.opaque else ''}; its answers for {proof.rows:,} rows are "
+        f"the pipeline's {error}{limit}"
     )
 
 
@@ -179,7 +183,7 @@ def _tables(verified: VerifiedManifest, rows: list[golden.GoldenRow], plan: str)
         ("record", "answer", "probabilities"),
         (
             (
-                json.dumps(row.record)[:120],
+                in_short(row.record),
                 str(row.value),
                 ", ".join(f"{probability:.4g}" for probability in row.probabilities[:5])
                 if row.probabilities is not None
@@ -202,6 +206,9 @@ def _facts(manifest: Manifest, key: str, plan: str) -> Table:
     }
     for title, values in (("metrics", manifest.metrics), ("training", manifest.training)):
         facts |= {f"{title}: {name}": str(value) for name, value in values.items()}
+    if isinstance(parameters := manifest.training.get(STEP_PARAMETERS), dict):
+        told = f"{len(parameters)}, which --json lists and `scoreline diff` compares"
+        facts[f"training: {STEP_PARAMETERS}"] = told
     for name, entry in manifest.files.items():
         if not name.startswith(SOURCES):
             facts[name] = f"{entry.size:,} bytes, sha256 {entry.sha256[:16]}…"

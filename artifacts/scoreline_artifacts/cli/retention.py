@@ -46,7 +46,7 @@ _version = click.argument("version", type=VERSION)
     callback=age,
     metavar="AGE",
     help="Remove only what was neither published nor in force within this time, such as 30d, 12h or 2w; shorter "
-    "than seven days, it replaces them.",
+    "than seven days, it replaces them: with 0h all goes at once that nothing else keeps.",
 )
 @click.option("--dry-run", is_flag=True, help="Say what would go and what would stay; do nothing.")
 @json_option()
@@ -74,6 +74,13 @@ def prune(
     verb = "would go" if dry_run else "removed "
     for version in result.removed:
         say(f"{verb} {model}@{version}")
+    if result.asked_for:
+        versions = ", ".join(f"{model}@{version}" for version in result.asked_for)
+        within = retention.in_words(retention.IN_USE)
+        say(
+            f"note: {versions} {'was' if len(result.asked_for) == 1 else 'were'} in force within {within}: requests and "
+            f"jobs may still ask for {'it' if len(result.asked_for) == 1 else 'them'} by number, and are refused then"
+        )
     for left in result.leftovers:
         say(f"removed  {left}: a publisher that was killed had left it")
     if not result.removed:

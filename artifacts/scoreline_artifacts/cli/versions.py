@@ -18,6 +18,7 @@ from scoreline_artifacts.store import releases
 from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import command, json_option, print_json, print_table, say
+from scoreline_client.cli.reasons import Reasons
 from scoreline_client.protocol.names import NAME_RULE, split_reference
 from scoreline_client.shown import shown_name
 
@@ -63,14 +64,17 @@ def versions(model: str, as_json: bool) -> None:
         print_json(rows)
     else:
         columns = ("version", "released as", "created", "metrics", "signed by")
-        print_table(f"model {model}", columns, map(_cells, rows))
+        reasons = Reasons()
+        print_table(f"model {model}", columns, (_cells(row, reasons) for row in rows))
+        for line in reasons.lines():
+            say(line, in_line=True)
         say(f"artifact store: {shown_name(address_of(store.storage))}", in_line=True)
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+def _cells(row: dict[str, Any], reasons: Reasons) -> tuple[str, ...]:
     version, aliases = str(row["version"]), ", ".join(row["aliases"]) or "–"
     if row["key"] is None:
-        return version, aliases, "–", row["refused"], "–"
+        return version, aliases, "–", reasons.short(row["refused"]), "–"
     figures = ((k, v) for k, v in row["metrics"].items() if isinstance(v, int | float))
     metrics = ", ".join(f"{name} {value:.4g}" for name, value in figures)
     # To the minute, so that the row fits on a terminal; --json has the whole of it.

@@ -104,7 +104,7 @@ def planned(
             proven.to_check(rows, loaded.manifest.tolerance if loaded.manifest else 0.0)
             return replace(loaded, plan=proven)
         reason = plan if isinstance(plan, str) else "it has other steps than in training"
-    logger.info("%s is scored by its pipeline, not by a plan: %s", name, reason)
+    logger.info("plan_not_used version=%s: its pipeline scores: %s", name, reason)
     return loaded
 
 

@@ -109,7 +109,7 @@ class ProvenPlan:
                     self._rows = None
                     if self.reason:
                         logger.warning(
-                            "%s is scored by its pipeline, not by its plan: %s",
+                            "plan_not_used version=%s: its pipeline scores: %s",
                             self.name,
                             self.reason,
                         )

@@ -30,6 +30,7 @@ from scoreline_artifacts.errors import (
     NothingToRollBack,
     UnknownAliasError,
     UntrustedArtifact,
+    UntrustedLog,
 )
 from scoreline_artifacts.store.identity import check_belongs
 from scoreline_artifacts.store.marks import LogMarks
@@ -40,6 +41,8 @@ from scoreline_client.protocol.names import PRODUCTION, is_alias, is_name
 
 ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"
+_OF_OTHERS = (Distrust.UNKNOWN_KEY, Distrust.NO_KEYS, Distrust.OTHER_NAME)
+"""Why an entry is not trusted that may be right elsewhere. A damaged one, or a revoked key's, is right nowhere."""
 _ENTRY = re.compile(r"([0-9]{8,})\.json")
 
 
@@ -209,16 +212,20 @@ def promote(
     alias: str = PRODUCTION,
     *,
     seen: LogMarks | None = None,
+    new_log: bool = False,
 ) -> Release:
     """Let an alias name a version; one that it names already makes no new release.
 
     A last entry that is not trusted, such as one by a revoked key, is no obstacle: the new one follows it. Nor are
-    entries that were taken away: with `seen`, the new one follows those that were seen on this machine.
+    entries that were taken away: with `seen`, the new one follows those that were seen on this machine. Where none is
+    trusted and none was seen, and some are valid for whoever trusts another key, the new one would begin another log,
+    which those who know theirs refuse: it is made with `new_log` alone.
 
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
         UntrustedArtifact, CorruptArtifact: the version could not serve, or the key that signs here is not trusted
             for these names.
+        UntrustedLog: the releases are of keys that are not trusted here, for these names.
         LogReplaced: another log of this alias was seen on this machine.
         InvalidName: the alias's name cannot be one.
     """
@@ -227,14 +234,23 @@ def promote(
     while True:
         numbers = numbers_of(store, model, alias)
         last = max(numbers, default=0)
-        trusted = None
+        trusted, strange = None, None
         for number in reversed(numbers):
-            with suppress(UntrustedArtifact, CorruptArtifact):
+            try:
                 trusted = _read(store, model, alias, number)
                 break
+            except UntrustedArtifact as error:
+                # Whom the key that signs here is not trusted for is told where it signs.
+                is_own = error.fingerprint == store.ring.own_fingerprint()
+                if error.reason in _OF_OTHERS and not is_own:
+                    strange = strange or error
+            except CorruptArtifact:
+                continue
         known = seen.log_of(store.known_as(), model, alias) if seen else None
         if known and trusted and trusted.log != known[0]:
             raise LogReplaced(model, alias)
+        if strange and not (known or trusted or new_log):
+            raise UntrustedLog(model, alias, strange) from strange
         log, last_seen = known or (trusted.log if trusted else secrets.token_hex(16), 0)
         # An entry of an earlier release of Scoreline names a version and not its bytes.
         names_it = trusted is not None and (

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -43,6 +43,8 @@ class Plan:
     removed: list[int]
     leftovers: list[str]
     """What killed publishers had left, by path."""
+    asked_for: list[int] = field(default_factory=list)
+    """Of the removed ones, those that requests may still name by number."""
 
 
 def plan(
@@ -85,14 +87,17 @@ def plan(
         else:
             if is_young:
                 reasons[version].append(f"it was published within {in_words(within)}")
+    may_be_named = in_use(store, model, now)
     newest = versions[-keep:]
     for version in newest:
-        reasons[version].append(f"it is one of the newest {len(newest)}")
+        many = f"one of the newest {len(newest)}" if len(newest) > 1 else "the newest"
+        reasons[version].append(f"it is {many}")
     return Plan(
         model=model,
         kept={version: reasons[version] for version in versions if reasons[version]},
         removed=[version for version in versions if not reasons[version]],
         leftovers=[],
+        asked_for=[one for one in versions if not reasons[one] and one in may_be_named],
     )
 
 
@@ -128,7 +133,13 @@ def prune(
         if not removed:
             raise
         raise PartlyPruned(model, removed, error) from error
-    return Plan(model=model, kept=dict(sorted(kept.items())), removed=removed, leftovers=leftovers)
+    return Plan(
+        model=model,
+        kept=dict(sorted(kept.items())),
+        removed=removed,
+        leftovers=leftovers,
+        asked_for=[version for version in planned.asked_for if version in removed],
+    )
 
 
 def in_use(store: Store, model: str, now: datetime) -> dict[int, str]:
@@ -157,9 +168,7 @@ def needed_versions(
             needed.setdefault(release.version, f"a rollback of {alias} would name it")
     for release, following in pairwise(log):
         if not following.was_made_before(now - within):
-            reason = (
-                f"{alias} named it within the last {in_words(within)}: jobs may still ask for it"
-            )
+            reason = f"{alias} named it within the last {in_words(within).removeprefix('1 ')}: jobs may still ask for it"
             needed.setdefault(release.version, reason)
     return needed
 
@@ -167,7 +176,9 @@ def needed_versions(
 def in_words(time: timedelta) -> str:
     """A span of time, such as `7 days`."""
     hours = time.total_seconds() / 3600
-    return f"{hours / 24:g} days" if hours >= 48 else f"{hours:g} hours"
+    if hours >= 48:
+        return f"{hours / 24:g} days"
+    return "1 hour" if hours == 1 else f"{hours:g} hours"
 
 
 def pin(store: Store, model: str, version: int) -> None:

@@ -14,11 +14,13 @@ from redis.exceptions import RedisError
 from rich.console import Console
 
 from scoreline_client.cli.kit import SERVICE, command, json_option, print_json, print_table, say
+from scoreline_client.cli.reasons import Reasons
 from scoreline_client.cli.watch import watch
 from scoreline_client.fleet import (
     FleetStatus,
     ProcessReport,
     answered_models,
+    idle_patterns,
     is_read,
     read_status,
     served_models,
@@ -118,6 +120,7 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         for name, served in of_processes
     )
     deferred = {name: served.deferred for name, served in of_processes if served.deferred}
+    reasons = Reasons()
     if states:
         print_table(
             "models",
@@ -128,11 +131,13 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
                     str(serving or _NONE),
                     str(count),
                     str(wanted or _NONE),
-                    refused or ("" if wanted == serving else "loading"),
+                    reasons.short(refused) or ("" if wanted == serving else "loading"),
                 )
                 for (name, serving, wanted, refused), count in sorted(states.items())
             ),
         )
+        for line in reasons.lines():
+            say(line, in_line=True)
     elif any(process.scores for process in fleet.processes):
         click.echo("no model is served: none is released, or the first version is being loaded")
     else:
@@ -141,6 +146,8 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         say(f"workers read the artifact store {store}", in_line=True)
     for only in filter(None, answered_models(fleet.processes)):
         say(f"workers answer for {only} alone (SCORELINE_MODELS)", in_line=True)
+    if (idle := idle_patterns(fleet.processes)) and any(one.scores for one in fleet.processes):
+        say(f"caution: no released model fits {', '.join(idle)} (SCORELINE_MODELS)", in_line=True)
     if more := unloaded(fleet.processes):
         click.echo(f"{more:,} more aliases are to be loaded; what is asked for comes first")
     for name, reason in deferred.items():

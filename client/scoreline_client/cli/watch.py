@@ -12,6 +12,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from scoreline_client.cli.kit import cell, table
+from scoreline_client.cli.reasons import Reasons
 from scoreline_client.errors import ScorelineError
 from scoreline_client.overview import Glance, Overview, Times
 from scoreline_client.protocol.messages import WireError
@@ -21,8 +22,6 @@ NONE = "–"
 _BARS = "▁▂▃▄▅▆▇█"
 MINUTES_S = 180
 """Seconds that a bar of the last hour stands for."""
-REASON = 60
-"""Characters of a reason; `scoreline status` shows all of it."""
 
 
 def watch(overview: Overview, console: Console) -> None:
@@ -115,9 +114,10 @@ def versions(glance: Glance) -> Table | None:
 def releases(glance: Glance) -> Table | None:
     """What answers for which alias, and why no other version does."""
     lines = []
+    reasons = Reasons()  # `scoreline status` shows them in full
     for one in glance.releases:
         state = "in force" if one.wanted == one.serving else "loading"
-        state = f"refused: {one.refused[:REASON]}" if one.refused else state
+        state = f"refused: {reasons.short(one.refused)}" if one.refused else state
         numbers = (str(one.serving or NONE), str(one.processes), str(one.wanted or NONE))
         lines.append((one.name, *numbers, state))
     columns = ["alias", *right("answers", "processes", "released"), "state"]

@@ -21,7 +21,13 @@ from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Self, TypeVar
 
-from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
+from scoreline_client.errors import (
+    NoAnswer,
+    QueueFull,
+    ScorelineError,
+    ServerRefused,
+    ServerUnreachable,
+)
 from scoreline_client.protocol.job_progress import JobProgress
 from scoreline_client.protocol.json_records import raise_refusal
 from scoreline_client.protocol.keys import Lane
@@ -60,6 +66,10 @@ class BulkTimes:
 DEFAULT_TIMES = BulkTimes()
 REQUESTS_PER_PROCESS = 2
 """The first is being scored while the second waits."""
+_MAY_NOT_LOAD = "script|load"
+"""In the refusal of a command that no caller needs once a worker has loaded the scripts: that one passes."""
+_NO_RIGHT = "does not permit this"
+_NEEDED = "Files, frames and jobs need the user `client` of `scoreline acl`"
 MOST_REQUESTS = 32
 """Requests of a job in the queue; more would only fill memory."""
 
@@ -109,6 +119,7 @@ class BulkJob:
         Raises:
             RequestRefused: the request as a whole cannot be answered.
             NoAnswer, QueueFull, ServerUnreachable: the service is gone for longer than a job waits.
+            ServerRefused: the server refuses the user, the password or a command.
         """
         times = self._times
         since: dict[type[ScorelineError], float] = {}
@@ -117,6 +128,10 @@ class BulkJob:
             try:
                 answer = await self._send(build(self.id), lane)
             except (QueueFull, ServerUnreachable) as error:
+                if isinstance(error, ServerRefused) and _MAY_NOT_LOAD not in error.reason:
+                    if _NO_RIGHT in error.reason:
+                        raise ServerRefused(error.url, f"{error.reason}. {_NEEDED}") from error
+                    raise
                 is_full = isinstance(error, QueueFull)
                 if not is_full and not self._transport.was_reached:
                     raise  # its URL may be wrong, and waiting would not help

@@ -12,6 +12,7 @@ from typing import NoReturn
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused
 from scoreline_client.protocol.messages import ModelRef
+from scoreline_client.shown import without_places
 from scoreline_tasks.scoring.batch import VersionIsLoading
 
 logger = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class LoadsAside:
             # The boundary of the thread: without it, no version would be loaded here any more.
             except Exception as error:
                 logger.exception("load_failed version=%s: its callers get E_NOT_LOADED", name)
-                message = f"{name} could not be loaded: {type(error).__name__}: {error}"
+                reason = without_places(f"{type(error).__name__}: {error}")
+                message = f"{name} could not be loaded: {reason}"
                 refusal = RequestRefused(Code.NOT_LOADED, message)
             with self._changed:
                 del self._asked[name]

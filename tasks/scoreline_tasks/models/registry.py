@@ -46,11 +46,12 @@ from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_artifacts.store import releases, retention
 from scoreline_artifacts.store.identity import address_of
 from scoreline_artifacts.store.marks import LogMarks
+from scoreline_artifacts.store.signing import key_folders
 from scoreline_client.codes import Code
 from scoreline_client.errors import RequestRefused, ScorelineError
 from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.messages import ModelRef
-from scoreline_client.shown import shown_name
+from scoreline_client.shown import shown_name, without_places
 from scoreline_tasks.models.aside import LoadsAside
 from scoreline_tasks.models.isolated_load import (
     IsolatedLoadFailed,
@@ -187,6 +188,8 @@ class Models:
         """The identity of the store; empty while it has none, or none that could be read."""
         self.only = only
         """Patterns of the models that are served; empty for all."""
+        self.idle: list[str] = []
+        """Those of them that no released model fitted when `follow` looked last."""
         self._asked = set() if asked is None else asked
         self._store = store
         self._strict = strict
@@ -302,7 +305,15 @@ class Models:
                 raise _unknown(ref) from error
             raise RequestRefused(Code.UNKNOWN_MODEL, str(error)) from error
         except ArtifactError as error:
-            raise _not_loaded(ref, str(error)) from error
+            raise self._not_loaded(ref, str(error)) from error
+
+    def _not_loaded(self, ref: ModelRef, reason: str) -> RequestRefused:
+        """What a caller is told, who need not know where the store and the keys are; an operator has all of it."""
+        places = (self.store, str(self._store.storage.root), *map(str, key_folders()))
+        told = without_places(reason, places)
+        if told != reason:
+            told += " (The worker's log has the whole message.)"
+        return RequestRefused(Code.NOT_LOADED, f"{ref} is not served by this worker: {told}")
 
     def follow(self, within_s: float = math.inf, few: int = 0) -> bool:
         """Read the release logs and switch to the versions that they name; returns whether any state changed.
@@ -315,7 +326,13 @@ class Models:
         if not self.store_id:
             with suppress(ScorelineError):  # the releases say what is wrong
                 self.store_id = self._store.identity_id()
-        heads = [one for one in releases.heads(self._store) if self._is_served_here(one.model)]
+        found = releases.heads(self._store)
+        self.idle = [
+            pattern
+            for pattern in self.only
+            if not any(fnmatchcase(one.model, pattern) for one in found)
+        ]
+        heads = [one for one in found if self._is_served_here(one.model)]
         pending = [head for head in heads if not self._is_settled(head)]
 
         def urgency(head: releases.Head) -> tuple[bool, bool]:
@@ -413,7 +430,7 @@ class Models:
             served = self._load_deferred(key, served, served.loaded)
         if not isinstance(served.loaded, LoadedVersion):
             reason = served.unreadable or served.refused
-            raise _not_loaded(ref, reason or "no version of it could be loaded")
+            raise self._not_loaded(ref, reason or "no version of it could be loaded")
         return served.loaded
 
     def _load_deferred(
@@ -440,7 +457,7 @@ class Models:
     def _resolve_version(self, ref: ModelRef, version: int, asked_at: float) -> LoadedVersion:
         reason = self._backoff.reason(ref.name, version)
         if reason is not None:
-            raise _not_loaded(ref, reason)
+            raise self._not_loaded(ref, reason)
         loaded = self._in_memory(ref.name, version)
         if loaded is not None:
             return loaded
@@ -451,7 +468,8 @@ class Models:
             raise
         except (IsolatedLoadFailed, ArtifactError) as error:
             self._backoff.note(ref.name, version, reason_text(error))
-            raise _not_loaded(ref, str(error)) from error
+            logger.warning("version_refused model=%s version=%s: %s", ref.name, version, error)
+            raise self._not_loaded(ref, str(error)) from error
         assert isinstance(found, LoadedVersion)  # noqa: S101 - a process that forks answers nobody
         self._requested[ref.name, version] = found
         while len(self._requested) > self._max_versions:
@@ -685,7 +703,3 @@ def _unknown(ref: ModelRef) -> RequestRefused:
         f"model {ref.name!r} with {missing} is not released in the artifact store that the workers read; "
         "`scoreline status` says which store that is and what is served",
     )
-
-
-def _not_loaded(ref: ModelRef, reason: str) -> RequestRefused:
-    return RequestRefused(Code.NOT_LOADED, f"{ref} is not served by this worker: {reason}")

@@ -171,8 +171,10 @@ class WorkerProcess:
             ", ".join(names[:SHOWN_MODELS]) or "no version yet",
             f" and {more} more" if more else "",
         )
-        for caution in self.cautions:
-            logger.warning("caution: %s", caution)
+        idle = ", ".join(self._models.idle)
+        of_models = [f"no released model fits {idle} (SCORELINE_MODELS)"] if idle else []
+        for caution in self.cautions + of_models:
+            logger.warning("worker_caution: %s", caution)
 
     def supervise(self, child_count: Callable[[], int]) -> None:
         """In the main process: load new releases for its children, of which there are `child_count()`."""

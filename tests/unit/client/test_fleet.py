@@ -12,6 +12,7 @@ from scoreline_client.fleet import (
     ServedModel,
     answered_models,
     convergence,
+    idle_patterns,
     served_models,
     unloaded,
     words_for_unknown,
@@ -55,6 +56,15 @@ def test_a_process_says_for_which_models_it_answers() -> None:
     assert [some.answers_for(model) for model in ("fraud-a", "m", "mm")] == [True, True, False]
     assert main(2).answers_for("mm")
     assert (answered_models([some, main(2)]), unloaded([some, main(2)])) == (["", "fraud-*,m"], 7)
+
+
+@pytest.mark.parametrize(
+    ("only", "idle"), [("", []), ("m", []), ("m,lons*,x", ["lons*", "x"]), ("M", ["M"])]
+)
+def test_a_pattern_that_no_model_fits_is_idle(only: str, idle: list[str]) -> None:
+    one = replace(report("w/2", 1), only=only)
+    assert idle_patterns([one]) == idle
+    assert idle_patterns([one, replace(one, unloaded=1)]) == []
 
 
 def test_a_main_process_does_not_count_as_one_that_serves() -> None:
@@ -152,8 +162,9 @@ def test_who_published_without_a_release_is_told_what_workers_serve() -> None:
     told = words_for_unknown("new", [replace(_SERVED[0], store="/srv/store")])
     assert told is not None
     assert told.endswith(
-        "Workers read the artifact store /srv/store, and serve what was promoted there"
+        "Workers serve what was promoted in their artifact store: `scoreline status` says which one that is"
     )
+    assert "/srv" not in told
 
 
 def test_who_may_not_know_of_other_models_is_told_of_none() -> None:

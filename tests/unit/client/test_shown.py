@@ -14,7 +14,7 @@ from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.sink import Target, outputs_for, writing
 from scoreline_client.files.source import open_source
-from scoreline_client.shown import shown_name, shown_text, without_secrets
+from scoreline_client.shown import shown_name, shown_text, without_places, without_secrets
 
 SECRET = "s3cretT0ken"
 STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -91,3 +91,18 @@ def test_no_error_of_ours_steers_a_terminal(text: str) -> None:
     assert not STEERING.search(str(ScorelineError(text)))
     refused = FileRefused(Code.FILE, text, "why")
     assert len(str(refused).splitlines()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("/srv/store/m/00000003.json: it is not signed", "…/00000003.json: it is not signed"),
+        ("known (in /etc/keys).", "known (in …/keys)."),
+        ("s3://bucket/models/m/1, 3/4 of and/or", "…/1, 3/4 of and/or"),
+        ("open '~/a/b.csv': ./c/d.py", "open '…/b.csv': …/d.py"),
+        ("in /home/my store/keys: no", "in …/keys: no"),
+        ("features.py:4 is called", "features.py:4 is called"),
+    ],
+)
+def test_a_text_for_others_names_no_place(text: str, told: str) -> None:
+    assert without_places(text, ["/home/my store"]) == told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import math
 import ssl
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 from redis.exceptions import OutOfMemoryError, ReadOnlyError
 
+from scoreline_client.logs import JsonLines
 from scoreline_tasks import celery
 from scoreline_tasks.celery import (
     CHECK_EVERY_S,
@@ -303,12 +305,17 @@ def test_a_worker_tells_once_what_it_serves_and_what_to_beware_of(
     process: Any = WorkerProcess()
     process.server, process.cautions = "Redis 7.0.15", ["appendonly is off"]
     serving = {(f"m{number:02}", "production"): 1 for number in range(25)}
-    process._models = SimpleNamespace(serving=lambda: serving, unloaded=150, store="/srv/store")
+    process._models = SimpleNamespace(
+        serving=lambda: serving, unloaded=150, store="/srv/store", idle=["x*"]
+    )
     monkeypatch.setenv("SCORELINE_MODELS", "m*")
     with caplog.at_level(logging.INFO):
         process.tell()
         process.tell()
-    first, second = caplog.messages
+    first, second, third = caplog.messages
+    lines = [json.loads(JsonLines().format(record)) for record in caplog.records]
+    assert [line["event"] for line in lines] == ["worker_serves", *["worker_caution"] * 2]
     assert "server=Redis 7.0.15 store=/srv/store models=m*: m00@production=1, " in first
     assert first.endswith("m19@production=1 and 155 more")
-    assert second == "caution: appendonly is off"
+    assert second == "worker_caution: appendonly is off"
+    assert third == "worker_caution: no released model fits x* (SCORELINE_MODELS)"

@@ -14,6 +14,8 @@ import orjson
 import pytest
 from click.testing import CliRunner, Result
 from redis import RedisError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import NoPermissionError
 
 from scoreline_artifacts import Release, Store
 from scoreline_artifacts.store import releases
@@ -144,6 +146,15 @@ def test_processes_that_do_not_answer_for_the_model_are_not_waited_for(
     assert "all 1 worker processes report that they serve pima@2" in said
 
 
+def test_a_model_that_every_worker_leaves_out_is_served_by_nobody(
+    redis: Any, run: Callable[..., Result]
+) -> None:
+    _report(redis, "b", None, only="fraud-*")
+    done = run(cli.promote, "pima", "2")
+    assert "nobody serves pima@2" in " ".join(done.output.split())
+    assert done.exit_code == 1
+
+
 def test_a_process_of_another_store_counts_for_nothing_and_is_named(
     redis: Any, run: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,9 +283,54 @@ def test_what_fails_after_the_release_is_told_beside_it(
         assert "The release is made all the same" in said
 
 
+@both
+@pytest.mark.parametrize(
+    ("failure", "words"),
+    [
+        (
+            NoPermissionError("User p has no permissions to run the 'publish' command."),
+            "does not permit this to user 'default': User p has no permissions",
+        ),
+        (
+            RedisConnectionError("Connection refused."),
+            "127.0.0.1:1/0: Connection refused. Is it running",
+        ),
+    ],
+    ids=["no right", "no server"],
+)
+def test_what_the_server_refuses_is_told_in_its_words(
+    store: Store, monkeypatch: pytest.MonkeyPatch, command: Any, failure: RedisError, words: str
+) -> None:
+    def fail(*_: Any) -> None:
+        raise failure
+
+    monkeypatch.setattr(rollout.fleet, "announce_release", fail)
+    done = CliRunner().invoke(command[0], command[1:])
+    said = " ".join(done.output.split())
+    assert words in said
+    assert ".." not in said
+    assert "The release is made all the same: workers look for it every few seconds" in said
+    assert ("cannot reach" in said) == isinstance(failure, RedisConnectionError)
+
+
 def test_a_last_release_that_is_not_trusted_is_no_obstacle_to_promote(store: Store) -> None:
     log = Path(store.root) / "pima" / "releases" / "production"
     (log / "00000002.json").write_bytes(b"damaged")
     done = CliRunner().invoke(cli.promote, ["pima", "3"])
     assert done.exit_code == 3
     assert _serves(store) == 3
+
+
+def test_promote_begins_no_other_log_unless_it_is_told_to(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_KEYS", str(tmp_path / "keys of somebody else"))
+    monkeypatch.setenv("SCORELINE_CACHE", str(tmp_path / "cache of somebody else"))
+    Store(tmp_path).publish(MANIFEST, {})
+    done = CliRunner().invoke(cli.promote, ["pima", "4"])
+    assert done.exit_code == 2
+    assert str(store.ring.own_fingerprint()) in done.stderr
+    assert "--new-log" in done.stderr
+    assert _serves(store) == 2
+    assert CliRunner().invoke(cli.promote, ["pima", "4", "--new-log"]).exit_code == 3
+    assert releases.numbers_of(store, "pima", "production") == [1, 2, 3]

@@ -112,6 +112,14 @@ def test_promote_reaches_the_script(
     assert (releases.current(store, "lines") is not None) == released
 
 
+def test_who_promotes_is_told_that_workers_follow_and_what_waits_for_them(
+    store: Store, script: Path
+) -> None:
+    output = _run(str(script), "--promote").output
+    assert "lines@production now names it" in output
+    assert "workers follow within seconds; `scoreline promote lines 1` waits for them" in output
+
+
 def test_a_script_finds_the_modules_beside_it(store: Store, script: Path) -> None:
     (script.parent / "beside.py").write_text("NAME = 'lines2'\n")
     script.write_text("import beside\n" + SCRIPT.replace('"lines"', "beside.NAME"))

@@ -22,6 +22,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from scoreline_artifacts import (
     InvalidName,
+    KeyRing,
     NotReleased,
     Release,
     Store,
@@ -91,6 +92,7 @@ def test_the_manifest_says_what_it_was_made_of(store: Store) -> None:
     assert manifest.metrics == {"accuracy": 0.9}
     assert manifest.training["C"] == 1.0
     assert manifest.training["rows"] == 60
+    assert manifest.training["step_parameters"]["logisticregression__solver"] == "'liblinear'"
     assert list(manifest.schema.names) == ["x", "n"]
     assert manifest.outputs.classes == ["high", "low"]
     assert {"python", "dill", "scikit-learn", "pandas", "numpy"} <= manifest.libraries.keys()
@@ -488,3 +490,15 @@ def test_a_type_with_which_the_pipeline_answers_otherwise_is_refused() -> None:
     pipeline = make_pipeline(by_text, LogisticRegression(solver="liblinear")).fit(FRAME, LABELS)
     with pytest.raises(UnsuitableData, match="answers row"):
         _publish(pipeline, schema={"n": "number"})
+
+
+def test_a_release_that_would_begin_another_log_is_not_made_and_names_the_key(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs = Store(store.root, KeyRing(tmp_path / "their keys"))
+    first = _publish(promote=True, store=theirs)
+    monkeypatch.setenv("SCORELINE_CACHE", str(tmp_path / "cache of another machine"))
+    with pytest.raises(NotReleased, match=r"keys trust.*scoreline promote sides 2") as caught:
+        _publish(promote=True)
+    assert str(theirs.ring.own_fingerprint()) in str(caught.value)
+    assert releases.current(theirs, "sides") == first.release

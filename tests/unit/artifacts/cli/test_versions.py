@@ -13,10 +13,12 @@ import pytest
 from click.testing import CliRunner, Result
 
 from scoreline_artifacts import Column, ColumnType, Manifest, Outputs, Schema, Store
+from scoreline_artifacts.cli.cells import in_pair
 from scoreline_artifacts.cli.diff import diff, sentences
 from scoreline_artifacts.cli.history import history, models
-from scoreline_artifacts.cli.inspect import inspect
+from scoreline_artifacts.cli.inspect import inspect, plan_in_words
 from scoreline_artifacts.cli.versions import versions
+from scoreline_artifacts.loading.planned import PlanProof, versions_here
 from scoreline_artifacts.store import releases
 from tests.support.stores import manifest_of
 
@@ -145,6 +147,17 @@ def test_inspect_prints_what_is_to_be_installed(store: Store) -> None:
     assert CliRunner().invoke(inspect, ["pima@2", "--requirements", "--json"]).exit_code == 2
 
 
+def test_scoreline_itself_is_not_pinned_for_a_worker_which_has_it(store: Store) -> None:
+    like = store.manifest("pima", 1)
+    needed = like.libraries | {"scoreline": "0.1.0"}
+    store.publish(replace(like, libraries=needed), FILES)
+    assert CliRunner().invoke(inspect, ["pima@3", "--requirements"]).output.splitlines() == [
+        "# pima@3, trained with Python 3.11.7",
+        "# scoreline 0.1.0 was there in training: as your workers have it",
+        "scikit-learn==1.6.1",
+    ]
+
+
 def test_models_are_listed_with_what_is_released(store: Store) -> None:
     assert json.loads(_run(models, "--json").output) == [
         {
@@ -175,6 +188,20 @@ def test_history_says_what_was_released_and_with_which_key(store: Store) -> None
     assert _run(history, "pima", "--alias", "nobody").exit_code == 2
 
 
+def test_versions_and_history_say_why_they_trust_nothing_once(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORELINE_KEYS", str(tmp_path / "nobody"))
+    monkeypatch.setenv("COLUMNS", "80")
+    releases.promote(store, "pima", 2)
+    label = f"not trusted (key {str(store.ring.own_fingerprint())[:8]})"
+    for command in (versions, history):
+        said = _run(command, "pima").stdout
+        assert said.count(f"{label} ") == 2 + (command is history), said
+        assert said.count("scoreline keys trust FILE") == 1
+        assert len(said.splitlines()) < 12
+
+
 def test_history_lists_an_entry_that_is_not_trusted_with_the_reason(store: Store) -> None:
     path = store.storage.root / "pima" / "releases" / "production" / "00000001.json"
     path.write_bytes(path.read_bytes().replace(b'"version": 1', b'"version": 2'))
@@ -189,12 +216,40 @@ def test_diff_counts_other_values_among_other_answers() -> None:
 
     found = {"asked": 9, "not_taken": 0, "rows": [row("yes", "yes"), row("yes", "no")]}
     assert list(sentences(found)) == [
-        "answers: 2 of 9 golden rows of both have another one, of which 1 another value"
+        "answers: 2 of 9 golden rows are answered differently, 1 with another class"
     ]
     numbers = {"record": {}, "a": [1.5, None], "b": [2.5, None]}
-    assert list(sentences({"asked": 9, "not_taken": 0, "rows": [numbers]})) == [
-        "answers: 1 of 9 golden rows of both have another one"
+    assert list(sentences({"asked": 9, "not_taken": 1, "rows": [numbers]})) == [
+        "answers: 1 of 9 golden rows is answered differently",
+        "1 golden row is a record for one of them only",
     ]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "cells"),
+    [
+        (0.12345678901234567, 0.2, ("0.123457", "0.2")),
+        ({"city": "Köln", "x": 1 / 3}, None, ('{"city": "Köln", "x": 0.333333}', "–")),
+        (["a", [1 / 3]], ["a", [1 / 3 + 1e-12]], ('["a", [0.3333333333333333]]', '["a", [0.3333333333343333]]')),
+    ],
+)  # fmt: skip
+def test_values_that_differ_are_short_in_a_cell_and_still_differ(
+    one: Any, other: Any, cells: tuple[str, str]
+) -> None:
+    assert in_pair(one, other) == cells
+
+
+@pytest.mark.parametrize(
+    ("error", "rows", "words"),
+    [
+        (0.0, 4096, "for 6,639 rows are the pipeline's to the last digit; used for up to 4,096 rows at a time"),
+        (1e-12, 10**9, "for 6,639 rows are the pipeline's within 1e-12 of each"),
+    ],
+)  # fmt: skip
+def test_a_plan_is_told_in_words(error: float, rows: int, words: str) -> None:
+    versions = versions_here()
+    proof = PlanProof(nodes=3, rows=6639, max_error=error, up_to_rows=rows, versions=versions)
+    assert words in plan_in_words(proof.encode())
 
 
 def test_diff_says_where_neither_version_has_metrics(store: Store) -> None:
@@ -229,3 +284,30 @@ def test_diff_compares_what_two_versions_record(store: Store) -> None:
     whole = _run(diff, "pima", "1", "2")
     assert whole.exit_code == 0
     assert "answers are not compared: pima@1 cannot answer here" in whole.output
+
+
+def _with_parameters(store: Store, **parameters: str) -> int:
+    like = store.manifest("pima", 1)
+    recorded = {"rows": 9, "step_parameters": parameters} if parameters else {"rows": 9}
+    return store.publish(replace(like, training=recorded), FILES).version
+
+
+def test_diff_shows_which_parameters_of_steps_differ(store: Store) -> None:
+    _with_parameters(store, model__C="1.0", model__penalty="'l2'")
+    _with_parameters(store, model__C="5", model__penalty="'l2'")
+    done = _run(diff, "pima", "3", "4", "--no-answers", "--json")
+    differences = json.loads(done.output)["differences"]
+    assert differences["parameters"] == {"model__C": ["1.0", "5"]}
+    assert differences["training"] == {}
+    shown = _run(diff, "pima", "3", "4", "--no-answers").output
+    assert "model__C" in shown
+    assert "training: no difference" in shown
+    assert "2, which --json lists" in _run(inspect, "pima@3").output
+
+
+def test_diff_says_where_no_parameters_are_recorded(store: Store) -> None:
+    _with_parameters(store)
+    _with_parameters(store, model__C="5")
+    shown = _run(diff, "pima", "3", "4", "--no-answers").output
+    assert "parameters: not compared, since none of the steps' are recorded in pima@3" in shown
+    assert "parameters: no difference" not in shown

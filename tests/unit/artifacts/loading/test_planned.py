@@ -102,7 +102,7 @@ def test_a_plan_that_answers_golden_rows_otherwise_is_not_used(
     loaded = _loaded(_proof(), value="another")
     with caplog.at_level(logging.WARNING):
         assert _uses_pipeline(loaded, monkeypatch)
-    assert "m@1 is scored by its pipeline" in caplog.text
+    assert "plan_not_used version=m@1: its pipeline scores" in caplog.text
     assert loaded.plan is not None
     assert "golden row 0" in loaded.plan.reason
 

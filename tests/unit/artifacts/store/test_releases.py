@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import shutil
 import threading
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from scoreline_artifacts import (
     Distrust,
     InvalidName,
+    KeyRing,
+    LogReplaced,
     LogTruncated,
     NothingToRollBack,
+    Release,
     Store,
     UnknownAliasError,
     UnknownModelError,
     UnknownVersionError,
     UntrustedArtifact,
+    UntrustedLog,
 )
 from scoreline_artifacts.errors import CorruptArtifact
 from scoreline_artifacts.store import releases
@@ -397,3 +402,121 @@ def test_a_file_with_a_huge_number_is_no_obstacle(
     assert [one.version for one in releases.history(store, "pima", trusted_only=True)] == [1, 2]
     with pytest.raises(CorruptArtifact, match="no file"):
         releases.history(store, "pima")
+
+
+# Two who publish, and trust each other or not
+
+
+@dataclass(frozen=True)
+class Publisher:
+    """Somebody with a folder of keys and a cache of his own."""
+
+    store: Store
+    seen: LogMarks
+
+    def promote(self, version: int, **options: Any) -> Release:
+        return releases.promote(self.store, "pima", version, seen=self.seen, **options)
+
+    def publish(self) -> int:
+        return self.store.publish(MANIFEST, {}).version
+
+    def trust(self, other: Publisher, **limits: Any) -> None:
+        self.store.ring.trust(other.store.ring.export(), **limits)
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> tuple[Publisher, Publisher]:
+    """A has released versions 1 and 2; B has published version 3. A trusts B, and B does not trust A."""
+    a, b = (
+        Publisher(
+            Store(tmp_path / "store", KeyRing(tmp_path / name)),
+            LogMarks(tmp_path / f"{name}-cache" / "seen"),
+        )
+        for name in "ab"
+    )
+    for number in (1, 2):
+        a.promote(a.publish())
+        assert releases.history(a.store, "pima")[-1].version == number
+    b.publish()
+    a.trust(b)
+    return a, b
+
+
+def test_who_trusts_no_key_of_a_log_does_not_begin_another_one(
+    two: tuple[Publisher, Publisher],
+) -> None:
+    a, b = two
+    with pytest.raises(UntrustedLog, match="scoreline keys trust") as refused:
+        b.promote(3)
+    assert refused.value.fingerprint == a.store.ring.own_fingerprint()
+    assert str(refused.value.fingerprint) in str(refused.value)
+    assert a.promote(1).sequence == 3
+
+
+def test_who_comes_to_trust_the_key_of_a_log_goes_on_in_it(
+    two: tuple[Publisher, Publisher],
+) -> None:
+    a, b = two
+    b.trust(a)
+    assert b.promote(3).log == a.promote(1).log
+    assert releases.rollback(a.store, "pima", seen=a.seen).version == 3
+
+
+def test_a_key_that_is_trusted_for_other_names_has_a_log_of_others_too(
+    two: tuple[Publisher, Publisher],
+) -> None:
+    a, b = two
+    b.trust(a, models=["fraud-*"])
+    with pytest.raises(UntrustedLog, match="not trusted for this name here"):
+        b.promote(3)
+
+
+def test_a_log_is_begun_anew_on_purpose_and_the_refusal_elsewhere_names_the_cause(
+    two: tuple[Publisher, Publisher],
+) -> None:
+    a, b = two
+    log = releases.history(a.store, "pima")[0].log
+    begun = b.promote(3, new_log=True)
+    assert begun.log != log
+    with pytest.raises(LogReplaced, match="promote --new-log"):
+        a.promote(1)
+    # From then on it is a log as any other.
+    b.publish()
+    assert b.promote(4).log == begun.log
+
+
+def test_who_has_seen_a_log_goes_on_in_it_though_its_key_is_trusted_no_more(
+    two: tuple[Publisher, Publisher],
+) -> None:
+    a, b = two
+    b.trust(a)
+    log = b.promote(3).log
+    number = b.publish()
+    a.publish()
+    a.promote(5)
+    b.store.ring.revoke(str(a.store.ring.own_fingerprint()))
+    assert b.promote(number).log == log
+
+
+def test_an_entry_that_somebody_else_makes_at_the_same_moment_begins_the_log(
+    two: tuple[Publisher, Publisher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b = two
+    numbers_of, calls = releases.numbers_of, []
+
+    def late(store: Store, model: str, alias: str) -> list[int]:
+        calls.append(alias)
+        if len(calls) > 1:
+            return numbers_of(store, model, alias)
+        releases.promote(a.store, model, 1, alias)
+        return []  # as it was before A's release
+
+    monkeypatch.setattr(releases, "numbers_of", late)
+    with pytest.raises(UntrustedLog):
+        releases.promote(b.store, "pima", 3, "candidate", seen=b.seen)
+
+
+def test_a_damaged_log_of_ones_own_is_no_log_of_others(store: Store) -> None:
+    releases.promote(store, "pima", 1)
+    _entry(store, 1).write_bytes(b"damaged")
+    assert releases.promote(store, "pima", 2).sequence == 2

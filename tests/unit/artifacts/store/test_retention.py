@@ -69,7 +69,7 @@ def test_what_an_alias_names_and_what_a_rollback_would_name_stays(store: Store) 
         2: ["production names it"],
         3: ["a rollback of production would name it"],
         4: ["candidate names it"],
-        9: ["it is one of the newest 1"],
+        9: ["it is the newest"],
     }
     assert releases.rollback(store, "pima").version == 3
 
@@ -260,7 +260,7 @@ def test_older_than_replaces_the_week_and_keeps_what_is_young(store: Store) -> N
     assert planned.kept == {
         3: ["a rollback of production would name it"],
         4: ["production names it"],
-        9: ["it is one of the newest 1"],
+        9: ["it is the newest"],
     }
     young = retention.plan(store, "pima", keep=1, older_than=timedelta(days=2), now=published)
     assert "it was published within 2 days" in young.kept[7]
@@ -271,3 +271,25 @@ def test_older_than_replaces_the_week_and_keeps_what_is_young(store: Store) -> N
 def test_an_age_is_a_number_of_hours_days_or_weeks(store: Store, age: str, code: int) -> None:
     done = CliRunner().invoke(prune, ["pima", "--dry-run", "--older-than", age])
     assert done.exit_code == code, done.output
+
+
+def test_spans_of_time_are_words(store: Store) -> None:
+    assert [retention.in_words(timedelta(hours=n)) for n in (1, 2, 48)] == [
+        "1 hour",
+        "2 hours",
+        "2 days",
+    ]
+    _promote(store, 1, 2, 3, 4)
+    kept = retention.plan(store, "pima", keep=1, older_than=timedelta(hours=1)).kept
+    assert "production named it within the last hour: jobs may still ask for it" in kept[1]
+
+
+def test_what_goes_although_it_was_just_in_force_is_named(store: Store) -> None:
+    _promote(store, 1, 2, 3, 4)
+    arguments = ("pima", "--keep", "1", "--older-than", "0h")
+    note = "note: pima@1, pima@2 were in force within 7 days: requests and jobs may still ask for them by number"
+    assert note in _run(prune, *arguments, "--dry-run").output
+    done = json.loads(_run(prune, *arguments, "--json").output)
+    assert done["removed"] == [1, 2, 5, 6, 7, 8]
+    assert done["asked_for"] == [1, 2]
+    assert "note:" not in _run(prune, "pima", "--keep", "1").output

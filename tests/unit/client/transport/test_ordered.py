@@ -11,6 +11,7 @@ import pytest
 from scoreline_client import (
     NoAnswer,
     Prediction,
+    ServerRefused,
     UnknownModel,
 )
 from scoreline_client.protocol.messages import Answer, Request, Status, new_id
@@ -100,6 +101,32 @@ async def test_a_refusal_of_the_first_ends_it_all() -> None:
     with pytest.raises(UnknownModel):
         await _ask_for([1, 2, 3], stub)
     assert len(stub.ended) == 1
+
+
+async def _ask_one(refusals: list[str]) -> int:
+    """Ask one request of a job of a server that refuses it so often; gives how often it was sent."""
+
+    def respond(request: Request) -> Answer:
+        if refusals:
+            raise ServerRefused("redis://queue", refusals.pop())
+        return Answer(id=request.id, version=4)
+
+    stub = StubTransport(respond)
+    async with BulkJob(cast("Transport", stub), BulkTimes(retry_pause_s=0.001)) as job:
+        await job.ask(lambda job: Request(id=new_id(), model="threshold", body=b"1", job=job))
+    return len(stub.sent)
+
+
+async def test_a_refusal_of_rights_ends_a_job_at_once_and_names_the_user_that_it_needs() -> None:
+    refusals = ["does not permit this to user 'p': no permissions to access a key"] * 2
+    with pytest.raises(ServerRefused, match=r"to access a key\. .*the user `client`"):
+        await _ask_one(refusals)
+    assert len(refusals) == 1
+
+
+async def test_a_job_waits_for_a_worker_that_loads_the_scripts() -> None:
+    refusals = ["does not permit this to user 'c': no permissions to run 'script|load'"] * 2
+    assert await _ask_one(refusals) == 3
 
 
 async def test_a_caller_who_has_waited_long_enough_is_told() -> None:

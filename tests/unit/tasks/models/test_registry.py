@@ -717,3 +717,16 @@ def test_only_models_that_are_to_be_served_are_loaded_and_answered_for(
         with pytest.raises(RequestRefused, match="no worker of this queue serves model 'loans'"):
             version_of(models, ref)
     assert version_of(models, "fraud-b@1") == 1
+    assert models.idle == []
+
+
+def test_patterns_that_no_released_model_fits_are_known(
+    shelf: Shelf, open_models: Callable[..., Models]
+) -> None:
+    shelf.release(1, "pima")
+    models = open_models(only=["pima", "loan-*"])
+    models.follow()
+    assert models.idle == ["loan-*"]
+    shelf.release(1, "loan-a")
+    models.follow()
+    assert models.idle == []

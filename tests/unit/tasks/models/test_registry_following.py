@@ -101,6 +101,22 @@ def test_a_log_whose_end_was_taken_away_is_reported_also_by_a_process_that_start
     assert refused.value.code == Code.NOT_LOADED
 
 
+def test_a_caller_is_not_told_where_store_and_keys_are_and_an_operator_is(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = tmp_path / "no keys"
+    stranger = Models(Store(store.root, KeyRing(keys)), max_versions=8)
+    with caplog.at_level(logging.ERROR):
+        stranger.follow()
+    for place in (str(store.root), str(keys)):
+        assert place in str(stranger.report()["good@production"].refused)
+        assert place in caplog.text
+    with pytest.raises(RequestRefused, match=r"scoreline keys trust.*The worker's log") as refused:
+        _serving(stranger, "good")
+    assert str(tmp_path) not in str(refused.value)
+    assert "no keys" not in str(refused.value)
+
+
 def test_a_process_that_trusts_nobody_says_what_to_do(store: Store, tmp_path: Path) -> None:
     stranger = Models(Store(store.root, KeyRing(tmp_path / "none")), max_versions=8)
     stranger.follow()

@@ -213,6 +213,20 @@ def test_steps_say_what_goes_where(store: Store, monkeypatch: pytest.MonkeyPatch
     assert "features_of_people.py:4: it is called" in shown
 
 
+def test_a_step_is_one_line_and_no_if_a_part_of_it_is(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    said = json.loads(_run("adults", "--steps", "--json").output)
+    ways = list(dict.fromkeys(step["way"] for step in said))
+    assert len(ways) < len(said)
+    table = [line for line in _run("adults", "--steps").output.splitlines() if line[:1] == "│"]
+    cells = [[cell.strip() for cell in line.strip("│").split("│")] for line in table]
+    assert [line[:2] for line in cells] == [[str(at), way] for at, way in enumerate(ways, 1)]
+    (called,) = (step["way"] for step in said if step["kind"] == "Opaque")
+    assert [line[2:] for line in cells if line[1] == called] == [["no"] * 3]
+
+
 def test_a_program_that_answers_otherwise_leaves_nothing(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
