@@ -108,7 +108,8 @@ def number_pattern(decimal: str, thousands: str) -> str:
     mark = re.escape(decimal)
     whole = "[0-9]+"
     if thousands:
-        whole = f"(?:[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+)"
+        # `0.123` is a fraction that was written with another mark than was said: no group begins with 0.
+        whole = f"(?:[1-9][0-9]{{0,2}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+)"
     return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 
