@@ -12,7 +12,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_client.cli.kit import PARTLY, cell, command, json_option, print_json
+from scoreline_client.cli.kit import PARTLY, FileName, cell, command, json_option, print_json
 from scoreline_client.cli.score import READING, options_of, with_options
 from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
 
@@ -21,7 +21,7 @@ _SHOWN = 3
 
 @command()
 @click.argument("model")
-@click.argument("source")
+@click.argument("source", type=FileName())
 @with_options(READING)
 @json_option("Print the report as one JSON object.")
 @click.pass_context

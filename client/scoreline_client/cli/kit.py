@@ -85,6 +85,18 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+class FileName(click.ParamType):
+    """The name of a file, of a directory, or a URL: an empty one, as an unset variable leaves it, is a usage error."""
+
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name."""
+        if not value:
+            self.fail("it is empty; name a file", param, ctx)
+        return str(value)
+
+
 class _VersionNumber(click.IntRange):
     name = "version number"
 

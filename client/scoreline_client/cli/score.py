@@ -26,6 +26,7 @@ from scoreline_client.cli.kit import (
     PARTLY,
     REFUSED,
     SERVICE,
+    FileName,
     command,
     json_option,
     plain,
@@ -126,8 +127,8 @@ def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
 
 @command()
 @click.argument("model")
-@click.argument("sources", metavar="SOURCE...", nargs=-1)
-@click.argument("target")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=FileName())
+@click.argument("target", type=FileName())
 @with_options(READING)
 @with_options(_COLUMNS)
 @with_options(_RUNNING)

@@ -30,6 +30,7 @@ from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.reader import DEFAULT_SIZES
 from scoreline_client.files.source import (
     STANDARD,
+    check_name,
     file_system,
     is_table,
     is_url,
@@ -51,6 +52,8 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 _MOST_LINKS = 40
+_LONGEST_DESCRIPTOR = 9
+"""Digits of an open file's number; the system's own have fewer."""
 _ACCESS_LIST = "system.posix_acl_access"
 
 
@@ -113,7 +116,9 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
             message = "standard input has no name for a file in a directory"
             raise FileRefused(Code.FILE, name, message)
         last = shown_name(name).removesuffix("?…").rstrip("/").rpartition("/")[2]
-        target = f"{directory.rstrip('/')}/{last}"
+        # The root of a store, `memory://`, is no directory without its slashes.
+        folder = directory if directory.endswith("://") else f"{directory.rstrip('/')}/"
+        target = f"{folder}{last}"
         if target in pairs:
             message = f"{pairs[target]} and {name} would both go here"
             raise FileRefused(Code.FILE, target, message)
@@ -138,25 +143,31 @@ class Target:
     """The names of an output, and of the files beside it until it is complete."""
 
     def __init__(self, name: str, state: str) -> None:
+        check_name(name)
         self.name = name
         self.descriptor = 1 if name == STANDARD else descriptor_of(name)
         """The number of the open file that is written, for `-`, `/dev/stdout` and `/dev/fd/3`."""
         self.is_url = self.descriptor is None and is_url(name)
         base = Path(name)
         if self.is_url:
-            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
             # Behind the question mark there may be a token.
             shown = shown_name(name).removesuffix("?…")
             base = Path(state).expanduser() / digest / (shown.rpartition("/")[2] or "output")
         elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see _is_directory
             base = Path(os.path.realpath(name))
-        self.part = base.with_name(base.name + ".part")
-        self.whole = base.with_name(base.name + ".part.whole")
-        self.final = base.with_name(base.name + ".final") if self.is_url else base
-        self.journal = base.with_name(base.name + ".journal")
+
+        def beside(ending: str) -> Path:
+            # Not `with_name`: a directory such as . and / has none, and is refused where it is checked.
+            return base.parent / (base.name + ending)
+
+        self.part = beside(".part")
+        self.whole = beside(".part.whole")
+        self.final = beside(".final") if self.is_url else base
+        self.journal = beside(".journal")
         self.errors_name = f"{shown_name(name) if self.is_url else base}.errors.csv"
-        self.errors = base.with_name(base.name + ".errors.csv")
-        self.errors_part = base.with_name(base.name + ".errors.csv.part")
+        self.errors = beside(".errors.csv")
+        self.errors_part = beside(".errors.csv.part")
         self.kind = _kind(self.final)
         """What is there already, as one of the system's `S_IF…`; None: nothing."""
 
@@ -522,7 +533,8 @@ def descriptor_of(name: str) -> int | None:
     """The open file of this process that a name such as /dev/stdout stands for, directly or by links."""
     for _ in range(_MOST_LINKS):
         folder, last = os.path.split(name)
-        if last.isdecimal() and os.path.realpath(folder) in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
+        is_number = last.isdecimal() and len(last) <= _LONGEST_DESCRIPTOR
+        if is_number and os.path.realpath(folder) in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
             return int(last)
         try:
             link = os.readlink(name)  # noqa: PTH115 - it is text

@@ -290,6 +290,22 @@ class _Pipe(io.RawIOBase):
 # Opening
 
 
+def check_name(name: str) -> None:
+    """Check that a file can have this name at all.
+
+    Raises:
+        FileRefused: it is empty, or has characters that no name of a file has.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        is_possible = False
+    else:
+        is_possible = bool(name) and "\0" not in name
+    if not is_possible:
+        raise FileRefused(Code.FILE, repr(name), "no file has such a name")
+
+
 def is_url(name: str) -> bool:
     """Whether this names a file for fsspec."""
     return "://" in name
@@ -322,6 +338,7 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
     Raises:
         FileRefused: it cannot be read, or is of a kind that is not read here.
     """
+    check_name(name)
     file: io.BufferedReader | None = None
     try:
         if name == STANDARD:

@@ -267,6 +267,31 @@ def test_a_directory_that_cannot_be_made_is_refused(
     assert "cannot be written" in done.stderr
 
 
+@pytest.mark.parametrize("target", [".", "./", "..", "/", "//", "sub/.."])
+def test_a_directory_by_any_name_is_one(
+    run: Callable[..., Result], source: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (source.parent / "work" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(source.parent / "work")
+    done = run("threshold", "gone.csv", target)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "Error: gone.csv: it cannot be read: No such file or directory\n",
+    )
+    if not target.startswith("/"):
+        assert run("threshold", "../in.csv", target, "--quiet").exit_code == (
+            2 if target == ".." else 1
+        )
+        assert (source.parent / "work" / "in.csv").exists() == (target != "..")
+
+
+@pytest.mark.parametrize("words", [("in.csv", ""), ("", "out.csv"), ("", "")])
+def test_an_empty_name_is_a_usage_error(run: Callable[..., Result], words: tuple[str, str]) -> None:
+    done = run("threshold", *words)
+    assert done.exit_code == 2
+    assert "it is empty; name a file" in done.stderr
+
+
 def test_a_target_that_was_forgotten_is_named(run: Callable[..., Result], source: Path) -> None:
     done = run("threshold", source)
     assert done.exit_code == 2
