@@ -44,7 +44,9 @@ class _EndsWithExitCode(click.Command):
         try:
             return super().invoke(ctx)
         except ScorelineError as error:
-            say(f"Error: {error}", err=True)
+            # What there is to do follows the error that explains it.
+            for line in (f"Error: {error}", *getattr(error, "__notes__", ())):
+                say(line, err=True)
             ctx.exit(error.exit_status)
         except OSError as error:
             if error.errno not in _OF_THE_MACHINE:

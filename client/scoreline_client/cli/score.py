@@ -39,7 +39,7 @@ from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.chunks import describe
 from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.files.sink import Target, is_many, outputs_for
-from scoreline_client.files.source import STANDARD, facts_of
+from scoreline_client.files.source import facts_of, is_read_once
 from scoreline_client.options import (
     FORMATS,
     BulkOptions,
@@ -174,20 +174,19 @@ def score(
         raise click.MissingParameter(param_type="argument", param_hint="'TARGET'", ctx=ctx)
     options = options_of(given)
     console = Console(stderr=True)
-    can_go_on = STANDARD not in sources and not Target(target, "").is_stream
     with shown_progress(console, as_json=as_json, quiet=quiet) as show:
         run = _Run(model=model, options=options, progress=show, quiet=quiet, as_json=as_json)
         try:
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
-            if can_go_on:
-                say(f"stopped by {stopped}; to go on: {_command()}", err=True)
+            say("; ".join((f"stopped by {stopped}", *run.how_to_go_on(sources))), err=True)
         except ScorelineError as error:
             # The same command may well succeed when something else has changed.
-            may_go_on = error.exit_status == SERVICE or getattr(error, "code", "") == Code.DISK_FULL
-            if may_go_on and can_go_on:
-                say(f"what was scored is kept; to go on: {_command()}", err=True)
+            is_full = getattr(error, "code", "") == Code.DISK_FULL
+            if (error.exit_status == SERVICE or is_full) and (how := run.how_to_go_on(sources)):
+                # Of a full disk, the error says it.
+                error.add_note(f"{'' if is_full else 'what was scored is kept; '}{how[0]}")
             raise
     ctx.exit(code)
 
@@ -201,6 +200,17 @@ class _Run:
     progress: Show | None
     quiet: bool
     as_json: bool
+    total: _Total = field(default_factory=lambda: _Total())
+    target: Target | None = None
+    """The output that is being written."""
+
+    def how_to_go_on(self, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """What is to be called when a run has ended early, or nothing, where nothing is there to go on with."""
+        is_begun = self.target is not None and self.target.is_unfinished()
+        is_lost = is_begun and any(map(is_read_once, sources))
+        return (
+            (f"to go on: {_command()}",) if (is_begun or self.total.scored) and not is_lost else ()
+        )
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
         """Score a file, or several into a directory; the exit code."""
@@ -208,7 +218,7 @@ class _Run:
             if not is_many(sources, target):
                 summary = await self._score_file(client, sources[0], target)
                 return PARTLY if summary.rejected else 0
-            total = _Total()
+            total = self.total
             try:
                 await self._score_files(client, sources, target, total)
             finally:  # also of a run that was stopped: what it has scored stands there
@@ -253,10 +263,11 @@ class _Run:
             total.rejected_by_code.update(summary.rejected_by_code)
 
     async def _score_file(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
+        self.target = Target(target, client.settings.state)
         summary = await client.score_file(
             self.model, source, target, options=self.options, progress=self.progress
         )
-        is_stdout = Target(target, client.settings.state).descriptor == 1
+        is_stdout = self.target.descriptor == 1
         if self.as_json:
             print_json(summary.as_json(), err=is_stdout)
         else:

@@ -147,7 +147,7 @@ def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | N
             raise FileRefused(Code.UNFINISHED, target.name, message)
         yield None
         return
-    with writing(target.name):
+    with writing(target.name, is_kept=target.is_unfinished()):
         was_there = target.journal.exists()
         journal = Journal(target.journal)
     try:

@@ -315,7 +315,7 @@ class FileRun:
                 raise self._unresumable(difference, code)
             errors = target.errors_part.stat().st_size if target.errors_part.exists() else 0
             mark = resumable(marks, target.part.stat().st_size, errors)
-        with writing(target.name):
+        with writing(target.name, is_kept=mark is not None):
             if mark is None:
                 target.discard()
                 journal.clear()
@@ -343,7 +343,7 @@ class FileRun:
         return first
 
     def _write(self, chunk: Chunk, output: ChunkOutput) -> None:
-        with writing(self.target.name, is_kept=not self.target.is_stream):
+        with writing(self.target.name, is_kept=self._is_kept):
             self._output.write(output.data)
             self._report.write(output.problems)
             self._counts.rows += chunk.count
@@ -369,8 +369,13 @@ class FileRun:
             )
             self.journal.append(mark)
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether rows are there that a run that is resumed need not score."""
+        return self.journal is not None and self._counts.rows > 0
+
     def _publish(self) -> None:
-        with writing(self.target.name, is_kept=not self.target.is_stream):
+        with writing(self.target.name, is_kept=self._is_kept):
             self._output.finish()
             self._output.close()
             if self.journal is not None:
@@ -382,7 +387,9 @@ class FileRun:
         limit, counts = self.options.max_errors, self._counts
         if limit is None or not limit.exceeded(counts.rejected_rows, counts.rows, at_end=at_end):
             return
-        where = f"They are listed in {self.target.errors_part}"
+        where = f"They are listed in {self.target.errors_part}; a run with a higher limit and --resume goes on"
+        if self.source.facts is None:
+            where = f"They are listed in {self.target.errors_part}"
         if self.target.is_stream:
             where = "They have their errors in their own lines"
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)

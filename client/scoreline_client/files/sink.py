@@ -108,7 +108,7 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
             raise FileRefused(
                 Code.FILE, directory, "it is a file; several inputs go into a directory"
             )
-        with writing(directory):
+        with writing(directory, is_kept=False):
             Path(directory).mkdir(parents=True, exist_ok=True)
     pairs: dict[str, str] = {}
     for name in inputs:
@@ -189,12 +189,12 @@ class Target:
         if self.is_url:
             if self.name == source:
                 raise same
-            with writing(self.name):
+            with writing(self.name, is_kept=False):
                 file_system(self.name)
                 self.part.parent.mkdir(parents=True, exist_ok=True)
             return
         final, folder = self.final, self.final.parent
-        with writing(self.name):
+        with writing(self.name, is_kept=False):
             if self.descriptor is not None:
                 os.fstat(self.descriptor)
                 return

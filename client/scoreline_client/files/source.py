@@ -378,6 +378,12 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
         raise_unreadable(name, error)
 
 
+def is_read_once(name: str) -> bool:
+    """Whether an input is gone once it is read: standard input, a named pipe."""
+    is_file = is_url(name) or os.path.isfile(name)  # noqa: PTH113 - Path.is_file may raise
+    return name == STANDARD or (not is_file and os.path.exists(name) and not os.path.isdir(name))  # noqa: PTH110, PTH112
+
+
 def facts_of(name: str) -> dict[str, Any] | None:
     """The facts that tell an input from any other; None if nothing does, or it cannot be read."""
     # Not standard input nor a named pipe: bytes that are read from those are gone.
