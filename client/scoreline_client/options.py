@@ -293,9 +293,13 @@ class BulkOptions(ValueOptions, CsvFormat):
         ),
     ] = None
     """Which answers, in this order; None: prediction, all probabilities, error."""
-    rename: Annotated[Mapping[str, str], Flag("May be repeated.", metavar="OLD=NEW")] = field(
-        default_factory=dict
-    )
+    rename: Annotated[
+        Mapping[str, str],
+        Flag(
+            "Another name for a column, also as the model knows it; may be repeated.",
+            metavar="OLD=NEW",
+        ),
+    ] = field(default_factory=dict)
     """New names of the output's columns: the input's, where an answer has the same name."""
     max_errors: Annotated[
         MaxErrors | None, Flag("Stop when more rows are rejected.", metavar="N|P%")

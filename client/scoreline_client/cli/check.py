@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -12,59 +14,103 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
 from scoreline_client.async_client import AsyncClient
-from scoreline_client.cli.kit import PARTLY, FileName, cell, command, json_option, print_json
+from scoreline_client.cli.kit import (
+    PARTLY,
+    REFUSED,
+    FileName,
+    cell,
+    command,
+    json_option,
+    print_json,
+    say,
+)
 from scoreline_client.cli.score import READING, options_of, with_options
+from scoreline_client.errors import FileRefused
 from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
+from scoreline_client.files.sink import inputs_of
 
 _SHOWN = 3
 
 
 @command()
 @click.argument("model")
-@click.argument("source", type=FileName())
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=FileName())
 @with_options(READING)
 @json_option("Print the report as one JSON object.")
 @click.pass_context
-def check(ctx: click.Context, /, model: str, source: str, as_json: bool, **given: Any) -> None:
+def check(
+    ctx: click.Context, /, model: str, sources: tuple[str, ...], as_json: bool, **given: Any
+) -> None:
     """Look at the file SOURCE as MODEL would, without scoring it.
 
     Column by column: what is expected and what was found, missing values, text that training did not
     have, numbers outside the range of training; then the first ten rows that would be rejected, and
-    why. The rules are those of `scoreline score`, and it takes the same options for reading.
+    why. The rules are those of `scoreline score`, and it takes the same options for reading. Of several
+    SOURCEs, a pattern in quotes, or a directory's tables, each is looked at, and a total is printed.
 
     \b
-    Exit codes: 0 all rows would be scored, 1 some would be rejected, 2 the file was refused,
+    Exit codes: 0 all rows would be scored, 1 some would be rejected, 2 a file was refused,
     3 service trouble.
 
     \b
     Examples:
       scoreline check pima in.csv
       scoreline check pima@3 in.csv.gz --delimiter ';' --decimal , --json
+      scoreline check pima 'visits/2024-*.csv' --rename Amount=amount
     """
     console = Console(stderr=True)
     options = options_of(given)
 
-    async def check_file(show: ShowCheck | None) -> FileReport:
+    async def check_file(source: str, show: ShowCheck | None) -> FileReport:
         async with AsyncClient() as client:
             return await client.check_file(model, source, options=options, progress=show)
 
-    if as_json or not console.is_terminal:
-        report = asyncio.run(check_file(None))
-    else:
-        columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
-        with Progress(*columns, console=console, transient=True) as bars:
-            bar = bars.add_task("", total=None, rows=0)
+    inputs = inputs_of(sources)
+    reports, refused = list[FileReport](), 0
+    for source in inputs:
+        try:
+            if as_json or not console.is_terminal:
+                report = asyncio.run(check_file(source, None))
+            else:
+                with _shown_check(console) as show:
+                    report = asyncio.run(check_file(source, show))
+        except FileRefused as error:
+            if len(inputs) == 1:
+                raise
+            # It costs no other file anything, as in `scoreline score`.
+            say(f"Error: {error}", err=True)
+            refused += 1
+            continue
+        reports.append(report)
+        if as_json:
+            print_json(report.as_json())
+        else:
+            show_report(report, Console(highlight=False))
+    rejected = sum(report.rejected_rows for report in reports)
+    if len(inputs) > 1:
+        rows = sum(report.rows for report in reports)
+        total = {"files": len(inputs), "files_refused": refused, "rows": rows, "rejected": rejected}
+        if as_json:
+            print_json({"event": "total", **total})
+        else:
+            say(
+                f"{len(inputs):,} files ({refused:,} refused): {rows:,} rows, of which {rejected:,} would be rejected"
+            )
+    if refused or rejected:
+        ctx.exit(REFUSED if refused else PARTLY)
 
-            def show(rows: int, done: int, total: int | None) -> None:
-                bars.update(bar, completed=done, total=total, rows=rows)
 
-            report = asyncio.run(check_file(show))
-    if as_json:
-        print_json(report.as_json())
-    else:
-        show_report(report, Console(highlight=False))
-    if report.rejected_rows:
-        ctx.exit(PARTLY)
+@contextmanager
+def _shown_check(console: Console) -> Iterator[ShowCheck]:
+    """A function to call with how far a file is, for a bar on a terminal."""
+    columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
+    with Progress(*columns, console=console, transient=True) as bars:
+        bar = bars.add_task("", total=None, rows=0)
+
+        def show(rows: int, done: int, total: int | None) -> None:
+            bars.update(bar, completed=done, total=total, rows=rows)
+
+        yield show
 
 
 def show_report(report: FileReport, console: Console) -> None:

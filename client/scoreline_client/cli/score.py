@@ -104,9 +104,9 @@ def _flags(*names: str) -> list[Callable[[_F], _F]]:
 
 READING = _flags(
     "delimiter", "decimal", "thousands", "date_format", "encoding", "nulls", "comment", "input_format", "strict",
-    "unseen", "out_of_range", "coerce",
+    "rename", "unseen", "out_of_range", "coerce",
 )  # fmt: skip
-_COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "rename", "excel_safe")
+_COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "excel_safe")
 _RUNNING = [
     *_flags("resume", "restart", "max_errors"),
     json_option("Print the summary as JSON, and progress as JSON lines to standard error."),

@@ -63,26 +63,18 @@ def is_many(sources: tuple[str, ...], target: str) -> bool:
     return several or target.endswith("/") or _is_directory(target)
 
 
-def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]:
-    """Each input, patterns and directories expanded and sorted by name, and its output in a directory.
+def inputs_of(sources: Iterable[str]) -> list[str]:
+    """Each input, patterns and directories expanded and sorted by name.
 
     Of a directory these are the files in it whose names end as those of tables do; not those in folders of it.
 
     Raises:
-        FileRefused: a pattern matches nothing, a directory has no such file, two outputs would have the same name, or the directory
-            cannot be made.
+        FileRefused: a pattern matches nothing, or a directory has no such file.
     """
     inputs: list[str] = []
     for source in sources:
         names, is_directory = [source], _is_directory(source)
         if is_directory or _is_pattern(source):
-            if (
-                is_directory
-                and not is_url(source)
-                and os.path.realpath(source) == os.path.realpath(directory)
-            ):
-                message = "input and output are the same directory"
-                raise FileRefused(Code.FILE, source, message)
             pattern = f"{glob.escape(source.rstrip('/'))}/*" if is_directory else source
             if is_url(source):
                 fs, path = file_system(f"{source}*" if is_directory else source)
@@ -103,6 +95,22 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
                 )
                 raise FileRefused(Code.FILE, source, what)
         inputs += sorted(names)
+    return inputs
+
+
+def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]:
+    """Each input, expanded as by `inputs_of`, and its output in a directory.
+
+    Raises:
+        FileRefused: there is no input, two outputs would have the same name, or the directory cannot be made.
+    """
+    sources = list(sources)
+    for source in sources:
+        is_local = _is_directory(source) and not is_url(source)
+        if is_local and os.path.realpath(source) == os.path.realpath(directory):
+            message = "input and output are the same directory"
+            raise FileRefused(Code.FILE, source, message)
+    inputs = inputs_of(sources)
     if not is_url(directory):
         if os.path.isfile(directory):  # noqa: PTH113 - see _is_directory
             raise FileRefused(

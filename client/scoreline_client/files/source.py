@@ -413,9 +413,7 @@ def unreadable(name: str, error: Exception) -> FileRefused:
         f"it cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     )
     if isinstance(error, IsADirectoryError):
-        message = (
-            f"it is a directory; name its files by a pattern in quotes: '{name.rstrip('/')}/*.csv'"
-        )
+        message = "it is a directory; name a file in it (`scoreline score` and `check` take a directory, too)"
     return FileRefused(Code.FILE, name, message)
 
 

@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from rich.console import Console
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.cli.check import check, show_report
+from scoreline_client.cli.main import main
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.profile import FileReport, check_file
 from scoreline_client.options import BulkOptions
@@ -175,3 +179,48 @@ def test_the_exit_code_says_whether_rows_would_be_rejected(
     result = CliRunner().invoke(check, ["visits", "in.csv", "--json", "--null", "NA"])
     assert result.exit_code == code
     assert json.loads(result.stdout)["rows"] == report.rows
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`scoreline check visits …`, of a worker's own code."""
+
+    async def check(_: object, model: str, source: str, **options: Any) -> FileReport:
+        return await check_file(
+            cast("Transport", StubTransport(_answer)), model, source, options=options["options"]
+        )
+
+    monkeypatch.setattr("scoreline_client.async_client.AsyncClient.check_file", check)
+    return lambda *words: CliRunner().invoke(main, ["check", "visits", *map(str, words)])
+
+
+def test_a_check_takes_the_options_that_it_advises(
+    tmp_path: Path, checked: Callable[..., Result]
+) -> None:
+    path = _file(tmp_path, "1,30,1.5,F,true\n", "id,Age,bmi,sex,ok\n")
+    refused = checked(path)
+    assert refused.exit_code == 2
+    advised = re.search(r"with (--rename .*)", refused.stderr)
+    assert advised is not None
+    assert checked(path, *shlex.split(advised[1])).exit_code == 0
+
+
+def test_a_check_takes_directories_patterns_and_several_files(
+    tmp_path: Path, checked: Callable[..., Result]
+) -> None:
+    good = _file(tmp_path, "1,30,1.5,F,true\n")
+    assert checked(tmp_path).exit_code == checked(tmp_path / "*.csv").exit_code == 0
+    bad = good.with_name("bad.csv")
+    bad.write_text("id,age,bmi,sex,ok\n" + BAD)
+    done = checked(good, bad)
+    assert done.exit_code == 1
+    assert (
+        done.stdout.splitlines()[-1] == "2 files (0 refused): 5 rows, of which 3 would be rejected"
+    )
+    good.with_name("worse.csv").write_text("x\n1\n")
+    done = checked(tmp_path, "--json")
+    assert done.exit_code == 2
+    assert "worse.csv: " in done.stderr
+    total = {"event": "total", "files": 3, "files_refused": 1, "rows": 5, "rejected": 3}
+    assert [json.loads(line).get("rows") for line in done.stdout.splitlines()] == [4, 1, 5]
+    assert json.loads(done.stdout.splitlines()[-1]) == total

@@ -224,7 +224,7 @@ def test_blocks_end_at_the_same_places_wherever_reading_begins(tmp_path: Path) -
 
 def test_a_directory_is_told_with_what_to_give_instead(tmp_path: Path) -> None:
     (tmp_path / "visits").mkdir()
-    with pytest.raises(FileRefused, match=r"it is a directory; .* '.*visits/\*\.csv'"):
+    with pytest.raises(FileRefused, match="it is a directory; name a file in it"):
         run(f"{tmp_path}/visits/", tmp_path / "out.csv")
 
 
