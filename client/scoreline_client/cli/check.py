@@ -17,9 +17,9 @@ from scoreline_client.async_client import AsyncClient
 from scoreline_client.cli.kit import (
     PARTLY,
     REFUSED,
-    FileName,
     cell,
     command,
+    file_name,
     json_option,
     print_json,
     say,
@@ -34,7 +34,7 @@ _SHOWN = 3
 
 @command()
 @click.argument("model")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=FileName())
+@click.argument("sources", metavar="SOURCE...", nargs=-1, required=True, type=file_name)
 @with_options(READING)
 @json_option("Print the report as one JSON object.")
 @click.pass_context

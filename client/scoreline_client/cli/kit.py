@@ -87,16 +87,15 @@ class Seconds(click.FloatRange):
         return seconds
 
 
-class FileName(click.ParamType):
-    """The name of a file, of a directory, or a URL: an empty one, as an unset variable leaves it, is a usage error."""
+def file_name(text: str) -> str:
+    """The name of a file, of a directory, or a URL: an empty one, as an unset variable leaves it, is a usage error.
 
-    name = "file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Return the name."""
-        if not value:
-            self.fail("it is empty; name a file", param, ctx)
-        return str(value)
+    Raises:
+        BadParameter: it is empty.
+    """
+    if not text:
+        raise click.BadParameter("it is empty; name a file")
+    return text
 
 
 class _VersionNumber(click.IntRange):

@@ -26,8 +26,8 @@ from scoreline_client.cli.kit import (
     PARTLY,
     REFUSED,
     SERVICE,
-    FileName,
     command,
+    file_name,
     json_option,
     plain,
     print_json,
@@ -127,8 +127,8 @@ def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
 
 @command()
 @click.argument("model")
-@click.argument("sources", metavar="SOURCE...", nargs=-1, type=FileName())
-@click.argument("target", type=FileName())
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=file_name)
+@click.argument("target", type=file_name)
 @with_options(READING)
 @with_options(_COLUMNS)
 @with_options(_RUNNING)

@@ -471,7 +471,7 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
             raise FileRefused(Code.HEADER, path, message)
     check_no_duplicates(path, columns)
     if missing:
-        message = missing_columns(missing, columns)
+        message = missing_columns(missing, columns, needed)
         best = max(DELIMITERS, key=matches)
         if matches(best) > matches(header.delimiter):
             now = DELIMITERS.get(header.delimiter, repr(header.delimiter))

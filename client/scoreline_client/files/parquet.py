@@ -114,7 +114,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         names = names_read(own, model, self._options)
         missing = [name for name in model.needed if name not in names]
         if missing:
-            message = missing_columns(missing, names)
+            message = missing_columns(missing, names, model.needed)
             raise FileRefused(Code.MISSING_COLUMN, self._name, message, missing[0])
         if left_out := [name for name in model.known if name not in names]:
             self.notes.append(
