@@ -60,7 +60,7 @@ _ACCESS_LIST = "system.posix_acl_access"
 def is_many(sources: tuple[str, ...], target: str) -> bool:
     """Whether the target must be a directory: there may be several inputs, or it is a directory already."""
     several = len(sources) > 1 or _is_pattern(sources[0]) or _is_directory(sources[0])
-    return several or target.endswith("/") or _is_directory(target)
+    return several or target.endswith("/") or (target != STANDARD and _is_directory(target))
 
 
 def inputs_of(sources: Iterable[str]) -> list[str]:
@@ -104,6 +104,9 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
     Raises:
         FileRefused: there is no input, two outputs would have the same name, or the directory cannot be made.
     """
+    if directory == STANDARD:
+        message = "several inputs go into a directory, and not to standard output: name one"
+        raise FileRefused(Code.FILE, directory, message)
     sources = list(sources)
     for source in sources:
         is_local = _is_directory(source) and not is_url(source)
