@@ -112,9 +112,10 @@ class CsvFormat:
     thousands: Annotated[
         str,
         Meta(pattern=r"\A[\W_]?\Z", description="one character or nothing"),
-        Flag("Mark between groups of digits.", metavar="CHAR"),
+        Flag("Mark between groups of digits; ' ' is any kind of space.", metavar="CHAR"),
     ] = ""
-    """What may stand between groups of three digits before the decimal mark; empty for nothing."""
+    """What may stand between groups of three digits before the decimal mark; empty for nothing. A space stands for
+    every kind of space that does not break or is narrow, too."""
     date_format: Annotated[
         str,
         Meta(pattern=_DATE_FORMAT, max_length=100, description=_DATE_FORMATS),

@@ -40,6 +40,7 @@ from scoreline_tasks.scoring.text_values import (
     number_hint,
     number_pattern,
     reader_of,
+    thousands_pattern,
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -259,7 +260,7 @@ def _floats(
         pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
         is_number = np.array(pc.match_substring_regex(bare, pattern), dtype=bool) & ~is_null
         if rules.thousands:
-            bare = pc.replace_substring(bare, rules.thousands, "")
+            bare = pc.replace_substring_regex(bare, thousands_pattern(rules.thousands), "")
         if rules.decimal != ".":
             bare = pc.replace_substring(bare, rules.decimal, ".")
         bare = pc.replace_substring_regex(bare, r"^\+", "")

@@ -135,6 +135,13 @@ def test_a_word_for_a_missing_value_that_is_read_as_text_is_told(tmp_path: Path)
     assert _doubts(_score(tmp_path, text, nulls=("", "NA")).notes) == []
 
 
+def test_a_space_between_groups_is_any_space(tmp_path: Path) -> None:
+    rows = "".join(f"1{mark}234,5;3;Wien;\n" for mark in " \u00a0\u202f\u2009")
+    text = f"amount;visits;city;note\n{rows}"
+    assert _score(tmp_path, text, decimal=",", thousands=" ").rejected == 0
+    assert _score(tmp_path, text, decimal=",", thousands="\u202f").rejected == 3
+
+
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
@@ -143,6 +150,9 @@ def test_a_word_for_a_missing_value_that_is_read_as_text_is_told(tmp_path: Path)
         ("1.234.567", "is it written with --decimal , --thousands .?"),
         ("1'234.5", """is it written with --thousands "'"?"""),
         ("1 234,5", 'is it written with --decimal , --thousands " "?'),
+        ("1\u202f234,56", 'is it written with --decimal , --thousands " "?'),
+        ("1\u00a0234,56", 'is it written with --decimal , --thousands " "?'),
+        ("1\u2009234.5", 'is it written with --thousands " "?'),
         ("12 %", "numbers are written without %"),
         ("much", "expected a finite number"),
     ],

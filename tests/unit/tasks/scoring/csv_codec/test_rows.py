@@ -312,7 +312,7 @@ def test_separators_must_stand_where_they_belong(number: str) -> None:
     assert [one.code for one in checked.problems] == ["E_TYPE"]
 
 
-MARKS = ("", ".", "'", " ", ",")
+MARKS = ("", ".", "'", " ", ",", "\u00a0", "\u202f", "\u2009")
 GROUPED = st.tuples(
     st.sampled_from(["", "-", "+"]),
     st.lists(st.text("0123456789", max_size=4), min_size=1, max_size=4),
@@ -324,6 +324,8 @@ GROUPED = st.tuples(
 def _number_of(text: str, decimal: str, thousands: str) -> float | None:
     """A number that is written with these marks, told by hand."""
     text = text.strip(" ")
+    for space in "\u00a0\u202f\u2009":
+        text = text.replace(space, thousands if thousands == " " else space)
     digits = text[1:] if text[:1] in ("-", "+") else text
     mantissa, exponent, power = digits.partition("e")
     whole, _, fraction = mantissa.partition(decimal)
@@ -344,6 +346,7 @@ def _number_of(text: str, decimal: str, thousands: str) -> float | None:
     st.sampled_from([(".", ""), (".", ","), (".", "'"), (",", "."), (",", " "), (",", "_")]),
 )
 @example(["0.123"], (",", "."))
+@example(["1\u202f234,5", "1\u00a0234\u2009567", "0 123"], (",", " "))
 @example(["1.234", "0.123", "01.234,5"], (",", "."))
 def test_groups_of_digits_mean_what_they_mean_in_the_careful_way(
     numbers: list[str], marks: tuple[str, str]
