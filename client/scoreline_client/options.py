@@ -40,6 +40,7 @@ _CharacterOrNothing = Annotated[
 ]
 _DATE_FORMAT = r"\A(excel|([^%\x00-\x1f]|%[dmyYHIMSfpbBjz%])*)\Z"
 _DATE_FORMATS = "codes such as %d.%m.%Y, or excel"
+_DAY = "year, month and day in codes such as %d.%m.%Y, or excel"
 _ANSWER = r"\A(prediction|probability|error|warnings)\Z|\A(prediction|probability)_"
 _AnswerNames = Annotated[
     Annotated[Sequence[Annotated[str, Meta(pattern=_ANSWER)]], Meta(max_length=MOST_COLUMNS)]
@@ -324,6 +325,10 @@ class BulkOptions(ValueOptions, CsvFormat):
                 except msgspec.ValidationError:
                     raise SettingsError(name, getattr(self, name), expected) from None
         _codec_name(self.encoding)
+        if self.date_format.lower() == "excel":
+            object.__setattr__(self, "date_format", "excel")
+        elif self.date_format and not _names_a_day(self.date_format):
+            raise SettingsError("date_format", self.date_format, _DAY)
         for name, is_wrong, expected in (
             ("delimiter", self.delimiter == '"', "one ASCII character that is no quote"),
             ("comment", self.comment == '"', "one ASCII character that is no quote"),
@@ -380,6 +385,13 @@ class BulkOptions(ValueOptions, CsvFormat):
             for name, value in values.items()
             if name not in ("max_errors", "resume", "restart")
         }
+
+
+def _names_a_day(date_format: str) -> bool:
+    """Whether a format of dates has a year, a month and a day, and each code once, as `strptime` has it."""
+    codes = [code for code in re.findall("%(.)", date_format) if code != "%"]
+    is_day = "j" in codes or ("d" in codes and not {"m", "b", "B"}.isdisjoint(codes))
+    return is_day and not {"y", "Y"}.isdisjoint(codes) and len(set(codes)) == len(codes)
 
 
 def _codec_name(encoding: str) -> str:

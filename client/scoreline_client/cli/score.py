@@ -383,6 +383,8 @@ def options_of(given: dict[str, Any]) -> BulkOptions:
         given["rename"] = renamed
     if "max_errors" in given:
         given["max_errors"] = MaxErrors.parse(given["max_errors"])
+    if given.get("date_format") == "":
+        raise click.UsageError("--date-format is ''; expected codes such as %d.%m.%Y, or excel")
     if given.get("delimiter") in ("\\t", "tab"):
         given["delimiter"] = "\t"
     return BulkOptions(**given)

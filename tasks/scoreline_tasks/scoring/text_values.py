@@ -28,6 +28,8 @@ _BOOLEANS = {"true": True, "false": False}
 EXCEL = "excel"
 """The format of dates that are numbers of days, as spreadsheets keep them."""
 _SERIAL = re.compile(r"[0-9]{1,7}(?:\.[0-9]{0,20})?")
+_RECENT_SERIAL = re.compile(r"[1-9][0-9]{4}(?:[.,][0-9]{0,20})?")
+"""The serial numbers of the years from 1927 to 2173, which nobody takes for a year."""
 _SERIALS_END = 2_958_466
 """The day after the 31st of December 9999."""
 _EXCEL_ZERO = datetime(1899, 12, 30)
@@ -189,7 +191,8 @@ def _datetime(_: Column, text: str, rules: TextRules) -> Any:
     if rules.date_format != EXCEL:
         try:
             return datetime.strptime(text.strip(" "), rules.date_format)
-        except ValueError:
+        # Not a ValueError: a code that is there twice.
+        except (ValueError, re.error):
             return text
     serial = text.strip(" ").replace(rules.decimal, ".")
     if not _SERIAL.fullmatch(serial) or not 1 <= (days := Decimal(serial)) < _SERIALS_END:
@@ -203,8 +206,10 @@ def _datetime(_: Column, text: str, rules: TextRules) -> Any:
     )
 
 
-def date_hint(rules: TextRules) -> str:
+def date_hint(text: str, rules: TextRules) -> str:
     """How the dates of a file are expected to be written, as the end of a message."""
+    if not rules.date_format and _RECENT_SERIAL.fullmatch(text.strip(" ")):
+        return f"; is it a spreadsheet's serial number? It is read with --date-format {EXCEL}"
     if not rules.date_format:
         return "; dates that are written otherwise are read with --date-format"
     how = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"

@@ -181,7 +181,7 @@ class _ByHand:
                 if kind in NUMBERS:
                     message += number_hint(text, rules)
                 elif kind is ColumnType.DATETIME:
-                    message += date_hint(rules)
+                    message += date_hint(text, rules)
             refused = text if value is None else value
             converted = (
                 None

@@ -298,6 +298,15 @@ def test_an_empty_name_is_a_usage_error(run: Callable[..., Result], words: tuple
     assert "it is empty; name a file" in done.stderr
 
 
+@pytest.mark.parametrize("word", ["", "DD.MM.YYYY"])
+def test_a_format_of_dates_that_is_none_is_refused(
+    run: Callable[..., Result], source: Path, word: str
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), "--date-format", word)
+    assert done.exit_code == 2
+    assert "such as %d.%m.%Y, or excel" in done.stderr
+
+
 def test_a_target_that_was_forgotten_is_named(run: Callable[..., Result], source: Path) -> None:
     done = run("threshold", source)
     assert done.exit_code == 2
