@@ -191,5 +191,5 @@ async def check_file(
                 report.add(chunk, answer)
                 if progress is not None:
                     progress(report.rows, chunk.done, reader.total)
-        report.notes = [*reader.notes, *report.doubts.notes()]
+        report.notes = [*reader.notes, *report.doubts.notes(report.rows)]
     return report

@@ -149,6 +149,8 @@ class ChunkOutput:
     """Numbers of warnings: code, column, count."""
     report: Mapping[str, Any] | None = None
     """What its values may have meant instead; see `Doubts`."""
+    longer: Sequence[int] = ()
+    """Lines of the input that have more fields in the output than its header."""
 
 
 _MOST_MEANT = 20

@@ -352,6 +352,8 @@ class FileRun:
                 name = f"{warning['code']} {warning['column']}"
                 self._counts.warned[name] += warning["count"]
             self._counts.doubts.add(output.report)
+            self._counts.doubts.add_problems(output.problems)
+            self._counts.doubts.add_longer(output.longer)
             self._checkpoint(chunk.end)
 
     def _checkpoint(self, position: Position) -> None:
@@ -480,7 +482,7 @@ class FileRun:
             source=shown_name(self.source.name),
             target=shown_name(self.target.name),
             errors=self.target.errors_name if self._report.length else None,
-            notes=(*self._reader.notes, *counts.doubts.notes()),
+            notes=(*self._reader.notes, *counts.doubts.notes(counts.rows)),
         )
 
     def _unresumable(self, reason: str, code: Code = Code.UNFINISHED) -> FileRefused:

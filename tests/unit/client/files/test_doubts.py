@@ -12,6 +12,7 @@ import pytest
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.files.checkpoint import Mark
+from scoreline_client.files.doubts import Doubts
 from scoreline_client.files.profile import check_file
 from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.run import ScoreSummary
@@ -163,3 +164,52 @@ def test_a_refused_number_is_told_how_it_may_be_written(
     _score(tmp_path, f"amount;visits;city;note\n{value};3;Wien;\n")
     (message,) = pd.read_csv(tmp_path / "out.csv.errors.csv")["message"]
     assert message.endswith(hint)
+
+
+HEAD = "amount;visits;city;note\n"
+
+
+def _remedies(notes: Any) -> list[str]:
+    return [note for note in notes if ": is it" in note or "--encoding" in note or "--date" in note]
+
+
+def test_the_summary_names_the_option_that_would_read_the_rejected_values(tmp_path: Path) -> None:
+    assert _remedies(_score(tmp_path, f"{HEAD}12,50;3;Wien;\n1,5;3;Wien;\n").notes) == [
+        "amount: 2 of 2 values are like '12,50': is it written with --decimal ,?"
+    ]
+    mixed = f"{HEAD}12,50;3;Wien;\n1;3;Wien;\n1,234;3;Wien;\nx;3;Wien;\n"
+    assert _remedies(_score(tmp_path, mixed).notes) == [
+        "amount: 1 of 4 values are like '12,50': is it written with --decimal ,?",
+        "amount: 1 of 4 values are like '1,234': is it written with --decimal , or --thousands ,?",
+    ]
+    assert _remedies(_score(tmp_path, f"{HEAD}1.5;3;Wien;\nx;3;Wien;\n").notes) == []
+
+
+def test_the_summary_names_the_encoding_that_would_read_the_rejected_lines(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(f"{HEAD}1;3;Köln;\n1;3;Graz;\n2;3;Düren;\n".encode("cp1252"))
+    summary = run(source, tmp_path / "out.csv", transport=StubTransport(_answer), model="churn")
+    assert _remedies(summary.notes) == [
+        "2 of 3 lines are not in this encoding: --encoding cp1252 would read 'Köln'"
+    ]
+
+
+def test_a_remedy_is_told_of_the_first_columns_alone() -> None:
+    doubts = Doubts()
+    message = "column 'x': '1,5' is text; is it written with --decimal ,?"
+    for number in range(8):
+        doubts.add_problems([{"message": message, "column": f"c{number}", "value": "'1,5'"}])
+    notes = doubts.notes(8)
+    assert len(notes) == 6
+    assert notes[-1].startswith("3 more columns have values that an option would have read")
+
+
+def test_lines_that_are_longer_than_the_header_in_the_output_are_told(tmp_path: Path) -> None:
+    text = f"{HEAD}1;3;Wien;;x\n1;3;Wien;\n1;3\n" + "1;3;Wien;;x;y\n" * 6
+    (note,) = (note for note in _score(tmp_path, text).notes if "more fields" in note)
+    assert note.startswith("lines 2, 5, 6, 7, 8 and 2 more have more fields than the header")
+    with pytest.raises(pd.errors.ParserError):
+        pd.read_csv(tmp_path / "out.csv", sep=";")
+    summary = _score(tmp_path, text, keep=("amount",))
+    assert not any("more fields" in note for note in summary.notes)
+    assert len(pd.read_csv(tmp_path / "out.csv", sep=";")) == 9
