@@ -159,6 +159,7 @@ def score(
       2  the file was refused, or the run stopped
       3  trouble with the service; --resume goes on
       130, 143  stopped by Ctrl-C or SIGTERM; --resume goes on
+      141  who read standard output has closed it
 
     \b
     Examples:
@@ -182,6 +183,9 @@ def score(
             code = BY_SIGNAL + stopped.number
             say("; ".join((f"stopped by {stopped}", *run.how_to_go_on(sources))), err=True)
         except ScorelineError as error:
+            if isinstance(error.__cause__, BrokenPipeError) and run.is_to_stdout:
+                # As any program that a signal for it ends: `| head` has had enough.
+                ctx.exit(BY_SIGNAL + signal.SIGPIPE)
             # The same command may well succeed when something else has changed.
             is_full = getattr(error, "code", "") == Code.DISK_FULL
             if (error.exit_status == SERVICE or is_full) and (how := run.how_to_go_on(sources)):
@@ -203,6 +207,11 @@ class _Run:
     total: _Total = field(default_factory=lambda: _Total())
     target: Target | None = None
     """The output that is being written."""
+
+    @property
+    def is_to_stdout(self) -> bool:
+        """Whether standard output is being written."""
+        return self.target is not None and self.target.descriptor == 1
 
     def how_to_go_on(self, sources: tuple[str, ...]) -> tuple[str, ...]:
         """What is to be called when a run has ended early, or nothing, where nothing is there to go on with."""
@@ -267,11 +276,10 @@ class _Run:
         summary = await client.score_file(
             self.model, source, target, options=self.options, progress=self.progress
         )
-        is_stdout = self.target.descriptor == 1
         if self.as_json:
-            print_json(summary.as_json(), err=is_stdout)
+            print_json(summary.as_json(), err=self.is_to_stdout)
         else:
-            self._say(sentence(summary), to_stderr=is_stdout)
+            self._say(sentence(summary), to_stderr=self.is_to_stdout)
         return summary
 
     def _say(self, text: str, *, to_stderr: bool = False) -> None:

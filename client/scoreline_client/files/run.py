@@ -298,7 +298,7 @@ class FileRun:
                     raise
             return first
         facts = self.source.facts
-        if facts is None and self.options.resume:
+        if facts is None and before is not None:
             raise self._unresumable("its input cannot be read twice")
         run = Run(
             input=facts or {},

@@ -307,6 +307,22 @@ def test_a_format_of_dates_that_is_none_is_refused(
     assert "such as %d.%m.%Y, or excel" in done.stderr
 
 
+def test_who_closes_standard_output_ends_the_run_quietly(
+    run: Callable[..., Result], source: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = os.dup(1)
+    os.dup2(writing, 1)
+    try:
+        done = run("threshold", source, "-")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(writing)
+    assert (done.exit_code, done.stderr) == (141, "")
+
+
 def test_a_target_that_was_forgotten_is_named(run: Callable[..., Result], source: Path) -> None:
     done = run("threshold", source)
     assert done.exit_code == 2
