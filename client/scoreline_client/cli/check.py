@@ -19,6 +19,7 @@ from scoreline_client.cli.kit import (
     REFUSED,
     cell,
     command,
+    counted,
     file_name,
     json_option,
     print_json,
@@ -94,7 +95,7 @@ def check(
             print_json({"event": "total", **total})
         else:
             say(
-                f"{len(inputs):,} files ({refused:,} refused): {rows:,} rows, of which {rejected:,} would be rejected"
+                f"{counted(len(inputs), 'file')} ({refused:,} refused): {counted(rows, 'row')}, of which {rejected:,} would be rejected"
             )
     if refused or rejected:
         ctx.exit(REFUSED if refused else PARTLY)
@@ -123,13 +124,16 @@ def show_report(report: FileReport, console: Console) -> None:
         console.print(cell(note))
     rejected = report.rejected_rows
     if report.bad_rows:
-        title = f"the first {len(report.bad_rows)} of {rejected:,} rows to be rejected"
+        title = f"the first {len(report.bad_rows)} of {counted(rejected, 'row')} to be rejected"
         table = Table("row", "line", "column", "value", "why", title=title, title_justify="left")
         for row in report.bad_rows:
             details = [str(row.get(name, "")) for name in ("row", "line", "column", "value")]
             table.add_row(*map(cell, details), cell(f"{row['code']}: {row['message']}"))
         console.print(table)
-    rows, model = f"{report.source}: {report.rows:,} rows", f"{report.model}@{report.version}"
+    rows, model = (
+        f"{report.source}: {counted(report.rows, 'row')}",
+        f"{report.model}@{report.version}",
+    )
     verdict = f"{rows}, all of which {model} would score"
     if rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(report.rejected.items()))
@@ -152,9 +156,9 @@ def _cells(column: ColumnReport) -> tuple[str, ...]:
     if column.out_of_range.count:
         low, high = column.training
         values = _values(column.out_of_range)
-        unlike.append(f"{column.out_of_range.count:,} outside {low:g} to {high:g}: {values}")
+        unlike.append(f"{_how_many(column.out_of_range, f'outside {low:g} to {high:g}')}: {values}")
     if column.unseen.count:
-        unlike.append(f"{column.unseen.count:,} unseen: {_values(column.unseen)}")
+        unlike.append(f"{_how_many(column.unseen, 'unseen')}: {_values(column.unseen)}")
     return (
         column.name,
         column.type + (", may be missing" if column.nullable else ""),
@@ -163,6 +167,11 @@ def _cells(column: ColumnReport) -> tuple[str, ...]:
         f"{column.rejected:,}" if column.rejected else "",
         "; ".join(unlike),
     )
+
+
+def _how_many(values: Values, what: str) -> str:
+    other = f" ({values.rejected:,} in rows to be rejected)" if values.rejected else ""
+    return f"{values.count:,} {what}{other}"
 
 
 def _values(values: Values) -> str:

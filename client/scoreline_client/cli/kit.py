@@ -118,6 +118,11 @@ def say(text: object, *, err: bool = False, in_line: bool = False) -> None:
     click.echo(shown_text(str(text), in_line=in_line), err=err)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 row`, `2 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def cell(text: object) -> Text:
     """Such text for rich, as it is otherwise."""
     from rich.text import Text

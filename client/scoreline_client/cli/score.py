@@ -27,6 +27,7 @@ from scoreline_client.cli.kit import (
     REFUSED,
     SERVICE,
     command,
+    counted,
     file_name,
     json_option,
     plain,
@@ -253,7 +254,7 @@ class _Run:
             if done is not None and version is None:
                 version = (await describe(client.transport, self.model)).version
             if done is not None and done.version == version:
-                share = f"{done.rejected:,} of {done.rows:,} rows rejected"
+                share = f"{done.rejected:,} of {counted(done.rows, 'row')} rejected"
                 self._say(f"{shown_name(name)} is done: scored by {done.model}@{version}, {share}")
                 total.before += 1
                 total.rows += done.rows
@@ -317,7 +318,7 @@ class _Total:
         parts = ((self.scored, "scored"), (self.before, "done before"), (self.refused, "refused"))
         files = ", ".join(f"{count:,} {what}" for count, what in parts if count)
         return (
-            f"{self.files:,} files ({files}): {self.rows:,} rows, {self.rows - self.rejected:,} scored, "
+            f"{counted(self.files, 'file')} ({files}): {counted(self.rows, 'row')}, {self.rows - self.rejected:,} scored, "
             f"{self.rejected:,} rejected, in {time.monotonic() - self.started:.2f} s"
         )
 
@@ -459,26 +460,20 @@ def sentence(summary: ScoreSummary) -> str:
     """A summary for people."""
     pace = f" ({summary.rows_per_s:,.0f} rows/s)" if summary.seconds >= 1 else ""
     text = (
-        f"{_count(summary.rows, 'row')}, {summary.scored:,} scored, {summary.rejected:,} rejected, by "
+        f"{counted(summary.rows, 'row')}, {summary.scored:,} scored, {summary.rejected:,} rejected, by "
         f"{summary.model}@{summary.version} in {summary.seconds:.2f} s{pace}: {summary.target}"
     )
     for code, count in summary.rejected_by_code.items():
-        text += (
-            f"\n  {_count(count, 'row')} rejected: {_REASONS.get(code, 'see the message')} ({code})"
-        )
+        text += f"\n  {counted(count, 'row')} rejected: {_REASONS.get(code, 'see the message')} ({code})"
     for name, count in summary.warnings.items():
         code, _, column = name.partition(" ")
         verb = "is" if count == 1 else "are"
-        text += f"\n  warning: {_count(count, 'value')} of {column} {verb} {_WARNINGS.get(code, 'unusual')} ({code})"
+        text += f"\n  warning: {counted(count, 'value')} of {column} {verb} {_WARNINGS.get(code, 'unusual')} ({code})"
     for note in summary.notes:
         text += f"\n  {note}"
     if summary.errors is not None:
         text += f"\n  rejected rows are listed in {summary.errors}"
     return text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 _REASONS: dict[str, str] = {
@@ -491,6 +486,7 @@ _REASONS: dict[str, str] = {
     Code.ENCODING: "bytes that are no text of this encoding",
     Code.CONTROL_CHAR: "a NUL byte",
     Code.FIELD_COUNT: "more or fewer fields than the header has",
+    Code.DUPLICATE_KEY: "a key that is there twice in an object",
     Code.QUOTE: "a quote that is not closed, or in the wrong place",
     Code.JSON: "a line that is no JSON",
     Code.MISSING_COLUMN: "a column is missing",

@@ -47,6 +47,8 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     warned: dict[str, int] = {}
     doubts: dict[str, tuple[int, str]] = {}
     """What values may have meant instead, where there is any doubt; see `Doubts`."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the input since its header was read."""
     seconds: float = 0.0
 
 

@@ -187,6 +187,10 @@ class FileRun:
         self._started = time.monotonic()
         self._counts = RunCounts()
         self._done = 0
+        self._begun_notes = 0
+        """How many notes there were when the first row was read."""
+        self._found_before: tuple[str, ...] = ()
+        """Notes about the rows of the run that is resumed."""
         self._model: ModelInfo
         self._reader: FileReader[Any]
         self._output: Output
@@ -330,8 +334,11 @@ class FileRun:
                 rejected, warned = Counter(mark.rejected), Counter(mark.warned)
                 doubts = Doubts(dict(mark.doubts))
                 self._counts = RunCounts(rows, rejected, warned, doubts, mark.seconds, rows)
-                self._reader.notes.append(f"resumed behind row {rows:,}")
+                self._found_before = mark.notes
+                self._reader.notes += [*mark.notes, f"resumed behind row {rows:,}"]
+                self._begun_notes = len(self._reader.notes)
                 return mark.position
+            self._begun_notes = len(self._reader.notes)
             try:
                 self._output.write(header)
                 journal.append(run)
@@ -367,6 +374,7 @@ class FileRun:
                 rejected=dict(counts.rejected),
                 warned=dict(counts.warned),
                 doubts=dict(counts.doubts.found),
+                notes=(*self._found_before, *self._reader.notes[self._begun_notes :]),
                 seconds=round(counts.seconds_before + time.monotonic() - self._started, 3),
             )
             self.journal.append(mark)

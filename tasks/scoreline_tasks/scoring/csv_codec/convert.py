@@ -183,6 +183,9 @@ class _ByHand:
                 elif kind is ColumnType.DATETIME:
                     message += date_hint(text, rules)
             refused = text if value is None else value
+            if invalid.code == "E_NON_FINITE" and isinstance(value, str):
+                # What stands in the file, and not the word that stands for it on the wire.
+                refused, message = text, message.replace(value, shown(text), 1)
             converted = (
                 None
                 if self._column.unused

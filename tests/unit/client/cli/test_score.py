@@ -365,6 +365,13 @@ def _summary(**values: Any) -> ScoreSummary:
     return ScoreSummary(**counts | names | {"seconds": 1.5, "rows_per_s": 2.0} | values)
 
 
+def test_one_row_is_one_row_and_every_code_of_a_row_has_a_reason() -> None:
+    total = cli_score._Total(scored=1, refused=1, rows=1)
+    assert total.sentence().startswith("2 files (1 scored, 1 refused): 1 row, 1 scored, 0 rejected")
+    summary = _summary(rejected_by_code={"E_DUPLICATE_KEY": 1})
+    assert "1 row rejected: a key that is there twice in an object (E_DUP" in sentence(summary)
+
+
 class _Ends:
     """A client that loses its server, after some files, and leaves these files beside the output."""
 

@@ -213,3 +213,11 @@ def test_lines_that_are_longer_than_the_header_in_the_output_are_told(tmp_path: 
     summary = _score(tmp_path, text, keep=("amount",))
     assert not any("more fields" in note for note in summary.notes)
     assert len(pd.read_csv(tmp_path / "out.csv", sep=";")) == 9
+
+
+@pytest.mark.parametrize("value", ["1e999", "nan", "-inf", "Infinity"])
+def test_the_error_report_has_the_text_of_the_file(tmp_path: Path, value: str) -> None:
+    _score(tmp_path, f"{HEAD}{value};3;Wien;\n")
+    (row,) = pd.read_csv(tmp_path / "out.csv.errors.csv", dtype=str).to_dict("records")
+    assert (row["code"], row["value"]) == ("E_NON_FINITE", f"'{value}'")
+    assert f"'{value}' is no finite number" in row["message"]

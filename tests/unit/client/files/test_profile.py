@@ -77,6 +77,7 @@ def test_values_that_training_did_not_have_are_told_with_what_was_meant(tmp_path
     columns = _columns(_check(_file(tmp_path, BAD)))
     assert columns["sex"]["unseen"] == {
         "count": 1,
+        "rejected": 0,
         "examples": [{"value": "'m'", "count": 1, "nearest": "M"}],
     }
     assert columns["age"]["out_of_range"]["examples"] == [{"value": "200", "count": 1}]
@@ -149,11 +150,34 @@ def test_parquet_is_told_by_its_own_types(tmp_path: Path) -> None:
 
 def test_the_report_is_a_table_for_people(tmp_path: Path) -> None:
     text = io.StringIO()
-    show_report(_check(_file(tmp_path, BAD)), Console(file=text, width=160))
+    show_report(_check(_file(tmp_path, BAD)), Console(file=text, width=200))
     shown = text.getvalue()
     assert "1 unseen: 'm' (near 'M')" in shown
-    assert "1 outside 20 to 90: 200" in shown
+    assert "1 outside 20 to 90 (1 in rows to be rejected): 200" in shown
     assert "4 rows, of which visits@2 would reject 3 (E_FIELD_COUNT 1, E_TYPE 2)" in shown
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_values_in_rows_to_be_rejected_are_told_apart(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"age": 30, "bmi": 1.5, "sex": "X", "ok": True},
+        {"age": 99, "bmi": 1.5, "sex": "X", "ok": None},
+        {"age": 30, "bmi": 20.5, "sex": "F", "ok": True},
+    ]
+    frame, path = pd.DataFrame(rows), tmp_path / f"in.{suffix}"
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    elif suffix == "jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        frame.to_parquet(path, index=False)
+    report = _check(path)
+    sex, age = _columns(report)["sex"]["unseen"], _columns(report)["age"]["out_of_range"]
+    assert (report.rejected_rows, sex["count"], sex["rejected"]) == (1, 2, 1)
+    assert (age["count"], age["rejected"]) == (1, 1)
+    text = io.StringIO()
+    show_report(report, Console(file=text, width=200))
+    assert "2 unseen (1 in rows to be rejected): 'X' ×2" in text.getvalue()
 
 
 def test_the_report_is_json_for_programs(tmp_path: Path) -> None:
