@@ -337,6 +337,12 @@ class BulkOptions(ValueOptions, CsvFormat):
         ):
             if is_wrong:
                 raise SettingsError(name, getattr(self, name), expected)
+        for name in ("keep", "drop", "outputs"):
+            chosen_names = getattr(self, name) or ()
+            if len(set(chosen_names)) < len(chosen_names):
+                raise SettingsError(name, ",".join(chosen_names), "each name once")
+        if self.outputs is not None and not self.outputs:
+            raise SettingsError("outputs", "", "names such as prediction,probability")
         chosen = {
             "keep": self.keep is not None,
             "drop": bool(self.drop),

@@ -71,8 +71,15 @@ class Stopped(Exception):
 
 
 def names_in(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The names of a comma-separated list; a name with a comma stands in quotes, as in a CSV file."""
-    return text if isinstance(text, tuple) else tuple(next(csv.reader([text]), ()))
+    """The names of a comma-separated list; a name with a comma stands in quotes, as in a CSV file.
+
+    Raises:
+        BadParameter: there is none, as where a variable is not set.
+    """
+    names = text if isinstance(text, tuple) else tuple(next(csv.reader([text]), ()))
+    if not names:
+        raise click.BadParameter("it is empty; name a column (or say --only-predictions)")
+    return names
 
 
 _BY_TYPE: dict[Any, dict[str, Any]] = {
@@ -370,12 +377,14 @@ async def _until_signal(work: Any) -> int:
 
 def options_of(given: dict[str, Any]) -> BulkOptions:
     """The options that were given on the command line; all others have their defaults."""
-    absent = (("nulls", ()), ("rename", ()))  # `--keep ''` is given: no column at all
+    absent = (("nulls", ()), ("rename", ()))
     given = {
         name: value
         for name, value in given.items()
         if value is not None and (name, value) not in absent
     }
+    if given.get("id") == "":
+        raise click.UsageError("--id is ''; expected the name of a column")
     for name in ("unseen", "out_of_range"):
         if name in given:
             given[name] = Policy(given[name])

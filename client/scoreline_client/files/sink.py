@@ -31,6 +31,7 @@ from scoreline_client.files.reader import DEFAULT_SIZES
 from scoreline_client.files.source import (
     STANDARD,
     check_name,
+    compression_by_name,
     file_system,
     is_table,
     is_url,
@@ -42,6 +43,24 @@ from scoreline_client.shown import shown_name
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_FOREIGN = (
+    *(".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".z", ".lzma", ".zstd"),
+    *(
+        ".json",
+        ".feather",
+        ".arrow",
+        ".avro",
+        ".orc",
+        ".h5",
+        ".hdf5",
+        ".pkl",
+        ".pickle",
+        ".db",
+        ".sqlite",
+    ),
+    *(".doc", ".docx", ".pdf", ".html", ".xml", ".sas7bdat", ".dta", ".sav", ".rds", ".rdata"),
+)
+"""Endings of what is not written: a file with one of them would not be what its name says."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -196,6 +215,12 @@ class Target:
         same = FileRefused(Code.FILE, self.name, "input and output are the same file")
         if self.final.suffix.lower() in _SPREADSHEETS:
             message = "spreadsheets are not written; name it .csv, which they open"
+            raise FileRefused(Code.FILE, self.name, message)
+        # Before .gz and .zst, too: of `out.zip.gz` only the outer name would be true.
+        _, plain = compression_by_name(shown_name(self.name).removesuffix("?…"))
+        ending = os.path.splitext(plain)[1].lower()  # noqa: PTH122 - a URL is no path
+        if ending in _FOREIGN and not self.is_stream:
+            message = f"{ending} is not written: name it .csv, .jsonl or .parquet, with .gz or .zst behind it to compress it"
             raise FileRefused(Code.FILE, self.name, message)
         if self.is_url:
             if self.name == source:

@@ -298,6 +298,16 @@ def test_an_empty_name_is_a_usage_error(run: Callable[..., Result], words: tuple
     assert "it is empty; name a file" in done.stderr
 
 
+@pytest.mark.parametrize("option", ["--keep", "--drop", "--outputs", "--id"])
+def test_an_option_without_a_name_is_refused(
+    run: Callable[..., Result], source: Path, option: str
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), option, "")
+    assert done.exit_code == 2
+    assert option in done.stderr
+    assert names_in(source.parent) == ["in.csv"]
+
+
 @pytest.mark.parametrize("word", ["", "DD.MM.YYYY"])
 def test_a_format_of_dates_that_is_none_is_refused(
     run: Callable[..., Result], source: Path, word: str

@@ -107,6 +107,24 @@ def test_a_spreadsheets_own_file_is_not_written(source: Path, tmp_path: Path, na
     assert names_in(tmp_path) == ["in.csv"]
 
 
+@pytest.mark.parametrize(
+    "name", ["o.zip", "o.txt.bz2", "o.CSV.XZ", "o.zip.gz", "o.json", "o.feather"]
+)
+def test_a_file_that_would_not_be_what_its_name_says_is_refused(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(FileRefused, match=r"is not written: name it \.csv"):
+        run(source, tmp_path / name)
+    assert names_in(tmp_path) == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    "name", ["o", "o.txt", "o.dat", "o.csv.bak", "o.tsv", "2024.10", "o.csv.gz"]
+)
+def test_other_endings_are_of_text(source: Path, tmp_path: Path, name: str) -> None:
+    assert run(source, tmp_path / name).rows == 2
+
+
 PARTS = [
     "",
     ".",
