@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -27,7 +25,7 @@ from scoreline_client.cli.kit import (
 )
 from scoreline_client.cli.score import READING, options_of, with_options
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.profile import ColumnReport, FileReport, ShowCheck, Values
+from scoreline_client.files.profile import ColumnReport, FileReport, Values
 from scoreline_client.files.sink import inputs_of
 
 _SHOWN = 3
@@ -62,19 +60,24 @@ def check(
     console = Console(stderr=True)
     options = options_of(given)
 
-    async def check_file(source: str, show: ShowCheck | None) -> FileReport:
-        async with AsyncClient() as client:
-            return await client.check_file(model, source, options=options, progress=show)
+    columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
+    is_quiet = as_json or not console.is_terminal
+
+    async def check_file(source: str) -> FileReport:
+        with Progress(*columns, console=console, transient=True, disable=is_quiet) as bars:
+            bar = bars.add_task("", total=None, rows=0)
+
+            def show(rows: int, done: int, total: int | None) -> None:
+                bars.update(bar, completed=done, total=total, rows=rows)
+
+            async with AsyncClient() as client:
+                return await client.check_file(model, source, options=options, progress=show)
 
     inputs = inputs_of(sources)
     reports, refused = list[FileReport](), 0
     for source in inputs:
         try:
-            if as_json or not console.is_terminal:
-                report = asyncio.run(check_file(source, None))
-            else:
-                with _shown_check(console) as show:
-                    report = asyncio.run(check_file(source, show))
+            report = asyncio.run(check_file(source))
         except FileRefused as error:
             if len(inputs) == 1:
                 raise
@@ -99,19 +102,6 @@ def check(
             )
     if refused or rejected:
         ctx.exit(REFUSED if refused else PARTLY)
-
-
-@contextmanager
-def _shown_check(console: Console) -> Iterator[ShowCheck]:
-    """A function to call with how far a file is, for a bar on a terminal."""
-    columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
-    with Progress(*columns, console=console, transient=True) as bars:
-        bar = bars.add_task("", total=None, rows=0)
-
-        def show(rows: int, done: int, total: int | None) -> None:
-            bars.update(bar, completed=done, total=total, rows=rows)
-
-        yield show
 
 
 def show_report(report: FileReport, console: Console) -> None:

@@ -490,9 +490,10 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
                 f"{message.partition(';')[0]}; the columns are separated by {DELIMITERS[best]}, it "
                 f"seems, and not by {now}: give --delimiter {option}"
             )
-        elif len(columns) == 1 and (names := _most_fields(text)):
+        elif len(columns) == 1 and any(mark in text for mark in DELIMITERS):
             # None of them is the model's; still, nothing can be read of the file before it is cut.
-            mark, fields = names
+            mark = max(DELIMITERS, key=text.count)
+            fields = _split(text, mark)
             option = "'\\t'" if mark == "\t" else f"'{mark}'"
             message = (
                 f"{missing_columns(missing, fields, needed)}; its columns are separated by {DELIMITERS[mark]}, it "
@@ -571,13 +572,6 @@ class RepeatedHeader:
     def _fields(self, text: bytes) -> list[str]:
         line = text.decode(self.header.encoding, "replace")
         return next(csv.reader([line], delimiter=self.header.delimiter), [])
-
-
-def _most_fields(line: str) -> tuple[str, list[str]] | None:
-    """The delimiter with which a line has the most fields, and those; None where no delimiter is in it."""
-    splits = ((mark, _split(line, mark)) for mark in DELIMITERS)
-    mark, fields = max(splits, key=lambda one: len(one[1]))
-    return (mark, fields) if len(fields) > 1 else None
 
 
 def _split(line: str, delimiter: str) -> list[str]:

@@ -64,14 +64,24 @@ class Doubts:
         notes, hints = list[str](), list[str]()
         for key, (count, example) in self.found.items():
             kind, _, column = key.partition(" ")
-            if kind == "hint":
-                hints.append(_remedy(column, count, rows, example))
-                continue
-            if kind == "longer":
-                notes.append(_longer(count, example))
-                continue
             name, text = shown_text(column, in_line=True), shown_text(example, in_line=True)
-            if kind == "thousands":
+            if kind == "hint":
+                column, _, hint = column.rpartition("\n")
+                name, of_all = shown_text(column, in_line=True), f"{count:,} of {rows:,}"
+                verb = "value is" if rows == 1 else "values are"
+                hints.append(
+                    f"{name}: {of_all} {verb} like {text}: {hint}"
+                    if column
+                    else f"{of_all} lines are not in this encoding: {hint} would read {text}"
+                )
+            elif kind == "longer":
+                more = f" and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
+                which = f"line {text} has" if count == 1 else f"lines {text}{more} have"
+                notes.append(
+                    f"{which} more fields than the header, in the output, too, which pandas does not read: with --keep "
+                    "or --drop each line has as many as the header"
+                )
+            elif kind == "thousands":
                 notes.append(
                     f"{name}: could be {text.replace('.', '')} (--decimal , --thousands .): {text} was read with a "
                     "decimal point, and no number there has other than three digits behind it"
@@ -86,23 +96,3 @@ class Doubts:
             rest = f"{len(hints) - _MOST_HINTS:,} more columns have values that an option would have read"
             hints[_MOST_HINTS:] = [f"{rest}: see the messages of rejected rows"]
         return [*notes, *hints]
-
-
-def _remedy(key: str, count: int, rows: int, example: str) -> str:
-    column, _, hint = key.rpartition("\n")
-    text = shown_text(example, in_line=True)
-    of_all = f"{count:,} of {rows:,}"
-    if not column:
-        return f"{of_all} lines are not in this encoding: {hint} would read {text}"
-    verb = "value is" if rows == 1 else "values are"
-    return f"{shown_text(column, in_line=True)}: {of_all} {verb} like {text}: {hint}"
-
-
-def _longer(count: int, lines: str) -> str:
-    which = f"line {lines} has" if count == 1 else f"lines {lines} have"
-    if count > _MOST_LINES:
-        which = f"lines {lines} and {count - _MOST_LINES:,} more have"
-    return (
-        f"{which} more fields than the header, in the output, too, which pandas does not read: with --keep or --drop "
-        "each line has as many as the header"
-    )
