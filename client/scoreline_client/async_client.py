@@ -10,10 +10,13 @@ from contextlib import aclosing, suppress
 from functools import cache
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 import redis.asyncio
 
+from scoreline_client.arguments import given_as, options_of, path_of, target_of
+from scoreline_client.codes import Code
 from scoreline_client.dead_letters import (
     DeadLetter,
     drop_dead_letters,
@@ -22,9 +25,9 @@ from scoreline_client.dead_letters import (
     replay_dead_letter,
 )
 from scoreline_client.descriptions import ModelDescription, describe
-from scoreline_client.errors import MissingDependency, ScorelineError
+from scoreline_client.errors import MissingDependency, RequestRefused, ScorelineError, SettingsError
 from scoreline_client.jobs import AsyncJob
-from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.options import NO_OPTIONS, BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import (
     EncodedRecords,
@@ -35,6 +38,7 @@ from scoreline_client.protocol.json_records import (
     check_timeout,
     encode_record,
     encode_records,
+    is_frame,
     predictions_of,
     raise_refusal,
     split_records,
@@ -54,7 +58,6 @@ if TYPE_CHECKING:
     from scoreline_client.files.chunks import ScoredRow
     from scoreline_client.files.profile import FileReport
     from scoreline_client.files.run import BulkProgress, ScoreSummary
-    from scoreline_client.options import BulkOptions
 
 ONLINE_RECORDS = 1000
 """A request of more records than this goes into the bulk lane, behind the requests of others."""
@@ -98,11 +101,7 @@ class AsyncClient:
         settings: ClientSettings | None = None,
         connection: Callable[[], redis.asyncio.Redis] | redis.asyncio.Redis | None = None,
     ) -> None:
-        self.settings = settings or ClientSettings.from_environment(
-            redis_url=redis_url, queue=queue
-        )
-        if connection is None:
-            self.settings.check_redis_url()
+        self.settings = settings_of(redis_url, queue, settings, connection)
         # What tracing needs is missed here, and not in the first call.
         Tracing.of(self.settings)
         self._connection = connection
@@ -111,6 +110,9 @@ class AsyncClient:
         """After a fork, what the parent has: collecting it would end what the parent reads."""
         _clients.add(self)
         _follow_forks()
+
+    def __repr__(self) -> str:
+        return f"<AsyncClient of {place(self.settings, self._connection)}>"
 
     @property
     def transport(self) -> Transport:
@@ -151,23 +153,25 @@ class AsyncClient:
         record: Mapping[str, Any],
         *,
         timeout: float = 5.0,  # noqa: ASYNC109
-        options: RequestOptions = NO_OPTIONS,
+        options: RequestOptions | Mapping[str, Any] | None = NO_OPTIONS,
     ) -> Prediction:
         """Predict one record: a mapping of column names to values, or a row of a pandas frame.
 
         `options` decide about values that training did not have, and whether text is read as numbers:
-        `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`.
+        `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`, or a mapping, `{"coerce": True}`.
 
         Raises:
             RecordRejected: the record cannot be scored; names column and value.
             UnknownModel: no such model, alias or version.
-            NoAnswer: none within `timeout` seconds.
+            NoAnswer: none within `timeout` seconds. Where a worker was the first to see that they were over, it is a
+                RequestExpired, too.
             QueueFull: the request was not accepted.
             ServerUnreachable: it was not either, unless the error has its `request_id`.
-            SettingsError: `timeout` is negative, infinite or no number; as in all other methods.
+            SettingsError: `timeout` is negative, infinite or no number, or another argument is not what it must be; as
+                in all other methods.
         """
         body = encode_record(record)
-        encoded = options.encoded_options
+        encoded = NO_OPTIONS.encoded_options if options is NO_OPTIONS else _encoded(options)
         check_timeout(timeout)
         check_model(model)
         here = self._here()
@@ -183,7 +187,7 @@ class AsyncClient:
         records: Iterable[Mapping[str, Any]],
         *,
         timeout: float = 30.0,  # noqa: ASYNC109
-        options: RequestOptions = NO_OPTIONS,
+        options: RequestOptions | Mapping[str, Any] | None = NO_OPTIONS,
     ) -> list[Prediction]:
         """Predict records, in their order; a bad record has an `.error`, and the others their predictions.
 
@@ -196,7 +200,7 @@ class AsyncClient:
         """
         check_timeout(timeout)
         listed = check_records(records)
-        encoded_options = options.encoded_options
+        encoded_options = _encoded(options)
 
         def build(ref: str, part: EncodedRecords, job: str = "") -> Request:
             return self.request(ref, part.body, timeout, job=job, options=encoded_options)
@@ -254,11 +258,15 @@ class AsyncClient:
             expires_ms=expires_ms,
         )
         await self.transport.submit(request, lane, timeout)
-        return AsyncJob(self, request.id)
+        return AsyncJob(self, request.id, request.model)
 
     def job(self, job_id: str) -> AsyncJob:
-        """Attach to a job by its id, from any process."""
-        return AsyncJob(self, job_id)
+        """Attach to a job by its id, from any process.
+
+        Raises:
+            SettingsError: it is no id. Whether there is such a job, its methods say.
+        """
+        return AsyncJob(self, check_id(job_id))
 
     async def predict_frame(
         self,
@@ -276,7 +284,7 @@ class AsyncClient:
 
         Raises:
             MissingDependency: pandas or pyarrow is not installed.
-            RequestRefused: a column is missing, duplicate, or of a type that cannot be sent.
+            RequestRefused: a column is missing, duplicate, or of a type that cannot be sent, or it is no frame.
             UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
         """
         check_model(model)
@@ -286,6 +294,11 @@ class AsyncClient:
                 __import__(package)
             except ImportError as error:
                 raise MissingDependency("predict_frame", package, "frames") from error
+        if not is_frame(frame):
+            raise RequestRefused(
+                Code.TYPE,
+                f"frame must be a pandas DataFrame, not {type(frame).__name__}; records are for predict_many",
+            )
         from scoreline_client.protocol.arrow_tables import (
             SLICE_ROWS_AT_LEAST,
             decode_frame,
@@ -321,7 +334,7 @@ class AsyncClient:
         source: str | Path,
         target: str | Path,
         *,
-        options: BulkOptions | None = None,
+        options: BulkOptions | Mapping[str, Any] | None = None,
         progress: Callable[[BulkProgress], None] | None = None,
         owner: str | None = None,
     ) -> ScoreSummary:
@@ -345,17 +358,21 @@ class AsyncClient:
             self.transport,
             self.settings,
             check_model(model),
-            str(source),
-            str(target),
-            options=options,
-            progress=progress,
-            owner=owner,
+            path_of("source", source),
+            target_of(target),
+            options=options_of(BulkOptions, options),
+            progress=given_as("progress", progress, _is_callback, "a function, or None"),
+            owner=given_as("owner", owner, (str, NoneType), "a name, or None"),
         )
 
     score_csv = score_file
 
     async def score_rows(
-        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | Mapping[str, Any] | None = None,
     ) -> AsyncIterator[ScoredRow]:
         """The rows of a file with their predictions, in order, for callers who write the output.
 
@@ -371,12 +388,17 @@ class AsyncClient:
                     yield row
 
     async def scored_parts(
-        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[list[ScoredRow]]:
         """The same rows, some at a time."""
         from scoreline_client.files.chunks import scored_parts
 
-        parts = scored_parts(self.transport, check_model(model), str(source), options)
+        asked = options_of(BulkOptions, options)
+        parts = scored_parts(self.transport, check_model(model), path_of("source", source), asked)
         async with aclosing(parts):
             async for part in parts:
                 yield part
@@ -386,7 +408,7 @@ class AsyncClient:
         model: str,
         source: str | Path,
         *,
-        options: BulkOptions | None = None,
+        options: BulkOptions | Mapping[str, Any] | None = None,
         progress: Callable[[int, int, int | None], None] | None = None,
     ) -> FileReport:
         """Profile a file without scoring it: each column, and the rows that would be rejected.
@@ -401,7 +423,11 @@ class AsyncClient:
         from scoreline_client.files.profile import check_file
 
         return await check_file(
-            self.transport, check_model(model), str(source), options=options, progress=progress
+            self.transport,
+            check_model(model),
+            path_of("source", source),
+            options=options_of(BulkOptions, options),
+            progress=given_as("progress", progress, _is_callback, "a function, or None"),
         )
 
     async def describe(self, model: str, *, timeout: float = 5.0) -> ModelDescription:  # noqa: ASYNC109
@@ -477,6 +503,43 @@ class AsyncClient:
             expires_ms=max(1, int(timeout_s * 1000)),
             **fields,
         )
+
+
+def settings_of(
+    redis_url: str | None,
+    queue: str | None,
+    settings: ClientSettings | None,
+    connection: Callable[[], redis.asyncio.Redis] | redis.asyncio.Redis | None,
+) -> ClientSettings:
+    """The settings of a client, of what it was given and of the environment.
+
+    Raises:
+        SettingsError: one of them is unusable.
+    """
+    is_one = (ClientSettings, NoneType)
+    given = given_as("settings", settings, is_one, "a ClientSettings, or None")
+    found = given or ClientSettings.from_environment(redis_url=redis_url, queue=queue)
+    if connection is None:
+        is_argument = given is None and redis_url is not None
+        found.check_redis_url(*(["redis_url"] if is_argument else []))
+    elif not callable(connection) and not isinstance(connection, redis.asyncio.Redis):
+        expected = "a function that makes a redis.asyncio.Redis, or one of these"
+        raise SettingsError("connection", connection, expected)
+    return found
+
+
+def place(settings: ClientSettings, connection: object) -> str:
+    """The queue of a client and where it is, for people: no password is in it."""
+    server = settings.server if connection is None else "a connection that it was given"
+    return f"queue {settings.queue} at {server}"
+
+
+def _encoded(options: RequestOptions | Mapping[str, Any] | None) -> bytes:
+    return options_of(RequestOptions, options).encoded_options
+
+
+def _is_callback(given: object) -> bool:
+    return given is None or callable(given)
 
 
 _clients: weakref.WeakSet[AsyncClient] = weakref.WeakSet()

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import redis.asyncio
 
-from scoreline_client.async_client import AsyncClient
+from scoreline_client.arguments import options_of
+from scoreline_client.async_client import AsyncClient, place, settings_of
 from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.descriptions import ModelDescription
 from scoreline_client.jobs import AsyncJob, Job
-from scoreline_client.options import NO_OPTIONS, RequestOptions
+from scoreline_client.options import NO_OPTIONS, BulkOptions, RequestOptions
 from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.json_records import (
     check_model,
@@ -37,7 +38,7 @@ from scoreline_client.protocol.json_records import (
     encode_record,
 )
 from scoreline_client.protocol.keys import Lane
-from scoreline_client.protocol.messages import Answer
+from scoreline_client.protocol.messages import Answer, check_id
 from scoreline_client.service import ServiceStatus
 from scoreline_client.settings import ClientSettings
 from scoreline_client.tracing import Tracing, traced
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
     from scoreline_client.files.chunks import ScoredRow
     from scoreline_client.files.profile import FileReport
     from scoreline_client.files.run import BulkProgress, ScoreSummary
-    from scoreline_client.options import BulkOptions
 
 CLOSED_AFTER_S = 30.0
 """Seconds after its timeout until a caller knows that another thread has closed its client."""
@@ -245,16 +245,15 @@ class Client:
         settings: ClientSettings | None = None,
         connection: Callable[[], redis.asyncio.Redis] | None = None,
     ) -> None:
-        self.settings = settings or ClientSettings.from_environment(
-            redis_url=redis_url, queue=queue
-        )
-        if connection is None:
-            self.settings.check_redis_url()
+        self.settings = settings_of(redis_url, queue, settings, connection)
         self._connection = connection
         self._locks: dict[int, threading.Lock] = {}
         """By process: a fork copies a lock that another thread of the parent holds just then, locked for ever."""
         self._running: _Loop | None = None
         self._closer: weakref.finalize[..., Client] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Client of {place(self.settings, self._connection)}>"
 
     def predict(
         self,
@@ -262,11 +261,27 @@ class Client:
         record: Mapping[str, Any],
         *,
         timeout: float = 5.0,
-        options: RequestOptions = NO_OPTIONS,
+        options: RequestOptions | Mapping[str, Any] | None = NO_OPTIONS,
     ) -> Prediction:
-        """See AsyncClient.predict."""
+        """Predict one record: a mapping of column names to values, or a row of a pandas frame.
+
+        `options` decide about values that training did not have, and whether text is read as numbers:
+        `RequestOptions(unseen=Policy.WARN, out_of_range=Policy.ERROR, coerce=True)`, or a mapping, `{"coerce": True}`.
+
+        Raises:
+            RecordRejected: the record cannot be scored; names column and value.
+            UnknownModel: no such model, alias or version.
+            NoAnswer: none within `timeout` seconds. Where a worker was the first to see that they were over, it is a
+                RequestExpired, too.
+            QueueFull: the request was not accepted.
+            ServerUnreachable: it was not either, unless the error has its `request_id`.
+            SettingsError: `timeout` is negative, infinite or no number, or another argument is not what it must be; as
+                in all other methods.
+        """
         body = encode_record(record)
-        asked = options.encoded_options
+        asked = NO_OPTIONS.encoded_options
+        if options is not NO_OPTIONS:
+            asked = options_of(RequestOptions, options).encoded_options
         return self._background().ask(check_model(model), body, asked, check_timeout(timeout))
 
     def predict_many(
@@ -275,9 +290,17 @@ class Client:
         records: Iterable[Mapping[str, Any]],
         *,
         timeout: float = 30.0,
-        options: RequestOptions = NO_OPTIONS,
+        options: RequestOptions | Mapping[str, Any] | None = NO_OPTIONS,
     ) -> list[Prediction]:
-        """See AsyncClient.predict_many."""
+        """Predict records, in their order; a bad record has an `.error`, and the others their predictions.
+
+        `options` are those of `predict`.
+        Many records travel as several requests, all scored by the version that answered the first.
+
+        Raises:
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+            EmptyRequest: there are no records.
+        """
         # Here, and not on the loop: an iterator that takes its time would hold up all other callers.
         listed = check_records(records)
         work = self._client.predict_many(model, listed, timeout=timeout, options=options)
@@ -292,24 +315,52 @@ class Client:
         timeout: float = 30.0,
         job_id: str | None = None,
     ) -> Job:
-        """See AsyncClient.submit."""
+        """Queue records as one job, whose result can be fetched later.
+
+        `expires` is how many seconds it may wait for a worker, `timeout` how many seconds the server may take
+        to accept it. Where it is not certain whether it did, `ServerUnreachable.request_id` is the job's id:
+        submitting it again with this `job_id` queues it once, whether it was accepted before or not. A program
+        may also choose the id itself (32 hexadecimal digits), and submit again after a crash of its own.
+
+        Raises:
+            NotReplicated: fewer replicas have it than SCORELINE_DURABLE_REPLICAS asks for.
+            PayloadTooLarge: the records are more than one request may hold.
+            EmptyRequest, QueueFull, ServerUnreachable: as for `predict`.
+            UnknownModel: `model` is no name of a model. That there is none of this name is said by the job's result.
+            SettingsError: `expires` or `timeout` is negative, over 1e9, or no number, or `job_id` is no id.
+        """
         work = self._client.submit(
             model, check_records(records), expires=expires, timeout=timeout, job_id=job_id
         )
-        return Job(self, self.run(work).id)
+        return Job(self, self.run(work).id, model)
 
     def job(self, job_id: str) -> Job:
-        """See AsyncClient.job."""
-        return Job(self, job_id)
+        """Attach to a job by its id, from any process.
 
-    def async_job(self, job_id: str) -> AsyncJob:
+        Raises:
+            SettingsError: it is no id. Whether there is such a job, its methods say.
+        """
+        return Job(self, check_id(job_id))
+
+    def async_job(self, job_id: str, model: str | None = None) -> AsyncJob:
         """A job as this process's event loop knows it: a Job outlives a fork, and `close`."""
-        return self._client.job(job_id)
+        return AsyncJob(self._client, job_id, model)
 
     def predict_frame(
         self, model: str, frame: pd.DataFrame, *, timeout: float = 60.0
     ) -> pd.DataFrame:
-        """See AsyncClient.predict_frame."""
+        """Predict the rows of a data frame.
+
+        Returns a frame with the same index and the columns `prediction`, `probability_<class>` for
+        each class, and `error` (missing where there is none). A version with several outputs answers
+        with `prediction_<output>` for each, and `probability_<output>_<class>`. Whole numbers stay whole
+        beside rows with an error: their column is nullable (`Int64`).
+
+        Raises:
+            MissingDependency: pandas or pyarrow is not installed.
+            RequestRefused: a column is missing, duplicate, or of a type that cannot be sent, or it is no frame.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
         return self.run(self._client.predict_frame(model, frame, timeout=timeout))
 
     def score_file(
@@ -318,11 +369,25 @@ class Client:
         source: str | Path,
         target: str | Path,
         *,
-        options: BulkOptions | None = None,
+        options: BulkOptions | Mapping[str, Any] | None = None,
         progress: Callable[[BulkProgress], None] | None = None,
         owner: str | None = None,
     ) -> ScoreSummary:
-        """See AsyncClient.score_file; `progress` is called from the client's own thread."""
+        """Score a CSV, JSON Lines or Parquet file into another one, of any size, in constant memory.
+
+        `source` and `target` are paths, URLs that fsspec knows, or `-` for standard input and output;
+        gzip and zstd are read and written. The output has one row for each input row, in order, all
+        of one version; it appears under its name when it is complete. Rejected rows have their error
+        in their own row, and are listed in `<target>.errors.csv`. `options=BulkOptions(resume=True)`
+        continues an unfinished run. `progress` is called after each chunk, and while there is no worker.
+        `owner` is whose job it is, for whoever watches the queue; if not given, this process's user.
+        `progress` is called from the client's own thread.
+
+        Raises:
+            FileRefused: the file cannot be scored to its end; what was scored is kept.
+            TooManyErrors: more rows were rejected than `options.max_errors` allows.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
         work = self._client.score_file(
             model, source, target, options=options, progress=progress, owner=owner
         )
@@ -331,9 +396,20 @@ class Client:
     score_csv = score_file
 
     def score_rows(
-        self, model: str, source: str | Path, *, options: BulkOptions | None = None
+        self,
+        model: str,
+        source: str | Path,
+        *,
+        options: BulkOptions | Mapping[str, Any] | None = None,
     ) -> Iterator[ScoredRow]:
-        """See AsyncClient.score_rows."""
+        """The rows of a file with their predictions, in order, for callers who write the output.
+
+        Files and options are those of `score_file`; of the columns, `options` chooses which ones a
+        row's `record` has. Memory stays constant, however long the caller takes for a row.
+
+        Raises:
+            FileRefused, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score_file`.
+        """
         # The rows belong to the loop that they begin on, whatever becomes of the client.
         running = self._background()
         yield from running.iterate(running.client.scored_parts(model, source, options=options))
@@ -343,37 +419,67 @@ class Client:
         model: str,
         source: str | Path,
         *,
-        options: BulkOptions | None = None,
+        options: BulkOptions | Mapping[str, Any] | None = None,
         progress: Callable[[int, int, int | None], None] | None = None,
     ) -> FileReport:
-        """See AsyncClient.check_file; `progress` is called from the client's own thread."""
+        """Profile a file without scoring it: each column, and the rows that would be rejected.
+
+        `progress` is called with the rows so far, the bytes of the input so far, and its size in bytes
+        (None if it is unknown).
+        `progress` is called from the client's own thread.
+
+        Raises:
+            FileRefused: the file as a whole cannot be scored; the message says why.
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
         work = self._client.check_file(model, source, options=options, progress=progress)
         return self.run(work)
 
     def describe(self, model: str, *, timeout: float = 5.0) -> ModelDescription:
-        """See AsyncClient.describe."""
+        """What a model, or an alias or a version of it, takes and gives: columns, types, outputs, schemas.
+
+        Raises:
+            UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
         return self.run(self._client.describe(model, timeout=timeout))
 
     def status(self, *, timeout: float = 5.0) -> ServiceStatus:
-        """See AsyncClient.status."""
+        """Whether workers serve the queue, which versions they serve, and how much waits; it asks no worker.
+
+        Raises:
+            ServerUnreachable: Redis does not answer within `timeout` seconds.
+        """
         return self.run(self._client.status(timeout=timeout))
 
     def dead_letters(self) -> list[DeadLetter]:
-        """See AsyncClient.dead_letters."""
+        """The requests and records that were given up, since their processes died of them; the newest first.
+
+        Raises:
+            ServerUnreachable: Redis does not answer.
+        """
         return self.run(self._client.dead_letters())
 
     def dead_letter(self, letter_id: str) -> DeadLetter:
-        """See AsyncClient.dead_letter."""
+        """One of them.
+
+        Raises:
+            DeadLetterUnusable: there is none of this id.
+        """
         return self.run(self._client.dead_letter(letter_id))
 
     def replay(
         self, letter: DeadLetter, *, version: int | None = None, timeout: float = 30.0
     ) -> Answer:
-        """See AsyncClient.replay."""
+        """Send a dead letter again, to another version or to what it named; it stays a dead letter.
+
+        Raises:
+            DeadLetterUnusable: its body was cut, or it is no request.
+            NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
+        """
         return self.run(self._client.replay(letter, version=version, timeout=timeout))
 
     def drop_dead_letters(self, letter_ids: Sequence[str] | None = None) -> int:
-        """See AsyncClient.drop_dead_letters."""
+        """Remove dead letters, or without ids all of them; returns how many there were."""
         return self.run(self._client.drop_dead_letters(letter_ids))
 
     def run(self, work: Coroutine[Any, Any, _T]) -> _T:

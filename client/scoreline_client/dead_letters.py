@@ -7,10 +7,12 @@ same when its cause is mended.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scoreline_client.arguments import given_as, version_of
 from scoreline_client.errors import DeadLetterUnusable
 from scoreline_client.protocol.json_records import check_timeout
 from scoreline_client.protocol.keys import Lane
@@ -65,6 +67,11 @@ class DeadLetter:
         )
 
 
+def _is_id(text: object) -> bool:
+    """Whether it is the id of a stream's entry: two numbers of 64 bits at the most."""
+    return isinstance(text, str) and re.fullmatch("[0-9]{1,19}(-[0-9]{1,19})?", text) is not None
+
+
 async def read_dead_letters(transport: Transport) -> list[DeadLetter]:
     """All dead letters of a queue, the newest first.
 
@@ -91,7 +98,7 @@ async def read_dead_letter(transport: Transport, letter_id: str) -> DeadLetter:
         ServerUnreachable: Redis does not answer.
     """
     found: Sequence[Any] = []
-    if letter_id.replace("-", "", 1).isdecimal():
+    if _is_id(letter_id):
         found = await transport.guard(
             transport.redis.xrange(transport.keys.dead, letter_id, letter_id, count=1)
         )
@@ -110,6 +117,9 @@ async def replay_dead_letter(
         NoAnswer, QueueFull, ServerUnreachable: as for `predict`.
     """
     check_timeout(timeout_s)
+    given_as("letter", letter, DeadLetter, "a DeadLetter, as dead_letters() has them")
+    if version is not None:
+        version_of(version)
     if letter.is_cut:
         raise DeadLetterUnusable(letter.id, f"its body of {letter.size} bytes was not kept")
     try:
@@ -142,7 +152,8 @@ async def drop_dead_letters(transport: Transport, letter_ids: Sequence[str] | No
         count = int(await transport.guard(transport.redis.xlen(key)))
         await transport.guard(transport.redis.delete(key))
         return count
+    given_as("letter_ids", letter_ids, (list, tuple), "a list of ids, or None for all")
     for letter_id in letter_ids:
-        if not letter_id.replace("-", "", 1).isdecimal():
+        if not _is_id(letter_id):
             raise DeadLetterUnusable(letter_id, "it is no id, like 1732811523456-0")
     return int(await transport.guard(transport.redis.xdel(key, *letter_ids))) if letter_ids else 0

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
+from scoreline_client.errors import SettingsError
 from scoreline_client.files.reader import ModelInfo
 from scoreline_client.protocol.json_records import check_model, raise_refusal
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Operation, Request, new_id
-from scoreline_client.schemas import DIALECT, Schema, prediction_schema, record_class, record_schema
+from scoreline_client.schemas import DIALECT, Schema, prediction_schema, record_schema
 from scoreline_client.shown import html_table
 
 if TYPE_CHECKING:
-    from pydantic import BaseModel
-
+    from scoreline_client.record_models import RecordModel
     from scoreline_client.transport.dispatcher import Transport
 
 MOST_SHOWN = 5
@@ -39,6 +41,22 @@ class ModelDescription(ModelInfo):
     (None for a single one), `type` (`number`, `boolean` or `text`) and `classes` of its own, or None.
     """
 
+    @classmethod
+    def from_json(cls, text: str | bytes) -> ModelDescription:
+        """What `scoreline describe MODEL --json` printed, for a program that is to start without the service.
+
+        Raises:
+            SettingsError: it is something else.
+        """
+        try:
+            given = orjson.loads(text)
+            found = cls(*(given[field.name] for field in fields(cls)))
+            found.record_schema()
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            expected = "what `scoreline describe MODEL --json` prints"
+            raise SettingsError("description", str(text)[:80], expected) from error
+        return found
+
     def record_schema(self) -> Schema:
         """A JSON Schema of a record. Columns that the version does not know are no error, neither there nor here."""
         return {"$schema": DIALECT, "title": self.ref, **record_schema(self.columns)}
@@ -50,7 +68,7 @@ class ModelDescription(ModelInfo):
         schema["properties"] = named | schema["properties"] | {"error": {"type": "null"}}
         return schema
 
-    def pydantic_model(self, name: str | None = None) -> type[BaseModel]:
+    def pydantic_model(self, name: str | None = None) -> type[RecordModel]:
         """A pydantic model of a record, a field for each column, of a name such as `LoansRecord` if none is given.
 
         A column that is no name in Python (`Marital Status`) is the alias of a field that is (`Marital_Status`).
@@ -59,6 +77,9 @@ class ModelDescription(ModelInfo):
         Raises:
             MissingDependency: pydantic is not installed.
         """
+        # Not needed by those who have no pydantic.
+        from scoreline_client.record_models import record_class
+
         words = re.sub("[^a-z0-9]", " ", self.model).title().replace(" ", "")
         return record_class(name or f"{words}Record", self.columns)
 

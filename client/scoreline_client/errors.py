@@ -16,7 +16,8 @@ ScorelineError
 │   ├── UnknownModel
 │   ├── PayloadTooLarge
 │   ├── EmptyRequest
-│   ├── RequestExpired
+│   ├── RequestExpired       its time was up before a worker could score it
+│   │   └── ExpiredUnanswered  the same while its caller waited: a NoAnswer, too
 │   └── JobCancelled
 ├── RecordRejected           one record cannot be scored
 ├── JobLost                  the server knows nothing (more) of a job
@@ -27,6 +28,7 @@ ScorelineError
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from scoreline_client.codes import Code
@@ -51,21 +53,26 @@ class SettingsError(ScorelineError, ValueError):
         self.name = name
         self.value = value
         self.expected = expected
+        self.excluded: tuple[str, ...] = ()
+        """Options that were given together and exclude each other."""
 
     @classmethod
     def excluding(cls, options: Sequence[str]) -> SettingsError:
-        """The error of options that cannot be given together."""
+        """The error of options that cannot be given together, by their names; it speaks of their flags."""
         error = cls(options[0], True, f"it without {' and '.join(options[1:])}")
-        error.args = (f"{' and '.join(options)} exclude each other: give one of them",)
+        flags = [f"--{name.replace('_', '-')}" for name in options]
+        error.args = (f"{' and '.join(flags)} exclude each other: give one of them",)
+        error.excluded = tuple(options)
         return error
 
 
-class MissingDependency(ScorelineError):
-    """Raised when a feature needs a package that is not installed."""
+class MissingDependency(ScorelineError, ImportError):
+    """Raised when a feature needs a package that is not installed; also by the import of a module that needs one."""
 
     def __init__(self, feature: str, package: str, extra: str) -> None:
         super().__init__(
-            f"{feature} needs {package}, which is not installed: pip install 'scoreline[{extra}]'"
+            f"{feature} needs {package}, which is not installed: pip install 'scoreline[{extra}]'",
+            name=package,
         )
         self.feature = feature
         self.package = package
@@ -214,7 +221,23 @@ class EmptyRequest(RequestRefused):
 
 
 class RequestExpired(RequestRefused):
-    """Raised when the request's time was up before a worker could score it."""
+    """Raised when the request's time was up before a worker could score it: nothing was scored."""
+
+
+class ExpiredUnanswered(RequestExpired, NoAnswer):
+    """Raised when a request's time was up in the queue while its caller waited, and a worker said so first.
+
+    To such a caller it is one matter with NoAnswer, which the client raises by itself a moment later.
+    """
+
+    def __init__(self, request_id: str, message: str) -> None:
+        ScorelineError.__init__(self, message)
+        self.code = str(Code.EXPIRED)
+        self.message = self.diagnosis = message
+        self.column = None
+        self.request_id = request_id
+        # The worker tells in its words how long it was; of several callers in a request, each had a time of its own.
+        self.timeout_s = math.nan
 
 
 class JobCancelled(RequestRefused):

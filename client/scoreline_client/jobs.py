@@ -13,7 +13,7 @@ from redis.exceptions import ResponseError
 from scoreline_client.codes import Code
 from scoreline_client.errors import JobLost, NoAnswer
 from scoreline_client.predictions import Prediction
-from scoreline_client.protocol.json_records import check_timeout, predictions_of
+from scoreline_client.protocol.json_records import check_timeout, predictions_of, raise_refusal
 from scoreline_client.protocol.keys import GROUP
 from scoreline_client.protocol.messages import Answer, Status
 from scoreline_client.transport.connection import Script
@@ -55,9 +55,11 @@ _STATUS_BY_CODE: dict[str, JobStatus] = {
 class AsyncJob:
     """A submitted request. Another process attaches to it by its id."""
 
-    def __init__(self, client: AsyncClient, job_id: str) -> None:
+    def __init__(self, client: AsyncClient, job_id: str, model: str | None = None) -> None:
+        """`model` is what it was submitted to, where that is known: the server keeps no more than the request."""
         self.id = job_id
         self._client = client
+        self._model = model
 
     def __repr__(self) -> str:
         return f"<job {self.id} of queue {self._client.settings.queue}>"
@@ -123,6 +125,10 @@ class AsyncJob:
                 left_s = max(LAST_LOOK_S, deadline - time.monotonic())
                 answer = await self._transport.repeat(look, left_s)
                 if answer is not None:
+                    if self._model and (answer.error or {}).get("code") == Code.UNKNOWN_MODEL:
+                        answer = await self._transport.in_words(self._model, answer)
+                    # An expired job stays expired: who waits on after NoAnswer must not wait for it.
+                    raise_refusal(answer, is_awaited=False)
                     return predictions_of(answer)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
@@ -176,21 +182,45 @@ class AsyncJob:
 class Job:
     """An AsyncJob for callers without an event loop."""
 
-    def __init__(self, client: Client, job_id: str) -> None:
+    def __init__(self, client: Client, job_id: str, model: str | None = None) -> None:
+        """`model` as for an AsyncJob."""
         self.id = job_id
         self._client = client
+        self._model = model
+
+    @property
+    def _job(self) -> AsyncJob:
+        return self._client.async_job(self.id, self._model)
 
     def __repr__(self) -> str:
         return f"<job {self.id} of queue {self._client.settings.queue}>"
 
     def status(self, timeout: float = 5.0) -> JobStatus:
-        """See AsyncJob.status."""
-        return self._client.run(self._client.async_job(self.id).status(timeout))
+        """Where the job is now.
+
+        Raises:
+            JobLost: the server knows nothing of it.
+            ServerUnreachable: Redis does not answer within `timeout` seconds.
+        """
+        return self._client.run(self._job.status(timeout))
 
     def result(self, timeout: float = 60.0) -> list[Prediction]:
-        """See AsyncJob.result."""
-        return self._client.run(self._client.async_job(self.id).result(timeout))
+        """Wait for the predictions, in the records' order; a bad record has an `.error`.
+
+        Raises:
+            NoAnswer: there is no result after `timeout` seconds.
+            JobLost: the server knows nothing of the job.
+            JobCancelled, RequestExpired, RequestRefused: it has ended without predictions.
+            ServerUnreachable: Redis does not answer in that time.
+        """
+        return self._client.run(self._job.result(timeout))
 
     def cancel(self, timeout: float = 5.0) -> bool:
-        """See AsyncJob.cancel."""
-        return self._client.run(self._client.async_job(self.id).cancel(timeout))
+        """Cancel the job; False if it was answered before.
+
+        Raises:
+            JobLost: the server knows nothing of it.
+            ServerUnreachable: Redis does not answer within `timeout` seconds; the job may be cancelled all the
+                same, and cancelling it again is safe.
+        """
+        return self._client.run(self._job.cancel(timeout))

@@ -19,8 +19,9 @@ import msgspec
 import orjson
 from msgspec import Meta
 
+from scoreline_client.codes import Code
 from scoreline_client.errors import SettingsError
-from scoreline_client.protocol.messages import WireError, join_frame, split_frame
+from scoreline_client.protocol.messages import WireError, join_frame, show, split_frame
 
 _Options = TypeVar("_Options", bound="RequestOptions")
 
@@ -164,6 +165,21 @@ class RequestOptions(ValueOptions):
         changed = _changed(self)
         return orjson.dumps(changed) if changed else b""
 
+    @cached_property
+    def checked(self) -> Self:
+        """These options, whose values are permitted; a worker would say so otherwise, and orjson could not send all.
+
+        Raises:
+            SettingsError: one is not.
+        """
+        for name, kind in type_hints(type(self)).items():
+            value = getattr(self, name)
+            try:
+                msgspec.convert(value, kind)
+            except msgspec.ValidationError:
+                raise SettingsError(name, value, expected_of(kind) or "another value") from None
+        return self
+
     @classmethod
     def decode_options(cls, data: bytes) -> Self:
         """Read an entry's field `options`.
@@ -171,7 +187,22 @@ class RequestOptions(ValueOptions):
         Raises:
             WireError: an option is not known or its value not permitted; the message names it.
         """
-        return _decode(cls, split_frame(data)[0], "options") if data else cls()
+        return _decode(cls, cls.read_object(data), "options") if data else cls()
+
+    @staticmethod
+    def read_object(data: bytes) -> dict[str, Any]:
+        """The JSON object of an entry's field `options`, whatever is in it.
+
+        Raises:
+            WireError: it is none.
+        """
+        try:
+            given = orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise WireError(f"options are not JSON: {error}: {show(data)}", Code.JSON) from error
+        if not isinstance(given, dict):
+            raise WireError(f"options are not a JSON object: {show(data)}")
+        return given
 
 
 NO_OPTIONS = RequestOptions()
@@ -283,7 +314,11 @@ class BulkOptions(ValueOptions, CsvFormat):
     """Columns of the input that the output has, in this order; None: all of them."""
     drop: Annotated[tuple[str, ...], Flag("Those that it does not have.")] = ()
     """Columns of the input that the output does not have."""
-    id: Annotated[str | None, Flag("The one column before the answers.", metavar="COLUMN")] = None
+    id: Annotated[
+        Annotated[str, Meta(min_length=1)] | None,
+        Meta(description="a column's name"),
+        Flag("The one column before the answers.", metavar="COLUMN"),
+    ] = None
     """The only column of the output before the answers, unless `keep` names more."""
     only_predictions: Annotated[_Boolean, Flag("None of the input's columns.")] = False
     """The output has no column of the input."""
@@ -298,7 +333,7 @@ class BulkOptions(ValueOptions, CsvFormat):
     rename: Annotated[
         Mapping[str, str],
         Flag(
-            "Another name for a column, also as the model knows it; may be repeated.",
+            "New name of a column, of the input or of an answer; may be repeated.",
             metavar="OLD=NEW",
         ),
     ] = field(default_factory=dict)
@@ -319,7 +354,7 @@ class BulkOptions(ValueOptions, CsvFormat):
             SettingsError: a value is not permitted, or two options exclude each other.
         """
         for name, kind in type_hints(BulkOptions).items():
-            if expected := _expected(kind):
+            if expected := expected_of(kind):
                 try:
                     msgspec.convert(getattr(self, name), kind)
                 except msgspec.ValidationError:
@@ -354,7 +389,7 @@ class BulkOptions(ValueOptions, CsvFormat):
         if self.resume and self.restart:
             names = ["resume", "restart"]
         if len(names) > 1:
-            raise SettingsError.excluding([f"--{name.replace('_', '-')}" for name in names])
+            raise SettingsError.excluding(names)
 
     @property
     def is_transcoded(self) -> bool:
@@ -400,6 +435,28 @@ def _names_a_day(date_format: str) -> bool:
     return is_day and not {"y", "Y"}.isdisjoint(codes) and len(set(codes)) == len(codes)
 
 
+def given_as_text(name: str, texts: Sequence[str]) -> Any:
+    """An option of files that is given as text, once or several times, by a command line or a query.
+
+    Raises:
+        SettingsError: it is not written as it should be.
+    """
+    if name == "rename":
+        for text in texts:
+            old, _, new = text.partition("=")
+            if not old or not new:
+                raise SettingsError(name, text, "OLD=NEW")
+        return dict(text.partition("=")[::2] for text in texts)
+    if name == "nulls":
+        # Who names another one does not mean that an empty field is a text of no characters.
+        return tuple(dict.fromkeys(("", *texts)))
+    if name == "max_errors":
+        return MaxErrors.parse(texts[-1])
+    if name == "delimiter" and texts[-1] in ("\\t", "tab"):
+        return "\t"
+    return texts[-1]
+
+
 def _codec_name(encoding: str) -> str:
     """Python's name for an encoding of text.
 
@@ -425,7 +482,7 @@ def type_hints(kind: type) -> dict[str, Any]:
     return _hints[kind]
 
 
-def _expected(hint: Any) -> str | None:
+def expected_of(hint: Any) -> str | None:
     """The permitted values of an option, in words; None if its values are not checked."""
     metadata = getattr(hint, "__metadata__", ())
     return next((extra.description for extra in metadata if isinstance(extra, Meta)), None)
@@ -453,6 +510,6 @@ def _decode(kind: type[_Options], head: Mapping[str, Any], where: str) -> _Optio
             raise WireError(f"{where}: the field {missing[1]!r} is missing") from None
         path = re.search(r"\$\.(\w+)", str(error))
         name = path[1] if path else ""
-        expected = _expected(type_hints(kind)[name])
+        expected = expected_of(type_hints(kind)[name])
         message = f"{where}: {name} is {str(head[name])[:80]!r}; expected {expected}"
         raise WireError(message) from None

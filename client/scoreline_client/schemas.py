@@ -1,20 +1,14 @@
-"""JSON Schemas of records and predictions, and pydantic models of records, of what workers say of a version."""
+"""JSON Schemas of records and predictions, of what workers say of a version."""
 
 from __future__ import annotations
 
-import keyword
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import Any
 
 import orjson
 
-from scoreline_client.errors import MissingDependency
 from scoreline_client.files.reader import ModelInfo
-
-if TYPE_CHECKING:
-    from pydantic import BaseModel
 
 Schema = dict[str, Any]
 
@@ -23,7 +17,7 @@ TEXT_PATTERN = r"^[^\u0000]*$"
 """A NUL byte is no text for a pipeline."""
 _JSON_TYPES: dict[str, Schema] = {
     "integer": {"type": "integer", "minimum": -(2**63), "maximum": 2**63 - 1},
-    "number": {"type": "number", "minimum": -1.7e308, "maximum": 1.7e308},
+    "number": {"type": "number"},
     "boolean": {"type": "boolean"},
     "string": {"type": "string", "pattern": TEXT_PATTERN},
     "datetime": {"type": "string", "description": "a point in time, in ISO 8601"},
@@ -32,8 +26,25 @@ _JSON_TYPES: dict[str, Schema] = {
         "description": "a span of time, in ISO 8601 or as pandas writes it",
     },
 }
+_OFFSET = r"[T ].*(Z|[+-]\d{2}(:?\d{2})?)$"
+_ZONES: dict[bool, Schema] = {
+    True: {
+        "pattern": _OFFSET,
+        "description": "a point in time, in ISO 8601 with an offset from UTC",
+    },
+    False: {
+        "pattern": f"^(?!.*{_OFFSET})",
+        "description": "a point in time, in ISO 8601 without an offset from UTC",
+    },
+}
 _BITS = {"float16": 65504.0, "float32": 3.4e38}
 _OUTPUT_TYPES = {"number": "number", "boolean": "boolean", "text": "string"}
+
+
+def has_zone(column: Mapping[str, Any]) -> bool | None:
+    """Whether the times of a column have an offset from UTC: all have, or none may; None where it is not known."""
+    dtype = column.get("dtype", "")
+    return "," in dtype if dtype.startswith(("datetime64[", "timestamp[")) else None
 
 
 def column_schema(column: Mapping[str, Any]) -> Schema:
@@ -51,6 +62,8 @@ def column_schema(column: Mapping[str, Any]) -> Schema:
             schema |= {"minimum": 0 if whole[1] else -(2**bits), "maximum": 2**bits - 1}
         elif dtype in _BITS:
             schema |= {"minimum": -_BITS[dtype], "maximum": _BITS[dtype]}
+        elif kind == "datetime" and (zoned := has_zone(column)) is not None:
+            schema |= _ZONES[zoned]
         if categories is not None:
             schema["x-training-values"] = list(categories)
     if "minimum" in column:
@@ -99,77 +112,3 @@ def prediction_schema(info: ModelInfo | None, warning: Schema) -> Schema:
         properties["probabilities"]["properties"] = dict.fromkeys(names, share)
     properties["warnings"] = {"type": "array", "items": warning}
     return {"type": "object", "properties": properties, "required": ["value"]}
-
-
-def record_class(name: str, columns: Sequence[Mapping[str, Any]]) -> type[BaseModel]:
-    """A pydantic model of a record, whose JSON Schema is that of `record_schema`.
-
-    A column that is no name in Python (`Marital Status`) is the alias of a field that is (`Marital_Status`).
-
-    Raises:
-        MissingDependency: pydantic is not installed.
-    """
-    try:
-        import pydantic
-    except ImportError as error:
-        raise MissingDependency("pydantic_model", "pydantic", "pydantic") from error
-
-    class Record(pydantic.BaseModel):
-        """A record: a value for each column, and nothing converted that the model would not convert."""
-
-        model_config = pydantic.ConfigDict(
-            extra="ignore", populate_by_name=True, protected_namespaces=()
-        )
-
-        def to_record(self) -> dict[str, Any]:
-            """The record as `predict` takes it: the columns that were given, with values of JSON."""
-            return self.model_dump(mode="json", by_alias=True, exclude_unset=True)
-
-    fields: dict[str, Any] = {}
-    for column in columns:
-        field = re.sub(r"\W", "_", column["name"]).strip("_") or "column"
-        field = f"column_{field}" if field[0].isdigit() else field
-        while field in fields or hasattr(Record, field) or keyword.iskeyword(field):
-            field += "_"
-        default = None if column.get("optional") or column.get("unused") else ...
-        fields[field] = (_annotation(column), pydantic.Field(default, alias=column["name"]))
-    return pydantic.create_model(name, __base__=Record, **fields)
-
-
-def _annotation(column: Mapping[str, Any]) -> Any:
-    """The type of a column's field."""
-    from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
-
-    def no(*wrong: type) -> BeforeValidator:
-        """Of these types pydantic would make what the model refuses."""
-
-        def check(value: Any) -> Any:
-            if isinstance(value, wrong):
-                raise ValueError(f"{value!r} is of another type than the column: {column['type']}")  # noqa: TRY004 - as pydantic wants it
-            return value
-
-        return BeforeValidator(check)
-
-    def known(value: Any) -> Any:
-        if not any(value == one and type(value) is type(one) for one in column["categories"]):
-            raise ValueError(f"{value!r} is none of the categories")
-        return value
-
-    schema = column_schema(column)
-    kinds: dict[str, Any] = {
-        "integer": Annotated[
-            int, no(bool, str, bytes), Field(ge=schema.get("minimum"), le=schema.get("maximum"))
-        ],
-        "number": Annotated[float, no(bool, str, bytes), Field(allow_inf_nan=False)],
-        "boolean": Annotated[bool, Field(strict=True)],
-        "string": Annotated[str, Field(strict=True)],
-        "datetime": Annotated[datetime, no(bool, int, float)],
-        "duration": Annotated[timedelta, no(bool, int, float)],
-    }
-    kind = kinds.get(column["type"], Any)
-    if column.get("unused"):
-        kind = Any
-    elif column["type"] == "category" and column.get("categories") is not None:
-        kind = Annotated[Any, AfterValidator(known)]
-    may_be_missing = column["nullable"] or column.get("optional")
-    return Annotated[Optional[kind] if may_be_missing else kind, WithJsonSchema(schema)]  # noqa: UP045 - not of a type

@@ -38,6 +38,9 @@ class EnvironmentSettings:
         source = os.environ if environment is None else environment
         hints = get_type_hints(cls)
         values = {name: value for name, value in overrides.items() if value is not None}
+        for name, value in values.items():
+            if hints[name] is str and not isinstance(value, str):
+                raise SettingsError(name, value, "text")
         for setting in fields(cls):
             name, variable = setting.name, PREFIX + setting.name.upper()
             # An empty variable is none, but where a default would be a guess.
@@ -124,8 +127,10 @@ class ClientSettings(EnvironmentSettings):
         hosts = [parts.hostname] if sentinel is None else [host for host, _ in sentinel.sentinels]
         return _is_guarded(parts, hosts)
 
-    def check_redis_url(self) -> None:
+    def check_redis_url(self, name: str = "SCORELINE_REDIS_URL") -> None:
         """Check that the URL is that of a Redis server, and that the server is not open to a network.
+
+        `name` is what the URL was given as.
 
         Raises:
             SettingsError: it is not so; the message does not show a password.
@@ -144,15 +149,10 @@ class ClientSettings(EnvironmentSettings):
                     and "@" not in parts.fragment
                     and re.fullmatch("(/[0-9]*)?", parts.path) is not None
                 )
-        except ValueError:
+        except (ValueError, TypeError, AttributeError):
             is_usable = False
         if not is_usable:
-            expected = (
-                "a URL such as redis://HOST:PORT/0, rediss://:PASSWORD@HOST:PORT/0, unix:///PATH or "
-                "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0; in a password, "
-                "characters such as / # ? @ are written as %2F %23 %3F %40"
-            )
-            raise SettingsError("SCORELINE_REDIS_URL", shown_url(self.redis_url), expected)
+            raise SettingsError(name, *_said_of(self.redis_url))
         import redis  # half of what `scoreline --version` would take
 
         try:
@@ -160,11 +160,10 @@ class ClientSettings(EnvironmentSettings):
             url = self.redis_url if sentinel is None else sentinel.server
             redis.Redis.from_url(url).connection_pool.make_connection()
         except (ValueError, TypeError) as error:
-            raise SettingsError(
-                "SCORELINE_REDIS_URL",
-                self.server,
-                f"options of redis-py behind the question mark ({error})",
-            ) from error
+            # Their values may be secrets.
+            options = "&".join(f"{option}=…" for option, _ in parse_qsl(parts.query))
+            expected = f"options of redis-py behind the question mark ({error})"
+            raise SettingsError(name, f"{self.server}?{options}", expected) from error
         if not self.allow_no_password and not self.is_guarded:
             expected = (
                 "a user and a password for a server that is not on this machine, redis://USER:PASSWORD@HOST:PORT/0: "
@@ -172,7 +171,29 @@ class ClientSettings(EnvironmentSettings):
                 "`scoreline acl` prints users and their rights. Where only your own programs reach the server: "
                 "SCORELINE_ALLOW_NO_PASSWORD=1"
             )
-            raise SettingsError("SCORELINE_REDIS_URL", self.server, expected)
+            raise SettingsError(name, self.server, expected)
+
+
+def _said_of(url: object) -> tuple[object, str]:
+    """What is shown of a URL that cannot be used, and what is expected in its place."""
+    if not isinstance(url, str):
+        return url, "a URL as text, such as redis://HOST:PORT/0"
+    rest = url.partition("://")[2]
+    given, _, address = rest.rpartition("@")
+    host, port = re.match(r"(?:[^/?#]*@)?(.*?)(?::([^:/?#]*))?(?=[/?#]|$)", rest).groups()  # type: ignore[union-attr]
+    # What ends an address stands before the last @: within the password, unless it is another option's.
+    signs = [sign for sign in "/?#" if sign in given]
+    if signs and (not host or not (port or "").isdecimal() or "?" not in given) and ":" in given:
+        named = " and ".join(f"{sign!r} as %{ord(sign):X}" for sign in signs)
+        shown = f"{url.partition('://')[0]}://:***@{address.partition('?')[0]}"
+        return shown, f"a password with {named}: as it is, it ends the address"
+    if host and port and port.isdecimal() and int(port) > 65535:
+        return shown_url(url), "a port from 1 to 65535"
+    return shown_url(url), (
+        "a URL such as redis://HOST:PORT/0, rediss://:PASSWORD@HOST:PORT/0, unix:///PATH or "
+        "redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/0; in a password, "
+        "characters such as / # ? @ are written as %2F %23 %3F %40"
+    )
 
 
 def _is_guarded(parts: SplitResult, hosts: Sequence[str | None]) -> bool:

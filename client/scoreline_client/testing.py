@@ -26,14 +26,17 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Self
 
 from redis.exceptions import OutOfMemoryError
 
+from scoreline_client.arguments import given_as, path_of
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.client import Client
 from scoreline_client.codes import Code
 from scoreline_client.errors import MissingDependency
+from scoreline_client.protocol.json_records import check_timeout
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import Answer, Request, Status, WireError
 from scoreline_client.protocol.names import PRODUCTION
@@ -102,6 +105,16 @@ class FakeRedisServer:
                 raise OutOfMemoryError("command not allowed when used memory > 'maxmemory'.")
             return await run_script(*arguments)
 
+        # As `ShortPathRedis` has it: a client that was never answered gives up early.
+        client.was_reached = False
+        execute = client.execute_command
+
+        async def execute_command(*arguments: Any, **options: Any) -> Any:
+            reply = await execute(*arguments, **options)
+            client.was_reached = True
+            return reply
+
+        client.execute_command = execute_command
         client.blmpop, client.evalsha = blmpop, evalsha
         return client
 
@@ -133,6 +146,9 @@ class FakeScoreline:
         Raises:
             UnsuitableData: a FakeModel's frame cannot be described, or is not one that its pipeline answers for.
         """
+        given_as("models", models, (Mapping, NoneType), "a mapping of names to pipelines, or None")
+        if store is not None:
+            path_of("store", store)
         self.settings = ClientSettings()
         self._server = FakeRedisServer()
         (worker,) = entry_points(group="scoreline.inprocess", name="worker")
@@ -142,7 +158,7 @@ class FakeScoreline:
             package = error.name or "the worker"
             raise MissingDependency("scoreline_client.testing", package, "worker") from error
         self._redis = self._server.client()
-        self._worker = make_worker(self._server.client(), self.settings, store=store or None)
+        self._worker = make_worker(self._server.client(), self.settings, store=store)
         for name, model in (models or {}).items():
             self.add(name, model)
         self._worker.report()
@@ -185,13 +201,16 @@ class FakeScoreline:
         """Let an alias name another version, one that was added, as `scoreline promote` does.
 
         Raises:
-            ValueError: there is no such version.
+            SettingsError: there is no such version; it is a ValueError, too.
         """
         self._worker.promote(model, version, alias)
 
     @contextlib.contextmanager
     def down(self) -> Iterator[None]:
-        """The server is away: calls raise ServerUnreachable once their time is up."""
+        """The server is away and refuses connections: calls raise ServerUnreachable.
+
+        As with a real one, a client that has reached it before waits for it until its time is up, another one for two seconds.
+        """
         with self._serves:
             self._server.connect(False)
             try:
@@ -218,7 +237,7 @@ class FakeScoreline:
     @contextlib.contextmanager
     def slow(self, seconds: float) -> Iterator[None]:
         """Each batch takes so many seconds longer: calls with less time raise NoAnswer."""
-        self._worker.slow(seconds)
+        self._worker.slow(check_timeout(seconds, "seconds"))
         try:
             yield
         finally:
@@ -233,6 +252,10 @@ class FakeScoreline:
     def async_client(self) -> AsyncClient:
         """The same for asyncio; close it yourself, on its loop."""
         return AsyncClient(settings=self.settings, connection=self._server.async_client)
+
+    def __repr__(self) -> str:
+        names = sorted(f"{name} {version}" for name, version in self._worker.served().items())
+        return f"<FakeScoreline: {', '.join(names) or 'no model'}>"
 
     def close(self) -> None:
         """Close the clients and stop answering.

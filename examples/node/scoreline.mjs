@@ -16,53 +16,90 @@ export class ScorelineError extends Error {
   }
 }
 
-// A connection to Redis: RESP2 in some forty lines.
-class Connection {
-  #socket;
-  #waiting = [];
-  #bytes = Buffer.alloc(0);
+const SILENT_MS = 15_000; // longer than any command here takes: a server that says nothing for so long is gone
+const REPEATS = 5; // of what may arrive twice, with pauses of 1.5 seconds together
+const sleep = (ms) => new Promise((wake) => setTimeout(wake, ms));
 
-  static async open(url) {
-    const { protocol, hostname, port, username, password, pathname } = new URL(url);
-    const connection = new Connection();
-    const connect = protocol === "rediss:" ? connectTls : connectTcp;
-    connection.#socket = connect({ host: hostname, port: Number(port || 6379), servername: hostname });
-    connection.#socket.setNoDelay(true);
-    connection.#socket.on("data", (data) => connection.#read(data));
-    const end = (error) => {
-      for (const { reject } of connection.#waiting.splice(0)) {
-        reject(new ScorelineError("E_SERVER", `the connection to Redis ended: ${error?.message ?? "closed"}`));
-      }
-    };
-    connection.#socket.on("error", end).on("close", end);
-    if (password) {
-      await connection.command("AUTH", decodeURIComponent(username) || "default", decodeURIComponent(password));
-    }
-    await connection.command("SELECT", pathname.slice(1) || "0");
-    return connection;
+// A connection to Redis: RESP2 in some sixty lines. A command that finds it lost opens another one. What was on its way
+// is rejected, as `lost`: nobody knows whether it arrived, so only who sent it knows whether to send it again.
+class Connection {
+  #url;
+  #socket;
+  #opened = null; // a promise of what sends a command
+  #closed = false;
+
+  constructor(url) {
+    this.#url = new URL(url);
   }
 
-  command(...parts) {
-    const encoded = parts.map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(String(part))));
-    const lines = encoded.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from("\r\n")]);
-    return new Promise((resolve, reject) => {
-      this.#waiting.push({ resolve, reject });
-      this.#socket.write(Buffer.concat([Buffer.from(`*${parts.length}\r\n`), ...lines]));
-    });
+  open() {
+    return (this.#opened ??= this.#connect());
+  }
+
+  async command(...parts) {
+    const send = await this.open();
+    return send(...parts);
+  }
+
+  // A command that does no harm when it arrives twice.
+  async repeat(...parts) {
+    for (let attempt = 0; ; attempt++) {
+      try {
+        return await this.command(...parts);
+      } catch (error) {
+        if (!error.lost || this.#closed || attempt === REPEATS) throw error;
+        await sleep(50 * 2 ** attempt);
+      }
+    }
   }
 
   close() {
-    this.#socket.destroy();
+    this.#closed = true;
+    this.#socket?.destroy();
   }
 
-  #read(data) {
-    this.#bytes = Buffer.concat([this.#bytes, data]);
-    for (let parsed; (parsed = parse(this.#bytes, 0)); ) {
-      this.#bytes = this.#bytes.subarray(parsed.end);
-      const { resolve, reject } = this.#waiting.shift();
-      if (parsed.value instanceof Error) reject(parsed.value);
-      else resolve(parsed.value);
+  async #connect() {
+    const { protocol, hostname, port, username, password, pathname } = this.#url;
+    const lost = (why) => new ScorelineError("E_SERVER", `the connection to Redis ended: ${why}`, { lost: true });
+    if (this.#closed) throw lost("closed");
+    const connect = protocol === "rediss:" ? connectTls : connectTcp;
+    const socket = connect({ host: hostname, port: Number(port || 6379), servername: hostname });
+    const waiting = []; // for replies, which come in the order of the commands
+    let bytes = Buffer.alloc(0);
+    let why = "closed";
+    socket.setNoDelay(true).setTimeout(SILENT_MS, () => socket.destroy());
+    socket.on("error", (error) => (why = error.message));
+    socket.on("close", () => {
+      this.#opened = null;
+      for (const { reject } of waiting) reject(lost(why));
+    });
+    socket.on("data", (data) => {
+      bytes = Buffer.concat([bytes, data]);
+      for (let parsed; (parsed = parse(bytes, 0)); ) {
+        bytes = bytes.subarray(parsed.end);
+        const { resolve, reject } = waiting.shift();
+        if (parsed.value instanceof Error) reject(parsed.value);
+        else resolve(parsed.value);
+      }
+    });
+    const send = (...parts) => {
+      const encoded = parts.map((part) => (Buffer.isBuffer(part) ? part : Buffer.from(String(part))));
+      const lines = encoded.flatMap((part) => [Buffer.from(`$${part.length}\r\n`), part, Buffer.from("\r\n")]);
+      return new Promise((resolve, reject) => {
+        if (socket.destroyed) return reject(lost(why));
+        waiting.push({ resolve, reject });
+        socket.write(Buffer.concat([Buffer.from(`*${parts.length}\r\n`), ...lines]));
+      });
+    };
+    this.#socket = socket;
+    try {
+      if (password) await send("AUTH", decodeURIComponent(username) || "default", decodeURIComponent(password));
+      await send("SELECT", pathname.slice(1) || "0");
+    } catch (error) {
+      socket.destroy();
+      throw error;
     }
+    return send;
   }
 }
 
@@ -101,22 +138,27 @@ const LARGEST_LANE = 2_000_000; // as SCORELINE_QUEUE_LIMIT
 const newId = () => randomBytes(16).toString("hex");
 
 export class Scoreline {
-  #url;
   #queue;
   #me = newId(); // names this client's reply list
   #writes;
   #reads;
-  #pending = new Map();
+  #pending = new Map(); // requests that wait for their answers, by id
+  #closed = false;
 
   constructor(url, queue = "default") {
-    this.#url = url;
     this.#queue = queue;
+    this.#writes = new Connection(url);
+    this.#reads = new Connection(url);
   }
 
   static async open(url, queue) {
     const client = new Scoreline(url, queue);
-    client.#writes = await Connection.open(url);
-    client.#reads = await Connection.open(url);
+    try {
+      await Promise.all([client.#writes.open(), client.#reads.open()]);
+    } catch (error) {
+      await client.close();
+      throw error;
+    }
     client.#listen();
     return client;
   }
@@ -147,11 +189,12 @@ export class Scoreline {
 
   // The predictions of a job, or null while there are none. The key stays for an hour.
   async result(id) {
-    const stored = await this.#writes.command("GET", this.#key("result", id));
-    return stored && predictionsOf(JSON.parse(stored));
+    const answer = await this.#stored(id);
+    return answer && predictionsOf(answer);
   }
 
   // Nobody scores it any more, unless somebody has already: false. The user needs the right to SET results.
+  // It is not repeated after a lost connection: a second `SET NX` does not say whose answer the first one is.
   async cancel(id) {
     const error = { code: "E_CANCELLED", message: `job ${id} was cancelled` };
     const answer = JSON.stringify({ wire: 1, id, status: "error", error });
@@ -160,9 +203,9 @@ export class Scoreline {
 
   // The processes that answer requests, and the versions that they serve by `model@alias`.
   async status() {
-    const names = await this.#writes.command("ZRANGE", this.#key("processes"), 0, -1);
+    const names = await this.#writes.repeat("ZRANGE", this.#key("processes"), 0, -1);
     const keys = names.map((name) => this.#key("process", name));
-    const stored = keys.length ? await this.#writes.command("MGET", ...keys) : [];
+    const stored = keys.length ? await this.#writes.repeat("MGET", ...keys) : [];
     const reports = stored.filter(Boolean).map((report) => JSON.parse(report));
     const scoring = reports.filter((report) => !report.children);
     const models = {};
@@ -178,27 +221,32 @@ export class Scoreline {
   }
 
   async close() {
+    this.#closed = true;
     this.#reads.close();
     this.#writes.close();
+    this.#rejectAll(new ScorelineError("E_SERVER", "the client is closed"));
   }
 
   #key(...parts) {
     return ["scoreline:{" + this.#queue + "}", ...parts].join(":");
   }
 
+  async #stored(id) {
+    const stored = await this.#writes.repeat("GET", this.#key("result", id));
+    return stored && JSON.parse(stored);
+  }
+
+  // Repeated with the same id where the connection is lost: whether the first XADD arrived or not, there is one answer.
   async #append(lane, fields) {
-    const waiting = await this.#writes.command("XLEN", this.#key(lane));
+    const waiting = await this.#writes.repeat("XLEN", this.#key(lane));
     if (waiting >= LARGEST_LANE) throw new ScorelineError("QUEUE_FULL", `${waiting} requests wait; ask again later`);
-    await this.#writes.command("XADD", this.#key(lane), "*", "wire", "1", ...Object.entries(fields).flat());
+    await this.#writes.repeat("XADD", this.#key(lane), "*", "wire", "1", ...Object.entries(fields).flat());
   }
 
   #ask(fields, timeoutMs) {
     const id = newId();
     return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => {
-        this.#pending.delete(id);
-        reject(new ScorelineError("NO_ANSWER", `no answer to request ${id} within ${timeoutMs} ms`));
-      }, timeoutMs);
+      const timer = setTimeout(() => this.#lookUp(id, `no answer to request ${id} within ${timeoutMs} ms`), timeoutMs);
       const end = (settle) => (value) => {
         clearTimeout(timer);
         this.#pending.delete(id);
@@ -211,22 +259,48 @@ export class Scoreline {
   }
 
   async #listen() {
-    try {
-      for (;;) {
+    let lost = false;
+    while (!this.#closed) {
+      try {
+        // The server may have taken answers from the list for a connection that was lost then. They are stored, too.
+        if (lost) await Promise.all([...this.#pending.keys()].map((id) => this.#lookUp(id)));
+        lost = false;
         const popped = await this.#reads.command("BLPOP", this.#key("reply", this.#me), 5);
-        if (popped) await this.#receive(JSON.parse(popped[1]));
+        if (!popped) continue;
+        const answer = JSON.parse(popped[1]);
+        // Over 64 KiB it is stored only.
+        if (answer.stored) await this.#lookUp(answer.id, `the answer to request ${answer.id} is not stored any more`);
+        else this.#settle(answer);
+      } catch (error) {
+        lost = true;
+        // What is lost may be found, or else ends with its time; a right that is missing would be missed for ever.
+        if (!error.lost) this.#rejectAll(error);
+        await sleep(50);
       }
-    } catch (error) {
-      for (const { reject } of [...this.#pending.values()]) reject(error);
     }
   }
 
-  async #receive(answer) {
-    const asked = this.#pending.get(answer.id);
+  // Settle a request by what is stored under its id; with nothing there it goes on waiting, or ends because of `missing`.
+  async #lookUp(id, missing) {
+    const asked = this.#pending.get(id);
     if (!asked) return;
-    if (answer.stored) answer = JSON.parse(await this.#writes.command("GET", this.#key("result", answer.id)));
-    if (answer.status === "error") asked.reject(new ScorelineError(answer.error.code, answer.error.message, answer.error));
-    else asked.resolve(answer);
+    try {
+      const answer = await this.#stored(id);
+      if (answer) this.#settle(answer);
+      else if (missing) asked.reject(new ScorelineError("NO_ANSWER", missing));
+    } catch (error) {
+      asked.reject(error);
+    }
+  }
+
+  #settle(answer) {
+    const asked = this.#pending.get(answer.id);
+    if (answer.status === "error") asked?.reject(new ScorelineError(answer.error.code, answer.error.message, answer.error));
+    else asked?.resolve(answer);
+  }
+
+  #rejectAll(error) {
+    for (const { reject } of [...this.#pending.values()]) reject(error);
   }
 }
 

@@ -17,6 +17,7 @@ from starlette.routing import Match, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
+from scoreline_client.errors import UnknownModel
 from scoreline_client.tracing import Tracing
 from scoreline_gateway import health, invocations, metrics, page
 from scoreline_gateway.access import Access
@@ -166,7 +167,7 @@ class Gateway:
             if is_begun:
                 # Half an answer cannot be taken back: the server closes the connection, so that it is seen to be half.
                 raise
-            response = self._refusal(scope["path"], error)
+            response = self._refusal(scope["path"], await self._told(scope, error))
             # A body that did not arrive in time is not waited for once more.
             if response.status_code == 408 or not await receiver.discard():
                 response.headers["connection"] = "close"
@@ -199,6 +200,15 @@ class Gateway:
         app, of_route = found
         scope.update(of_route)
         return app
+
+    async def _told(self, scope: Scope, error: Exception) -> Exception:
+        """An error as its caller is told of it: which models are served, where it is of one that is not."""
+        principal, names = scope.get("principal"), scope.get("path_params", {})
+        if not isinstance(error, UnknownModel) or principal is None or "model" not in names:
+            return error
+        reference = "@".join(names[each] for each in ("model", "version") if each in names)
+        words = await self.fleet.words_for_unknown(reference, principal.models)
+        return error if words is None else UnknownModel(error.code, words)
 
     def _refusal(self, path: str, error: Exception) -> Response:
         status = problem_of(error).status

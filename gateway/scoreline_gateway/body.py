@@ -169,6 +169,13 @@ def parse_json(body: bytes) -> Any:
     return value
 
 
+def kind_in_json(value: Any) -> str:
+    """What a value of a body is, in JSON's words."""
+    kinds = ((dict, "an object"), (list, "an array"), (str, "a text"), (bool, "true or false"))
+    found = next((words for kind, words in kinds if isinstance(value, kind)), "a number")
+    return "null" if value is None else found
+
+
 def refuse_media_type(kind: str, expected: str) -> HttpRefused:
     """What is raised for a body of another content type than is read."""
     message = f"the content type is {kind[:80]!r}; expected {expected} (the header Content-Type)"

@@ -52,6 +52,8 @@ class HttpCode(StrEnum):
     """The body's content type or encoding is not one that is read here."""
     BAD_REQUEST = "E_BAD_REQUEST"
     """A header, a query or a body is not in the form that the path expects."""
+    NO_SUCH_PART = "E_NO_SUCH_PART"
+    """The header Range asks for a part of a file that is not there."""
     SLOW_BODY = "E_SLOW_BODY"
     """The body did not arrive in time."""
     BUSY = "E_BUSY"
@@ -194,7 +196,7 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
 
 def error_response(path: str, error: Exception) -> Response:
     """The answer to a request that failed, in the form that callers of its path expect."""
-    if path.startswith("/v1/"):
+    if path == "/v1" or path.startswith("/v1/"):
         return problem_response(problem_of(error, rejected_status=422))
     problem = problem_of(error)
     if path == "/v2" or path.startswith("/v2/"):

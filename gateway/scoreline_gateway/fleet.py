@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.descriptions import ModelDescription, describe
-from scoreline_client.fleet import ProcessReport, served_models
+from scoreline_client.errors import ScorelineError, ServerUnreachable, UnknownModel
+from scoreline_client.fleet import ProcessReport, served_models, words_for_unknown
 from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.names import split_reference
 
 FRESH_S = 1.0
 """Seconds for which what was read counts as the present; processes report every two."""
+CHECK_S = 2.0
+"""Seconds that a job waits to hear that its model is not known; after that it waits in the queue."""
 MOST_DESCRIBED = 256
 """Models and versions whose columns are remembered."""
 
@@ -66,7 +70,43 @@ class Fleet:
         of_model = [each for key, each in serving.items() if key.startswith(f"{name}@")]
         return True if any(version in each for each in of_model) else None
 
-    async def describe(self, reference: str) -> ModelDescription:
+    async def check_known(self, reference: str) -> None:
+        """Refuse at once what would wait in the queue to be refused; who has nobody to ask, or no time, may go on.
+
+        Raises:
+            UnknownModel: a worker says that there is no such version.
+        """
+        try:
+            if await self.serving() and await self.is_served(reference) is None:
+                await self.describe(reference, min(CHECK_S, self._timeout_s))
+        except UnknownModel:
+            raise
+        except ScorelineError:
+            pass  # of no matter to a job, which waits for whatever it is
+
+    async def words_for_unknown(self, reference: str, models: frozenset[str] | None) -> str | None:
+        """Why nobody answers to a reference, naming those of `models` that are served, or None where reports do not say.
+
+        Which store workers read is the operator's business.
+        """
+        try:
+            reports = [
+                replace(
+                    report,
+                    store="",
+                    models={
+                        name: served
+                        for name, served in report.models.items()
+                        if models is None or name.partition("@")[0] in models
+                    },
+                )
+                for report in await self.reports()
+            ]
+            return words_for_unknown(reference, reports)
+        except (ValueError, ServerUnreachable):
+            return None  # it is no reference, of which the error itself tells
+
+    async def describe(self, reference: str, timeout_s: float | None = None) -> ModelDescription:
         """The version that a reference names now, and its columns and outputs.
 
         Raises:
@@ -76,7 +116,7 @@ class Fleet:
         known = self._described.get(reference)
         if known is not None and time.monotonic() - known[0] < FRESH_S:
             return known[1]
-        info = await describe(self._transport, reference, self._timeout_s)
+        info = await describe(self._transport, reference, timeout_s or self._timeout_s)
         if len(self._described) >= MOST_DESCRIBED:
             self._described.clear()
         self._described[reference] = (time.monotonic(), info)

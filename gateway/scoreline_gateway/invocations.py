@@ -18,6 +18,7 @@ from scoreline_gateway.body import (
     content_type,
     hold_json,
     hold_unpacked,
+    kind_in_json,
     parse_json,
     read_body,
     refuse_media_type,
@@ -134,7 +135,7 @@ def named(columns: Sequence[str], row: Any, index: int) -> Mapping[str, Any]:
         HttpRefused: it has not as many values as there are columns.
     """
     if not isinstance(row, list) or len(row) != len(columns):
-        told = f"{len(row)} values" if isinstance(row, list) else type(row).__name__
+        told = f"{len(row)} values" if isinstance(row, list) else kind_in_json(row)
         raise bad(f"row {index} has {told}; expected a list of {len(columns)}", Code.FIELD_COUNT)
     return dict(zip(columns, row, strict=True))
 

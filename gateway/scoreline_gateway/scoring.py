@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+import orjson
 from starlette.requests import Request
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.errors import RecordRejected
-from scoreline_client.options import NO_OPTIONS, Policy, RequestOptions
+from scoreline_client.options import NO_OPTIONS, RequestOptions, expected_of, type_hints
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.json_records import check_model, encode_record
 from scoreline_client.protocol.keys import Lane
@@ -91,12 +92,14 @@ def options_of(parameters: Mapping[str, Any]) -> RequestOptions:
     given = {name: parameters[name] for name in OPTIONS if name in parameters}
     if not given:
         return NO_OPTIONS
-    try:
-        return msgspec.convert(given, RequestOptions)
-    except msgspec.ValidationError as error:
-        policies = ", ".join(Policy)
-        message = f"an option is not permitted: {error}; coerce is true or false, unseen and out_of_range {policies}"
-        raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
+    for name, value in given.items():
+        kind = type_hints(RequestOptions)[name]
+        try:
+            given[name] = msgspec.convert(value, kind)
+        except msgspec.ValidationError:
+            message = f"option {name} is {orjson.dumps(value).decode()[:80]}; expected {expected_of(kind)}"
+            raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
+    return RequestOptions(**given)
 
 
 def raise_rejection(predictions: Sequence[Prediction]) -> None:

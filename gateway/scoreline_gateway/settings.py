@@ -13,7 +13,7 @@ class GatewaySettings(ClientSettings):
     """What an operator may set. Each field is read from `SCORELINE_<NAME>`."""
 
     names_others: ClassVar[bool] = False
-    """A caller may have the right to some models only."""
+    """A caller may have the right to some models only: each is told of its own, see Fleet.words_for_unknown."""
     gateway_host: str = "127.0.0.1"
     """The address that `scoreline gateway` listens on; one that is not this machine's own needs `gateway_tokens`."""
     gateway_port: int = at_least(0, 8080)

@@ -29,8 +29,9 @@ from scoreline_artifacts.loading.outputs import find_outputs
 from scoreline_artifacts.loading.version import LoadedVersion, class_source
 from scoreline_artifacts.store.storage import check_alias, check_name
 from scoreline_artifacts.validation import frame_of_records
+from scoreline_client.arguments import version_of as version_of_argument
 from scoreline_client.codes import Code
-from scoreline_client.errors import RequestRefused
+from scoreline_client.errors import RequestRefused, SettingsError
 from scoreline_client.fleet import ProcessReport, ServedModel, send_report, withdraw_report
 from scoreline_client.protocol.json_records import encode_record
 from scoreline_client.protocol.keys import Keys
@@ -190,6 +191,8 @@ class InProcessWorker:
             InvalidName: the model or the alias cannot have this name.
         """
         check_name(model)
+        if version is not None:
+            version_of_argument(version)
         number = version or max(self._models.versions(model), default=0) + 1
         self.serve(
             version_of(pipeline, model, number, frame, labels, optional),
@@ -201,13 +204,18 @@ class InProcessWorker:
         """Let an alias name a version that is there.
 
         Raises:
-            ValueError: there is no such version.
+            SettingsError: there is no such version.
         """
-        versions = self._models.versions(model)
-        if version not in versions:
-            raise ValueError(f"{model!r} has the versions {versions or 'none'}, not {version}")
+        versions = self._models.versions(check_name(model))
+        if version_of_argument(version) not in versions:
+            expected = f"one of the versions of {model!r}, {versions or 'of which there are none'}"
+            raise SettingsError("version", version, expected)
         self._models.promote(model, version, check_alias(alias))
         self._reported_at = 0.0
+
+    def served(self) -> dict[str, int | None]:
+        """The version that answers to each `<model>@<alias>`."""
+        return {name: each.serving for name, each in self._models.report().items()}
 
     def step(self) -> int:
         """Answer the requests that wait now; returns how many."""

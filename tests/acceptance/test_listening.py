@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from scoreline_artifacts.store import releases
-from scoreline_client import Client
+from scoreline_client import AsyncClient, Client
+from scoreline_client.errors import NoAnswer, RequestExpired
 from scoreline_client.fleet import announce_release
 from scoreline_client.jobs import JobStatus
 from scoreline_client.protocol.keys import Lane
@@ -35,6 +39,10 @@ import time
 
 def keep(frame):
     time.sleep(max(0.0, frame["x"].max() - 1000.0))
+    return frame
+
+def keep_each(frame):
+    time.sleep(0.05 * (frame["x"] == 999.0).sum())
     return frame
 """
 FOR_EVER = 2000.0
@@ -190,3 +198,30 @@ def _tries(worker: subprocess.Popen[bytes]) -> bool:
     """Whether a worker tries a version: its throw-away processes lead groups of their own."""
     children = psutil.Process(worker.pid).children()
     return any(os.getpgid(child.pid) == child.pid for child in children)
+
+
+async def test_more_than_can_be_scored_costs_no_answer_that_there_is_time_for(
+    sleeper: Fleet,
+) -> None:
+    keep_each = importlib.import_module("sleeps").keep_each
+    fitted = make_pipeline(FunctionTransformer(keep_each), LinearRegression())
+    publish(fitted.fit(FRAME, FRAME["x"]), "steady", FRAME, store=sleeper.store, promote=False)
+    releases.promote(sleeper.store, "steady", 1)
+    sleeper.start_worker(processes=2)
+    answered: Counter[str] = Counter()
+
+    async def ask(client: AsyncClient, model: str, late: bool) -> None:
+        with suppress(NoAnswer, RequestExpired):
+            await client.predict(model, {"x": 999.0}, timeout=1.0)
+            answered[model] += late
+
+    async with AsyncClient(settings=sleeper.settings) as client, asyncio.TaskGroup() as group:
+        # 20 a second are what a process scores of the one, and 60 come; the other takes no time.
+        for number in range(480):
+            group.create_task(ask(client, "steady", number > 180))
+            if number % 6 == 0:
+                group.create_task(ask(client, MODEL, number > 180))
+            await asyncio.sleep(1 / 60)
+    # In five seconds two processes score 200; that some are answered by a hair's breadth too late is in their nature.
+    assert answered["steady"] > 80
+    assert answered[MODEL] > 25

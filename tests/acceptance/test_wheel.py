@@ -142,6 +142,11 @@ def test_a_command_names_the_extra_that_it_lacks(
     assert "Traceback" not in done.stderr
 
 
+def test_publishing_names_the_extra_that_it_lacks(scripts: Path) -> None:
+    done = _run(scripts / "python", "-c", "from scoreline_training import publish")
+    assert "pip install 'scoreline[publishing]'" in done.stderr
+
+
 def test_the_wheel_holds_the_data_and_the_scripts_that_run_in_redis(wheel: Path) -> None:
     names = _run(sys.executable, "-m", "zipfile", "--list", wheel).stdout
     assert "scoreline_training/jobs/pima/pima-indians-diabetes.csv" in names

@@ -194,10 +194,11 @@ async def test_what_a_client_that_died_has_left_counts_until_its_lease_is_over(
 
 async def test_a_worker_removes_what_clients_that_died_have_left(redis_client: Redis) -> None:
     queue = RequestQueue(redis_client, KEYS, "w/1", result_ttl_s=60)
-    _leases(redis_client, dead=-70_000, late=-10_000, alive=10_000)
-    chunk = Entry(Lane.BULK, b"1-1", {b"job": b"alive", b"wire": b"1", b"id": b"0" * 32})
+    alive = "a" * 32
+    _leases(redis_client, dead=-70_000, late=-10_000, **{alive: 10_000})
+    chunk = Entry(Lane.BULK, b"1-1", {b"job": alive.encode(), b"wire": b"1", b"id": b"0" * 32})
     assert not queue.look_at(chunk, queue.server_time_ms())[1]
-    assert redis_client.zrange(KEYS.jobs, 0, -1) == [b"late", b"alive"]
+    assert redis_client.zrange(KEYS.jobs, 0, -1) == [b"late", alive.encode()]
     assert 0 < redis_client.pttl(KEYS.jobs) <= 3_600_000  # type: ignore[operator]
 
 

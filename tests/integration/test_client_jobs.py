@@ -144,8 +144,10 @@ def test_a_refused_job_says_why(
     job = sync_client.submit("pima", [{"x": 1}])
     worker.step(refuse(code, "because"))
     assert job.status() is status
-    with pytest.raises(error, match="because"):
+    with pytest.raises(error, match="because") as refused:
         job.result()
+    # Who asks again after NoAnswer must not ask for ever.
+    assert not isinstance(refused.value, NoAnswer)
 
 
 def test_a_waiting_job_that_is_cancelled_is_never_scored(

@@ -21,6 +21,7 @@ from scoreline_client import (
     Policy,
     QueueFull,
     RecordRejected,
+    RequestExpired,
     RequestOptions,
     RequestRefused,
     UnknownModel,
@@ -241,3 +242,21 @@ def test_threads_share_too(sync_client: Client, worker: StubWorker) -> None:
             one.join()
     assert found == {(n, step): 2 * (n + 100 * step) for n in range(32) for step in range(5)}
     assert len(noting.requests) < 32 * 5
+
+
+def test_a_request_that_expired_while_its_caller_waited_is_no_answer_and_said_so(
+    sync_client: Client, worker: StubWorker
+) -> None:
+    """A worker may be the first to see it: to the caller it is the same."""
+    asks: list[Callable[[], object]] = [
+        lambda: sync_client.predict("pima", {"x": 1}),
+        lambda: sync_client.predict_many("pima", [{"x": 1}]),
+        lambda: sync_client.describe("pima"),
+    ]
+    with worker.serving(refuse("E_EXPIRED", "waited 3 ms in the queue")):
+        for ask in asks:
+            with pytest.raises(NoAnswer, match="waited 3 ms") as late:
+                ask()
+            assert isinstance(late.value, RequestExpired)
+            assert (late.value.code, len(late.value.request_id)) == ("E_EXPIRED", 32)
+            assert late.value.exit_status == NoAnswer.exit_status

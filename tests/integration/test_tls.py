@@ -16,8 +16,16 @@ from kombu import Connection
 from redis import Redis
 from redis.exceptions import RedisError
 
-from scoreline_client import AsyncClient, Client, ScorelineError
+from scoreline_client import (
+    AsyncClient,
+    Client,
+    ClientSettings,
+    ScorelineError,
+    ServerUnreachable,
+)
 from scoreline_client.errors import UntrustedServer
+from scoreline_client.transport.connection import TransportTimes
+from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.servers import blocking_redis
 from scoreline_tasks.celery import configuration
 from scoreline_tasks.settings import WorkerSettings
@@ -184,3 +192,32 @@ def test_a_client_shows_its_own_certificate_where_the_url_names_one(
         with pytest.raises((ScorelineError, RedisError, OSError)):
             connect(url)
     assert front.received == b""
+
+
+@pytest.mark.parametrize(
+    "answer", [None, b"", b"-ERR Protocol error\r\n"], ids=["mute", "end", "error"]
+)
+def test_a_server_that_speaks_no_tls_is_told_by_what_its_url_asks_for(answer: bytes | None) -> None:
+    async def ask() -> None:
+        async def respond(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            if answer is None:
+                await reader.read()  # until the client gives up
+            else:
+                writer.write(answer)
+            writer.close()
+
+        async with await asyncio.start_server(respond, "127.0.0.1") as server:
+            port = server.sockets[0].getsockname()[1]
+            times = TransportTimes(connect_s=0.2, first_contact_s=0)
+            for url, is_told in (
+                (f"rediss://:p@127.0.0.1:{port}/0", True),
+                ("rediss://:p@127.0.0.1:1/0", False),
+            ):
+                transport = Transport(ClientSettings(redis_url=url), times=times)
+                with pytest.raises(ServerUnreachable) as refused:
+                    await transport.repeat(transport.redis.ping, 5.0)
+                assert ("rediss:// asks for TLS" in str(refused.value)) is is_told
+                await transport.close()
+
+    asyncio.run(ask())

@@ -13,7 +13,7 @@ from rich.console import Console
 from scoreline_artifacts.cli.versions import resolve
 from scoreline_artifacts.store.store import Store
 from scoreline_client.cli.kit import PARTLY, command, json_option, print_json, print_table, say
-from scoreline_client.errors import ScorelineError
+from scoreline_client.errors import MissingDependency, ScorelineError
 from scoreline_training.export import Exported, export_steps, export_version, verify_export
 from scoreline_training.export.formats import FORMATS, NotExportable
 from scoreline_training.publishing import (
@@ -57,7 +57,13 @@ def train(job: str, promote: bool, strength: tuple[float, ...], as_json: bool) -
 def _train_pima(
     promote: bool, strength: tuple[float, ...], as_json: bool
 ) -> list[PublishedVersion]:
-    from scoreline_training.jobs.pima import training
+    try:
+        from scoreline_training.jobs.pima import training
+    except ModuleNotFoundError as error:
+        if not error.name or error.name.startswith("scoreline_"):
+            raise
+        package = error.name.partition(".")[0].replace("_", "-")
+        raise MissingDependency("scoreline train pima", package, "training") from error
 
     trained = training.train(strength or training.STRENGTHS)
     published = publish(

@@ -46,7 +46,7 @@ def models(as_json: bool) -> None:
     where = shown_name(address_of(store.storage))
     if not rows:
         say(
-            f"no model is in {where}; `scoreline train pima` or publish() makes a version",
+            f"no model is in {where}; `scoreline train` or publish() makes a version",
             in_line=True,
         )
         return

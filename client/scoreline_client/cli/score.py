@@ -35,7 +35,7 @@ from scoreline_client.cli.kit import (
     say,
 )
 from scoreline_client.codes import Code, WarningCode
-from scoreline_client.errors import FileRefused, ScorelineError
+from scoreline_client.errors import FileRefused, ScorelineError, SettingsError
 from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.chunks import describe
 from scoreline_client.files.run import BulkProgress, ScoreSummary
@@ -46,8 +46,8 @@ from scoreline_client.options import (
     BulkOptions,
     Flag,
     Format,
-    MaxErrors,
     Policy,
+    given_as_text,
     type_hints,
 )
 from scoreline_client.protocol.json_records import check_model
@@ -388,23 +388,16 @@ def options_of(given: dict[str, Any]) -> BulkOptions:
     for name in ("unseen", "out_of_range"):
         if name in given:
             given[name] = Policy(given[name])
-    if "nulls" in given:
-        # Who names another one does not mean that an empty field is a text of no characters.
-        given["nulls"] = tuple(dict.fromkeys(("", *given["nulls"])))
-    if "rename" in given:
-        renamed = {}
-        for text in given["rename"]:
-            old, _, new = text.partition("=")
-            if not old or not new:
-                raise click.UsageError(f"--rename is {text!r}; expected OLD=NEW")
-            renamed[old] = new
-        given["rename"] = renamed
-    if "max_errors" in given:
-        given["max_errors"] = MaxErrors.parse(given["max_errors"])
     if given.get("date_format") == "":
         raise click.UsageError("--date-format is ''; expected codes such as %d.%m.%Y, or excel")
-    if given.get("delimiter") in ("\\t", "tab"):
-        given["delimiter"] = "\t"
+    for name in ("nulls", "rename", "max_errors", "delimiter"):
+        if name in given:
+            texts = [given[name]] if isinstance(given[name], str) else given[name]
+            try:
+                given[name] = given_as_text(name, texts)
+            except SettingsError as error:
+                told = f"{error.value!r}; expected {error.expected}"
+                raise click.UsageError(f"--{name.replace('_', '-')} is {told}") from None
     return BulkOptions(**given)
 
 

@@ -26,12 +26,14 @@ from scoreline_client.files.parquet import (
     write_groups,
 )
 from scoreline_client.files.reader import (
+    PARQUET_TYPE,
     Chunk,
     ChunkOutput,
     FileReader,
     FileSizes,
     ModelInfo,
     Position,
+    delimited_type,
 )
 from scoreline_client.files.source import Source, compression_by_name
 from scoreline_client.options import BulkOptions
@@ -72,6 +74,11 @@ class CsvToParquet(FileReader[Chunk]):
         self._options, self._sizes = options, sizes
         self._model: ModelInfo
         self.notes = self._csv.notes
+
+    @property
+    def media_type(self) -> str:
+        """Parquet."""
+        return PARQUET_TYPE
 
     @property
     def total(self) -> int | None:
@@ -190,6 +197,11 @@ class ParquetToCsv(FileReader[ParquetChunk]):
         )
         self._options = options
         self.notes = self._parquet.notes
+
+    @property
+    def media_type(self) -> str:
+        """Delimited text in UTF-8."""
+        return delimited_type(self._options.delimiter or ",", "utf-8")
 
     @property
     def total(self) -> int | None:

@@ -26,6 +26,7 @@ from scoreline_client.files.reader import (
     Position,
     check_no_duplicates,
     choose_columns,
+    delimited_type,
     extra_columns,
     listing,
     missing_columns,
@@ -88,6 +89,11 @@ class CsvReader(FileReader[Chunk]):
         self._head: CsvChunk
         self.header: Header
         self.columns: OutputColumns
+
+    @property
+    def media_type(self) -> str:
+        """Delimited text in the input's encoding."""
+        return delimited_type(self.header.delimiter, self.header.encoding)
 
     @property
     def total(self) -> int | None:

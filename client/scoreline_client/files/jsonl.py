@@ -74,6 +74,11 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         self._request = options.for_request(RequestOptions, outputs=None).encoded_options
 
     @property
+    def media_type(self) -> str:
+        """JSON Lines, which are in UTF-8."""
+        return "application/x-ndjson"
+
+    @property
     def total(self) -> int | None:
         """Stored bytes in all."""
         return self._source.size

@@ -20,6 +20,7 @@ from typing import Any
 from scoreline_client.codes import Code
 from scoreline_client.errors import FileRefused, MissingDependency
 from scoreline_client.files.reader import (
+    PARQUET_TYPE,
     Chunk,
     ChunkOutput,
     FileReader,
@@ -109,6 +110,11 @@ class ParquetReader(FileReader[ParquetChunk]):
     def total(self) -> int:
         """Rows in all."""
         return int(self._file.metadata.num_rows)
+
+    @property
+    def media_type(self) -> str:
+        """Parquet."""
+        return PARQUET_TYPE
 
     def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
         """Check the schema."""

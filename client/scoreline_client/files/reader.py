@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -167,6 +169,10 @@ class FileReader(Protocol[_Chunk]):
     """How the file is read, as far as the caller should know it."""
 
     @property
+    def media_type(self) -> str:
+        """What the output is, as HTTP names it; known once the header was read."""
+
+    @property
     def total(self) -> int | None:
         """How much there is to read; None if that is unknown."""
 
@@ -189,6 +195,21 @@ class FileReader(Protocol[_Chunk]):
     def finish(self, part: Path, final: Any) -> bool:  # noqa: ARG002 - formats that need it override it
         """Write the final file, open and empty, out of the part; False if the part is the final file."""
         return False
+
+
+PARQUET_TYPE = "application/vnd.apache.parquet"
+
+
+def delimited_type(delimiter: str, encoding: str) -> str:
+    """The media type of delimited text, with the name that the Internet has for an encoding of Python's."""
+    kind = "text/tab-separated-values" if delimiter == "\t" else "text/csv"
+    name = codecs.lookup(encoding).name
+    for python, registered in _CHARSETS.items():
+        name = re.sub(python, registered, name)
+    return f"{kind}; charset={name}"
+
+
+_CHARSETS = {r"^cp(125\d)$": r"windows-\1", "^iso8859": "iso-8859", "^ascii$": "us-ascii"}
 
 
 # Columns

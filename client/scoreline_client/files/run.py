@@ -120,6 +120,8 @@ class ScoreSummary:
     """The error report's name, if there is a report."""
     notes: tuple[str, ...] = ()
     """How the file was read, as far as the caller should know it."""
+    media_type: str = ""
+    """What the output is, as HTTP names it: `text/csv; charset=utf-8`."""
 
     def as_json(self) -> dict[str, Any]:
         """For programs."""
@@ -491,6 +493,7 @@ class FileRun:
             target=shown_name(self.target.name),
             errors=self.target.errors_name if self._report.length else None,
             notes=(*self._reader.notes, *counts.doubts.notes(counts.rows)),
+            media_type=self._reader.media_type,
         )
 
     def _unresumable(self, reason: str, code: Code = Code.UNFINISHED) -> FileRefused:

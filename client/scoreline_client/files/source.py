@@ -175,7 +175,7 @@ class Source:
                     break
         # Not all that a codec raises is a UnicodeDecodeError: UTF-16 without a byte order mark is not.
         except UnicodeError as error:
-            reason = getattr(error, "reason", error)
+            reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
             message = f"the text is not {self._encoding}: {reason} near byte {before:,}"
             raise FileRefused(Code.ENCODING, self.name, message) from error
         # Of what fsspec's libraries raise, this makes an error of ours; all else is raised as it is.

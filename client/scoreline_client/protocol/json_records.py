@@ -21,6 +21,7 @@ from msgspec.structs import replace
 from scoreline_client.codes import Code
 from scoreline_client.errors import (
     EmptyRequest,
+    ExpiredUnanswered,
     PayloadTooLarge,
     RecordRejected,
     RequestRefused,
@@ -94,8 +95,8 @@ def check_model(model: str) -> str:
 _parsed = lru_cache(maxsize=1024)(ModelRef.parse)
 
 
-def check_timeout(timeout_s: float) -> float:
-    """Check how long a caller waits.
+def check_timeout(timeout_s: float, name: str = "timeout") -> float:
+    """Check how long a caller waits; `name` is that of the argument.
 
     Raises:
         SettingsError: it is too long, negative, or no number.
@@ -104,7 +105,7 @@ def check_timeout(timeout_s: float) -> float:
     is_number = type(timeout_s) in (float, int) or _is_number(timeout_s)
     if not is_number or not 0 <= timeout_s <= LONGEST_EXPIRY_S:
         expected = f"a number of seconds from 0 to {LONGEST_EXPIRY_S:g}"
-        raise SettingsError("timeout", timeout_s, expected)
+        raise SettingsError(name, timeout_s, expected)
     return timeout_s
 
 
@@ -320,10 +321,16 @@ def split_records(records: Sequence[Any], settings: ClientSettings) -> Iterator[
         yield encoded
 
 
-def raise_refusal(answer: Answer) -> None:
-    """Raise the error of an answer that refuses its request; return if it does not."""
+def raise_refusal(answer: Answer, *, is_awaited: bool = True) -> None:
+    """Raise the error of an answer that refuses its request; return if it does not.
+
+    `is_awaited` says that the request's caller waits for it: to them, an expired one is a NoAnswer.
+    """
     if answer.status is Status.ERROR:
         error = answer.error or {}
+        if is_awaited and error.get("code") == Code.EXPIRED:
+            message = error.get("message", "the request expired in the queue")
+            raise ExpiredUnanswered(answer.id, message)
         raise refusal(
             error.get("code", Code.INTERNAL),
             error.get("message", "the worker gave no reason"),
@@ -403,6 +410,11 @@ def _is_of_pandas(value: object) -> bool:
     """Whether it is a frame or one of its rows; pandas need not be installed."""
     kind = type(value)
     return kind.__module__.partition(".")[0] == "pandas" and hasattr(kind, "iloc")
+
+
+def is_frame(value: object) -> bool:
+    """Whether it is a data frame of pandas; pandas need not be installed."""
+    return _is_of_pandas(value) and getattr(value, "ndim", 0) == 2
 
 
 def _encode_by_value(record: Any) -> bytes:

@@ -18,13 +18,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from scoreline_client.codes import Code
 from scoreline_client.errors import ScorelineError, SettingsError
 from scoreline_client.protocol.names import PRODUCTION, split_reference
+
+_T = TypeVar("_T")
 
 WIRE_VERSION = 1
 INLINE_ANSWER_BYTES = 65_536
@@ -203,28 +205,25 @@ class Request:
             if name.encode() not in fields:
                 raise WireError(f"missing field {name!r}")
         if fields[b"wire"] != b"1":
-            shown = _show(fields[b"wire"]).strip('"')
+            shown = show(fields[b"wire"]).strip('"')
             raise WireError(f"unknown wire format {shown}; this release reads {WIRE_VERSION}")
         try:
             return cls(
                 id=decode_id(fields),
                 model=fields[b"model"].decode(),
                 body=body,
-                operation=_OPERATIONS[fields.get(b"operation", b"score")],
-                codec=_CODECS[fields.get(b"codec", b"json")],
+                operation=_one_of(_OPERATIONS, fields, b"operation", b"score"),
+                codec=_one_of(_CODECS, fields, b"codec", b"json"),
                 reply_to=decode_client(fields, b"reply_to"),
                 notify=decode_client(fields, b"notify"),
                 expires_ms=_whole_number(fields, b"expires_ms", DEFAULT_EXPIRES_MS),
                 options=options,
-                job=fields.get(b"job", b"").decode(),
-                apart=_FLAGS[fields.get(b"apart", b"0")],
+                job=decode_client(fields, b"job"),
+                apart=_one_of(_FLAGS, fields, b"apart", b"0"),
                 callers=_whole_number(fields, b"callers", 1),
-                grouped_errors=_FLAGS[fields.get(b"grouped_errors", b"0")],
-                by_output=_FLAGS[fields.get(b"by_output", b"0")],
+                grouped_errors=_one_of(_FLAGS, fields, b"grouped_errors", b"0"),
+                by_output=_one_of(_FLAGS, fields, b"by_output", b"0"),
             )
-        except KeyError as error:
-            shown = _show(error.args[0])
-            raise WireError(f"unknown operation, codec or flag: {shown}") from error
         except ValueError as error:
             raise WireError(f"a field is unusable: {error}") from error
 
@@ -237,12 +236,12 @@ def decode_id(fields: Mapping[bytes, bytes]) -> str:
     """
     raw = fields.get(b"id", b"")
     if not _ID.fullmatch(raw):
-        raise WireError(f"id {_show(raw)} is not 32 hexadecimal digits")
+        raise WireError(f"id {show(raw)} is not 32 hexadecimal digits")
     return raw.decode()
 
 
 def decode_client(fields: Mapping[bytes, bytes], name: bytes) -> str:
-    """The id of a client in the field `reply_to` or `notify`, whose reply list a worker writes to, or "".
+    """The id in the field `reply_to` or `notify`, whose reply list a worker writes to, or in `job`; or "".
 
     An id and not a key: callers must not choose the keys that workers write to.
 
@@ -251,7 +250,7 @@ def decode_client(fields: Mapping[bytes, bytes], name: bytes) -> str:
     """
     raw = fields.get(name, b"")
     if raw and not _ID.fullmatch(raw):
-        raise WireError(f"{name.decode()} {_show(raw)} is not 32 hexadecimal digits")
+        raise WireError(f"{name.decode()} {show(raw)} is not 32 hexadecimal digits")
     return raw.decode()
 
 
@@ -260,7 +259,19 @@ def _whole_number(fields: Mapping[bytes, bytes], name: bytes, default: int) -> i
     try:
         return default if raw is None else int(raw)
     except ValueError as error:
-        raise WireError(f"{name.decode()} {_show(raw or b'')} is not a whole number") from error
+        raise WireError(f"{name.decode()} {show(raw or b'')} is not a whole number") from error
+
+
+def _one_of(
+    known: Mapping[bytes, _T], fields: Mapping[bytes, bytes], name: bytes, default: bytes
+) -> _T:
+    raw = fields.get(name, default)
+    try:
+        return known[raw]
+    except KeyError:
+        expected = ", ".join(map(bytes.decode, known))
+        message = f"{name.decode()} {show(raw)} is not known; expected one of {expected}"
+        raise WireError(message) from None
 
 
 _OPERATIONS = {operation.value.encode(): operation for operation in Operation}
@@ -397,12 +408,12 @@ def split_frame(data: bytes | bytearray) -> tuple[dict[str, Any], memoryview]:
     try:
         head = orjson.loads(view[:end])
     except orjson.JSONDecodeError as error:
-        raise WireError(f"the first line is not JSON: {error}: {_show(data)}", Code.JSON) from error
+        raise WireError(f"the first line is not JSON: {error}: {show(data)}", Code.JSON) from error
     if not isinstance(head, dict):
-        raise WireError(f"the first line is not a JSON object: {_show(data)}")
+        raise WireError(f"the first line is not a JSON object: {show(data)}")
     return head, view[end + 1 :]
 
 
-def _show(data: bytes | bytearray) -> str:
+def show(data: bytes | bytearray) -> str:
     """Bytes of somebody else as text, in the quotes and escapes of JSON, for callers in any language."""
     return json.dumps(bytes(data[:80]).decode(errors="backslashreplace"), ensure_ascii=False)

@@ -41,6 +41,7 @@ from scoreline_client.settings import ClientSettings, SentinelUrl
 from scoreline_client.transport.servers import async_redis
 
 _packer = HiredisRespSerializer()
+_TOO_LATE = "no connection within"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,9 +171,7 @@ class ShortPathRedis(redis.asyncio.Redis):
                 # What is between here and the server may have forgotten the other connections as well.
                 await self._drop(connection, silent_since=sent_at)
                 if not is_sent:
-                    raise RedisTimeoutError(
-                        f"no connection within {self.times.connect_s:g} s"
-                    ) from error
+                    raise RedisTimeoutError(f"{_TOO_LATE} {self.times.connect_s:g} s") from error
                 # Only once for all commands that waited equally long.
                 if patience_s >= (self._patience_s or self.times.command_s):
                     self._patience_s = min(2 * patience_s, self.times.longest_command_s)
@@ -329,7 +328,11 @@ def load_scripts(redis: Any) -> None:
 
 def is_distrusted(error: BaseException | None) -> bool:
     """Whether a connection failed since the server's certificate is not what it should be."""
-    while error is not None and not isinstance(error, ssl.SSLCertVerificationError):
+    return _is_caused_by(error, ssl.SSLCertVerificationError)
+
+
+def _is_caused_by(error: BaseException | None, *kinds: type[BaseException]) -> bool:
+    while error is not None and not isinstance(error, kinds):
         error = error.__cause__ or error.__context__
     return error is not None
 
@@ -367,7 +370,12 @@ def server_error(error: Exception, settings: ClientSettings) -> ServerUnreachabl
             "`scoreline acl` prints the rights that each kind of program needs"
         )
     elif not isinstance(error, AuthenticationError):
-        return ServerUnreachable(server, said or type(error).__name__)
+        said = said or type(error).__name__
+        # What speaks no TLS ends the handshake, or lets it wait.
+        ends = _is_caused_by(error, ssl.SSLError, ConnectionResetError)
+        if url.scheme == "rediss" and (ends or _TOO_LATE in said):
+            said = f"{said.rstrip('.')}; rediss:// asks for TLS: does the server speak it there? Without TLS it is redis://"
+        return ServerUnreachable(server, said)
     elif url.password or "password" in options:
         reason = f"refuses the password of user {user!r}; both stand in SCORELINE_REDIS_URL: {form}"
     else:

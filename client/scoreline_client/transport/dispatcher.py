@@ -707,18 +707,19 @@ class Transport:
         return f"no worker serves {queue}. Start one: celery -A scoreline_tasks worker"
 
     async def _tell_unknown(self, pending: PendingRequest, answer: Answer) -> None:
-        """Hand out a refusal, in words for callers who have no artifact store to look into."""
+        told = await self.in_words(pending.request.model, answer)
+        if not pending.future.done():
+            pending.future.set_result(told)
+
+    async def in_words(self, model: str, answer: Answer) -> Answer:
+        """An answer that a model is unknown, in words for callers who have no artifact store to look into."""
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self.times.diagnose_s):
-                told = words_for_unknown(
-                    pending.request.model,
-                    await self.reports(),
-                    names_others=self.settings.names_others,
-                )
+                reports = await self.reports()
+                told = words_for_unknown(model, reports, names_others=self.settings.names_others)
                 if told is not None:
                     answer = replace(answer, error={**(answer.error or {}), "message": told})
-        if not pending.future.done():
-            pending.future.set_result(answer)
+        return answer
 
     async def _reports(self) -> list[bytes]:
         names = await self.redis.zrange(self.keys.processes, 0, -1)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 import orjson
@@ -14,12 +15,14 @@ from starlette.datastructures import QueryParams
 from starlette.requests import Request
 
 from scoreline_client.codes import Code
-from scoreline_client.errors import EmptyRequest
+from scoreline_client.errors import EmptyRequest, SettingsError
 from scoreline_client.options import (
     BulkOptions,
-    MaxErrors,
+    Flag,
     RequestOptions,
     ValueOptions,
+    expected_of,
+    given_as_text,
     type_hints,
 )
 from scoreline_client.protocol.json_records import check_model
@@ -35,7 +38,9 @@ FILE_OPTIONS = tuple(
     name for name in BulkOptions.__dataclass_fields__ if name not in ("resume", "restart")
 )
 """The options that a query of a file may have; formats are those of the body."""
-_LISTS = ("keep", "drop", "outputs", "nulls")
+_LISTS = ("keep", "drop", "outputs")
+PACKED = {"gzip": ".gz", "zstd": ".zst"}
+"""How the result of a file may be packed, and how its name ends then."""
 LONGEST_KEY = 255
 _QUOTED = re.compile(r'"((?:[ !#-\[\]-~]|\\["\\])*)"')
 _BARE = re.compile(r"[!#-~]+")
@@ -130,8 +135,7 @@ def options_of(
     """The options in the query; a list has its name several times, and so has a mapping, as `old=new`.
 
     Raises:
-        HttpRefused: an option is not known, or its value not permitted.
-        SettingsError: two of them do not go together.
+        HttpRefused: an option is not known, its value is not permitted, or two of them do not go together.
     """
     hints = type_hints(kind)
     values: dict[str, Any] = {}
@@ -142,20 +146,63 @@ def options_of(
             known = ", ".join(sorted((*names, *others)))
             message = f"the query has {name[:40]!r}, which is none of: {known}"
             raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
-        given: Any = query.getlist(name)
-        if name == "max_errors":
-            values[name] = MaxErrors.parse(given[-1])
-            continue
-        if name == "rename":
-            given = dict(each.partition("=")[::2] for each in given)
-        elif name not in _LISTS:
-            given = given[-1]
+        texts = query.getlist(name)
         try:
-            values[name] = msgspec.convert(given, hints[name], strict=False)
-        except msgspec.ValidationError as error:
-            message = f"{name} in the query is {str(given)[:80]!r}: {error}"
+            if name in _LISTS:
+                values[name] = () if texts == [""] else tuple(texts)
+            else:
+                given = given_as_text(name, texts)
+                is_text = isinstance(given, str)
+                values[name] = (
+                    msgspec.convert(given, hints[name], strict=False) if is_text else given
+                )
+        except msgspec.ValidationError:
+            raise _not_permitted(name, texts[-1], expected_of(hints[name]) or "text") from None
+        except SettingsError as error:
+            raise _not_permitted(name, error.value, error.expected) from None
+    try:
+        return kind(**values)
+    except SettingsError as error:
+        if error.excluded:
+            names = " and ".join(error.excluded)
+            message = f"{names} in the query exclude each other: give one of them"
             raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
-    return kind(**values)
+        raise _not_permitted(error.name, error.value, error.expected) from None
+
+
+def in_query(text: str) -> str:
+    """A message of the client with the query's parameters where it speaks of the command line's flags."""
+
+    def parameters(run: re.Match[str]) -> str:
+        names = []
+        for flag, value in _FLAG.findall(run[0]):
+            name = _OF_FLAGS[flag]
+            if type_hints(BulkOptions)[name].__origin__ is bool:
+                value = "true"
+            value = "tab" if value == r"'\t'" else quote(value.strip("'"), safe="=,")
+            names.append(name + (f"={value}" if value else ""))
+        return f"`?{'&'.join(names)}`"
+
+    return _FLAGS.sub(parameters, text).replace(quote("…"), "…")
+
+
+def _flag(name: str) -> str:
+    """The command line's flag of an option of files."""
+    extras = getattr(type_hints(BulkOptions)[name], "__metadata__", ())
+    own = next((extra.name for extra in extras if isinstance(extra, Flag)), None)
+    return own or f"--{name.replace('_', '-')}"
+
+
+_OF_FLAGS = {_flag(name): name for name in FILE_OPTIONS}
+_FLAG = re.compile(
+    rf"({'|'.join(_OF_FLAGS)})(?![\w-])(?: (?!--)('[^']*'|[^\s)]*[^\s),;:.]|[,;:.]))?"
+)
+_FLAGS = re.compile(rf"{_FLAG.pattern}(?: {_FLAG.pattern})*")
+
+
+def _not_permitted(name: str, value: object, expected: str) -> HttpRefused:
+    message = f"{name} in the query is {str(value)[:80]!r}; expected {expected}"
+    return HttpRefused(400, HttpCode.BAD_REQUEST, message)
 
 
 @dataclass(frozen=True, slots=True)

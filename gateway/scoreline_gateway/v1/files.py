@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
-from starlette.datastructures import QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from starlette.types import Message, Receive, Scope, Send
 
 from scoreline_client.async_client import AsyncClient
 from scoreline_client.codes import Code
@@ -33,7 +34,7 @@ from scoreline_client.errors import (
     ServerUnreachable,
     TooManyErrors,
 )
-from scoreline_client.files.run import BulkProgress
+from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.jobs import JobStatus
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import new_id
@@ -42,7 +43,9 @@ from scoreline_gateway.body import WhileConnected, body_pieces, content_type
 from scoreline_gateway.errors import CallerGone, HttpCode, HttpRefused
 from scoreline_gateway.v1.asking import (
     FILE_OPTIONS,
+    PACKED,
     idempotency_key,
+    in_query,
     job_id_of,
     model_of,
     options_of,
@@ -56,6 +59,7 @@ from scoreline_gateway.v1.jobs import (
     error_of,
     job_of,
     now_text,
+    replace_state,
     wait_until_over,
 )
 from scoreline_gateway.v1.spool import FileTask, Spool, StoredJob
@@ -74,12 +78,6 @@ KINDS: dict[str, Kind] = {
     "application/vnd.apache.parquet": "parquet",
 }
 """Formats of files, by the body's content type."""
-_MEDIA_TYPES = {
-    "csv": "text/csv; charset=utf-8",
-    "jsonl": "application/x-ndjson",
-    "parquet": "application/vnd.apache.parquet",
-}
-_PACKED = {"gzip": ".gz", "zstd": ".zst"}
 WRITE_BYTES = 1 << 20
 FILES_AT_ONCE = 4
 """Files that a process scores at a time; the others wait."""
@@ -156,6 +154,8 @@ class FileRuns:
                         await self._score(job)
             except FileNotFoundError:
                 logger.info("file_removed job=%s: it is not scored any further", job.id)
+                if job.is_cancelled:
+                    job.strip()
             # Whatever else it is: the job says so, instead of being tried for ever.
             except Exception as error:
                 logger.exception("file_failed job=%s", job.id)
@@ -210,28 +210,24 @@ class FileRuns:
                 continue
             except ScorelineError as error:
                 shown = _error(error)
-                shown["message"] = shown["message"].replace(f"{job.folder}/", "")
+                shown["message"] = in_query(shown["message"].replace(f"{job.folder}/", ""))
                 job.write("state.json", replace_state(state, JobStatus.FAILED, error=shown))
                 return
-            state = msgspec.structs.replace(
-                state, rows=summary.rows, rejected=summary.rejected, version=summary.version
-            )
-            done = replace_state(state, JobStatus.DONE)
-            job.write("state.json", msgspec.structs.replace(done, percent=100.0))
+            job.write("state.json", _done(state, summary))
             await asyncio.to_thread(job.input.unlink, missing_ok=True)
             return
 
     async def _watched(self, job: StoredJob, run: asyncio.Task[Any]) -> Any:
-        """The result of a run, which is ended when its job is removed or the disk is full.
+        """The result of a run, which is ended when its job is cancelled or removed, or the disk is full.
 
         Raises:
-            FileNotFoundError: the job was removed.
+            FileNotFoundError: the job was cancelled or removed.
             NoRoom: all files together are too large.
         """
         try:
             while not run.done():
                 await asyncio.wait([run], timeout=LOOK_S)
-                if not job.folder.exists():
+                if job.is_cancelled or not job.folder.exists():
                     raise FileNotFoundError(job.folder)
                 if not run.done() and not await asyncio.to_thread(self.spool.has_room):
                     raise NoRoom("the result has no room on the gateway's disk")
@@ -239,6 +235,31 @@ class FileRuns:
         finally:
             run.cancel()
             await asyncio.gather(run, return_exceptions=True)
+
+
+class _Part(FileResponse):
+    """A file, or the part of it that a request asks for; a part that is not there is an error as every other."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        refused: Message | None = None
+
+        async def sending(message: Message) -> None:
+            nonlocal refused
+            if message["type"] == "http.response.start" and message["status"] >= 400:
+                refused = message
+            if refused is None:
+                await send(message)
+
+        await super().__call__(scope, receive, sending)
+        if refused is None:
+            return
+        size = Headers(raw=list(refused["headers"])).get("content-range")
+        if size is not None:
+            message = f"Range asks for a part that is not there; the file has {size[8:]} bytes"
+            headers = {"Content-Range": size}
+            raise HttpRefused(416, HttpCode.NO_SUCH_PART, message, headers=headers)
+        message = "Range is not written as it should be, such as `bytes=1000-` or `bytes=0-999`"
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
 
 
 class FileJob:
@@ -270,13 +291,15 @@ class FileJob:
             "Content-Location": f"/v1/jobs/{state.id}/result",
             "Scoreline-Version": str(state.version),
             "Scoreline-Rejected": str(state.rejected),
+            "Scoreline-Warnings": str(sum(each["count"] for each in state.warnings or ())),
+            "Scoreline-Notes": str(len(state.notes or ())),
         }
-        for encoding, suffix in _PACKED.items():
+        for encoding, suffix in PACKED.items():
             if self._task.output.endswith(suffix):
                 headers["Content-Encoding"] = encoding
-        return await self._file(
-            self._stored.folder / self._task.output, _MEDIA_TYPES[self._task.kind], headers
-        )
+        # A job that an earlier release has ended does not say.
+        media_type = state.media_type or "application/octet-stream"
+        return await self._file(self._stored.folder / self._task.output, media_type, headers)
 
     async def errors(self) -> Response:
         """The report on rejected rows; raises HttpRefused where there is none."""
@@ -289,25 +312,47 @@ class FileJob:
         return await self._file(report, "text/csv; charset=utf-8", headers)
 
     async def cancel(self) -> JobState:
-        """Remove it and its files; one that is unfinished is cancelled by that."""
+        """Cancel it, and remove its files; one that is over is removed as a whole."""
         state = await self.state()
+        if state.status is JobStatus.CANCELLED:
+            return state
+        if state.is_over:
+            await self.remove()
+            return state
+        try:
+            return await asyncio.to_thread(self._stored.cancel)
+        except FileNotFoundError:
+            raise JobLost(self._stored.id) from None
+
+    async def remove(self) -> None:
+        """Remove it and its files: nothing is known of it any more."""
         await asyncio.to_thread(self._stored.remove)
-        return state if state.is_over else replace_state(state, JobStatus.CANCELLED)
 
     async def _file(self, path: Path, media_type: str, headers: dict[str, str]) -> Response:
         try:
             info = await asyncio.to_thread(path.stat)
         except FileNotFoundError:
             raise JobLost(self._stored.id) from None
-        return FileResponse(path, headers=headers, media_type=media_type, stat_result=info)
+        # Given as a header, it is not taken for one of UTF-8, as a media type is that begins with text/.
+        headers |= {"Content-Type": media_type}
+        return _Part(path, headers=headers, stat_result=info)
 
 
-def replace_state(
-    state: JobState, status: JobStatus, error: dict[str, Any] | None = None
-) -> JobState:
-    """The state that follows; nothing is waited for in it."""
+def _done(state: JobState, summary: ScoreSummary) -> JobState:
+    """The state of a job whose file is scored, with what there is to say of it."""
     return msgspec.structs.replace(
-        state, status=status, error=error, waiting=None, seconds_left=None
+        replace_state(state, JobStatus.DONE),
+        percent=100.0,
+        rows=summary.rows,
+        rejected=summary.rejected,
+        version=summary.version,
+        media_type=summary.media_type,
+        rejected_by_code=summary.rejected_by_code,
+        warnings=[
+            dict(zip(("code", "column"), name.split(" ", 1), strict=True), count=count)
+            for name, count in summary.warnings.items()
+        ],
+        notes=list(map(in_query, summary.notes)),
     )
 
 
@@ -328,7 +373,7 @@ def file_options(query: list[tuple[str, str]]) -> BulkOptions:
     """The options of a file that a query has.
 
     Raises:
-        HttpRefused, SettingsError: as for `options_of`.
+        HttpRefused: as for `options_of`.
     """
     return options_of(QueryParams(query), BulkOptions, FILE_OPTIONS, ("compression",))
 
@@ -338,6 +383,8 @@ async def score(request: Request) -> Response:
     runs: FileRuns = request.app.state["files"]
     key, preference = idempotency_key(request), preference_of(request)
     job_id = new_id() if key is None else job_id_of(request, key)
+    if key is None or await asyncio.to_thread(runs.spool.find, job_id) is None:
+        await request.app.fleet.check_known(model_of(request))
     arriving = await asyncio.to_thread(runs.spool.arriving)
     try:
         with arriving.held():
@@ -377,7 +424,7 @@ async def score(request: Request) -> Response:
     except CallerGone:
         # Nobody else knows of it, unless its caller has a key to ask again with.
         if key is None:
-            await job.cancel()
+            await job.remove()
         raise
     return await job.result(0)
 
@@ -386,28 +433,31 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
     """Receive the body; what is to be done with it.
 
     Raises:
-        HttpRefused, SettingsError: it is no file, or an option is not known.
+        HttpRefused: it is no file, or an option is not known.
         HttpRefused, CallerGone, PayloadTooLarge: as for `_receive`.
     """
     model = model_of(request)
     query = list(request.query_params.multi_items())
-    file_options(query)
+    options = file_options(query)
     packed = request.query_params.get("compression")
     content = content_type(request)[0]
     if content not in (*KINDS, "", "application/octet-stream"):
         message = f"the content type {content[:60]!r} is none of a file: {', '.join(KINDS)}"
         raise HttpRefused(415, HttpCode.MEDIA_TYPE, message)
-    if packed is not None and packed not in _PACKED:
+    if packed is not None and packed not in PACKED:
         message = f"compression in the query is {packed[:40]!r}; expected gzip or zstd"
         raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
     digest, begin = await _receive(request, arriving.input, request.app.state["files"].spool)
-    kind = KINDS.get(content) or _kind_of(begin)
+    kind = options.input_format or KINDS.get(content) or _kind_of(begin)
+    if packed is not None and (options.output_format or kind) == "parquet":
+        message = f"compression in the query is {packed!r}; expected none: Parquet is packed within"
+        raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
     asked = f"{model}\0{kind}\0{sorted(query)}\0file\0{digest}"
     return FileTask(
         principal=principal_of(request).name,
         model=model,
         kind=kind,
-        output=f"output.{kind}{_PACKED[packed] if packed else ''}",
+        output=f"output.{kind}{PACKED[packed] if packed else ''}",
         query=query,
         fingerprint=hashlib.sha256(asked.encode()).hexdigest(),
         created_at=now_text(),

@@ -74,6 +74,13 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     seconds_left: float | None = None
     waiting: str | None = None
     """Why it makes no progress at this moment."""
+    media_type: str | None = None
+    """Of a file that is done: the content type of its result."""
+    rejected_by_code: dict[str, int] | None = None
+    warnings: list[dict[str, Any]] | None = None
+    """How many values were warned of: `code`, `column`, `count`."""
+    notes: list[str] | None = None
+    """How the file was read, as far as its sender should know it, and what its values may have meant instead."""
     error: dict[str, Any] | None = None
     """Why it has no result: `status`, `code`, `message` and, where there is one, `column`."""
 
@@ -86,8 +93,19 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         """For callers, with the paths that lead on."""
         path = f"/v1/jobs/{self.id}"
         links = {"self": path, "result": f"{path}/result", "events": f"{path}/events"}
+        if self.rows is not None:
+            links["errors"] = f"{path}/errors"
         shown: dict[str, Any] = msgspec.to_builtins(self)
         return shown | {"links": links}
+
+
+def replace_state(
+    state: JobState, status: JobStatus, error: dict[str, Any] | None = None
+) -> JobState:
+    """The state that follows; nothing is waited for in it."""
+    return msgspec.structs.replace(
+        state, status=status, error=error, waiting=None, seconds_left=None
+    )
 
 
 class HttpJob(Protocol):
@@ -153,10 +171,16 @@ async def submit_records(
 
     Raises:
         HttpRefused: the key came with another request.
+        UnknownModel: there is no such version, and a worker is there to say so.
         QueueFull, ServerUnreachable, PayloadTooLarge: it is not queued.
     """
     transport = request.app.client.transport
     job_id = new_id() if key is None else job_id_of(request, key)
+    is_known = key is not None and await transport.repeat(
+        lambda: transport.redis.exists(transport.keys.submission(job_id)), ACCEPT_S
+    )
+    if not is_known:
+        await request.app.fleet.check_known(model)
     encoded = options.encoded_options
     asked = b"\0".join((model.encode(), encoded, b"records", records.body))
     submission = Submission(

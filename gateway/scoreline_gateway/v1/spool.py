@@ -2,6 +2,7 @@
 
     ID/job.json       what is to be done, for whom; written last, and never changed
     ID/state.json     how far it is
+    ID/cancelled      it was cancelled, whatever its state says: who scores it may write one more
     ID/lock           held (flock) by the process that receives or scores the file, as long as it lives
     ID/input          as it arrived, unpacked
     ID/output.csv     the result, and what stands beside it while it grows; see scoreline_client.files.sink
@@ -23,12 +24,15 @@ from typing import Literal
 
 import msgspec
 
+from scoreline_client.codes import Code
+from scoreline_client.errors import JobCancelled
+from scoreline_client.jobs import JobStatus
 from scoreline_client.protocol.messages import new_id
-from scoreline_gateway.v1.jobs import JobState
+from scoreline_gateway.v1.jobs import JobState, error_of, replace_state
 
 NEWCOMER_S = 60.0
 """Seconds for which a folder without a holder may be one that is just being made."""
-_ARRIVING, _LEAVING = "arriving-", "leaving-"
+_ARRIVING, _LEAVING, _CANCELLED = "arriving-", "leaving-", "cancelled"
 
 
 class FileTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,7 +68,13 @@ class StoredJob:
 
     def read_state(self) -> JobState:
         """How far it is; raises FileNotFoundError when it was removed."""
-        return msgspec.json.decode((self.folder / "state.json").read_bytes(), type=JobState)
+        state = msgspec.json.decode((self.folder / "state.json").read_bytes(), type=JobState)
+        return cancelled(state) if self.is_cancelled else state
+
+    @property
+    def is_cancelled(self) -> bool:
+        """Whether somebody has cancelled it."""
+        return (self.folder / _CANCELLED).exists()
 
     def write(self, name: str, value: msgspec.Struct) -> None:
         """Write `job.json` or `state.json`, whole or not at all, whatever is killed."""
@@ -83,6 +93,25 @@ class StoredJob:
                 yield False
                 return
             yield True
+
+    def cancel(self) -> JobState:
+        """Cancel it and remove its files; it is known as cancelled for as long as a result would be kept.
+
+        Raises:
+            FileNotFoundError: it was removed.
+        """
+        (self.folder / _CANCELLED).touch()
+        state = self.read_state()
+        self.write("state.json", state)
+        self.strip()
+        return state
+
+    def strip(self) -> None:
+        """Remove all files of a cancelled job but those that say what it was."""
+        for entry in os.scandir(self.folder):
+            if entry.name not in (_CANCELLED, "job.json", "state.json", "lock"):
+                with suppress(FileNotFoundError):
+                    Path(entry).unlink()
 
     def remove(self) -> None:
         """Remove it and all of its files; whoever works on it finds nothing there any more."""
@@ -157,12 +186,20 @@ class Spool:
                             job.remove()
                 elif now - _ended_at(job) > self._kept_s:
                     job.remove()
+                elif job.is_cancelled:
+                    job.strip()
 
     def _names(self) -> list[str]:
         try:
             return sorted(entry.name for entry in os.scandir(self.folder) if entry.is_dir())
         except FileNotFoundError:
             return []
+
+
+def cancelled(state: JobState) -> JobState:
+    """The state of a job that was cancelled in this one."""
+    error = error_of(JobCancelled(Code.CANCELLED, f"job {state.id} was cancelled"))
+    return replace_state(state, JobStatus.CANCELLED, error=error)
 
 
 def _is_over(job: StoredJob) -> bool:

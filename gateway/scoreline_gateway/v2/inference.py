@@ -16,6 +16,7 @@ from scoreline_gateway.body import (
     content_type,
     hold_json,
     hold_unpacked,
+    kind_in_json,
     parse_json,
     read_body,
     refuse_media_type,
@@ -64,7 +65,7 @@ async def infer(request: Request) -> Response:
         return response_of_one(prediction, model, plain.id)
     given = parse_json(text)
     if not isinstance(given, dict):
-        raise bad(f"the body must be a JSON object, not {type(given).__name__}")
+        raise bad(f"the body must be a JSON object, not {kind_in_json(given)}")
     if not isinstance(given.get("id", ""), str):
         raise bad("`id` must be a text")
     parameters = _object(given, "parameters")

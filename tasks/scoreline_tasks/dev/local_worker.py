@@ -154,15 +154,27 @@ def wait_until_reporting(
 
 _NEXT = """
 [bold]The worker is ready.[/bold] In another terminal:
-{setting}  scoreline train pima --promote      train a first model and release it
-  scoreline predict pima '{record}'
+{setting}{train}
   scoreline status                    what waits, who serves what
 Ctrl-C here stops both.
 """
-_RECORD = (
-    '{"preg": 6, "plas": 148, "pres": 72, "skin": 35, "test": 0, "mass": 33.6, '
-    '"pedi": 0.627, "age": 50}'
-)
+_TRAIN = """\
+  scoreline train pima --promote      train a first model and release it
+  scoreline predict pima '{"preg": 6, "plas": 148, "pres": 72, "skin": 35, "test": 0, "mass": 33.6, "pedi": 0.627, "age": 50}'\
+"""
+_TRAIN_OWN = """\
+  scoreline train SCRIPT.py --promote run a script that calls publish(), such as README's, and release the model
+  scoreline models                    what may be asked for; `describe MODEL` says with which columns\
+"""
+_INSTALL = "  pip install 'scoreline\\[publishing]'  what publish() needs, to make a first model"
+
+
+def first_steps() -> str:
+    """The commands that bring a first model, as far as they work with what is installed."""
+    installed = importlib.util.find_spec
+    if not all(map(installed, ("dill", "jinja2", "matplotlib", "scipy"))):
+        return _INSTALL
+    return _TRAIN if installed("sklearn_pandas") else _TRAIN_OWN
 
 
 def serve_here(console: Console, port: int | None, concurrency: int | None, data: Path) -> None:
@@ -193,7 +205,7 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
             is_set = url == settings.redis_url
             setting = "" if is_set else f"  export SCORELINE_REDIS_URL={shown}\n"
             console.print(
-                _NEXT.format(setting=setting, record=_RECORD), highlight=False, soft_wrap=True
+                _NEXT.format(setting=setting, train=first_steps()), highlight=False, soft_wrap=True
             )
             raise WorkerEnded(worker.wait())
     except PortTaken as error:

@@ -39,6 +39,8 @@ LOOK_AGAIN_MS = 25
 """Milliseconds between two looks at the requests that wait for their version to be loaded."""
 BATCH_S = 0.15
 """Seconds of a batch after which another process is to listen."""
+ROWS_S = 0.25
+"""Seconds that the rows of one read are to take: those who come last wait for all of them."""
 LATE_S = 0.25
 """Seconds by which a wait may end later than it was to."""
 FIRST_READ = 2
@@ -229,7 +231,8 @@ class Drain:
                     # Requests hold from one record to thousands; the next ones are like these.
                     records = max(len(batch), self._batcher.totals.records - scored_before)
                     fitting = READ_BYTES // max(1, self._largest)
-                    self._count = max(1, min(self._take * len(batch) // records, fitting))
+                    in_time = int(len(batch) * ROWS_S / max(self._batcher.rows_s, 1e-9))
+                    self._count = max(1, min(self._take * len(batch) // records, fitting, in_time))
         self._queue.exchange(finished, take=0)
         return count
 

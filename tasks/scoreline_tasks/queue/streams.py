@@ -24,7 +24,7 @@ from scoreline_client.fleet import withdraw_report
 from scoreline_client.protocol.full_server import write_while_full
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
 from scoreline_client.protocol.messages import DEFAULT_EXPIRES_MS, StoredNote
-from scoreline_tasks.scoring.batch import Entry, Finished
+from scoreline_tasks.scoring.batch import Entry, Finished, Seldom
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +61,7 @@ ORPHANS = "nobody"
 ORPHANS_IDLE_MS = 3_600_000
 LOOKED_AT = 16
 """Of the oldest entries of a lane, how many are looked at for whether anybody has them."""
+_dropped = Seldom(10.0)
 
 
 class RequestQueue:
@@ -216,6 +217,15 @@ class RequestQueue:
             ("HDEL", self._keys.attempts, chunk.request_id),
         ]
         _raise_first(self._pipeline.execute(commands))
+        # A client that dies may leave many.
+        if (left_out := _dropped.due()) is not None:
+            logger.warning(
+                "request_dropped job=%s request=%s entry=%s left_out=%d: its job is over, and nobody waits for it",
+                chunk.job.decode(),
+                chunk.request_id,
+                chunk.id.decode(errors="replace"),
+                left_out,
+            )
 
     def waiting(self, lane: Lane) -> int:
         """Entries of a lane that are not finished."""

@@ -39,6 +39,7 @@ from scoreline_client.tracing import Tracing
 from scoreline_tasks.scoring.answer_size import bound_errors
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.bad_rows import TooManyBadRows
+from scoreline_tasks.scoring.costs import CallCosts
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
 from scoreline_tasks.scoring.json_codec import JsonBody, read_records
 from scoreline_tasks.scoring.limits import DENSEST, VALUE_BYTES, Limits
@@ -53,6 +54,8 @@ _ADVICE = (
 )
 _LONGEST_MESSAGE = 2000
 """Characters of a refusal: whatever it shows of the request, the answer stays small."""
+SHORT_MS = 20.0
+"""Milliseconds of a batch for which nobody is refused."""
 NO_ID = "0" * 32
 """Stands for the id of an entry that has none; nobody can ask for its answer."""
 
@@ -67,8 +70,11 @@ class Entry:
 
     @property
     def job(self) -> bytes:
-        """The bulk job whose chunk this is; empty for other requests."""
-        return self.fields.get(b"job", b"")
+        """The bulk job whose chunk this is; empty for other requests, also for those whose job is no id."""
+        try:
+            return decode_client(self.fields, b"job").encode() if self.lane is Lane.BULK else b""
+        except WireError:
+            return b""
 
     @property
     def size(self) -> int:
@@ -216,6 +222,9 @@ class Batcher:
         self._registry = registry
         self._limits = limits
         self._tracing = tracing
+        self._costs = CallCosts()
+        self.rows_s = 0.0
+        """Seconds that the rows of the last online batch take, beside what a call takes by itself."""
 
     def load(self, entries: Sequence[Entry], now_ms: int) -> None:
         """Have the versions in memory that entries name which have not expired; what cannot be is for `answer` to say."""
@@ -264,8 +273,8 @@ class Batcher:
                     resolved[request.model] = self._registry.resolve(ref, asked_at)
                 loaded = resolved[request.model]
                 if request.operation is Operation.DESCRIBE:
-                    self.totals.add_request("ok", _counted(entry, loaded))
                     finished.append(_finished(entry, request, _description(request, loaded)))
+                    self.totals.add_request("ok", _counted(entry, loaded))
                     continue
                 accepted = self._accept(entry, request, loaded)
             except VersionIsLoading:
@@ -295,11 +304,48 @@ class Batcher:
                 alike = (id(loaded), request.options) if shares else entry.id
                 key: Hashable = (entry.lane, alike)
                 batches.setdefault(key, []).append(accepted)
-        for batch in batches.values():
-            with nullcontext() if self._tracing is None else _traced(self._tracing, batch):
-                finished += self._answer_batch(batch, now_ms, pause, score)
+        began, self.rows_s = time.monotonic(), 0.0
+        for together in batches.values():
+            if batch := self._in_time(together, now_ms - began * 1000, finished):
+                with nullcontext() if self._tracing is None else _traced(self._tracing, batch):
+                    finished += self._answer_batch(batch, now_ms, pause, score)
         self.totals.requests += len(finished)
         return finished
+
+    def _in_time(
+        self, batch: list[AcceptedRequest], clock_offset_ms: float, finished: list[Finished]
+    ) -> list[AcceptedRequest]:
+        """Those of a batch that are answered while their callers wait; the others are refused.
+
+        `clock_offset_ms` is the server's clock less this machine's monotonic one.
+
+        Where more comes than can be scored, a request reaches the head of the queue when hardly any of its time is left:
+        scored in turn, each would be answered too late. Who has waited less than is left is always scored, so that what
+        a call takes is seen again and again.
+        """
+        cost = self._costs.of(_version(batch[0].loaded))
+        if cost is None or not batch[0].records:
+            return batch
+        rows = sum(len(accepted.records) for accepted in batch)
+        self.rows_s += cost.row_s * rows
+        needed_ms = cost.expected_s(rows) * 1000
+        if needed_ms < SHORT_MS:
+            return batch
+        in_time, now_ms = [], time.monotonic() * 1000 + clock_offset_ms
+        for accepted in batch:
+            waited_ms = now_ms - accepted.entry.queued_at_ms
+            left_ms = accepted.request.expires_ms - waited_ms
+            is_waited_for = bool(accepted.request.reply_to)
+            if needed_ms <= left_ms or waited_ms < left_ms or not is_waited_for:
+                in_time.append(accepted)
+                continue
+            message = (
+                f"waited {waited_ms:.0f} ms in the queue, and its batch takes about {needed_ms:.0f} ms more: longer "
+                f"than {accepted.request.expires_ms} ms"
+            )
+            refusal = RequestRefused(Code.EXPIRED, message)
+            finished.append(self._refuse(accepted.entry, refusal, accepted.loaded))
+        return in_time
 
     def _answer_batch(
         self,
@@ -317,10 +363,7 @@ class Batcher:
                 # A bad record costs only itself: `checked` has its problem, and a frame without it.
                 body = _open_body(batch, self._limits)
                 # If the pipeline raises, only the rows that make it raise get an error.
-                rows, version = (
-                    len(body.checked.rows),
-                    f"{first.loaded.model}@{first.loaded.version}",
-                )
+                rows, version = len(body.checked.rows), _version(first.loaded)
                 with self._timed(version, rows) as call:
 
                     def between_calls() -> None:
@@ -339,6 +382,8 @@ class Batcher:
                     if not scored[1]:
                         call.note()
                 results = body.results(*scored)
+                if first.records and rows:
+                    self._costs.note(version, rows, time.perf_counter() - started - paused_s)
             return self._answers(batch, results, now_ms, started, paused_s)
         except TooManyBadRows as problem:
             if len(batch) > 1:
@@ -362,14 +407,11 @@ class Batcher:
 
     def _accept(self, entry: Entry, request: Request, loaded: LoadedVersion) -> AcceptedRequest:
         records: list[Any] = []
-        options = NO_OPTIONS
+        options = _options_of(request)
         if request.codec is Codec.JSON:
             records = read_records(request.body, self._limits)
             if loaded.schema is not None and len(records) > 1:
                 self._limits.check_values(len(records), len(loaded.schema.columns))
-        # The options of a csv chunk are in the head of its body.
-        if request.options and request.codec is not Codec.CSV:
-            options = RequestOptions.decode_options(request.options)
         if request.by_output and loaded.outputs.is_several and options.outputs is None:
             outputs = loaded.outputs
             names = [*outputs.prediction_columns, *outputs.probability_columns, "error"]
@@ -475,6 +517,10 @@ def log_batch(
         )
 
 
+def _version(loaded: LoadedVersion) -> str:
+    return f"{loaded.model}@{loaded.version}"
+
+
 def _counted(entry: Entry, loaded: LoadedVersion) -> Counted:
     return loaded.model, str(loaded.version), entry.lane
 
@@ -515,6 +561,7 @@ _unanswerable = Seldom(10.0)
 
 def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
     """Make the answer to a request that cannot be scored as a whole."""
+    request_id, reply_to = NO_ID, ""
     try:
         request_id = decode_id(entry.fields)
         reply_to = decode_client(entry.fields, b"reply_to")
@@ -522,13 +569,12 @@ def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
         # Nobody else can be told; and whoever writes such requests decides how many there are.
         if (left_out := _unanswerable.due()) is not None:
             logger.warning(
-                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is told nothing",
+                "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is not told",
                 entry.lane.value,
                 entry.id.decode(errors="replace"),
                 left_out,
                 wrong,
             )
-        request_id, reply_to = NO_ID, ""
     error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
     column = getattr(problem, "column", None)
     if column is not None:
@@ -543,6 +589,27 @@ def _internal(error: Exception) -> RequestRefused:
 
 def _finished(entry: Entry, request: Request, answer: Answer) -> Finished:
     return Finished(entry, request.id, request.reply_to, answer.encode())
+
+
+def _options_of(request: Request) -> RequestOptions:
+    """The options in a request's field of that name.
+
+    Raises:
+        WireError: one is not known, not permitted, or would be passed over in this request.
+    """
+    if not request.options:
+        return NO_OPTIONS
+    given = RequestOptions.read_object(request.options)
+    if given and request.operation is Operation.DESCRIBE:
+        raise WireError("options: the operation describe has none")
+    if given and request.codec is Codec.CSV:
+        raise WireError("options: a csv body has its options in its head")
+    options = RequestOptions.decode_options(request.options)
+    if _is_json_score(request):
+        for name in ("outputs", "problems"):
+            if getattr(options, name) != getattr(NO_OPTIONS, name):
+                raise WireError(f"options: {name!r} is for the codecs csv and arrow, not json")
+    return options
 
 
 def _is_json_score(request: Request) -> bool:
@@ -568,6 +635,7 @@ def _check(accepted: AcceptedRequest, limits: Limits) -> CodecResult:
 
 
 def _description(request: Request, loaded: LoadedVersion) -> Answer:
+    _options_of(request)
     columns = [
         {"name": column.name, "type": column.type.value, "nullable": column.nullable}
         | ({"optional": True} if column.may_be_left_out else {})

@@ -156,6 +156,8 @@ def read_records(body: bytes, limits: Limits = DEFAULT_LIMITS) -> list[Any]:
     Raises:
         RequestRefused: E_JSON, E_ENCODING, E_WIRE, E_EMPTY_REQUEST or E_TOO_LARGE.
     """
+    if not body:
+        raise RequestRefused(Code.JSON, "the body is empty; expected an array of objects")
     if len(body) > limits.together_bytes:
         limits.check_json(body)
     records = read_array(body)

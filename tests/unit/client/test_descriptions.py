@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -22,6 +24,7 @@ from scoreline_client import (
     Policy,
     RequestOptions,
     ServerUnreachable,
+    SettingsError,
     UnknownModel,
 )
 from scoreline_client.cli import describe as describe_command
@@ -93,6 +96,7 @@ _RECORDS: list[tuple[str, dict[str, Any]]] = [
     ("missing column", {"visits": 3}),
     ("missing value of another", twins.GOOD | {"visits": None}),
     ("text for a number", twins.GOOD | {"income": "1200"}),
+    ("a very large number", twins.GOOD | {"income": 1.75e308}),
     ("text for a whole number", twins.GOOD | {"visits": "3"}),
     ("a fraction", twins.GOOD | {"visits": 2.5}),
     ("a whole fraction", twins.GOOD | {"visits": 2.0}),
@@ -101,6 +105,8 @@ _RECORDS: list[tuple[str, dict[str, Any]]] = [
     ("a number for text", twins.GOOD | {"city": 3}),
     ("no category", twins.GOOD | {"plan": "golden"}),
     ("a number for a date", twins.GOOD | {"since": 3}),
+    ("a date with an offset", twins.GOOD | {"since": "2024-02-03T12:30:00Z"}),
+    ("a date with another offset", twins.GOOD | {"since": "2024-02-03T12:30:00+02:00"}),
     ("a date", twins.GOOD | {"since": "2024-02-03T12:30:00"}),
 ]
 
@@ -145,6 +151,40 @@ def test_a_pydantic_model_takes_pythons_own_times_and_odd_names() -> None:
     assert "column_7th" in model.model_fields
 
 
+def test_times_have_an_offset_where_those_of_training_had_one() -> None:
+    columns = [
+        {"name": "at", "type": "datetime", "nullable": False, "dtype": "datetime64[us, UTC]"}
+    ]
+    version = ModelDescription("m", 1, columns, ())
+    for text, fits in (("2024-02-03T12:30:00+01:00", True), ("2024-02-03T12:30:00", False)):
+        schema = jsonschema.Draft202012Validator(version.record_schema())
+        assert schema.is_valid({"at": text}) is fits
+        with nullcontext() if fits else pytest.raises(pydantic.ValidationError):
+            version.pydantic_model()(at=text)
+
+
+@pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan, "\ud800"])
+@pytest.mark.parametrize("column", list(twins.GOOD))
+def test_what_json_cannot_hold_goes_on_to_the_service(
+    client: Client, stay: ModelDescription, column: str, value: object
+) -> None:
+    record = twins.GOOD | {column: value}
+    sent = stay.pydantic_model()(**record).to_record()
+    assert repr(sent[column]) == repr(value)
+    (passed,) = client.predict_many("stay", [sent])
+    (given,) = client.predict_many("stay", [record])
+    assert passed.error == given.error
+    assert passed.probabilities == given.probabilities
+
+
+def test_what_describe_prints_is_read_again(run: Any, stay: ModelDescription) -> None:
+    printed = run("describe", "stay", "--json").stdout
+    assert ModelDescription.from_json(printed) == stay
+    for other in ("{}", "[]", "nonsense", '{"columns": 3}'):
+        with pytest.raises(SettingsError, match="scoreline describe MODEL --json"):
+            ModelDescription.from_json(other)
+
+
 def test_a_pydantic_model_names_the_type_that_a_column_has() -> None:
     columns = [{"name": "age", "type": "integer", "nullable": False}]
     model = ModelDescription("m", 1, columns, ()).pydantic_model("Row")
@@ -158,6 +198,7 @@ def test_without_pydantic_it_says_what_to_install(
     stay: ModelDescription, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "pydantic", None)
+    monkeypatch.delitem(sys.modules, "scoreline_client.record_models", raising=False)
     with pytest.raises(MissingDependency, match=r"scoreline\[pydantic\]"):
         stay.pydantic_model()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ from scoreline_client import (
     RecordRejected,
     ServerUnreachable,
     UnknownModel,
+    async_client,
 )
 from scoreline_client.testing import FakeModel, FakeScoreline
+from scoreline_client.transport.connection import TransportTimes
+from scoreline_client.transport.dispatcher import Transport
 from scoreline_training import publish
 from tests.support import twins
 
@@ -203,7 +207,9 @@ def test_versions_and_aliases_are_as_in_a_store() -> None:
         assert asked("loans") == (1, 2)
         with pytest.raises(UnknownModel, match="loans"):
             asked("loans@3")
-        with pytest.raises(ValueError, match="not 3"):
+        with pytest.raises(
+            ValueError, match="version is 3; expected one of the versions of 'loans'"
+        ):
             scoreline.promote("loans", 3)
 
 
@@ -216,6 +222,20 @@ def test_a_server_that_is_down_is_unreachable_and_back_afterwards() -> None:
         assert client.predict("loans", RECORD).value == 1
         with scoreline.down(), pytest.raises(ServerUnreachable):
             scoreline.client().submit("loans", [RECORD], timeout=0.3)
+
+
+def test_a_server_that_is_down_at_first_is_given_up_early_as_a_real_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    quick = TransportTimes(first_contact_s=0.1)
+    monkeypatch.setattr(async_client, "Transport", partial(Transport, times=quick))
+    with FakeScoreline(models={"loans": _loans()}) as scoreline:
+        with scoreline.down(), pytest.raises(ServerUnreachable):
+            scoreline.client().predict("loans", RECORD, timeout=3600)
+        used = scoreline.client()
+        used.predict("loans", RECORD)
+        with scoreline.down(), pytest.raises(ServerUnreachable):
+            used.predict("loans", RECORD, timeout=0.3)
 
 
 def test_a_full_server_takes_no_request() -> None:

@@ -187,3 +187,8 @@ def test_every_option_of_a_file_but_the_outputs_format_has_a_flag() -> None:
         if not any(isinstance(extra, Flag) for extra in getattr(hint, "__metadata__", ()))
     ]
     assert without == ["output_format"]
+
+
+def test_a_column_without_a_name_is_none_to_keep() -> None:
+    with pytest.raises(SettingsError, match="id is ''; expected a column's name"):
+        BulkOptions(id="")

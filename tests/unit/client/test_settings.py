@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 from typing import Any
 
@@ -56,11 +57,48 @@ def test_a_url_that_cannot_be_meant_so_is_refused_without_its_secrets(url: str) 
         "rediss://localhost?ssl_nope=1", "redis+sentinel://localhost/mymaster?nope=1", "unix:", "unix:///a?nope=1",
     ],
 )  # fmt: skip
-def test_nothing_of_a_url_is_guessed_or_left_to_the_first_request(url: str) -> None:
-    with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL"):
+def test_nothing_of_a_url_is_guessed_or_left_to_the_first_request(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SCORELINE_REDIS_URL", raising=False)
+    for kind in (Client, AsyncClient):
+        with pytest.raises(SettingsError, match="redis_url is ") as refused:
+            kind(url)
+        assert "SCORELINE_REDIS_URL" not in str(refused.value)
+        monkeypatch.setenv("SCORELINE_REDIS_URL", url)
+        with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL is "):
+            kind()
+
+
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        (
+            f"redis://:{SECRET}#x@127.0.0.1:7711/0",
+            "'redis://:***@127.0.0.1:7711/0'; expected a password with '#' as %23",
+        ),
+        (f"redis://user:12/{SECRET}@queue/0", "'redis://:***@queue/0'; expected a password with '/' as %2F"),
+        (f"redis://:1?{SECRET}@queue", "'redis://:***@queue'; expected a password with '?' as %3F"),
+        (f"redis://:?{SECRET}/#@queue", "with '/' as %2F and '?' as %3F and '#' as %23"),
+        (f"redis://localhost/zero?password=a@{SECRET}", "'redis://…'; expected a URL such as"),
+        (f"redis://127.0.0.1:7711/0?foo={SECRET}", "'redis://127.0.0.1:7711/0?foo=…'; expected options"),
+        ("redis://localhost:99999/0", "expected a port from 1 to 65535"),
+        (f"redis://:{SECRET}@localhost:99999/0", "'redis://localhost:99999/0'; expected a port"),
+        ("redis://localhost:port", "expected a URL such as"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_url_is_shown_and_said(url: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(words)) as refused:
         Client(url)
-    with pytest.raises(SettingsError, match="SCORELINE_REDIS_URL"):
-        AsyncClient(url)
+    assert SECRET not in str(refused.value)
+
+
+@pytest.mark.parametrize("url", [5, b"redis://localhost", ["redis://localhost"]])
+def test_a_url_that_is_no_text_is_refused(url: Any) -> None:
+    with pytest.raises(SettingsError, match="text"):
+        Client(url)
+    with pytest.raises(SettingsError, match="text"):
+        Client(settings=ClientSettings(redis_url=url))
 
 
 def test_a_variable_with_a_slip_in_its_name_is_told_with_the_one_that_was_meant() -> None:

@@ -99,6 +99,22 @@ def test_an_unknown_model_is_an_error(scoreline: FakeScoreline) -> None:
         scoreline.client().predict("weight", {"x": 1})
 
 
+async def test_a_job_for_an_unknown_model_is_refused_in_the_words_of_predict(
+    scoreline: FakeScoreline,
+) -> None:
+    client = scoreline.client()
+    with pytest.raises(UnknownModel, match="did you mean 'parity'") as asked:
+        client.predict("parify", {"x": 1})
+    for job in (client.submit("parify", [{"x": 1}]), client.submit("parify@3", [{"x": 1}])):
+        with pytest.raises(UnknownModel) as submitted:
+            job.result()
+        assert str(submitted.value) == str(asked.value)
+    async with scoreline.async_client() as other:
+        awaited = await other.submit("parify", [{"x": 1}])
+        with pytest.raises(UnknownModel, match="did you mean 'parity'"):
+            await awaited.result()
+
+
 def test_a_record_that_is_no_mapping_is_refused(scoreline: FakeScoreline) -> None:
     with pytest.raises(RecordRejected):
         scoreline.client().predict("size", ["x"])  # type: ignore[arg-type]

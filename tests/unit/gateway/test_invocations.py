@@ -84,10 +84,16 @@ async def test_the_default_model_is_a_setting(scoreline: FakeScoreline) -> None:
         ({"dataframe_split": [VALUES]}, "`dataframe_split`"),
         ({"dataframe_split": {"data": [VALUES]}}, "`dataframe_split`"),
         ({"dataframe_split": {"columns": ["a", "a"], "data": [[1, 2]]}}, "twice"),
-        ({"dataframe_split": {"columns": ["a"], "data": [5]}}, "row 0 has int"),
+        (
+            {"dataframe_split": {"columns": ["a"], "data": [5]}},
+            "row 0 has a number; expected a list of 1",
+        ),
         ({"dataframe_records": [PIMA_ROW | {"age": "old"}]}, "age"),
         ({"dataframe_records": [5]}, "mapping"),
-        ({"dataframe_records": [PIMA_ROW], "params": {"coerce": 5}}, "option"),
+        (
+            {"dataframe_records": [PIMA_ROW], "params": {"coerce": 5}},
+            "option coerce is 5; expected true or false",
+        ),
     ],
 )
 async def test_what_is_no_frame_is_refused_as_mlflow_does(

@@ -16,6 +16,7 @@ from scoreline_artifacts import Store
 from scoreline_artifacts.loading.artifact import load
 from scoreline_artifacts.store import releases
 from scoreline_training.cli import train
+from scoreline_training.jobs import pima
 
 SCRIPT = """
 import pandas as pd
@@ -214,3 +215,23 @@ def test_a_strength_must_be_a_positive_number(store: Store, strength: str) -> No
 
 def test_help_shows_examples() -> None:
     assert "scoreline train pima --promote" in _run("--help").output
+
+
+def test_pima_without_its_libraries_says_what_to_install(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "sklearn_pandas", None)
+    monkeypatch.delitem(sys.modules, "scoreline_training.jobs.pima.training", raising=False)
+    monkeypatch.delattr(pima, "training", raising=False)
+    result = _run("pima", "--promote")
+    assert result.exit_code == 2
+    assert "scoreline train pima needs sklearn-pandas, which is not installed" in result.output
+    assert "pip install 'scoreline[training]'" in result.output
+    assert store.models() == []
+
+
+def test_publish_without_its_libraries_says_what_to_install() -> None:
+    code = "import sys; sys.modules['numpy'] = None; from scoreline_training import publish"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    words = "scoreline_training needs numpy, which is not installed: pip install 'scoreline[publishing]'"
+    assert done.stderr.splitlines()[-1].endswith(words)

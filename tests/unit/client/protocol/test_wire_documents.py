@@ -12,10 +12,11 @@ import pytest
 
 from scoreline_artifacts.schema import ColumnType
 from scoreline_client.fleet import ProcessReport
-from scoreline_client.options import RequestOptions
+from scoreline_client.options import CsvChunk, RequestOptions
 from scoreline_client.protocol.messages import (
     Answer,
     Codec,
+    ModelRef,
     Operation,
     Request,
     Status,
@@ -65,6 +66,8 @@ def test_a_request_is_read_as_its_vector_says(vector: Vector) -> None:
         assert _fits(json.loads(vector["means"]["options"]), "options")
     if request.codec is Codec.JSON and request.body:
         assert _fits(json.loads(request.body), "records")
+    if request.codec is Codec.CSV:
+        assert _fits(json.loads(request.body.partition(b"\n")[0]), "csv_head")
 
 
 @each("answers")
@@ -82,6 +85,54 @@ def test_an_answer_is_read_as_its_vector_says(vector: Vector) -> None:
     assert {name: _plain(getattr(again, name)) for name in vector["means"]} == vector["means"]
 
 
+REFERENCES = """
+loans loans@candidate loans@3 loans@123456789 loans@3a
+loans@1234567890 loans@12345678901 loans@0 loans@ Loans
+"""
+
+
+@pytest.mark.parametrize("reference", [*REFERENCES.split(), "a" * 64, "a" * 65])
+def test_the_schema_admits_the_models_that_a_worker_does(reference: str) -> None:
+    try:
+        ModelRef.parse(reference)
+        is_known = True
+    except WireError:
+        is_known = False
+    entry = {"wire": "1", "id": "0" * 32, "model": reference}
+    assert _fits(entry, "entry") is is_known
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("delimiter", ";;"),
+        ("delimiter", "\n"),
+        ("delimiter", "\t"),
+        ("decimal", "'"),
+        ("quote", ""),
+        ("first_row", -1),
+        ("columns_out", [0, 2]),
+        ("unseen", "warn"),
+        ("colour", 1),
+    ],
+)
+def test_the_schema_admits_the_heads_of_csv_bodies_that_a_worker_does(
+    name: str, value: object
+) -> None:
+    head = {"columns": ["a"], "first_row": 1, "first_line": 2, name: value}
+    try:
+        CsvChunk.decode(json.dumps(head).encode() + b"\n1\n")
+        is_known = True
+    except WireError:
+        is_known = False
+    assert _fits(head, "csv_head") is is_known
+
+
+def test_the_vector_of_every_field_has_every_field() -> None:
+    (vector,) = (one for one in VECTORS["requests"] if one["what"] == "every field")
+    assert vector["fields"].keys() == DEFINED["entry"]["properties"].keys()
+
+
 def test_every_vector_is_different() -> None:
     whats = [vector["what"] for part in ("requests", "answers") for vector in VECTORS[part]]
     assert len(set(whats)) == len(whats)
@@ -95,6 +146,7 @@ def test_the_schema_has_every_field_and_every_value() -> None:
     assert DEFINED["options"]["properties"].keys() == {
         field.name for field in fields(RequestOptions)
     }
+    assert DEFINED["csv_head"]["properties"].keys() == {field.name for field in fields(CsvChunk)}
     assert entry["operation"]["enum"] == [each.value for each in Operation]
     assert entry["codec"]["enum"] == [each.value for each in Codec]
     assert answer["status"]["enum"] == [each.value for each in Status]

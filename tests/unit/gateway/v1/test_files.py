@@ -20,6 +20,7 @@ from scoreline_client.testing import FakeScoreline
 from scoreline_gateway import body
 from scoreline_gateway.app import Gateway
 from scoreline_gateway.v1 import files
+from scoreline_gateway.v1.asking import in_query
 from scoreline_gateway.v1.files import FileRuns
 from scoreline_gateway.v1.jobs import JobState
 from scoreline_gateway.v1.spool import Spool
@@ -91,6 +92,52 @@ async def test_formats_are_named_or_recognised(
     assert b"prediction" in reply.body
 
 
+WORDS = {"town": "Zürich", "since": "2019-05-01", "smokes": "true", "weight": "70.5", "visits": "1"}
+
+
+@pytest.mark.parametrize(
+    ("query", "mark", "content_type", "expected"),
+    [
+        ("encoding=cp1252", ",", "", "text/csv; charset=windows-1252"),
+        ("encoding=latin-1", ",", "", "text/csv; charset=iso-8859-1"),
+        ("encoding=utf-16", ",", "", "text/csv; charset=utf-8"),
+        ("delimiter=%3B", ";", "", "text/csv; charset=utf-8"),
+        ("", "\t", "", "text/tab-separated-values; charset=utf-8"),
+        ("", ",", "text/tab-separated-values", "text/csv; charset=utf-8"),
+        ("output_format=parquet", ",", "", "application/vnd.apache.parquet"),
+    ],
+)
+async def test_a_result_says_what_it_is(
+    app: Gateway, query: str, mark: str, content_type: str, expected: str
+) -> None:
+    """For a file that is waited for, and for a job's result alike."""
+    encoding = query.partition("encoding=")[2] or "utf-8"
+    rows = map(mark.join, (WORDS, WORDS.values()))
+    body = "\n".join([*rows, ""]).encode(encoding)
+    path, headers = "/v1/models/visits/score", {"Content-Type": content_type}
+    reply = await call(app, "PUT", path, body, headers=headers, query=query)
+    assert (reply.status, reply.headers["content-type"]) == (200, expected), reply.body
+    again = await call(app, "GET", reply.headers["content-location"])
+    assert (again.headers["content-type"], again.body) == (expected, reply.body)
+    if "charset" in expected:
+        assert "Zürich" in reply.body.decode(expected.partition("charset=")[2])
+    else:
+        assert reply.body.startswith(b"PAR1")
+
+
+async def test_a_table_of_another_format_has_the_content_type_of_that(app: Gateway) -> None:
+    lines = await send(app, orjson.dumps(PIMA_ROW) + b"\n")
+    assert lines.headers["content-type"] == "application/x-ndjson"
+    table = await send(app, as_parquet(), "output_format=csv&delimiter=%09")
+    assert table.headers["content-type"] == "text/tab-separated-values; charset=utf-8"
+
+
+async def test_the_query_may_name_the_format_of_the_body(app: Gateway) -> None:
+    lines = orjson.dumps(PIMA_ROW) + b"\n"
+    reply = await send(app, lines, "input_format=jsonl", Content_Type="text/csv")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/x-ndjson")
+
+
 async def test_a_packed_body_is_unpacked_and_a_result_packed(app: Gateway) -> None:
     plain = await send(app)
     reply = await send(app, gzip.compress(CSV), "compression=gzip", Content_Encoding="gzip")
@@ -102,6 +149,47 @@ async def test_options_stand_in_the_query(app: Gateway) -> None:
     query = "delimiter=%3B&only_predictions=true&outputs=prediction&outputs=error&rename=error=why"
     reply = await send(app, CSV.replace(b",", b";"), query)
     assert reply.body.splitlines()[:2] == [b"prediction;why", b"1;"]
+
+
+@pytest.mark.parametrize(
+    ("query", "told"),
+    [
+        ("rename=income", "rename in the query is 'income'; expected OLD=NEW"),
+        ("rename=age=years&rename==x", "rename in the query is '=x'; expected OLD=NEW"),
+        ("rename=age=", "rename in the query is 'age='; expected OLD=NEW"),
+        ("id=", "id in the query is ''; expected a column's name"),
+        ("date_format=%25q", "date_format in the query is '%q'; expected codes such as"),
+        ("max_errors=few", "max_errors in the query is 'few'; expected a number of rows, or a"),
+        ("decimal=x", "decimal in the query is 'x'; expected '.' or ','"),
+        ("delimiter=ab", "delimiter in the query is 'ab'; expected one ASCII character"),
+        ("coerce=perhaps", "coerce in the query is 'perhaps'; expected true or false"),
+        ("unseen=reject", "unseen in the query is 'reject'; expected ignore, warn or error"),
+        ("input_format=xml", "input_format in the query is 'xml'; expected one of csv, jsonl"),
+        ("encoding=morse", "encoding in the query is 'morse'; expected an encoding"),
+        ("decimal=,&delimiter=,", "decimal in the query is ','; expected another character"),
+        (
+            "output_format=parquet&compression=gzip",
+            "compression in the query is 'gzip'; expected none",
+        ),
+        ("keep=a&only_predictions=true", "keep and only_predictions in the query exclude"),
+    ],
+)
+async def test_a_value_that_is_not_permitted_is_told_with_those_that_are(
+    app: Gateway, query: str, told: str
+) -> None:
+    reply = await send(app, CSV, query)
+    assert (reply.status, reply.json["code"]) == (400, "E_BAD_REQUEST")
+    assert reply.json["detail"].startswith(told)
+
+
+async def test_options_are_read_as_the_command_line_reads_them(app: Gateway) -> None:
+    without = await send(app, CSV, "keep=&outputs=prediction")
+    assert without.body.splitlines()[:2] == [b"prediction", b"1"]
+    tabs = await send(app, CSV.replace(b",", b"\t"), "delimiter=tab&keep=age")
+    assert tabs.body.startswith(b"age\tprediction")
+    # Another text for a missing value leaves the empty field one.
+    options = files.file_options([("nulls", "NA"), ("nulls", "-")])
+    assert options.nulls == ("", "NA", "-")
 
 
 @pytest.mark.parametrize(
@@ -155,6 +243,44 @@ async def test_a_file_may_be_a_job(app: Gateway) -> None:
     assert result.headers["etag"] == f'"{reply.json["id"]}"'
 
 
+async def test_a_job_tells_what_was_doubtful_about_its_file(app: Gateway) -> None:
+    row = ";".join(map(str, (PIMA_ROW | {"mass": "1.234", "age": 200}).values()))
+    bad = row.replace("148", "high")
+    reply = await send(app, f"{HEADER.replace(',', ';')}\n{row}\n{row}\n{bad}\n".encode())
+    assert (reply.headers["scoreline-warnings"], reply.headers["scoreline-notes"]) == ("2", "2")
+    where = reply.headers["content-location"].removesuffix("/result")
+    done = (await call(app, "GET", where)).json
+    assert done["rejected_by_code"] == {"E_TYPE": 1}
+    assert done["warnings"] == [{"code": "W_OUT_OF_RANGE", "column": "age", "count": 2}]
+    assert done["notes"][0] == "columns are separated by a semicolon"
+    assert done["notes"][1].startswith("mass: could be 1234 (`?decimal=,&thousands=.`): 1.234")
+    assert done["links"]["errors"] == f"{where}/errors"
+
+
+@pytest.mark.parametrize(
+    ("told", "over_http"),
+    [
+        ("give --delimiter ';'", "give `?delimiter=%3B`"),
+        ("give --delimiter '\\t'", "give `?delimiter=tab`"),
+        ("name it: --encoding latin-1, for instance", "name it: `?encoding=latin-1`, for instance"),
+        ("Read so with --rename 'B M=mass' --rename A=b", "Read so with `?rename=B%20M=mass&rename=A=b`"),
+        ("(--rename a=…) or leave it out (--drop a)", "(`?rename=a=…`) or leave it out (`?drop=a`)"),
+        ("--null NA if it stands", "`?nulls=NA` if it stands"),
+        ("(--decimal , --thousands .): 1.2", "(`?decimal=,&thousands=.`): 1.2"),
+        ("or --coerce, or (--date-format)", "or `?coerce=true`, or (`?date_format`)"),
+        ("--keeper --resume", "--keeper --resume"),
+    ],
+)  # fmt: skip
+def test_what_the_client_says_of_flags_is_said_of_the_query(told: str, over_http: str) -> None:
+    assert in_query(told) == over_http
+
+
+async def test_a_file_of_another_delimiter_is_refused_with_the_parameter(app: Gateway) -> None:
+    reply = await send(app, CSV.replace(b",", b";"), "delimiter=,")
+    assert (reply.status, reply.json["code"]) == (422, "E_MISSING_COLUMN")
+    assert reply.json["detail"].endswith("give `?delimiter=%3B`")
+
+
 async def test_a_download_goes_on_where_it_was_interrupted(app: Gateway) -> None:
     where = (await send(app, **ASYNC)).headers["location"]
     whole = await call(app, "GET", f"{where}/result", headers=WAIT)
@@ -164,7 +290,12 @@ async def test_a_download_goes_on_where_it_was_interrupted(app: Gateway) -> None
     other = await call(app, "GET", f"{where}/result", headers=again | {"If-Range": '"other"'})
     assert (other.status, other.body) == (200, whole.body)
     beyond = await call(app, "GET", f"{where}/result", headers={"Range": "bytes=99999999-"})
-    assert beyond.status == 416
+    assert (beyond.status, beyond.headers["content-type"]) == (416, "application/problem+json")
+    assert beyond.headers["content-range"] == f"bytes */{len(whole.body)}"
+    assert beyond.json["code"] == "E_NO_SUCH_PART"
+    for wrong in ("lines=1-2", "bytes=5-2", "bytes"):
+        refused = await call(app, "GET", f"{where}/result", headers={"Range": wrong})
+        assert (refused.status, refused.json["code"]) == (400, "E_BAD_REQUEST")
 
 
 async def test_a_key_stands_for_one_file(app: Gateway, spool: Spool) -> None:
@@ -187,6 +318,38 @@ async def test_a_job_is_removed_with_its_files(app: Gateway, spool: Spool) -> No
     assert (await call(app, "DELETE", where)).json["status"] == "done"
     assert (await call(app, "GET", where)).status == 404
     assert names_in(spool.folder) == []
+
+
+@pytest.mark.parametrize("is_begun", [True, False], ids=["running", "queued"])
+async def test_a_file_that_was_cancelled_stays_so(
+    app: Gateway, spool: Spool, monkeypatch: pytest.MonkeyPatch, is_begun: bool
+) -> None:
+    begun = asyncio.Event()
+
+    async def never(*_: object, **__: object) -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(files, "LOOK_S", 0.01)
+    monkeypatch.setattr(app.client, "score_file", never)
+    if not is_begun:
+        monkeypatch.setattr(FileRuns, "begin", lambda *_: begun.set())
+    where = (await send(app, Idempotency_Key='"stays"', **ASYNC)).headers["location"]
+    await begun.wait()
+    ended = await call(app, "DELETE", where)
+    assert (ended.status, ended.json["status"]) == (200, "cancelled")
+    await asyncio.gather(*app.state["files"]._tasks.values())
+    for method in ("GET", "DELETE"):
+        again = (await call(app, method, where)).json
+        assert (again["status"], again["error"]["code"]) == ("cancelled", "E_CANCELLED")
+    result = await call(app, "GET", f"{where}/result")
+    assert (result.status, result.json["code"]) == (409, "E_CANCELLED")
+    asked_again = await send(app, Idempotency_Key='"stays"')
+    assert (asked_again.status, asked_again.json["code"]) == (409, "E_CANCELLED")
+    spool.sweep()
+    (job,) = spool.jobs()
+    kept = {"cancelled", "job.json", "state.json", "lock"}
+    assert set(names_in(job.folder)) <= kept
 
 
 async def test_a_caller_who_leaves_takes_the_file_along_unless_it_has_a_key(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from scoreline_client import AsyncClient, ClientSettings
+from scoreline_client import AsyncClient, ClientSettings, UnknownModel
+from scoreline_client.fleet import ServedModel
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway import GatewaySettings, build_app
 from scoreline_gateway.app import Gateway
+from scoreline_gateway.fleet import Fleet
 from scoreline_gateway.v1 import jobs
 from tests.support.asgi import Reply, call, gateway
-from tests.support.http_models import PIMA_ROW
+from tests.support.http_models import PIMA_ROW, report_as_worker
 
 JSON = {"Content-Type": "application/json"}
 WAIT = {"Prefer": "wait=20"}
@@ -59,13 +62,74 @@ async def test_a_prediction_may_be_asked_as_a_job(app: Gateway) -> None:
     assert (reply.status, reply.headers["preference-applied"]) == (202, "respond-async")
 
 
-async def test_a_job_that_failed_says_why(app: Gateway) -> None:
+async def test_a_job_that_failed_says_why(app: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nobody_to_ask(*_: object) -> None:
+        pass
+
+    monkeypatch.setattr(Fleet, "check_known", nobody_to_ask)
     reply = await call(app, "POST", "/v1/models/pima@9/jobs", PIMA_ROW, headers=JSON)
     where = reply.headers["location"]
     failed = await call(app, "GET", where, headers=WAIT)
     assert (failed.json["status"], failed.json["error"]["code"]) == ("failed", "E_UNKNOWN_MODEL")
     result = await call(app, "GET", f"{where}/result")
     assert (result.status, result.json["code"]) == (404, "E_UNKNOWN_MODEL")
+
+
+@pytest.fixture
+def _reports(scoreline: FakeScoreline) -> Iterator[None]:
+    """A process that reports the models that it serves, in a store of its own."""
+    served = ServedModel(serving=3, wanted=3, resident=[3])
+    report_as_worker(scoreline, {"pima@production": served, "visits@production": served})
+    yield
+    report_as_worker(scoreline, {})
+
+
+@pytest.mark.usefixtures("_reports")
+@pytest.mark.parametrize("model", ["pina", "pima@9", "pima@candidate"])
+@pytest.mark.parametrize(
+    ("method", "path", "more"),
+    [
+        ("POST", "/jobs", {}),
+        ("POST", "/jobs", {"Idempotency-Key": '"unknown"'}),
+        ("POST", ":predict", {"Prefer": "respond-async"}),
+        ("PUT", "/score", {"Prefer": "respond-async", "Content-Type": "text/csv"}),
+    ],
+)
+async def test_a_job_for_a_model_that_nobody_serves_is_refused_at_once(
+    app: Gateway, model: str, method: str, path: str, more: dict[str, str]
+) -> None:
+    target = f"/v1/models/{model}{path}"
+    reply = await call(app, method, target, PIMA_ROW, headers=JSON | more)
+    assert (reply.status, reply.json["code"]) == (404, "E_UNKNOWN_MODEL")
+
+
+async def test_a_key_is_answered_as_before_when_its_model_is_gone(
+    app: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def is_gone(*_: object) -> None:
+        raise UnknownModel("E_UNKNOWN_MODEL", "there is no model 'pima'")
+
+    first = await submit(app, Idempotency_Key='"before"')
+    monkeypatch.setattr(Fleet, "check_known", is_gone)
+    again = await submit(app, Idempotency_Key='"before"')
+    assert (again.status, again.json["id"]) == (202, first.json["id"])
+    assert (await submit(app, Idempotency_Key='"after"')).status == 404
+
+
+@pytest.mark.usefixtures("_reports")
+async def test_who_asks_for_a_model_that_nobody_serves_is_told_of_those_that_a_token_may_ask(
+    scoreline: FakeScoreline, app: Gateway, tokens: Path
+) -> None:
+    for path in ("/v1/models/pina:predict", "/v1/models/pina/jobs"):
+        reply = await call(app, "POST", path, PIMA_ROW, headers=JSON)
+        told = "no worker serves 'pina'; did you mean 'pima'? Served: pima, visits"
+        assert reply.json["detail"] == told
+    shop = JSON | {"Authorization": "Bearer shop"}
+    async with gateway(scoreline, gateway_tokens=str(tokens)) as with_tokens:
+        path = "/v1/models/pima@candidate:predict"
+        reply = await call(with_tokens, "POST", path, PIMA_ROW, headers=shop)
+        told = "model 'pima' has no alias 'candidate'. Its aliases: production"
+        assert (reply.status, reply.json["detail"]) == (404, told)
 
 
 @pytest.mark.parametrize("job", ["0" * 32, "nothing", "%2e%2e"])

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
 import pytest
 
-from scoreline_client.fleet import ProcessReport, ServedModel, send_report
+from scoreline_client.fleet import ProcessReport, ServedModel, send_report, withdraw_report
 from scoreline_client.protocol.keys import Keys
 from scoreline_client.schemas import column_schema
 from scoreline_client.testing import FakeScoreline
 from scoreline_gateway.app import Gateway
+from scoreline_gateway.v1.asking import FILE_OPTIONS, VALUE_OPTIONS
 from tests.support.asgi import call
 from tests.support.http_models import PIMA_ROW
+
+ROOT = Path(__file__).resolve().parents[4]
 
 
 @pytest.fixture
@@ -30,7 +35,8 @@ def _reports(scoreline: FakeScoreline) -> Iterator[None]:
         )
         send_report(redis, keys, report)
     yield
-    redis.delete(keys.processes)
+    for name in ("a/1", "a/2"):  # and not the fake's own, which comes again only after a while
+        withdraw_report(redis, keys, name)
 
 
 @pytest.mark.usefixtures("_reports")
@@ -88,6 +94,40 @@ async def test_the_document_has_every_route(app: Gateway) -> None:
         if method != "parameters"
     }
     assert routes(app) == described
+
+
+async def test_the_document_has_every_option_as_it_is_declared(app: Gateway) -> None:
+    whole = (await call(app, "GET", "/v1/openapi.json")).json
+    described = whole["paths"]["/v1/models/{model}/score"]["put"]["parameters"]
+    of_file = {each["name"]: each for each in described if each.get("in") == "query"}
+    assert of_file.keys() == {*FILE_OPTIONS, "compression"}
+    assert all(each["description"] for each in of_file.values())
+    schemas = {name: each["schema"] for name, each in of_file.items()}
+    assert schemas["decimal"] == {"enum": [",", "."], "default": "."}
+    assert schemas["strict"] == {"type": "boolean", "default": False}
+    assert schemas["unseen"] == {"enum": ["error", "ignore", "warn"], "default": "warn"}
+    assert schemas["drop"] == {"type": "array", "items": {"type": "string"}}
+    assert schemas["delimiter"]["pattern"].startswith("^[")
+    of_records = whole["components"]["parameters"]
+    assert of_records.keys() > set(VALUE_OPTIONS)
+    assert of_records["unseen"]["schema"]["default"] == "ignore"
+
+
+def test_the_page_has_every_option_of_files() -> None:
+    listed = re.findall(r"^\| `([a-z_]+)` \|", (ROOT / "docs/http.md").read_text(), re.MULTILINE)
+    assert sorted(listed) == sorted((*FILE_OPTIONS, "compression"))
+
+
+@pytest.mark.parametrize(
+    "key",
+    ['"order 7"', "order-7", '"a\\"b\\\\"', f'"{"x" * 255}"', f'"{"x" * 256}"', '""', "a b", '"a', "ä"],
+)  # fmt: skip
+async def test_the_document_permits_the_keys_that_are_taken(app: Gateway, key: str) -> None:
+    whole = (await call(app, "GET", "/v1/openapi.json")).json
+    pattern = whole["components"]["parameters"]["key"]["schema"]["pattern"]
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    reply = await call(app, "POST", "/v1/models/pima/jobs", PIMA_ROW, headers=headers)
+    assert (reply.status == 202) == (re.search(pattern, key) is not None)
 
 
 def test_a_category_is_one_of_its_values() -> None:

@@ -356,7 +356,8 @@ async def test_numbers_of_other_widths_are_those_that_they_say(app: Gateway) -> 
 async def test_a_time_that_the_caller_names_is_kept(scoreline: FakeScoreline) -> None:
     async with gateway(scoreline) as app:
         given = {"inputs": columns(), "parameters": {"timeout": 1}}
-        reply = await call(app, "POST", INFER, given)
+        with scoreline.slow(0.05):
+            reply = await call(app, "POST", INFER, given)
     # A worker that takes it soon enough says that its time is over.
     assert (reply.status, reply.json["code"]) in ((504, "E_NO_ANSWER"), (410, "E_EXPIRED"))
 

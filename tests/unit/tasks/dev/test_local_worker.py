@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import importlib.util
+import io
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 from fakeredis import FakeRedis
+from rich.console import Console
 
 from scoreline_client.fleet import ProcessReport, send_report
 from scoreline_client.protocol.keys import Keys
-from scoreline_tasks.dev.local_worker import WorkerEnded, WorkerSilent, wait_until_reporting
+from scoreline_tasks.dev.local_worker import (
+    WorkerEnded,
+    WorkerSilent,
+    first_steps,
+    wait_until_reporting,
+)
 
 KEYS = Keys("q")
 
@@ -70,3 +78,25 @@ def test_a_worker_that_ends_is_not_waited_for(
     child.wait()
     with pytest.raises(WorkerEnded, match="exit code -9"):
         wait_until_reporting(child, redis, KEYS, timeout_s=5)
+
+
+@pytest.mark.parametrize(
+    ("absent", "suggested"),
+    [
+        ((), "scoreline train pima --promote"),
+        (("sklearn_pandas",), "scoreline train SCRIPT.py --promote"),
+        (("sklearn_pandas", "jinja2"), "pip install 'scoreline[publishing]'"),
+    ],
+    ids=["training", "publishing", "worker"],
+)
+def test_what_is_suggested_works_with_what_is_installed(
+    monkeypatch: pytest.MonkeyPatch, absent: tuple[str, ...], suggested: str
+) -> None:
+    def find_spec(name: str) -> object:
+        return None if name in absent else name
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_spec)
+    shown = io.StringIO()
+    Console(file=shown, width=200).print(first_steps())
+    assert suggested in shown.getvalue()
+    assert ("pima" in shown.getvalue()) is (not absent)

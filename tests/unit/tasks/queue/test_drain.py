@@ -31,7 +31,8 @@ from scoreline_client.protocol.messages import (
 from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeRedisServer
 from scoreline_tasks.queue import drain as drain_module
-from scoreline_tasks.scoring.batch import VersionIsLoading
+from scoreline_tasks.queue import streams
+from scoreline_tasks.scoring.batch import Seldom, VersionIsLoading
 from scoreline_tasks.testing import InProcessWorker
 from tests.support.models import Predictor
 from tests.support.worker import enqueue
@@ -283,6 +284,40 @@ def test_a_chunk_whose_client_is_gone_leaves_without_a_trace(
     assert result(redis, other).values == [6]
     assert redis.xlen(KEYS.lane(Lane.BULK)) == 0
     assert redis.exists(KEYS.result(request.id), KEYS.reply("a" * 32)) == 0
+
+
+@pytest.mark.parametrize("lane", list(Lane))
+def test_a_job_that_is_no_id_is_refused(
+    redis: Redis, worker: InProcessWorker, doubler: Doubler, lane: Lane
+) -> None:
+    request = ask(redis, [{"x": 1}], lane, job="7")
+    worker.step()
+    answer = result(redis, request)
+    assert answer.error == {"code": "E_WIRE", "message": 'job "7" is not 32 hexadecimal digits'}
+    assert doubler.sizes == []
+
+
+def test_the_job_of_an_online_request_is_not_looked_at(
+    redis: Redis, worker: InProcessWorker
+) -> None:
+    request = ask(redis, [{"x": 1}], job=new_id())
+    worker.step()
+    assert result(redis, request).values == [2]
+
+
+def test_chunks_that_are_dropped_leave_a_line_now_and_then(
+    redis: Redis,
+    worker: InProcessWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(streams, "_dropped", Seldom(10.0, lambda: 0.0))
+    job = new_id()
+    request, _ = (ask(redis, [{"x": 1}], Lane.BULK, job=job) for _ in range(2))
+    while worker.step():
+        pass
+    (line,) = [one for one in caplog.messages if one.startswith("request_dropped")]
+    assert f"job={job} request={request.id} entry=" in line
 
 
 def test_online_requests_go_before_chunks_that_came_first(

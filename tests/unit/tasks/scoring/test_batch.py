@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_client.options import CsvChunk
 from scoreline_client.protocol.messages import Answer, Codec, ModelRef, Operation, Request, Status
 from scoreline_tasks.scoring import batch
 from scoreline_tasks.scoring.batch import Batcher
@@ -93,6 +95,74 @@ def test_options_that_cannot_be_read_refuse_their_request_alone(loaded: LoadedVe
     assert (bad.status, bad.error and bad.error["code"]) == (Status.ERROR, "E_WIRE")
 
 
+CSV_BODY = CsvChunk(columns=("x",), first_row=1, first_line=2).encode(b"99\n")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"codec": Codec.CSV, "body": CSV_BODY}, "a csv body has its options in its head"),
+        (
+            {"codec": Codec.CSV, "body": CSV_BODY, "operation": Operation.CHECK},
+            "a csv body has its options in its head",
+        ),
+        ({"operation": Operation.DESCRIBE, "body": b""}, "the operation describe has none"),
+        ({"options": b'{"problems":5}'}, "'problems' is for the codecs csv and arrow, not json"),
+        ({"options": b'{"outputs":["error"]}'}, "'outputs' is for the codecs csv and arrow"),
+    ],
+    ids=["csv", "csv that is checked", "describe", "problems with json", "outputs with json"],
+)
+def test_options_that_would_be_passed_over_are_refused(
+    loaded: LoadedVersion, pipeline: Predictor, fields: dict[str, Any], words: str
+) -> None:
+    options = b'{"out_of_range":"error"}'
+    (answer,) = _answers(loaded, _request(1, **{"options": options, **fields}))
+    assert answer.error is not None
+    assert answer.error["code"] == "E_WIRE"
+    assert words in answer.error["message"]
+    assert pipeline.sizes == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"codec": Codec.CSV, "body": CSV_BODY, "options": b"{}"},
+        {"operation": Operation.DESCRIBE, "options": b"{}"},
+        {"operation": Operation.CHECK, "options": b'{"problems":5}'},
+        {"options": b'{"problems":0,"outputs":null,"first_row":7}'},
+    ],
+    ids=["csv", "describe", "json that is checked", "defaults"],
+)
+def test_options_that_ask_for_nothing_else_are_taken(
+    loaded: LoadedVersion, fields: dict[str, Any]
+) -> None:
+    (answer,) = _answers(loaded, _request(1, **fields))
+    assert answer.error is None
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (b"[]", 'options are not a JSON object: "[]"'),
+        (b"{", 'options are not JSON: unexpected end of data: line 1 column 2 (char 1): "{"'),
+    ],
+)
+def test_options_that_are_no_object_are_named(
+    loaded: LoadedVersion, options: bytes, words: str
+) -> None:
+    (answer,) = _answers(loaded, _request(1, options=options))
+    assert answer.error is not None
+    assert answer.error["message"] == words
+
+
+def test_a_body_that_is_empty_is_told_so(loaded: LoadedVersion) -> None:
+    (answer,) = _answers(loaded, _request(body=b""))
+    assert answer.error == {
+        "code": "E_JSON",
+        "message": "the body is empty; expected an array of objects",
+    }
+
+
 def test_what_the_registry_fails_with_is_the_answer_of_its_request(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -136,6 +206,14 @@ def test_a_body_that_is_none_of_its_codec_is_refused(loaded: LoadedVersion, code
     assert answer.error["code"] in ("E_ENCODING", "E_ARROW_INVALID", "E_JSON")
 
 
+def test_the_refusal_of_a_wrong_reply_list_is_stored_under_the_id(loaded: LoadedVersion) -> None:
+    good = entry_of(_request(1))
+    bad = replace(good, fields={**good.fields, b"reply_to": b"abc"})
+    (finished,) = Batcher(OneVersion(loaded), Limits(1 << 20, 1000)).answer([bad], now_ms=0)
+    assert (finished.request_id, finished.reply_to) == ("1" * 32, "")
+    assert Answer.decode(finished.answer).id == "1" * 32
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [(b"id", 'id "abc" is not 32'), (b"reply_to", 'reply_to "abc" is not 32')],
@@ -160,3 +238,45 @@ def test_a_request_that_nobody_can_be_told_of_leaves_a_line_now_and_then(
     now = 10.0
     batcher.answer([bad], now_ms=0)
     assert "left_out=4" in caplog.messages[-1]
+
+
+class Waiting:
+    """A clock that goes on while a pipeline is called."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now_s = 100.0
+        clock = SimpleNamespace(monotonic=lambda: self.now_s, perf_counter=lambda: self.now_s)
+        monkeypatch.setattr(batch, "time", clock)
+
+    def column_x(self, frame: pd.DataFrame) -> Any:
+        """50 ms for each row."""
+        self.now_s += 0.05 * len(frame)
+        return column_x(frame)
+
+
+def test_who_can_be_answered_only_too_late_is_refused_and_takes_no_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    waiting = Waiting(monkeypatch)
+    pipeline = Predictor(waiting.column_x)
+    batcher = Batcher(OneVersion(LoadedVersion.of(pipeline, "m", 3, SCHEMA)), Limits(1 << 20, 100))
+
+    def answer(*waited: tuple[int, str]) -> list[str]:
+        entries = [
+            entry_of(
+                _request(1, id=f"{at:032x}", reply_to=reply_to, expires_ms=1000),
+                f"{100_000 - waited_ms}-{at}".encode(),
+            )
+            for at, (waited_ms, reply_to) in enumerate(waited)
+        ]
+        answers = [Answer.decode(one.answer) for one in batcher.answer(entries, 100_000)]
+        by_id = sorted(answers, key=lambda one: one.id)
+        return [str(one.error["code"]) if one.error else "ok" for one in by_id]
+
+    me = "c" * 32
+    assert answer((990, me)) == ["ok"]  # nothing is known of the version yet
+    assert answer((980, me), (10, me), (980, "")) == ["E_EXPIRED", "ok", "ok"]
+    assert batcher.rows_s == pytest.approx(0.15)
+    assert pipeline.sizes == [1, 2]
+    assert answer((990, me), (400, me)) == ["E_EXPIRED", "ok"]
+    assert answer((400, me)) == ["ok"]
