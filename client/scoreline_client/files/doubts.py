@@ -78,8 +78,8 @@ class Doubts:
                 more = f" and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
                 which = f"line {text} has" if count == 1 else f"lines {text}{more} have"
                 notes.append(
-                    f"{which} more fields than the header, in the output, too, which pandas does not read: with --keep "
-                    "or --drop each line has as many as the header"
+                    f"{which} more fields than the header, in the output, too, which pandas does not read; where columns "
+                    "are chosen (--keep, --drop), each line has as many as the header"
                 )
             elif kind == "thousands":
                 notes.append(

@@ -146,8 +146,8 @@ class ParquetReader(FileReader[ParquetChunk]):
         if texts and not self._options.coerce:
             # As in a file that was made of CSV, where nobody has said what a column is.
             self.notes.append(
-                f"text in the file, and no text to the model: {listing(texts)}: --coerce reads the numbers, true and "
-                "false that are written there"
+                f"text in the file, and no text to the model: {listing(texts)}; numbers, true and false that are "
+                "written there are read with --coerce"
             )
         return b"", Position(0, 1, 0)
 

@@ -134,7 +134,7 @@ def number_hint(text: str, rules: TextRules) -> str:
         if not re.search(thousands_pattern(thousands), bare) or bare.endswith("\n"):
             continue
         if re.match(number_pattern(decimal, thousands), bare):
-            shown = f'"{thousands}"' if thousands in "' " else thousands
+            shown = {" ": "' '", "'": '"\'"'}.get(thousands, thousands)
             options = [f"--decimal {decimal}"] if decimal != rules.decimal else []
             options += [f"--thousands {shown}"] if thousands else []
             fitting.append(" ".join(options))

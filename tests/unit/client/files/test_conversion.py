@@ -82,7 +82,7 @@ def test_parquet_that_was_made_of_csv_is_told_with_what_reads_it(tmp_path: Path)
     run(tmp_path / "in.csv", tmp_path / "one.parquet", only_predictions=False)
     summary = run(tmp_path / "one.parquet", tmp_path / "two.parquet")
     assert summary.rejected == 2
-    assert [note for note in summary.notes if "no text to the model: 'a': --coerce" in note]
+    assert [note for note in summary.notes if "no text to the model: 'a'; " in note]
     again = run(tmp_path / "one.parquet", tmp_path / "three.parquet", coerce=True)
     assert (again.rejected, [note for note in again.notes if "coerce" in note]) == (0, [])
 

@@ -19,6 +19,7 @@ from scoreline_client.files.run import ScoreSummary
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.transport.dispatcher import Transport
+from scoreline_gateway.v1.asking import in_query
 from tests.support.bulk import StubTransport, run
 from tests.support.models import Classifier
 from tests.support.scoring import answer_to
@@ -150,10 +151,10 @@ def test_a_space_between_groups_is_any_space(tmp_path: Path) -> None:
         ("1,234", "is it written with --decimal , or --thousands ,?"),
         ("1.234.567", "is it written with --decimal , --thousands .?"),
         ("1'234.5", """is it written with --thousands "'"?"""),
-        ("1 234,5", 'is it written with --decimal , --thousands " "?'),
-        ("1\u202f234,56", 'is it written with --decimal , --thousands " "?'),
-        ("1\u00a0234,56", 'is it written with --decimal , --thousands " "?'),
-        ("1\u2009234.5", 'is it written with --thousands " "?'),
+        ("1 234,5", "is it written with --decimal , --thousands ' '?"),
+        ("1\u202f234,56", "is it written with --decimal , --thousands ' '?"),
+        ("1\u00a0234,56", "is it written with --decimal , --thousands ' '?"),
+        ("1\u2009234.5", "is it written with --thousands ' '?"),
         ("12 %", "numbers are written without %"),
         ("much", "expected a finite number"),
     ],
@@ -221,3 +222,12 @@ def test_the_error_report_has_the_text_of_the_file(tmp_path: Path, value: str) -
     (row,) = pd.read_csv(tmp_path / "out.csv.errors.csv", dtype=str).to_dict("records")
     assert (row["code"], row["value"]) == ("E_NON_FINITE", f"'{value}'")
     assert f"'{value}' is no finite number" in row["message"]
+
+
+def test_notes_are_told_over_http_by_the_parameters_of_a_query(tmp_path: Path) -> None:
+    rows = "12,50;3;Wien;\n1\u202f234;3;Wien;\n1;3;Wien;;x\n"
+    notes = [in_query(note) for note in _score(tmp_path, f"{HEAD}{rows}").notes]
+    assert [note for note in notes if "--" in note] == []
+    assert any(note.endswith("is it written with `?decimal=,`?") for note in notes)
+    assert any("`?thousands=%20`" in note for note in notes)
+    assert any("are chosen (`?keep`, `?drop`), each line" in note for note in notes)
