@@ -302,7 +302,7 @@ class TooManyErrors(FileRefused):
     def __init__(self, path: str, rejected: int, rows: int, limit: str, report: str) -> None:
         message = (
             f"{rejected:,} of the first {rows:,} rows were rejected, more than {limit} "
-            f"(max_errors). {report}; a run with a higher limit and --resume goes on"
+            f"(max_errors). {report}"
         )
         super().__init__(Code.TOO_MANY_ERRORS, path, message)
         self.rejected = rejected

@@ -41,6 +41,7 @@ _CharacterOrNothing = Annotated[
 ]
 _DATE_FORMAT = r"\A(excel|([^%\x00-\x1f]|%[dmyYHIMSfpbBjz%])*)\Z"
 _DATE_FORMATS = "codes such as %d.%m.%Y, or excel"
+_DAY = "year, month and day in codes such as %d.%m.%Y, or excel"
 _ANSWER = r"\A(prediction|probability|error|warnings)\Z|\A(prediction|probability)_"
 _AnswerNames = Annotated[
     Annotated[Sequence[Annotated[str, Meta(pattern=_ANSWER)]], Meta(max_length=MOST_COLUMNS)]
@@ -113,9 +114,10 @@ class CsvFormat:
     thousands: Annotated[
         str,
         Meta(pattern=r"\A[\W_]?\Z", description="one character or nothing"),
-        Flag("Mark between groups of digits.", metavar="CHAR"),
+        Flag("Mark between groups of digits; ' ' is any kind of space.", metavar="CHAR"),
     ] = ""
-    """What may stand between groups of three digits before the decimal mark; empty for nothing."""
+    """What may stand between groups of three digits before the decimal mark; empty for nothing. A space stands for
+    every kind of space that does not break or is narrow, too."""
     date_format: Annotated[
         str,
         Meta(pattern=_DATE_FORMAT, max_length=100, description=_DATE_FORMATS),
@@ -358,6 +360,10 @@ class BulkOptions(ValueOptions, CsvFormat):
                 except msgspec.ValidationError:
                     raise SettingsError(name, getattr(self, name), expected) from None
         _codec_name(self.encoding)
+        if self.date_format.lower() == "excel":
+            object.__setattr__(self, "date_format", "excel")
+        elif self.date_format and not _names_a_day(self.date_format):
+            raise SettingsError("date_format", self.date_format, _DAY)
         for name, is_wrong, expected in (
             ("delimiter", self.delimiter == '"', "one ASCII character that is no quote"),
             ("comment", self.comment == '"', "one ASCII character that is no quote"),
@@ -366,6 +372,12 @@ class BulkOptions(ValueOptions, CsvFormat):
         ):
             if is_wrong:
                 raise SettingsError(name, getattr(self, name), expected)
+        for name in ("keep", "drop", "outputs"):
+            chosen_names = getattr(self, name) or ()
+            if len(set(chosen_names)) < len(chosen_names):
+                raise SettingsError(name, ",".join(chosen_names), "each name once")
+        if self.outputs is not None and not self.outputs:
+            raise SettingsError("outputs", "", "names such as prediction,probability")
         chosen = {
             "keep": self.keep is not None,
             "drop": bool(self.drop),
@@ -414,6 +426,13 @@ class BulkOptions(ValueOptions, CsvFormat):
             for name, value in values.items()
             if name not in ("max_errors", "resume", "restart")
         }
+
+
+def _names_a_day(date_format: str) -> bool:
+    """Whether a format of dates has a year, a month and a day, and each code once, as `strptime` has it."""
+    codes = [code for code in re.findall("%(.)", date_format) if code != "%"]
+    is_day = "j" in codes or ("d" in codes and not {"m", "b", "B"}.isdisjoint(codes))
+    return is_day and not {"y", "Y"}.isdisjoint(codes) and len(set(codes)) == len(codes)
 
 
 def given_as_text(name: str, texts: Sequence[str]) -> Any:

@@ -44,7 +44,9 @@ class _EndsWithExitCode(click.Command):
         try:
             return super().invoke(ctx)
         except ScorelineError as error:
-            say(f"Error: {error}", err=True)
+            # What there is to do follows the error that explains it.
+            for line in (f"Error: {error}", *getattr(error, "__notes__", ())):
+                say(line, err=True)
             ctx.exit(error.exit_status)
         except OSError as error:
             if error.errno not in _OF_THE_MACHINE:
@@ -85,6 +87,17 @@ class Seconds(click.FloatRange):
         return seconds
 
 
+def file_name(text: str) -> str:
+    """The name of a file, of a directory, or a URL: an empty one, as an unset variable leaves it, is a usage error.
+
+    Raises:
+        BadParameter: it is empty.
+    """
+    if not text:
+        raise click.BadParameter("it is empty; name a file")
+    return text
+
+
 class _VersionNumber(click.IntRange):
     name = "version number"
 
@@ -103,6 +116,11 @@ def say(text: object, *, err: bool = False, in_line: bool = False) -> None:
     With `in_line` on one line, whatever is in it.
     """
     click.echo(shown_text(str(text), in_line=in_line), err=err)
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things: `1 row`, `2 rows`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def cell(text: object) -> Text:

@@ -27,6 +27,8 @@ from scoreline_client.cli.kit import (
     REFUSED,
     SERVICE,
     command,
+    counted,
+    file_name,
     json_option,
     plain,
     print_json,
@@ -38,7 +40,7 @@ from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.chunks import describe
 from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.files.sink import Target, is_many, outputs_for
-from scoreline_client.files.source import STANDARD, facts_of
+from scoreline_client.files.source import facts_of, is_read_once
 from scoreline_client.options import (
     FORMATS,
     BulkOptions,
@@ -69,8 +71,15 @@ class Stopped(Exception):
 
 
 def names_in(text: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The names of a comma-separated list; a name with a comma stands in quotes, as in a CSV file."""
-    return text if isinstance(text, tuple) else tuple(next(csv.reader([text]), ()))
+    """The names of a comma-separated list; a name with a comma stands in quotes, as in a CSV file.
+
+    Raises:
+        BadParameter: there is none, as where a variable is not set.
+    """
+    names = text if isinstance(text, tuple) else tuple(next(csv.reader([text]), ()))
+    if not names:
+        raise click.BadParameter("it is empty; name a column (or say --only-predictions)")
+    return names
 
 
 _BY_TYPE: dict[Any, dict[str, Any]] = {
@@ -103,9 +112,9 @@ def _flags(*names: str) -> list[Callable[[_F], _F]]:
 
 READING = _flags(
     "delimiter", "decimal", "thousands", "date_format", "encoding", "nulls", "comment", "input_format", "strict",
-    "unseen", "out_of_range", "coerce",
+    "rename", "unseen", "out_of_range", "coerce",
 )  # fmt: skip
-_COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "rename", "excel_safe")
+_COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "excel_safe")
 _RUNNING = [
     *_flags("resume", "restart", "max_errors"),
     json_option("Print the summary as JSON, and progress as JSON lines to standard error."),
@@ -126,8 +135,8 @@ def with_options(options: list[Callable[[_F], _F]]) -> Callable[[_F], _F]:
 
 @command()
 @click.argument("model")
-@click.argument("sources", metavar="SOURCE...", nargs=-1)
-@click.argument("target")
+@click.argument("sources", metavar="SOURCE...", nargs=-1, type=file_name)
+@click.argument("target", type=file_name)
 @with_options(READING)
 @with_options(_COLUMNS)
 @with_options(_RUNNING)
@@ -158,6 +167,7 @@ def score(
       2  the file was refused, or the run stopped
       3  trouble with the service; --resume goes on
       130, 143  stopped by Ctrl-C or SIGTERM; --resume goes on
+      141  who read standard output has closed it
 
     \b
     Examples:
@@ -173,20 +183,22 @@ def score(
         raise click.MissingParameter(param_type="argument", param_hint="'TARGET'", ctx=ctx)
     options = options_of(given)
     console = Console(stderr=True)
-    can_go_on = STANDARD not in sources and not Target(target, "").is_stream
     with shown_progress(console, as_json=as_json, quiet=quiet) as show:
         run = _Run(model=model, options=options, progress=show, quiet=quiet, as_json=as_json)
         try:
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
-            if can_go_on:
-                say(f"stopped by {stopped}; to go on: {_command()}", err=True)
+            say("; ".join((f"stopped by {stopped}", *run.how_to_go_on(sources))), err=True)
         except ScorelineError as error:
+            if isinstance(error.__cause__, BrokenPipeError) and run.is_to_stdout:
+                # As any program that a signal for it ends: `| head` has had enough.
+                ctx.exit(BY_SIGNAL + signal.SIGPIPE)
             # The same command may well succeed when something else has changed.
-            may_go_on = error.exit_status == SERVICE or getattr(error, "code", "") == Code.DISK_FULL
-            if may_go_on and can_go_on:
-                say(f"what was scored is kept; to go on: {_command()}", err=True)
+            is_full = getattr(error, "code", "") == Code.DISK_FULL
+            if (error.exit_status == SERVICE or is_full) and (how := run.how_to_go_on(sources)):
+                # Of a full disk, the error says it.
+                error.add_note(f"{'' if is_full else 'what was scored is kept; '}{how[0]}")
             raise
     ctx.exit(code)
 
@@ -200,6 +212,22 @@ class _Run:
     progress: Show | None
     quiet: bool
     as_json: bool
+    total: _Total = field(default_factory=lambda: _Total())
+    target: Target | None = None
+    """The output that is being written."""
+
+    @property
+    def is_to_stdout(self) -> bool:
+        """Whether standard output is being written."""
+        return self.target is not None and self.target.descriptor == 1
+
+    def how_to_go_on(self, sources: tuple[str, ...]) -> tuple[str, ...]:
+        """What is to be called when a run has ended early, or nothing, where nothing is there to go on with."""
+        is_begun = self.target is not None and self.target.is_unfinished()
+        is_lost = is_begun and any(map(is_read_once, sources))
+        return (
+            (f"to go on: {_command()}",) if (is_begun or self.total.scored) and not is_lost else ()
+        )
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
         """Score a file, or several into a directory; the exit code."""
@@ -207,7 +235,7 @@ class _Run:
             if not is_many(sources, target):
                 summary = await self._score_file(client, sources[0], target)
                 return PARTLY if summary.rejected else 0
-            total = _Total()
+            total = self.total
             try:
                 await self._score_files(client, sources, target, total)
             finally:  # also of a run that was stopped: what it has scored stands there
@@ -233,7 +261,7 @@ class _Run:
             if done is not None and version is None:
                 version = (await describe(client.transport, self.model)).version
             if done is not None and done.version == version:
-                share = f"{done.rejected:,} of {done.rows:,} rows rejected"
+                share = f"{done.rejected:,} of {counted(done.rows, 'row')} rejected"
                 self._say(f"{shown_name(name)} is done: scored by {done.model}@{version}, {share}")
                 total.before += 1
                 total.rows += done.rows
@@ -252,14 +280,14 @@ class _Run:
             total.rejected_by_code.update(summary.rejected_by_code)
 
     async def _score_file(self, client: AsyncClient, source: str, target: str) -> ScoreSummary:
+        self.target = Target(target, client.settings.state)
         summary = await client.score_file(
             self.model, source, target, options=self.options, progress=self.progress
         )
-        is_stdout = Target(target, client.settings.state).descriptor == 1
         if self.as_json:
-            print_json(summary.as_json(), err=is_stdout)
+            print_json(summary.as_json(), err=self.is_to_stdout)
         else:
-            self._say(sentence(summary), to_stderr=is_stdout)
+            self._say(sentence(summary), to_stderr=self.is_to_stdout)
         return summary
 
     def _say(self, text: str, *, to_stderr: bool = False) -> None:
@@ -297,7 +325,7 @@ class _Total:
         parts = ((self.scored, "scored"), (self.before, "done before"), (self.refused, "refused"))
         files = ", ".join(f"{count:,} {what}" for count, what in parts if count)
         return (
-            f"{self.files:,} files ({files}): {self.rows:,} rows, {self.rows - self.rejected:,} scored, "
+            f"{counted(self.files, 'file')} ({files}): {counted(self.rows, 'row')}, {self.rows - self.rejected:,} scored, "
             f"{self.rejected:,} rejected, in {time.monotonic() - self.started:.2f} s"
         )
 
@@ -349,15 +377,19 @@ async def _until_signal(work: Any) -> int:
 
 def options_of(given: dict[str, Any]) -> BulkOptions:
     """The options that were given on the command line; all others have their defaults."""
-    absent = (("nulls", ()), ("rename", ()))  # `--keep ''` is given: no column at all
+    absent = (("nulls", ()), ("rename", ()))
     given = {
         name: value
         for name, value in given.items()
         if value is not None and (name, value) not in absent
     }
+    if given.get("id") == "":
+        raise click.UsageError("--id is ''; expected the name of a column")
     for name in ("unseen", "out_of_range"):
         if name in given:
             given[name] = Policy(given[name])
+    if given.get("date_format") == "":
+        raise click.UsageError("--date-format is ''; expected codes such as %d.%m.%Y, or excel")
     for name in ("nulls", "rename", "max_errors", "delimiter"):
         if name in given:
             texts = [given[name]] if isinstance(given[name], str) else given[name]
@@ -430,26 +462,20 @@ def sentence(summary: ScoreSummary) -> str:
     """A summary for people."""
     pace = f" ({summary.rows_per_s:,.0f} rows/s)" if summary.seconds >= 1 else ""
     text = (
-        f"{_count(summary.rows, 'row')}, {summary.scored:,} scored, {summary.rejected:,} rejected, by "
+        f"{counted(summary.rows, 'row')}, {summary.scored:,} scored, {summary.rejected:,} rejected, by "
         f"{summary.model}@{summary.version} in {summary.seconds:.2f} s{pace}: {summary.target}"
     )
     for code, count in summary.rejected_by_code.items():
-        text += (
-            f"\n  {_count(count, 'row')} rejected: {_REASONS.get(code, 'see the message')} ({code})"
-        )
+        text += f"\n  {counted(count, 'row')} rejected: {_REASONS.get(code, 'see the message')} ({code})"
     for name, count in summary.warnings.items():
         code, _, column = name.partition(" ")
         verb = "is" if count == 1 else "are"
-        text += f"\n  warning: {_count(count, 'value')} of {column} {verb} {_WARNINGS.get(code, 'unusual')} ({code})"
+        text += f"\n  warning: {counted(count, 'value')} of {column} {verb} {_WARNINGS.get(code, 'unusual')} ({code})"
     for note in summary.notes:
         text += f"\n  {note}"
     if summary.errors is not None:
         text += f"\n  rejected rows are listed in {summary.errors}"
     return text
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 _REASONS: dict[str, str] = {
@@ -462,6 +488,7 @@ _REASONS: dict[str, str] = {
     Code.ENCODING: "bytes that are no text of this encoding",
     Code.CONTROL_CHAR: "a NUL byte",
     Code.FIELD_COUNT: "more or fewer fields than the header has",
+    Code.DUPLICATE_KEY: "a key that is there twice in an object",
     Code.QUOTE: "a quote that is not closed, or in the wrong place",
     Code.JSON: "a line that is no JSON",
     Code.MISSING_COLUMN: "a column is missing",

@@ -47,6 +47,8 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     warned: dict[str, int] = {}
     doubts: dict[str, tuple[int, str]] = {}
     """What values may have meant instead, where there is any doubt; see `Doubts`."""
+    notes: tuple[str, ...] = ()
+    """What was found out about the input since its header was read."""
     seconds: float = 0.0
 
 
@@ -147,7 +149,7 @@ def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | N
             raise FileRefused(Code.UNFINISHED, target.name, message)
         yield None
         return
-    with writing(target.name):
+    with writing(target.name, is_kept=target.is_unfinished()):
         was_there = target.journal.exists()
         journal = Journal(target.journal)
     try:

@@ -60,6 +60,7 @@ _SEPARATOR = re.compile(rb'"?sep=([,;|\t^~:])"?(?:\1| )*(?:\r\n|\r|\n)', re.IGNO
 """Excel's own first line, which says how columns are separated."""
 _MOST_MISSES = 16
 """Lines of a block that are looked at because they hold a column's name, and are no header."""
+_COUNTS = re.compile(r"expected ([0-9]+) fields, got ([0-9]+)")
 _WHOLE = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*")
 
@@ -182,8 +183,17 @@ class CsvReader(FileReader[Chunk]):
 
     def output(self, chunk: Chunk, answer: Answer) -> ChunkOutput:  # noqa: ARG002 - a reader's signature
         """The worker's lines are the output."""
+        longer = []
+        if self._head.columns_out is None and Code.FIELD_COUNT in answer.rejected:
+            # With chosen columns, a field too many is in none of them.
+            of_count = (one for one in answer.problems if one["code"] == Code.FIELD_COUNT)
+            longer = [
+                one["line"]
+                for one in of_count
+                if (counts := _COUNTS.match(one["message"])) and int(counts[2]) > int(counts[1])
+            ]
         return ChunkOutput(
-            answer.body, answer.rejected, answer.problems, answer.warned, answer.report
+            answer.body, answer.rejected, answer.problems, answer.warned, answer.report, longer
         )
 
     def rows(self, chunk: Chunk, answer: Answer) -> list[tuple[dict[str, Any], Prediction]]:
@@ -477,7 +487,7 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
             raise FileRefused(Code.HEADER, path, message)
     check_no_duplicates(path, columns)
     if missing:
-        message = missing_columns(missing, columns)
+        message = missing_columns(missing, columns, needed)
         best = max(DELIMITERS, key=matches)
         if matches(best) > matches(header.delimiter):
             now = DELIMITERS.get(header.delimiter, repr(header.delimiter))
@@ -485,6 +495,15 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
             message = (
                 f"{message.partition(';')[0]}; the columns are separated by {DELIMITERS[best]}, it "
                 f"seems, and not by {now}: give --delimiter {option}"
+            )
+        elif len(columns) == 1 and any(mark in text for mark in DELIMITERS):
+            # None of them is the model's; still, nothing can be read of the file before it is cut.
+            mark = max(DELIMITERS, key=text.count)
+            fields = _split(text, mark)
+            option = "'\\t'" if mark == "\t" else f"'{mark}'"
+            message = (
+                f"{missing_columns(missing, fields, needed)}; its columns are separated by {DELIMITERS[mark]}, it "
+                f"seems: give --delimiter {option}, too"
             )
         raise FileRefused(Code.MISSING_COLUMN, path, message, missing[0])
 

@@ -1,12 +1,24 @@
-"""Adds up what a file's values may have meant instead, and tells it: `1.234` may be 1234, `NA` a missing value."""
+"""Adds up what a file's values may have meant instead, and tells it: `1.234` may be 1234, `NA` a missing value.
+
+So with what rejected rows have in common: the option with which their values would be read, lines that are too long.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from scoreline_client.shown import shown_text
+
+_HINT = re.compile(
+    r".*; ((?:is it (?:written|a spreadsheet)|dates that are |--encoding ).*)", re.DOTALL
+)
+"""The end of a rejected row's message where an option would have the row read."""
+_MOST_HINTS = 5
+"""Columns whose remedy is told; where there are more, they are mostly the same."""
+_MOST_LINES = 5
 
 
 @dataclass(slots=True)
@@ -30,13 +42,46 @@ class Doubts:
         for column in self.settled:
             self.found.pop(f"thousands {column}", None)
 
-    def notes(self) -> list[str]:
-        """A sentence for each doubt, with the options that would have the values read otherwise."""
-        notes = []
+    def add_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
+        """Add the options that messages about rejected rows name."""
+        for problem in problems:
+            if hint := _HINT.fullmatch(problem["message"]):
+                # Of lines in another encoding each is told with a word of its own.
+                said, _, word = hint[1].partition(" would read ")
+                key = f"hint {problem.get('column') or ''}\n{said}"
+                count, example = self.found.get(key, (0, word or problem.get("value") or ""))
+                self.found[key] = (count + 1, example)
+
+    def add_longer(self, lines: Sequence[int]) -> None:
+        """Add the lines that have more fields in the output than its header."""
+        if lines:
+            count, shown = self.found.get("longer ", (0, ""))
+            first = [*filter(None, shown.split(", ")), *map(str, lines)][:_MOST_LINES]
+            self.found["longer "] = (count + len(lines), ", ".join(first))
+
+    def notes(self, rows: int) -> list[str]:
+        """A sentence for each doubt of a file of so many rows, with the options that would have the values read otherwise."""
+        notes, hints = list[str](), list[str]()
         for key, (count, example) in self.found.items():
             kind, _, column = key.partition(" ")
             name, text = shown_text(column, in_line=True), shown_text(example, in_line=True)
-            if kind == "thousands":
+            if kind == "hint":
+                column, _, hint = column.rpartition("\n")
+                name, of_all = shown_text(column, in_line=True), f"{count:,} of {rows:,}"
+                verb = "value is" if rows == 1 else "values are"
+                hints.append(
+                    f"{name}: {of_all} {verb} like {text}: {hint}"
+                    if column
+                    else f"{of_all} lines are not in this encoding: {hint} would read {text}"
+                )
+            elif kind == "longer":
+                more = f" and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""
+                which = f"line {text} has" if count == 1 else f"lines {text}{more} have"
+                notes.append(
+                    f"{which} more fields than the header, in the output, too, which pandas does not read; where columns "
+                    "are chosen (--keep, --drop), each line has as many as the header"
+                )
+            elif kind == "thousands":
                 notes.append(
                     f"{name}: could be {text.replace('.', '')} (--decimal , --thousands .): {text} was read with a "
                     "decimal point, and no number there has other than three digits behind it"
@@ -47,4 +92,7 @@ class Doubts:
                     f"{name}: {text!r} is there {times}, and was read as text: --null {text} if it stands for a "
                     "missing value"
                 )
-        return notes
+        if len(hints) > _MOST_HINTS:
+            rest = f"{len(hints) - _MOST_HINTS:,} more columns have values that an option would have read"
+            hints[_MOST_HINTS:] = [f"{rest}: see the messages of rejected rows"]
+        return [*notes, *hints]

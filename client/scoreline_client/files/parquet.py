@@ -44,6 +44,9 @@ from scoreline_client.protocol.messages import Answer, Codec
 
 _LENGTH = struct.Struct("!Q")
 _PANDAS = b"pandas"
+_TEXT = ("string", "large_string", "string_view")
+_NO_TEXT = ("integer", "number", "boolean")
+"""Types of a model's columns of which text is none, unless it is asked for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,7 +123,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         names = names_read(own, model, self._options)
         missing = [name for name in model.needed if name not in names]
         if missing:
-            message = missing_columns(missing, names)
+            message = missing_columns(missing, names, model.needed)
             raise FileRefused(Code.MISSING_COLUMN, self._name, message, missing[0])
         if left_out := [name for name in model.known if name not in names]:
             self.notes.append(
@@ -133,6 +136,19 @@ class ParquetReader(FileReader[ParquetChunk]):
         places = {name: own[index] for index, name in enumerate(names)}
         needed = {name: places[name] for name in model.known if name in places} or places
         self._needed, self._own = list(needed), list(needed.values())
+        schema = self._file.schema_arrow
+        types = {one["name"]: one["type"] for one in model.columns}
+        texts = [
+            one
+            for name, one in needed.items()
+            if str(schema.field(one).type) in _TEXT and types.get(name) in _NO_TEXT
+        ]
+        if texts and not self._options.coerce:
+            # As in a file that was made of CSV, where nobody has said what a column is.
+            self.notes.append(
+                f"text in the file, and no text to the model: {listing(texts)}; numbers, true and false that are "
+                "written there are read with --coerce"
+            )
         return b"", Position(0, 1, 0)
 
     def chunks(

@@ -41,12 +41,15 @@ class Values:
     count: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     """How often each occurs, as it is shown."""
+    rejected: int = 0
+    """How many of them are in rows that would be rejected for something else; `score` does not count those."""
     nearest: dict[str, str] = field(default_factory=dict)
     """The value that was probably meant, where there is any."""
 
     def add(self, values: Mapping[str, Any]) -> None:
         """Add the values of a chunk."""
         self.count += values["count"]
+        self.rejected += values.get("rejected", 0)
         for example in values["examples"]:
             value = example["value"]
             if value in self.counts or len(self.counts) < _MOST_EXAMPLES:
@@ -61,7 +64,7 @@ class Values:
             | ({"nearest": self.nearest[value]} if value in self.nearest else {})
             for value, count in self.counts.most_common(SHOWN_EXAMPLES)
         ]
-        return {"count": self.count, "examples": examples}
+        return {"count": self.count, "rejected": self.rejected, "examples": examples}
 
 
 @dataclass(slots=True)
@@ -191,5 +194,5 @@ async def check_file(
                 report.add(chunk, answer)
                 if progress is not None:
                     progress(report.rows, chunk.done, reader.total)
-        report.notes = [*reader.notes, *report.doubts.notes()]
+        report.notes = [*reader.notes, *report.doubts.notes(report.rows)]
     return report

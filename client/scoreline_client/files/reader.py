@@ -17,7 +17,7 @@ from scoreline_client.options import BulkOptions
 from scoreline_client.predictions import Prediction, RecordError
 from scoreline_client.protocol.messages import Answer, Codec
 from scoreline_client.protocol.names import (
-    near_name,
+    near_names,
     prediction_column,
     probability_column,
 )
@@ -151,6 +151,8 @@ class ChunkOutput:
     """Numbers of warnings: code, column, count."""
     report: Mapping[str, Any] | None = None
     """What its values may have meant instead; see `Doubts`."""
+    longer: Sequence[int] = ()
+    """Lines of the input that have more fields in the output than its header."""
 
 
 _MOST_MEANT = 20
@@ -369,18 +371,30 @@ def check_no_duplicates(path: str, columns: Sequence[str]) -> None:
             raise FileRefused(Code.DUPLICATE_COLUMN, path, message, name)
 
 
-def missing_columns(missing: Sequence[str], columns: Sequence[str]) -> str:
-    """A sentence about columns that are not there, and the column that may have been meant."""
+def missing_columns(missing: Sequence[str], columns: Sequence[str], needed: Sequence[str]) -> str:
+    """A sentence about columns that are not there, and the columns that may have been meant, out of those not needed."""
     message = f"column{'s' if len(missing) > 1 else ''} missing: {', '.join(map(repr, missing))}"
-    left, meant = list(columns), dict[str, str]()
+    left = [name for name in columns if name not in set(needed)]
+    meant, several, without = dict[str, str](), list[str](), len(missing) > _MOST_MEANT
     for name in missing[:_MOST_MEANT]:
-        if near := near_name(name, left):
-            left.remove(near)
-            meant[near] = name
-    if not meant:
-        return f"{message}; the file has {listing(columns)}"
-    options = " ".join(f"--rename {shlex.quote(f'{near}={name}')}" for near, name in meant.items())
-    return f"{message}; did you mean {', '.join(map(repr, meant))}? Read so with {options}"
+        near, is_certain = near_names(name, left)
+        if is_certain:
+            left.remove(near[0])
+            meant[near[0]] = name
+        if len(near) > 1:
+            asked = f"{name!r} may be {' or '.join(map(repr, near))}"
+            # A command to copy would be a guess.
+            several.append(asked if is_certain else f"{asked}: say which with --rename OLD={name}")
+        without = without or not near
+    parts = [message, *several]
+    if meant:
+        options = " ".join(
+            f"--rename {shlex.quote(f'{near}={name}')}" for near, name in meant.items()
+        )
+        parts.append(f"did you mean {', '.join(map(repr, meant))}? Read so with {options}")
+    if without:
+        parts.append(f"the file has {listing(columns)}")
+    return "; ".join(parts)
 
 
 def listing(columns: Sequence[str]) -> str:
@@ -422,8 +436,10 @@ def predictions_from(
 
 
 def _not_there(path: str, name: str, columns: Sequence[str], option: str) -> FileRefused:
-    near = near_name(name, columns)
-    advice = f"did you mean {near!r}?" if near else f"there are {listing(columns)}"
+    near, _ = near_names(name, columns)
+    advice = (
+        f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {listing(columns)}"
+    )
     message = f"there is no column {name!r} to {option}; {advice}"
     if option == "outputs":
         message = f"the model does not answer with {name!r}; {advice}"

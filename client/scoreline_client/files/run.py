@@ -189,6 +189,10 @@ class FileRun:
         self._started = time.monotonic()
         self._counts = RunCounts()
         self._done = 0
+        self._begun_notes = 0
+        """How many notes there were when the first row was read."""
+        self._found_before: tuple[str, ...] = ()
+        """Notes about the rows of the run that is resumed."""
         self._model: ModelInfo
         self._reader: FileReader[Any]
         self._output: Output
@@ -300,7 +304,7 @@ class FileRun:
                     raise
             return first
         facts = self.source.facts
-        if facts is None and self.options.resume:
+        if facts is None and before is not None:
             raise self._unresumable("its input cannot be read twice")
         run = Run(
             input=facts or {},
@@ -317,7 +321,7 @@ class FileRun:
                 raise self._unresumable(difference, code)
             errors = target.errors_part.stat().st_size if target.errors_part.exists() else 0
             mark = resumable(marks, target.part.stat().st_size, errors)
-        with writing(target.name):
+        with writing(target.name, is_kept=mark is not None):
             if mark is None:
                 target.discard()
                 journal.clear()
@@ -332,8 +336,11 @@ class FileRun:
                 rejected, warned = Counter(mark.rejected), Counter(mark.warned)
                 doubts = Doubts(dict(mark.doubts))
                 self._counts = RunCounts(rows, rejected, warned, doubts, mark.seconds, rows)
-                self._reader.notes.append(f"resumed behind row {rows:,}")
+                self._found_before = mark.notes
+                self._reader.notes += [*mark.notes, f"resumed behind row {rows:,}"]
+                self._begun_notes = len(self._reader.notes)
                 return mark.position
+            self._begun_notes = len(self._reader.notes)
             try:
                 self._output.write(header)
                 journal.append(run)
@@ -345,7 +352,7 @@ class FileRun:
         return first
 
     def _write(self, chunk: Chunk, output: ChunkOutput) -> None:
-        with writing(self.target.name, is_kept=not self.target.is_stream):
+        with writing(self.target.name, is_kept=self._is_kept):
             self._output.write(output.data)
             self._report.write(output.problems)
             self._counts.rows += chunk.count
@@ -354,6 +361,8 @@ class FileRun:
                 name = f"{warning['code']} {warning['column']}"
                 self._counts.warned[name] += warning["count"]
             self._counts.doubts.add(output.report)
+            self._counts.doubts.add_problems(output.problems)
+            self._counts.doubts.add_longer(output.longer)
             self._checkpoint(chunk.end)
 
     def _checkpoint(self, position: Position) -> None:
@@ -367,12 +376,18 @@ class FileRun:
                 rejected=dict(counts.rejected),
                 warned=dict(counts.warned),
                 doubts=dict(counts.doubts.found),
+                notes=(*self._found_before, *self._reader.notes[self._begun_notes :]),
                 seconds=round(counts.seconds_before + time.monotonic() - self._started, 3),
             )
             self.journal.append(mark)
 
+    @property
+    def _is_kept(self) -> bool:
+        """Whether rows are there that a run that is resumed need not score."""
+        return self.journal is not None and self._counts.rows > 0
+
     def _publish(self) -> None:
-        with writing(self.target.name, is_kept=not self.target.is_stream):
+        with writing(self.target.name, is_kept=self._is_kept):
             self._output.finish()
             self._output.close()
             if self.journal is not None:
@@ -384,7 +399,9 @@ class FileRun:
         limit, counts = self.options.max_errors, self._counts
         if limit is None or not limit.exceeded(counts.rejected_rows, counts.rows, at_end=at_end):
             return
-        where = f"They are listed in {self.target.errors_part}"
+        where = f"They are listed in {self.target.errors_part}; a run with a higher limit and --resume goes on"
+        if self.source.facts is None:
+            where = f"They are listed in {self.target.errors_part}"
         if self.target.is_stream:
             where = "They have their errors in their own lines"
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
@@ -475,7 +492,7 @@ class FileRun:
             source=shown_name(self.source.name),
             target=shown_name(self.target.name),
             errors=self.target.errors_name if self._report.length else None,
-            notes=(*self._reader.notes, *counts.doubts.notes()),
+            notes=(*self._reader.notes, *counts.doubts.notes(counts.rows)),
             media_type=self._reader.media_type,
         )
 

@@ -30,6 +30,8 @@ from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.reader import DEFAULT_SIZES
 from scoreline_client.files.source import (
     STANDARD,
+    check_name,
+    compression_by_name,
     file_system,
     is_table,
     is_url,
@@ -41,6 +43,24 @@ from scoreline_client.shown import shown_name
 
 REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
+_FOREIGN = (
+    *(".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".z", ".lzma", ".zstd"),
+    *(
+        ".json",
+        ".feather",
+        ".arrow",
+        ".avro",
+        ".orc",
+        ".h5",
+        ".hdf5",
+        ".pkl",
+        ".pickle",
+        ".db",
+        ".sqlite",
+    ),
+    *(".doc", ".docx", ".pdf", ".html", ".xml", ".sas7bdat", ".dta", ".sav", ".rds", ".rdata"),
+)
+"""Endings of what is not written: a file with one of them would not be what its name says."""
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _KINDS = {
     stat.S_IFDIR: "a directory",
@@ -51,35 +71,29 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
 }
 _MOST_LINKS = 40
+_LONGEST_DESCRIPTOR = 9
+"""Digits of an open file's number; the system's own have fewer."""
 _ACCESS_LIST = "system.posix_acl_access"
 
 
 def is_many(sources: tuple[str, ...], target: str) -> bool:
     """Whether the target must be a directory: there may be several inputs, or it is a directory already."""
     several = len(sources) > 1 or _is_pattern(sources[0]) or _is_directory(sources[0])
-    return several or target.endswith("/") or _is_directory(target)
+    return several or target.endswith("/") or (target != STANDARD and _is_directory(target))
 
 
-def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]:
-    """Each input, patterns and directories expanded and sorted by name, and its output in a directory.
+def inputs_of(sources: Iterable[str]) -> list[str]:
+    """Each input, patterns and directories expanded and sorted by name.
 
     Of a directory these are the files in it whose names end as those of tables do; not those in folders of it.
 
     Raises:
-        FileRefused: a pattern matches nothing, a directory has no such file, two outputs would have the same name, or the directory
-            cannot be made.
+        FileRefused: a pattern matches nothing, or a directory has no such file.
     """
     inputs: list[str] = []
     for source in sources:
         names, is_directory = [source], _is_directory(source)
         if is_directory or _is_pattern(source):
-            if (
-                is_directory
-                and not is_url(source)
-                and os.path.realpath(source) == os.path.realpath(directory)
-            ):
-                message = "input and output are the same directory"
-                raise FileRefused(Code.FILE, source, message)
             pattern = f"{glob.escape(source.rstrip('/'))}/*" if is_directory else source
             if is_url(source):
                 fs, path = file_system(f"{source}*" if is_directory else source)
@@ -100,12 +114,31 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
                 )
                 raise FileRefused(Code.FILE, source, what)
         inputs += sorted(names)
+    return inputs
+
+
+def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]:
+    """Each input, expanded as by `inputs_of`, and its output in a directory.
+
+    Raises:
+        FileRefused: there is no input, two outputs would have the same name, or the directory cannot be made.
+    """
+    if directory == STANDARD:
+        message = "several inputs go into a directory, and not to standard output: name one"
+        raise FileRefused(Code.FILE, directory, message)
+    sources = list(sources)
+    for source in sources:
+        is_local = _is_directory(source) and not is_url(source)
+        if is_local and os.path.realpath(source) == os.path.realpath(directory):
+            message = "input and output are the same directory"
+            raise FileRefused(Code.FILE, source, message)
+    inputs = inputs_of(sources)
     if not is_url(directory):
         if os.path.isfile(directory):  # noqa: PTH113 - see _is_directory
             raise FileRefused(
                 Code.FILE, directory, "it is a file; several inputs go into a directory"
             )
-        with writing(directory):
+        with writing(directory, is_kept=False):
             Path(directory).mkdir(parents=True, exist_ok=True)
     pairs: dict[str, str] = {}
     for name in inputs:
@@ -113,7 +146,9 @@ def outputs_for(sources: Iterable[str], directory: str) -> list[tuple[str, str]]
             message = "standard input has no name for a file in a directory"
             raise FileRefused(Code.FILE, name, message)
         last = shown_name(name).removesuffix("?…").rstrip("/").rpartition("/")[2]
-        target = f"{directory.rstrip('/')}/{last}"
+        # The root of a store, `memory://`, is no directory without its slashes.
+        folder = directory if directory.endswith("://") else f"{directory.rstrip('/')}/"
+        target = f"{folder}{last}"
         if target in pairs:
             message = f"{pairs[target]} and {name} would both go here"
             raise FileRefused(Code.FILE, target, message)
@@ -138,25 +173,31 @@ class Target:
     """The names of an output, and of the files beside it until it is complete."""
 
     def __init__(self, name: str, state: str) -> None:
+        check_name(name)
         self.name = name
         self.descriptor = 1 if name == STANDARD else descriptor_of(name)
         """The number of the open file that is written, for `-`, `/dev/stdout` and `/dev/fd/3`."""
         self.is_url = self.descriptor is None and is_url(name)
         base = Path(name)
         if self.is_url:
-            digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+            digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
             # Behind the question mark there may be a token.
             shown = shown_name(name).removesuffix("?…")
             base = Path(state).expanduser() / digest / (shown.rpartition("/")[2] or "output")
         elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see _is_directory
             base = Path(os.path.realpath(name))
-        self.part = base.with_name(base.name + ".part")
-        self.whole = base.with_name(base.name + ".part.whole")
-        self.final = base.with_name(base.name + ".final") if self.is_url else base
-        self.journal = base.with_name(base.name + ".journal")
+
+        def beside(ending: str) -> Path:
+            # Not `with_name`: a directory such as . and / has none, and is refused where it is checked.
+            return base.parent / (base.name + ending)
+
+        self.part = beside(".part")
+        self.whole = beside(".part.whole")
+        self.final = beside(".final") if self.is_url else base
+        self.journal = beside(".journal")
         self.errors_name = f"{shown_name(name) if self.is_url else base}.errors.csv"
-        self.errors = base.with_name(base.name + ".errors.csv")
-        self.errors_part = base.with_name(base.name + ".errors.csv.part")
+        self.errors = beside(".errors.csv")
+        self.errors_part = beside(".errors.csv.part")
         self.kind = _kind(self.final)
         """What is there already, as one of the system's `S_IF…`; None: nothing."""
 
@@ -175,15 +216,21 @@ class Target:
         if self.final.suffix.lower() in _SPREADSHEETS:
             message = "spreadsheets are not written; name it .csv, which they open"
             raise FileRefused(Code.FILE, self.name, message)
+        # Before .gz and .zst, too: of `out.zip.gz` only the outer name would be true.
+        _, plain = compression_by_name(shown_name(self.name).removesuffix("?…"))
+        ending = os.path.splitext(plain)[1].lower()  # noqa: PTH122 - a URL is no path
+        if ending in _FOREIGN and not self.is_stream:
+            message = f"{ending} is not written: name it .csv, .jsonl or .parquet, with .gz or .zst behind it to compress it"
+            raise FileRefused(Code.FILE, self.name, message)
         if self.is_url:
             if self.name == source:
                 raise same
-            with writing(self.name):
+            with writing(self.name, is_kept=False):
                 file_system(self.name)
                 self.part.parent.mkdir(parents=True, exist_ok=True)
             return
         final, folder = self.final, self.final.parent
-        with writing(self.name):
+        with writing(self.name, is_kept=False):
             if self.descriptor is not None:
                 os.fstat(self.descriptor)
                 return
@@ -522,7 +569,8 @@ def descriptor_of(name: str) -> int | None:
     """The open file of this process that a name such as /dev/stdout stands for, directly or by links."""
     for _ in range(_MOST_LINKS):
         folder, last = os.path.split(name)
-        if last.isdecimal() and os.path.realpath(folder) in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
+        is_number = last.isdecimal() and len(last) <= _LONGEST_DESCRIPTOR
+        if is_number and os.path.realpath(folder) in (f"/proc/{os.getpid()}/fd", "/dev/fd"):
             return int(last)
         try:
             link = os.readlink(name)  # noqa: PTH115 - it is text

@@ -290,6 +290,22 @@ class _Pipe(io.RawIOBase):
 # Opening
 
 
+def check_name(name: str) -> None:
+    """Check that a file can have this name at all.
+
+    Raises:
+        FileRefused: it is empty, or has characters that no name of a file has.
+    """
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        is_possible = False
+    else:
+        is_possible = bool(name) and "\0" not in name
+    if not is_possible:
+        raise FileRefused(Code.FILE, repr(name), "no file has such a name")
+
+
 def is_url(name: str) -> bool:
     """Whether this names a file for fsspec."""
     return "://" in name
@@ -322,6 +338,7 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
     Raises:
         FileRefused: it cannot be read, or is of a kind that is not read here.
     """
+    check_name(name)
     file: io.BufferedReader | None = None
     try:
         if name == STANDARD:
@@ -361,6 +378,12 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
         raise_unreadable(name, error)
 
 
+def is_read_once(name: str) -> bool:
+    """Whether an input is gone once it is read: standard input, a named pipe."""
+    is_file = is_url(name) or os.path.isfile(name)  # noqa: PTH113 - Path.is_file may raise
+    return name == STANDARD or (not is_file and os.path.exists(name) and not os.path.isdir(name))  # noqa: PTH110, PTH112
+
+
 def facts_of(name: str) -> dict[str, Any] | None:
     """The facts that tell an input from any other; None if nothing does, or it cannot be read."""
     # Not standard input nor a named pipe: bytes that are read from those are gone.
@@ -390,9 +413,7 @@ def unreadable(name: str, error: Exception) -> FileRefused:
         f"it cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     )
     if isinstance(error, IsADirectoryError):
-        message = (
-            f"it is a directory; name its files by a pattern in quotes: '{name.rstrip('/')}/*.csv'"
-        )
+        message = "it is a directory; name a file in it (`scoreline score` and `check` take a directory, too)"
     return FileRefused(Code.FILE, name, message)
 
 

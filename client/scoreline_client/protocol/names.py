@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from itertools import islice
 
 PRODUCTION = "production"
@@ -18,6 +18,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _VERSION = re.compile(r"[0-9]{1,9}")
 MOST_NAMES, LONGEST_NAME = 1000, 40
 """Names, and characters of each, among which the one that was meant is looked for."""
+_MOST_NEAR = 3
+"""Names that are told as close to another."""
 
 
 def is_name(name: object) -> bool:
@@ -72,7 +74,12 @@ of its type, and the value as messages show it."""
 
 
 def near_name(wanted: str, names: Iterable[str]) -> str | None:
-    """The name that was probably meant: alike but for case and blanks, or close to it.
+    """The name that was probably meant; see `near_names`."""
+    return next(iter(near_names(wanted, names)[0]), None)
+
+
+def near_names(wanted: str, names: Iterable[str]) -> tuple[list[str], bool]:
+    """The names that were probably meant, alike but for case and blanks, or else close to it; and whether the first is nearest.
 
     It is a help for people, and must not cost what an input likes: each character is compared with each other, so
     names are cut, and only a thousand are compared. Who has many wrong names asks for the first few.
@@ -81,8 +88,13 @@ def near_name(wanted: str, names: Iterable[str]) -> str | None:
     def plain(name: str) -> str:
         return name[: 5 * LONGEST_NAME].strip().casefold()[:LONGEST_NAME]
 
-    by_plain = {plain(name): name for name in names}
-    if plain(wanted) in by_plain:
-        return by_plain[plain(wanted)]
-    near = get_close_matches(plain(wanted), islice(by_plain, MOST_NAMES), n=1, cutoff=0.6)
-    return by_plain[near[0]] if near else None
+    by_plain: dict[str, list[str]] = {}
+    for name in names:
+        by_plain.setdefault(plain(name), []).append(name)
+    text = plain(wanted)
+    if alike := by_plain.get(text):
+        return alike, len(alike) == 1
+    close = get_close_matches(text, islice(by_plain, MOST_NAMES), n=_MOST_NEAR, cutoff=0.6)
+    near = [name for one in close for name in by_plain[one]]
+    ratios = [SequenceMatcher(None, plain(name), text).ratio() for name in near]
+    return near, bool(near) and ratios.count(ratios[0]) == 1

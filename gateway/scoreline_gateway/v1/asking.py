@@ -195,7 +195,7 @@ def _flag(name: str) -> str:
 
 _OF_FLAGS = {_flag(name): name for name in FILE_OPTIONS}
 _FLAG = re.compile(
-    rf"({'|'.join(_OF_FLAGS)})(?![\w-])(?: (?!--)('[^']*'|[^\s)]*[^\s),;:.]|[,;:.]))?"
+    rf"({'|'.join(_OF_FLAGS)})(?![\w-])(?: (?!--)('[^']*'|[^\s)]*[^\s),;:.?]|[,;:.]))?"
 )
 _FLAGS = re.compile(rf"{_FLAG.pattern}(?: {_FLAG.pattern})*")
 

@@ -30,6 +30,7 @@ from scoreline_artifacts.validation import (
     is_unseen,
     shown,
 )
+from scoreline_client.codes import Code
 from scoreline_client.options import RequestOptions
 from scoreline_tasks.scoring.arrow_codec import check_table, python_values, read_table
 from scoreline_tasks.scoring.csv_codec.codec import (
@@ -85,12 +86,13 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> Codec
     check_count(rows, schema, limits)
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
-    profiles, hints = [], Hints(rules_of(chunk, limits))
+    hints = Hints(rules_of(chunk, limits))
+    found: list[tuple[Column, dict[str, int], int, Collection[int]]] = []
     for column in schema.columns:
         if column.name not in indices:
             count = len(rows.readable)
             arrays[column.name] = array_of(column, [None] * count)
-            profiles.append(_profile(column, {}, count, array_of(column, []), (), hints))
+            found.append((column, {}, count, range(count)))
             continue
         texts = rows.texts(indices[column.name])
         bad: dict[int, Problem] = {}
@@ -103,7 +105,11 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> Codec
             other = sum(not is_null[row] for row in bad)
             counted = {"datetime": len(present) - other, "text": other}
             kinds = {kind: number for kind, number in counted.items() if number}
-        profiles.append(_profile(column, kinds, nulls, arrays[column.name], bad, hints))
+        found.append((column, kinds, nulls, bad))
+    profiles = [
+        _profile(column, kinds, nulls, arrays[column.name], bad, problems, hints)
+        for column, kinds, nulls, bad in found
+    ]
     checked = checked_rows(rows, schema, arrays, problems, rules_of(chunk, limits))
     result = _result(len(rows), checked, profiles, loaded, chunk, rows.position)
     result.report = {**(result.report or {}), **(doubts_of(rows, schema, rules) or {})}
@@ -120,6 +126,7 @@ def check_arrow(
     """
     table = read_table(body, loaded, limits)
     checked = check_table(table, loaded, options, limits)
+    rejected = _rejected_otherwise(checked)
     hints = Hints(rules_of(options, limits))
     profiles = [
         _profile_values(
@@ -127,6 +134,7 @@ def check_arrow(
             python_values(table, column.name, limits)
             if column.name in table.column_names
             else [None] * table.num_rows,
+            rejected,
             hints,
         )
         for column in (loaded.schema.columns if loaded.schema else ())
@@ -140,11 +148,15 @@ def check_json(
     """Profile records of JSON."""
     checked = check_records(records, loaded, options, limits)
     hints = Hints(rules_of(options, limits))
-    mappings = [record for record in records if isinstance(record, dict)]
-    profiles = [
-        _profile_values(column, [one[column.name] for one in mappings if column.name in one], hints)
-        for column in (loaded.schema.columns if loaded.schema else ())
-    ]
+    rejected = _rejected_otherwise(checked)
+    profiles = []
+    for column in loaded.schema.columns if loaded.schema else ():
+        there = [
+            row for row, one in enumerate(records) if isinstance(one, dict) and column.name in one
+        ]
+        values = [records[row][column.name] for row in there]
+        bad = {place for place, row in enumerate(there) if row in rejected}
+        profiles.append(_profile_values(column, values, bad, hints))
     return _result(len(records), checked, profiles, loaded, options)
 
 
@@ -198,16 +210,25 @@ def _kinds_of_texts(texts: Any, rules: TextRules) -> dict[str, int]:
     return {name: int(mask.sum()) for name, mask in kinds.items() if mask.any()}
 
 
-def _profile_values(column: Column, values: list[Any], hints: Hints) -> dict[str, Any]:
-    """The profile of a column whose values have types of their own."""
+def _rejected_otherwise(checked: CheckedRecords) -> set[int]:
+    """Records that are rejected, but not for a value that training did not have: those are what is told."""
+    unlike = (Code.CATEGORY, Code.OUT_OF_RANGE)
+    return {one.record for one in checked.problems if one.code not in unlike}
+
+
+def _profile_values(
+    column: Column, values: list[Any], rejected: Collection[int], hints: Hints
+) -> dict[str, Any]:
+    """The profile of a column whose values have types of their own; `rejected`: indices of those of rejected rows."""
     present = [value for value in values if value is not None]
     kinds = Counter(_TYPE_NAMES.get(type(value), type(value).__name__) for value in present)
-    array: Any
-    if column.type in (ColumnType.INTEGER, ColumnType.NUMBER):
-        array = np.array([value for value in present if type(value) in (int, float)], np.float64)
-    else:
-        array = pd.Series([value for value in present if type(value) is str], dtype=object)
-    return _profile(column, dict(kinds), len(values) - len(present), array, (), hints)
+    is_number = column.type in (ColumnType.INTEGER, ColumnType.NUMBER)
+    fitting = (int, float) if is_number else (str,)
+    places = [place for place, value in enumerate(values) if type(value) in fitting]
+    chosen = [values[place] for place in places]
+    array = np.array(chosen, np.float64) if is_number else pd.Series(chosen, dtype=object)
+    bad = {at for at, place in enumerate(places) if place in rejected}
+    return _profile(column, dict(kinds), len(values) - len(present), array, (), bad, hints)
 
 
 def _profile(
@@ -216,12 +237,23 @@ def _profile(
     nulls: int,
     array: Any,
     bad: Collection[int],
+    rejected: Collection[int],
     hints: Hints,
 ) -> dict[str, Any]:
-    """What a column holds; the values of `array` at `bad` indices have no meaning."""
+    """What a column holds; the values of `array` at `bad` indices have no meaning.
+
+    Of those that training did not have it is told how many are at `rejected` ones: `score` does not warn of a row that
+    it rejects.
+    """
     is_good = np.ones(len(array), dtype=bool)
     is_good[list(bad)] = False
     values = pd.Series(array)[is_good]
+
+    def unlike(found: pd.Series[Any], examples: list[dict[str, Any]]) -> dict[str, Any]:
+        in_rejected = int(found.index.isin(list(rejected)).sum())
+        told = {"count": len(found), "examples": examples}
+        return told | ({"rejected": in_rejected} if in_rejected else {})
+
     profile: dict[str, Any] = {
         "name": column.name,
         "type": column.type.value,
@@ -234,15 +266,12 @@ def _profile(
         present = present[np.isfinite(present.to_numpy(dtype=np.float64))]
         outside = present[is_out_of_range(column, present.array)]
         profile["training"] = [column.minimum, column.maximum]
-        profile["out_of_range"] = {"count": len(outside), "examples": _examples(outside)}
+        profile["out_of_range"] = unlike(outside, _examples(outside))
         if len(present):
             profile |= {"minimum": float(present.min()), "maximum": float(present.max())}
     elif column.type is ColumnType.STRING and column.categories is not None:
         unseen = values[is_unseen(column, values.array)]
-        profile["unseen"] = {
-            "count": len(unseen),
-            "examples": _examples(unseen, partial(hints.near, column)),
-        }
+        profile["unseen"] = unlike(unseen, _examples(unseen, partial(hints.near, column)))
     return profile
 
 

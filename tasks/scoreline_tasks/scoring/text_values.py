@@ -28,14 +28,18 @@ _BOOLEANS = {"true": True, "false": False}
 EXCEL = "excel"
 """The format of dates that are numbers of days, as spreadsheets keep them."""
 _SERIAL = re.compile(r"[0-9]{1,7}(?:\.[0-9]{0,20})?")
+_RECENT_SERIAL = re.compile(r"[1-9][0-9]{4}(?:[.,][0-9]{0,20})?")
+"""The serial numbers of the years from 1927 to 2173, which nobody takes for a year."""
 _SERIALS_END = 2_958_466
 """The day after the 31st of December 9999."""
 _EXCEL_ZERO = datetime(1899, 12, 30)
 _OTHER_MARKS = (
     *((",", ""), (".", ""), (".", ","), (",", "."), (".", "'"), (".", "’"), (",", "'")),
-    *((mark, blank) for blank in (" ", "\u00a0", "\u202f") for mark in ",."),
+    *((mark, " ") for mark in ",."),
 )
 """Marks of decimals and of thousands with which numbers are written somewhere."""
+_SPACES = " \u00a0\u202f\u2009"
+"""All that a space between groups of digits may be; on a screen they look alike."""
 NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 _TEXTS = (ColumnType.STRING, ColumnType.DATETIME, ColumnType.DURATION)
 
@@ -108,8 +112,14 @@ def number_pattern(decimal: str, thousands: str) -> str:
     mark = re.escape(decimal)
     whole = "[0-9]+"
     if thousands:
-        whole = f"(?:[0-9]{{1,3}}(?:{re.escape(thousands)}[0-9]{{3}})+|[0-9]+)"
+        # `0.123` is a fraction that was written with another mark than was said: no group begins with 0.
+        whole = f"(?:[1-9][0-9]{{0,2}}(?:{thousands_pattern(thousands)}[0-9]{{3}})+|[0-9]+)"
     return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
+
+
+def thousands_pattern(mark: str) -> str:
+    """A regular expression, in both dialects, for a mark between groups of digits; a space stands for every kind of space."""
+    return f"[{_SPACES}]" if mark == " " else re.escape(mark)
 
 
 def number_hint(text: str, rules: TextRules) -> str:
@@ -121,10 +131,10 @@ def number_hint(text: str, rules: TextRules) -> str:
         return f"; numbers are written without {bare[-1]}"
     fitting = []
     for decimal, thousands in _OTHER_MARKS:
-        if thousands not in bare or bare.endswith("\n"):
+        if not re.search(thousands_pattern(thousands), bare) or bare.endswith("\n"):
             continue
         if re.match(number_pattern(decimal, thousands), bare):
-            shown = f'"{thousands}"' if thousands in "' \u00a0\u202f" else thousands
+            shown = {" ": "' '", "'": '"\'"'}.get(thousands, thousands)
             options = [f"--decimal {decimal}"] if decimal != rules.decimal else []
             options += [f"--thousands {shown}"] if thousands else []
             fitting.append(" ".join(options))
@@ -139,7 +149,9 @@ def _number(column: Column, text: str, rules: TextRules) -> Any:
         if rules.coerce and bare.casefold() in _BOOLEANS:
             return int(_BOOLEANS[bare.casefold()])
         return _NON_FINITE.get(bare.lstrip("+-").casefold(), text)
-    bare = bare.replace(rules.thousands, "").replace(rules.decimal, ".")
+    if rules.thousands:
+        bare = re.sub(thousands_pattern(rules.thousands), "", bare)
+    bare = bare.replace(rules.decimal, ".")
     is_whole = _INTEGER.fullmatch(bare) is not None
     # As a float where a float is wanted, so that -0 keeps its sign as it does in Arrow.
     if is_whole and column.type is not ColumnType.NUMBER and len(bare) <= _LONGEST_INTEGER:
@@ -179,7 +191,8 @@ def _datetime(_: Column, text: str, rules: TextRules) -> Any:
     if rules.date_format != EXCEL:
         try:
             return datetime.strptime(text.strip(" "), rules.date_format)
-        except ValueError:
+        # Not a ValueError: a code that is there twice.
+        except (ValueError, re.error):
             return text
     serial = text.strip(" ").replace(rules.decimal, ".")
     if not _SERIAL.fullmatch(serial) or not 1 <= (days := Decimal(serial)) < _SERIALS_END:
@@ -193,8 +206,10 @@ def _datetime(_: Column, text: str, rules: TextRules) -> Any:
     )
 
 
-def date_hint(rules: TextRules) -> str:
+def date_hint(text: str, rules: TextRules) -> str:
     """How the dates of a file are expected to be written, as the end of a message."""
+    if not rules.date_format and _RECENT_SERIAL.fullmatch(text.strip(" ")):
+        return f"; is it a spreadsheet's serial number? It is read with --date-format {EXCEL}"
     if not rules.date_format:
         return "; dates that are written otherwise are read with --date-format"
     how = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"

@@ -117,6 +117,13 @@ def test_what_a_newer_worker_says_beyond_this_is_passed_over() -> None:
         ({"encoding": "rot13"}, "an encoding of text"),
         ({"keep": ("a",), "drop": ("b",)}, "--keep and --drop exclude each other"),
         ({"only_predictions": True, "id": "a"}, "--only-predictions and --id exclude"),
+        (
+            {"outputs": ("prediction", "prediction")},
+            "outputs is 'prediction,prediction'; expected each",
+        ),
+        ({"outputs": ()}, "outputs is ''; expected names such as"),
+        ({"keep": ("a", "b", "a")}, "expected each name once"),
+        ({"drop": ("a", "a")}, "expected each name once"),
         ({"resume": True, "restart": True}, "--resume and --restart exclude each other"),
     ],
 )

@@ -40,6 +40,7 @@ from scoreline_tasks.scoring.text_values import (
     number_hint,
     number_pattern,
     reader_of,
+    thousands_pattern,
 )
 
 Mask = npt.NDArray[np.bool_]
@@ -180,8 +181,11 @@ class _ByHand:
                 if kind in NUMBERS:
                     message += number_hint(text, rules)
                 elif kind is ColumnType.DATETIME:
-                    message += date_hint(rules)
+                    message += date_hint(text, rules)
             refused = text if value is None else value
+            if invalid.code == "E_NON_FINITE" and isinstance(value, str):
+                # What stands in the file, and not the word that stands for it on the wire.
+                refused, message = text, message.replace(value, shown(text), 1)
             converted = (
                 None
                 if self._column.unused
@@ -259,7 +263,7 @@ def _floats(
         pattern = number_pattern(rules.decimal, rules.thousands).replace("$", r"\z")
         is_number = np.array(pc.match_substring_regex(bare, pattern), dtype=bool) & ~is_null
         if rules.thousands:
-            bare = pc.replace_substring(bare, rules.thousands, "")
+            bare = pc.replace_substring_regex(bare, thousands_pattern(rules.thousands), "")
         if rules.decimal != ".":
             bare = pc.replace_substring(bare, rules.decimal, ".")
         bare = pc.replace_substring_regex(bare, r"^\+", "")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -15,6 +18,9 @@ from click.testing import CliRunner, Result
 from scoreline_client.cli import score as cli_score
 from scoreline_client.cli.main import main
 from scoreline_client.cli.score import clock, options_of, sentence
+from scoreline_client.errors import ServerUnreachable
+from scoreline_client.files.run import ScoreSummary
+from scoreline_client.settings import ClientSettings
 from scoreline_client.testing import FakeScoreline
 from tests.support.bulk import names_in
 
@@ -267,6 +273,66 @@ def test_a_directory_that_cannot_be_made_is_refused(
     assert "cannot be written" in done.stderr
 
 
+@pytest.mark.parametrize("target", [".", "./", "..", "/", "//", "sub/.."])
+def test_a_directory_by_any_name_is_one(
+    run: Callable[..., Result], source: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    (source.parent / "work" / "sub").mkdir(parents=True)
+    monkeypatch.chdir(source.parent / "work")
+    done = run("threshold", "gone.csv", target)
+    assert (done.exit_code, done.stderr) == (
+        2,
+        "Error: gone.csv: it cannot be read: No such file or directory\n",
+    )
+    if not target.startswith("/"):
+        assert run("threshold", "../in.csv", target, "--quiet").exit_code == (
+            2 if target == ".." else 1
+        )
+        assert (source.parent / "work" / "in.csv").exists() == (target != "..")
+
+
+@pytest.mark.parametrize("words", [("in.csv", ""), ("", "out.csv"), ("", "")])
+def test_an_empty_name_is_a_usage_error(run: Callable[..., Result], words: tuple[str, str]) -> None:
+    done = run("threshold", *words)
+    assert done.exit_code == 2
+    assert "it is empty; name a file" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--keep", "--drop", "--outputs", "--id"])
+def test_an_option_without_a_name_is_refused(
+    run: Callable[..., Result], source: Path, option: str
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), option, "")
+    assert done.exit_code == 2
+    assert option in done.stderr
+    assert names_in(source.parent) == ["in.csv"]
+
+
+@pytest.mark.parametrize("word", ["", "DD.MM.YYYY"])
+def test_a_format_of_dates_that_is_none_is_refused(
+    run: Callable[..., Result], source: Path, word: str
+) -> None:
+    done = run("threshold", source, source.with_name("out.csv"), "--date-format", word)
+    assert done.exit_code == 2
+    assert "such as %d.%m.%Y, or excel" in done.stderr
+
+
+def test_who_closes_standard_output_ends_the_run_quietly(
+    run: Callable[..., Result], source: Path
+) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    kept = os.dup(1)
+    os.dup2(writing, 1)
+    try:
+        done = run("threshold", source, "-")
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(writing)
+    assert (done.exit_code, done.stderr) == (141, "")
+
+
 def test_a_target_that_was_forgotten_is_named(run: Callable[..., Result], source: Path) -> None:
     done = run("threshold", source)
     assert done.exit_code == 2
@@ -301,6 +367,99 @@ def test_a_signal_ends_a_run_in_order_and_says_how_to_go_on(
     assert done.stderr.rstrip().endswith("--resume")
     assert {"out.csv.part", "out.csv.journal"} <= set(names_in(source.parent))
     monkeypatch.undo()
+
+
+def _summary(**values: Any) -> ScoreSummary:
+    counts: dict[str, Any] = {"rows": 3, "scored": 2, "rejected": 1, "rejected_by_code": {}}
+    names = {"model": "m", "version": 1, "source": "in.csv", "target": "out.csv", "warnings": {}}
+    return ScoreSummary(**counts | names | {"seconds": 1.5, "rows_per_s": 2.0} | values)
+
+
+def test_one_row_is_one_row_and_every_code_of_a_row_has_a_reason() -> None:
+    total = cli_score._Total(scored=1, refused=1, rows=1)
+    assert total.sentence().startswith("2 files (1 scored, 1 refused): 1 row, 1 scored, 0 rejected")
+    summary = _summary(rejected_by_code={"E_DUPLICATE_KEY": 1})
+    assert "1 row rejected: a key that is there twice in an object (E_DUP" in sentence(summary)
+
+
+class _Ends:
+    """A client that loses its server, after some files, and leaves these files beside the output."""
+
+    def __init__(self, *beside: str, scored: int = 0) -> None:
+        self._beside, self._scored = beside, scored
+        self.settings = ClientSettings()
+
+    async def __aenter__(self) -> _Ends:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        pass
+
+    async def score_file(self, model: str, source: str, target: str, **_: object) -> ScoreSummary:
+        if self._scored:
+            self._scored -= 1
+            return _summary(source=source, target=target)
+        for ending in self._beside:
+            await asyncio.to_thread(Path(f"{target}.{ending}").write_text, "")
+        raise ServerUnreachable(*DOWN)
+
+
+def _ended(run: Callable[..., Result], ends: _Ends, *words: object) -> list[str]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli_score, "AsyncClient", lambda: ends)
+        return run("threshold", *words, "--quiet").stderr.splitlines()
+
+
+DOWN = ("redis://h:1", "it is down")
+
+
+def test_how_to_go_on_is_said_behind_the_error_where_there_is_something_to_go_on_with(
+    run: Callable[..., Result], source: Path
+) -> None:
+    out, error = source.with_name("out.csv"), f"Error: {ServerUnreachable(*DOWN)}"
+    assert _ended(run, _Ends(), source, out) == [error]
+    assert _ended(run, _Ends("journal"), source, out) == [error]
+    assert _ended(run, _Ends("part", "journal"), source, out) == [
+        error,
+        f"what was scored is kept; to go on: scoreline score threshold {source} {out} --quiet --resume",
+    ]
+    assert _ended(run, _Ends("part", "journal"), "-", out) == [error]
+
+
+def test_of_several_files_what_is_done_is_something_to_go_on_with(
+    run: Callable[..., Result], source: Path
+) -> None:
+    source.with_name("b.csv").write_text("id,a\n1,9\n")
+    out = source.parent / "out"
+    assert len(_ended(run, _Ends(), source.parent, out)) == 1
+    assert len(_ended(run, _Ends(scored=1), source.parent, out)) == 2
+
+
+def test_a_disk_that_was_full_before_anything_was_scored_keeps_nothing(
+    run: Callable[..., Result], source: Path
+) -> None:
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        done = run("threshold", source, source.with_name("out.csv"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert done.exit_code == 2
+    assert done.stderr.splitlines() == [
+        f"Error: {source.with_name('out.csv')}: there is no room left on the disk that it is written to"
+    ]
+    assert names_in(source.parent) == ["in.csv"]
+
+
+def test_what_cannot_be_resumed_is_not_said_to_go_on(
+    run: Callable[..., Result], source: Path
+) -> None:
+    limit = ("--max-errors", "0")
+    assert "--resume" in run("threshold", source, source.with_name("o.csv"), *limit).stderr
+    assert "--resume" not in run("threshold", source, "/dev/null", *limit).stderr
 
 
 class _Once:
@@ -383,13 +542,12 @@ def test_a_file_that_waits_for_workers_says_so_on_a_terminal() -> None:
 
 
 def test_a_summary_has_a_line_for_each_code_and_note() -> None:
-    from scoreline_client.files.run import ScoreSummary
-
-    summary = ScoreSummary(
-        rows=3, scored=2, rejected=1, rejected_by_code={"E_TYPE": 1}, warnings={"W_X a": 2},
-        model="m", version=1, seconds=1.5, rows_per_s=2.0, source="in.csv", target="out.csv",
-        errors="out.csv.errors.csv", notes=("a note",),
-    )  # fmt: skip
+    summary = _summary(
+        rejected_by_code={"E_TYPE": 1},
+        warnings={"W_X a": 2},
+        errors="out.csv.errors.csv",
+        notes=("a note",),
+    )
     assert sentence(summary).splitlines()[1:] == [
         "  1 row rejected: a value of another type, such as text where a number is expected (E_TYPE)",
         "  warning: 2 values of a are unusual (W_X)",

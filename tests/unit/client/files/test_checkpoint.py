@@ -114,6 +114,18 @@ def test_rows_that_are_done_are_not_scored_again(tmp_path: Path, folder: Path) -
     assert (summary.rows, summary.rejected) == (ROWS, 42)
 
 
+def test_what_was_found_out_about_earlier_rows_is_still_told(tmp_path: Path, folder: Path) -> None:
+    source, target = tmp_path / "in.csv", folder / "out.csv"
+    source.write_text("id,a\n1,9\nid,a\n" + "2,3\n" * 2000)
+    repeated = run(source, tmp_path / "whole.csv").notes
+    assert [note for note in repeated if "the first is line 3" in note]
+    _killed(source, target, 900)
+    _killed(source, target, 1500, resume=True)
+    notes = run(source, target, resume=True).notes
+    assert [note for note in notes if "resumed" not in note] == list(repeated)
+    assert len([note for note in notes if "resumed" in note]) == 1
+
+
 def test_what_a_kill_left_half_written_is_written_anew(tmp_path: Path, folder: Path) -> None:
     source, target = _source_for(tmp_path, "out.csv"), folder / "out.csv"
     run(source, tmp_path / "whole.csv")

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scoreline_client.errors import FileRefused
-from scoreline_client.files.reader import FileSizes
+from scoreline_client.files.reader import FileSizes, missing_columns
 from scoreline_client.protocol.arrow_tables import write_stream
 from scoreline_client.protocol.messages import Answer, Request
 from tests.support.bulk import StubTransport, answer, run
@@ -258,3 +258,46 @@ def test_parquet_that_is_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "in.parquet").write_bytes(b"PAR1" + b"x" * 50)
     with pytest.raises(FileRefused, match="the Parquet file cannot be read"):
         run(tmp_path / "in.parquet", tmp_path / "out.parquet")
+
+
+NEEDED = ["amount", "visits", "city"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        (
+            ["id", "Amount ", "AMOUNT", "visits", "city"],
+            "column missing: 'amount'; 'amount' may be 'Amount ' or 'AMOUNT': say which with --rename OLD=amount",
+        ),
+        (
+            ["amount_old", "amount_new", "visits", "city"],
+            "column missing: 'amount'; 'amount' may be 'amount_old' or 'amount_new': say which with --rename OLD=amount",
+        ),
+        (
+            ["amounts", "amount_new", "visits", "city"],
+            "column missing: 'amount'; 'amount' may be 'amounts' or 'amount_new'; did you mean 'amounts'? "
+            "Read so with --rename amounts=amount",
+        ),
+        (
+            ["Amount", "x", "city"],
+            "columns missing: 'amount', 'visits'; did you mean 'Amount'? Read so with --rename Amount=amount; "
+            "the file has 'Amount', 'x', 'city'",
+        ),
+        (["visits", "city"], "column missing: 'amount'; the file has 'visits', 'city'"),
+        # A column that the model reads under its own name is not meant by another.
+        (
+            ["visit", "city", "amount"],
+            "column missing: 'visits'; did you mean 'visit'? Read so with --rename visit=visits",
+        ),
+    ],
+)
+def test_all_that_may_have_been_meant_is_told(columns: list[str], said: str) -> None:
+    missing = [name for name in NEEDED if name not in columns]
+    assert missing_columns(missing, columns, NEEDED) == said
+
+
+def test_a_column_to_keep_is_told_with_all_that_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("a,Id,ID\n9,1,2\n")
+    with pytest.raises(FileRefused, match=r"did you mean 'Id' or 'ID'\?"):
+        run(tmp_path / "in.csv", tmp_path / "out.csv", keep=("id",))

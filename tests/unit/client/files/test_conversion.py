@@ -77,6 +77,16 @@ def test_parquet_becomes_csv(tmp_path: Path) -> None:
     assert third == ",1.5,2024-08-25 00:00:00,,false,v,[],no,0.25,0.75,"
 
 
+def test_parquet_that_was_made_of_csv_is_told_with_what_reads_it(tmp_path: Path) -> None:
+    (tmp_path / "in.csv").write_text("id,a\n007,9\n8,1\n")
+    run(tmp_path / "in.csv", tmp_path / "one.parquet", only_predictions=False)
+    summary = run(tmp_path / "one.parquet", tmp_path / "two.parquet")
+    assert summary.rejected == 2
+    assert [note for note in summary.notes if "no text to the model: 'a'; " in note]
+    again = run(tmp_path / "one.parquet", tmp_path / "three.parquet", coerce=True)
+    assert (again.rejected, [note for note in again.notes if "coerce" in note]) == (0, [])
+
+
 def test_csv_of_parquet_is_written_as_it_is_asked_for(tmp_path: Path) -> None:
     pq.write_table(pa.table({"a": [9.5], "=t": ["=1+1"]}), tmp_path / "in.parquet")
     run(

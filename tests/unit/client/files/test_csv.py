@@ -410,3 +410,14 @@ def test_column_names_are_safe_in_a_spreadsheet_if_that_was_asked_for(tmp_path: 
     safe, _ = _scored_lines(tmp_path, text, excel_safe=True, restart=True)
     assert plain[0].startswith("=1+1|cmd,-3,a,")
     assert safe[0].startswith("'=1+1|cmd,-3,a,prediction")
+
+
+@pytest.mark.parametrize(("mark", "name"), [(";", "a semicolon"), ("\t", "a tab")])
+def test_columns_of_other_names_are_told_with_what_separates_them(mark: str, name: str) -> None:
+    start = f"id{mark}betrag{mark}besuche\n1{mark}2{mark}3\n".encode()
+    needed = ["amount", "visits"]
+    header = read_header("in.csv", start, needed=needed, whole=True)
+    with pytest.raises(FileRefused) as found:
+        check_header("in.csv", header, needed)
+    assert "the file has 'id', 'betrag', 'besuche'; its columns are" in found.value.message
+    assert f"separated by {name}, it seems: give --delimiter" in found.value.message

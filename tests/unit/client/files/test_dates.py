@@ -17,6 +17,7 @@ from scoreline_client.files.profile import check_file
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.transport.dispatcher import Transport
+from scoreline_tasks.scoring.text_values import TextRules, reader_of
 from tests.support.bulk import StubTransport, run
 from tests.support.models import Predictor
 from tests.support.scoring import answer_to
@@ -74,7 +75,9 @@ def test_a_date_is_read_as_it_is_written(
         ("2024-08-25", "%d.%m.%Y", "written as %d.%m.%Y (--date-format)"),
         ("31.02.2024", "%d.%m.%Y", "written as %d.%m.%Y (--date-format)"),
         ("25.08.2024", "", "dates that are written otherwise are read with --date-format"),
-        ("45529", "", "dates that are written otherwise are read with --date-format"),
+        ("45529", "", "a spreadsheet's serial number? It is read with --date-format excel"),
+        ("45529.75", "", "a spreadsheet's serial number? It is read with --date-format excel"),
+        ("2024", "", "dates that are written otherwise are read with --date-format"),
         ("60", "excel", "written as a serial number (--date-format)"),
         ("0", "excel", "written as a serial number (--date-format)"),
         ("-3", "excel", "written as a serial number (--date-format)"),
@@ -108,6 +111,30 @@ def test_a_decimal_comma_is_one_of_a_serial_number_too(tmp_path: Path) -> None:
 def test_a_format_that_nobody_knows_is_refused_where_it_is_given(date_format: str) -> None:
     with pytest.raises(SettingsError, match="date_format"):
         BulkOptions(date_format=date_format)
+
+
+@pytest.mark.parametrize(
+    "date_format",
+    ["DD.MM.YYYY", "d.m.Y", "%d.%m", "%H:%M", "%m/%Y", "%d.%d.%Y", "%d.%m.%m.%Y", "%%d.%m.%Y", "x"],
+)
+def test_a_format_that_names_no_day_is_refused_at_once(date_format: str) -> None:
+    with pytest.raises(SettingsError, match=r"expected year, month and day .* such as %d\.%m\.%Y"):
+        BulkOptions(date_format=date_format)
+
+
+@pytest.mark.parametrize("date_format", ["%d.%m.%Y", "%j/%y", "%d %b %Y", "%B %d, %Y %I:%M %p %%"])
+def test_a_format_that_names_a_day_is_taken(date_format: str) -> None:
+    assert BulkOptions(date_format=date_format).date_format == date_format
+
+
+def test_excel_is_excel_in_any_case(tmp_path: Path) -> None:
+    assert BulkOptions(date_format="Excel").date_format == "excel"
+    assert _read(tmp_path, "45529", date_format="EXCEL") == ("2024-08-25 00:00:00", "")
+
+
+def test_a_code_that_is_there_twice_costs_no_worker_anything() -> None:
+    column = Schema.infer(pd.DataFrame({"since": TIMES})).columns[0]
+    assert reader_of(column, TextRules(date_format="%d.%d.%Y"))("1.1.2024") == "1.1.2024"
 
 
 def test_a_check_counts_dates_as_it_is_told_to_read_them(tmp_path: Path) -> None:

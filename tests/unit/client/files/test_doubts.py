@@ -12,12 +12,14 @@ import pytest
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.files.checkpoint import Mark
+from scoreline_client.files.doubts import Doubts
 from scoreline_client.files.profile import check_file
 from scoreline_client.files.reader import DEFAULT_SIZES, FileSizes
 from scoreline_client.files.run import ScoreSummary
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.transport.dispatcher import Transport
+from scoreline_gateway.v1.asking import in_query
 from tests.support.bulk import StubTransport, run
 from tests.support.models import Classifier
 from tests.support.scoring import answer_to
@@ -135,6 +137,13 @@ def test_a_word_for_a_missing_value_that_is_read_as_text_is_told(tmp_path: Path)
     assert _doubts(_score(tmp_path, text, nulls=("", "NA")).notes) == []
 
 
+def test_a_space_between_groups_is_any_space(tmp_path: Path) -> None:
+    rows = "".join(f"1{mark}234,5;3;Wien;\n" for mark in " \u00a0\u202f\u2009")
+    text = f"amount;visits;city;note\n{rows}"
+    assert _score(tmp_path, text, decimal=",", thousands=" ").rejected == 0
+    assert _score(tmp_path, text, decimal=",", thousands="\u202f").rejected == 3
+
+
 @pytest.mark.parametrize(
     ("value", "hint"),
     [
@@ -142,7 +151,10 @@ def test_a_word_for_a_missing_value_that_is_read_as_text_is_told(tmp_path: Path)
         ("1,234", "is it written with --decimal , or --thousands ,?"),
         ("1.234.567", "is it written with --decimal , --thousands .?"),
         ("1'234.5", """is it written with --thousands "'"?"""),
-        ("1 234,5", 'is it written with --decimal , --thousands " "?'),
+        ("1 234,5", "is it written with --decimal , --thousands ' '?"),
+        ("1\u202f234,56", "is it written with --decimal , --thousands ' '?"),
+        ("1\u00a0234,56", "is it written with --decimal , --thousands ' '?"),
+        ("1\u2009234.5", "is it written with --thousands ' '?"),
         ("12 %", "numbers are written without %"),
         ("much", "expected a finite number"),
     ],
@@ -153,3 +165,69 @@ def test_a_refused_number_is_told_how_it_may_be_written(
     _score(tmp_path, f"amount;visits;city;note\n{value};3;Wien;\n")
     (message,) = pd.read_csv(tmp_path / "out.csv.errors.csv")["message"]
     assert message.endswith(hint)
+
+
+HEAD = "amount;visits;city;note\n"
+
+
+def _remedies(notes: Any) -> list[str]:
+    return [note for note in notes if ": is it" in note or "--encoding" in note or "--date" in note]
+
+
+def test_the_summary_names_the_option_that_would_read_the_rejected_values(tmp_path: Path) -> None:
+    assert _remedies(_score(tmp_path, f"{HEAD}12,50;3;Wien;\n1,5;3;Wien;\n").notes) == [
+        "amount: 2 of 2 values are like '12,50': is it written with --decimal ,?"
+    ]
+    mixed = f"{HEAD}12,50;3;Wien;\n1;3;Wien;\n1,234;3;Wien;\nx;3;Wien;\n"
+    assert _remedies(_score(tmp_path, mixed).notes) == [
+        "amount: 1 of 4 values are like '12,50': is it written with --decimal ,?",
+        "amount: 1 of 4 values are like '1,234': is it written with --decimal , or --thousands ,?",
+    ]
+    assert _remedies(_score(tmp_path, f"{HEAD}1.5;3;Wien;\nx;3;Wien;\n").notes) == []
+
+
+def test_the_summary_names_the_encoding_that_would_read_the_rejected_lines(tmp_path: Path) -> None:
+    source = tmp_path / "in.csv"
+    source.write_bytes(f"{HEAD}1;3;Köln;\n1;3;Graz;\n2;3;Düren;\n".encode("cp1252"))
+    summary = run(source, tmp_path / "out.csv", transport=StubTransport(_answer), model="churn")
+    assert _remedies(summary.notes) == [
+        "2 of 3 lines are not in this encoding: --encoding cp1252 would read 'Köln'"
+    ]
+
+
+def test_a_remedy_is_told_of_the_first_columns_alone() -> None:
+    doubts = Doubts()
+    message = "column 'x': '1,5' is text; is it written with --decimal ,?"
+    for number in range(8):
+        doubts.add_problems([{"message": message, "column": f"c{number}", "value": "'1,5'"}])
+    notes = doubts.notes(8)
+    assert len(notes) == 6
+    assert notes[-1].startswith("3 more columns have values that an option would have read")
+
+
+def test_lines_that_are_longer_than_the_header_in_the_output_are_told(tmp_path: Path) -> None:
+    text = f"{HEAD}1;3;Wien;;x\n1;3;Wien;\n1;3\n" + "1;3;Wien;;x;y\n" * 6
+    (note,) = (note for note in _score(tmp_path, text).notes if "more fields" in note)
+    assert note.startswith("lines 2, 5, 6, 7, 8 and 2 more have more fields than the header")
+    with pytest.raises(pd.errors.ParserError):
+        pd.read_csv(tmp_path / "out.csv", sep=";")
+    summary = _score(tmp_path, text, keep=("amount",))
+    assert not any("more fields" in note for note in summary.notes)
+    assert len(pd.read_csv(tmp_path / "out.csv", sep=";")) == 9
+
+
+@pytest.mark.parametrize("value", ["1e999", "nan", "-inf", "Infinity"])
+def test_the_error_report_has_the_text_of_the_file(tmp_path: Path, value: str) -> None:
+    _score(tmp_path, f"{HEAD}{value};3;Wien;\n")
+    (row,) = pd.read_csv(tmp_path / "out.csv.errors.csv", dtype=str).to_dict("records")
+    assert (row["code"], row["value"]) == ("E_NON_FINITE", f"'{value}'")
+    assert f"'{value}' is no finite number" in row["message"]
+
+
+def test_notes_are_told_over_http_by_the_parameters_of_a_query(tmp_path: Path) -> None:
+    rows = "12,50;3;Wien;\n1\u202f234;3;Wien;\n1;3;Wien;;x\n"
+    notes = [in_query(note) for note in _score(tmp_path, f"{HEAD}{rows}").notes]
+    assert [note for note in notes if "--" in note] == []
+    assert any(note.endswith("is it written with `?decimal=,`?") for note in notes)
+    assert any("`?thousands=%20`" in note for note in notes)
+    assert any("are chosen (`?keep`, `?drop`), each line" in note for note in notes)

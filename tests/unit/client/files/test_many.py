@@ -14,7 +14,7 @@ from scoreline_client.files.sink import Target, is_many, outputs_for
 from scoreline_client.files.source import facts_of
 from scoreline_client.options import BulkOptions
 from scoreline_client.protocol.messages import ModelRef
-from tests.support.bulk import CSV, run
+from tests.support.bulk import CSV, names_in, run
 
 
 def test_a_pattern_gives_each_file_its_output_in_a_directory(tmp_path: Path) -> None:
@@ -63,6 +63,18 @@ def test_a_file_is_no_directory_for_several_outputs(tmp_path: Path) -> None:
         (tmp_path / name).write_text(CSV)
     with pytest.raises(FileRefused, match="it is a file; several inputs go into a directory"):
         outputs_for([str(tmp_path / "a*.csv")], str(target))
+
+
+def test_standard_output_is_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.csv").touch()
+    monkeypatch.chdir(tmp_path)
+    for sources in (["a.csv", "a.csv"], ["*.csv"], ["."]):
+        assert is_many(tuple(sources), "-")
+        with pytest.raises(FileRefused, match="not to standard output"):
+            outputs_for(sources, "-")
+    assert names_in(tmp_path) == ["a.csv"]
+    (tmp_path / "-").mkdir()
+    assert not is_many(("a.csv",), "-")
 
 
 def test_a_directory_of_a_url_gives_its_tables(memory: Any) -> None:

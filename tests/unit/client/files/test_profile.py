@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
+import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import pandas as pd
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 from rich.console import Console
 
 from scoreline_artifacts import Schema
 from scoreline_artifacts.loading.version import LoadedVersion
 from scoreline_client.cli.check import check, show_report
+from scoreline_client.cli.main import main
 from scoreline_client.errors import FileRefused
 from scoreline_client.files.profile import FileReport, check_file
 from scoreline_client.options import BulkOptions
@@ -73,6 +77,7 @@ def test_values_that_training_did_not_have_are_told_with_what_was_meant(tmp_path
     columns = _columns(_check(_file(tmp_path, BAD)))
     assert columns["sex"]["unseen"] == {
         "count": 1,
+        "rejected": 0,
         "examples": [{"value": "'m'", "count": 1, "nearest": "M"}],
     }
     assert columns["age"]["out_of_range"]["examples"] == [{"value": "200", "count": 1}]
@@ -145,11 +150,34 @@ def test_parquet_is_told_by_its_own_types(tmp_path: Path) -> None:
 
 def test_the_report_is_a_table_for_people(tmp_path: Path) -> None:
     text = io.StringIO()
-    show_report(_check(_file(tmp_path, BAD)), Console(file=text, width=160))
+    show_report(_check(_file(tmp_path, BAD)), Console(file=text, width=200))
     shown = text.getvalue()
     assert "1 unseen: 'm' (near 'M')" in shown
-    assert "1 outside 20 to 90: 200" in shown
+    assert "1 outside 20 to 90 (1 in rows to be rejected): 200" in shown
     assert "4 rows, of which visits@2 would reject 3 (E_FIELD_COUNT 1, E_TYPE 2)" in shown
+
+
+@pytest.mark.parametrize("suffix", ["csv", "jsonl", "parquet"])
+def test_values_in_rows_to_be_rejected_are_told_apart(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"age": 30, "bmi": 1.5, "sex": "X", "ok": True},
+        {"age": 99, "bmi": 1.5, "sex": "X", "ok": None},
+        {"age": 30, "bmi": 20.5, "sex": "F", "ok": True},
+    ]
+    frame, path = pd.DataFrame(rows), tmp_path / f"in.{suffix}"
+    if suffix == "csv":
+        frame.to_csv(path, index=False)
+    elif suffix == "jsonl":
+        path.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    else:
+        frame.to_parquet(path, index=False)
+    report = _check(path)
+    sex, age = _columns(report)["sex"]["unseen"], _columns(report)["age"]["out_of_range"]
+    assert (report.rejected_rows, sex["count"], sex["rejected"]) == (1, 2, 1)
+    assert (age["count"], age["rejected"]) == (1, 1)
+    text = io.StringIO()
+    show_report(report, Console(file=text, width=200))
+    assert "2 unseen (1 in rows to be rejected): 'X' ×2" in text.getvalue()
 
 
 def test_the_report_is_json_for_programs(tmp_path: Path) -> None:
@@ -175,3 +203,48 @@ def test_the_exit_code_says_whether_rows_would_be_rejected(
     result = CliRunner().invoke(check, ["visits", "in.csv", "--json", "--null", "NA"])
     assert result.exit_code == code
     assert json.loads(result.stdout)["rows"] == report.rows
+
+
+@pytest.fixture
+def checked(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """`scoreline check visits …`, of a worker's own code."""
+
+    async def check(_: object, model: str, source: str, **options: Any) -> FileReport:
+        return await check_file(
+            cast("Transport", StubTransport(_answer)), model, source, options=options["options"]
+        )
+
+    monkeypatch.setattr("scoreline_client.async_client.AsyncClient.check_file", check)
+    return lambda *words: CliRunner().invoke(main, ["check", "visits", *map(str, words)])
+
+
+def test_a_check_takes_the_options_that_it_advises(
+    tmp_path: Path, checked: Callable[..., Result]
+) -> None:
+    path = _file(tmp_path, "1,30,1.5,F,true\n", "id,Age,bmi,sex,ok\n")
+    refused = checked(path)
+    assert refused.exit_code == 2
+    advised = re.search(r"with (--rename .*)", refused.stderr)
+    assert advised is not None
+    assert checked(path, *shlex.split(advised[1])).exit_code == 0
+
+
+def test_a_check_takes_directories_patterns_and_several_files(
+    tmp_path: Path, checked: Callable[..., Result]
+) -> None:
+    good = _file(tmp_path, "1,30,1.5,F,true\n")
+    assert checked(tmp_path).exit_code == checked(tmp_path / "*.csv").exit_code == 0
+    bad = good.with_name("bad.csv")
+    bad.write_text("id,age,bmi,sex,ok\n" + BAD)
+    done = checked(good, bad)
+    assert done.exit_code == 1
+    assert (
+        done.stdout.splitlines()[-1] == "2 files (0 refused): 5 rows, of which 3 would be rejected"
+    )
+    good.with_name("worse.csv").write_text("x\n1\n")
+    done = checked(tmp_path, "--json")
+    assert done.exit_code == 2
+    assert "worse.csv: " in done.stderr
+    total = {"event": "total", "files": 3, "files_refused": 1, "rows": 5, "rejected": 3}
+    assert [json.loads(line).get("rows") for line in done.stdout.splitlines()] == [4, 1, 5]
+    assert json.loads(done.stdout.splitlines()[-1]) == total

@@ -7,15 +7,18 @@ import socket
 import stat
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import product
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
 
-from scoreline_client.errors import FileRefused
+from scoreline_client.errors import FileRefused, ScorelineError
 from scoreline_client.files.checkpoint import FinishedFiles
 from scoreline_client.files.run import BulkProgress
-from scoreline_client.files.sink import Target
+from scoreline_client.files.sink import Target, is_many
 from tests.support.bulk import SMALL, names_in, run
 
 OUTPUT = "id,a,prediction,probability_no,probability_yes,error\n1,9,yes,0.25,0.75,\n2,x,,,,E_TYPE: "
@@ -102,6 +105,60 @@ def test_a_spreadsheets_own_file_is_not_written(source: Path, tmp_path: Path, na
     with pytest.raises(FileRefused, match=r"spreadsheets are not written.*\.csv"):
         run(source, tmp_path / name)
     assert names_in(tmp_path) == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    "name", ["o.zip", "o.txt.bz2", "o.CSV.XZ", "o.zip.gz", "o.json", "o.feather"]
+)
+def test_a_file_that_would_not_be_what_its_name_says_is_refused(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(FileRefused, match=r"is not written: name it \.csv"):
+        run(source, tmp_path / name)
+    assert names_in(tmp_path) == ["in.csv"]
+
+
+@pytest.mark.parametrize(
+    "name", ["o", "o.txt", "o.dat", "o.csv.bak", "o.tsv", "2024.10", "o.csv.gz"]
+)
+def test_other_endings_are_of_text(source: Path, tmp_path: Path, name: str) -> None:
+    assert run(source, tmp_path / name).rows == 2
+
+
+PARTS = [
+    "",
+    ".",
+    "..",
+    "/",
+    "//",
+    "a",
+    "-",
+    "~",
+    "\0",
+    "\udcff",
+    "é",
+    "*",
+    "?",
+    "[",
+    "://",
+    "file",
+    "memory",
+]
+PARTS += ["::", "/dev/fd/", "1", "9" * 30, "٣", "x" * 300, ".xlsx", ".gz", "\n"]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.sampled_from(PARTS), max_size=6).map("".join) | st.text(max_size=6))
+@example(".")
+@example("./")
+@example("/")
+@example("")
+def test_whatever_a_target_is_called_it_can_be_written_or_is_refused(
+    source: Path, tmp_path: Path, name: str
+) -> None:
+    is_many((str(source),), name)
+    with suppress(ScorelineError):
+        Target(name, str(tmp_path / "state")).check(str(source))
 
 
 def test_what_is_no_file_cannot_be_resumed(source: Path, tmp_path: Path) -> None:

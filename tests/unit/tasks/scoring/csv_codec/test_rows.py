@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from scoreline_artifacts import Schema
 from scoreline_artifacts.validation import NO_RULES
 from scoreline_client.options import CsvChunk
-from scoreline_tasks.scoring.csv_codec.codec import check_rows
+from scoreline_tasks.scoring.csv_codec.codec import check_rows, text_rules
 from scoreline_tasks.scoring.csv_codec.rows import ChunkRows, read_chunk, read_numbers
+from scoreline_tasks.scoring.text_values import reader_of
 from tests.support.csv_oracle import consult
 
 COLUMNS = ("id", "n", "i", "t", "b", "c", "d", "m")
@@ -298,7 +299,10 @@ def test_numbers_may_be_written_in_the_european_way(number: str, value: float) -
     assert checked.frame["n"].tolist() == [value, 1.0]
 
 
-@pytest.mark.parametrize("number", ["2.5", "1.23", "12.3456,7", "1.2345", ",", "1,2,3"])
+@pytest.mark.parametrize(
+    "number",
+    ["2.5", "1.23", "12.3456,7", "1.2345", ",", "1,2,3", "0.123", "-0.123", "01.234", "000.123,5"],
+)
 def test_separators_must_stand_where_they_belong(number: str) -> None:
     schema = Schema.infer(pd.DataFrame({"n": [1.5]}))
     chunk = CsvChunk(
@@ -306,6 +310,65 @@ def test_separators_must_stand_where_they_belong(number: str) -> None:
     )
     checked = check_rows(read_chunk(chunk, f"{number}\n1\n".encode()), schema, NO_RULES)
     assert [one.code for one in checked.problems] == ["E_TYPE"]
+
+
+MARKS = ("", ".", "'", " ", ",", "\u00a0", "\u202f", "\u2009")
+GROUPED = st.tuples(
+    st.sampled_from(["", "-", "+"]),
+    st.lists(st.text("0123456789", max_size=4), min_size=1, max_size=4),
+    st.sampled_from([*MARKS, "_"]),
+    st.sampled_from(["", ".", ",", ".5", ",5", ".123", ",125", ",5e2", ",e"]),
+).map(lambda parts: f"{parts[0]}{parts[2].join(parts[1])}{parts[3]}")
+
+
+def _number_of(text: str, decimal: str, thousands: str) -> float | None:
+    """A number that is written with these marks, told by hand."""
+    text = text.strip(" ")
+    for space in "\u00a0\u202f\u2009":
+        text = text.replace(space, thousands if thousands == " " else space)
+    digits = text[1:] if text[:1] in ("-", "+") else text
+    mantissa, exponent, power = digits.partition("e")
+    whole, _, fraction = mantissa.partition(decimal)
+    groups = whole.split(thousands) if thousands else [whole]
+    first, *others = groups
+    is_grouped = not others or (
+        0 < len(first) <= 3 and first[0] != "0" and all(len(group) == 3 for group in others)
+    )
+    plain = "".join(groups)
+    is_number = all(part.isdecimal() for part in (plain, fraction, power) if part)
+    if not is_grouped or not is_number or not plain + fraction or (exponent and not power):
+        return None
+    return float(f"{text[: len(text) - len(digits)]}{plain or 0}.{fraction or 0}e{power or 0}")
+
+
+@given(
+    st.lists(GROUPED, min_size=1, max_size=4),
+    st.sampled_from([(".", ""), (".", ","), (".", "'"), (",", "."), (",", " "), (",", "_")]),
+)
+@example(["0.123"], (",", "."))
+@example(["1\u202f234,5", "1\u00a0234\u2009567", "0 123"], (",", " "))
+@example(["1.234", "0.123", "01.234,5"], (",", "."))
+def test_groups_of_digits_mean_what_they_mean_in_the_careful_way(
+    numbers: list[str], marks: tuple[str, str]
+) -> None:
+    decimal, thousands = marks
+    schema = Schema.infer(pd.DataFrame({"n": [1.5, None], "w": [1, 2]}))
+    data = "".join(f'"{one}","{one}"\n' for one in ["1", *numbers]).encode()
+    chunk = CsvChunk(
+        columns=["n", "w"], first_row=1, first_line=1, decimal=decimal, thousands=thousands
+    )
+    checked = check_rows(read_chunk(chunk, data), schema, NO_RULES)
+    oracle = consult(data, ["n", "w"], schema, text_rules(chunk))
+    assert {one.record: (one.code, one.column) for one in checked.problems} == oracle.codes
+    pd.testing.assert_frame_equal(checked.frame, oracle.frame, check_exact=True)
+    # The oracle reads by the same pattern: what is no number is told without it.
+    read = reader_of(schema.columns[0], text_rules(chunk))
+    for one in filter(None, numbers):
+        value = read(one)
+        assert (one, None if isinstance(value, str) else value) == (
+            one,
+            _number_of(one, decimal, thousands),
+        )
 
 
 @given(
