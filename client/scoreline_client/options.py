@@ -106,6 +106,10 @@ class CsvFormat:
         _CharacterOrNothing, Flag("Lines that begin so are no rows.", metavar="CHAR")
     ] = ""
     """Lines that begin with this character are not rows. Empty: there are no comments."""
+    trailing_delimiter: Annotated[
+        _Boolean, Flag("Read past one delimiter too many at the end of a line.")
+    ] = False
+    """A line may end with one delimiter more than the header has; the output has it without. False: it is rejected."""
     decimal: Annotated[
         Literal[".", ","],
         Meta(description="'.' or ','"),

@@ -87,7 +87,8 @@ def test_07_every_row_with_an_extra_field_is_rejected_and_nothing_shifts(
 
 def test_08_a_delimiter_at_the_end_of_rows_is_explained(harness: ScoringHarness) -> None:
     told = _rejected(harness, f"{ROW},")
-    assert told["message"] == "expected 8 fields, got 9; the line ends with a delimiter too many"
+    message = "expected 8 fields, got 9; the line ends with a delimiter too many: --trailing-delimiter reads past it"
+    assert told["message"] == message
 
 
 def test_10_a_long_row_costs_itself(harness: ScoringHarness) -> None:

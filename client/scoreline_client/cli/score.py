@@ -111,8 +111,8 @@ def _flags(*names: str) -> list[Callable[[_F], _F]]:
 
 
 READING = _flags(
-    "delimiter", "decimal", "thousands", "date_format", "encoding", "nulls", "comment", "input_format", "strict",
-    "rename", "unseen", "out_of_range", "coerce",
+    "delimiter", "decimal", "thousands", "date_format", "encoding", "nulls", "comment", "trailing_delimiter",
+    "input_format", "strict", "rename", "unseen", "out_of_range", "coerce",
 )  # fmt: skip
 _COLUMNS = _flags("keep", "drop", "id", "only_predictions", "outputs", "excel_safe")
 _RUNNING = [

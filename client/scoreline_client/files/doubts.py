@@ -16,6 +16,7 @@ _HINT = re.compile(
     r".*; ((?:is it (?:written|a spreadsheet)|dates that are |--encoding ).*)", re.DOTALL
 )
 """The end of a rejected row's message where an option would have the row read."""
+_TRAILING = "the line ends with a delimiter too many"
 _MOST_HINTS = 5
 """Columns whose remedy is told; where there are more, they are mostly the same."""
 _MOST_LINES = 5
@@ -45,7 +46,9 @@ class Doubts:
     def add_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
         """Add the options that messages about rejected rows name."""
         for problem in problems:
-            if hint := _HINT.fullmatch(problem["message"]):
+            if _TRAILING in problem["message"]:
+                self.found["trailing "] = (self.found.get("trailing ", (0, ""))[0] + 1, "")
+            elif hint := _HINT.fullmatch(problem["message"]):
                 # Of lines in another encoding each is told with a word of its own.
                 said, _, word = hint[1].partition(" would read ")
                 key = f"hint {problem.get('column') or ''}\n{said}"
@@ -73,6 +76,11 @@ class Doubts:
                     f"{name}: {of_all} {verb} like {text}: {hint}"
                     if column
                     else f"{of_all} lines are not in this encoding: {hint} would read {text}"
+                )
+            elif kind == "trailing":
+                which = "the only line ends" if rows == 1 else f"{count:,} of {rows:,} lines end"
+                hints.append(
+                    f"{which} with a delimiter too many: --trailing-delimiter reads past it"
                 )
             elif kind == "longer":
                 more = f" and {count - _MOST_LINES:,} more" if count > _MOST_LINES else ""

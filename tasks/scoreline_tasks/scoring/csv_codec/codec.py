@@ -45,6 +45,7 @@ from scoreline_tasks.scoring.csv_codec.rows import (
     read_chunk,
     read_fields,
     read_numbers,
+    without_trailing,
 )
 from scoreline_tasks.scoring.limits import DEFAULT_LIMITS, Limits
 from scoreline_tasks.scoring.predict import CodecResult, rules_of, table_result
@@ -141,7 +142,7 @@ def open_chunk(
     # Before they are looked for: a row may have several lines, as text in quotes has.
     if len(data) > CHUNK_BYTES:
         limits.check_records((data.count(b"\n") + data.count(b"\r")) // MOST_LINES)
-    return chunk, data, schema
+    return chunk, without_trailing(data, chunk) if chunk.trailing_delimiter else data, schema
 
 
 def check_count(rows: ChunkRows, schema: Schema, limits: Limits) -> None:

@@ -180,6 +180,24 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
     return ChunkRows(chunk, data, starts, ends, stops, np.arange(len(starts)), columns, {})
 
 
+def without_trailing(data: bytes, chunk: CsvChunk) -> bytes:
+    """The rows of a chunk, those without their last delimiter that have one too many; line ends stay where they are."""
+    parts, done = [], 0
+    delimiter, quote = chunk.delimiter.encode(), chunk.quote.encode()
+    csv.field_size_limit(max(csv.field_size_limit(), len(data)))
+    for row in Grammar.of(chunk.delimiter, chunk.comment, chunk.quote).rows(data):
+        end = row.start("end")
+        line = data[row.start() : end]
+        if line.endswith(delimiter):
+            # In all encodings that come here, a byte of ASCII is that character.
+            is_plain = not quote or quote not in line
+            fields = line.split(delimiter) if is_plain else _fields(line.decode("latin-1"), chunk)
+            if len(fields) == len(chunk.columns) + 1 and not fields[-1]:
+                parts.append(data[done : end - 1])
+                done = end
+    return b"".join((*parts, data[done:]))
+
+
 def read_chunk(
     chunk: CsvChunk,
     data: bytes,
@@ -397,7 +415,9 @@ def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> 
     if problem is None and len(fields) != expected:
         message = f"expected {expected} fields, got {len(fields)}"
         if len(fields) == expected + 1 and not fields[-1]:
-            message += "; the line ends with a delimiter too many"
+            message += (
+                "; the line ends with a delimiter too many: --trailing-delimiter reads past it"
+            )
         problem = (Code.FIELD_COUNT, message)
     if problem is None:
         return MalformedRow(fields, expected, None)

@@ -186,6 +186,20 @@ def test_the_summary_names_the_option_that_would_read_the_rejected_values(tmp_pa
     assert _remedies(_score(tmp_path, f"{HEAD}1.5;3;Wien;\nx;3;Wien;\n").notes) == []
 
 
+def test_the_summary_names_the_option_that_reads_past_a_delimiter_too_many(tmp_path: Path) -> None:
+    lines = f"{HEAD}12.5;3;Wien;\n1.5;3;Wien;;\n7;3;Graz;;\n"
+    summary = _score(tmp_path, lines)
+    assert (
+        "2 of 3 lines end with a delimiter too many: --trailing-delimiter reads past it"
+        in summary.notes
+    )
+    summary = _score(tmp_path, lines, trailing_delimiter=True)
+    assert (summary.scored, summary.rejected) == (3, 0)
+    assert not any("too many" in note for note in summary.notes)
+    written = (tmp_path / "out.csv").read_text().splitlines()
+    assert [line.count(";") for line in written] == [written[0].count(";")] * 4
+
+
 def test_the_summary_names_the_encoding_that_would_read_the_rejected_lines(tmp_path: Path) -> None:
     source = tmp_path / "in.csv"
     source.write_bytes(f"{HEAD}1;3;Köln;\n1;3;Graz;\n2;3;Düren;\n".encode("cp1252"))

@@ -68,6 +68,20 @@ def _without_line_end(raw: str) -> str:
 
 
 @given(TEXTS)
+@example('1,2,x,\n1,2,x\n1,2,"a,",\n1,2,"a\n,",\n1,2,x,,\n1,2,\n1,2,"x,\n')
+def test_one_delimiter_too_many_is_read_past_where_it_is_asked_for(text: str) -> None:
+    bodies = []
+    for _, raw, _ in raw_rows(text):
+        line = re.sub(r"(\r\n|\r|\n)\Z", "", raw)
+        fields = next(csv.reader(io.StringIO(line, newline="")), [])
+        has_one = len(fields) == len(COLUMNS) + 1 and not fields[-1] and line.endswith(",")
+        without = line[:-1] + raw[len(line) :] if has_one else raw
+        bodies.append(bytes(_score(without).body))
+        assert bytes(_score(raw, trailing_delimiter=True).body) == bodies[-1]
+    assert bytes(_score(text, trailing_delimiter=True).body) == b"".join(bodies)
+
+
+@given(TEXTS)
 def test_chosen_columns_come_back_as_the_csv_module_reads_them_and_all_rows_are_as_wide(
     text: str,
 ) -> None:
