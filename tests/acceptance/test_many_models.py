@@ -56,8 +56,8 @@ def test_a_worker_serves_the_models_that_it_is_set_to_serve(
             client.predict("copy-20", {"x": 1.0}, timeout=60)
     assert "alone (SCORELINE_MODELS)" in many.scoreline("status").stdout
     promoted = many.scoreline("promote", "copy-20", "1")
-    assert promoted.returncode == 0
-    assert "do not answer for copy-20" in promoted.stdout
+    assert promoted.returncode == 1
+    assert "nobody serves copy-20@1" in promoted.stdout
 
 
 def _mains(fleet: Fleet) -> list[ProcessReport]:

@@ -39,7 +39,6 @@ from scoreline_client.tracing import Tracing
 from scoreline_tasks.scoring.answer_size import bound_errors
 from scoreline_tasks.scoring.arrow_codec import ArrowBody
 from scoreline_tasks.scoring.bad_rows import TooManyBadRows
-from scoreline_tasks.scoring.costs import CallCosts
 from scoreline_tasks.scoring.csv_codec.codec import CsvBody
 from scoreline_tasks.scoring.json_codec import JsonBody, read_records
 from scoreline_tasks.scoring.limits import DENSEST, VALUE_BYTES, Limits
@@ -56,6 +55,10 @@ _LONGEST_MESSAGE = 2000
 """Characters of a refusal: whatever it shows of the request, the answer stays small."""
 SHORT_MS = 20.0
 """Milliseconds of a batch for which nobody is refused."""
+NEW_CALL = 0.3
+"""The weight of a new call among those before, in what a call takes."""
+COSTS_KEPT = 256
+"""Versions of which that is remembered; then it begins anew."""
 NO_ID = "0" * 32
 """Stands for the id of an entry that has none; nobody can ask for its answer."""
 
@@ -205,6 +208,53 @@ def score_body(
 ) -> tuple[Scores, dict[int, Problem]]:
     """Score all rows of a body's frame here and now."""
     return score_frame(loaded, body.checked.rows, each_row_alone=each_row_alone, pause=pause)
+
+
+@dataclass(slots=True)
+class CallCost:
+    """A call of `rows` rows takes `call_s` seconds, and each further row `row_s`; learned from calls of different sizes."""
+
+    rows: int
+    """The smallest call of late."""
+    call_s: float
+    row_s: float
+
+    def expected_s(self, rows: int) -> float:
+        """Seconds that a call of so many rows takes."""
+        return self.call_s + self.row_s * max(0, rows - self.rows)
+
+    def note(self, rows: int, took_s: float) -> None:
+        """A call has ended."""
+        if rows != self.rows:
+            row_s = (took_s - self.call_s) / (rows - self.rows)
+            self.row_s += NEW_CALL * (max(0.0, row_s) - self.row_s)
+        if rows == self.rows:
+            self.call_s += NEW_CALL * (took_s - self.call_s)
+        elif rows < self.rows or took_s < self.call_s:
+            self.rows, self.call_s = rows, took_s
+        # A first call may have been slow for reasons of its own; after it, only calls of one row may come.
+        self.row_s = min(self.row_s, self.call_s / self.rows)
+
+
+class CallCosts:
+    """What a call of each version's pipeline takes, as this process has seen it."""
+
+    def __init__(self) -> None:
+        self._costs: dict[str, CallCost] = {}
+
+    def of(self, version: str) -> CallCost | None:
+        """The costs of a version, such as `pima@3`; None before its first call."""
+        return self._costs.get(version)
+
+    def note(self, version: str, rows: int, took_s: float) -> None:
+        """A call has ended. Of a first one, all is taken to be due to its rows."""
+        cost = self._costs.get(version)
+        if cost is not None:
+            cost.note(rows, took_s)
+            return
+        if len(self._costs) >= COSTS_KEPT:
+            self._costs.clear()
+        self._costs[version] = CallCost(rows, took_s, took_s / rows)
 
 
 class Batcher:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from scoreline_tasks.scoring.costs import VERSIONS, CallCosts
+from scoreline_tasks.scoring.batch import COSTS_KEPT, CallCosts
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_a_version_that_becomes_slower_is_seen() -> None:
 
 def test_a_bounded_number_of_versions_is_remembered() -> None:
     costs = CallCosts()
-    for number in range(3 * VERSIONS):
+    for number in range(3 * COSTS_KEPT):
         costs.note(f"m@{number}", 1, 0.1)
-    assert len(costs._costs) <= VERSIONS
-    assert costs.of(f"m@{3 * VERSIONS - 1}") is not None
+    assert len(costs._costs) <= COSTS_KEPT
+    assert costs.of(f"m@{3 * COSTS_KEPT - 1}") is not None
