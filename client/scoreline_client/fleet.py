@@ -246,7 +246,7 @@ def report_keys(keys: Keys, names: Iterable[bytes]) -> dict[str, str]:
 
 
 def read_reports(redis: _Redis, keys: Keys) -> list[ProcessReport]:
-    """The reports of all processes that are alive, by name; names of dead ones are dropped."""
+    """The reports of all processes that are alive, by name. Names of dead ones are removed by workers."""
     return read_readable_reports(redis, keys)[0]
 
 
@@ -256,10 +256,7 @@ def read_readable_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport
     if not names:
         return [], 0
     stored = dict(zip(names.values(), redis.mget(list(names)), strict=True))
-    gone = [name for name, data in stored.items() if data is None]
-    if gone:
-        with contextlib.suppress(NoPermissionError):  # who only looks need not tidy
-            redis.zrem(keys.processes, *gone)
+    gone = sum(data is None for data in stored.values())
     reports = []
     for name, data in stored.items():
         with contextlib.suppress(WireError):
@@ -267,7 +264,7 @@ def read_readable_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport
             # A report under another's name would stand beside the other's own.
             if report.name == name:
                 reports.append(report)
-    return reports, len(stored) - len(gone) - len(reports)
+    return reports, len(stored) - gone - len(reports)
 
 
 def reading_nodes(redis: _Redis, keys: Keys) -> set[str] | None:

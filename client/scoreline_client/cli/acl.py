@@ -91,7 +91,7 @@ _RULES = {
     Role.OPERATOR: """
         +info +time
         (+xlen +xpending +xinfo|consumers +xinfo|groups %R~{online} %R~{bulk})
-        (+zrange +zrem ~{processes}) (+mget %R~{reports})
+        (+zrange %R~{processes}) (+mget %R~{reports})
         (+publish &{releases})
         (+xlen +xrange +xrevrange +xdel +del ~{dead})
         (+evalsha ~{online} ~{online_callers} ~{results}) (+get +set +incrby ~{online_callers})
