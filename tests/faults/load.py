@@ -22,7 +22,13 @@ import orjson
 
 from scoreline_client import AsyncClient, Client
 from scoreline_client.async_client import Coalescer
-from scoreline_client.errors import NoAnswer, QueueFull, ScorelineError, ServerUnreachable
+from scoreline_client.errors import (
+    NoAnswer,
+    QueueFull,
+    RequestExpired,
+    ScorelineError,
+    ServerUnreachable,
+)
 from scoreline_client.protocol.json_records import encode_records, predictions_of
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import WireError, decode_reply, new_id
@@ -136,6 +142,8 @@ def _records(xs: Sequence[float], trap: float = 0.0) -> list[dict[str, float]]:
 
 
 def _name(error: ScorelineError) -> str:
+    if isinstance(error, RequestExpired):
+        return RequestExpired.__name__
     return str(getattr(error, "code", "")) or type(error).__name__
 
 
