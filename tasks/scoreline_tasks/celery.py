@@ -446,7 +446,12 @@ def on_leaving(**_: Any) -> None:
 @signals.worker_process_init.connect
 def on_child(**_: Any) -> None:
     _runtime()
-    # Now, and not when its first slice ends: meanwhile nobody would listen.
+    # Now, and not when its first slice ends: meanwhile nobody would listen. Beside it, since kombu waits for a broker
+    # that is away for as long as it is, and goes on half a minute later.
+    threading.Thread(target=_connect_to_broker, name="scoreline-broker", daemon=True).start()
+
+
+def _connect_to_broker() -> None:
     with suppress(Exception), app.producer_or_acquire() as producer:
         producer.maybe_declare(own_queue(WorkerSettings.from_environment(), this_process()))
 

@@ -649,11 +649,14 @@ def _options_of(request: Request) -> RequestOptions:
     """
     if not request.options:
         return NO_OPTIONS
-    given = RequestOptions.read_object(request.options)
-    if given and request.operation is Operation.DESCRIBE:
-        raise WireError("options: the operation describe has none")
-    if given and request.codec is Codec.CSV:
-        raise WireError("options: a csv body has its options in its head")
+    is_description = request.operation is Operation.DESCRIBE
+    if is_description or request.codec is Codec.CSV:
+        if RequestOptions.read_object(request.options):
+            where = "the operation describe has none"
+            if not is_description:
+                where = "a csv body has its options in its head"
+            raise WireError(f"options: {where}")
+        return NO_OPTIONS
     options = RequestOptions.decode_options(request.options)
     if _is_json_score(request):
         for name in ("outputs", "problems"):

@@ -319,3 +319,16 @@ def test_a_worker_tells_once_what_it_serves_and_what_to_beware_of(
     assert first.endswith("m19@production=1 and 155 more")
     assert second == "worker_caution: appendonly is off"
     assert third == "worker_caution: no released model fits x* (SCORELINE_MODELS)"
+
+
+def test_a_child_does_not_wait_for_a_broker_that_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: Queue[threading.Thread] = Queue()
+
+    def connect() -> Any:
+        asked.put(threading.current_thread())
+        raise ConnectionError
+
+    monkeypatch.setattr(celery, "_runtime", lambda: None)
+    monkeypatch.setattr(celery.app, "producer_or_acquire", connect)
+    celery.on_child()
+    assert asked.get(timeout=60) is not threading.current_thread()
