@@ -97,7 +97,8 @@ async def test_a_request_expires_when_its_caller_stops_waiting(
 ) -> None:
     with worker.serving():
         await client.predict("pima", {"x": 1}, timeout=3.5)
-    assert [request.expires_ms for _, request in worker.seen] == [3500]
+    [(_, request)] = worker.seen
+    assert 3000 < request.expires_ms <= 3500, "what is left of the time when the request is sent"
 
 
 @pytest.mark.parametrize("size", [1, 20_000], ids=["gathered", "sent by itself"])
