@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,16 +19,18 @@ from scoreline_artifacts import golden
 from scoreline_artifacts.manifest import PLAN
 from scoreline_artifacts.plan import ScoringPlan
 
-PLAN_CODE = "3"
+PLAN_CODE = "4"
 """The version of the code in `plan/`: raised with every change of what a plan answers."""
 _LIBRARIES = ("scikit-learn", "numpy", "pandas", "scipy")
+_LIBRARIES_OF_ENDS = ("lightgbm",)
 
 logger = logging.getLogger(__name__)
 
 
 def versions_here() -> dict[str, str]:
-    """The versions on which a plan's answers depend."""
-    return {"plan": PLAN_CODE} | {name: metadata.version(name) for name in _LIBRARIES}
+    """The versions on which the answers of a plan depend that this process has read."""
+    used = [name for name in _LIBRARIES_OF_ENDS if name in sys.modules]
+    return {"plan": PLAN_CODE} | _installed(*_LIBRARIES, *used)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,13 +70,24 @@ class PlanProof:
         """Why the plan is not used in this environment; empty where it is."""
         if self.reason:
             return self.reason
-        here = versions_here()
+        here = {"plan": PLAN_CODE} | _installed(*_LIBRARIES, *(self.versions.keys() - {"plan"}))
         other = [
             f"{name} {self.versions.get(name)}"
             for name in here
             if self.versions.get(name) != here[name]
         ]
         return f"it was proved with {', '.join(other)}, which is not here" if other else ""
+
+
+def _installed(*names: str) -> dict[str, str]:
+    """Versions of distributions; empty for what is not installed."""
+    versions = {}
+    for name in names:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            versions[name] = ""
+    return versions
 
 
 class ProvenPlan:

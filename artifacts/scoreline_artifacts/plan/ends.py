@@ -6,7 +6,7 @@ Labels are exact: where rounding may decide between two of them, an end raises `
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -251,6 +251,33 @@ class BoostedByBins(End):
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
         return np.asarray(self.estimator._loss.predict_proba(self.sums(values)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class BoostedByLightGbm(End):
+    """LightGBM's gradient boosting: its booster on the array, without what its scikit-learn interface prepares for each call."""
+
+    booster: Any
+    """The live, fitted `lightgbm.Booster`."""
+    options: Mapping[str, Any]
+    """What the interface hands the booster beside the rows."""
+    labels: Array | None = None
+
+    @property
+    def classes(self) -> Array | None:
+        """(classes,) or None."""
+        return self.labels
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels or numbers."""
+        if self.labels is None:
+            return np.asarray(self.booster.predict(values[self.input], **self.options))
+        return np.asarray(self.labels[self.predict_proba(values).argmax(axis=1)])
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64."""
+        found = np.asarray(self.booster.predict(values[self.input], **self.options))
+        return np.vstack((1.0 - found, found)).transpose() if found.ndim == 1 else found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ patched. Containers dissolve: their steps become nodes.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import math
 import sys
@@ -20,6 +21,7 @@ import pandas as pd
 from scoreline_artifacts.plan.ends import (
     Boosted,
     BoostedByBins,
+    BoostedByLightGbm,
     Calibrated,
     End,
     Linear,
@@ -31,6 +33,7 @@ from scoreline_artifacts.plan.ends import (
 )
 from scoreline_artifacts.plan.nodes import (
     MOST_WIDE,
+    Array,
     Binarize,
     Bins,
     Columns,
@@ -135,7 +138,8 @@ def read_plan(pipeline: Any, columns: Sequence[Column]) -> ScoringPlan | str:
     except _NoPlan as reason:
         return str(reason)
     plan = ScoringPlan(tuple(reader.nodes), end, names, tuple(reader.reasons))
-    if not any(type(node) not in (Opaque, Selected, Handed, Given) for node in plan.nodes):
+    called = (Opaque, Selected, Handed, Given)
+    if isinstance(end, OpaqueEnd) and all(isinstance(node, called) for node in plan.nodes):
         return f"every step is called: {'; '.join(plan.opaque)}"
     return plan
 
@@ -732,6 +736,24 @@ class _Reader:
         labels = getattr(step, "classes_", None)
         return BoostedByBins(input=node, way=way, estimator=step, bitsets=bitsets, labels=labels)
 
+    def boosted_by_lightgbm(self, step: Any, value: _Value, way: str) -> End:
+        """LightGBM's estimators."""
+        labels = getattr(step, "classes_", None)
+        if labels is not None and (callable(step.objective_) or len(labels) < 2):
+            raise _Unknown("it has no probabilities of its classes")
+        if getattr(step.booster_, "pandas_categorical", None):
+            raise _Unknown("it has columns of categories")
+        asked = _AskedBooster()
+        beside = copy.copy(step)
+        beside._Booster = asked
+        sys.modules["lightgbm"].LGBMModel.predict(beside, np.zeros((1, step.n_features_in_)))
+        if asked.options is None:
+            raise _Unknown("it asks its booster otherwise")
+        node = self.numbers(value, step, way, at_end=True)
+        return BoostedByLightGbm(
+            input=node, way=way, booster=step.booster_, options=asked.options, labels=labels
+        )
+
     def asked(
         self, step: Any, value: _Value, path: tuple[str, ...], methods: Sequence[str]
     ) -> tuple[End, str]:
@@ -800,6 +822,17 @@ class _Reader:
             input=inner.input, way=" → ".join((*path, label_of(step))), inner=inner, method=method,
             place=places[0], threshold=float(threshold),
         )  # fmt: skip
+
+
+class _AskedBooster:
+    """Stands in for a LightGBM booster, to learn what its scikit-learn interface hands it beside the rows."""
+
+    options: dict[str, Any] | None = None
+
+    def predict(self, rows: Array, **options: Any) -> Array:
+        """(rows,) zeros."""
+        self.options = options
+        return np.zeros(len(rows))
 
 
 def _dtype_of(column: Column) -> Any:
@@ -897,6 +930,10 @@ _ENDS: dict[str, Callable[[_Reader, Any, _Value, str], End]] = {
     **{
         f"sklearn.ensemble._hist_gradient_boosting.gradient_boosting.HistGradientBoosting{kind}": _Reader.boosted_by_bins
         for kind in ("Classifier", "Regressor")
+    },
+    **{
+        f"lightgbm.sklearn.LGBM{kind}": _Reader.boosted_by_lightgbm
+        for kind in ("Classifier", "Ranker", "Regressor")
     },
 }  # fmt: skip
 _WRAPPERS: dict[str, Callable[[_Reader, Any, _Value, tuple[str, ...]], End]] = {

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,11 +79,13 @@ def test_a_proved_plan_scores_up_to_its_number_of_rows(monkeypatch: pytest.Monke
     [
         _proof(reason="it is not faster"),
         _proof(versions=versions_here() | {"numpy": "1.0"}),
+        _proof(versions=versions_here() | {"lightgbm": "1.0"}),
+        _proof(versions=versions_here() | {"a-library-that-is-not-here": "1.0"}),
         _proof(versions=versions_here() | {"plan": "0"}),
         _proof(nodes=3),
         _proof(up_to_rows=0),
     ],
-    ids=["reason", "library", "code", "nodes", "size"],
+    ids=["reason", "library", "library of an end", "library that is away", "code", "nodes", "size"],
 )
 def test_a_plan_that_was_not_proved_here_does_not_serve(
     proof: PlanProof, monkeypatch: pytest.MonkeyPatch
@@ -121,6 +125,15 @@ def test_fields_of_later_releases_are_ignored() -> None:
     assert PlanProof.decode(json.dumps(later).encode()) == proof
     assert "cannot be read" in PlanProof.decode(b"[]").unusable()
     assert "cannot be read" in PlanProof.decode(b"{").unusable()
+
+
+def test_a_plan_needs_no_library_that_another_version_uses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lightgbm", raising=False)
+    proof = _proof()
+    assert "lightgbm" not in proof.versions
+    importlib.import_module("lightgbm")
+    assert proof.unusable() == ""
+    assert "lightgbm" in versions_here()
 
 
 def test_a_plan_is_proved_with_generated_rows() -> None:

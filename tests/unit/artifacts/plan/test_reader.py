@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from lightgbm import LGBMClassifier, LGBMRegressor
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import (
@@ -377,6 +378,15 @@ TRANSFORMERS: dict[str, Callable[[], Any]] = {
     ),
 }  # fmt: skip
 
+_SMALL = {"n_estimators": 5, "min_child_samples": 5, "verbose": -1}
+
+
+def _log_loss(truth: Any, scores: Any) -> tuple[Any, Any]:
+    """An objective of somebody's own."""
+    found = 1 / (1 + np.exp(-scores))
+    return found - truth, found * (1 - found)
+
+
 ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     "logistic": (lambda: LogisticRegression(max_iter=50), TWO),
     "logistic-of-three": (lambda: LogisticRegression(max_iter=50), THREE),
@@ -408,6 +418,16 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     "hist-boosting-of-counts": (
         lambda: HistGradientBoostingRegressor(max_iter=3, loss="poisson"), np.exp(_SCORE / 9),
     ),
+    "lightgbm": (lambda: LGBMClassifier(**_SMALL), TWO),
+    "lightgbm-of-three": (lambda: LGBMClassifier(**_SMALL, n_jobs=2), THREE),
+    "lightgbm-one-vs-rest": (lambda: LGBMClassifier(**_SMALL, objective="multiclassova"), THREE),
+    "lightgbm-of-numbers": (lambda: LGBMRegressor(**_SMALL), _SCORE),
+    "lightgbm-of-counts": (lambda: LGBMRegressor(**_SMALL, objective="poisson"), np.exp(_SCORE / 9)),
+    "lightgbm-early": (
+        lambda: LGBMClassifier(**_SMALL, pred_early_stop=True, pred_early_stop_freq=1, pred_early_stop_margin=0.01), TWO,
+    ),
+    "lightgbm-by-a-function": (lambda: LGBMClassifier(**_SMALL, objective=_log_loss), TWO),
+    "lightgbm-calibrated": (lambda: CalibratedClassifierCV(LGBMClassifier(**_SMALL), cv=2), TWO),
     "calibrated": (lambda: CalibratedClassifierCV(LinearSVC(), cv=2), TWO),
     "calibrated-by-steps": (
         lambda: CalibratedClassifierCV(LogisticRegression(max_iter=50), method="isotonic", cv=2), THREE,
@@ -436,7 +456,10 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     "grid": (lambda: GridSearchCV(DecisionTreeClassifier(random_state=0), {"max_depth": [2, 3]}, cv=2), TWO),
 }  # fmt: skip
 
-CALLED = ("svc", "bayes", "calibrated-called", "boosting-from-an-estimator")
+CALLED = (
+    *("svc", "bayes", "calibrated-called", "boosting-from-an-estimator"),
+    *("lightgbm-by-a-function", "lightgbm-calibrated"),
+)
 """Ends of which nothing is known."""
 
 if "multi_class" not in LogisticRegression().get_params():  # since scikit-learn 1.8
