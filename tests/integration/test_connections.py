@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from redis import Redis
 from redis.connection import HiredisRespSerializer
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import NoScriptError, ResponseError
 
 from scoreline_client.transport import connection as connection_module
@@ -150,6 +151,63 @@ async def test_a_refused_command_costs_no_connection(connection: ShortPathRedis)
     with pytest.raises(NoScriptError):
         await connection.evalsha("0" * 40, 0)
     assert await connection.client_id() == before
+
+
+READ = ("BLMPOP", 30.0, 1, "list", "LEFT", "COUNT", 10)
+
+
+async def test_a_command_and_the_read_behind_it_are_sent_together_and_answered_one_by_one(
+    connection: ShortPathRedis, redis_client: Redis
+) -> None:
+    first = asyncio.get_running_loop().create_future()
+    reading = asyncio.create_task(
+        connection.execute_before_read(("ECHO", "first"), READ, first.set_result)
+    )
+    assert await first == b"first"
+    assert not reading.done()
+    redis_client.rpush("list", "second")
+    assert await reading == [b"list", [b"second"]]
+    assert await connection.echo("mine") == b"mine"
+
+
+async def test_a_command_that_is_refused_does_not_end_the_read_behind_it(
+    connection: ShortPathRedis, redis_client: Redis
+) -> None:
+    redis_client.rpush("list", "second")
+    taken: list[Any] = []
+    command = ("EVALSHA", "0" * 40, 0)
+    read = await connection.execute_before_read(command, READ, taken.append)
+    assert read == [b"list", [b"second"]]
+    assert [type(each) for each in taken] == [NoScriptError]
+
+
+async def test_a_command_whose_server_is_a_replica_now_is_not_taken_and_ends_the_connection(
+    connection: ShortPathRedis, redis_client: Redis
+) -> None:
+    await connection.echo("connects")
+    redis_client.replicaof("127.0.0.1", "1")
+    taken: list[Any] = []
+    try:
+        with pytest.raises(RedisConnectionError, match="read only replica"):
+            await connection.execute_before_read(("SET", "key", "1"), READ, taken.append)
+    finally:
+        redis_client.replicaof("NO", "ONE")
+    assert taken == []
+    assert await connection.echo("mine") == b"mine"
+
+
+async def test_a_read_that_loses_its_connection_leaves_the_command_done(
+    connection: ShortPathRedis, redis_client: Redis
+) -> None:
+    own = await connection.client_id()
+    taken: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    reading = asyncio.create_task(
+        connection.execute_before_read(("INCR", "key"), READ, taken.set_result)
+    )
+    assert await taken == 1
+    redis_client.client_kill_filter(_id=str(own))
+    with pytest.raises(ReplyLost):
+        await reading
 
 
 async def test_a_connection_that_the_server_closed_is_made_anew(

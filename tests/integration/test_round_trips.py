@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,7 @@ SEVERAL_REQUESTS = ONE_REQUEST | {
     "rpush": 64,
 }
 TRIPS_A_WAVE = {
-    "client EVALSHA": 1,  # submit
-    "client BLMPOP": 1,
+    "client EVALSHA": 1,  # submit, and wait for the answers
     "client UNLINK": 1,  # results that were received; twice a second, or for 64
     "worker EVALSHA": 1,  # finish, and wait for the next
 }
@@ -310,6 +310,20 @@ async def test_chunks_of_a_file_cost_what_is_written_down(
     assert costs.chunks >= CHUNKS
     check(costs.commands, COMMANDS_A_CHUNK, costs.chunks, COMMANDS_A_FILE)
     check(costs.trips, TRIPS_A_CHUNK, costs.chunks, TRIPS_A_FILE)
+
+
+async def test_a_client_with_nothing_on_its_way_asks_for_nothing(
+    client: AsyncClient, redis_client: Redis
+) -> None:
+    times = replace(client.transport.times, read_block_s=0.05, check_every_s=0.05, delete_after_s=0)
+    client.transport.times = times
+    await ask(client, 1)
+    await asyncio.sleep(0.3)
+    redis_client.config_resetstat()
+    await asyncio.sleep(0.5)
+    stats: Any = redis_client.info("commandstats")
+    assert {*stats} <= {"cmdstat_xreadgroup", "cmdstat_config|resetstat"}, "the worker's waits"
+    await ask(client, 1)
 
 
 def asked(server: Redis, do: Callable[[], object]) -> Counter[str]:

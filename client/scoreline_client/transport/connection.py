@@ -7,7 +7,7 @@ import contextlib
 import math
 import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib import resources
@@ -127,6 +127,25 @@ class ShortPathRedis(redis.asyncio.Redis):
 
     async def execute_command(self, *args: Any, **options: Any) -> Any:
         """Send a command over a free connection, and read its reply."""
+        return await self._exchange(args, options)
+
+    async def execute_before_read(
+        self, command: Sequence[Any], read: Sequence[Any], take: Callable[[Any], None]
+    ) -> Any:
+        """Send a command, and behind it, in the same piece, a read that blocks; returns the reply to the read.
+
+        `take` gets the reply to the command when it comes, or the error that it is. Where it gets none, since this
+        raises an error before, the command is to be repeated as if that error were its reply.
+        """
+        return await self._exchange(read, {}, command, take)
+
+    async def _exchange(
+        self,
+        command: Sequence[Any],
+        options: Mapping[str, Any],
+        before: Sequence[Any] = (),
+        take: Callable[[Any], None] | None = None,
+    ) -> Any:
         async with self._room:
             if self._free:
                 connection = self._free.pop()
@@ -145,23 +164,32 @@ class ShortPathRedis(redis.asyncio.Redis):
                     async with asyncio.timeout(self.times.connect_s):
                         await connection.connect()
                     connection.heard_at = time.monotonic()
-                packed = _packer.pack(*args)
+                packed = (
+                    [*_packer.pack(*before), *_packer.pack(*command)]
+                    if take
+                    else _packer.pack(*command)
+                )
                 # Nothing is seen to move while the server blocks, or the system still sends.
-                at_rest_s = min(len(packed[0]), BUFFERED_BYTES) / SLOW_BYTES_PER_S
-                if args[0] == "BLMPOP":
-                    at_rest_s += float(args[1])
+                at_rest_s = min(sum(map(len, packed)), BUFFERED_BYTES) / SLOW_BYTES_PER_S
+                blocks_s = float(command[1]) if command[0] == "BLMPOP" else 0.0
                 is_sent = True
                 sent_at = time.monotonic()
-                async with _Patience(connection, patience_s, at_rest_s, self._waiting):
-                    await connection.send_packed_command(packed)
-                    reply = await self.parse_response(connection, args[0], **options)
+                if take:
+                    async with _Patience(connection, patience_s, at_rest_s, self._waiting):
+                        await connection.send_packed_command(packed)
+                        first = await self._reply_or_error(connection, before[0])
+                    packed, at_rest_s = [], 0.0
+                    self.was_reached, connection.heard_at = True, time.monotonic()
+                    take(first)
+                async with _Patience(connection, patience_s, at_rest_s + blocks_s, self._waiting):
+                    if packed:
+                        await connection.send_packed_command(packed)
+                    reply = await self.parse_response(connection, command[0], **options)
                 connection.heard_at = time.monotonic()
             except ResponseError as error:
                 self.was_reached, self._patience_s = True, 0.0
                 connection.heard_at = time.monotonic()
-                # A blocked read ends with UNBLOCKED when its server becomes a replica.
-                is_demoted = isinstance(error, ReadOnlyError | MasterDownError)
-                if not is_demoted and not str(error).startswith("UNBLOCKED"):
+                if not _is_demotion(error):
                     raise
                 # After a fail-over behind one address a new connection leads to the new primary; those that are
                 # free lead to the old one, too, which may answer reads for ever.
@@ -194,6 +222,15 @@ class ShortPathRedis(redis.asyncio.Redis):
                 self._free.append(connection)
                 await self._close_idle()
 
+    async def _reply_or_error(self, connection: Any, name: str) -> Any:
+        """The reply to a command, or the error that it is; raises those that end the use of the connection."""
+        try:
+            return await self.parse_response(connection, name)
+        except ResponseError as error:
+            if _is_demotion(error):
+                raise
+            return error
+
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections, those to sentinels as well."""
         await super().aclose(close_connection_pool)
@@ -216,6 +253,11 @@ class ShortPathRedis(redis.asyncio.Redis):
                 command.give_up()
         for each in (connection, *self._free):
             await each.disconnect(nowait=True)
+
+
+def _is_demotion(error: ResponseError) -> bool:
+    """Whether the server has become a replica: a blocked read ends with UNBLOCKED then."""
+    return isinstance(error, ReadOnlyError | MasterDownError) or str(error).startswith("UNBLOCKED")
 
 
 class _Patience:
@@ -293,6 +335,10 @@ class Script:
         self._connection = connection
         self._source = script_source(name)
         self._sha = sha1(self._source.encode(), usedforsecurity=False).hexdigest()
+
+    def command(self, keys: Sequence[Any], args: Sequence[Any]) -> tuple[Any, ...]:
+        """The command that runs it, where the server has it."""
+        return ("EVALSHA", self._sha, len(keys), *keys, *args)
 
     async def __call__(self, keys: Sequence[Any], args: Sequence[Any]) -> Any:
         """Run it; where the server does not have it, load it first or wait until a worker has.

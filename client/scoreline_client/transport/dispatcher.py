@@ -12,13 +12,13 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import redis.asyncio
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from scoreline_client.codes import Code
@@ -55,6 +55,7 @@ from scoreline_client.transport.connection import (
     DEFAULT_TIMES,
     ReplyLost,
     Script,
+    ShortPathRedis,
     TransportTimes,
     client_error,
     is_final,
@@ -116,6 +117,20 @@ class PendingRequest:
         return len(self.request.body) > LARGE_BYTES and not self.job_ttl_ms
 
 
+class _Submission:
+    """Requests of one lane that are queued in one call."""
+
+    __slots__ = ("began", "is_over", "lane", "requests")
+
+    def __init__(self, lane: Lane, requests: list[PendingRequest]) -> None:
+        self.lane = lane
+        self.requests = requests
+        self.began = time.monotonic()
+        """When it was first tried."""
+        self.is_over = False
+        """Whether the reader, which was to submit it with its read, has nothing more to do with it."""
+
+
 class Transport:
     """Sends requests and resolves a future for each; belongs to the event loop it is first used on."""
 
@@ -146,6 +161,12 @@ class Transport:
         """Bulk jobs whose lease is to be given up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
+        self._rest: asyncio.Future[None] | None = None
+        """Ends the reader's rest, while it reads nothing since nothing is due."""
+        self._carried: _Submission | None = None
+        """What the reader is to submit with its next read."""
+        self._gets_notes = False
+        """Whether workers have been asked to tell when jobs are done: their notes may come at any time."""
         self._reading: asyncio.Timeout | None = None
         """The limit of the reader's current read, by which it is ended."""
         self._heard_at = 0.0
@@ -263,10 +284,8 @@ class Transport:
         """Send all requests of this turn of the loop now, without waiting for its end."""
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
-        is_told = any(one.request.reply_to or one.request.notify for one in outbox)
-        if self._reader is None and is_told:
-            self._reader = asyncio.create_task(self._read_replies())
-            self._start_checks()
+        self._gets_notes = self._gets_notes or any(one.request.notify for one in outbox)
+        may_carry = self._begin_reading(outbox)
         for lane in Lane:
             # Calls that neither block the server for long nor fill its buffers.
             requests: list[PendingRequest] = []
@@ -275,15 +294,36 @@ class Transport:
                 if pending.lane is not lane:
                     continue
                 if pending.is_large:
-                    self.spawn(self._submit(lane, [pending]))
+                    self.spawn(self._submit(_Submission(lane, [pending])))
                     continue
                 if len(requests) == REQUESTS_PER_CALL or size > BYTES_PER_CALL:
-                    self.spawn(self._submit(lane, requests))
+                    self.spawn(self._submit(_Submission(lane, requests)))
                     requests, size = [], 0
                 requests.append(pending)
                 size += len(pending.request.body)
-            if requests:
-                self.spawn(self._submit(lane, requests))
+            if requests and may_carry and self._carried is None:
+                self._carried = _Submission(lane, requests)
+            elif requests:
+                self.spawn(self._submit(_Submission(lane, requests)))
+
+    def _begin_reading(self, outbox: Sequence[PendingRequest]) -> bool:
+        """Have the reader read where answers to these requests are due; returns whether it can submit some as it begins to."""
+        if not any(one.request.reply_to or one.request.notify for one in outbox):
+            return False
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read_replies())
+            self._start_checks()
+        elif self._rest is not None and self._is_at_rest:
+            self._rest.set_result(None)
+        else:
+            return False
+        # A connection that was given by somebody else has commands one by one.
+        return isinstance(self.redis, ShortPathRedis)
+
+    @property
+    def _is_at_rest(self) -> bool:
+        """Whether the reader reads nothing, since nothing is due."""
+        return self._rest is not None and not self._rest.done()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that is cancelled when the transport is closed."""
@@ -292,52 +332,74 @@ class Transport:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _submit(self, lane: Lane, requests: list[PendingRequest]) -> None:
+    async def _submit(self, submission: _Submission, failed: RedisError | None = None) -> None:
         """Queue as many of these requests as the lane takes, in their order, in one call.
 
-        Any error is set on their futures: callers must not wait until their time is up.
+        Any error is set on their futures: callers must not wait until their time is up. `failed` is the error of an
+        attempt that was made before.
         """
-        limit = self.settings.queue_limit
-        keys: list[str] = [self.keys.lane(lane), self.keys.callers(lane)]
-        began = time.monotonic()
+        requests = submission.requests
         while True:
-            try:
-                if requests[0].is_large:
-                    # Without requests the script only says how much room there is.
-                    room, *entries = await self._submit_script(
-                        keys=keys, args=[limit, MOST_CALLERS]
-                    )
-                    if room > 0:
-                        fields = requests[0].request.encode()
-                        entries = [await self.redis.execute_command("XADD", keys[0], "*", *fields)]
-                else:
-                    jobs: list[str] = []
-                    args: list[Any] = [limit, MOST_CALLERS]
-                    for pending in requests:
-                        request, ttl_ms = pending.request, pending.job_ttl_ms
-                        jobs.append(self.keys.job(request.id) if ttl_ms else keys[0])
-                        fields = request.encode()
-                        args += (ttl_ms, request.callers, len(fields), *fields)
-                    room, *entries = await self._submit_script(keys=[*keys, *jobs], args=args)
-                break
-            except RedisError as error:
-                if isinstance(error, ReplyLost):
-                    # Workers answer an id once, so it may be queued again.
-                    for pending in requests:
-                        pending.is_repeated = True
-                    self._suspect()
-                if not self._is_worth_repeating(error, began):
-                    self._fail(requests, self.explain(error))
-                    return
-                now = time.monotonic()
-                self._fail([each for each in requests if each.until < now], self.explain(error))
-                requests = [each for each in requests if not each.future.done()]
+            if failed is not None:
+                requests = await self._left_to_repeat(requests, failed, submission.began)
                 if not requests:
                     return
-                await self._pause()
+            try:
+                if requests[0].is_large:
+                    reply = await self._submit_large(submission.lane, requests[0].request)
+                else:
+                    reply = await self._submit_script(*self._submitted(submission.lane, requests))
+                break
+            except RedisError as error:
+                failed = error
             except Exception as error:  # noqa: BLE001
                 self._fail(requests, error)
                 return
+        self._are_queued(requests, reply)
+
+    async def _left_to_repeat(
+        self, requests: list[PendingRequest], error: RedisError, began: float
+    ) -> list[PendingRequest]:
+        """After a failed attempt and a pause, the requests that are to be tried again; callers of the others are told why."""
+        if isinstance(error, ReplyLost):
+            # Workers answer an id once, so it may be queued again.
+            for pending in requests:
+                pending.is_repeated = True
+            self._suspect()
+        if not self._is_worth_repeating(error, began):
+            self._fail(requests, self.explain(error))
+            return []
+        now = time.monotonic()
+        self._fail([each for each in requests if each.until < now], self.explain(error))
+        requests = [each for each in requests if not each.future.done()]
+        if requests:
+            await self._pause()
+        return requests
+
+    def _submitted(
+        self, lane: Lane, requests: Sequence[PendingRequest]
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script that queues these requests."""
+        keys = [self.keys.lane(lane), self.keys.callers(lane)]
+        args: list[Any] = [self.settings.queue_limit, MOST_CALLERS]
+        for pending in requests:
+            request, ttl_ms = pending.request, pending.job_ttl_ms
+            keys.append(self.keys.job(request.id) if ttl_ms else keys[0])
+            fields = request.encode()
+            args += (ttl_ms, request.callers, len(fields), *fields)
+        return keys, args
+
+    async def _submit_large(self, lane: Lane, request: Request) -> list[Any]:
+        """Queue a request past the script, which only says how much room there is; returns what that would."""
+        room, *entries = await self._submit_script(*self._submitted(lane, ()))
+        if room > 0:
+            fields = request.encode()
+            entries = [await self.redis.execute_command("XADD", self.keys.lane(lane), "*", *fields)]
+        return [room, *entries]
+
+    def _are_queued(self, requests: Sequence[PendingRequest], reply: Sequence[Any]) -> None:
+        """Note which requests are queued, as the script replied; the others are refused."""
+        room, *entries = reply
         for pending, entry in zip(requests, entries, strict=False):
             pending.entry = entry
             if not pending.request.reply_to and not pending.future.done():
@@ -345,7 +407,7 @@ class Transport:
             elif pending.future.cancelled():
                 self._abandon(pending)
         if len(entries) < len(requests):
-            reason = f"{limit} callers wait already (SCORELINE_QUEUE_LIMIT)"
+            reason = f"{self.settings.queue_limit} callers wait already (SCORELINE_QUEUE_LIMIT)"
             self._fail(requests[len(entries) :], self._queue_full(reason, int(room)))
 
     def _is_worth_repeating(self, error: RedisError, began: float) -> bool:
@@ -398,26 +460,38 @@ class Transport:
     # Receiving
 
     async def _read_replies(self) -> None:
-        """Read the client's reply list for as long as the client is open."""
-        reply = self.keys.reply(self.client_id)
-        read = self.redis.blmpop
+        """Read the client's reply list whenever answers are due, for as long as the client is open.
+
+        A client with nothing on its way asks the server for nothing: its next request leaves together with the next read.
+        """
+        loop = asyncio.get_running_loop()
+        read = ("BLMPOP", self.times.read_block_s, 1, self.keys.reply(self.client_id), "LEFT", "COUNT", REPLIES_PER_READ)  # fmt: skip
         may_have_lost_replies = False
         while True:
+            submission, self._carried = self._carried, None
+            if submission is None and not (self._pending or self._gets_notes):
+                self._rest = loop.create_future()
+                await self._rest
+                self._heard_at = time.monotonic()
+                continue
             try:
                 if may_have_lost_replies:
                     await self._look_up(list(self._pending.values()))
                     may_have_lost_replies = False
                 async with asyncio.timeout(None) as self._reading:
-                    popped = await read(
-                        self.times.read_block_s, 1, reply, direction="LEFT", count=REPLIES_PER_READ
-                    )
+                    if submission is None:
+                        popped = await self.redis.execute_command(*read)
+                    else:
+                        popped = await self._submit_and_read(submission, read)
                 self._heard_at = time.monotonic()
                 if popped:
                     await self._receive(popped[1])
             except TimeoutError:
                 may_have_lost_replies = True  # its connection is under suspicion
+                self._go_on_with(submission, ReplyLost("the connection is given up"))
             except RedisError as error:
                 may_have_lost_replies = True
+                self._go_on_with(submission, error)
                 if isinstance(error, ResponseError) or is_final(error):
                     self._fail(list(self._pending.values()), self.explain(error))
                 await self._pause()
@@ -425,7 +499,31 @@ class Transport:
             except Exception:
                 logger.exception("replies_unreadable client=%s: reading on", self.client_id)
                 may_have_lost_replies = True
+                self._go_on_with(submission, ReplyLost("the reply cannot be read"))
                 await self._pause()
+
+    async def _submit_and_read(self, submission: _Submission, read: Sequence[Any]) -> Any:
+        """Queue requests and begin to read replies with one piece of data to the server; returns the replies."""
+
+        def take(reply: Any) -> None:
+            if isinstance(reply, RedisError):
+                self._go_on_with(submission, reply)
+            else:
+                submission.is_over = True
+                self._are_queued(submission.requests, reply)
+
+        command = self._submit_script.command(
+            *self._submitted(submission.lane, submission.requests)
+        )
+        return await self.redis.execute_before_read(command, read, take)
+
+    def _go_on_with(self, submission: _Submission | None, error: RedisError) -> None:
+        """Leave a submission that failed to a task of its own: the reader has replies to read."""
+        if submission is not None and not submission.is_over:
+            submission.is_over = True
+            # Whoever runs the script by itself loads it first.
+            failed = None if isinstance(error, NoScriptError) else error
+            self.spawn(self._submit(submission, failed))
 
     async def _receive(self, replies: list[bytes]) -> None:
         for data in replies:
@@ -452,6 +550,8 @@ class Transport:
             self.spawn(self._tell_unknown(pending, answer))
         else:
             pending.future.set_result(answer)
+            # Now, before the reader looks whether anything is due.
+            del self._pending[answer.id]
         if not pending.is_repeated:
             # A result that was received need not stay until its time to live ends.
             if not self._received:
@@ -529,26 +629,30 @@ class Transport:
             self._checks = self.spawn(self._check_regularly())
 
     async def _check_regularly(self) -> None:
-        """Check how full the server is, and look up answers that are overdue."""
+        """Check how full the server is, and look up answers that are overdue, unless nothing is due and there was room."""
         while True:
-            try:
-                await self._check_memory()
-                overdue = time.monotonic() - self.times.overdue_s
-                is_found = await self._look_up(
-                    [p for p in self._pending.values() if p.sent_at < overdue]
-                )
-                if is_found and self._heard_at < overdue:
-                    self._suspect()
-                await self._send_lost_again(overdue)
-            except ReplyLost:
-                self._suspect()
-            except (RedisError, ServerUnreachable):
-                pass  # the reader and the senders meet it too, and tell their callers
-            # Nothing else finds answers that got lost: these checks must not end.
-            except Exception:
-                logger.exception("pending_check_failed client=%s: retrying", self.client_id)
-            self._is_memory_known.set()
+            if not self._is_at_rest or self._full_memory is not None:
+                await self._check()
             await asyncio.sleep(self.times.check_every_s)
+
+    async def _check(self) -> None:
+        try:
+            await self._check_memory()
+            overdue = time.monotonic() - self.times.overdue_s
+            is_found = await self._look_up(
+                [p for p in self._pending.values() if p.sent_at < overdue]
+            )
+            if is_found and self._heard_at < overdue:
+                self._suspect()
+            await self._send_lost_again(overdue)
+        except ReplyLost:
+            self._suspect()
+        except (RedisError, ServerUnreachable):
+            pass  # the reader and the senders meet it too, and tell their callers
+        # Nothing else finds answers that got lost: these checks must not end.
+        except Exception:
+            logger.exception("pending_check_failed client=%s: retrying", self.client_id)
+        self._is_memory_known.set()
 
     def _suspect(self) -> None:
         """Have the reader connect anew, and look for replies that its old connection may still take with it.
@@ -765,7 +869,7 @@ class Transport:
         for pending in list(self._pending.values()):
             pending.future.cancel()
         await asyncio.sleep(0)  # `_settle` is called
-        self._reader = self._checks = self._search = None
+        self._reader = self._checks = self._search = self._rest = self._carried = None
         if is_used:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(self.times.close_s):
