@@ -71,13 +71,13 @@ async def test_a_request_is_answered_whatever_becomes_of_the_read_that_it_left_w
     fails = [True]
 
     async def fail_once(
-        command: Sequence[Any], read: Sequence[Any], take: Callable[[Any], None]
+        commands: Sequence[Any], read: Sequence[Any], take: Callable[[list[Any]], None]
     ) -> Any:
         if not fails:
-            return await ShortPathRedis.execute_before_read(redis, command, read, take)
+            return await ShortPathRedis.execute_before_read(redis, commands, read, take)
         fails.clear()
         if is_queued:
-            await redis.execute_command(*command)
+            await redis.execute_command(*commands[0])
         raise failure
 
     monkeypatch.setattr(redis, "execute_before_read", fail_once)

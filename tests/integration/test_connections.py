@@ -161,9 +161,9 @@ async def test_a_command_and_the_read_behind_it_are_sent_together_and_answered_o
 ) -> None:
     first = asyncio.get_running_loop().create_future()
     reading = asyncio.create_task(
-        connection.execute_before_read(("ECHO", "first"), READ, first.set_result)
+        connection.execute_before_read([("ECHO", "first"), ("INCR", "key")], READ, first.set_result)
     )
-    assert await first == b"first"
+    assert await first == [b"first", 1]
     assert not reading.done()
     redis_client.rpush("list", "second")
     assert await reading == [b"list", [b"second"]]
@@ -175,10 +175,10 @@ async def test_a_command_that_is_refused_does_not_end_the_read_behind_it(
 ) -> None:
     redis_client.rpush("list", "second")
     taken: list[Any] = []
-    command = ("EVALSHA", "0" * 40, 0)
-    read = await connection.execute_before_read(command, READ, taken.append)
+    commands = [("EVALSHA", "0" * 40, 0), ("INCR", "key")]
+    read = await connection.execute_before_read(commands, READ, taken.extend)
     assert read == [b"list", [b"second"]]
-    assert [type(each) for each in taken] == [NoScriptError]
+    assert [type(each) for each in taken] == [NoScriptError, int]
 
 
 async def test_a_command_whose_server_is_a_replica_now_is_not_taken_and_ends_the_connection(
@@ -189,7 +189,7 @@ async def test_a_command_whose_server_is_a_replica_now_is_not_taken_and_ends_the
     taken: list[Any] = []
     try:
         with pytest.raises(RedisConnectionError, match="read only replica"):
-            await connection.execute_before_read(("SET", "key", "1"), READ, taken.append)
+            await connection.execute_before_read([("SET", "key", "1")], READ, taken.append)
     finally:
         redis_client.replicaof("NO", "ONE")
     assert taken == []
@@ -202,9 +202,9 @@ async def test_a_read_that_loses_its_connection_leaves_the_command_done(
     own = await connection.client_id()
     taken: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     reading = asyncio.create_task(
-        connection.execute_before_read(("INCR", "key"), READ, taken.set_result)
+        connection.execute_before_read([("INCR", "key")], READ, taken.set_result)
     )
-    assert await taken == 1
+    assert await taken == [1]
     redis_client.client_kill_filter(_id=str(own))
     with pytest.raises(ReplyLost):
         await reading

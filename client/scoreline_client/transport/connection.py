@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha1
 from importlib import resources
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import redis.asyncio
@@ -130,21 +130,24 @@ class ShortPathRedis(redis.asyncio.Redis):
         return await self._exchange(args, options)
 
     async def execute_before_read(
-        self, command: Sequence[Any], read: Sequence[Any], take: Callable[[Any], None]
+        self,
+        commands: Sequence[Sequence[Any]],
+        read: Sequence[Any],
+        take: Callable[[list[Any]], None],
     ) -> Any:
-        """Send a command, and behind it, in the same piece, a read that blocks; returns the reply to the read.
+        """Send commands, and behind them, in the same piece, a read that blocks; returns the reply to the read.
 
-        `take` gets the reply to the command when it comes, or the error that it is. Where it gets none, since this
-        raises an error before, the command is to be repeated as if that error were its reply.
+        `take` gets the replies to the commands when they are there; one may be an error. Where it gets none, since this
+        raises an error before, the commands are to be repeated as if that error were their reply.
         """
-        return await self._exchange(read, {}, command, take)
+        return await self._exchange(read, {}, commands, take)
 
     async def _exchange(
         self,
         command: Sequence[Any],
         options: Mapping[str, Any],
-        before: Sequence[Any] = (),
-        take: Callable[[Any], None] | None = None,
+        before: Sequence[Sequence[Any]] = (),
+        take: Callable[[list[Any]], None] = lambda _: None,
     ) -> Any:
         async with self._room:
             if self._free:
@@ -164,26 +167,23 @@ class ShortPathRedis(redis.asyncio.Redis):
                     async with asyncio.timeout(self.times.connect_s):
                         await connection.connect()
                     connection.heard_at = time.monotonic()
-                packed = (
-                    [*_packer.pack(*before), *_packer.pack(*command)]
-                    if take
-                    else _packer.pack(*command)
-                )
+                packed = [piece for each in (*before, command) for piece in _packer.pack(*each)]
                 # Nothing is seen to move while the server blocks, or the system still sends.
                 at_rest_s = min(sum(map(len, packed)), BUFFERED_BYTES) / SLOW_BYTES_PER_S
                 blocks_s = float(command[1]) if command[0] == "BLMPOP" else 0.0
+                if not before:
+                    at_rest_s += blocks_s
                 is_sent = True
                 sent_at = time.monotonic()
-                if take:
-                    async with _Patience(connection, patience_s, at_rest_s, self._waiting):
-                        await connection.send_packed_command(packed)
-                        first = await self._reply_or_error(connection, before[0])
-                    packed, at_rest_s = [], 0.0
-                    self.was_reached, connection.heard_at = True, time.monotonic()
-                    take(first)
-                async with _Patience(connection, patience_s, at_rest_s + blocks_s, self._waiting):
-                    if packed:
-                        await connection.send_packed_command(packed)
+                async with _Patience(connection, patience_s, at_rest_s, self._waiting) as patience:
+                    await connection.send_packed_command(packed)
+                    if before:
+                        replies = [
+                            await self._reply_or_error(connection, each[0]) for each in before
+                        ]
+                        self.was_reached, connection.heard_at = True, time.monotonic()
+                        take(replies)
+                        patience.begin_anew(blocks_s)
                     reply = await self.parse_response(connection, command[0], **options)
                 connection.heard_at = time.monotonic()
             except ResponseError as error:
@@ -263,7 +263,7 @@ def _is_demotion(error: ResponseError) -> bool:
 class _Patience:
     """Ends a block with TimeoutError when its connection has sent and received nothing for `still_s`."""
 
-    __slots__ = ("_limit", "_seen", "_still_s", "_timer", "_waiting", "connection")
+    __slots__ = ("_limit", "_loop", "_seen", "_still_s", "_timer", "_waiting", "connection")
 
     def __init__(
         self, connection: Any, still_s: float, at_rest_s: float, waiting: set[_Patience]
@@ -274,17 +274,24 @@ class _Patience:
         self._still_s = still_s
         self._seen = self._look()
         self._limit = asyncio.timeout(None)
-        loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(still_s + at_rest_s, self._check)
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(still_s + at_rest_s, self._check)
 
-    async def __aenter__(self) -> None:
+    async def __aenter__(self) -> Self:
         await self._limit.__aenter__()
         self._waiting.add(self)
+        return self
 
     async def __aexit__(self, *error: Any) -> None:
         self._waiting.discard(self)
         self._timer.cancel()
         await self._limit.__aexit__(*error)
+
+    def begin_anew(self, at_rest_s: float) -> None:
+        """A reply has come, and the next one is waited for."""
+        self._timer.cancel()
+        self._seen = self._look()
+        self._timer = self._loop.call_later(self._still_s + at_rest_s, self._check)
 
     def is_silent_since(self, moment: float) -> bool:
         """Whether nothing has come since then, of its reply or an earlier one, and nothing was sent since the last look."""
@@ -293,7 +300,7 @@ class _Patience:
     def give_up(self) -> None:
         """End the block now."""
         with contextlib.suppress(RuntimeError):  # it has just ended
-            self._limit.reschedule(asyncio.get_running_loop().time())
+            self._limit.reschedule(self._loop.time())
 
     def _check(self) -> None:
         seen = self._look()
@@ -301,7 +308,7 @@ class _Patience:
             self.give_up()
         else:
             self._seen, self.connection.heard_at = seen, time.monotonic()
-            self._timer = asyncio.get_running_loop().call_later(self._still_s, self._check)
+            self._timer = self._loop.call_later(self._still_s, self._check)
 
     def _look(self) -> tuple[int, int]:
         """How much is still to be sent, and how much of the reply is there, after what is left of earlier ones."""

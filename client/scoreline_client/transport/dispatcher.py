@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
@@ -74,6 +75,8 @@ DELETED_TOGETHER = 64
 """Results: so many are not left to wait for more."""
 MOST_CALLERS = 64
 """Of one request; see coalescing.SHARED_RECORDS."""
+ROOM_KNOWN_S = 1.0
+"""For how long it is relied on that a lane had much room."""
 
 
 class PendingRequest:
@@ -165,6 +168,8 @@ class Transport:
         """Ends the reader's rest, while it reads nothing since nothing is due."""
         self._carried: _Submission | None = None
         """What the reader is to submit with its next read."""
+        self._seen_waiting: dict[Lane, tuple[int, float]] = {}
+        """How many callers waited in a lane at the most when it was last heard of, and when that was."""
         self._gets_notes = False
         """Whether workers have been asked to tell when jobs are done: their notes may come at any time."""
         self._reading: asyncio.Timeout | None = None
@@ -355,7 +360,7 @@ class Transport:
             except Exception as error:  # noqa: BLE001
                 self._fail(requests, error)
                 return
-        self._are_queued(requests, reply)
+        self._are_queued(submission.lane, requests, reply)
 
     async def _left_to_repeat(
         self, requests: list[PendingRequest], error: RedisError, began: float
@@ -397,9 +402,20 @@ class Transport:
             entries = [await self.redis.execute_command("XADD", self.keys.lane(lane), "*", *fields)]
         return [room, *entries]
 
-    def _are_queued(self, requests: Sequence[PendingRequest], reply: Sequence[Any]) -> None:
+    def _has_much_room(self, lane: Lane) -> bool:
+        """Whether less than half of the lane was taken a moment ago, even if each entry had as many callers as it may."""
+        waiting, seen_at = self._seen_waiting.get(lane, (0, -math.inf))
+        return (
+            time.monotonic() - seen_at < ROOM_KNOWN_S
+            and (waiting + 1) * MOST_CALLERS * 2 <= self.settings.queue_limit
+        )
+
+    def _are_queued(
+        self, lane: Lane, requests: Sequence[PendingRequest], reply: Sequence[Any]
+    ) -> None:
         """Note which requests are queued, as the script replied; the others are refused."""
         room, *entries = reply
+        self._seen_waiting[lane] = (self.settings.queue_limit - room, time.monotonic())
         for pending, entry in zip(requests, entries, strict=False):
             pending.entry = entry
             if not pending.request.reply_to and not pending.future.done():
@@ -503,19 +519,32 @@ class Transport:
                 await self._pause()
 
     async def _submit_and_read(self, submission: _Submission, read: Sequence[Any]) -> Any:
-        """Queue requests and begin to read replies with one piece of data to the server; returns the replies."""
+        """Queue requests and begin to read replies with one piece of data to the server; returns the replies.
 
-        def take(reply: Any) -> None:
-            if isinstance(reply, RedisError):
-                self._go_on_with(submission, reply)
+        A lone request needs no script where the lane was nearly empty a moment ago, however many callers its requests
+        have: on the server, a script costs several times what it does.
+        """
+        lane, requests = submission.lane, submission.requests
+        is_alone = len(requests) == 1 and requests[0].request.callers == 1
+        if is_alone and not requests[0].job_ttl_ms and self._has_much_room(lane):
+            name = self.keys.lane(lane)
+            commands = [("XADD", name, "*", *requests[0].request.encode()), ("XLEN", name)]
+        else:
+            commands = [self._submit_script.command(*self._submitted(lane, requests))]
+
+        def take(replies: list[Any]) -> None:
+            failed = next((each for each in replies if isinstance(each, RedisError)), None)
+            if failed is not None:
+                self._go_on_with(submission, failed)
+                return
+            submission.is_over = True
+            if len(replies) == 1:
+                self._are_queued(lane, requests, replies[0])
             else:
-                submission.is_over = True
-                self._are_queued(submission.requests, reply)
+                entry, waiting = replies
+                self._are_queued(lane, requests, [self.settings.queue_limit - waiting, entry])
 
-        command = self._submit_script.command(
-            *self._submitted(submission.lane, submission.requests)
-        )
-        return await self.redis.execute_before_read(command, read, take)
+        return await self.redis.execute_before_read(commands, read, take)
 
     def _go_on_with(self, submission: _Submission | None, error: RedisError) -> None:
         """Leave a submission that failed to a task of its own: the reader has replies to read."""
