@@ -76,8 +76,12 @@ def convert_column(column: Column, values: Any) -> Any | None:
         match column.type:
             case ColumnType.NUMBER if types <= {float, int}:
                 return _as_floats(column, np.array(values, dtype=np.float64))
-            case ColumnType.INTEGER if types <= {int} and not has_missing:
-                return _as_integers(column, np.array(values, dtype=np.int64))
+            case ColumnType.INTEGER if types <= {int, float} and not has_missing:
+                # 120.0 is a whole number: what has only one type of number writes it so.
+                whole = values if float not in types else _whole_numbers(values)
+                if whole is None:
+                    return None
+                return _as_integers(column, np.array(whole, dtype=np.int64))
             case ColumnType.BOOLEAN if types <= {bool}:
                 return as_column(column, values)
             case ColumnType.STRING if types <= {str}:
@@ -90,6 +94,15 @@ def convert_column(column: Column, values: Any) -> Any | None:
     except OverflowError:  # a whole number of more bits than numpy's types have
         return None
     return None
+
+
+def _whole_numbers(values: Sequence[float]) -> list[int] | None:
+    """The same as whole numbers, or None if one of them is none."""
+    try:
+        whole = list(map(int, values))
+    except ValueError:  # NaN
+        return None
+    return whole if whole == list(values) else None
 
 
 @lru_cache(maxsize=1024)

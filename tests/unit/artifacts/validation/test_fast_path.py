@@ -24,7 +24,7 @@ LARGE = 2**53
 ODD = st.sampled_from(
     [None, True, "1", [], LARGE - 1, LARGE, -LARGE, 2**63, 10**400, float("nan"), float("inf"), 5.0, 5.5, -0.0]
 )  # fmt: skip
-WHOLE = st.integers(-5, 100)
+WHOLE = st.integers(-5, 100) | st.integers(-5, 100).map(float)
 NUMBERS = st.floats(-1.5, 3.5) | st.integers(-1, 3)
 RECORDS = st.lists(
     st.fixed_dictionaries(
@@ -44,11 +44,14 @@ def _record(**values: Any) -> dict[str, Any]:
     return {"a": 1, "x": 0.5, "b": 2, "y": 1.5} | values
 
 
-def _both(records: list[Any], rules: Rules) -> tuple[CheckedRecords, CheckedRecords]:
+def _three(records: list[Any], rules: Rules) -> tuple[CheckedRecords, ...]:
+    """By the way of few plain records, column by column, and value by value."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(frames, "FAST_PATH_RECORDS", 0)
-        slow = frame_of_records(records, SCHEMA, rules=rules)
-    return frame_of_records(records, SCHEMA, rules=rules), slow
+        by_column = frame_of_records(records, SCHEMA, rules=rules)
+        patch.setattr(frames, "convert_column", lambda column, values: None)
+        by_value = frame_of_records(records, SCHEMA, rules=rules)
+    return frame_of_records(records, SCHEMA, rules=rules), by_column, by_value
 
 
 @given(RECORDS, RULES)
@@ -56,14 +59,18 @@ def _both(records: list[Any], rules: Rules) -> tuple[CheckedRecords, CheckedReco
 @example([_record(y=float("nan")), _record(y=1)], Rules())
 @example([_record(y=1), _record(y=float("nan"))], Rules())
 @example([_record(x=True)], Rules())
-def test_both_ways_say_the_same(records: list[dict[str, Any]], rules: Rules) -> None:
-    quick, slow = _both(records, rules)
-    pd.testing.assert_frame_equal(quick.frame, slow.frame, check_exact=True)
-    assert quick.problems == slow.problems
-    assert list(quick.indices) == list(slow.indices)
-    assert [(one.code, one.column, list(one.records)) for one in quick.anomalies] == [
-        (one.code, one.column, list(one.records)) for one in slow.anomalies
-    ]
+@example([_record(b=float(LARGE)), _record(b=1.5)], Rules())
+@example([_record(b=2.0**63), _record(b=-1e300)], Rules())
+@example([_record(b=float("nan")), _record(b=float("inf"))], Rules())
+def test_all_ways_say_the_same(records: list[dict[str, Any]], rules: Rules) -> None:
+    *quicker, slow = _three(records, rules)
+    for quick in quicker:
+        pd.testing.assert_frame_equal(quick.frame, slow.frame, check_exact=True)
+        assert quick.problems == slow.problems
+        assert list(quick.indices) == list(slow.indices)
+        assert [(one.code, one.column, list(one.records)) for one in quick.anomalies] == [
+            (one.code, one.column, list(one.records)) for one in slow.anomalies
+        ]
 
 
 @pytest.mark.parametrize(
