@@ -78,7 +78,7 @@ def convert_column(column: Column, values: Any) -> Any | None:
                 return _as_floats(column, np.array(values, dtype=np.float64))
             case ColumnType.INTEGER if types <= {int, float} and not has_missing:
                 # 120.0 is a whole number: what has only one type of number writes it so.
-                whole = values if float not in types else _whole_numbers(values)
+                whole = values if float not in types else whole_numbers(values)
                 if whole is None:
                     return None
                 return _as_integers(column, np.array(whole, dtype=np.int64))
@@ -96,11 +96,11 @@ def convert_column(column: Column, values: Any) -> Any | None:
     return None
 
 
-def _whole_numbers(values: Sequence[float]) -> list[int] | None:
+def whole_numbers(values: Sequence[float]) -> list[int] | None:
     """The same as whole numbers, or None if one of them is none."""
     try:
         whole = list(map(int, values))
-    except ValueError:  # NaN
+    except (ValueError, OverflowError):  # NaN, infinity
         return None
     return whole if whole == list(values) else None
 

@@ -24,6 +24,7 @@ from scoreline_artifacts.validation.convert import (
     SameObject,
     convert_column,
     convert_values,
+    whole_numbers,
 )
 from scoreline_artifacts.validation.problems import (
     MOST_HINTS,
@@ -243,8 +244,14 @@ def fast_path(
         values: list[Sequence[Any]] = []
         for name, least, most in block.bounds:
             column = columns[name]
-            if not block.accepted.issuperset(map(type, column)):
+            types = set(map(type, column))
+            if not block.accepted.issuperset(types):
                 return None
+            if block.dtype is np.int64 and float in types:
+                whole = whole_numbers(column)
+                if whole is None:
+                    return None
+                column = whole
             if not (least <= min(column) and max(column) <= most):
                 return None
             values.append(column)
@@ -280,7 +287,7 @@ def _plan_of(key: SameObject) -> _Plan | None:
     """What a schema takes here; None if it has columns of other types."""
     columns = key.held.columns
     accepted_types: dict[tuple[ColumnType, str], tuple[type[Any], frozenset[type]]] = {
-        (ColumnType.INTEGER, "int64"): (np.int64, frozenset({int})),
+        (ColumnType.INTEGER, "int64"): (np.int64, frozenset({int, float})),
         (ColumnType.NUMBER, "float64"): (np.float64, frozenset({int, float})),
     }
     types = [(column.type, column.dtype) for column in columns]

@@ -75,7 +75,14 @@ def test_all_ways_say_the_same(records: list[dict[str, Any]], rules: Rules) -> N
 
 @pytest.mark.parametrize(
     ("values", "is_plain"),
-    [({}, True), ({"x": 3}, True), ({"a": 101}, False), ({"a": 1.0}, False), ({"y": None}, False)],
+    [
+        ({}, True),
+        ({"x": 3}, True),
+        ({"a": 1.0}, True),
+        ({"a": 1.5}, False),
+        ({"a": 101}, False),
+        ({"y": None}, False),
+    ],
 )
 def test_only_the_plainest_records_take_it(values: dict[str, Any], is_plain: bool) -> None:
     columns = {name: [value] for name, value in _record(**values).items()}
