@@ -90,14 +90,6 @@ class FakeRedisServer:
         """An asyncio client."""
         client = _without_flags(self._fakeredis.FakeAsyncRedis(server=self._server))
 
-        async def blmpop(block_s: float, *keys: Any, **options: Any) -> Any:
-            # Polls: fakeredis leaves a task behind when a blocking read ends with its client.
-            for _ in range(int(block_s / IDLE_S)):
-                if (popped := await client.lmpop(*keys, **options)) is not None:
-                    return popped
-                await asyncio.sleep(IDLE_S)
-            return None
-
         run_script = client.evalsha
 
         async def evalsha(*arguments: Any) -> Any:
@@ -110,12 +102,19 @@ class FakeRedisServer:
         execute = client.execute_command
 
         async def execute_command(*arguments: Any, **options: Any) -> Any:
-            reply = await execute(*arguments, **options)
-            client.was_reached = True
-            return reply
+            # Polls: fakeredis leaves a task behind when a blocking read ends with its client.
+            is_blocking = arguments[0] == "BLMPOP"
+            until = time.monotonic() + (arguments[1] if is_blocking else 0)
+            command = ("LMPOP", *arguments[2:]) if is_blocking else arguments
+            while True:
+                reply = await execute(*command, **options)
+                client.was_reached = True
+                if reply is not None or time.monotonic() >= until:
+                    return reply
+                await asyncio.sleep(IDLE_S)
 
         client.execute_command = execute_command
-        client.blmpop, client.evalsha = blmpop, evalsha
+        client.evalsha = evalsha
         return client
 
 
