@@ -26,6 +26,7 @@ from tests.zoo.zoo import PROJECTS, run
 from scoreline_artifacts.loading.artifact import load, plan_of
 from scoreline_artifacts.loading.planned import PlanProof, ProvenPlan
 from scoreline_artifacts.loading.version import LoadedVersion
+from scoreline_artifacts.manifest import PLAN
 from scoreline_artifacts.packaging.plan_proof import WITHOUT_LIMIT, faster_up_to, prove_plan
 from scoreline_artifacts.plan import ScoringPlan
 from scoreline_artifacts.plan.ends import OpaqueEnd
@@ -61,6 +62,11 @@ class Dissolved:
 def measure() -> Iterator[Dissolved]:
     """Each estimator behind a StandardScaler, and each project of the zoo."""
     warnings.simplefilter("ignore")
+    yield from _estimators()
+    yield from _projects()
+
+
+def _estimators() -> Iterator[Dissolved]:
     random = np.random.default_rng(0)
     frame = pd.DataFrame({f"x{place}": random.normal(size=TRAINED_ROWS) for place in range(8)})
     score = frame["x0"] + frame["x1"] ** 2 + random.normal(size=TRAINED_ROWS)
@@ -73,13 +79,20 @@ def measure() -> Iterator[Dissolved]:
             loaded = LoadedVersion.of(pipeline, name, schema=Schema.infer(frame))
             proof = _proof(loaded, frame)
             yield _dissolved(name, loaded, proof, frame.to_dict("records"))
+
+
+def _projects() -> Iterator[Dissolved]:
     with tempfile.TemporaryDirectory(prefix="scoreline-zoo-") as folder:
         zoo = run(Path(folder), [*PROJECTS])
         for name, verdict in zoo.verdicts.items():
             if verdict.problem is None and verdict.missing is None:
-                loaded = load(zoo.store, name, 1)
-                stored = zoo.store.read(zoo.store.manifest(name, 1), "plan.json")
-                yield _dissolved(name, loaded, PlanProof.decode(stored), zoo.note(name)["records"])
+                model = name.replace("_", "-")
+                loaded = load(zoo.store, model, 1)
+                manifest = zoo.store.manifest(model, 1)
+                proof = PlanProof(reason="it asks for modules that did not travel")
+                if PLAN in manifest.files:
+                    proof = PlanProof.decode(zoo.store.read(manifest, PLAN))
+                yield _dissolved(name, loaded, proof, zoo.note(name)["records"])
 
 
 def _proof(loaded: LoadedVersion, frame: pd.DataFrame) -> PlanProof:
