@@ -17,7 +17,7 @@ import pandas as pd
 
 from scoreline_artifacts.plan import ScoringPlan, ends, nodes
 from scoreline_artifacts.schema import Column
-from scoreline_training.export.arithmetic import CODED, refused_target, steps_back
+from scoreline_training.export.arithmetic import CODED, missing_kind, refused_target, steps_back
 from scoreline_training.export.formats import About, Evaluator, Format, Scored
 
 Array = npt.NDArray[Any]
@@ -73,7 +73,27 @@ def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
             if column.name in named
         },
     }
-    written: list[nodes.Node | ends.End] = [*plan.nodes, plan.end]
+    by_name = {column.name: column for column in columns}
+    written: list[nodes.Node | ends.End] = []
+    # What a missing text is among the values of each step, by column; those of step 0 are the record.
+    kinds: list[tuple[str, ...]] = [()]
+    for node in plan.nodes:
+        step: nodes.Node = node
+        kind: tuple[str, ...] = ()
+        match node:
+            case nodes.Columns():
+                kind = tuple(missing_kind(by_name[name]) for name in node.names)
+            case nodes.Concat():
+                kind = sum((kinds[place] for place in node.inputs), ())
+            case nodes.Impute() if node.statistics.dtype == object:
+                # scikit-learn's imputer leaves None where it is.
+                kind = tuple("" if one == "nan" else one for one in kinds[node.inputs[0]])
+                pairs = zip(node.statistics.tolist(), kind, strict=True)
+                puts = np.array([None if left else value for value, left in pairs], object)
+                step = replace(node, statistics=puts)
+        kinds.append(kind)
+        written.append(step)
+    written.append(plan.end)
     if isinstance(plan.end, ends.TargetEnd):
         written[-1] = plan.end.inner
         for step in steps_back(plan.end.transformer) or ():

@@ -346,6 +346,7 @@ def _datetimes(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -
     moments = (moments.dt.tz_convert(zone) if zone else moments).dt.as_unit(unit)
     rows = np.flatnonzero(np.asarray(moments.isna()))
     if len(rows):
+        moments = moments.copy()  # pandas 2 warns of writing into what `dt` gives
         moments.iloc[rows] = pd.Series(array_of(column, by_hand.values(rows)))
     return moments.array
 

@@ -60,9 +60,10 @@ def test_nothing_of_the_project_is_in_reach() -> None:
 
 def test_nothing_of_an_editable_installation_is_in_reach() -> None:
     # The tests and benchmarks stand beside our own packages, which are installed as editable.
-    failure = _prove("import benchmarks").failure
+    failure = _prove("import benchmarks.celery_task").failure
     assert failure is not None
-    assert failure.module == "benchmarks"
+    # pyarrow 17 has a folder of that name, too.
+    assert failure.module in ("benchmarks", "benchmarks.celery_task")
 
 
 @pytest.mark.usefixtures("_project")

@@ -106,6 +106,8 @@ def _lists() -> Any:
 
 def _views() -> Any:
     """Rows that are all the same text, of which a view stores one."""
+    if int(pa.__version__.partition(".")[0]) < 19:
+        pytest.skip("pyarrow before 19 reads views of others, and makes none of several buffers")
     text = pa.array(["a" * 100_000], pa.string_view())
     view = pa.StringViewArray.from_buffers if hasattr(pa, "StringViewArray") else None
     buffers = text.buffers()

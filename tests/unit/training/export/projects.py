@@ -136,7 +136,8 @@ def pipelines(draw: st.DrawFn, end: str) -> LoadedVersion:
         parts.append(("texts", encoder, names))
     steps: list[Any] = [ColumnTransformer(parts)]
     if draw(st.booleans()):
-        steps.append(SelectKBest(k=1))
+        # Of a sparse array it is not planned.
+        steps = [ColumnTransformer(parts, sparse_threshold=0), SelectKBest(k=1)]
     target, make = _ENDS[end]
     pipeline = make_pipeline(*steps, make()).fit(FRAME, _TARGETS[target])
     return LoadedVersion.of(pipeline, "generated", 1, SCHEMA)

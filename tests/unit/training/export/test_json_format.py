@@ -14,7 +14,8 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sklearn.compose import TransformedTargetRegressor
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import (
@@ -190,6 +191,25 @@ def test_a_target_that_was_scaled_is_scaled_back(transformer: Any) -> None:
     pipeline = TransformedTargetRegressor(LinearRegression(), transformer=transformer)
     pipeline.fit(frame, FRAME["n"])
     assert largest_error(opened(FORMAT, pipeline, Schema.infer(frame)), pipeline, frame) < 1e-14
+
+
+@pytest.mark.parametrize("by", ["numpy", pytest.param("node", marks=needs_node)])
+@pytest.mark.parametrize("missing", [None, np.nan], ids=str)
+def test_a_text_that_is_missing_is_filled_as_scikit_learn_fills_it(
+    missing: Any, by: str, tmp_path: Path
+) -> None:
+    # scikit-learn's imputer leaves None where it is.
+    texts = ["low", "low", missing, "high", "low", missing]
+    frame = pd.DataFrame({"size": pd.Series(texts, dtype=object), "a": range(6)})
+    encoder = make_pipeline(SimpleImputer(strategy="most_frequent"), OneHotEncoder())
+    parts = [("size", encoder, ["size"]), ("a", "passthrough", ["a"])]
+    line = make_pipeline(ColumnTransformer(parts), LinearRegression())
+    line.fit(frame, [1.0, 2.0, 30.0, 4.0, 5.0, 60.0])
+    version = LoadedVersion.of(line, "size", 1, Schema.infer(frame))
+    path = tmp_path / "plan.json"
+    path.write_bytes(_written(version))
+    evaluator = _by_node(path) if by == "node" else FORMAT.open(path.read_bytes())
+    assert evaluator(frame).values == pytest.approx(line.predict(frame).tolist(), rel=1e-12)
 
 
 def test_whole_numbers_that_doubles_do_not_tell_apart_are_no_categories() -> None:
