@@ -57,14 +57,14 @@ async def test_an_answer_that_cannot_be_read_is_its_callers_error_alone(
 @pytest.mark.parametrize("is_queued", [False, True], ids=["before", "after"])
 @pytest.mark.parametrize(
     "failure",
-    [ReplyLost("cut"), RedisConnectionError("cut"), TimeoutError(), RuntimeError("a fault")],
+    [ReplyLost, RedisConnectionError, TimeoutError, RuntimeError],
     ids=["lost", "refused", "given up", "fault"],
 )
 async def test_a_request_is_answered_whatever_becomes_of_the_read_that_it_left_with(
     reading_client: AsyncClient,
     worker: StubWorker,
     monkeypatch: pytest.MonkeyPatch,
-    failure: Exception,
+    failure: type[Exception],
     is_queued: bool,
 ) -> None:
     redis = reading_client.transport.redis

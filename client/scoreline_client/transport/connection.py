@@ -150,14 +150,11 @@ class ShortPathRedis(redis.asyncio.Redis):
         take: Callable[[list[Any]], None] = lambda _: None,
     ) -> Any:
         async with self._room:
-            if self._free:
-                connection = self._free.pop()
-            else:
-                connection = self.connection_pool.get_available_connection()
-                # One timer limits the whole command, instead of one for each of its steps.
-                connection.socket_timeout = None
-                connection.heard_at = time.monotonic()
-            is_sent, sent_at = False, -math.inf
+            pool = self.connection_pool
+            connection = self._free.pop() if self._free else pool.get_available_connection()
+            # One timer limits the whole command, instead of one for each of its steps.
+            connection.socket_timeout = None
+            sent_at: float | None = None
             patience_s = self._patience_s or self.times.command_s
             try:
                 # The server has closed it meanwhile.
@@ -169,20 +166,14 @@ class ShortPathRedis(redis.asyncio.Redis):
                     connection.heard_at = time.monotonic()
                 packed = [piece for each in (*before, command) for piece in _packer.pack(*each)]
                 # Nothing is seen to move while the server blocks, or the system still sends.
-                at_rest_s = min(sum(map(len, packed)), BUFFERED_BYTES) / SLOW_BYTES_PER_S
                 blocks_s = float(command[1]) if command[0] == "BLMPOP" else 0.0
-                if not before:
-                    at_rest_s += blocks_s
-                is_sent = True
+                at_rest_s = min(sum(map(len, packed)), BUFFERED_BYTES) / SLOW_BYTES_PER_S
+                at_rest_s += 0.0 if before else blocks_s
                 sent_at = time.monotonic()
                 async with _Patience(connection, patience_s, at_rest_s, self._waiting) as patience:
                     await connection.send_packed_command(packed)
                     if before:
-                        replies = [
-                            await self._reply_or_error(connection, each[0]) for each in before
-                        ]
-                        self.was_reached, connection.heard_at = True, time.monotonic()
-                        take(replies)
+                        take([await self._reply(connection, each) for each in before])
                         patience.begin_anew(blocks_s)
                     reply = await self.parse_response(connection, command[0], **options)
                 connection.heard_at = time.monotonic()
@@ -197,8 +188,8 @@ class ShortPathRedis(redis.asyncio.Redis):
                 raise RedisConnectionError(str(error)) from error
             except TimeoutError as error:
                 # What is between here and the server may have forgotten the other connections as well.
-                await self._drop(connection, silent_since=sent_at)
-                if not is_sent:
+                await self._drop(connection, silent_since=sent_at or -math.inf)
+                if sent_at is None:
                     raise RedisTimeoutError(f"{_TOO_LATE} {self.times.connect_s:g} s") from error
                 # Only once for all commands that waited equally long.
                 if patience_s >= (self._patience_s or self.times.command_s):
@@ -207,7 +198,8 @@ class ShortPathRedis(redis.asyncio.Redis):
             except RedisConnectionError as error:
                 await connection.disconnect(nowait=True)
                 # These two are replies, which say that nothing was done.
-                if is_sent and not isinstance(error, AuthenticationError | BusyLoadingError):
+                is_reply = isinstance(error, AuthenticationError | BusyLoadingError)
+                if sent_at is not None and not is_reply:
                     raise ReplyLost(str(error)) from error
                 raise
             # A cancellation, for example: its reply is still to come, and must not be read as the reply to the
@@ -222,14 +214,16 @@ class ShortPathRedis(redis.asyncio.Redis):
                 self._free.append(connection)
                 await self._close_idle()
 
-    async def _reply_or_error(self, connection: Any, name: str) -> Any:
+    async def _reply(self, connection: Any, command: Sequence[Any]) -> Any:
         """The reply to a command, or the error that it is; raises those that end the use of the connection."""
         try:
-            return await self.parse_response(connection, name)
+            reply = await self.parse_response(connection, command[0])
         except ResponseError as error:
             if _is_demotion(error):
                 raise
-            return error
+            reply = error
+        self.was_reached = True
+        return reply
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections, those to sentinels as well."""
@@ -289,6 +283,7 @@ class _Patience:
 
     def begin_anew(self, at_rest_s: float) -> None:
         """A reply has come, and the next one is waited for."""
+        self.connection.heard_at = time.monotonic()
         self._timer.cancel()
         self._seen = self._look()
         self._timer = self._loop.call_later(self._still_s + at_rest_s, self._check)

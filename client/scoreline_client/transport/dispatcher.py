@@ -290,7 +290,17 @@ class Transport:
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
         self._gets_notes = self._gets_notes or any(one.request.notify for one in outbox)
-        may_carry = self._begin_reading(outbox)
+        is_told = any(one.request.reply_to or one.request.notify for one in outbox)
+        # The reader begins to read where answers are due, and then submits what is carried. A connection that was given
+        # by somebody else has commands one by one.
+        may_carry = is_told and isinstance(self.redis, ShortPathRedis)
+        if is_told and self._reader is None:
+            self._reader = asyncio.create_task(self._read_replies())
+            self._start_checks()
+        elif is_told and self._rest is not None and self._is_at_rest:
+            self._rest.set_result(None)
+        else:
+            may_carry = False
         for lane in Lane:
             # Calls that neither block the server for long nor fill its buffers.
             requests: list[PendingRequest] = []
@@ -310,20 +320,6 @@ class Transport:
                 self._carried = _Submission(lane, requests)
             elif requests:
                 self.spawn(self._submit(_Submission(lane, requests)))
-
-    def _begin_reading(self, outbox: Sequence[PendingRequest]) -> bool:
-        """Have the reader read where answers to these requests are due; returns whether it can submit some as it begins to."""
-        if not any(one.request.reply_to or one.request.notify for one in outbox):
-            return False
-        if self._reader is None:
-            self._reader = asyncio.create_task(self._read_replies())
-            self._start_checks()
-        elif self._rest is not None and self._is_at_rest:
-            self._rest.set_result(None)
-        else:
-            return False
-        # A connection that was given by somebody else has commands one by one.
-        return isinstance(self.redis, ShortPathRedis)
 
     @property
     def _is_at_rest(self) -> bool:
@@ -350,10 +346,14 @@ class Transport:
                 if not requests:
                     return
             try:
-                if requests[0].is_large:
-                    reply = await self._submit_large(submission.lane, requests[0].request)
-                else:
-                    reply = await self._submit_script(*self._submitted(submission.lane, requests))
+                is_large = requests[0].is_large
+                # Without requests the script only says how much room there is.
+                keys, args = self._submitted(submission.lane, () if is_large else requests)
+                reply = await self._submit_script(keys=keys, args=args)
+                if is_large and reply[0] > 0:
+                    fields = requests[0].request.encode()
+                    entry = await self.redis.execute_command("XADD", keys[0], "*", *fields)
+                    reply = [*reply, entry]
                 break
             except RedisError as error:
                 failed = error
@@ -393,22 +393,6 @@ class Transport:
             fields = request.encode()
             args += (ttl_ms, request.callers, len(fields), *fields)
         return keys, args
-
-    async def _submit_large(self, lane: Lane, request: Request) -> list[Any]:
-        """Queue a request past the script, which only says how much room there is; returns what that would."""
-        room, *entries = await self._submit_script(*self._submitted(lane, ()))
-        if room > 0:
-            fields = request.encode()
-            entries = [await self.redis.execute_command("XADD", self.keys.lane(lane), "*", *fields)]
-        return [room, *entries]
-
-    def _has_much_room(self, lane: Lane) -> bool:
-        """Whether less than half of the lane was taken a moment ago, even if each entry had as many callers as it may."""
-        waiting, seen_at = self._seen_waiting.get(lane, (0, -math.inf))
-        return (
-            time.monotonic() - seen_at < ROOM_KNOWN_S
-            and (waiting + 1) * MOST_CALLERS * 2 <= self.settings.queue_limit
-        )
 
     def _are_queued(
         self, lane: Lane, requests: Sequence[PendingRequest], reply: Sequence[Any]
@@ -526,7 +510,10 @@ class Transport:
         """
         lane, requests = submission.lane, submission.requests
         is_alone = len(requests) == 1 and requests[0].request.callers == 1
-        if is_alone and not requests[0].job_ttl_ms and self._has_much_room(lane):
+        waiting, seen_at = self._seen_waiting.get(lane, (0, -math.inf))
+        has_room = (waiting + 1) * MOST_CALLERS * 2 <= self.settings.queue_limit
+        is_known = time.monotonic() - seen_at < ROOM_KNOWN_S
+        if is_alone and not requests[0].job_ttl_ms and has_room and is_known:
             name = self.keys.lane(lane)
             commands = [("XADD", name, "*", *requests[0].request.encode()), ("XLEN", name)]
         else:
@@ -660,28 +647,25 @@ class Transport:
     async def _check_regularly(self) -> None:
         """Check how full the server is, and look up answers that are overdue, unless nothing is due and there was room."""
         while True:
-            if not self._is_at_rest or self._full_memory is not None:
-                await self._check()
-            await asyncio.sleep(self.times.check_every_s)
-
-    async def _check(self) -> None:
-        try:
-            await self._check_memory()
-            overdue = time.monotonic() - self.times.overdue_s
-            is_found = await self._look_up(
-                [p for p in self._pending.values() if p.sent_at < overdue]
-            )
-            if is_found and self._heard_at < overdue:
+            try:
+                if not self._is_at_rest or self._full_memory is not None:
+                    await self._check_memory()
+                    overdue = time.monotonic() - self.times.overdue_s
+                    is_found = await self._look_up(
+                        [p for p in self._pending.values() if p.sent_at < overdue]
+                    )
+                    if is_found and self._heard_at < overdue:
+                        self._suspect()
+                    await self._send_lost_again(overdue)
+            except ReplyLost:
                 self._suspect()
-            await self._send_lost_again(overdue)
-        except ReplyLost:
-            self._suspect()
-        except (RedisError, ServerUnreachable):
-            pass  # the reader and the senders meet it too, and tell their callers
-        # Nothing else finds answers that got lost: these checks must not end.
-        except Exception:
-            logger.exception("pending_check_failed client=%s: retrying", self.client_id)
-        self._is_memory_known.set()
+            except (RedisError, ServerUnreachable):
+                pass  # the reader and the senders meet it too, and tell their callers
+            # Nothing else finds answers that got lost: these checks must not end.
+            except Exception:
+                logger.exception("pending_check_failed client=%s: retrying", self.client_id)
+            self._is_memory_known.set()
+            await asyncio.sleep(self.times.check_every_s)
 
     def _suspect(self) -> None:
         """Have the reader connect anew, and look for replies that its old connection may still take with it.
