@@ -179,8 +179,9 @@ def children_of(worker: subprocess.Popen[bytes]) -> list[psutil.Process]:
     children = []
     for child in psutil.Process(worker.pid).children():
         with suppress(ProcessLookupError, psutil.NoSuchProcess):
-            is_settled = time.time() > child.create_time() + SETTLED_S
-            if is_settled and lives(child) and os.getpgid(child.pid) == worker.pid:
+            # A process of a worker that has just started may be as young as one that is thrown away.
+            time.sleep(max(0.0, child.create_time() + SETTLED_S - time.time()))
+            if lives(child) and os.getpgid(child.pid) == worker.pid:
                 children.append(child)
     return children
 
