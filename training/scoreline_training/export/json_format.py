@@ -85,7 +85,11 @@ def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
                 kind = tuple(missing_kind(by_name[name]) for name in node.names)
             case nodes.Concat():
                 kind = sum((kinds[place] for place in node.inputs), ())
-            case nodes.Impute() if node.statistics.dtype == object:
+            case nodes.Impute() if (
+                node.statistics.dtype == object
+                # Else other steps lie between: the proof decides.
+                and len(kinds[node.inputs[0]]) == len(node.statistics)
+            ):
                 # scikit-learn's imputer leaves None where it is.
                 kind = tuple("" if one == "nan" else one for one in kinds[node.inputs[0]])
                 pairs = zip(node.statistics.tolist(), kind, strict=True)
