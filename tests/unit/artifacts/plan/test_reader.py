@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from lightgbm import LGBMClassifier, LGBMRegressor
+from lightgbm import LGBMClassifier, LGBMModel, LGBMRegressor
 from sklearn.base import BaseEstimator, TransformerMixin
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import (
@@ -529,3 +529,16 @@ def test_a_plan_answers_as_its_pipeline_or_not_at_all(transformer: str, end: str
     if transformer != "reordered":
         for name in ("fresh", "alone"):
             assert len(plan.predict(_asked()[name].copy())) == len(_asked()[name])
+
+
+def test_an_interface_of_lightgbm_that_asks_otherwise_is_called(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def ask(self: Any, rows: Any) -> Any:
+        return self._Booster.score(rows)
+
+    pipeline = _fitted("mixed-dense", "lightgbm")
+    monkeypatch.setattr(LGBMModel, "predict", ask)
+    plan = read_plan(pipeline, SCHEMA.columns)
+    assert isinstance(plan, ScoringPlan)
+    assert len(plan.opaque) == 1
