@@ -15,7 +15,9 @@ from benchmarks.stage import ONE_THREAD, Stage, stage
 from scoreline_tasks.dev.processes import interruptible
 
 FLEET, PLAN = "fleet", "plan"
-NAMES = ("online", "separate", "library", "mixed", "bulk", "scale", "start", "growth", "gateway")
+NAMES = (
+    "online", "separate", "pipelines", "library", "mixed", "bulk", "scale", "start", "growth", "gateway",
+)  # fmt: skip
 MEMORY, MEMORY_BULK = "memory", "memory-bulk"
 INTERRUPTED = 130
 

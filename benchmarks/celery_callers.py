@@ -12,7 +12,7 @@ from typing import Any
 
 from benchmarks.callers import TIMEOUT_S, supply
 from benchmarks.measures import Rate
-from benchmarks.stage import PROCESSES, Stage
+from benchmarks.stage import MODEL, PROCESSES, Stage
 from scoreline_tasks.dev.demo import records
 from scoreline_tasks.dev.processes import running
 
@@ -33,18 +33,24 @@ def celery_worker(stage: Stage) -> Iterator[None]:
         yield
 
 
-def celery_tasks(in_flight: int, seconds: float) -> Rate:
+def celery_tasks(
+    in_flight: int,
+    seconds: float,
+    *,
+    model: str = MODEL,
+    rows: Iterator[dict[str, Any]] | None = None,
+) -> Rate:
     """Oldest answer first, and a new task for each answer: as fast as a thread per task."""
     from benchmarks.celery_task import predict
 
-    rows = supply()
+    rows = rows or supply()
     waits: list[float] = []
     begun = time.perf_counter()
     until = begun + seconds
     waiting: deque[tuple[float, Any]] = deque()
     while waiting or time.perf_counter() < until:
         while len(waiting) < in_flight and time.perf_counter() < until:
-            waiting.append((time.perf_counter(), predict.delay(next(rows))))
+            waiting.append((time.perf_counter(), predict.delay(next(rows), model)))
         sent, result = waiting.popleft()
         result.get(timeout=TIMEOUT_S)
         waits.append(time.perf_counter() - sent)

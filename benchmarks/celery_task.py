@@ -15,6 +15,7 @@ from celery import Celery, signals
 
 from scoreline_artifacts import Store
 from scoreline_artifacts.loading.artifact import load
+from scoreline_artifacts.loading.version import LoadedVersion
 
 app = Celery("baseline")
 app.conf.update(
@@ -32,20 +33,21 @@ app.conf.update(
     result_expires=3600,
 )
 
-_held: dict[str, Any] = {}
+_held: dict[str, LoadedVersion] = {}
 
 
 @signals.worker_init.connect
 def preload(**_: Any) -> None:
     """In the parent, before it forks."""
-    loaded = load(Store.from_environment(), "pima", 1)
-    _held.update(pipeline=loaded.pipeline, classes=loaded.classes)
+    store = Store.from_environment()
+    _held.update({model: load(store, model, 1) for model in store.models()})
 
 
 @app.task(name="baseline.predict")
-def predict(record: dict[str, Any]) -> dict[str, Any]:
+def predict(record: dict[str, Any], model: str = "pima") -> dict[str, Any]:
     """Score one record, with one call of the pipeline."""
-    probabilities = _held["pipeline"].predict_proba(pd.DataFrame([record]))[0].tolist()
-    classes = _held["classes"]
+    loaded = _held[model]
+    probabilities = loaded.pipeline.predict_proba(pd.DataFrame([record]))[0].tolist()
+    classes = loaded.classes or []
     value = max(range(len(classes)), key=probabilities.__getitem__)
     return {"value": classes[value], "probabilities": probabilities}

@@ -17,9 +17,11 @@ Summary = dict[str, Any]
 
 
 @contextmanager
-def scoring(stage: Stage, source: Path, target: Path) -> Iterator[Callable[[], Summary]]:
+def scoring(
+    stage: Stage, source: Path, target: Path, model: str = MODEL
+) -> Iterator[Callable[[], Summary]]:
     """A file that is being scored inside the block; what is given waits for the summary."""
-    command = [*scoreline("score", MODEL), str(source), str(target), "--json", "--quiet"]
+    command = [*scoreline("score", model), str(source), str(target), "--json", "--quiet"]
     with subprocess.Popen(
         command,
         env=stage.whole_environment,
@@ -42,7 +44,7 @@ def scoring(stage: Stage, source: Path, target: Path) -> Iterator[Callable[[], S
             stop(child)
 
 
-def score(stage: Stage, source: Path, target: Path) -> Summary:
+def score(stage: Stage, source: Path, target: Path, model: str = MODEL) -> Summary:
     """Score a file to its end."""
-    with scoring(stage, source, target) as wait:
+    with scoring(stage, source, target, model) as wait:
         return wait()

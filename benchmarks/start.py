@@ -1,8 +1,9 @@
-"""`scoreline up`, from typing it to the first answer."""
+"""`scoreline up`, from typing it to the first answer; and what the program takes that says no more than its version."""
 
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -15,13 +16,26 @@ from scoreline_tasks.dev.processes import running
 from scoreline_tasks.dev.server import HOST, free_port
 
 REPEATS = 5
+VERSIONS = 20
 GIVE_UP_S = 60.0
 
 
 def measure(stage: Stage) -> list[Row]:
     """Each time with a server that has no data yet; the model is released already."""
     took = [_start(stage, stage.folder / f"up-{number}") for number in range(REPEATS)]
-    return [alone("scoreline up to the first answer", "s", took, goal=at_most(4))]
+    versions = [_version(stage) for _ in range(VERSIONS)]
+    return [
+        alone("scoreline up to the first answer", "s", took, goal=at_most(3.5)),
+        alone("scoreline --version", "ms", versions, goal=at_most(120)),
+    ]
+
+
+def _version(stage: Stage) -> float:
+    begun = time.perf_counter()
+    subprocess.run(
+        scoreline("--version"), env=stage.whole_environment, check=True, capture_output=True
+    )
+    return (time.perf_counter() - begun) * 1000
 
 
 def _start(stage: Stage, data: Path) -> float:
