@@ -58,11 +58,18 @@ class ScoringPlan:
             *((node, [*node.inputs]) for node in self.nodes),
             (self.end, [self.end.input]),
         ]
-        return [
-            {"step": number, "kind": type(step).__name__, "way": step.way, "inputs": inputs}
-            | _short_fields(step)
-            for number, (step, inputs) in enumerate(steps, start=1)
-        ]
+        described = []
+        for number, (step, inputs) in enumerate(steps, start=1):
+            description: dict[str, Any] = {"step": number, "kind": type(step).__name__}
+            description |= {"way": step.way, "inputs": inputs}
+            for field in dataclasses.fields(step):
+                name, value = field.name, getattr(step, field.name)
+                if isinstance(value, np.ndarray) and value.size <= 8:
+                    description[name] = value.tolist()
+                elif name == "names" or isinstance(value, str | float | bool):
+                    description[name] = value
+            described.append(description)
+        return described
 
     def _values(self, frame: pd.DataFrame | CheckedRows) -> Sequence[Any]:
         rows = CheckedRows.of(frame)
@@ -72,16 +79,3 @@ class ScoringPlan:
         for node in self.nodes:
             values.append(node.run(values))
         return values
-
-
-def _short_fields(step: Node | End) -> dict[str, Any]:
-    short: dict[str, Any] = {}
-    for field in dataclasses.fields(step):
-        name, value = field.name, getattr(step, field.name)
-        if name in ("way", "inputs", "input"):
-            continue
-        if isinstance(value, np.ndarray) and value.size <= 8:
-            short[name] = value.tolist()
-        elif name == "names" or isinstance(value, str | float | bool):
-            short[name] = value
-    return short
