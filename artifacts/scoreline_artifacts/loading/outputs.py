@@ -69,7 +69,7 @@ def find_outputs(pipeline: Any, frame: pd.DataFrame, labels: Any = None) -> Foun
     if method == "predict" and hasattr(pipeline, "predict_proba"):
         try:
             probabilities = pipeline.predict_proba(frame.copy())
-        # A class of one's own may have the method and not what it needs. A classifier needs it.
+        # A class of the project's may have the method and not what it needs; a classifier's must work.
         except Exception:
             if declared.classes is not None:
                 raise

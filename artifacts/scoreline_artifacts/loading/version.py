@@ -136,7 +136,7 @@ class LoadedVersion:
             threads = joblib.parallel_config(backend="threading")
         with threads, self.settings.in_force():
             if self.has_probabilities:
-                # Of the estimator's own precision, which decides what is tied.
+                # In the estimator's own precision, on which ties depend.
                 shares = probability_rows(scorer.predict_proba(_input_of(scorer, rows)), count)
                 width = len(outputs.probability_columns)
                 if shares.shape[1] != width:

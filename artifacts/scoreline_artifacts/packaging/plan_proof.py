@@ -95,7 +95,7 @@ def prove_plan(
 
 
 class _PlanComparison:
-    """Scores rows with a plan and with its pipeline; how many so far, and how far apart they were."""
+    """Scores rows with a plan and with its pipeline, and records how many, and how far the answers differ."""
 
     def __init__(self, loaded: LoadedVersion, plan: ScoringPlan) -> None:
         self.rows, self.max_error, self.unplanned = 0, 0.0, ""
@@ -187,7 +187,7 @@ def faster_up_to(
 
 
 def generated(schema: Schema, training: pd.DataFrame, plan: ScoringPlan) -> Iterator[pd.DataFrame]:
-    """Frames of rows unlike those of training, with its columns and types: values of training in other company, and
+    """Frames of rows unlike those of training, with its columns and types: values of training in other combinations, and
     among them missing, unseen and extreme ones, and those at which trees decide."""
     random = np.random.default_rng(1)
     count = GENERATED_ROWS // 4
@@ -205,7 +205,7 @@ def generated(schema: Schema, training: pd.DataFrame, plan: ScoringPlan) -> Iter
         columns = {}
         for column in schema.columns:
             values = mixed[column.name].copy()
-            # A type that cannot hold one of them keeps what it has.
+            # A column whose type cannot hold one of them keeps its values.
             with suppress(TypeError, ValueError, OverflowError):
                 if candidates := special[column.name]:
                     indexes = random.integers(0, len(candidates), count)

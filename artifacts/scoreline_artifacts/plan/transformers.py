@@ -108,7 +108,7 @@ def library_name(estimator: object) -> str:
     patched = set(getattr(estimator, "__dict__", {})).intersection(_METHODS)
     for name in _METHODS:
         method = getattr(kind, name, None)
-        # What a library inherits of scikit-learn is as it is there.
+        # A method that a library inherits from scikit-learn is no patch.
         if str(getattr(method, "__module__", library)).partition(".")[0] not in (
             library,
             "sklearn",
@@ -251,7 +251,7 @@ class TransformerReader:
         read = _STEPS.get(library_name(step))
         way = " → ".join((*path, label_of(step)))
         config = getattr(step, "_sklearn_output_config", {}).get("transform", "default")
-        # A step that does not copy writes into what others are given, too.
+        # A step that does not copy writes into the input of other steps, too.
         if read is not None and config == "default" and getattr(step, "copy", True) is not False:
             try:
                 return read(self, step, value, path if read in _CONTAINERS else (way,))
