@@ -42,7 +42,7 @@ def load(
 
     `strict` refuses an environment that differs from training's in ways that often do not matter. `sha256` is that of
     the manifest, as a release names it. `settings` are those of the process that loading it changes, where something
-    else runs beside it; None: whatever is found changed.
+    else runs beside it; None: whatever it changes.
 
     Raises:
         UnknownModelError, UnknownVersionError: it is not in the store.
@@ -92,7 +92,7 @@ def load_unproven(
 def planned(
     loaded: LoadedVersion, proof: PlanProof, rows: Sequence[golden.GoldenRow]
 ) -> LoadedVersion:
-    """The version with its plan, if that was proved and is as it was: `rows` check it when it is first asked."""
+    """The version with its plan, if that was proved and has the same steps; `rows` check the plan before its first use."""
     name = f"{loaded.model}@{loaded.version}"
     reason = proof.unusable()
     if not reason and not ArtifactSettings.from_environment().plan:

@@ -15,7 +15,7 @@ from scoreline_artifacts.loading.version import outputs_of
 from scoreline_artifacts.schema import MAX_KNOWN_TEXTS, ColumnType, Schema
 
 MOST_COLUMNS_ASKED = 200
-"""Of wider frames nothing is found out: each column costs some calls of the pipeline."""
+"""The columns of wider frames stay unknown: each costs some calls of the pipeline."""
 _SAMPLES: dict[ColumnType, Any] = {
     ColumnType.NUMBER: 1.0,
     ColumnType.STRING: "a",
@@ -37,16 +37,16 @@ def schema_of_fitted(pipeline: Any) -> Schema | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _Asked(pipeline, names, dict(_known_values(pipeline, names))).schema()
+        return _Probe(pipeline, names, dict(_kept_values(pipeline, names))).schema()
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A pipeline that is asked about made-up rows."""
+class _Probe:
+    """Calls a pipeline with made-up rows."""
 
     pipeline: Any
     names: list[str]
-    known: Mapping[str, list[Any]]
+    kept: Mapping[str, list[Any]]
     """Values of training that an encoder or imputer has kept, by column."""
 
     def schema(self) -> Schema | None:
@@ -69,34 +69,33 @@ class _Asked:
             if self._takes(types, {name: missing})
         }
         rows = [row, row | empty]
-        told = Schema.infer(pd.DataFrame(rows)[self.names])
         columns = []
-        for column in told.columns:
-            texts = sorted(set(filter(_is_text, self.known.get(column.name, ()))))
+        for column in Schema.infer(pd.DataFrame(rows)[self.names]).columns:
+            texts = sorted(set(filter(_is_text, self.kept.get(column.name, ()))))
             is_known = column.type is ColumnType.STRING and 0 < len(texts) <= MAX_KNOWN_TEXTS
             categories = tuple(texts) if is_known else None
             columns.append(replace(column, minimum=None, maximum=None, categories=categories))
-        found = Schema(tuple(columns))
-        return found if len(unused) == len(columns) else found.with_unused(unused)
+        schema = Schema(tuple(columns))
+        return schema if len(unused) == len(columns) else schema.with_unused(unused)
 
     def _types(self) -> dict[str, ColumnType] | None:
         """The type of each column with which the pipeline has an answer."""
-        told = {
+        known = {
             name: ColumnType.STRING if any(map(_is_text, values)) else ColumnType.NUMBER
-            for name, values in self.known.items()
+            for name, values in self.kept.items()
         }
-        others = [name for name in self.names if name not in told]
+        others = [name for name in self.names if name not in known]
         guesses = [{}, *({name: kind} for kind in list(_SAMPLES)[1:] for name in others)]
         guesses.append(dict.fromkeys(others, ColumnType.STRING))
         for guess in guesses:
-            types = dict.fromkeys(self.names, ColumnType.NUMBER) | told | guess
+            types = dict.fromkeys(self.names, ColumnType.NUMBER) | known | guess
             if self._takes(types, {}):
                 return types
         return None
 
     def _row(self, types: Mapping[str, ColumnType]) -> dict[str, Any]:
         return {
-            name: next(iter(self.known.get(name, ())), _SAMPLES[types[name]]) for name in self.names
+            name: next(iter(self.kept.get(name, ())), _SAMPLES[types[name]]) for name in self.names
         }
 
     def _takes(
@@ -114,20 +113,20 @@ class _Asked:
         return False
 
 
-def _known_values(step: Any, names: list[str]) -> Iterator[tuple[str, list[Any]]]:
-    """The values of training that the steps which take these columns as they are have kept, by column."""
+def _kept_values(step: Any, names: list[str]) -> Iterator[tuple[str, list[Any]]]:
+    """By column, the values of training that steps have kept which take these columns unchanged."""
     if hasattr(step, "transformers_"):
-        for _, inner, columns in step.transformers_:
-            chosen = [columns] if isinstance(columns, str) else list(np.atleast_1d(columns))
-            if all(isinstance(each, int | np.integer) for each in chosen):
-                chosen = [names[int(each)] for each in chosen]
-            if all(each in names for each in chosen):
-                yield from _known_values(inner, list(map(str, chosen)))
+        for _, inner, selection in step.transformers_:
+            columns = [selection] if isinstance(selection, str) else list(np.atleast_1d(selection))
+            if all(isinstance(column, int | np.integer) for column in columns):
+                columns = [names[int(column)] for column in columns]
+            if all(column in names for column in columns):
+                yield from _kept_values(inner, list(map(str, columns)))
     elif hasattr(step, "steps"):
         for _, inner in step.steps:
             if getattr(inner, "n_features_in_", None) != len(names):
                 return
-            yield from _known_values(inner, names)
+            yield from _kept_values(inner, names)
             if hasattr(inner, "transformers_") or not hasattr(inner, "statistics_"):
                 return  # what it gives has no longer these columns
     elif hasattr(step, "categories_") and len(step.categories_) == len(names):

@@ -7,7 +7,8 @@ apart and nothing mistakes them for installed ones.
 
 Code is compiled from the bytes that were verified, never from a file on disk. A module's globals hold a
 `__builtins__` of its own whose `__import__` looks in the namespace first. The two other ways in which code
-names modules, `importlib` and `importlib.resources`, and `importlib.metadata`, which names the project, are replaced by proxies that look there first, too.
+names modules, `importlib` and `importlib.resources`, and `importlib.metadata`, which names the project, are replaced by
+proxies that look there first, too.
 """
 
 from __future__ import annotations
@@ -201,14 +202,14 @@ class Namespace:
             load = importlib.import_module
         else:
             return module
-        for each in getattr(module, "__all__", ()) if "*" in wanted else wanted:
-            if hasattr(module, each):
+        for attribute in getattr(module, "__all__", ()) if "*" in wanted else wanted:
+            if hasattr(module, attribute):
                 continue
             try:
-                load(f"{full}.{each}")
+                load(f"{full}.{attribute}")
             except ModuleNotFoundError as error:
                 # If it is neither a module nor a variable, the import statement raises its own error.
-                if error.name != f"{full}.{each}":
+                if error.name != f"{full}.{attribute}":
                     raise
         return module
 
@@ -221,8 +222,8 @@ class Namespace:
         variables = {} if variables is None else variables
         # Before the function is made: it keeps the builtins that its globals hold then.
         variables.setdefault("__builtins__", self.builtins)
-        made: FunctionType = _dill._create_function(code, variables, *arguments)
-        return made
+        function: FunctionType = _dill._create_function(code, variables, *arguments)
+        return function
 
     def find(self, module: str, name: str) -> Any:
         """The object that a pickle refers to by module and name, or None if it is not of the namespace."""
@@ -234,10 +235,10 @@ class Namespace:
             return getattr(self.proxy(module), name)
         if not self.owns(module):
             return None
-        found: Any = self.import_module(module)
-        for part in name.split("."):
-            found = getattr(found, part)
-        return found
+        attribute: Any = self.import_module(module)
+        for attribute_name in name.split("."):
+            attribute = getattr(attribute, attribute_name)
+        return attribute
 
     def source(self, file: str) -> bytes:
         """The content of a module's file."""

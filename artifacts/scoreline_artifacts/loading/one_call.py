@@ -3,7 +3,7 @@
 Agreement on some rows proves nothing: a threshold, a business rule or votes that are counted another way differ
 on other rows. Every class below was read: its `predict` takes the largest of the numbers that `predict_proba`
 returns, or of numbers that these grow with. A subclass may override either and is not on the list, nor is
-anything that is patched. Everything else is asked twice, which is always right.
+anything that is patched. Every other classifier is called twice, which is always right.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _GROWING_NUMBERS = frozenset(
         "sklearn.neural_network._multilayer_perceptron.MLPClassifier",
     }
 )
-_ASKED_INSTEAD = {
+_FORWARDS_TO = {
     "sklearn.ensemble._stacking.StackingClassifier": "final_estimator_",
     "sklearn.feature_selection._rfe.RFE": "estimator_",
     "sklearn.feature_selection._rfe.RFECV": "estimator_",
@@ -74,8 +74,8 @@ def class_from(pipeline: Any) -> ClassFrom:
     name = library_name(pipeline)
     if name == "sklearn.pipeline.Pipeline":
         return class_from(pipeline.steps[-1][1])
-    if name in _ASKED_INSTEAD:
-        return class_from(getattr(pipeline, _ASKED_INSTEAD[name], None))
+    if name in _FORWARDS_TO:
+        return class_from(getattr(pipeline, _FORWARDS_TO[name], None))
     # An objective of one's own: LightGBM predicts its scores, and no class.
     if name == "lightgbm.sklearn.LGBMClassifier" and callable(pipeline.objective_):
         return ClassFrom.PREDICT

@@ -70,11 +70,13 @@ class PlanProof:
         """Why the plan is not used in this environment; empty where it is."""
         if self.reason:
             return self.reason
-        here = {"plan": PLAN_CODE} | _installed(*_LIBRARIES, *(self.versions.keys() - {"plan"}))
+        installed = {"plan": PLAN_CODE} | _installed(
+            *_LIBRARIES, *(self.versions.keys() - {"plan"})
+        )
         other = [
             f"{name} {self.versions.get(name)}"
-            for name in here
-            if self.versions.get(name) != here[name]
+            for name, version in installed.items()
+            if self.versions.get(name) != version
         ]
         return f"it was proved with {', '.join(other)}, which is not here" if other else ""
 
@@ -103,7 +105,7 @@ class ProvenPlan:
         self._lock = threading.Lock()
 
     def to_check(self, rows: Sequence[golden.GoldenRow], tolerance: float) -> None:
-        """Have it checked by these rows when it is first asked."""
+        """Have it checked by these rows before its first use."""
         self._rows, self._tolerance = rows, tolerance
 
     def takes(
@@ -139,7 +141,7 @@ class ProvenPlan:
         # Whatever a step raises that is called: the pipeline scores, and raises it if it is to be raised.
         except Exception as error:  # noqa: BLE001
             return f"golden rows cannot be scored through it: {type(error).__name__}: {error}"
-        for index, (want, got) in enumerate(zip(rows, answers, strict=True)):
-            if not golden.same_answer(want, got, self._tolerance):
-                return f"it answers golden row {index} with {got.value!r}, not {want.value!r}"
+        for index, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            if not golden.same_answer(row, answer, self._tolerance):
+                return f"it answers golden row {index} with {answer.value!r}, not {row.value!r}"
         return ""

@@ -57,7 +57,7 @@ class ProcessSettings:
         """`expected` are the names of the settings that loading changes; None: whatever it does."""
         self._expected = None if expected is None else frozenset(expected)
         self._changes: dict[Key, Change] = {}
-        self._here = ThreadState()
+        self._thread = ThreadState()
 
     @property
     def names(self) -> list[str]:
@@ -80,19 +80,19 @@ class ProcessSettings:
 
         While the version is being scored it stays in force until that is done.
         """
-        if self._here.is_recording:
+        if self._thread.is_recording:
             yield
             return
         gate, before = _gate(), _read_all()
-        self._here.is_recording = True
+        self._thread.is_recording = True
         gate.recording[threading.get_ident()] = before
         try:
             yield
         finally:
             gate.recording.pop(threading.get_ident(), None)
-            self._here.is_recording = False
+            self._thread.is_recording = False
             self._add(self._own(_changes(before, _read_all())))
-            if not self._here.is_scoring:
+            if not self._thread.is_scoring:
                 self._undo()
 
     @contextmanager
@@ -100,13 +100,13 @@ class ProcessSettings:
         """Score the version inside the block."""
         gate = _gate()
         with gate.exclusive() if self.is_exclusive else gate.shared():
-            self._here.is_scoring = True
+            self._thread.is_scoring = True
             try:
                 for (kind, name), change in list(self._changes.items()):
                     _KINDS[kind].write(name, change.inside)
                 yield
             finally:
-                self._here.is_scoring = False
+                self._thread.is_scoring = False
                 self._undo()
 
     def import_installed(self, name: str) -> ModuleType:
@@ -124,7 +124,7 @@ class ProcessSettings:
         changes = _installed.get(library)
         if changes and not changes.keys() <= self._changes.keys():
             self._add(changes)
-            if self._here.is_recording or self._here.is_scoring:
+            if self._thread.is_recording or self._thread.is_scoring:
                 for (kind, setting), change in changes.items():
                     _KINDS[kind].write(setting, change.inside)
             else:
@@ -133,14 +133,15 @@ class ProcessSettings:
 
     def _own(self, changes: dict[Key, Change]) -> dict[Key, Change]:
         """The changes that the version has made, among those that were seen meanwhile."""
-        if self._expected is None or self._here.is_scoring:
+        if self._expected is None or self._thread.is_scoring:
             return changes
         return {key: change for key, change in changes.items() if _name(key) in self._expected}
 
     def _add(self, changes: Mapping[Key, Change]) -> None:
         for key, change in changes.items():
-            known = self._changes.get(key)
-            self._changes[key] = change if known is None else Change(change.inside, known.outside)
+            earlier = self._changes.get(key)
+            outside = change.outside if earlier is None else earlier.outside
+            self._changes[key] = Change(change.inside, outside)
 
     def _undo(self) -> None:
         for (kind, name), change in list(self._changes.items()):
@@ -224,13 +225,13 @@ class Gate:
                 self._changed.notify_all()
 
     def _renew(self) -> None:
-        """In a fork: the threads that have passed do not exist there."""
+        """Start anew in a fork, in which the threads that have passed do not exist."""
         self._changed = threading.Condition()
         self._inside = self._waiting = 0
         self._alone = None
-        # What they have changed would be undone by nobody.
+        # Nobody else would undo what they have changed.
         me = threading.get_ident()
-        before = [known for thread, known in self.recording.items() if thread != me]
+        before = [settings for thread, settings in self.recording.items() if thread != me]
         self.recording = {}
         if before:
             for (kind, name), change in _changes(before[0], _read_all()).items():
@@ -323,7 +324,7 @@ def write_pandas(name: str, value: Any) -> None:
 def write_filters(_: str, value: tuple[Any, ...]) -> None:
     warnings.filters[:] = value  # type: ignore[index]
     with warnings.catch_warnings():
-        pass  # entering it makes Python forget what the old filters said
+        pass  # entering it makes Python forget the decisions of the old filters
 
 
 def read_decimal() -> dict[str, Any]:
@@ -365,7 +366,7 @@ _KINDS = {
         lambda: {"filters": tuple(warnings.filters)},
         write_filters,
         # Only where a filter makes an exception of a warning it changes what others get.
-        lambda change: any(each[0] == "error" for each in change.inside),
+        lambda change: any(action == "error" for action, *_ in change.inside),
     ),
     "decimal": SettingKind(
         read_decimal,

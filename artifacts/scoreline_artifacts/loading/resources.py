@@ -32,10 +32,10 @@ class Folder(_Readable):
         *,
         listed: Collection[str] = (),
     ) -> None:
-        """`files` by path below the package; `on_missing` is called with paths that are opened in vain.
+        """`files` by path below the package; `on_missing` is called with the paths of missing files that code opens.
 
-        `listed` are paths of files that the project has beside these, as its code may see them: `on_missing` is
-        called with `*` where it does.
+        `listed` are paths of files that the project has beside these, and that code sees; `on_missing` is called with
+        `*` where it does.
         """
         self._name = name
         self._files = files
@@ -66,20 +66,20 @@ class Folder(_Readable):
 
     def joinpath(self, *descendants: Any) -> Traversable:
         """The file or folder at a path below it, whether it exists or not."""
-        parts = [part for each in descendants for part in str(each).split("/")]
-        parts = [part for part in parts if part not in ("", ".")]
-        if not parts:
+        names = "/".join(map(str, descendants)).split("/")
+        names = [name for name in names if name not in ("", ".")]
+        if not names:
             return self
-        path = self._prefix + parts[0]
+        path = self._prefix + names[0]
         child: Traversable
         if path in self._files:
-            child = File(parts[0], self._files[path])
+            child = File(names[0], self._files[path])
         elif path in self._listed:
             self._on_missing("*")
-            child = AbsentFile(parts[0], path, self._on_missing)
+            child = AbsentFile(names[0], path, self._on_missing)
         else:
-            child = Folder(parts[0], self._files, self._on_missing, path + "/", listed=self._listed)
-        return child.joinpath(*parts[1:])
+            child = Folder(names[0], self._files, self._on_missing, path + "/", listed=self._listed)
+        return child.joinpath(*names[1:])
 
     def open(self, mode: str = "r", *_: Any, **__: Any) -> IO[Any]:  # noqa: ARG002
         """Always fails.

@@ -31,7 +31,7 @@ from scoreline_artifacts.validation import CheckedRows, frame_of_records, shown
 Array = npt.NDArray[Any]
 
 NO_SETTINGS = ProcessSettings()
-"""Of a pipeline that brings no modules."""
+"""The settings of a pipeline that brings no modules."""
 _TYPES = {
     "f": OutputType.NUMBER,
     "i": OutputType.NUMBER,
@@ -40,7 +40,7 @@ _TYPES = {
     "U": OutputType.TEXT,
 }
 """What an array holds, by the kind of its dtype."""
-_WORDS = {
+_TYPE_NAMES = {
     OutputType.NUMBER: "a number",
     OutputType.BOOLEAN: "true or false",
     OutputType.TEXT: "text",
@@ -136,29 +136,30 @@ class LoadedVersion:
             threads = joblib.parallel_config(backend="threading")
         with threads, self.settings.in_force():
             if self.has_probabilities:
-                given = probability_rows(scorer.predict_proba(_given(rows, scorer)), count)
+                # In the estimator's own precision, on which ties depend.
+                shares = probability_rows(scorer.predict_proba(_input_of(scorer, rows)), count)
                 width = len(outputs.probability_columns)
-                if given.shape[1] != width:
+                if shares.shape[1] != width:
                     raise ModelOutputError(
-                        f"predict_proba gave {given.shape[1]} columns for {width} classes"
+                        f"predict_proba gave {shares.shape[1]} columns for {width} classes"
                     )
-                probabilities = given.astype(np.float64, copy=False)
+                probabilities = shares.astype(np.float64, copy=False)
                 unusable = unusable_probabilities(probabilities)
                 if self.class_from is not ClassFrom.PREDICT:
                     classes = np.asarray(self.pipeline.classes_)
-                    values = value_rows(classes[likeliest(given)], count, outputs.method)
+                    values = value_rows(classes[likeliest(shares)], count, outputs.method)
                     if self.class_from is ClassFrom.PROBABILITIES_UNLESS_TIED:
-                        in_doubt = tied(given)
+                        in_doubt = tied(shares)
                         if len(in_doubt) and self.batchable:
                             values[in_doubt] = self._values(rows.take(in_doubt), scorer)
                         elif len(in_doubt):
                             values = self._values(rows, scorer)
                     return Scores(values, probabilities, unusable)
             values = self._values(rows, scorer)
-        found = 1 if values.ndim == 1 else values.shape[1]
-        if outputs.each is not None and found != len(outputs.each):
+        width = 1 if values.ndim == 1 else values.shape[1]
+        if outputs.each is not None and width != len(outputs.each):
             raise ModelOutputError(
-                f"{outputs.method} gave {found} values for each row, and {len(outputs.each)} in training"
+                f"{outputs.method} gave {width} values for each row, and {len(outputs.each)} in training"
             )
         values, reasons = usable_values(values, outputs.types)
         if probabilities is not None:
@@ -167,7 +168,7 @@ class LoadedVersion:
 
     def _values(self, rows: CheckedRows, scorer: Any) -> npt.NDArray[Any]:
         method = self.outputs.method
-        return value_rows(getattr(scorer, method)(_given(rows, scorer)), len(rows), method)
+        return value_rows(getattr(scorer, method)(_input_of(scorer, rows)), len(rows), method)
 
     def _score_by_plan(self, records: Sequence[dict[str, Any]]) -> list[golden.GoldenRow]:
         return self.score_records(records, by_plan=True)
@@ -175,7 +176,7 @@ class LoadedVersion:
     def score_records(
         self, records: Sequence[dict[str, Any]], *, by_plan: bool = False
     ) -> list[golden.GoldenRow]:
-        """Score raw records, all of which must be valid; `by_plan` has the plan score them, and nobody else.
+        """Score raw records, all of which must be valid; `by_plan` has the plan alone score them.
 
         Raises:
             ArtifactError: one of them is not valid.
@@ -232,13 +233,13 @@ def class_source(pipeline: Any, outputs: Outputs) -> ClassFrom:
     return ClassFrom.PREDICT if not outputs.classes or outputs.is_several else class_from(pipeline)
 
 
-def _given(rows: CheckedRows, scorer: Any) -> pd.DataFrame | CheckedRows:
+def _input_of(scorer: Any, rows: CheckedRows) -> pd.DataFrame | CheckedRows:
     """Rows in the form in which a pipeline or a plan takes them."""
     return rows if isinstance(scorer, ScoringPlan) else rows.own_frame()
 
 
 def likeliest(probabilities: Array) -> npt.NDArray[np.intp]:
-    """(rows,) Places of the largest of (rows, classes) probabilities, the first of equal ones."""
+    """(rows,) Indexes of the largest of (rows, classes) probabilities, the first of equal ones."""
     if probabilities.shape[1] == 2:
         # As argmax does, in less than a tenth of the time.
         return (probabilities[:, 1] > probabilities[:, 0]).astype(np.intp)
@@ -246,7 +247,7 @@ def likeliest(probabilities: Array) -> npt.NDArray[np.intp]:
 
 
 def tied(probabilities: Array) -> npt.NDArray[np.intp]:
-    """Rows of which rounding may have made the two largest probabilities what they are."""
+    """Indexes of rows whose two largest probabilities differ by no more than rounding may explain."""
     if probabilities.shape[1] == 1:
         return np.array([], dtype=np.intp)
     if probabilities.shape[1] == 2:
@@ -290,11 +291,13 @@ def probability_rows(answer: Any, count: int) -> Array:
         ModelOutputError: it has not as many numbers for each row.
     """
     arrays = []
-    for part in answer if is_by_output(answer) else [answer]:
-        array = np.asarray(part.toarray() if hasattr(part, "toarray") else part)
+    for table in answer if is_by_output(answer) else [answer]:
+        array = np.asarray(table.toarray() if hasattr(table, "toarray") else table)
         if array.dtype == object:
             # What is no number is no probability: it becomes NaN, and costs its record the answer.
-            is_number = np.frompyfunc(lambda one: isinstance(one, float | int | np.number), 1, 1)
+            is_number = np.frompyfunc(
+                lambda value: isinstance(value, float | int | np.number), 1, 1
+            )
             array = np.where(is_number(array), array, np.nan).astype(np.float64)
         if array.ndim != 2 or len(array) != count or array.dtype.kind not in "fiub":
             raise ModelOutputError(
@@ -307,7 +310,7 @@ def probability_rows(answer: Any, count: int) -> Array:
 
 def is_by_output(answer: Any) -> bool:
     """Whether `predict_proba` returned a table for each of several outputs, and not one table."""
-    return isinstance(answer, list | tuple) and all(np.ndim(part) == 2 for part in answer)
+    return isinstance(answer, list | tuple) and all(np.ndim(table) == 2 for table in answer)
 
 
 def usable_values(
@@ -353,17 +356,17 @@ def _usable_column(column: Array, expected: OutputType | None) -> tuple[Array, d
     types: list[OutputType | None] = []
     unusable: dict[int, str] = {}
     for row, value in enumerate(values):
-        plain[row], found = _plain(value)
-        types.append(found)
-        if found is None:
+        plain[row], kind = _plain(value)
+        types.append(kind)
+        if kind is None:
             unusable[row] = plain[row]
     # Where nothing is known of training, numbers come first: text among them is no answer.
-    expected = expected or next((one for one in _WORDS if one in types), None)
-    for row, found in enumerate(types):
-        if found is not None and expected is not None and found is not expected:
+    expected = expected or next((kind for kind in _TYPE_NAMES if kind in types), None)
+    for row, kind in enumerate(types):
+        if kind is not None and expected is not None and kind is not expected:
             unusable[row] = (
-                f"the pipeline answered {shown(plain[row])} for this record, {_WORDS[found]}; its "
-                f"other answers are {_WORDS[expected]}"
+                f"the pipeline answered {shown(plain[row])} for this record, {_TYPE_NAMES[kind]}; its "
+                f"other answers are {_TYPE_NAMES[expected]}"
             )
     plain[list(unusable)] = None
     return plain, unusable
@@ -385,13 +388,13 @@ def _plain(value: Any) -> tuple[Any, OutputType | None]:
         return _NOT_FINITE, None
     if value is None or value is pd.NA or value is pd.NaT:
         return f"the pipeline answered with no value ({value}) for this record", None
-    what = type(value).__name__
+    description = type(value).__name__
     if isinstance(value, int):
-        what = "a whole number beyond 64 bits"
+        description = "a whole number beyond 64 bits"
     elif isinstance(value, str):
-        what = "text that is not Unicode"
+        description = "text that is not Unicode"
     return (
-        f"the pipeline answered {shown(value)} for this record, {what}; an answer is text, true or "
+        f"the pipeline answered {shown(value)} for this record, {description}; an answer is text, true or "
         "false, or a finite number of at most 64 bits",
         None,
     )

@@ -2,8 +2,8 @@
 
 The interpreter runs in isolated mode (no PYTHON… variable, no user's site, no working directory on the path)
 with a path of installed distributions alone: folders that an editable installation or a .pth file adds are out
-of reach. It imports the libraries that most artifacts need, and nothing runs in it: each visit is a fork of it, with
-an empty working directory, so that nothing of one visit is there in the next. Files of the training project
+of reach. It imports the libraries that most artifacts need, and runs nothing itself: each visit is a fork of it, with
+an empty working directory, so that a visit leaves nothing behind for the next. Files of the training project
 and of the folders of keys cannot be opened, and environment variables that the training process has set itself are not
 set. It is no sandbox: code in it has the publisher's rights, and only the keys are put out of its reach.
 """
@@ -51,10 +51,10 @@ _WORKING_DIRECTORY, _RESULT, _OUTPUT = "empty", "result.json", "output.txt"
 _MORE_ROWS, _LISTED, _TRAINING = "more-rows.jsonl", "listed.json", "training.pickle"
 _PLAN_PROOF_S = "plan-proof-s.json"
 _WITHOUT_PLAN = "without-plan.json"
-"""What is known of a version before its plan is proved: the made-up rows of that may end the process."""
+"""The proof of a version without its plan, written before the plan is proved: the made-up rows may end the process."""
 _OVERTIME = 5
-"""So many times as long as it was given may the proof of a plan take: a call of the pipeline cannot be cut short, and
-some made-up row may keep it for ever."""
+"""The proof of a plan may take so many times its limit: a call of the pipeline cannot be cut short, and some made-up row
+may keep it for ever."""
 _PROGRAM = (
     "import sys; sys.path.insert(0, sys.argv[1]); "
     "from scoreline_artifacts.packaging import clean_room; clean_room.main(*sys.argv[1:])"
@@ -74,7 +74,7 @@ class CleanRoomFailed(Exception):
         self.kind = kind
         self.message = message
         self.output = output
-        """The last that the process printed."""
+        """The end of what the process printed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,14 +146,12 @@ def prove(
             from scoreline_artifacts.loading.planned import PlanProof
 
             is_late = end.message.endswith(f"signal {signal.SIGALRM:d}")
-            why = (
-                f"made-up rows took longer than {_OVERTIME * plan_proof_s:g} s"
-                if is_late
-                else end.message
-            )
-            fields["plan"] = asdict(PlanProof(reason=f"it could not be proved: {why}"))
-    failed = fields.pop("failure")
-    return Proof(**fields, failure=CleanRoomFailure(**failed) if failed else None)
+            late = f"made-up rows took longer than {_OVERTIME * plan_proof_s:g} s"
+            reason = f"it could not be proved: {late if is_late else end.message}"
+            fields["plan"] = asdict(PlanProof(reason=reason))
+    if fields["failure"] is not None:
+        fields["failure"] = CleanRoomFailure(**fields["failure"])
+    return Proof(**fields)
 
 
 @contextmanager
@@ -205,10 +203,10 @@ class _Room:
     """An interpreter that waits for visits. Its standard input ends with this process, and so does it."""
 
     def __init__(self, installed: Sequence[str]) -> None:
-        here = str(Path(__file__).resolve().parents[2])
+        source_root = str(Path(__file__).resolve().parents[2])
         self.owner, self.installed = os.getpid(), installed
         self._process = subprocess.Popen(  # noqa: S603 - this interpreter, and the program above
-            [sys.executable, "-I", "-c", _PROGRAM, here, *installed],
+            [sys.executable, "-I", "-c", _PROGRAM, source_root, *installed],
             env={**_environment_at_start(), **dict.fromkeys(_THREADS, "1")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -220,7 +218,7 @@ class _Room:
 
     @classmethod
     def take(cls) -> _Room:
-        """A room that nobody visits: one that is idle, or a new one."""
+        """A room without a visit: an idle one, or a new one."""
         # Folders that `pip install --target` filled: a worker has them as well.
         installed = [entry for entry in sys.path if entry and any(Path(entry).glob("*.dist-info"))]
         while True:
@@ -243,7 +241,7 @@ class _Room:
             with selectors.DefaultSelector() as selector:
                 selector.register(self._process.stdout, selectors.EVENT_READ)
                 lines = []
-                for _ in ("who does it", "how it ended"):
+                for _ in ("its process id", "its wait status"):
                     if not selector.select(max(0.0, deadline - time.monotonic())):
                         raise CleanRoomFailed("timeout", f"it was not done after {limit_s:g} s")
                     lines.append(int(self._process.stdout.readline()))
@@ -284,8 +282,8 @@ def _environment_at_start() -> dict[str, str]:
 # Everything below runs inside the clean room.
 
 
-def main(here: str, *installed: str) -> None:
-    """Do what standard input asks for, one visit a line, each in a process of its own."""
+def main(source_root: str, *installed: str) -> None:
+    """Carry out the visits that standard input asks for, one a line, each in a process of its own."""
     # Only installed packages stay on the path, without the project that an editable installation added.
     paths = sysconfig.get_paths()
     archive = str(Path(paths["stdlib"]).with_name("python{}{}.zip".format(*sys.version_info)))
@@ -293,7 +291,7 @@ def main(here: str, *installed: str) -> None:
     sys.path[:] = [
         entry
         for entry in dict.fromkeys([*sys.path, *installed])
-        if entry in {*installed, here}
+        if entry in {*installed, source_root}
         or any(Path(entry).is_relative_to(root) for root in standard_library)
         or {"site-packages", "dist-packages"} & set(Path(entry).parts)
         or any(Path(entry, name).is_dir() for name in SCORELINE_PACKAGES)
@@ -366,8 +364,8 @@ def _block_project_files(folders: Sequence[str], but: str) -> None:
                 continue
             path = os.path.realpath(os.fsdecode(name))
             # A folder that is opened gives access to its files, too.
-            places = (folder for folder in innermost_first if f"{path}{os.sep}".startswith(folder))
-            folder = next(places, None)
+            above = (folder for folder in innermost_first if f"{path}{os.sep}".startswith(folder))
+            folder = next(above, None)
             if folder is not None and not is_allowed[folder]:
                 reason = "it is a file of the training project, or a key"
                 raise FileNotFoundError(errno.ENOENT, reason, path)
@@ -396,33 +394,31 @@ def load_and_score(folder: Path) -> dict[str, Any]:
         rows = golden.decode(read(GOLDEN))
         loaded.check_golden_rows(rows, manifest.tolerance)
         batchable = is_batchable(loaded, rows, manifest.tolerance)
-        if more := golden.decode((folder / _MORE_ROWS).read_bytes()):
-            loaded.check_golden_rows(more, manifest.tolerance)
+        if more_rows := golden.decode((folder / _MORE_ROWS).read_bytes()):
+            loaded.check_golden_rows(more_rows, manifest.tolerance)
         unused = unused_columns(loaded, rows, manifest.tolerance)
     # Whatever loading or scoring raises, the caller of publish() has to know it.
     except Exception as error:  # noqa: BLE001
         failure = _describe(error, manifest)
-    missing, started = sorted(namespace.missing), sorted(processes)
-    found = asdict(
-        Proof(
-            failure=failure,
-            batchable=batchable,
-            unused=unused,
-            missing=missing,
-            processes=started,
-        )
+    proof = Proof(
+        failure=failure,
+        batchable=batchable,
+        unused=unused,
+        missing=sorted(namespace.missing),
+        processes=sorted(processes),
     )
+    fields = asdict(proof)
     # Afterwards: what code asks for because of made-up rows need not travel.
     plan_proof_s = json.loads((folder / _PLAN_PROOF_S).read_bytes())
-    if failure is None and not missing and plan_proof_s:
-        (folder / _WITHOUT_PLAN).write_text(json.dumps(found, default=str))
+    if failure is None and not proof.missing and plan_proof_s:
+        (folder / _WITHOUT_PLAN).write_text(json.dumps(fields, default=str))
         batched = replace(loaded, batchable=batchable)
         # Not by a handler in Python, which waits for the end of a call in C.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, _OVERTIME * plan_proof_s)
-        found["plan"] = _proven_plan(batched, rows, folder / _TRAINING, plan_proof_s)
+        fields["plan"] = _proven_plan(batched, rows, folder / _TRAINING, plan_proof_s)
         signal.setitimer(signal.ITIMER_REAL, 0)
-    return found
+    return fields
 
 
 def _proven_plan(
@@ -448,7 +444,7 @@ def _proven_plan(
 
 def _noted_processes(namespace: Namespace) -> set[str]:
     """Where private code starts processes, by itself or by the standard library, from now on."""
-    found: set[str] = set()
+    lines: set[str] = set()
     standard_library = sysconfig.get_paths()["stdlib"]
     prefix = f"{namespace.label}/{SOURCES}"
 
@@ -459,10 +455,10 @@ def _noted_processes(namespace: Namespace) -> set[str]:
         while frame is not None and frame.f_code.co_filename.startswith((standard_library, "<")):
             frame = frame.f_back
         if frame is not None and frame.f_globals.get("__builtins__") is namespace.builtins:
-            found.add(f"line {frame.f_code.co_filename.removeprefix(prefix)}:{frame.f_lineno}")
+            lines.add(f"line {frame.f_code.co_filename.removeprefix(prefix)}:{frame.f_lineno}")
 
     sys.addaudithook(note)
-    return found
+    return lines
 
 
 def _describe(error: Exception, manifest: Manifest) -> CleanRoomFailure:

@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 _NEW_USER, _NEW_MOUNTS = 0x10000000, 0x00020000
-_PRIVATE, _READ_ONLY = (
-    0x44000,
-    0x000F,
-)  # MS_REC | MS_PRIVATE; read-only, no setuid, devices, programs
+_PRIVATE = 0x44000
+"""MS_REC | MS_PRIVATE."""
+_READ_ONLY = 0x000F
+"""Without setuid, devices and programs, too."""
 _DROP_FROM_BOUNDS, _NO_NEW_PRIVILEGES, _LAST_CAPABILITY = 24, 38, 63
 
 
 def hide(folders: Sequence[str]) -> bool:
-    """Let folders be empty for this process and those that it will start; False where the kernel refuses it.
+    """Make folders look empty to this process and those that it will start; returns False where the kernel refuses that.
 
     The process must have one thread, and stays in the new namespaces.
     """
@@ -40,12 +40,12 @@ def hide(folders: Sequence[str]) -> bool:
         Path("/proc/self/gid_map").write_text(f"{group} {group} 1", encoding="ascii")
     except OSError:
         return False
-    done = libc.mount(b"none", b"/", None, ctypes.c_ulong(_PRIVATE), None) == 0
+    is_hidden = libc.mount(b"none", b"/", None, ctypes.c_ulong(_PRIVATE), None) == 0
     for folder in folders:
         options = (b"tmpfs", ctypes.c_ulong(_READ_ONLY), b"size=4k")
-        done = libc.mount(b"tmpfs", os.fsencode(folder), *options) == 0 and done
+        is_hidden &= libc.mount(b"tmpfs", os.fsencode(folder), *options) == 0
     for capability in range(_LAST_CAPABILITY + 1):
         libc.prctl(_DROP_FROM_BOUNDS, capability, 0, 0, 0)
     libc.prctl(_NO_NEW_PRIVILEGES, 1, 0, 0, 0)
     header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
-    return bool(libc.capset(header, nothing) == 0 and done)
+    return bool(libc.capset(header, nothing) == 0 and is_hidden)

@@ -130,8 +130,8 @@ def _is_importable(obj: Any, module: str, name: str) -> bool:
     if module == "__main__":
         return False
     candidate: Any = sys.modules.get(module)
-    for part in name.split("."):
-        candidate = getattr(candidate, part, None)
+    for attribute in name.split("."):
+        candidate = getattr(candidate, attribute, None)
     return candidate is obj
 
 
@@ -166,10 +166,14 @@ def reduce_by_value(obj: Any) -> Any:
         methods = _added_attributes(enum, by_value.make_enum(*arguments))
         # Attributes that the members' constructor has set: it does not run again on loading.
         member_attributes = {
-            name: {k: v for k, v in vars(member).items() if k not in _ENUM_MEMBER_ATTRIBUTES}
+            name: {
+                key: value
+                for key, value in vars(member).items()
+                if key not in _ENUM_MEMBER_ATTRIBUTES
+            }
             for name, member in enum.__members__.items()
         }
-        # Methods are a state, stored after the class, since they may refer to it.
+        # Methods are the state, which is stored after the class, since they may refer to it.
         state = (methods, member_attributes)
         return by_value.make_enum, arguments, state, None, None, by_value.fill_enum
     if isinstance(obj, type) and obj.__bases__ == (tuple,) and hasattr(obj, "_field_defaults"):

@@ -7,6 +7,7 @@ the same but for what a product of matrices may round otherwise, and nothing may
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -31,14 +32,14 @@ MOST_ERROR = 1e-12
 GENERATED_ROWS = 10_000
 CHUNK = 500
 ALONE = 100
-"""Rows that are tried alone."""
+"""Rows that are compared one by one."""
 SIZES = (1, 8, 64, 512, 4096, 20_000)
 """Numbers of rows for which both are timed."""
 WITHOUT_LIMIT = 2**31 - 1
 
 
 class _Differs(Exception):
-    """Raised when a plan answers, and not as its pipeline does."""
+    """Raised when a plan answers otherwise than its pipeline."""
 
 
 def prove_plan(
@@ -47,7 +48,7 @@ def prove_plan(
     training: pd.DataFrame,
     limit_s: float,
 ) -> PlanProof:
-    """Score through the plan and through the pipeline, for `limit_s` seconds at the most: fewer rows are tried where the pipeline is slow.
+    """Score through the plan and through the pipeline, for `limit_s` seconds at the most: fewer rows are compared where the pipeline is slow.
 
     The frames have the columns and types of training.
     """
@@ -55,43 +56,46 @@ def prove_plan(
     if isinstance(plan, str) or loaded.schema is None:
         return PlanProof(reason=str(plan))
     deadline = time.monotonic() + limit_s
-    tried = _Tried(loaded, plan)
+    comparison = _PlanComparison(loaded, plan)
     facts: dict[str, Any] = {
         "nodes": len(plan.nodes), "opaque": [*plan.opaque], "versions": versions_here(),
     }  # fmt: skip
     try:
         with joblib.parallel_config(backend="threading"), loaded.settings.in_force():
-            tried.compare(golden_frame)
-            if tried.rows < len(golden_frame):
+            comparison.compare(golden_frame)
+            if comparison.rows < len(golden_frame):
                 return PlanProof(
-                    reason=f"it does not answer golden rows: {tried.unplanned}", **facts
+                    reason=f"it does not answer golden rows: {comparison.unplanned}", **facts
                 )
             random = np.random.default_rng(0)
-            tried.compare(golden_frame.iloc[random.permutation(len(golden_frame))])
+            comparison.compare(golden_frame.iloc[random.permutation(len(golden_frame))])
             up_to_rows = faster_up_to(loaded, plan, training, deadline - limit_s / 2)
             rows = pd.concat(
                 [training, *generated(loaded.schema, training, plan)], ignore_index=True
             )
             rows = rows.iloc[random.permutation(len(rows))]
             for start in range(0, len(rows), CHUNK):
-                # However slow they are, some rows of each kind are tried.
+                # However slow they are, some rows of each kind are compared.
                 if start > CHUNK and time.monotonic() > deadline:
                     break
                 chunk = rows.iloc[start : start + CHUNK]
-                tried.compare(chunk)
+                comparison.compare(chunk)
                 for row in range(min(len(chunk), max(1, ALONE * CHUNK // len(rows)))):
                     if time.monotonic() <= deadline:
-                        tried.compare(chunk.iloc[[row]])
+                        comparison.compare(chunk.iloc[[row]])
     except _Differs as difference:
         return PlanProof(reason=str(difference), **facts)
-    reason = "" if up_to_rows else "it is not faster"
     return PlanProof(
-        reason=reason, rows=tried.rows, max_error=tried.max_error, up_to_rows=up_to_rows, **facts
+        reason="" if up_to_rows else "it is not faster",
+        rows=comparison.rows,
+        max_error=comparison.max_error,
+        up_to_rows=up_to_rows,
+        **facts,
     )
 
 
-class _Tried:
-    """The rows that both have scored so far."""
+class _PlanComparison:
+    """Scores rows with a plan and with its pipeline, and records how many, and how far the answers differ."""
 
     def __init__(self, loaded: LoadedVersion, plan: ScoringPlan) -> None:
         self.rows, self.max_error, self.unplanned = 0, 0.0, ""
@@ -107,33 +111,34 @@ class _Tried:
         frame = frame.reset_index(drop=True)
         for method in self._methods:
             try:
-                got = getattr(self._plan, method)(as_requested(frame))
-            # Whatever it is: the pipeline is asked then.
+                plan_answer = getattr(self._plan, method)(as_requested(frame))
+            # Whatever it is: the pipeline serves then.
             except Exception as reason:  # noqa: BLE001
                 self.unplanned = f"{type(reason).__name__}: {reason}"
                 return
             try:
-                want = getattr(self._pipeline, method)(frame.copy())
+                pipeline_answer = getattr(self._pipeline, method)(frame.copy())
             except Exception as error:
                 raise _Differs(
                     f"it answers rows that the pipeline refuses: {type(error).__name__}: {error}"
                 ) from error
-            self.max_error = max(self.max_error, _error(want, got, method))
+            difference = _difference(pipeline_answer, plan_answer, method)
+            self.max_error = max(self.max_error, difference)
         self.rows += len(frame)
 
 
 def as_requested(frame: pd.DataFrame) -> CheckedRows:
     """The rows of a frame as a request brings them, of which no frame has been made yet."""
     rows = CheckedRows.of(frame)
-    arrays = [rows.column(place).copy() for place in range(len(rows.names))]
+    arrays = [rows.column(index).copy() for index in range(len(rows.names))]
     return CheckedRows(rows.names, arrays, len(rows))
 
 
-def _error(want: Any, got: Any, method: str) -> float:
+def _difference(want: Any, got: Any, method: str) -> float:
     """The largest difference of numbers, relative to themselves, or to their median if that is larger.
 
     Raises:
-        _Differs: it is too large, or what they are is not the same.
+        _Differs: it is too large, or types, shapes or labels are not the same.
     """
     if type(want) is not type(got) or np.shape(want) != np.shape(got):
         raise _Differs(f"{method} gives {type(got).__name__} of shape {np.shape(got)}")
@@ -149,10 +154,10 @@ def _error(want: Any, got: Any, method: str) -> float:
         if same.all():
             return 0.0
         sizes = np.maximum(np.abs(want), np.nanmedian(np.abs(want)))
-        error = float((np.abs(want - got) / np.maximum(sizes, 1e-300))[~same].max())
-    if not error <= MOST_ERROR:
-        raise _Differs(f"{method} differs by {error:.2g}")
-    return error
+        difference = float((np.abs(want - got) / np.maximum(sizes, 1e-300))[~same].max())
+    if not difference <= MOST_ERROR:
+        raise _Differs(f"{method} differs by {difference:.2g}")
+    return difference
 
 
 def faster_up_to(
@@ -169,10 +174,10 @@ def faster_up_to(
         for scorer in (plan, loaded.pipeline):
             best = float("inf")
             for _ in range(5 if size <= 64 else 2):
-                given = as_requested(rows) if scorer is plan else rows.copy()
+                scorer_rows = as_requested(rows) if scorer is plan else rows.copy()
                 start = time.perf_counter()
                 with suppress(Exception):  # rows that only the pipeline answers
-                    getattr(scorer, method)(given)
+                    getattr(scorer, method)(scorer_rows)
                 best = min(best, time.perf_counter() - start)
             times[scorer is plan] = best
         if times[True] >= times[False]:
@@ -182,7 +187,7 @@ def faster_up_to(
 
 
 def generated(schema: Schema, training: pd.DataFrame, plan: ScoringPlan) -> Iterator[pd.DataFrame]:
-    """Frames of rows unlike those of training, with its columns and types: values of training in other company, and
+    """Frames of rows unlike those of training, with its columns and types: values of training in other combinations, and
     among them missing, unseen and extreme ones, and those at which trees decide."""
     random = np.random.default_rng(1)
     count = GENERATED_ROWS // 4
@@ -200,12 +205,11 @@ def generated(schema: Schema, training: pd.DataFrame, plan: ScoringPlan) -> Iter
         columns = {}
         for column in schema.columns:
             values = mixed[column.name].copy()
-            # A type that cannot hold one of them keeps what it has.
+            # A column whose type cannot hold one of them keeps its values.
             with suppress(TypeError, ValueError, OverflowError):
-                if found := special[column.name]:
-                    picked = pd.Series(
-                        [found[place] for place in random.integers(0, len(found), count)]
-                    )
+                if candidates := special[column.name]:
+                    indexes = random.integers(0, len(candidates), count)
+                    picked = pd.Series([candidates[index] for index in indexes])
                     picked = picked.astype(values.dtype)
                     values = values.where(random.random(count) >= share, picked)
             columns[column.name] = values.astype(training[column.name].dtype)
@@ -215,50 +219,40 @@ def generated(schema: Schema, training: pd.DataFrame, plan: ScoringPlan) -> Iter
 def _special(column: Column) -> list[Any]:
     """Values that a column may have and that training may not have had."""
     missing = {"NA": pd.NA, "nan": np.nan}.get(column.missing)
-    found: list[Any] = [missing] if column.nullable else []
+    values: list[Any] = [missing] if column.nullable else []
     if column.type is ColumnType.STRING:
-        return [*found, "", "never seen", *(column.categories or ())]
+        return [*values, "", "never seen", *(column.categories or ())]
     if column.type is ColumnType.CATEGORY:
-        return [*found, *(column.categories or ())]
+        return [*values, *(column.categories or ())]
     if column.type not in (ColumnType.NUMBER, ColumnType.INTEGER):
-        return found
+        return values
     low, high = column.minimum or 0.0, column.maximum or 0.0
     spread = (high - low) or 1.0
     numbers = [low, high, 0.0, low - spread, high + spread, -high, 1e6 * high, (low + high) / 2]
     if column.type is ColumnType.INTEGER:
-        return [*found, *(int(number) for number in numbers)]
-    return [
-        *found,
-        *numbers,
-        -0.0,
-        1e-300,
-        1e300,
-        -1e39,
-        *np.nextafter([low, high], [high, low]).tolist(),
-    ]
+        return values + [int(number) for number in numbers]
+    neighbours = np.nextafter([low, high], [high, low]).tolist()
+    return [*values, *numbers, -0.0, 1e-300, 1e300, -1e39, *neighbours]
 
 
 def _thresholds(plan: ScoringPlan) -> dict[str, list[float]]:
-    """By column, numbers at which trees decide that are given columns as they are, and their neighbours."""
+    """By column, the numbers at which trees on unchanged columns decide, and their neighbours."""
     end = plan.end
     source = plan.nodes[end.input - 1] if end.input else None
     if not isinstance(end, Trees | Boosted) or not isinstance(source, Columns):
         return {}
-    trees = (
-        end.trees
-        if isinstance(end, Trees)
-        else [one.tree_ for one in end.estimator.estimators_.ravel()]
-    )
-    found: dict[str, list[float]] = {}
+    if isinstance(end, Trees):
+        trees = end.trees
+    else:
+        trees = tuple(estimator.tree_ for estimator in end.estimator.estimators_.ravel())
+    directions = np.array([-np.inf, np.inf])
+    thresholds: dict[str, list[float]] = defaultdict(list)
     for tree in trees[:20]:
         for feature, threshold in zip(tree.feature.tolist(), tree.threshold.tolist(), strict=True):
             if feature >= 0:
-                near = np.nextafter(np.float32(threshold), np.array([-np.inf, np.inf], np.float32))
-                found.setdefault(source.names[feature], []).extend(
-                    [
-                        threshold,
-                        *np.nextafter(threshold, [-np.inf, np.inf]).tolist(),
-                        *near.tolist(),
-                    ]
-                )
-    return found
+                thresholds[source.names[feature]] += [
+                    threshold,
+                    *np.nextafter(threshold, directions).tolist(),
+                    *np.nextafter(np.float32(threshold), directions.astype(np.float32)).tolist(),
+                ]
+    return thresholds

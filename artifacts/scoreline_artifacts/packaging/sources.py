@@ -32,7 +32,7 @@ KEY_FILES = (
 )
 """Names of files that hold keys or passwords."""
 MOST_LISTED = 10_000
-"""Data files of a project that its code can see while it is proved."""
+"""Data files of a project that its code can see in the clean room."""
 _CODE = frozenset({".py", ".pyc"})
 
 
@@ -103,9 +103,9 @@ def _take_module(name: str, snapshot: Snapshot) -> set[str]:
                 "travel with the model. Install it on the workers, as a package of its own"
             )
         source = text.encode()
-    if (what := _edited_since_import(name, source)) is not None:
+    if (difference := _edited_since_import(name, source)) is not None:
         raise DoesNotTravel(
-            f"module {name!r} ({spec.origin}) was edited after it was imported: {what} is not what the pipeline "
+            f"module {name!r} ({spec.origin}) was edited after it was imported: {difference} is not what the pipeline "
             "was trained with. Start anew (in a notebook: restart the kernel), fit, and publish"
         )
     path = SOURCES + name.replace(".", "/") + ("/__init__.py" if is_package else ".py")
@@ -120,25 +120,26 @@ def _take_module(name: str, snapshot: Snapshot) -> set[str]:
 
 
 def _edited_since_import(name: str, source: bytes) -> str | None:
-    """What a module's file says now and did not say when this process imported it; None if nothing is known of it."""
+    """What differs between a module's file and the code that this process imported from it; None if nothing, or if that cannot be told."""
     module = sys.modules.get(name)
     spec = getattr(module, "__spec__", None)
     # Other loaders, such as those of test runners, make other code of a file.
     if module is None or spec is None or type(spec.loader) is not SourceFileLoader:
         return None
     try:
-        now = compile(source, spec.origin, "exec", dont_inherit=True)
+        current = compile(source, spec.origin, "exec", dont_inherit=True)
     except SyntaxError:
         return "its text"
-    known = {_without_places(code) for code in _codes_in(now)}
-    owners = [module, *(each for each in vars(module).values() if isinstance(each, type))]
-    for owner in owners:
-        for each in list(vars(owner).values()):
-            function = each.fget if isinstance(each, property) else getattr(each, "__func__", each)
+    current_codes = {_without_lines(code) for code in _codes_in(current)}
+    classes = [value for value in vars(module).values() if isinstance(value, type)]
+    for owner in [module, *classes]:
+        for value in list(vars(owner).values()):
+            is_property = isinstance(value, property)
+            function = value.fget if is_property else getattr(value, "__func__", value)
             if not isinstance(function, FunctionType):
                 continue
             code = inspect.unwrap(function).__code__
-            if code.co_filename == spec.origin and _without_places(code) not in known:
+            if code.co_filename == spec.origin and _without_lines(code) not in current_codes:
                 return f"{code.co_qualname}()"
     # Constants leave no trace in memory that can be told from a variable; the bytecode that was cached on import
     # does. Where nothing is cached, what is there may be of an earlier process and another text.
@@ -154,7 +155,7 @@ def _edited_since_import(name: str, source: bytes) -> str | None:
         imported = marshal.loads(data[16:])  # noqa: S302 - what this very interpreter has imported
     except (OSError, ValueError, EOFError, TypeError):
         return None
-    is_changed = stamp[0] == 0 and _without_places(imported) != _without_places(now)
+    is_changed = stamp[0] == 0 and _without_lines(imported) != _without_lines(current)
     return "a constant or another line" if is_changed else None
 
 
@@ -166,11 +167,11 @@ def _codes_in(code: CodeType) -> Iterator[CodeType]:
             yield from _codes_in(constant)
 
 
-def _without_places(code: CodeType) -> tuple[object, ...]:
+def _without_lines(code: CodeType) -> tuple[object, ...]:
     """What a code object does, wherever in its file it stands."""
     constants = tuple(
-        _without_places(each) if isinstance(each, CodeType) else (type(each), each)
-        for each in code.co_consts
+        _without_lines(constant) if isinstance(constant, CodeType) else (type(constant), constant)
+        for constant in code.co_consts
     )
     return code.co_qualname, code.co_code, code.co_names, code.co_varnames, constants
 
@@ -190,7 +191,8 @@ def modules_below(package: str) -> Iterator[str]:
 def data_file(path: str) -> Path | None:
     """The project's data file for a path in an artifact, `sources/<package>/<file>`; None if there is none.
 
-    So is the file with the project's own version, `sources/<distribution>.dist-info/METADATA`. A file that is reached through a link below its package is none of the package's.
+    `sources/<distribution>.dist-info/METADATA` is the file with the project's own version. A file that is reached through
+    a link below its package is none of the package's.
     """
     parts = path.removeprefix(SOURCES).split("/")
     if parts[0].endswith(DIST_INFO):
@@ -206,16 +208,18 @@ def data_file(path: str) -> Path | None:
 
 def may_travel_unasked(path: str) -> bool:
     """Whether a data file may travel because code opens it: no hidden file does, and nothing that is named like a key."""
-    parts = path.split("/")
-    places = [(part, SECRETS) for part in parts[:-1]] + [(parts[-1], KEY_FILES)]
-    return not any(part.startswith(".") for part in parts) and not any(
-        fnmatchcase(name.lower(), pattern) for name, patterns in places for pattern in patterns
+    *folders, file = path.split("/")
+    if any(name.startswith(".") for name in (*folders, file)):
+        return False
+    forbidden = [(folder, SECRETS) for folder in folders] + [(file, KEY_FILES)]
+    return not any(
+        fnmatchcase(name.lower(), pattern) for name, patterns in forbidden for pattern in patterns
     )
 
 
 def list_data(modules: Iterable[str]) -> list[str]:
     """The data files of modules' packages that may travel unasked, by their paths in an artifact."""
-    found: list[str] = []
+    paths: list[str] = []
     for package in sorted({name.partition(".")[0] for name in modules}):
         for folder in _folders_of(package):
             for root, folders, files in os.walk(folder):
@@ -223,10 +227,10 @@ def list_data(modules: Iterable[str]) -> list[str]:
                 folders[:] = [name for name in folders if not name.startswith((".", "__pycache__"))]
                 below = (Path(package) / Path(root).relative_to(folder)).as_posix()
                 data = (name for name in files if _is_data(Path(root, name)))
-                found += filter(may_travel_unasked, (f"{SOURCES}{below}/{name}" for name in data))
-                if len(found) >= MOST_LISTED:
-                    return found[:MOST_LISTED]
-    return found
+                paths += filter(may_travel_unasked, (f"{SOURCES}{below}/{name}" for name in data))
+                if len(paths) >= MOST_LISTED:
+                    return paths[:MOST_LISTED]
+    return paths
 
 
 def _is_data(file: Path) -> bool:

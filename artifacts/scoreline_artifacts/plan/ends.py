@@ -34,7 +34,7 @@ class End:
 
     @property
     def inner_ends(self) -> tuple[End, ...]:
-        """Those of the estimators that it asks itself."""
+        """The ends of the estimators that its estimator calls."""
         return ()
 
     def decision_function(self, values: Sequence[Any]) -> Any:
@@ -107,13 +107,13 @@ class Logistic(End):
         # Terms may cancel: what rounding may do grows with them, not with their sum.
         size = abs(values[self.input]) @ abs(self.coef.T) + abs(self.intercept)
         if scores.ndim == 1:
-            lead, places = abs(scores), (scores > 0).astype(int)
+            lead, class_indexes = abs(scores), (scores > 0).astype(int)
         else:
             two = np.partition(scores, -2, axis=1)[:, -2:]
-            lead, places = two[:, 1] - two[:, 0], scores.argmax(axis=1)
+            lead, class_indexes = two[:, 1] - two[:, 0], scores.argmax(axis=1)
         if (lead <= CLOSE * size.max(axis=1)).any():
             raise Unplanned("two classes are as likely as rounding can tell")
-        return self.labels.take(places)
+        return self.labels.take(class_indexes)
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
@@ -151,7 +151,7 @@ class Trees(End):
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64, for trees of numbers (rows, 1)."""
-        array = _small(values[self.input])
+        array = _as_float32(values[self.input])
         if len(self.trees) == 1 and not hasattr(self.estimator, "estimators_"):
             return np.asarray(self.trees[0].predict(array))
         total = np.zeros((len(array), 1 if self.labels is None else len(self.labels)))
@@ -162,8 +162,8 @@ class Trees(End):
 
     def predict(self, values: Sequence[Any]) -> Array:
         """(rows,) labels or numbers."""
-        found = self.predict_proba(values)
-        return found[:, 0] if self.labels is None else self.labels.take(found.argmax(axis=1))
+        means = self.predict_proba(values)
+        return means[:, 0] if self.labels is None else self.labels.take(means.argmax(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ class Boosted(End):
 
     def sums(self, values: Sequence[Any]) -> Array:
         """(rows, outputs) float64."""
-        array = _small(values[self.input])
+        array = _as_float32(values[self.input])
         sums = np.repeat(self.start, len(array), axis=0)
         stages = importlib.import_module("sklearn.ensemble._gradient_boosting").predict_stages
         stages(self.estimator.estimators_, array, self.estimator.learning_rate, sums)
@@ -199,8 +199,9 @@ class Boosted(End):
         sums = self.sums(values)
         if self.labels is None:
             return sums.ravel()
-        places = sums.argmax(axis=1) if sums.shape[1] > 1 else (sums.ravel() >= 0).astype(int)
-        return np.asarray(self.labels[places])
+        is_two = sums.shape[1] == 1
+        class_indexes = (sums.ravel() >= 0).astype(int) if is_two else sums.argmax(axis=1)
+        return np.asarray(self.labels[class_indexes])
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
@@ -209,12 +210,12 @@ class Boosted(End):
 
 @dataclass(frozen=True, kw_only=True)
 class BoostedByBins(End):
-    """scikit-learn's histogram gradient boosting: the same with trees that take what is missing, by its compiled code."""
+    """scikit-learn's histogram gradient boosting: sums of trees that take missing values, by its compiled code."""
 
     estimator: Any
     """The live, fitted estimator."""
     bitsets: tuple[Array, Array]
-    """The known categories of columns, of which there are none, as its trees want them."""
+    """The bitsets of known categories that its trees take as arguments; no column has categories."""
     labels: Array | None = None
 
     @property
@@ -245,8 +246,9 @@ class BoostedByBins(End):
         sums = self.sums(values)
         if self.labels is None:
             return np.asarray(self.estimator._loss.link.inverse(sums.ravel()))
-        places = sums.argmax(axis=1) if sums.shape[1] > 1 else (sums.ravel() > 0).astype(int)
-        return np.asarray(self.labels[places])
+        is_two = sums.shape[1] == 1
+        class_indexes = (sums.ravel() > 0).astype(int) if is_two else sums.argmax(axis=1)
+        return np.asarray(self.labels[class_indexes])
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
@@ -276,8 +278,8 @@ class BoostedByLightGbm(End):
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
-        found = np.asarray(self.booster.predict(values[self.input], **self.options))
-        return np.vstack((1.0 - found, found)).transpose() if found.ndim == 1 else found
+        answer = np.asarray(self.booster.predict(values[self.input], **self.options))
+        return np.vstack((1.0 - answer, answer)).transpose() if answer.ndim == 1 else answer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,11 +288,11 @@ class Calibrated(End):
 
     inners: tuple[End, ...]
     methods: tuple[str, ...]
-    """What each of them is asked: `decision_function` or `predict_proba`."""
+    """The method of each that is called: `decision_function` or `predict_proba`."""
     curves: tuple[tuple[Any, ...], ...]
-    """Of each of them, the live, fitted curve of each class."""
-    places: tuple[tuple[int, ...], ...]
-    """Of each of them, where its curves' classes are among all."""
+    """Of each classifier, the live, fitted curve of each class."""
+    class_indexes: tuple[tuple[int, ...], ...]
+    """Of each classifier, the index in `labels` of the class of each curve."""
     labels: Array
 
     @property
@@ -307,24 +309,25 @@ class Calibrated(End):
         """(rows, classes) float64."""
         count = len(self.labels)
         mean = np.zeros((len(values[0]), count))
-        each = zip(self.inners, self.methods, self.curves, self.places, strict=True)
-        for inner, method, curves, places in each:
-            given = _response(inner, method, values)
-            found = np.zeros(mean.shape)
-            for place, scores, curve in zip(places, given.T, curves, strict=True):
-                found[:, place] = _on_curve(curve, scores)
+        for inner, method, curves, class_indexes in zip(
+            self.inners, self.methods, self.curves, self.class_indexes, strict=True
+        ):
+            response = _response(inner, method, values)
+            shares = np.zeros(mean.shape)
+            for index, scores, curve in zip(class_indexes, response.T, curves, strict=True):
+                shares[:, index] = _on_curve(curve, scores)
             if count == 2:
-                found[:, 0] = 1.0 - found[:, 1]
+                shares[:, 0] = 1.0 - shares[:, 1]
             else:
-                total = found.sum(axis=1)[:, np.newaxis]
-                found = np.divide(
-                    found, total, out=np.full_like(found, 1 / count), where=total != 0
+                total = shares.sum(axis=1)[:, np.newaxis]
+                shares = np.divide(
+                    shares, total, out=np.full_like(shares, 1 / count), where=total != 0
                 )
-            found[(found > 1.0) & (found <= 1.0 + 1e-5)] = 1.0
-            mean += found
+            shares[(shares > 1.0) & (shares <= 1.0 + 1e-5)] = 1.0
+            mean += shares
         mean /= len(self.inners)
         two = np.partition(mean, -2, axis=1)[:, -2:]
-        # Their class is that of the largest.
+        # `predict` takes the class of the largest.
         if (two[:, 1] - two[:, 0] <= CLOSE).any():
             raise Unplanned("two classes are as likely as rounding can tell")
         return mean
@@ -340,8 +343,8 @@ class Threshold(End):
 
     inner: End
     method: str
-    """What it is asked: `decision_function` or `predict_proba`."""
-    place: int
+    """The method of it that is called: `decision_function` or `predict_proba`."""
+    class_index: int
     """The class whose score is compared."""
     threshold: float
 
@@ -357,25 +360,26 @@ class Threshold(End):
 
     def predict(self, values: Sequence[Any]) -> Array:
         """(rows,) labels."""
-        scores = _response(self.inner, self.method, values, self.place)[:, 0]
+        scores = _response(self.inner, self.method, values, self.class_index)[:, 0]
         if (abs(scores - self.threshold) <= CLOSE * np.maximum(abs(scores), 1)).any():
             raise Unplanned("a score is the threshold as far as rounding can tell")
-        places = np.where(scores >= self.threshold, self.place, 1 - self.place)
-        return np.asarray(self.inner.classes)[places]
+        is_reached = scores >= self.threshold
+        class_indexes = np.where(is_reached, self.class_index, 1 - self.class_index)
+        return np.asarray(self.inner.classes)[class_indexes]
 
     def predict_proba(self, values: Sequence[Any]) -> Any:
         """(rows, classes) As the classifier gives them."""
         return self.inner.predict_proba(values)
 
 
-def _response(end: End, method: str, values: Sequence[Any], place: int = 1) -> Array:
-    """(rows, classes) What scikit-learn's wrappers ask of a classifier, of two classes (rows, 1): that of one of them."""
-    found = np.asarray(getattr(end, method)(values))
+def _response(end: End, method: str, values: Sequence[Any], class_index: int = 1) -> Array:
+    """(rows, classes) What a classifier answers scikit-learn's wrappers; of two classes (rows, 1), for the one of this index."""
+    response = np.asarray(getattr(end, method)(values))
     if method == "predict_proba":
-        return found[:, [place]] if found.shape[1] == 2 else found
-    if found.ndim == 1:
-        return (found if place == 1 else -1 * found).reshape(-1, 1)
-    return found
+        return response[:, [class_index]] if response.shape[1] == 2 else response
+    if response.ndim == 1:
+        return (response if class_index == 1 else -1 * response).reshape(-1, 1)
+    return response
 
 
 def _on_curve(curve: Any, scores: Array) -> Array:
@@ -406,11 +410,11 @@ class TargetEnd(End):
 
     def predict(self, values: Sequence[Any]) -> Any:
         """(rows,) or (rows, outputs)."""
-        found = self.inner.predict(values)
-        found = self.transformer.inverse_transform(
-            found.reshape(-1, 1) if found.ndim == 1 else found
+        target = self.inner.predict(values)
+        target = self.transformer.inverse_transform(
+            target.reshape(-1, 1) if target.ndim == 1 else target
         )
-        return found.squeeze(axis=1) if self.is_flat and found.shape[1:] == (1,) else found
+        return target.squeeze(axis=1) if self.is_flat and target.shape[1:] == (1,) else target
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -444,8 +448,8 @@ def _product(array: Any, coef: Array) -> Any:
     return array @ coef
 
 
-def _small(array: Array) -> Array:
+def _as_float32(array: Array) -> Array:
     with np.errstate(over="ignore"):
-        small = np.ascontiguousarray(array, np.float32)
-    demand_finite(small)
-    return small
+        shorter = np.ascontiguousarray(array, np.float32)
+    demand_finite(shorter)
+    return shorter

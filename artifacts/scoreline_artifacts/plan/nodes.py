@@ -17,6 +17,8 @@ import numpy.typing as npt
 import pandas as pd
 
 Array: TypeAlias = npt.NDArray[Any]
+MOST_WIDE = 2000
+"""Columns that a sparse matrix may have to be made dense."""
 
 
 class Unplanned(Exception):
@@ -62,8 +64,8 @@ class Selected(Node):
     def run(self, values: Sequence[Any]) -> Any:
         """A DataFrame or Series, or, `as_values`, its array."""
         rows = values[0]
-        found = rows.frame if self.names is None else rows.selected(self.names)
-        return found.values if self.as_values else found
+        selection = rows.frame if self.names is None else rows.selected(self.names)
+        return selection.values if self.as_values else selection
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +84,12 @@ class Columns(Node):
         """(rows, columns) of `dtype`."""
         rows = values[0]
         array = np.empty((len(self.positions), len(rows)), self.dtype)
-        for place, (position, dtype) in enumerate(zip(self.positions, self.dtypes, strict=True)):
+        for index, (position, dtype) in enumerate(zip(self.positions, self.dtypes, strict=True)):
             column = rows.column(position)
             # Categories need not be compared: every value is looked up.
             if column.dtype != dtype and not isinstance(dtype, pd.CategoricalDtype):
-                raise Unplanned(f"column {self.names[place]!r} is {column.dtype}, not {dtype}")
-            array[place] = (
+                raise Unplanned(f"column {self.names[index]!r} is {column.dtype}, not {dtype}")
+            array[index] = (
                 column if isinstance(column, np.ndarray) else np.asarray(column, self.dtype)
             )
         return array.T
@@ -95,7 +97,7 @@ class Columns(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Handed(Node):
-    """An array of the plan in the form in which a step is given it that is called."""
+    """An array of the plan in the form in which scikit-learn would hand it to a step that is called."""
 
     form: str
     """`frame`, `array`, `vector` or `sparse`."""
@@ -122,7 +124,7 @@ class Handed(Node):
 
 @dataclass(frozen=True, kw_only=True)
 class Given(Node):
-    """What a step gave that was called, for one that is not: checked as scikit-learn does."""
+    """The output of a called step as input of a step that is not called, checked as scikit-learn does."""
 
     names: tuple[str, ...] | None = None
     """The columns of a frame that the next step was fitted with; None: it was fitted with an array."""
@@ -238,55 +240,59 @@ class Impute(Node):
 
 
 class _Coding:
-    """What encoders share: the place of each value among the categories of its column."""
+    """What encoders share: the code of a value is its index among the categories of its column."""
 
     categories: tuple[Array, ...]
     inputs: tuple[int, ...]
+    codes_by_value: tuple[dict[Any, int], ...]
+    """Of each column; empty where its values are no objects."""
 
-    def tables(self) -> tuple[dict[Any, int], ...]:
-        """Places by value, for columns of objects."""
-        return tuple(
-            {value: place for place, value in enumerate(known.tolist()) if value == value}
-            if known.dtype == object
+    def __post_init__(self) -> None:
+        codes_by_value = tuple(
+            {value: code for code, value in enumerate(categories.tolist()) if value == value}
+            if categories.dtype == object
             else {}
-            for known in self.categories
+            for categories in self.categories
         )
+        object.__setattr__(self, "codes_by_value", codes_by_value)
 
     def columns(self, values: Sequence[Any]) -> Iterator[Array]:
         """(rows,) of each column."""
         for index in self.inputs:
             yield from values[index].T
 
-    def codes(self, column: Array, known: Array, table: dict[Any, int]) -> npt.NDArray[np.intp]:
-        """(rows,) The place of each value, -1 for one that training did not have.
+    def codes(
+        self, column: Array, categories: Array, code_of: dict[Any, int]
+    ) -> npt.NDArray[np.intp]:
+        """(rows,) The code of each value, -1 for one that training did not have.
 
         Raises:
             Unplanned: a value is of an unexpected kind.
         """
-        if known.dtype == object:
+        if categories.dtype == object:
             if column.dtype != object:
                 raise Unplanned(f"a column of objects is {column.dtype}")
-            listed = column.tolist()
-            found = [*map(table.get, listed, repeat(-1))]
-            if -1 in found:
-                has_nan = len(known) > len(table)
-                for row, place in enumerate(found):
-                    value = listed[row]
-                    if place == -1 and isinstance(value, float) and value != value:
-                        found[row] = len(known) - 1 if has_nan else -1
-                    elif place == -1 and value is not None and not isinstance(value, str):
+            values = column.tolist()
+            codes = [*map(code_of.get, values, repeat(-1))]
+            if -1 in codes:
+                has_nan = len(categories) > len(code_of)
+                for row, code in enumerate(codes):
+                    value = values[row]
+                    if code == -1 and isinstance(value, float) and value != value:
+                        codes[row] = len(categories) - 1 if has_nan else -1
+                    elif code == -1 and value is not None and not isinstance(value, str):
                         raise Unplanned(f"an encoder is given a {type(value).__name__}")
-            return np.array(found, np.intp)
-        if column.dtype != known.dtype:
-            raise Unplanned(f"a column of {known.dtype} is {column.dtype}")
+            return np.array(codes, np.intp)
+        if column.dtype != categories.dtype:
+            raise Unplanned(f"a column of {categories.dtype} is {column.dtype}")
         if column.dtype.kind == "f":
             demand_finite(column, but_nan=True)
-        places = np.searchsorted(known, column)
-        places[places == len(known)] = 0
-        same = known[places] == column
-        if known.dtype.kind == "f" and np.isnan(known[-1]):
+        indexes = np.searchsorted(categories, column)
+        indexes[indexes == len(categories)] = 0
+        same = categories[indexes] == column
+        if categories.dtype.kind == "f" and np.isnan(categories[-1]):
             same |= np.isnan(column)
-        return np.where(same, places, -1)
+        return np.where(same, indexes, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,64 +302,59 @@ class OneHot(_Coding, Node):
     categories: tuple[Array, ...]
     """Of each column, in order; NaN, if it is one, is the last."""
     dropped: tuple[int | None, ...]
-    """The category of each column that has no column of its own."""
+    """The code of the category of each column that has no column of its own."""
     ignores_unknown: bool
     """Whether a value that training did not have is all zeros; else scikit-learn refuses it."""
     dtype: np.dtype[Any]
-    places: tuple[dict[Any, int], ...] = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "places", self.tables())
 
     @property
     def width(self) -> int:
         """The number of columns."""
-        return sum(map(len, self.categories)) - sum(one is not None for one in self.dropped)
+        return sum(map(len, self.categories)) - sum(code is not None for code in self.dropped)
 
     def run(self, values: Sequence[Any]) -> Array:
         """(rows, width) of `dtype`."""
         rows = np.arange(len(values[0]))
         array = np.zeros((len(rows), self.width), self.dtype)
         start = 0
-        each = zip(self.columns(values), self.categories, self.places, self.dropped, strict=True)
-        for column, known, table, dropped in each:
-            codes = self.codes(column, known, table)
-            is_shown = codes >= 0
+        for column, categories, code_of, dropped in zip(
+            self.columns(values), self.categories, self.codes_by_value, self.dropped, strict=True
+        ):
+            codes = self.codes(column, categories, code_of)
+            has_one = codes >= 0
             # With a dropped category, scikit-learn warns of an unknown one as well.
-            if not is_shown.all() and (not self.ignores_unknown or dropped is not None):
+            if not has_one.all() and (not self.ignores_unknown or dropped is not None):
                 raise Unplanned("an encoder is given a value that training did not have")
             if dropped is not None:
-                is_shown = codes != dropped
+                has_one = codes != dropped
                 codes = codes - (codes > dropped)
-            array[rows[is_shown], start + codes[is_shown]] = 1
-            start += len(known) - (dropped is not None)
+            array[rows[has_one], start + codes[has_one]] = 1
+            start += len(categories) - (dropped is not None)
         return array
 
 
 @dataclass(frozen=True, kw_only=True)
 class Ordinal(_Coding, Node):
-    """The place of each value among the categories of its column. Inputs as for OneHot."""
+    """The code of each value. Inputs as for OneHot."""
 
     categories: tuple[Array, ...]
     """Of each column, in order; NaN, if it is one, is the last."""
     missing: tuple[int | None, ...]
-    """The place of NaN or None among the categories of each column."""
+    """The code of NaN or None in each column."""
     missing_value: float
     """Stands for it."""
     unknown_value: float | None
     """Stands for a value that training did not have; None: scikit-learn refuses it."""
     dtype: np.dtype[Any]
-    places: tuple[dict[Any, int], ...] = field(init=False, compare=False, repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "places", self.tables())
 
     def run(self, values: Sequence[Any]) -> Array:
         """(rows, columns) of `dtype`."""
         array = np.empty((len(values[0]), len(self.categories)), self.dtype)
-        each = zip(self.columns(values), self.categories, self.places, self.missing, strict=True)
-        for index, (column, known, table, missing) in enumerate(each):
-            codes = self.codes(column, known, table)
+        encodings = zip(
+            self.columns(values), self.categories, self.codes_by_value, self.missing, strict=True
+        )
+        for index, (column, categories, code_of, missing) in enumerate(encodings):
+            codes = self.codes(column, categories, code_of)
             array[:, index] = codes
             if missing is not None:
                 array[codes == missing, index] = self.missing_value
@@ -409,13 +410,13 @@ class Polynomial(Node):
         columns = np.ascontiguousarray(values[self.inputs[0]].T)
         products: dict[tuple[int, ...], Array] = {(): np.ones(columns.shape[1])}
         array = np.empty((len(self.terms), columns.shape[1]))
-        for place, term in enumerate(self.terms):
+        for index, term in enumerate(self.terms):
             for start in range(len(term) - 1, -1, -1):
-                part = term[start:]
-                if part not in products:
-                    product = columns[part[0]]
-                    products[part] = product * products[part[1:]] if part[1:] else product
-            array[place] = products[term]
+                factors = term[start:]
+                if factors not in products:
+                    column = columns[factors[0]]
+                    products[factors] = column * products[factors[1:]] if factors[1:] else column
+            array[index] = products[term]
         return np.ascontiguousarray(array.T)
 
 
@@ -477,7 +478,3 @@ class Opaque(Node):
     def run(self, values: Sequence[Any]) -> Any:
         """Whatever it gives."""
         return self.transformer.transform(values[self.inputs[0]])
-
-
-MOST_WIDE = 2000
-"""Columns that a sparse matrix may have to be made dense."""

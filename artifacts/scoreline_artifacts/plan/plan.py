@@ -18,7 +18,7 @@ from scoreline_artifacts.validation import CheckedRows
 
 @dataclass(frozen=True)
 class ScoringPlan:
-    """What a pipeline does, step by step: the value of the node before last is the last one's, and so on."""
+    """What a pipeline does, step by step: each node takes values of nodes before it, and the end takes one of theirs."""
 
     nodes: tuple[Node, ...]
     """In order; node 1 is the first, since 0 stands for the rows themselves."""
@@ -31,13 +31,13 @@ class ScoringPlan:
     @cached_property
     def opaque(self) -> tuple[str, ...]:
         """The ways of the steps that are called, since nothing is known of what they do."""
-        found = [node.way for node in self.nodes if isinstance(node, Opaque)]
+        ways = [node.way for node in self.nodes if isinstance(node, Opaque)]
         ends = [self.end]
         while ends:
             end = ends.pop()
             ends += end.inner_ends
-            found += [end.way] if isinstance(end, OpaqueEnd) else []
-        return tuple(found)
+            ways += [end.way] if isinstance(end, OpaqueEnd) else []
+        return tuple(ways)
 
     def predict(self, frame: pd.DataFrame | CheckedRows) -> Any:
         """What the pipeline's predict returns for rows with the columns and types of training; they stay as they are.
@@ -53,23 +53,23 @@ class ScoringPlan:
         return self.end.predict_proba(self._values(frame))
 
     def steps(self) -> list[dict[str, Any]]:
-        """Each step for people and programs: kind, way, inputs, and what it knows that is short."""
-        described = [
-            {"step": index, "kind": type(node).__name__, "way": node.way, "inputs": [*node.inputs]}
-            | _short(node)
-            for index, node in enumerate(self.nodes, start=1)
+        """Each step for people and programs: kind, way, inputs, and those of its other fields that are short."""
+        steps: list[tuple[Node | End, list[int]]] = [
+            *((node, [*node.inputs]) for node in self.nodes),
+            (self.end, [self.end.input]),
         ]
-        end = self.end
-        return [
-            *described,
-            {
-                "step": len(described) + 1,
-                "kind": type(end).__name__,
-                "way": end.way,
-                "inputs": [end.input],
-            }
-            | _short(end),
-        ]
+        described = []
+        for number, (step, inputs) in enumerate(steps, start=1):
+            description: dict[str, Any] = {"step": number, "kind": type(step).__name__}
+            description |= {"way": step.way, "inputs": inputs}
+            for field in dataclasses.fields(step):
+                name, value = field.name, getattr(step, field.name)
+                if isinstance(value, np.ndarray) and value.size <= 8:
+                    description[name] = value.tolist()
+                elif name == "names" or isinstance(value, str | float | bool):
+                    description[name] = value
+            described.append(description)
+        return described
 
     def _values(self, frame: pd.DataFrame | CheckedRows) -> Sequence[Any]:
         rows = CheckedRows.of(frame)
@@ -79,14 +79,3 @@ class ScoringPlan:
         for node in self.nodes:
             values.append(node.run(values))
         return values
-
-
-def _short(step: Node | End) -> dict[str, Any]:
-    fields = {field.name: getattr(step, field.name) for field in dataclasses.fields(step)}
-    shown: dict[str, Any] = {}
-    for name, value in fields.items():
-        if isinstance(value, np.ndarray) and value.size <= 8:
-            shown[name] = value.tolist()
-        elif name == "names" or isinstance(value, str | float | bool):
-            shown[name] = value
-    return {name: value for name, value in shown.items() if name not in ("way", "inputs", "input")}
