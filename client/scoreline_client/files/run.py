@@ -50,9 +50,9 @@ from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
 
 LONGEST_NAME = 200
-"""Characters of an input's name that whoever watches the queue is told."""
+"""Characters of an input's name that are shown to whoever watches the queue."""
 READER_CHECK_S = 0.1
-"""Between two checks of whether somebody has opened a named pipe to read the output."""
+"""Seconds between two checks of whether somebody has opened a named pipe to read the output."""
 
 _Result = TypeVar("_Result")
 
@@ -77,7 +77,7 @@ class BulkProgress:
     seconds_left: float | None
     """How long the rest will take at this run's pace; None if that is unknown."""
     version: int
-    """The version that scores; 0 while it is not known, since no worker has been there yet."""
+    """The version that scores; 0 as long as no worker has named it."""
     source: str
     """The input's name."""
     waiting: str | None = None
@@ -183,15 +183,15 @@ class FileRun:
     sizes: FileSizes
     times: BulkTimes
     owner: str | None = None
-    """Whose it is; None for this process's user."""
+    """Who runs it; None for this process's user."""
 
     def __post_init__(self) -> None:
         self._started = time.monotonic()
         self._counts = RunCounts()
         self._done = 0
-        self._begun_notes = 0
+        self._notes_at_start = 0
         """How many notes there were when the first row was read."""
-        self._found_before: tuple[str, ...] = ()
+        self._notes_before: tuple[str, ...] = ()
         """Notes about the rows of the run that is resumed."""
         self._model: ModelInfo
         self._reader: FileReader[Any]
@@ -209,8 +209,10 @@ class FileRun:
         except UnknownModel as error:
             if before is None:
                 raise
-            gone = f"version {before.version} of {before.model!r}, with which it was begun, is gone"
-            raise self._unresumable(gone) from error
+            reason = (
+                f"version {before.version} of {before.model!r}, with which it was begun, is gone"
+            )
+            raise self._unresumable(reason) from error
         self._reader = open_reader(
             self.source,
             self.target.name,
@@ -221,7 +223,7 @@ class FileRun:
         )
         header, first = await asyncio.to_thread(self._reader.begin, self._model)
         stream = None
-        # The operating system tells nobody that a pipe has a reader.
+        # The operating system does not report when a pipe gets a reader.
         while self.target.is_stream and (stream := self.target.open_stream()) is None:  # noqa: ASYNC110
             await asyncio.sleep(READER_CHECK_S)
         start = await asyncio.to_thread(self._begin_or_resume, header, first, before, marks, stream)
@@ -233,7 +235,7 @@ class FileRun:
                 start,
                 total_bytes=self.source.size,
                 on_unserved=self._show,
-                progress=self._told,
+                progress=self._job_progress,
                 sizes=self.sizes,
                 times=self.times,
             )
@@ -248,7 +250,7 @@ class FileRun:
             await asyncio.to_thread(self.source.check_unchanged)
             await _to_completion(self._publish)
         except BaseException:
-            # Scored rows are kept for --resume; where nothing was, nothing is left. The error that
+            # Scored rows are kept for --resume; without any, no file is left. The error that
             # ended the run is raised, and not that of closing or removing files.
             with suppress(OSError):
                 self._output.close()
@@ -336,11 +338,11 @@ class FileRun:
                 rejected, warned = Counter(mark.rejected), Counter(mark.warned)
                 doubts = Doubts(dict(mark.doubts))
                 self._counts = RunCounts(rows, rejected, warned, doubts, mark.seconds, rows)
-                self._found_before = mark.notes
+                self._notes_before = mark.notes
                 self._reader.notes += [*mark.notes, f"resumed behind row {rows:,}"]
-                self._begun_notes = len(self._reader.notes)
+                self._notes_at_start = len(self._reader.notes)
                 return mark.position
-            self._begun_notes = len(self._reader.notes)
+            self._notes_at_start = len(self._reader.notes)
             try:
                 self._output.write(header)
                 journal.append(run)
@@ -375,15 +377,15 @@ class FileRun:
                 errors=self._report.length,
                 rejected=dict(counts.rejected),
                 warned=dict(counts.warned),
-                doubts=dict(counts.doubts.found),
-                notes=(*self._found_before, *self._reader.notes[self._begun_notes :]),
+                doubts=dict(counts.doubts.counts),
+                notes=(*self._notes_before, *self._reader.notes[self._notes_at_start :]),
                 seconds=round(counts.seconds_before + time.monotonic() - self._started, 3),
             )
             self.journal.append(mark)
 
     @property
     def _is_kept(self) -> bool:
-        """Whether rows are there that a run that is resumed need not score."""
+        """Whether some rows are scored already, for a run that is resumed."""
         return self.journal is not None and self._counts.rows > 0
 
     def _publish(self) -> None:
@@ -407,7 +409,7 @@ class FileRun:
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
 
     def _show_begin(self, unserved_s: float | None) -> None:
-        """Call `progress` before a version is known, and so what there is to do."""
+        """Call `progress` while neither the version nor the size of the job is known."""
         if self.progress is not None:
             self.progress(
                 BulkProgress(
@@ -436,32 +438,32 @@ class FileRun:
         if self.progress is not None:
             self.progress(self._progress(unserved_s))
 
-    def _told(self) -> JobProgress:
-        """How far this run is, for whoever watches the queue."""
-        now = self._progress(None)
+    def _job_progress(self) -> JobProgress:
+        """This run's progress, for whoever watches the queue."""
+        progress = self._progress(None)
         return JobProgress(
             host=socket.gethostname(),
-            source=shown_text(now.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
+            source=shown_text(progress.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
             owner=shown_text(self.owner or _user(), in_line=True)[:LONGEST_NAME],
             model=self._model.model,
-            version=now.version,
-            rows=now.rows,
-            rejected=now.rejected,
-            percent=now.percent,
-            rows_per_s=now.rows_per_s,
-            seconds=now.seconds,
-            seconds_left=now.seconds_left,
+            version=progress.version,
+            rows=progress.rows,
+            rejected=progress.rejected,
+            percent=progress.percent,
+            rows_per_s=progress.rows_per_s,
+            seconds=progress.seconds,
+            seconds_left=progress.seconds_left,
         )
 
     def _progress(self, unserved_s: float | None) -> BulkProgress:
         counts, total, done = self._counts, self._reader.total, self._done
         seconds = time.monotonic() - self._started
         rows_here = counts.rows - counts.rows_before
-        left = None
+        seconds_left = None
         if total and done and rows_here:
-            # At the pace of this run alone: the rows of the run before took it no time.
+            # At this run's pace: the rows of the run that it resumes are not in its seconds.
             rows_left = max(0.0, counts.rows * total / done - counts.rows)
-            left = rows_left * seconds / rows_here
+            seconds_left = rows_left * seconds / rows_here
         return BulkProgress(
             rows=counts.rows,
             rejected=counts.rejected_rows,
@@ -470,7 +472,7 @@ class FileRun:
             unit=self._reader.unit,
             seconds=seconds + counts.seconds_before,
             rows_per_s=rows_here / seconds if seconds else 0.0,
-            seconds_left=left,
+            seconds_left=seconds_left,
             version=self._model.version,
             source=shown_name(self.source.name),
             waiting=self._waiting(unserved_s),
