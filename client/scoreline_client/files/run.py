@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing, closing, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 from scoreline_client.codes import Code
@@ -182,13 +181,22 @@ class FileRun:
     progress: Callable[[BulkProgress], None] | None
     sizes: FileSizes
     times: BulkTimes
-    owner: str | None = None
+    owner: str | None
     """Who runs it; None for this process's user."""
 
     def __post_init__(self) -> None:
+        self._owner = self.owner or ""
+        if not self._owner:
+            try:
+                self._owner = getpass.getuser()
+            except (KeyError, OSError):  # a container may have no name for its user
+                self._owner = str(os.getuid()) if hasattr(os, "getuid") else ""
         self._started = time.monotonic()
         self._counts = RunCounts()
+        self._version = 0
         self._done = 0
+        self._total: int | None = None
+        self._unit = "bytes"
         self._notes_at_start = 0
         """How many notes there were when the first row was read."""
         self._notes_before: tuple[str, ...] = ()
@@ -204,7 +212,7 @@ class FileRun:
         try:
             ref = model if before is None else f"{before.model}@{before.version}"
             self._model = await describe(
-                self.transport, ref, on_unserved=self._show_begin, times=self.times
+                self.transport, ref, on_unserved=self._show, times=self.times
             )
         except UnknownModel as error:
             if before is None:
@@ -222,6 +230,8 @@ class FileRun:
             sizes=self.sizes,
         )
         header, first = await asyncio.to_thread(self._reader.begin, self._model)
+        self._version = self._model.version
+        self._total, self._unit = self._reader.total, self._reader.unit
         stream = None
         # The operating system does not report when a pipe gets a reader.
         while self.target.is_stream and (stream := self.target.open_stream()) is None:  # noqa: ASYNC110
@@ -408,31 +418,6 @@ class FileRun:
             where = "They have their errors in their own lines"
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
 
-    def _show_begin(self, unserved_s: float | None) -> None:
-        """Call `progress` while neither the version nor the size of the job is known."""
-        if self.progress is not None:
-            self.progress(
-                BulkProgress(
-                    rows=0,
-                    rejected=0,
-                    done=0,
-                    total=None,
-                    unit="bytes",
-                    seconds=time.monotonic() - self._started,
-                    rows_per_s=0.0,
-                    seconds_left=None,
-                    version=0,
-                    source=self.source.name,
-                    waiting=self._waiting(unserved_s),
-                )
-            )
-
-    def _waiting(self, unserved_s: float | None) -> str | None:
-        if unserved_s is None:
-            return None
-        limit_s = self.times.unserved_patience_s
-        return f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
-
     def _show(self, unserved_s: float | None = None) -> None:
         """Call `progress`; `unserved_s`: for how many seconds no worker has been alive."""
         if self.progress is not None:
@@ -444,7 +429,7 @@ class FileRun:
         return JobProgress(
             host=socket.gethostname(),
             source=shown_text(progress.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
-            owner=shown_text(self.owner or _user(), in_line=True)[:LONGEST_NAME],
+            owner=shown_text(self._owner, in_line=True)[:LONGEST_NAME],
             model=self._model.model,
             version=progress.version,
             rows=progress.rows,
@@ -456,7 +441,7 @@ class FileRun:
         )
 
     def _progress(self, unserved_s: float | None) -> BulkProgress:
-        counts, total, done = self._counts, self._reader.total, self._done
+        counts, total, done = self._counts, self._total, self._done
         seconds = time.monotonic() - self._started
         rows_here = counts.rows - counts.rows_before
         seconds_left = None
@@ -464,18 +449,22 @@ class FileRun:
             # At this run's pace: the rows of the run that it resumes are not in its seconds.
             rows_left = max(0.0, counts.rows * total / done - counts.rows)
             seconds_left = rows_left * seconds / rows_here
+        waiting = None
+        if unserved_s is not None:
+            limit_s = self.times.unserved_patience_s
+            waiting = f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
         return BulkProgress(
             rows=counts.rows,
             rejected=counts.rejected_rows,
             done=done,
             total=total,
-            unit=self._reader.unit,
+            unit=self._unit,
             seconds=seconds + counts.seconds_before,
             rows_per_s=rows_here / seconds if seconds else 0.0,
             seconds_left=seconds_left,
-            version=self._model.version,
+            version=self._version,
             source=shown_name(self.source.name),
-            waiting=self._waiting(unserved_s),
+            waiting=waiting,
         )
 
     def _summary(self) -> ScoreSummary:
@@ -511,12 +500,3 @@ async def _to_completion(work: Callable[..., _Result], *arguments: Any) -> _Resu
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-@cache
-def _user() -> str:
-    """Who this process runs as; a container may have no name for it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid()) if hasattr(os, "getuid") else ""
