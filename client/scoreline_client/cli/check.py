@@ -120,10 +120,8 @@ def show_report(report: FileReport, console: Console) -> None:
             details = [str(row.get(name, "")) for name in ("row", "line", "column", "value")]
             table.add_row(*map(cell, details), cell(f"{row['code']}: {row['message']}"))
         console.print(table)
-    rows, model = (
-        f"{report.source}: {counted(report.rows, 'row')}",
-        f"{report.model}@{report.version}",
-    )
+    rows = f"{report.source}: {counted(report.rows, 'row')}"
+    model = f"{report.model}@{report.version}"
     verdict = f"{rows}, all of which {model} would score"
     if rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(report.rejected.items()))

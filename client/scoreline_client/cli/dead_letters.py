@@ -132,9 +132,8 @@ def replay(
         answer = client.replay(client.dead_letter(letter_id), version=version, timeout=timeout_s)
     records: list[Any]
     if answer.codec is Codec.JSON or answer.status is Status.ERROR:
-        records = msgspec.to_builtins(
-            predictions_of(answer)
-        )  # raises what the request is refused with
+        # `predictions_of` raises the error with which a request was refused.
+        records = msgspec.to_builtins(predictions_of(answer))
     elif answer.codec is Codec.CSV:
         records = bytes(answer.body).decode(errors="backslashreplace").splitlines()
     else:

@@ -189,16 +189,17 @@ def score(
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
-            say("; ".join((f"stopped by {stopped}", *run.how_to_go_on(sources))), err=True)
+            how = run.how_to_go_on(sources)
+            say(f"stopped by {stopped}" + (f"; {how}" if how else ""), err=True)
         except ScorelineError as error:
             if isinstance(error.__cause__, BrokenPipeError) and run.is_to_stdout:
-                # As a program ends that gets SIGPIPE: `| head` has read enough.
+                # The exit code of a program that SIGPIPE has ended: `| head` has read enough.
                 ctx.exit(BY_SIGNAL + signal.SIGPIPE)
             # The same command may well succeed when something else has changed.
             is_full = getattr(error, "code", "") == Code.DISK_FULL
             if (error.exit_status == SERVICE or is_full) and (how := run.how_to_go_on(sources)):
                 # E_DISK_FULL says itself that what was scored is kept.
-                error.add_note(f"{'' if is_full else 'what was scored is kept; '}{how[0]}")
+                error.add_note(f"{'' if is_full else 'what was scored is kept; '}{how}")
             raise
     ctx.exit(code)
 
@@ -221,13 +222,16 @@ class _Run:
         """Whether standard output is being written."""
         return self.target is not None and self.target.descriptor == 1
 
-    def how_to_go_on(self, sources: tuple[str, ...]) -> tuple[str, ...]:
+    def how_to_go_on(self, sources: tuple[str, ...]) -> str:
         """The command that resumes a run that has ended early; empty if there is nothing to resume."""
         is_begun = self.target is not None and self.target.is_unfinished()
         is_lost = is_begun and any(map(is_read_once, sources))
-        return (
-            (f"to go on: {_command()}",) if (is_begun or self.total.scored) and not is_lost else ()
-        )
+        if is_lost or not (is_begun or self.total.scored):
+            return ""
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
+        shown_words = list(map(shown_name, words))
+        line = f"to go on: {shlex.join(['scoreline', *shown_words, '--resume'])}"
+        return line if shown_words == words else f"{line} (with the URLs in full)"
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
         """Score a file, or several into a directory; the exit code."""
@@ -255,19 +259,19 @@ class _Run:
         for source, name in outputs_for(sources, target):
             output = Target(name, client.settings.state)
             facts = await asyncio.to_thread(facts_of, source)
-            earlier = None
+            record = None
             if self.options.resume:
-                earlier = await asyncio.to_thread(finished.find, output, facts, ref, self.options)
-            if earlier is not None and version is None:
+                record = await asyncio.to_thread(finished.find, output, facts, ref, self.options)
+            if record is not None and version is None:
                 version = (await describe(client.transport, self.model)).version
-            if earlier is not None and earlier.version == version:
-                share = f"{earlier.rejected:,} of {counted(earlier.rows, 'row')} rejected"
+            if record is not None and record.version == version:
+                share = f"{record.rejected:,} of {counted(record.rows, 'row')} rejected"
                 self._say(
-                    f"{shown_name(name)} is done: scored by {earlier.model}@{version}, {share}"
+                    f"{shown_name(name)} is done: scored by {record.model}@{version}, {share}"
                 )
                 total.before += 1
-                total.rows += earlier.rows
-                total.rejected += earlier.rejected
+                total.rows += record.rows
+                total.rejected += record.rejected
                 continue
             try:
                 summary = await self._score_file(client, source, name)
@@ -403,14 +407,6 @@ def options_of(flags: dict[str, Any]) -> BulkOptions:
                 )
                 raise click.UsageError(message) from None
     return BulkOptions(**flags)
-
-
-def _command() -> str:
-    """The command that was called, with --resume."""
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
-    shown_words = list(map(shown_name, words))
-    line = shlex.join(["scoreline", *shown_words, "--resume"])
-    return line if shown_words == words else f"{line} (with the URLs in full)"
 
 
 class _RunColumn(ProgressColumn):

@@ -73,16 +73,14 @@ def open_reader(
         )
     if source_format == "csv":
         return CsvReader(source, options, wants_problems=wants_problems, line_by_line=line_by_line)
-    csv_options = {option.name for option in fields(CsvFormat)}
+    foreign = {option.name for option in fields(CsvFormat)}
+    if source_format == "parquet":
+        foreign.add("encoding")
+    if target_format == "csv":
+        foreign.difference_update(_CSV_OUTPUT_OPTIONS)
     for option in fields(options):
         value = getattr(options, option.name)
-        if target_format == "csv" and option.name in _CSV_OUTPUT_OPTIONS:
-            continue
-        is_foreign = option.name in csv_options or (option.name, source_format) == (
-            "encoding",
-            "parquet",
-        )
-        if is_foreign and value != option.default:
+        if option.name in foreign and value != option.default:
             raise SettingsError(option.name, value, f"none: the input is {source_format}, not csv")
     if source_format == "jsonl":
         from scoreline_client.files.jsonl import JsonLinesReader

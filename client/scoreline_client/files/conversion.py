@@ -163,13 +163,10 @@ class CsvToParquet(FileReader[Chunk]):
         arrow, model = self._arrow, self._model
         if texts.null_count == len(texts):
             return arrow.nulls(len(texts))
-        output_types = dict(
-            zip(
-                model.prediction_columns,
-                (output.get("type") for output in model.outputs),
-                strict=False,
-            )
-        )
+        output_types = {
+            column: output.get("type")
+            for column, output in zip(model.prediction_columns, model.outputs, strict=False)
+        }
         kind = "number" if name.startswith("probability_") else output_types.get(name)
         if kind == "boolean":
             return texts.cast(arrow.bool_())
@@ -242,28 +239,28 @@ class ParquetToCsv(FileReader[ParquetChunk]):
         """A column's values as they are written in CSV; None where one is missing."""
         import pyarrow as pa
 
-        column_type, options = column.type, self._options
-        if pa.types.is_dictionary(column_type):
+        types, column_type, options = pa.types, column.type, self._options
+        if types.is_dictionary(column_type):
             column_type = column_type.value_type
             column = column.cast(column_type)
-        if pa.types.is_nested(column_type) or pa.types.is_binary(column_type):
+        if types.is_nested(column_type) or types.is_binary(column_type):
             values = column.to_pylist()
             return [
                 None if value is None else orjson.dumps(value, default=str).decode()
                 for value in values
             ]
         texts: list[str | None] = column.cast(pa.string()).to_pylist()
-        if pa.types.is_timestamp(column_type) or pa.types.is_time(column_type):
+        if types.is_timestamp(column_type) or types.is_time(column_type):
             return [
                 text and _TRAILING_ZEROS.sub(r"\1", text).replace(".Z", "Z").rstrip(".")
                 for text in texts
             ]
         if options.decimal != "." and (
-            pa.types.is_floating(column_type) or pa.types.is_decimal(column_type)
+            types.is_floating(column_type) or types.is_decimal(column_type)
         ):
             return [text and text.replace(".", options.decimal) for text in texts]
         if options.excel_safe and (
-            pa.types.is_string(column_type) or pa.types.is_large_string(column_type)
+            types.is_string(column_type) or types.is_large_string(column_type)
         ):
             return [text and spreadsheet_safe(text) for text in texts]
         return texts

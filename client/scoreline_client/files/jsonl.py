@@ -67,7 +67,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         self._model: ModelInfo
         self._answers: dict[str, str]
         """The answers by their names on the wire, with their names in the output."""
-        self._has_renamed = False
+        self._has_renamed_columns = False
         """Whether columns may have other names in the file than the model has for them."""
         self._layouts: dict[tuple[str, ...], dict[str, str]] = {}
         self._keeps_objects = options.kept is None and not options.drop and not options.rename
@@ -102,7 +102,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
                 record = orjson.loads(line)
                 fields |= dict.fromkeys(record) if isinstance(record, dict) else {}
         self._model = model
-        self._has_renamed = not set(model.known).isdisjoint(options.rename.values())
+        self._has_renamed_columns = not set(model.known).isdisjoint(options.rename.values())
         layout = self._new_layout(tuple(fields))
         answers = choose_answers(source.name, model, options)
         self._answers = answer_names(source.name, answers, layout, layout.values(), options)
@@ -182,7 +182,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
 
         def chunk() -> JsonLinesChunk:
             bodies = [
-                b"null" if index in unreadable else self._as_model_reads(text)
+                b"null" if index in unreadable else self._body(text)
                 for index, text in enumerate(texts)
             ]
             return JsonLinesChunk(
@@ -246,9 +246,9 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         names = [fields[index] for index in selected(fields, self._options)]
         return {name: self._options.rename.get(name, name) for name in names}
 
-    def _as_model_reads(self, text: bytes) -> bytes:
-        """An object with the names that the model has for its columns, as `rename` says."""
-        if not self._has_renamed:
+    def _body(self, text: bytes) -> bytes:
+        """An object as a request has it: with the names that the model has for its columns, as `rename` says."""
+        if not self._has_renamed_columns:
             return text
         record = json.loads(text, parse_int=orjson.Fragment, parse_float=orjson.Fragment)
         names = names_read(tuple(record), self._model, self._options)

@@ -171,7 +171,7 @@ class ParquetReader(FileReader[ParquetChunk]):
             if offset + group.num_rows <= start.offset:
                 offset += group.num_rows
                 continue
-            for table in self._tables_of_group(number, read_names):
+            for table in self._read(number, read_names):
                 end = offset + table.num_rows
                 if offset < start.offset < end:
                     # The journal was written by a run that cut the rows elsewhere.
@@ -252,11 +252,11 @@ class ParquetReader(FileReader[ParquetChunk]):
                 [*table.columns[:kept_count], *answers.columns], names=table.column_names
             )
 
-    def _tables_of_group(self, number: int, names: list[str]) -> Iterator[Any]:
+    def _read(self, number: int, names: list[str]) -> Iterator[Any]:
         """The rows of a row group as tables, each of a chunk: in every run the same, wherever it begins.
 
         A text that the file stores once may be repeated in every row, and take a thousand times as much room in
-        memory: rows are read so many at a time that even then it is little.
+        memory: so few rows are read at a time that it stays small even then.
         """
         sizes, group = self._sizes, self._file.metadata.row_group(number)
         stored_bytes = max(1, group.total_byte_size // max(1, group.num_rows))

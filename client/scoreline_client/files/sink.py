@@ -45,19 +45,8 @@ REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _FOREIGN = (
     *(".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".z", ".lzma", ".zstd"),
-    *(
-        ".json",
-        ".feather",
-        ".arrow",
-        ".avro",
-        ".orc",
-        ".h5",
-        ".hdf5",
-        ".pkl",
-        ".pickle",
-        ".db",
-        ".sqlite",
-    ),
+    *(".json", ".feather", ".arrow", ".avro", ".orc", ".h5", ".hdf5", ".pkl", ".pickle"),
+    *(".db", ".sqlite"),
     *(".doc", ".docx", ".pdf", ".html", ".xml", ".sas7bdat", ".dta", ".sav", ".rds", ".rdata"),
 )
 """Endings of what is not written: a file with one of them would not be what its name says."""

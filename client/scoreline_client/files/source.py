@@ -43,14 +43,8 @@ _SPREADSHEETS = (
 _NAME_IN_ZIP = 128
 _TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq")
 _FACTS = (
-    "ETag",
-    "etag",
-    "LastModified",
-    "last_modified",
-    "mtime",
-    "updated",
-    "created",
-    "mtime_ns",
+    *("ETag", "etag", "LastModified", "last_modified"),
+    *("mtime", "updated", "created", "mtime_ns"),
 )
 """Facts that file systems have of a file and that change when the file does."""
 
