@@ -74,12 +74,14 @@ def status(ctx: click.Context, as_json: bool, is_watched: bool) -> None:
             fleet = _reported(redis, keys)
     except (RedisError, ValueError, WireError) as error:
         raise server_error(error, settings) from error
+    is_scoring = any(process.scores for process in fleet.processes)
     if as_json:
         about = {"redis": url, "server": server, "queue": settings.queue}
         print_json({**about, **asdict(fleet)}, indent=2)
     else:
-        _print_fleet(settings.queue, f"{url} ({server})" if server else url, fleet)
-    if not any(process.scores for process in fleet.processes):
+        address = f"{url} ({server})" if server else url
+        _print_fleet(settings.queue, address, fleet, is_scoring=is_scoring)
+    if not is_scoring:
         ctx.exit(SERVICE)
 
 
@@ -96,7 +98,7 @@ def _reported(redis: Redis, keys: Keys) -> FleetStatus:
         time.sleep(0.1)
 
 
-def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
+def _print_fleet(queue: str, url: str, fleet: FleetStatus, *, is_scoring: bool) -> None:
     print_table(
         f"queue {queue} at {url}",
         ("lane", "waiting", "being scored"),
@@ -120,7 +122,6 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         for name, served in of_processes
     )
     deferred = {name: served.deferred for name, served in of_processes if served.deferred}
-    is_scoring = any(process.scores for process in fleet.processes)
     reasons = Reasons()
     if states:
         print_table(
