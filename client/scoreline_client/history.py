@@ -51,7 +51,7 @@ class HistoryPoint:
 
     @classmethod
     def decode(cls, data: bytes) -> HistoryPoint | None:
-        """Read a point; None for what is none, whoever has written it."""
+        """Read a point; None if the data are none: others may have written them."""
         try:
             at, *numbers = _decoder.decode(data)
         except msgspec.MsgspecError:
@@ -79,13 +79,13 @@ def read_history(redis: _Redis, keys: Keys) -> dict[int, list[HistoryPoint]]:
     for step, count in RINGS.items():
         pipeline.lrange(keys.history(step), 0, count - 1)
     rings = pipeline.execute(raise_on_error=False)
-    found = {}
+    history = {}
     for step, ring in zip(RINGS, rings, strict=True):
         if isinstance(ring, Exception) and not isinstance(ring, NoPermissionError):
             raise ring
         points = [] if isinstance(ring, Exception) else map(HistoryPoint.decode, reversed(ring))
-        found[step] = [point for point in points if point is not None]
-    return found
+        history[step] = [point for point in points if point is not None]
+    return history
 
 
 _decoder = msgspec.json.Decoder(tuple[int, int, int, int, int])

@@ -586,7 +586,7 @@ class Transport:
                 self._fail([pending], error)
 
     @contextlib.contextmanager
-    def told_of(self, job_id: str) -> Iterator[asyncio.Event]:
+    def stored_event(self, job_id: str) -> Iterator[asyncio.Event]:
         """An event that is set once a worker says that a job of this client has its result; it may also never be."""
         event, waiting = asyncio.Event(), self._awaited.setdefault(job_id, set())
         waiting.add(event)
