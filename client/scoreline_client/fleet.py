@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -401,11 +401,29 @@ def words_for_waiting(reference: str, reports: Iterable[ProcessReport]) -> str |
         if state.wanted is not None:
             return f"version {state.wanted} of {name!r} is {'refused' if state.refused else 'being loaded'}"
     count = unloaded(reports)
-    return (
-        f"workers have {count} more {'model' if count == 1 else 'models'} to load"
-        if count
-        else None
-    )
+    if not count:
+        return None
+    return f"workers have {count} more {'model' if count == 1 else 'models'} to load"
+
+
+def words_for_no_answer(
+    queue: str, reports: Sequence[bytes], backlog: int, reference: str | None
+) -> str:
+    """Why no answer has come, by the stored reports and how many requests wait. `reference` is the model that was asked for."""
+    processes = sum(map(is_scoring, reports))
+    if processes:
+        reason = reference and words_for_waiting(reference, readable(reports))
+        return (
+            f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} queue {queue!r} "
+            f"and {backlog} {'request waits' if backlog == 1 else 'requests wait'}; "
+            f"{f'{reason}; ' if reason else ''}`scoreline status` says more"
+        )
+    if reports:
+        return (
+            f"no worker process is ready to score for queue {queue!r}: they are being started; "
+            "`scoreline status` says more"
+        )
+    return f"no worker serves queue {queue!r}. Start one: celery -A scoreline_tasks worker"
 
 
 def convergence(

@@ -272,7 +272,7 @@ class Overview:
             if count:
                 with suppress(NoPermissionError):
                     entries = self.redis.xrevrange(self.keys.dead, count=MOST_LETTERS)
-            self._letters = [replace(DeadLetter.of(*letter), fields={}) for letter in entries]
+            self._letters = [replace(DeadLetter.of(*entry), fields={}) for entry in entries]
             self._letters_of = (count, time.monotonic() + WINDOW_S)
         return self._letters
 
@@ -358,11 +358,10 @@ def _faults(
         for (code, column), number in tally.columns.items():
             records[code, column, model, version] += number
             records[code, None, model, version] -= number
-    faults = [fault for fault in {*requests, *records} if fault[0] != "ok"]
     return {
         fault: (requests[fault], records[fault])
-        for fault in faults
-        if requests[fault] + records[fault] > 0
+        for fault in {*requests, *records}
+        if fault[0] != "ok" and requests[fault] + records[fault] > 0
     }
 
 

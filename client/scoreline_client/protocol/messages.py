@@ -124,8 +124,8 @@ class ModelRef:
         return self.name if self.alias == PRODUCTION else f"{self.name}@{self.alias}"
 
 
-# Neither this nor Answer is frozen: Python takes four times as long to make an object that is, which for one of so many
-# fields is half of what it takes to read them. Nothing changes one.
+# Neither Request nor Answer is frozen: Python takes four times as long to make a frozen object, which with so many
+# fields is half of the time that decoding takes. No code changes one.
 @dataclass(slots=True, kw_only=True)
 class Request:
     """One request, as the fields of a stream entry."""
@@ -207,8 +207,8 @@ class Request:
             if name.encode() not in fields:
                 raise WireError(f"missing field {name!r}")
         if fields[b"wire"] != b"1":
-            shown = show(fields[b"wire"]).strip('"')
-            raise WireError(f"unknown wire format {shown}; this release reads {WIRE_VERSION}")
+            wire = show(fields[b"wire"]).strip('"')
+            raise WireError(f"unknown wire format {wire}; this release reads {WIRE_VERSION}")
         try:
             return cls(
                 id=decode_id(fields),
@@ -265,13 +265,13 @@ def _whole_number(fields: Mapping[bytes, bytes], name: bytes, default: int) -> i
 
 
 def _one_of(
-    known: Mapping[bytes, _T], fields: Mapping[bytes, bytes], name: bytes, default: bytes
+    values: Mapping[bytes, _T], fields: Mapping[bytes, bytes], name: bytes, default: bytes
 ) -> _T:
     raw = fields.get(name, default)
     try:
-        return known[raw]
+        return values[raw]
     except KeyError:
-        expected = ", ".join(map(bytes.decode, known))
+        expected = ", ".join(map(bytes.decode, values))
         message = f"{name.decode()} {show(raw)} is not known; expected one of {expected}"
         raise WireError(message) from None
 
@@ -357,8 +357,8 @@ def add_grouped_errors(head: dict[str, Any]) -> None:
             head.setdefault("errors", {})[str(record)] = same
         rows = group.get("rows", ())
         for row, line in zip(rows, group.get("lines") or [None] * len(rows), strict=True):
-            place = {"row": row} if line is None else {"row": row, "line": line}
-            head.setdefault("problems", []).append(place | same)
+            position = {"row": row} if line is None else {"row": row, "line": line}
+            head.setdefault("problems", []).append(position | same)
     if "problems" in head:
         head["problems"].sort(key=lambda problem: problem["row"])
 

@@ -159,19 +159,19 @@ class Totals:
             tally.records["ok"] += records
             if rejected:
                 tally.records["ok"] -= rejected.total()
-                known = self._faults[counted]
+                counted_faults = self._faults[counted]
                 for (code, column), number in rejected.items():
                     tally.records[code] += number
                     if column is None or (
-                        len(known) >= MOST_FAULTS and (code, column) not in known
+                        len(counted_faults) >= MOST_FAULTS and (code, column) not in counted_faults
                     ):
                         continue
-                    known.add((code, column))
+                    counted_faults.add((code, column))
                     tally.columns[code, column] += number
             waited, scored, size = tally.waited, tally.scored, tally.size
             buckets = waited.buckets
-            for waited_one in waited_ms:
-                buckets[bisect_left(MILLISECONDS, waited_one)] += 1
+            for wait_ms in waited_ms:
+                buckets[bisect_left(MILLISECONDS, wait_ms)] += 1
             waited.sum += sum(waited_ms) * 1000
             scored.buckets[bisect_left(SECONDS, scored_us / 1e6)] += requests
             scored.sum += scored_us * requests
@@ -186,19 +186,19 @@ class Totals:
     def add_fields(self, fields: Iterable[tuple[str, str, int]]) -> None:
         """Count what another process has taken out of its own totals."""
         with self._lock:
-            for version, rest, number in fields:
-                model, _, of_model = version.partition("|")
-                lane, name, label = rest.split("|", 2)
-                self._tallies[model, of_model, Lane(lane)].add_field(name, label, number)
+            for prefix, suffix, number in fields:
+                model, _, version = prefix.partition("|")
+                lane, name, label = suffix.split("|", 2)
+                self._tallies[model, version, Lane(lane)].add_field(name, label, number)
 
     def take(self) -> list[tuple[str, str, int]]:
-        """What was counted since the last call: model and version, the rest of the field, and by how much it grows."""
+        """What was counted since the last call: the field up to the version, the rest of the field, and its growth."""
         with self._lock:
-            taken, self._tallies = self._tallies, defaultdict(Tally)
+            tallies, self._tallies = self._tallies, defaultdict(Tally)
         return [
-            (f"{model}|{version}", f"{lane.value}|{rest}", number)
-            for (model, version, lane), tally in taken.items()
-            for rest, number in tally.fields().items()
+            (f"{model}|{version}", f"{lane.value}|{suffix}", number)
+            for (model, version, lane), tally in tallies.items()
+            for suffix, number in tally.fields().items()
         ]
 
 
@@ -207,9 +207,9 @@ def decode_totals(stored: Mapping[bytes, bytes]) -> dict[Counted, Tally]:
     totals: defaultdict[Counted, Tally] = defaultdict(Tally)
     lanes = {lane.value: lane for lane in Lane}
     for name, number in stored.items():
-        parts = name.decode(errors="replace").split("|", 4)
-        if len(parts) == 5 and parts[2] in lanes and number.isdigit() and len(number) < 20:
-            model, version, lane, metric, label = parts
+        segments = name.decode(errors="replace").split("|", 4)
+        if len(segments) == 5 and segments[2] in lanes and number.isdigit() and len(number) < 20:
+            model, version, lane, metric, label = segments
             if "|" in label and metric != "columns":
                 continue
             totals[model, version, lanes[lane]].add_field(metric, label, int(number))

@@ -25,9 +25,9 @@ SHARED_RECORDS = 64
 """Records of one shared request: more of them hardly make a record cheaper."""
 SHARED_BYTES = 32_768
 UNANSWERED = 2
-"""Requests of single records on their way, from which on what comes is held: one for each of two processes that score."""
+"""While so many requests of single records are unanswered, new records are held; one for each of two processes that score."""
 HELD_S = 0.002
-"""How long it is held at most."""
+"""How long records are held at most."""
 LARGE_BYTES = 8_192
 """A record from this size on travels alone: it gains nothing, and may be too large for a worker."""
 
@@ -84,10 +84,10 @@ class Caller:
 class SharedRequest:
     """A request of several callers: gathered in one turn of the loop, then sent."""
 
-    __slots__ = ("callers", "id", "model", "options", "sent", "size", "timer")
+    __slots__ = ("answer", "callers", "id", "model", "options", "size", "timer")
 
     id: str
-    sent: asyncio.Future[Answer]
+    answer: asyncio.Future[Answer]
     timer: asyncio.TimerHandle
 
     def __init__(self, model: str, options: bytes, callers: list[Caller]) -> None:
@@ -115,11 +115,11 @@ class Coalescer:
         self._unanswered = 0
         """Requests that are on their way."""
         self._answered: deque[SharedRequest] = deque()
-        """Those whose answers are here, and wait to be delivered."""
+        """Requests whose answers have come and are not delivered yet."""
         self._delivers = False
         """Whether one was delivered in this turn of the loop."""
         self._is_closed = False
-        self._held: asyncio.TimerHandle | None = None
+        self._hold_timer: asyncio.TimerHandle | None = None
         """Sends what was gathered, at the latest; set while it waits for an answer to others."""
 
     def submit(
@@ -170,8 +170,8 @@ class Coalescer:
             return await future
         except asyncio.CancelledError:
             shared = caller.shared
-            if shared is not None and all(one.future.done() for one in shared.callers):
-                shared.sent.cancel()
+            if shared is not None and all(other.future.done() for other in shared.callers):
+                shared.answer.cancel()
             raise
 
     def close(self) -> None:
@@ -192,13 +192,13 @@ class Coalescer:
         """
         if self._unanswered < UNANSWERED:
             self._send_gathered()
-        elif self._held is None:
-            self._held = self._loop.call_later(HELD_S, self._send_gathered)
+        elif self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(HELD_S, self._send_gathered)
 
     def _end_hold(self) -> None:
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
 
     def _send_gathered(self) -> None:
         self._end_hold()
@@ -206,7 +206,7 @@ class Coalescer:
         for shared in gathered.values():
             try:
                 self._send(shared)
-            # What one request cannot be sent with, such as a time out of range, is no other caller's trouble.
+            # Why one request cannot be sent, such as a time out of range, does not concern the callers of others.
             except Exception as error:  # noqa: BLE001
                 for caller in shared.callers:
                     caller.fail(error)
@@ -214,7 +214,7 @@ class Coalescer:
 
     def _send(self, shared: SharedRequest) -> None:
         """Send a request whose answer or timeouts end the wait of its callers."""
-        callers = shared.callers = [one for one in shared.callers if not one.future.done()]
+        callers = shared.callers = [caller for caller in shared.callers if not caller.future.done()]
         if not callers:
             return
         untils = [caller.until for caller in callers]
@@ -233,10 +233,10 @@ class Coalescer:
         for caller in callers:
             caller.shared = shared
         shared.id = request.id
-        shared.sent = self._transport.send(request, Lane.ONLINE)
+        shared.answer = self._transport.send(request, Lane.ONLINE)
         self._unanswered += 1
         shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
-        shared.sent.add_done_callback(lambda _: self._on_answer(shared))
+        shared.answer.add_done_callback(lambda _: self._on_answer(shared))
 
     def _on_answer(self, shared: SharedRequest) -> None:
         """Deliver an answer; of several that come at once, one in each turn of the loop.
@@ -262,20 +262,20 @@ class Coalescer:
             self._loop.call_soon(self._deliver_next)
 
     def _deliver(self, shared: SharedRequest) -> None:
-        sent = shared.sent
+        answer = shared.answer
         shared.timer.cancel()
         self._unanswered -= 1
-        if self._held is not None:
+        if self._hold_timer is not None:
             # In the next turn those who get their answers now ask for their next records, which go along.
             self._loop.call_soon(self._loop.call_soon, self._end_turn)
-        # They name it as well: no circle is left to the garbage collector.
+        # Callers and request refer to each other: no cycle is left to the garbage collector.
         callers, shared.callers = shared.callers, []
-        if sent.cancelled():
+        if answer.cancelled():
             _cancel(callers)
             return
-        error = sent.exception()
+        error = answer.exception()
         if error is None:
-            _hand_out(sent.result(), callers)
+            _hand_out(answer.result(), callers)
             return
         accepted = 0
         if isinstance(error, QueueFull) and 0 < error.room < len(callers):
@@ -287,10 +287,10 @@ class Coalescer:
     def _on_timeout(self, shared: SharedRequest) -> None:
         now = self._loop.time()
         late = [caller for caller in shared.callers if caller.until <= now]
-        left = [caller.until for caller in shared.callers if caller.until > now]
-        if left:
-            shared.timer = self._loop.call_at(min(left), self._on_timeout, shared)
-        self._transport.spawn(self._give_up(shared, late, is_last=not left))
+        untils = [caller.until for caller in shared.callers if caller.until > now]
+        if untils:
+            shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
+        self._transport.spawn(self._give_up(shared, late, is_last=not untils))
 
     async def _give_up(
         self, shared: SharedRequest, late: Sequence[Caller], *, is_last: bool
@@ -308,7 +308,7 @@ class Coalescer:
                 caller.fail(error)
         finally:
             if is_last:
-                shared.sent.cancel()
+                shared.answer.cancel()
 
 
 def _hand_out(answer: Answer, callers: Sequence[Caller]) -> None:

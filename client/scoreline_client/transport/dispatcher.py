@@ -37,8 +37,8 @@ from scoreline_client.fleet import (
     is_scoring,
     readable,
     report_keys,
+    words_for_no_answer,
     words_for_unknown,
-    words_for_waiting,
 )
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
@@ -116,7 +116,7 @@ class PendingRequest:
 
     @property
     def is_large(self) -> bool:
-        """Whether it is sent by itself; a job's record must be written requests with its entry."""
+        """Whether it is sent by itself; never a job, whose record must be written together with its entry."""
         return len(self.request.body) > LARGE_BYTES and not self.job_ttl_ms
 
 
@@ -150,26 +150,26 @@ class Transport:
         self.times = times
         self.keys = Keys(settings.queue)
         self.client_id = new_id()
-        self._given = connection
+        self._given_connection = connection
         self._outbox: list[PendingRequest] = []
         self._is_flush_planned = False
         self._pending: dict[str, PendingRequest] = {}
         self._awaited: dict[str, set[asyncio.Event]] = {}
-        """By id, jobs whose results are waited for: who waits is told when a worker says that one is stored."""
+        """By job id, events of callers who wait for its result: set when a worker says that it is stored."""
         self._received: list[str] = []
         """Ids of requests whose answers were received, so that their results can be deleted."""
         self._abandoned: list[PendingRequest] = []
-        """Requests of bulk jobs that nobody waits for any more, but that are still queued."""
+        """Requests that are still queued, and whose callers wait no longer."""
         self._ended_jobs: list[str] = []
         """Bulk jobs whose lease is to be given up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
-        self._rest: asyncio.Future[None] | None = None
-        """Ends the reader's rest, while it reads nothing since nothing is due."""
+        self._wake_up: asyncio.Future[None] | None = None
+        """Wakes the reader, which reads nothing while no answer is due."""
         self._carried: _Submission | None = None
-        """What the reader is to submit with its next read."""
+        """The requests that the reader submits with its next read."""
         self._seen_waiting: dict[Lane, tuple[int, float]] = {}
-        """How many callers waited in a lane at the most when it was last heard of, and when that was."""
+        """By lane, how many callers waited there at the most when the server last said so, and when that was."""
         self._gets_notes = False
         """Whether workers have been asked to tell when jobs are done: their notes may come at any time."""
         self._reading: asyncio.Timeout | None = None
@@ -184,7 +184,7 @@ class Transport:
 
     def _open(self) -> None:
         """Make the connection and what else belongs to one event loop; the first command connects it."""
-        self.redis: Any = self._given or open_connection(self.settings, self.times)
+        self.redis: Any = self._given_connection or open_connection(self.settings, self.times)
         self._submit_script = Script(self.redis, "submit.lua")
         self._renew_script = Script(self.redis, "renew_job.lua")
         self._is_lost_script = Script(self.redis, "is_lost.lua")
@@ -264,20 +264,20 @@ class Transport:
                 # A client may live for one job only: it must know how full the server is before it sends that.
                 self._start_checks()
                 await self._is_memory_known.wait()
-                sent = self.send(request, lane, job=True, accept_s=timeout_s)
+                future = self.send(request, lane, job=True, accept_s=timeout_s)
                 is_sent = True
-                await sent
-                if wanted := self.settings.durable_replicas:
+                await future
+                if required := self.settings.durable_replicas:
                     pipeline = self.redis.pipeline(transaction=False)
                     # WAIT is about the writes of its own connection: this one comes after that of the job.
                     lifetime_ms = request.expires_ms + self.settings.result_ttl_s * 1000
                     pipeline.pexpire(self.keys.job(request.id), lifetime_ms)
-                    pipeline.execute_command("WAIT", wanted, int(self.times.replicate_s * 1000))
+                    pipeline.execute_command("WAIT", required, int(self.times.replicate_s * 1000))
                     is_there, replicas = await pipeline.execute()
                     if not is_there:
                         raise JobLost(request.id)
-                    if replicas < wanted:
-                        raise NotReplicated(request.id, replicas, wanted)
+                    if replicas < required:
+                        raise NotReplicated(request.id, replicas, required)
         except RedisError as error:
             raise self._unreachable(str(error), request.id) from error
         except TimeoutError:
@@ -289,16 +289,16 @@ class Transport:
         """Send all requests of this turn of the loop now, without waiting for its end."""
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
-        self._gets_notes = self._gets_notes or any(one.request.notify for one in outbox)
-        is_told = any(one.request.reply_to or one.request.notify for one in outbox)
+        self._gets_notes = self._gets_notes or any(pending.request.notify for pending in outbox)
+        is_answered = any(pending.request.reply_to or pending.request.notify for pending in outbox)
         # The reader begins to read where answers are due, and then submits what is carried. A connection that was given
         # by somebody else has commands one by one.
-        may_carry = is_told and isinstance(self.redis, ShortPathRedis)
-        if is_told and self._reader is None:
+        may_carry = is_answered and isinstance(self.redis, ShortPathRedis)
+        if is_answered and self._reader is None:
             self._reader = asyncio.create_task(self._read_replies())
             self._start_checks()
-        elif is_told and self._rest is not None and self._is_at_rest:
-            self._rest.set_result(None)
+        elif is_answered and self._wake_up is not None and self._is_reader_idle:
+            self._wake_up.set_result(None)
         else:
             may_carry = False
         for lane in Lane:
@@ -322,9 +322,9 @@ class Transport:
                 self.spawn(self._submit(_Submission(lane, requests)))
 
     @property
-    def _is_at_rest(self) -> bool:
-        """Whether the reader reads nothing, since nothing is due."""
-        return self._rest is not None and not self._rest.done()
+    def _is_reader_idle(self) -> bool:
+        """Whether the reader reads nothing, since no answer is due."""
+        return self._wake_up is not None and not self._wake_up.done()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that is cancelled when the transport is closed."""
@@ -348,7 +348,7 @@ class Transport:
             try:
                 is_large = requests[0].is_large
                 # Without requests the script only says how much room there is.
-                keys, args = self._submitted(submission.lane, () if is_large else requests)
+                keys, args = self._script_arguments(submission.lane, () if is_large else requests)
                 reply = await self._submit_script(keys=keys, args=args)
                 if is_large and reply[0] > 0:
                     fields = requests[0].request.encode()
@@ -360,7 +360,7 @@ class Transport:
             except Exception as error:  # noqa: BLE001
                 self._fail(requests, error)
                 return
-        self._are_queued(submission.lane, requests, reply)
+        self._note_queued(submission.lane, requests, reply)
 
     async def _left_to_repeat(
         self, requests: list[PendingRequest], error: RedisError, began: float
@@ -375,13 +375,13 @@ class Transport:
             self._fail(requests, self.explain(error))
             return []
         now = time.monotonic()
-        self._fail([each for each in requests if each.until < now], self.explain(error))
-        requests = [each for each in requests if not each.future.done()]
+        self._fail([pending for pending in requests if pending.until < now], self.explain(error))
+        requests = [pending for pending in requests if not pending.future.done()]
         if requests:
             await self._pause()
         return requests
 
-    def _submitted(
+    def _script_arguments(
         self, lane: Lane, requests: Sequence[PendingRequest]
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script that queues these requests."""
@@ -394,7 +394,7 @@ class Transport:
             args += (ttl_ms, request.callers, len(fields), *fields)
         return keys, args
 
-    def _are_queued(
+    def _note_queued(
         self, lane: Lane, requests: Sequence[PendingRequest], reply: Sequence[Any]
     ) -> None:
         """Note which requests are queued, as the script replied; the others are refused."""
@@ -465,13 +465,13 @@ class Transport:
         A client with nothing on its way asks the server for nothing: its next request leaves together with the next read.
         """
         loop = asyncio.get_running_loop()
-        read = ("BLMPOP", self.times.read_block_s, 1, self.keys.reply(self.client_id), "LEFT", "COUNT", REPLIES_PER_READ)  # fmt: skip
+        read_command = ("BLMPOP", self.times.read_block_s, 1, self.keys.reply(self.client_id), "LEFT", "COUNT", REPLIES_PER_READ)  # fmt: skip
         may_have_lost_replies = False
         while True:
             submission, self._carried = self._carried, None
             if submission is None and not (self._pending or self._gets_notes):
-                self._rest = loop.create_future()
-                await self._rest
+                self._wake_up = loop.create_future()
+                await self._wake_up
                 self._heard_at = time.monotonic()
                 continue
             try:
@@ -480,18 +480,18 @@ class Transport:
                     may_have_lost_replies = False
                 async with asyncio.timeout(None) as self._reading:
                     if submission is None:
-                        popped = await self.redis.execute_command(*read)
+                        popped = await self.redis.execute_command(*read_command)
                     else:
-                        popped = await self._submit_and_read(submission, read)
+                        popped = await self._submit_and_read(submission, read_command)
                 self._heard_at = time.monotonic()
                 if popped:
                     await self._receive(popped[1])
             except TimeoutError:
                 may_have_lost_replies = True  # its connection is under suspicion
-                self._go_on_with(submission, ReplyLost("the connection is given up"))
+                self._resubmit(submission, ReplyLost("the connection is given up"))
             except RedisError as error:
                 may_have_lost_replies = True
-                self._go_on_with(submission, error)
+                self._resubmit(submission, error)
                 if isinstance(error, ResponseError) or is_final(error):
                     self._fail(list(self._pending.values()), self.explain(error))
                 await self._pause()
@@ -499,10 +499,10 @@ class Transport:
             except Exception:
                 logger.exception("replies_unreadable client=%s: reading on", self.client_id)
                 may_have_lost_replies = True
-                self._go_on_with(submission, ReplyLost("the reply cannot be read"))
+                self._resubmit(submission, ReplyLost("the reply cannot be read"))
                 await self._pause()
 
-    async def _submit_and_read(self, submission: _Submission, read: Sequence[Any]) -> Any:
+    async def _submit_and_read(self, submission: _Submission, read_command: Sequence[Any]) -> Any:
         """Queue requests and begin to read replies with one piece of data to the server; returns the replies.
 
         A lone request needs no script where the lane was nearly empty a moment ago, however many callers its requests
@@ -517,23 +517,23 @@ class Transport:
             name = self.keys.lane(lane)
             commands = [("XADD", name, "*", *requests[0].request.encode()), ("XLEN", name)]
         else:
-            commands = [self._submit_script.command(*self._submitted(lane, requests))]
+            commands = [self._submit_script.command(*self._script_arguments(lane, requests))]
 
         def take(replies: list[Any]) -> None:
-            failed = next((each for each in replies if isinstance(each, RedisError)), None)
+            failed = next((reply for reply in replies if isinstance(reply, RedisError)), None)
             if failed is not None:
-                self._go_on_with(submission, failed)
+                self._resubmit(submission, failed)
                 return
             submission.is_over = True
             if len(replies) == 1:
-                self._are_queued(lane, requests, replies[0])
+                self._note_queued(lane, requests, replies[0])
             else:
                 entry, waiting = replies
-                self._are_queued(lane, requests, [self.settings.queue_limit - waiting, entry])
+                self._note_queued(lane, requests, [self.settings.queue_limit - waiting, entry])
 
-        return await self.redis.execute_before_read(commands, read, take)
+        return await self.redis.execute_before_read(commands, read_command, take)
 
-    def _go_on_with(self, submission: _Submission | None, error: RedisError) -> None:
+    def _resubmit(self, submission: _Submission | None, error: RedisError) -> None:
         """Leave a submission that failed to a task of its own: the reader has replies to read."""
         if submission is not None and not submission.is_over:
             submission.is_over = True
@@ -604,9 +604,10 @@ class Transport:
             self._abandon(pending)
 
     def _abandon(self, pending: PendingRequest) -> None:
-        """Take a request out of the queue that nobody waits for any more.
+        """Take a request out of the queue whose caller waits no longer.
 
-        One whose time is over is told so by a worker; one that had several callers counts as theirs until it expires.
+        An expired one is left to a worker, which says that it has expired; one of several callers counts as theirs until
+        it expires.
         """
         is_alone = pending.request.callers == 1 and time.monotonic() < pending.until
         if pending.request.job or (is_alone and not pending.is_repeated):
@@ -631,7 +632,7 @@ class Transport:
         with contextlib.suppress(RedisError):
             if abandoned:
                 for lane in {pending.lane for pending in abandoned}:
-                    entries = [one.entry for one in abandoned if one.lane is lane]
+                    entries = [pending.entry for pending in abandoned if pending.lane is lane]
                     await self.redis.xdel(self.keys.lane(lane), *entries)
             if results:
                 await self.redis.unlink(*results)
@@ -648,11 +649,11 @@ class Transport:
         """Check how full the server is, and look up answers that are overdue, unless nothing is due and there was room."""
         while True:
             try:
-                if not self._is_at_rest or self._full_memory is not None:
+                if not self._is_reader_idle or self._full_memory is not None:
                     await self._check_memory()
                     overdue = time.monotonic() - self.times.overdue_s
                     is_found = await self._look_up(
-                        [p for p in self._pending.values() if p.sent_at < overdue]
+                        [pending for pending in self._pending.values() if pending.sent_at < overdue]
                     )
                     if is_found and self._heard_at < overdue:
                         self._suspect()
@@ -690,9 +691,9 @@ class Transport:
         """Take the results that are stored; returns whether there was any."""
         is_found = False
         for start in range(0, len(requests), REPLIES_PER_READ):
-            some = requests[start : start + REPLIES_PER_READ]
-            results = await self.redis.mget([self.keys.result(p.request.id) for p in some])
-            for pending, data in zip(some, results, strict=True):
+            chunk = requests[start : start + REPLIES_PER_READ]
+            keys = [self.keys.result(pending.request.id) for pending in chunk]
+            for pending, data in zip(chunk, await self.redis.mget(keys), strict=True):
                 if data is not None:
                     is_found = True
                     self._resolve_stored(pending, data)
@@ -712,7 +713,7 @@ class Transport:
             and not (pending.request.job or pending.future.done())
         ]
         ends = [queued[0], queued[-1]] if queued else []
-        if not any([await self.is_lost(each.request) for each in ends]):
+        if not any([await self.is_lost(pending.request) for pending in ends]):
             return
         for pending in queued:
             if await self.is_lost(pending.request):
@@ -795,7 +796,6 @@ class Transport:
         Raises:
             ServerUnreachable: Redis refuses the connection, which is why.
         """
-        queue = f"queue {self.settings.queue!r}"
         pending = self._pending.get(request_id)
         try:
             async with asyncio.timeout(self.times.diagnose_s):
@@ -808,34 +808,22 @@ class Transport:
             if pending is not None and (pending.entry is not None or pending.is_repeated):
                 raise self._unreachable(error.reason, request_id) from error
             raise
-        processes = sum(map(is_scoring, reports))
-        if processes:
-            told = pending and words_for_waiting(pending.request.model, readable(reports))
-            return (
-                f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} {queue} "
-                f"and {backlog} {'request waits' if backlog == 1 else 'requests wait'}; "
-                f"{f'{told}; ' if told else ''}`scoreline status` says more"
-            )
-        if reports:
-            return (
-                f"no worker process is ready to score for {queue}: they are being started; "
-                "`scoreline status` says more"
-            )
-        return f"no worker serves {queue}. Start one: celery -A scoreline_tasks worker"
+        model = None if pending is None else pending.request.model
+        return words_for_no_answer(self.settings.queue, reports, backlog, model)
 
     async def _tell_unknown(self, pending: PendingRequest, answer: Answer) -> None:
-        told = await self.in_words(pending.request.model, answer)
+        answer = await self.in_words(pending.request.model, answer)
         if not pending.future.done():
-            pending.future.set_result(told)
+            pending.future.set_result(answer)
 
     async def in_words(self, model: str, answer: Answer) -> Answer:
         """An answer that a model is unknown, in words for callers who have no artifact store to look into."""
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self.times.diagnose_s):
                 reports = await self.reports()
-                told = words_for_unknown(model, reports, names_others=self.settings.names_others)
-                if told is not None:
-                    answer = replace(answer, error={**(answer.error or {}), "message": told})
+                words = words_for_unknown(model, reports, names_others=self.settings.names_others)
+                if words is not None:
+                    answer = replace(answer, error={**(answer.error or {}), "message": words})
         return answer
 
     async def _reports(self) -> list[bytes]:
@@ -882,7 +870,7 @@ class Transport:
         for pending in list(self._pending.values()):
             pending.future.cancel()
         await asyncio.sleep(0)  # `_settle` is called
-        self._reader = self._checks = self._search = self._rest = self._carried = None
+        self._reader = self._checks = self._search = self._wake_up = self._carried = None
         if is_used:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(self.times.close_s):

@@ -149,7 +149,7 @@ class BulkJob:
         times = self._times
         lease_lost = asyncio.ensure_future(self._lease_lost.wait())
         future = self._transport.send(request, lane, accept_s=times.server_patience_s)
-        sent = time.monotonic()
+        sent_at = time.monotonic()
         waiting: set[asyncio.Future[Any]] = {future, lease_lost}
         try:
             while True:
@@ -160,7 +160,7 @@ class BulkJob:
                     return future.result()
                 if lease_lost.done():
                     return None
-                waited = time.monotonic() - sent
+                waited = time.monotonic() - sent_at
                 try:
                     await self._count_processes()
                     if self._unserved_s() > times.unserved_patience_s:
@@ -191,8 +191,8 @@ class BulkJob:
         """Renew the lease and compute the window; False if the server had forgotten the job."""
         is_known, jobs = await self._transport.renew_job(self.id, self._times.lease_ms)
         if self._progress is not None:
-            told = self._progress().encode()
-            await self._transport.tell_progress(self.id, told, self._times.lease_ms)
+            progress = self._progress().encode()
+            await self._transport.tell_progress(self.id, progress, self._times.lease_ms)
         processes = await self._count_processes()
         share = -(-REQUESTS_PER_PROCESS * processes // max(1, jobs))
         self.window = min(MOST_REQUESTS, max(1, share))
