@@ -121,7 +121,7 @@ class AsyncClient:
 
     @property
     def coalescer(self) -> Coalescer:
-        """What gathers the requests of the running event loop."""
+        """The coalescer of the running event loop."""
         return self._on_loop().coalescer
 
     def _on_loop(self) -> _OnLoop:
@@ -457,7 +457,7 @@ class AsyncClient:
         return await read_dead_letters(self.transport)
 
     async def dead_letter(self, letter_id: str) -> DeadLetter:
-        """One of them.
+        """The dead letter of this id.
 
         Raises:
             DeadLetterUnusable: there is none of this id.

@@ -462,7 +462,7 @@ class Client:
         return self.run(self._client.dead_letters())
 
     def dead_letter(self, letter_id: str) -> DeadLetter:
-        """One of them.
+        """The dead letter of this id.
 
         Raises:
             DeadLetterUnusable: there is none of this id.

@@ -1,8 +1,8 @@
 """Dead letters: requests and records that were given up, because the processes that scored them died of them.
 
-A worker keeps them for a week: the newest thousand, up to 32 MiB. A dead letter is a request of its own, of the
-one record that died wherever that could be told, so that it can be sent again: to another version, or to the
-same when its cause is mended.
+A worker keeps them for a week: the newest thousand, up to 32 MiB. A dead letter is a request of its own, wherever
+possible with the one record at fault, so that it can be sent again: to another version, or to the same one when
+the cause is mended.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ async def read_dead_letters(transport: Transport) -> list[DeadLetter]:
 
 
 async def read_dead_letter(transport: Transport, letter_id: str) -> DeadLetter:
-    """One dead letter.
+    """The dead letter of this id.
 
     Raises:
         DeadLetterUnusable: there is none of this id.
@@ -144,7 +144,7 @@ async def drop_dead_letters(transport: Transport, letter_ids: Sequence[str] | No
     """Remove dead letters, or all of them; returns how many there were.
 
     Raises:
-        DeadLetterUnusable: an id is none.
+        DeadLetterUnusable: an id is not that of an entry.
         ServerUnreachable: Redis does not answer.
     """
     key = transport.keys.dead

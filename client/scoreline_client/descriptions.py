@@ -43,10 +43,10 @@ class ModelDescription(ModelInfo):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelDescription:
-        """What `scoreline describe MODEL --json` printed, for a program that is to start without the service.
+        """Read what `scoreline describe MODEL --json` printed, for a program that starts without the service.
 
         Raises:
-            SettingsError: it is something else.
+            SettingsError: the text is something else.
         """
         try:
             values = orjson.loads(text)
@@ -77,7 +77,7 @@ class ModelDescription(ModelInfo):
         Raises:
             MissingDependency: pydantic is not installed.
         """
-        # Not needed by those who have no pydantic.
+        # Imported here, since pydantic is optional.
         from scoreline_client.record_models import record_class
 
         words = re.sub("[^a-z0-9]", " ", self.model).title().replace(" ", "")

@@ -81,9 +81,9 @@ class ProcessReport:
     children: int = 0
     """Processes that a main process is to have, which score in its place; 0: it scores itself."""
     counted: int = 0
-    """The number of the counts that it added to the totals last: greater than that of all it added before."""
+    """The number of the counts that it added to the totals last; it grows with each addition."""
     unloaded: int = 0
-    """Aliases of which it has loaded nothing yet: it starts, with many models, or many were just released."""
+    """Aliases of which it has loaded nothing yet, while it starts with many models, or when many were just released."""
     store: str = ""
     """The artifact store that it reads: a path or a URL without secrets; empty in reports of earlier releases."""
     store_id: str = ""
@@ -113,7 +113,7 @@ class ProcessReport:
         """
         try:
             report = _decoder.decode(data)
-        # Whoever may write to the server may have written it: whatever decoding makes of it, it is no report.
+        # Anybody with access to the server may have written it: whatever decoding raises, it is no report.
         except Exception as error:
             raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
         times = (report.started_at, report.reported_at, report.answered_at)
@@ -185,12 +185,12 @@ def stores_of(reports: Iterable[ProcessReport]) -> list[str]:
 
 
 def unloaded(reports: Iterable[ProcessReport]) -> int:
-    """Aliases that some process has not come to yet, of which nothing is loaded."""
+    """The number of aliases that the process which is furthest behind has still to load."""
     return max([report.unloaded for report in reports], default=0)
 
 
 def answered_models(reports: Iterable[ProcessReport]) -> list[str]:
-    """What SCORELINE_MODELS says, for each setting that a process has; a queue is to have one. An empty text is all."""
+    """The settings of SCORELINE_MODELS among these processes, which should all have the same one; empty for all models."""
     return sorted({report.only for report in reports})
 
 
@@ -347,7 +347,7 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
                 models[name] = replace(
                     own,
                     wanted=main.wanted,
-                    # A version that was deferred may fail where it is loaded.
+                    # A deferred version may also fail in the process that loads it for itself.
                     refused=main.refused or (main.deferred and own.refused),
                     deferred=main.deferred,
                 )
@@ -358,7 +358,7 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
 def words_for_unknown(
     reference: str, reports: Iterable[ProcessReport], *, names_others: bool = True
 ) -> str | None:
-    """Why nobody answers to a reference, by what processes report; None where that is no matter of its names.
+    """Why no process answers to a reference, by what they report; None where its names are not the reason.
 
     Without `names_others` it tells nothing of other models.
     """
@@ -388,7 +388,7 @@ def words_for_unknown(
 
 
 def words_for_waiting(reference: str, reports: Iterable[ProcessReport]) -> str | None:
-    """Why processes that serve the queue do not answer for a model yet; None where one of them does, or it is not known."""
+    """Why processes that serve the queue do not answer for a model yet; None where one does, or the reason is not known."""
     name, alias, version = split_reference(reference)
     if version is not None:
         return None

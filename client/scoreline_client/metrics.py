@@ -48,19 +48,19 @@ class LaneState:
     scoring: int
     """Requests that a worker has taken and not answered yet."""
     oldest_waiting_s: float | None = None
-    """How long ago the oldest of those that wait was queued."""
+    """How long ago the oldest waiting request was queued."""
     oldest_s: float | None = None
-    """How long ago the oldest request was queued that is not answered."""
+    """How long ago the oldest unanswered request was queued."""
 
     @classmethod
     def of(cls, reply: Sequence[Any], now_ms: float) -> LaneState:
-        """From what lane_state.lua tells, and the server's time."""
+        """From the reply of lane_state.lua, and the server's time."""
         entries, pending, oldest, untaken = reply
         ages = [
             max(0.0, now_ms - int(entry.partition(b"-")[0])) / 1000 if entry else 0.0
             for entry in (untaken, oldest)
         ]
-        # Also where an entry was deleted that a worker has.
+        # An entry that a worker has may be deleted from the lane.
         waiting = max(0, entries - pending)
         return cls(waiting=waiting, scoring=pending, oldest_waiting_s=ages[0], oldest_s=ages[1])
 
@@ -108,7 +108,7 @@ def read_state(redis: _Redis, keys: Keys) -> QueueState:
             for lane, reply in zip(Lane, lane_replies, strict=True)
         }
     else:
-        # Whoever may not look into a lane may ask how long it is.
+        # A user without the right to look into a lane may ask for its length.
         status = read_status(redis, keys)
         processes, unreadable = status.processes, status.unreadable
         lanes = {

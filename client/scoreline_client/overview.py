@@ -68,7 +68,7 @@ class VersionActivity:
     requests_per_s: float
     records_per_s: float
     rejected_share: float
-    """Of its requests and records, those that were refused and rejected."""
+    """The share of its requests and records that were refused or rejected."""
     waited: Times | None
     """How long its requests waited for a worker; None if there were none."""
     scored: Times | None
@@ -124,7 +124,7 @@ class ErrorCount:
     records: int
     """Records that were rejected."""
     recent: int
-    """Of both, those within the window."""
+    """Requests and records within the window."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -220,7 +220,7 @@ class Overview:
     """The totals of the window, and when they were read."""
     _letters: list[DeadLetter] = field(default_factory=list, init=False)
     _letters_of: tuple[int, float] = field(default=(0, 0.0), init=False)
-    """How many dead letters there were when some were read, and by when they are read again."""
+    """How many dead letters there were when the newest were read, and when they are read again."""
 
     def look(self) -> Glance:
         """Read everything once, in some six round trips, whatever the number of processes.
@@ -266,7 +266,7 @@ class Overview:
     def newest_letters(self, count: int) -> list[DeadLetter]:
         """The newest of `count` dead letters; none without the right to read them."""
         read_at_count, fresh_until = self._letters_of
-        # Each has a body of up to some MiB, which comes along.
+        # Each comes with its body of up to some MiB.
         if count != read_at_count or time.monotonic() > fresh_until:
             entries = []
             if count:
@@ -278,7 +278,7 @@ class Overview:
 
 
 def read_jobs(redis: _Redis, keys: Keys) -> list[RunningJob]:
-    """The bulk jobs that hold a lease, those first that are furthest; none without the right to list them.
+    """The bulk jobs that hold a lease, the most advanced first; none without the right to list them.
 
     Raises:
         RedisError: the server cannot be reached.
@@ -298,7 +298,7 @@ def read_jobs(redis: _Redis, keys: Keys) -> list[RunningJob]:
         progress = None
         with suppress(WireError):
             progress = JobProgress.decode(data) if data else None
-        # Whoever knows a job's id can cancel it.
+        # Not the whole id: with it, anybody can cancel the job.
         jobs.append(RunningJob(id=name[:8], progress=progress))
     return sorted(jobs, key=lambda job: -(job.progress.percent or 0) if job.progress else 1)
 
@@ -366,7 +366,7 @@ def _faults(
 
 
 def release_states(reports: Iterable[ProcessReport]) -> list[ReleaseState]:
-    """A line for each alias and what processes make of it."""
+    """For each alias, the versions with which processes answer, and how many processes do."""
     states = Counter(
         (name, served.serving, served.wanted, served.refused)
         for _, models in served_models(reports)

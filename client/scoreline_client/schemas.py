@@ -48,7 +48,7 @@ def has_zone(column: Mapping[str, Any]) -> bool | None:
 
 
 def column_schema(column: Mapping[str, Any]) -> Schema:
-    """What a column takes, of what a worker says of it in answer to `describe`."""
+    """The values that a column takes; `column` is as a worker describes it."""
     if column.get("unused"):
         return {"description": "not used: whatever is given is no error"}
     column_type, dtype = column["type"], column.get("dtype", "").lower()
@@ -106,7 +106,7 @@ def prediction_schema(info: ModelInfo | None, warning: Schema) -> Schema:
         properties["value"] = value(outputs[0])
     properties["probabilities"] = {"type": "object"}
     if classes:
-        # As JSON has the keys of an object.
+        # The keys of an object in JSON are text.
         names = [orjson.dumps(label).decode().strip('"') for label in classes]
         share = {"type": "number", "minimum": 0, "maximum": 1}
         properties["probabilities"]["properties"] = dict.fromkeys(names, share)

@@ -182,13 +182,10 @@ def _url_fault(url: object) -> tuple[object, str]:
     location = url.partition("://")[2]
     credentials, _, address = location.rpartition("@")
     host, port = re.match(r"(?:[^/?#]*@)?(.*?)(?::([^:/?#]*))?(?=[/?#]|$)", location).groups()  # type: ignore[union-attr]
-    # What ends an address stands before the last @: within the password, unless it is another option's.
+    # A sign that ends an address stands before the last @: in the password, unless an option holds that @.
     signs = [sign for sign in "/?#" if sign in credentials]
-    if (
-        signs
-        and (not host or not (port or "").isdecimal() or "?" not in credentials)
-        and ":" in credentials
-    ):
+    is_torn = not host or not (port or "").isdecimal() or "?" not in credentials
+    if signs and is_torn and ":" in credentials:
         escapes = " and ".join(f"{sign!r} as %{ord(sign):X}" for sign in signs)
         masked = f"{url.partition('://')[0]}://:***@{address.partition('?')[0]}"
         return masked, f"a password with {escapes}: as it is, it ends the address"

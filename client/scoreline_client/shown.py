@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 
 _STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What steers a terminal, turns the direction of what follows, or is no text at all; not the end of a line."""
+"""Characters that control a terminal, change the direction of text, or are no text at all; line ends are not among them."""
 _LINE_ENDS = re.compile("[\n\u2028\u2029]")
 
 
 def shown_text(text: str, *, in_line: bool = False) -> str:
-    """A text in which others may have had a say, with control characters as escapes.
+    """A text that others may have written, with control characters as escapes.
 
-    With `in_line`, it also makes no line of its own, in a log for one.
+    With `in_line`, line ends are escapes, too: it must not begin a line of its own, in a log for one.
     """
     text = _STEERING.sub(_escaped, text)
     return _LINE_ENDS.sub(_escaped, text) if in_line else text
@@ -79,7 +79,7 @@ def without_secrets(text: str, name: str = "") -> str:
 
 
 _LOCATION = re.compile(r"""(?:[A-Za-z][\w+.-]*://|(?<![\w/.~-])[~.]{0,2}/)[^\s:;,'"()<>]+""")
-"""A URL, or a path of a file: what begins with a slash and is no fraction such as `and/or`."""
+"""A URL, or the path of a file: it begins with a slash, unlike `and/or`."""
 
 
 def without_places(text: str, places: Iterable[str] = ()) -> str:

@@ -212,13 +212,13 @@ def _may_be_infinite(record: Mapping[Any, Any]) -> bool:
     values = record.values()
     try:
         return math.inf in values or -math.inf in values
-    # Whatever values say when they are compared: pandas' NA and arrays have no answer.
+    # Any value may raise any error in a comparison, as pandas' NA and arrays do.
     except Exception:  # noqa: BLE001
         return True
 
 
 def _plain(value: Any) -> Any:
-    """What is sent of a value that orjson has no form for; numpy and pandas need not be installed."""
+    """The form in which a value is sent that orjson cannot encode; numpy and pandas need not be installed."""
     type_name, module = type(value).__name__, type(value).__module__.partition(".")[0]
     if isinstance(value, Mapping):
         return dict(value)
@@ -280,7 +280,7 @@ def _duration(nanoseconds: int) -> str:
 
 
 def _stand_in(value: object) -> dict[str, str]:
-    """What stands for a value that JSON has no form for: a column that needs it says so."""
+    """An object that stands for a value without a form in JSON: a column that needs the value refuses it."""
     return {STAND_IN_TYPE: type(value).__name__, STAND_IN_TEXT: _show(value)}
 
 

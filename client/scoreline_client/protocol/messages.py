@@ -34,9 +34,9 @@ INLINE_ANSWER_BYTES = 65_536
 DEFAULT_EXPIRES_MS = 60_000
 
 GROUPED_FROM_BYTES = 1024
-"""Of a body: a smaller one does not have so many records that their errors would have to be put together."""
+"""Bodies of so many bytes may hold so many records that their errors are grouped in the answer."""
 MOST_FIELD_BYTES, MOST_OPTION_BYTES = 1024, 1 << 20
-"""Of all fields of an entry but its body and options, and of the options."""
+"""Bytes of all fields of an entry but its body and options, and bytes of its options."""
 
 _ID = re.compile(rb"[0-9a-f]{32}")
 

@@ -29,7 +29,7 @@ from scoreline_client.codes import Code
 from scoreline_client.protocol.keys import Lane
 
 MOST_VERSIONS = 50
-"""Of so many versions totals are kept. One that has not counted for an hour makes room for a new one."""
+"""Versions of which totals are kept. One that has not counted for an hour makes room for a new one."""
 SECONDS = (
     *(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512),
     *(1.0, 2.0, 4.0, 8.0, 16.0),
@@ -42,14 +42,14 @@ OUTCOMES = frozenset({"ok", *Code})
 BOUNDS: dict[str, tuple[float, ...]] = {"waited": SECONDS, "scored": SECONDS, "size": RECORDS}
 
 MOST_FAULTS = 64
-"""Of so many pairs of code and column a process counts the records of a version; of others only by their code."""
+"""Pairs of code and column by which a process counts the rejected records of a version; others are counted by code alone."""
 
 Faults = Counter[tuple[str, str | None]]
 """Rejected records by code and the column at fault, None for no column."""
 Counted = tuple[str, str, Lane]
 """A model, its version as text, and a lane."""
 NOBODY = ""
-"""Model and version of what no version answered."""
+"""Model and version of requests that no version answered."""
 
 
 class Histogram:
@@ -87,7 +87,7 @@ class Tally:
     size: Histogram = field(default_factory=_records)
 
     def fields(self) -> dict[str, int]:
-        """What is not 0, by the end of its field."""
+        """The counts that are not 0, by the suffix of their field: all that follows the lane."""
         counts = {f"requests|{outcome}": number for outcome, number in self.requests.items()}
         counts |= {f"records|{outcome}": number for outcome, number in self.records.items()}
         counts |= {
@@ -133,7 +133,7 @@ class Totals:
         self._tallies: defaultdict[Counted, Tally] = defaultdict(Tally)
         self._faults: defaultdict[Counted, set[tuple[str, str]]] = defaultdict(set)
         self._lock = threading.Lock()
-        """A pool of threads shares them, and the heartbeat takes them."""
+        """A pool of threads adds to the tallies, and the heartbeat takes them."""
 
     def add_batch(
         self,

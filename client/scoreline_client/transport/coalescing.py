@@ -66,7 +66,7 @@ class Caller:
         self.timeout_s = timeout_s
         self.trace = trace
         self.until = now + timeout_s
-        """By the loop's clock, whatever becomes of the request in the meantime."""
+        """The end of the wait by the loop's clock, whatever becomes of the request in the meantime."""
         self.shared: SharedRequest | None = None
         """The request, once it is sent."""
 
@@ -109,7 +109,7 @@ class Coalescer:
         self._gathered: dict[tuple[str, bytes, int], SharedRequest] = {}
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
-        # The last record may double it, and there is a comma to each.
+        # The last record may double the size, and each record has a comma.
         self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
         self._apart_bytes = min(LARGE_BYTES, self._most_bytes)
         self._unanswered = 0
@@ -117,10 +117,10 @@ class Coalescer:
         self._answered: deque[SharedRequest] = deque()
         """Requests whose answers have come and are not delivered yet."""
         self._delivers = False
-        """Whether one was delivered in this turn of the loop."""
+        """Whether an answer was delivered in this turn of the loop."""
         self._is_closed = False
         self._hold_timer: asyncio.TimerHandle | None = None
-        """Sends what was gathered, at the latest; set while it waits for an answer to others."""
+        """Sends the held requests at the latest; set while they wait for an answer to others."""
 
     def submit(
         self,
@@ -185,10 +185,10 @@ class Coalescer:
             _cancel(shared.callers)
 
     def _end_turn(self) -> None:
-        """Send what was gathered; while UNANSWERED requests are on their way, with what comes until one is answered.
+        """Send the gathered requests; while UNANSWERED requests are on their way, only when one is answered or after HELD_S.
 
-        Callers who come one by one, as over connections of their own, would otherwise hardly share: they would wait
-        for the worker that scores the others all the same.
+        Callers who come one by one, as over connections of their own, would otherwise hardly share a request, and
+        would wait for the worker that scores the others all the same.
         """
         if self._unanswered < UNANSWERED:
             self._send_gathered()
@@ -266,7 +266,7 @@ class Coalescer:
         shared.timer.cancel()
         self._unanswered -= 1
         if self._hold_timer is not None:
-            # In the next turn those who get their answers now ask for their next records, which go along.
+            # In the next turn, callers who get their answers now submit their next records, which are sent along.
             self._loop.call_soon(self._loop.call_soon, self._end_turn)
         # Callers and request refer to each other: no cycle is left to the garbage collector.
         callers, shared.callers = shared.callers, []

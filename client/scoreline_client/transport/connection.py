@@ -74,13 +74,13 @@ class TransportTimes:
     diagnose_s: float = 0.24
     """How long a caller whose time is up waits for the reason, which the server must give."""
     end_job_s: float = 0.04
-    """How long the end of a bulk job waits for its traces to be removed."""
+    """How long the end of a bulk job waits for its lease and requests to be removed."""
     replicate_s: float = 1.0
     """How long replicas have to confirm that they have a job, where that is asked for."""
     reports_s: float = 5.0
     """How long a look at the fleet may take, with attempts over new connections."""
     queue_full_s: float = 1.0
-    """What QueueFull tells callers to wait."""
+    """How long QueueFull tells callers to wait."""
 
 
 DEFAULT_TIMES = TransportTimes()
@@ -121,7 +121,7 @@ class ShortPathRedis(redis.asyncio.Redis):
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
         self._patience_s = 0.0
-        """How long replies are waited for now, while that is longer than usual."""
+        """How long to wait for a reply, while that is longer than usual; otherwise 0."""
         self._waiting: set[_Patience] = set()
         """The commands whose replies are waited for now."""
 
@@ -191,13 +191,13 @@ class ShortPathRedis(redis.asyncio.Redis):
                 await self._drop(connection, silent_since=sent_at or -math.inf)
                 if sent_at is None:
                     raise RedisTimeoutError(f"{_TOO_LATE} {self.times.connect_s:g} s") from error
-                # Only once for all commands that waited equally long.
+                # Doubled only once for all commands that waited equally long.
                 if patience_s >= (self._patience_s or self.times.command_s):
                     self._patience_s = min(2 * patience_s, self.times.longest_command_s)
                 raise ReplyLost(f"no reply within {patience_s:g} s") from error
             except RedisConnectionError as error:
                 await connection.disconnect(nowait=True)
-                # These two are replies, which say that nothing was done.
+                # These two errors are replies, which say that nothing was done.
                 is_reply = isinstance(error, AuthenticationError | BusyLoadingError)
                 if sent_at is not None and not is_reply:
                     raise ReplyLost(str(error)) from error
@@ -233,7 +233,7 @@ class ShortPathRedis(redis.asyncio.Redis):
             await sentinel.aclose()
 
     async def _close_idle(self) -> None:
-        # The last to be freed is the first to be taken: the longest idle is the first that is open.
+        # Connections are reused last in, first out: the first open one has been idle the longest.
         for connection in self._free:
             if connection.is_connected:
                 if connection.heard_at < time.monotonic() - IDLE_S:
@@ -289,7 +289,7 @@ class _Patience:
         self._timer = self._loop.call_later(self._still_s + at_rest_s, self._check)
 
     def is_silent_since(self, moment: float) -> bool:
-        """Whether nothing has come since then, of its reply or an earlier one, and nothing was sent since the last look."""
+        """Whether nothing has come since then, of its reply or an earlier one, and nothing was sent since the last check."""
         return self.connection.heard_at <= moment and self._read_progress() == self._progress
 
     def give_up(self) -> None:
@@ -306,7 +306,7 @@ class _Patience:
             self._timer = self._loop.call_later(self._still_s, self._check)
 
     def _read_progress(self) -> tuple[int, int]:
-        """How much is still to be sent, and how much of the reply is there, after what is left of earlier ones."""
+        """How many bytes are still to be sent, and how many the reader holds, with those left over from earlier replies."""
         writer, reader = self.connection._writer, self.connection._parser._reader
         return (writer.transport.get_write_buffer_size() if writer else 0, reader.len())
 
@@ -375,7 +375,7 @@ def load_scripts(redis: Any) -> None:
 
 
 def is_distrusted(error: BaseException | None) -> bool:
-    """Whether a connection failed since the server's certificate is not what it should be."""
+    """Whether a connection failed because of the server's certificate."""
     return _is_caused_by(error, ssl.SSLCertVerificationError)
 
 
@@ -400,7 +400,7 @@ def client_error(
 
 
 def server_error(error: Exception, settings: ClientSettings) -> ServerUnreachable:
-    """What an error of a connection says of the server: out of reach, not trusted, or refusing."""
+    """The client's error for an error of a connection: the server is out of reach, not trusted, or refuses."""
     server, message = settings.server, str(error)
     if is_distrusted(error):
         return UntrustedServer(server, message)
@@ -419,7 +419,7 @@ def server_error(error: Exception, settings: ClientSettings) -> ServerUnreachabl
         )
     elif not isinstance(error, AuthenticationError):
         message = message or type(error).__name__
-        # What speaks no TLS ends the handshake, or lets it wait.
+        # A server without TLS ends the handshake, or never answers it.
         ends = _is_caused_by(error, ssl.SSLError, ConnectionResetError)
         if url.scheme == "rediss" and (ends or _TOO_LATE in message):
             message = f"{message.rstrip('.')}; rediss:// asks for TLS: does the server speak it there? Without TLS it is redis://"

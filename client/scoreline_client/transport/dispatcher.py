@@ -72,11 +72,11 @@ LARGE_BYTES = 1 << 16
 """A request with a larger body is sent by itself and without a script, which would copy all that it gets."""
 REPLIES_PER_READ = 512
 DELETED_TOGETHER = 64
-"""Results: so many are not left to wait for more."""
+"""Received results that are deleted at once, without waiting for more."""
 MOST_CALLERS = 64
-"""Of one request; see coalescing.SHARED_RECORDS."""
+"""Callers of one request; see coalescing.SHARED_RECORDS."""
 ROOM_KNOWN_S = 1.0
-"""For how long it is relied on that a lane had much room."""
+"""How long a lane counts as having room after the server said so."""
 
 
 class PendingRequest:
@@ -108,11 +108,11 @@ class PendingRequest:
         """How long its job record stays; 0 for a request that is no job."""
         self.sent_at = time.monotonic()
         self.until = self.sent_at + accept_s
-        """For how long it is tried to queue it, where the server cannot be reached."""
+        """Until when the client tries to queue it, where the server cannot be reached."""
         self.entry: bytes | None = None
         """The id of its stream entry, once it is queued."""
         self.is_repeated = False
-        """Whether it may be queued twice; then its result must stay, or there would be a second one."""
+        """Whether it may be queued twice: its result must then stay, or a worker would score it again."""
 
     @property
     def is_large(self) -> bool:
@@ -129,9 +129,9 @@ class _Submission:
         self.lane = lane
         self.requests = requests
         self.began = time.monotonic()
-        """When it was first tried."""
+        """When the first attempt was made."""
         self.is_over = False
-        """Whether the reader, which was to submit it with its read, has nothing more to do with it."""
+        """Whether the reader, which submits it with its read, is done with it."""
 
 
 class Transport:
@@ -175,7 +175,7 @@ class Transport:
         self._reading: asyncio.Timeout | None = None
         """The limit of the reader's current read, by which it is ended."""
         self._heard_at = 0.0
-        """When the reader was last told anything, if only that there is nothing."""
+        """When the server last answered the reader, if only that there is no reply."""
         self._search: asyncio.Task[None] | None = None
         self._checks: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
@@ -183,7 +183,7 @@ class Transport:
         self._open()
 
     def _open(self) -> None:
-        """Make the connection and what else belongs to one event loop; the first command connects it."""
+        """Make the connection, its scripts and its event; the first command connects it."""
         self.redis: Any = self._given_connection or open_connection(self.settings, self.times)
         self._submit_script = Script(self.redis, "submit.lua")
         self._renew_script = Script(self.redis, "renew_job.lua")
@@ -204,8 +204,8 @@ class Transport:
 
         The future raises PayloadTooLarge, QueueFull or ServerUnreachable if the request was not accepted. Cancelling it
         forgets the request, and takes a bulk job's request out of the queue. With `job`, the future of a
-        request without `reply_to` is resolved as soon as it is queued. `accept_s` is for how long it is
-        tried where the server cannot be reached; until the request expires if it is not given.
+        request without `reply_to` is resolved as soon as it is queued. `accept_s` limits the
+        attempts while the server cannot be reached; without it, they end when the request expires.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
@@ -291,8 +291,8 @@ class Transport:
         outbox, self._outbox = self._outbox, []
         self._gets_notes = self._gets_notes or any(pending.request.notify for pending in outbox)
         is_answered = any(pending.request.reply_to or pending.request.notify for pending in outbox)
-        # The reader begins to read where answers are due, and then submits what is carried. A connection that was given
-        # by somebody else has commands one by one.
+        # The reader begins to read where answers are due, and submits the carried requests with that read. A connection
+        # that was given to the client sends commands one by one.
         may_carry = is_answered and isinstance(self.redis, ShortPathRedis)
         if is_answered and self._reader is None:
             self._reader = asyncio.create_task(self._read_replies())
@@ -302,7 +302,7 @@ class Transport:
         else:
             may_carry = False
         for lane in Lane:
-            # Calls that neither block the server for long nor fill its buffers.
+            # Each call is small enough not to block the server for long or to fill its buffers.
             requests: list[PendingRequest] = []
             size = 0
             for pending in outbox:
@@ -367,7 +367,7 @@ class Transport:
     ) -> list[PendingRequest]:
         """After a failed attempt and a pause, the requests that are to be tried again; callers of the others are told why."""
         if isinstance(error, ReplyLost):
-            # Workers answer an id once, so it may be queued again.
+            # Workers answer an id once, so a request may be queued again.
             for pending in requests:
                 pending.is_repeated = True
             self._suspect()
@@ -440,13 +440,13 @@ class Transport:
             raise reason from None
 
     def _fail(self, failed: Iterable[PendingRequest], error: Exception) -> None:
-        """Tell requests' callers why they were not accepted, or that they may have been."""
+        """Give callers the reason why their requests were not accepted, or that they may have been."""
         for pending in failed:
             reason = error
             request = pending.request
             if pending.is_repeated and isinstance(error, QueueFull | ServerUnreachable):
-                # An earlier attempt may have been accepted: its answer is waited for, where somebody waits. A
-                # chunk of a job is asked for once more instead.
+                # An earlier attempt may have been accepted: a caller goes on waiting for its answer. A chunk of a job is
+                # sent once more instead.
                 if isinstance(error, QueueFull) and request.reply_to and not request.job:
                     continue
                 reason = self._unreachable(error.reason, request.id)
@@ -454,7 +454,7 @@ class Transport:
                 pending.future.set_exception(reason)
 
     async def _pause(self) -> None:
-        # Never equally long: an attempt must not meet every time what fails at regular intervals.
+        # Of random length: attempts must not coincide with a fault that comes at regular intervals.
         await asyncio.sleep(self.times.retry_pause_s * random.uniform(0.5, 1.5))  # noqa: S311
 
     # Receiving
@@ -534,10 +534,10 @@ class Transport:
         return await self.redis.execute_before_read(commands, read_command, take)
 
     def _resubmit(self, submission: _Submission | None, error: RedisError) -> None:
-        """Leave a submission that failed to a task of its own: the reader has replies to read."""
+        """Submit again what failed, in a task of its own: the reader has replies to read."""
         if submission is not None and not submission.is_over:
             submission.is_over = True
-            # Whoever runs the script by itself loads it first.
+            # `_submit` loads a script that the server does not have.
             failed = None if isinstance(error, NoScriptError) else error
             self.spawn(self._submit(submission, failed))
 
@@ -566,7 +566,7 @@ class Transport:
             self.spawn(self._tell_unknown(pending, answer))
         else:
             pending.future.set_result(answer)
-            # Now, before the reader looks whether anything is due.
+            # Now, before the reader checks whether any answer is due.
             del self._pending[answer.id]
         if not pending.is_repeated:
             # A result that was received need not stay until its time to live ends.
@@ -587,7 +587,7 @@ class Transport:
 
     @contextlib.contextmanager
     def stored_event(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set once a worker says that a job of this client has its result; it may also never be."""
+        """An event that is set if a worker says that the result of a job of this client is stored."""
         event, waiting = asyncio.Event(), self._awaited.setdefault(job_id, set())
         waiting.add(event)
         try:
@@ -662,7 +662,7 @@ class Transport:
                 self._suspect()
             except (RedisError, ServerUnreachable):
                 pass  # the reader and the senders meet it too, and tell their callers
-            # Nothing else finds answers that got lost: these checks must not end.
+            # These checks must not end: nothing else finds answers that got lost.
             except Exception:
                 logger.exception("pending_check_failed client=%s: retrying", self.client_id)
             self._is_memory_known.set()
@@ -671,8 +671,7 @@ class Transport:
     def _suspect(self) -> None:
         """Have the reader connect anew, and look for replies that its old connection may still take with it.
 
-        The server pops replies for a connection of which it does not know that it is dead, as long as the
-        read that it came with is not over.
+        The server goes on popping replies for a dead connection until the blocking read on it is over.
         """
         if self._pending and (self._search is None or self._search.done()):
             self._search = self.spawn(self._search_replies())
@@ -702,8 +701,8 @@ class Transport:
     async def _send_lost_again(self, overdue: float) -> None:
         """Send requests once more that the server has lost, while their callers wait.
 
-        Its data were deleted, or a replica that did not have them was made the primary. Then the oldest is
-        gone or the newest; others are looked for only where one of these is. Jobs see to it themselves.
+        Its data were deleted, or a replica that did not have them was made the primary. Then the oldest request is
+        gone or the newest; the others are checked only where one of these is. Jobs check their own requests.
         """
         queued = [
             pending
@@ -729,7 +728,7 @@ class Transport:
         try:
             memory = await self.redis.info("memory")
         except ResponseError:
-            return  # a server that does not tell; it refuses by itself when it is full
+            return  # a server that does not say; it refuses by itself when it is full
         limit = int(memory.get("maxmemory") or 0)
         percent = self.settings.memory_limit_percent
         used = int(memory.get("used_memory") or 0)
@@ -758,7 +757,7 @@ class Transport:
     async def end_job(self, job: str) -> None:
         """Give up a bulk job's lease, and take its requests that were cancelled out of the queue.
 
-        Where the server does not answer at once it is done beside what follows: the time of the job's caller may be up.
+        Where the server does not answer at once, this goes on in the background: the caller's time may be up.
         """
         self._ended_jobs.append(job)
         await asyncio.wait([self.spawn(self._clean_up())], timeout=self.times.end_job_s)
@@ -784,14 +783,14 @@ class Transport:
         return bool(getattr(self.redis, "was_reached", True))
 
     async def process_count(self) -> int:
-        """How many worker processes score; a main process whose children do is none of them."""
+        """How many worker processes score, without main processes, whose children do it."""
         reports = await self.repeat(self._reports, self.times.reports_s)
         return sum(map(is_scoring, reports))
 
     async def diagnose(self, request_id: str = "") -> str:
         """Why no answer to a request may have come, in a sentence.
 
-        Its caller's time is up: it takes a moment at the most.
+        It takes a moment at the most, since the caller's time is up.
 
         Raises:
             ServerUnreachable: Redis refuses the connection, which is why.
@@ -817,7 +816,7 @@ class Transport:
             pending.future.set_result(answer)
 
     async def in_words(self, model: str, answer: Answer) -> Answer:
-        """An answer that a model is unknown, in words for callers who have no artifact store to look into."""
+        """An answer that a model is unknown, with a message for callers, who have no artifact store to look into."""
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self.times.diagnose_s):
                 reports = await self.reports()

@@ -67,7 +67,7 @@ DEFAULT_TIMES = BulkTimes()
 REQUESTS_PER_PROCESS = 2
 """The first is being scored while the second waits."""
 _MAY_NOT_LOAD = "script|load"
-"""In the refusal of a command that no caller needs once a worker has loaded the scripts: that one passes."""
+"""The command in a refusal that passes: no caller needs it once a worker has loaded the scripts."""
 _NO_RIGHT = "does not permit this"
 _NEEDED = "Files, frames and jobs need the user `client` of `scoreline acl`"
 MOST_REQUESTS = 32
@@ -84,8 +84,8 @@ class BulkJob:
         on_unserved: Callable[[float | None], None] | None = None,
         progress: Callable[[], JobProgress] | None = None,
     ) -> None:
-        """`on_unserved` is called now and then while no worker is alive, with the seconds that it has been
-        so, and with None when a worker is alive again. What `progress` returns is told with each renewal."""
+        """`on_unserved` is called now and then while no worker is alive, with the seconds since the last one
+        was, and with None when a worker is alive again. What `progress` returns is sent with each renewal."""
         self.id = new_id()
         self.window = 1
         """How many of its requests may be in the queue at a time."""

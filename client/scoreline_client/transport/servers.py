@@ -25,7 +25,7 @@ _parse_url: Any = parse_url
 
 
 def async_redis(url: str, client_class: Any, **options: Any) -> Any:
-    """An asyncio client of the class `client_class`, not connected yet, that tries nothing twice."""
+    """An asyncio client of the class `client_class`, not connected yet, that never retries a command."""
     options |= {"retry": AsyncRetry(NoBackoff(), 0)}
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
@@ -76,7 +76,7 @@ def sentinel_options(sentinel_url: SentinelUrl) -> dict[str, Any]:
 
 
 class _FollowingConnection(redis.sentinel.SentinelManagedConnection):
-    """Asks for the primary whenever it connects; redis-py's own does only where its pool has it connect."""
+    """Asks for the primary whenever it connects; redis-py's own class does so only when the pool connects it."""
 
     def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
@@ -99,7 +99,7 @@ OLDEST_SERVER = (7, 0)
 
 
 def read_version(connection: redis.Redis) -> str | None:
-    """What a server is, such as `Redis 7.0.15` or `Valkey 9.1.2`; None where it does not say.
+    """The server's name and release, such as `Redis 7.0.15` or `Valkey 9.1.2`; None where it does not say.
 
     Raises:
         ServerTooOld: it is too old for Scoreline.
@@ -111,7 +111,7 @@ def read_version(connection: redis.Redis) -> str | None:
         if "DB index" in str(error):
             raise
         return None  # its user has no right to ask
-    # For Valkey it is the release of Redis whose commands it has.
+    # Valkey gives the release of Redis with which it is compatible.
     compatible = str(info.get("redis_version", ""))
     is_valkey = "valkey_version" in info
     name = f"Valkey {info['valkey_version']}" if is_valkey else f"Redis {compatible}"
@@ -122,7 +122,7 @@ def read_version(connection: redis.Redis) -> str | None:
 
 
 def read_cautions(connection: redis.Redis) -> list[str]:
-    """What a server's settings may cost, a sentence each; nothing where it does not say.
+    """A warning, as a sentence, for each setting of a server that may lose data; none where it does not say.
 
     Raises:
         RedisError: the server cannot be reached.
@@ -145,7 +145,7 @@ def read_cautions(connection: redis.Redis) -> list[str]:
 
 
 def check_server(url: str) -> tuple[str | None, list[str]]:
-    """Refuse a server that is too old, if it can be reached now; returns what it is, and what its settings may cost.
+    """Refuse a server that is too old; returns its name and release, and warnings about its settings.
 
     Raises:
         ServerTooOld: it is.
