@@ -287,7 +287,7 @@ def reading_nodes(redis: _Redis, keys: Keys) -> set[str] | None:
 
 
 def is_read(redis: _Redis, keys: Keys, *, within_s: float) -> bool:
-    """Whether somebody has asked for online requests lately, whether any process has reported or not."""
+    """Whether any worker has read the online lane lately, even if no process has reported."""
     try:
         consumers = redis.xinfo_consumers(keys.lane(Lane.ONLINE), GROUP)
     except ResponseError:  # nobody has made the lane, or its user may not ask

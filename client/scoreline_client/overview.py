@@ -26,7 +26,7 @@ from scoreline_client.protocol.messages import WireError
 from scoreline_client.protocol.totals import Counted, Histogram, Tally
 
 WINDOW_S = 30.0
-"""Seconds over which rates and times are told."""
+"""Seconds over which rates and times are computed."""
 MOST_JOBS = 50
 MOST_LETTERS = 5
 
@@ -192,7 +192,7 @@ class Glance:
     """Unix seconds by this machine's clock."""
     queue: str
     window_s: float
-    """Seconds between the readings from which rates are told; 0 for the first reading, which has none."""
+    """Seconds between the two readings that rates are computed from; 0 for the first reading, which has no rates."""
     lanes: dict[Lane, LaneState]
     history: dict[int, list[HistoryPoint]]
     versions: list[VersionActivity]

@@ -46,10 +46,6 @@ def _as_given(value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Any:
     return value.value if isinstance(value, _Unsendable) else check(value)
 
 
-def _is_unsendable(value: Any) -> bool:
-    return isinstance(_sendable(value), _Unsendable)
-
-
 class RecordModel(pydantic.BaseModel):
     """A record: a value for each column, and nothing converted that the model would not convert.
 
@@ -69,7 +65,11 @@ class RecordModel(pydantic.BaseModel):
     def to_record(self) -> dict[str, Any]:
         """The record as `predict` takes it: the columns that were given, with values of JSON."""
         fields = type(self).model_fields
-        as_given = {name for name in self.model_fields_set if _is_unsendable(getattr(self, name))}
+        as_given = {
+            name
+            for name in self.model_fields_set
+            if isinstance(_sendable(getattr(self, name)), _Unsendable)
+        }
         record = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=as_given)
         return record | {fields[name].alias or name: getattr(self, name) for name in as_given}
 

@@ -50,9 +50,15 @@ class JobProgress:
             progress = _decoder.decode(data)
         except (msgspec.MsgspecError, ValueError) as error:
             raise WireError(f"a job's progress is unusable: {error}") from error
-        numbers = (progress.rows, progress.rejected, progress.rows_per_s, progress.seconds)
-        all_numbers = (*numbers, progress.percent or 0, progress.seconds_left or 0)
-        if not all(math.isfinite(number) and 0 <= number < 2**53 for number in all_numbers):
+        numbers = (
+            progress.rows,
+            progress.rejected,
+            progress.percent or 0,
+            progress.rows_per_s,
+            progress.seconds,
+            progress.seconds_left or 0,
+        )
+        if not all(math.isfinite(number) and 0 <= number < 2**53 for number in numbers):
             raise WireError("a job's progress is unusable: it counts what cannot be")
         return progress
 

@@ -260,14 +260,9 @@ def _plain_of_numpy(value: Any) -> Any:
     if value.dtype.kind == "m" and unit in _NANOSECONDS_IN:
         return _duration(int(value.astype(numpy.int64)) * step * _NANOSECONDS_IN[unit])
     plain = value.item()
-    # A float of more bits than Python's stays what it is.
-    return (
-        float(plain)
-        if value.dtype.kind == "f"
-        else plain
-        if type(plain) is not type(value)
-        else _stand_in(value)
-    )
+    if value.dtype.kind == "f":
+        return float(plain)  # numpy leaves a float of more bits than Python's as it is
+    return plain if type(plain) is not type(value) else _stand_in(value)
 
 
 def _duration(nanoseconds: int) -> str:

@@ -159,16 +159,7 @@ class Request:
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
-        options: list[bytes | str | int] = ["options", self.options] if self.options else []
-        notify: list[bytes | str | int] = ["notify", self.notify] if self.notify else []
-        job: list[bytes | str | int] = ["job", self.job] if self.job else []
-        apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
-        callers: list[bytes | str | int] = ["callers", self.callers] if self.callers > 1 else []
-        trace: list[bytes | str | int] = ["trace", self.trace] if self.trace else []
-        is_large = len(self.body) >= GROUPED_FROM_BYTES
-        grouped: list[bytes | str | int] = ["grouped_errors", 1] if is_large else []
-        by_output: list[bytes | str | int] = ["by_output", 1] if self.by_output else []
-        return [
+        fields: list[bytes | str | int] = [
             "wire", WIRE_VERSION,
             "id", self.id,
             "model", self.model,
@@ -177,15 +168,24 @@ class Request:
             "reply_to", self.reply_to,
             "expires_ms", self.expires_ms,
             "body", self.body,
-            *options,
-            *notify,
-            *job,
-            *apart,
-            *callers,
-            *grouped,
-            *by_output,
-            *trace,
         ]  # fmt: skip
+        if self.options:
+            fields += ("options", self.options)
+        if self.notify:
+            fields += ("notify", self.notify)
+        if self.job:
+            fields += ("job", self.job)
+        if self.apart:
+            fields += ("apart", 1)
+        if self.callers > 1:
+            fields += ("callers", self.callers)
+        if len(self.body) >= GROUPED_FROM_BYTES:
+            fields += ("grouped_errors", 1)
+        if self.by_output:
+            fields += ("by_output", 1)
+        if self.trace:
+            fields += ("trace", self.trace)
+        return fields
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes]) -> Request:

@@ -19,7 +19,7 @@ _VERSION = re.compile(r"[0-9]{1,9}")
 MOST_NAMES, LONGEST_NAME = 1000, 40
 """Names, and characters of each, among which the one that was meant is looked for."""
 _MOST_NEAR = 3
-"""Names that are told as close to another."""
+"""Names that are suggested at most."""
 
 
 def is_name(name: object) -> bool:

@@ -64,14 +64,6 @@ class Histogram:
         self.sum = 0
 
 
-def _times() -> Histogram:
-    return Histogram(SECONDS)
-
-
-def _records() -> Histogram:
-    return Histogram(RECORDS)
-
-
 @dataclass(slots=True)
 class Tally:
     """What was counted of one version in one lane. Plain numbers: it is added to for every batch."""
@@ -82,9 +74,9 @@ class Tally:
     """Rejected records by code and column."""
     batches: int = 0
     busy_us: int = 0
-    waited: Histogram = field(default_factory=_times)
-    scored: Histogram = field(default_factory=_times)
-    size: Histogram = field(default_factory=_records)
+    waited: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    scored: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    size: Histogram = field(default_factory=lambda: Histogram(RECORDS))
 
     def fields(self) -> dict[str, int]:
         """The counts that are not 0, by the suffix of their field: all that follows the lane."""

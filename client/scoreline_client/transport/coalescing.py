@@ -74,11 +74,11 @@ class Caller:
         """End the wait with an error, unless it has ended."""
         if not self.future.done():
             # A copy: raised by several callers, one error would gather all of their tracebacks.
-            own = type(error).__new__(type(error))
-            own.args = error.args
-            own.__dict__.update(error.__dict__)
-            own.__cause__ = error.__cause__
-            self.future.set_exception(own)
+            copy = type(error).__new__(type(error))
+            copy.args = error.args
+            copy.__dict__.update(error.__dict__)
+            copy.__cause__ = error.__cause__
+            self.future.set_exception(copy)
 
 
 class SharedRequest:

@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -120,18 +120,16 @@ class PendingRequest:
         return len(self.request.body) > LARGE_BYTES and not self.job_ttl_ms
 
 
+@dataclass(slots=True, eq=False)
 class _Submission:
     """Requests of one lane that are queued in one call."""
 
-    __slots__ = ("began", "is_over", "lane", "requests")
-
-    def __init__(self, lane: Lane, requests: list[PendingRequest]) -> None:
-        self.lane = lane
-        self.requests = requests
-        self.began = time.monotonic()
-        """When the first attempt was made."""
-        self.is_over = False
-        """Whether the reader, which submits it with its read, is done with it."""
+    lane: Lane
+    requests: list[PendingRequest]
+    began: float = field(default_factory=time.monotonic)
+    """When the first attempt was made."""
+    is_over: bool = False
+    """Whether the reader, which submits it with its read, is done with it."""
 
 
 class Transport:
@@ -171,7 +169,7 @@ class Transport:
         self._seen_waiting: dict[Lane, tuple[int, float]] = {}
         """By lane, how many callers waited there at the most when the server last said so, and when that was."""
         self._gets_notes = False
-        """Whether workers have been asked to tell when jobs are done: their notes may come at any time."""
+        """Whether this client has submitted jobs: workers may send notes on them at any time."""
         self._reading: asyncio.Timeout | None = None
         """The limit of the reader's current read, by which it is ended."""
         self._heard_at = 0.0
@@ -290,14 +288,16 @@ class Transport:
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
         self._gets_notes = self._gets_notes or any(pending.request.notify for pending in outbox)
-        is_answered = any(pending.request.reply_to or pending.request.notify for pending in outbox)
+        awaits_replies = any(
+            pending.request.reply_to or pending.request.notify for pending in outbox
+        )
         # The reader begins to read where answers are due, and submits the carried requests with that read. A connection
         # that was given to the client sends commands one by one.
-        may_carry = is_answered and isinstance(self.redis, ShortPathRedis)
-        if is_answered and self._reader is None:
+        may_carry = awaits_replies and isinstance(self.redis, ShortPathRedis)
+        if awaits_replies and self._reader is None:
             self._reader = asyncio.create_task(self._read_replies())
             self._start_checks()
-        elif is_answered and self._wake_up is not None and self._is_reader_idle:
+        elif awaits_replies and self._wake_up is not None and self._is_reader_idle:
             self._wake_up.set_result(None)
         else:
             may_carry = False

@@ -69,7 +69,7 @@ def _server_options(sentinel_url: SentinelUrl) -> dict[str, Any]:
 
 
 def sentinel_options(sentinel_url: SentinelUrl) -> dict[str, Any]:
-    """How sentinels are asked: without the server's password, and over TLS where the server is."""
+    """Options of connections to sentinels: without the server's password, and with TLS where the server has it."""
     server = _server_options(sentinel_url)
     options = {name: value for name, value in server.items() if name.startswith("ssl")}
     return {**options, "socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
