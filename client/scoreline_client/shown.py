@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 _STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that control a terminal, change the direction of text, or are no text at all; line ends are not among them."""
+"""Characters that control a terminal, change the direction of text, or are no text at all; a line feed is not among them."""
 _LINE_ENDS = re.compile("[\n\u2028\u2029]")
 
 
