@@ -132,17 +132,17 @@ _FROM = {
     "ServiceStatus": "service",
     "ClientSettings": "settings",
 }
-"""The modules of the names."""
+"""The module of each name."""
 
 
-# Not for type checkers, to which each name would be one then.
+# Hidden from type checkers, which would take any name for an attribute of this module.
 if not typing.TYPE_CHECKING:
 
     def __getattr__(name: str) -> typing.Any:
         if name in _FROM:
-            given = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
-            globals()[name] = given
-            return given
+            value = getattr(importlib.import_module(f"{__name__}.{_FROM[name]}"), name)
+            globals()[name] = value
+            return value
         try:
             if not name.startswith("_"):
                 return importlib.import_module(f"{__name__}.{name}")

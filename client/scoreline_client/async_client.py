@@ -102,32 +102,32 @@ class AsyncClient:
         connection: Callable[[], redis.asyncio.Redis] | redis.asyncio.Redis | None = None,
     ) -> None:
         self.settings = settings_of(redis_url, queue, settings, connection)
-        # What tracing needs is missed here, and not in the first call.
+        # A dependency that tracing lacks is an error here, and not in the first call.
         Tracing.of(self.settings)
         self._connection = connection
         self._loops: dict[asyncio.AbstractEventLoop, _OnLoop] = {}
-        self._of_parents: list[dict[asyncio.AbstractEventLoop, _OnLoop]] = []
-        """After a fork, what the parent has: collecting it would end what the parent reads."""
+        self._inherited: list[dict[asyncio.AbstractEventLoop, _OnLoop]] = []
+        """After a fork, the parent's loops. They are kept, since collecting them would close what the parent reads."""
         _clients.add(self)
         _follow_forks()
 
     def __repr__(self) -> str:
-        return f"<AsyncClient of {place(self.settings, self._connection)}>"
+        return f"<AsyncClient of {queue_and_server(self.settings, self._connection)}>"
 
     @property
     def transport(self) -> Transport:
         """The transport of the running event loop."""
-        return self._here().transport
+        return self._on_loop().transport
 
     @property
     def coalescer(self) -> Coalescer:
-        """What gathers the requests of the running event loop."""
-        return self._here().coalescer
+        """The coalescer of the running event loop."""
+        return self._on_loop().coalescer
 
-    def _here(self) -> _OnLoop:
+    def _on_loop(self) -> _OnLoop:
         loop = asyncio.get_running_loop()
-        here = self._loops.get(loop)
-        return here if here is not None else self._begin(loop)
+        on_loop = self._loops.get(loop)
+        return on_loop if on_loop is not None else self._begin(loop)
 
     def _begin(self, loop: asyncio.AbstractEventLoop) -> _OnLoop:
         for other in list(self._loops):
@@ -139,12 +139,12 @@ class AsyncClient:
         elif connection is not None:
             # Its next event loop cannot use it.
             self._connection = _belongs_to_another_loop
-        here = self._loops[loop] = _OnLoop(self.settings, connection)
-        return here
+        on_loop = self._loops[loop] = _OnLoop(self.settings, connection)
+        return on_loop
 
     def begin_anew(self) -> None:
         """Forget the connections of the process that has forked this one."""
-        self._of_parents.append(self._loops)
+        self._inherited.append(self._loops)
         self._loops = {}
 
     async def predict(
@@ -174,12 +174,12 @@ class AsyncClient:
         encoded = NO_OPTIONS.encoded_options if options is NO_OPTIONS else _encoded(options)
         check_timeout(timeout)
         check_model(model)
-        here = self._here()
-        tracing = here.transport.tracing
+        on_loop = self._on_loop()
+        tracing = on_loop.transport.tracing
         if tracing is None:
-            return await here.coalescer.ask(model, body, encoded, timeout)
+            return await on_loop.coalescer.ask(model, body, encoded, timeout)
         with tracing.sending(Lane.ONLINE, model) as trace:
-            return await here.coalescer.ask(model, body, encoded, timeout, trace)
+            return await on_loop.coalescer.ask(model, body, encoded, timeout, trace)
 
     async def predict_many(
         self,
@@ -202,22 +202,22 @@ class AsyncClient:
         listed = check_records(records)
         encoded_options = _encoded(options)
 
-        def build(ref: str, part: EncodedRecords, job: str = "") -> Request:
-            return self.request(ref, part.body, timeout, job=job, options=encoded_options)
+        def build(ref: str, chunk: EncodedRecords, job: str = "") -> Request:
+            return self.request(ref, chunk.body, timeout, job=job, options=encoded_options)
 
-        parts = split_records(listed, self.settings)
-        part = next(parts)
-        if part.count == len(listed):
-            lane = Lane.ONLINE if part.count <= ONLINE_RECORDS else Lane.BULK
-            answer = await self.transport.ask(build(model, part), lane, timeout)
-            return predictions_of(answer, part.errors)
+        chunks = split_records(listed, self.settings)
+        chunk = next(chunks)
+        if chunk.count == len(listed):
+            lane = Lane.ONLINE if chunk.count <= ONLINE_RECORDS else Lane.BULK
+            answer = await self.transport.ask(build(model, chunk), lane, timeout)
+            return predictions_of(answer, chunk.errors)
         predictions: list[Prediction] = []
         answers = answers_in_time(
-            self.transport, model, chain([part], parts), build, timeout_s=timeout
+            self.transport, model, chain([chunk], chunks), build, timeout_s=timeout
         )
         async with aclosing(answers):
-            async for part, answer in answers:
-                predictions += predictions_of(answer, part.errors, len(predictions))
+            async for chunk, answer in answers:
+                predictions += predictions_of(answer, chunk.errors, len(predictions))
         return predictions
 
     async def submit(
@@ -382,9 +382,9 @@ class AsyncClient:
         Raises:
             FileRefused, UnknownModel, NoAnswer, QueueFull, ServerUnreachable: as for `score_file`.
         """
-        async with aclosing(self.scored_parts(model, source, options=options)) as parts:
-            async for part in parts:
-                for row in part:
+        async with aclosing(self.scored_parts(model, source, options=options)) as chunks:
+            async for chunk in chunks:
+                for row in chunk:
                     yield row
 
     async def scored_parts(
@@ -394,14 +394,16 @@ class AsyncClient:
         *,
         options: BulkOptions | Mapping[str, Any] | None = None,
     ) -> AsyncGenerator[list[ScoredRow]]:
-        """The same rows, some at a time."""
+        """The rows of `score_rows`, some at a time."""
         from scoreline_client.files.chunks import scored_parts
 
-        asked = options_of(BulkOptions, options)
-        parts = scored_parts(self.transport, check_model(model), path_of("source", source), asked)
-        async with aclosing(parts):
-            async for part in parts:
-                yield part
+        bulk_options = options_of(BulkOptions, options)
+        chunks = scored_parts(
+            self.transport, check_model(model), path_of("source", source), bulk_options
+        )
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     async def check_file(
         self,
@@ -455,7 +457,7 @@ class AsyncClient:
         return await read_dead_letters(self.transport)
 
     async def dead_letter(self, letter_id: str) -> DeadLetter:
-        """One of them.
+        """The dead letter of this id.
 
         Raises:
             DeadLetterUnusable: there is none of this id.
@@ -483,9 +485,9 @@ class AsyncClient:
 
     async def close(self) -> None:
         """Close the connections of this event loop; callers that still wait on it are cancelled."""
-        here = self._loops.pop(asyncio.get_running_loop(), None)
-        if here is not None:
-            await here.until_closed.aclose()
+        on_loop = self._loops.pop(asyncio.get_running_loop(), None)
+        if on_loop is not None:
+            await on_loop.until_closed.aclose()
 
     async def __aenter__(self) -> Self:
         return self
@@ -511,25 +513,25 @@ def settings_of(
     settings: ClientSettings | None,
     connection: Callable[[], redis.asyncio.Redis] | redis.asyncio.Redis | None,
 ) -> ClientSettings:
-    """The settings of a client, of what it was given and of the environment.
+    """The settings of a client: those it was given, or its arguments and the environment.
 
     Raises:
         SettingsError: one of them is unusable.
     """
-    is_one = (ClientSettings, NoneType)
-    given = given_as("settings", settings, is_one, "a ClientSettings, or None")
-    found = given or ClientSettings.from_environment(redis_url=redis_url, queue=queue)
+    given_as("settings", settings, (ClientSettings, NoneType), "a ClientSettings, or None")
+    is_argument = settings is None and redis_url is not None
+    if settings is None:
+        settings = ClientSettings.from_environment(redis_url=redis_url, queue=queue)
     if connection is None:
-        is_argument = given is None and redis_url is not None
-        found.check_redis_url(*(["redis_url"] if is_argument else []))
+        settings.check_redis_url(*(["redis_url"] if is_argument else []))
     elif not callable(connection) and not isinstance(connection, redis.asyncio.Redis):
         expected = "a function that makes a redis.asyncio.Redis, or one of these"
         raise SettingsError("connection", connection, expected)
-    return found
+    return settings
 
 
-def place(settings: ClientSettings, connection: object) -> str:
-    """The queue of a client and where it is, for people: no password is in it."""
+def queue_and_server(settings: ClientSettings, connection: object) -> str:
+    """The queue of a client and its server, for people: without a password."""
     server = settings.server if connection is None else "a connection that it was given"
     return f"queue {settings.queue} at {server}"
 
@@ -538,8 +540,8 @@ def _encoded(options: RequestOptions | Mapping[str, Any] | None) -> bytes:
     return options_of(RequestOptions, options).encoded_options
 
 
-def _is_callback(given: object) -> bool:
-    return given is None or callable(given)
+def _is_callback(value: object) -> bool:
+    return value is None or callable(value)
 
 
 _clients: weakref.WeakSet[AsyncClient] = weakref.WeakSet()

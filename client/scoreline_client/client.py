@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import redis.asyncio
 
 from scoreline_client.arguments import options_of
-from scoreline_client.async_client import AsyncClient, place, settings_of
+from scoreline_client.async_client import AsyncClient, queue_and_server, settings_of
 from scoreline_client.dead_letters import DeadLetter
 from scoreline_client.descriptions import ModelDescription
 from scoreline_client.jobs import AsyncJob, Job
@@ -123,7 +123,7 @@ class _Loop:
         self._calls: deque[tuple[str, bytes, bytes, float, ThreadFuture, str]] = deque()
         self._woken = False
         self._work: set[asyncio.Task[Any]] = set()
-        self._parts: set[AsyncGenerator[Any]] = set()
+        self._generators: set[AsyncGenerator[Any]] = set()
         self._thread = threading.Thread(target=self._run, name="scoreline-client", daemon=True)
         self._thread.start()
 
@@ -151,24 +151,24 @@ class _Loop:
             ended.wait(STOP_WAIT_S)
             raise
 
-    def iterate(self, parts: AsyncGenerator[list[_T]]) -> Iterator[_T]:
-        """Each item of each part. The parts are closed with the iterator, or with the loop."""
-        self._parts.add(parts)
+    def iterate(self, chunks: AsyncGenerator[list[_T]]) -> Iterator[_T]:
+        """Each item of each chunk. The generator of chunks is closed with the iterator, or with the loop."""
+        self._generators.add(chunks)
         try:
             while True:
                 if self.pid != os.getpid():
                     raise RuntimeError("a forked process cannot read on in its parent's rows")
-                if parts not in self._parts:
+                if chunks not in self._generators:
                     raise RuntimeError("the client was closed before all rows were read")
-                part = self.run(_next(parts))
-                if part is None:
+                chunk = self.run(_next(chunks))
+                if chunk is None:
                     return
-                yield from part
+                yield from chunk
         finally:
             # A forked process has no thread to do it, and the parent continues by itself.
-            if parts in self._parts and self.pid == os.getpid():
-                self._parts.discard(parts)
-                self.run(parts.aclose())
+            if chunks in self._generators and self.pid == os.getpid():
+                self._generators.discard(chunks)
+                self.run(chunks.aclose())
 
     def close(self) -> None:
         """Close the client and end the thread; in a forked process both are the parent's."""
@@ -212,8 +212,8 @@ class _Loop:
             for task in others:
                 task.cancel()
             await asyncio.wait(others, timeout=CANCEL_AGAIN_S)
-        parts, self._parts = self._parts, set()
-        for generator in parts:
+        generators, self._generators = self._generators, set()
+        for generator in generators:
             await generator.aclose()
         await self.client.close()
 
@@ -225,8 +225,8 @@ class _Loop:
             submit(*self._calls.popleft())
 
 
-async def _next(parts: AsyncGenerator[_T]) -> _T | None:
-    return await anext(parts, None)
+async def _next(generator: AsyncGenerator[_T]) -> _T | None:
+    return await anext(generator, None)
 
 
 class Client:
@@ -253,7 +253,7 @@ class Client:
         self._closer: weakref.finalize[..., Client] | None = None
 
     def __repr__(self) -> str:
-        return f"<Client of {place(self.settings, self._connection)}>"
+        return f"<Client of {queue_and_server(self.settings, self._connection)}>"
 
     def predict(
         self,
@@ -279,10 +279,12 @@ class Client:
                 in all other methods.
         """
         body = encode_record(record)
-        asked = NO_OPTIONS.encoded_options
+        encoded_options = NO_OPTIONS.encoded_options
         if options is not NO_OPTIONS:
-            asked = options_of(RequestOptions, options).encoded_options
-        return self._background().ask(check_model(model), body, asked, check_timeout(timeout))
+            encoded_options = options_of(RequestOptions, options).encoded_options
+        return self._background().ask(
+            check_model(model), body, encoded_options, check_timeout(timeout)
+        )
 
     def predict_many(
         self,
@@ -460,7 +462,7 @@ class Client:
         return self.run(self._client.dead_letters())
 
     def dead_letter(self, letter_id: str) -> DeadLetter:
-        """One of them.
+        """The dead letter of this id.
 
         Raises:
             DeadLetterUnusable: there is none of this id.

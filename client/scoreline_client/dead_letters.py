@@ -1,8 +1,8 @@
 """Dead letters: requests and records that were given up, because the processes that scored them died of them.
 
-A worker keeps them for a week: the newest thousand, up to 32 MiB. A dead letter is a request of its own, of the
-one record that died wherever that could be told, so that it can be sent again: to another version, or to the
-same when its cause is mended.
+A worker keeps them for a week: the newest thousand, up to 32 MiB. A dead letter is a request of its own, wherever
+possible with the one record at fault, so that it can be sent again: to another version, or to the same one when
+the cause is mended.
 """
 
 from __future__ import annotations
@@ -81,30 +81,30 @@ async def read_dead_letters(transport: Transport) -> list[DeadLetter]:
     letters: list[DeadLetter] = []
     last = "+"
     while True:
-        found = await transport.guard(
+        page = await transport.guard(
             transport.redis.xrevrange(transport.keys.dead, last, "-", count=PAGE)
         )
-        letters += [DeadLetter.of(entry, fields) for entry, fields in found]
-        if len(found) < PAGE:
+        letters += [DeadLetter.of(entry, fields) for entry, fields in page]
+        if len(page) < PAGE:
             return letters
         last = f"({letters[-1].id}"
 
 
 async def read_dead_letter(transport: Transport, letter_id: str) -> DeadLetter:
-    """One dead letter.
+    """The dead letter of this id.
 
     Raises:
         DeadLetterUnusable: there is none of this id.
         ServerUnreachable: Redis does not answer.
     """
-    found: Sequence[Any] = []
+    entries: Sequence[Any] = []
     if _is_id(letter_id):
-        found = await transport.guard(
+        entries = await transport.guard(
             transport.redis.xrange(transport.keys.dead, letter_id, letter_id, count=1)
         )
-    if not found:
+    if not entries:
         raise DeadLetterUnusable(letter_id, "it is not there, or no more after its seven days")
-    return DeadLetter.of(*found[0])
+    return DeadLetter.of(*entries[0])
 
 
 async def replay_dead_letter(
@@ -123,14 +123,14 @@ async def replay_dead_letter(
     if letter.is_cut:
         raise DeadLetterUnusable(letter.id, f"its body of {letter.size} bytes was not kept")
     try:
-        given = Request.decode(letter.fields)
-        model = given.model
+        original = Request.decode(letter.fields)
+        model = original.model
         if version is not None:
-            model = f"{split_reference(given.model)[0]}@{version}"
+            model = f"{split_reference(original.model)[0]}@{version}"
     except (WireError, ValueError) as error:
         raise DeadLetterUnusable(letter.id, f"it is no request: {error}") from error
     request = replace(
-        given,
+        original,
         id=new_id(),
         model=model,
         reply_to=transport.client_id,
@@ -144,7 +144,7 @@ async def drop_dead_letters(transport: Transport, letter_ids: Sequence[str] | No
     """Remove dead letters, or all of them; returns how many there were.
 
     Raises:
-        DeadLetterUnusable: an id is none.
+        DeadLetterUnusable: an id is not that of an entry.
         ServerUnreachable: Redis does not answer.
     """
     key = transport.keys.dead

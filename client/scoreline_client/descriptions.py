@@ -43,19 +43,19 @@ class ModelDescription(ModelInfo):
 
     @classmethod
     def from_json(cls, text: str | bytes) -> ModelDescription:
-        """What `scoreline describe MODEL --json` printed, for a program that is to start without the service.
+        """Read what `scoreline describe MODEL --json` printed, for a program that starts without the service.
 
         Raises:
-            SettingsError: it is something else.
+            SettingsError: the text is something else.
         """
         try:
-            given = orjson.loads(text)
-            found = cls(*(given[field.name] for field in fields(cls)))
-            found.record_schema()
+            values = orjson.loads(text)
+            description = cls(*(values[field.name] for field in fields(cls)))
+            description.record_schema()
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             expected = "what `scoreline describe MODEL --json` prints"
             raise SettingsError("description", str(text)[:80], expected) from error
-        return found
+        return description
 
     def record_schema(self) -> Schema:
         """A JSON Schema of a record. Columns that the version does not know are no error, neither there nor here."""
@@ -64,8 +64,8 @@ class ModelDescription(ModelInfo):
     def prediction_schema(self) -> Schema:
         """A JSON Schema of what `Prediction.to_dict` gives for a record that is not rejected."""
         schema = {"$schema": DIALECT, "title": self.ref, **prediction_schema(self, _WARNING)}
-        named = {"model": {"const": self.model}, "version": {"const": self.version}}
-        schema["properties"] = named | schema["properties"] | {"error": {"type": "null"}}
+        identity = {"model": {"const": self.model}, "version": {"const": self.version}}
+        schema["properties"] = identity | schema["properties"] | {"error": {"type": "null"}}
         return schema
 
     def pydantic_model(self, name: str | None = None) -> type[RecordModel]:
@@ -77,7 +77,7 @@ class ModelDescription(ModelInfo):
         Raises:
             MissingDependency: pydantic is not installed.
         """
-        # Not needed by those who have no pydantic.
+        # Imported here, since pydantic is optional.
         from scoreline_client.record_models import record_class
 
         words = re.sub("[^a-z0-9]", " ", self.model).title().replace(" ", "")
@@ -95,11 +95,13 @@ class ModelDescription(ModelInfo):
         outputs = self.outputs or ({"name": None, "type": None, "classes": None},)
         return [
             (
-                "value" if one["name"] is None else str(one["name"]),
-                one["type"] or "",
-                ", ".join(map(str, one["classes"] or (self.classes if len(outputs) == 1 else ()))),
+                "value" if output["name"] is None else str(output["name"]),
+                output["type"] or "",
+                ", ".join(
+                    map(str, output["classes"] or (self.classes if len(outputs) == 1 else ()))
+                ),
             )
-            for one in outputs
+            for output in outputs
         ]
 
     def __repr__(self) -> str:
@@ -123,8 +125,8 @@ def _presence(column: Mapping[str, Any]) -> str:
 
 
 def _values(column: Mapping[str, Any]) -> str:
-    if (known := column.get("categories")) is not None:
-        return ", ".join(map(str, known[:MOST_SHOWN])) + " …" * (len(known) > MOST_SHOWN)
+    if (categories := column.get("categories")) is not None:
+        return ", ".join(map(str, categories[:MOST_SHOWN])) + " …" * (len(categories) > MOST_SHOWN)
     return f"{column['minimum']:g} … {column['maximum']:g}" if "minimum" in column else ""
 
 

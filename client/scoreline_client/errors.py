@@ -39,7 +39,7 @@ class ScorelineError(Exception):
     """The root of everything that Scoreline raises."""
 
     exit_status = 2
-    """What the `scoreline` program ends with because of this error."""
+    """The exit code of the `scoreline` program after this error."""
 
     def __str__(self) -> str:
         return shown_text(super().__str__())
@@ -117,7 +117,7 @@ class ServerTooOld(ScorelineError):
 
 
 class UntrustedServer(ServerUnreachable):
-    """Raised when the server's TLS certificate is not one for its name, is out of date, or nobody's who is trusted.
+    """Raised when the server's TLS certificate is for another name, out of date, or signed by no trusted authority.
 
     Nothing was sent to it, the password least of all.
     """
@@ -236,7 +236,7 @@ class ExpiredUnanswered(RequestExpired, NoAnswer):
         self.message = self.diagnosis = message
         self.column = None
         self.request_id = request_id
-        # The worker tells in its words how long it was; of several callers in a request, each had a time of its own.
+        # The message says how long it was; of several callers who share a request, each has a timeout of its own.
         self.timeout_s = math.nan
 
 

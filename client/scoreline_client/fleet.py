@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from importlib import resources
@@ -81,9 +81,9 @@ class ProcessReport:
     children: int = 0
     """Processes that a main process is to have, which score in its place; 0: it scores itself."""
     counted: int = 0
-    """The number of the counts that it added to the totals last: greater than that of all it added before."""
+    """The number of the counts that it added to the totals last; it grows with each addition."""
     unloaded: int = 0
-    """Aliases of which it has loaded nothing yet: it starts, with many models, or many were just released."""
+    """Aliases of which it has loaded nothing yet, while it starts with many models, or when many were just released."""
     store: str = ""
     """The artifact store that it reads: a path or a URL without secrets; empty in reports of earlier releases."""
     store_id: str = ""
@@ -113,7 +113,7 @@ class ProcessReport:
         """
         try:
             report = _decoder.decode(data)
-        # Whoever may write to the server may have written it: whatever decoding makes of it, it is no report.
+        # Anybody with access to the server may have written it: whatever decoding raises, it is no report.
         except Exception as error:
             raise WireError(f"a process's report is unusable: {error}: {data[:80]!r}") from error
         times = (report.started_at, report.reported_at, report.answered_at)
@@ -150,11 +150,11 @@ def is_scoring(report: bytes) -> bool:
 
 def readable(reports: Iterable[bytes]) -> list[ProcessReport]:
     """Stored reports, but for those that cannot be read."""
-    read = []
+    decoded = []
     for report in reports:
         with contextlib.suppress(WireError):
-            read.append(ProcessReport.decode(report))
-    return read
+            decoded.append(ProcessReport.decode(report))
+    return decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +174,9 @@ class FleetStatus:
 
 def of_other_stores(reports: Iterable[ProcessReport], store_id: str) -> list[ProcessReport]:
     """The processes that read another artifact store than the one with this identity, as far as they say so."""
-    return [one for one in reports if one.store_id and store_id and one.store_id != store_id]
+    return [
+        report for report in reports if report.store_id and store_id and report.store_id != store_id
+    ]
 
 
 def stores_of(reports: Iterable[ProcessReport]) -> list[str]:
@@ -183,25 +185,31 @@ def stores_of(reports: Iterable[ProcessReport]) -> list[str]:
 
 
 def unloaded(reports: Iterable[ProcessReport]) -> int:
-    """Aliases that some process has not come to yet, of which nothing is loaded."""
+    """The number of aliases that the process which is furthest behind has still to load."""
     return max([report.unloaded for report in reports], default=0)
 
 
 def answered_models(reports: Iterable[ProcessReport]) -> list[str]:
-    """What SCORELINE_MODELS says, for each setting that a process has; a queue is to have one. An empty text is all."""
+    """The settings of SCORELINE_MODELS among these processes, which should all have the same one; empty for all models."""
     return sorted({report.only for report in reports})
 
 
 def idle_patterns(reports: Iterable[ProcessReport]) -> list[str]:
-    """The patterns of SCORELINE_MODELS that no model fits which a process of that setting knows: misspelt, perhaps."""
+    """The patterns of SCORELINE_MODELS that fit no model of the processes with that setting: misspelt, perhaps."""
     reports = list(reports)
     if unloaded(reports):
         return []  # it may be one that no process has come to yet
     idle = set()
     for only in filter(None, answered_models(reports)):
-        its = [one for one in reports if one.only == only]
-        known = {name.rpartition("@")[0] for one in its for name in one.models}
-        idle |= {each for each in only.split(",") if not any(fnmatchcase(m, each) for m in known)}
+        models = {
+            name.rpartition("@")[0]
+            for report in reports
+            if report.only == only
+            for name in report.models
+        }
+        for pattern in only.split(","):
+            if not any(fnmatchcase(model, pattern) for model in models):
+                idle.add(pattern)
     return sorted(idle)
 
 
@@ -216,18 +224,18 @@ def send_report(
     Counts that may have arrived already may be sent again under their number, `report.counted`.
     Returns False where the server's rules for users of an earlier release do not permit counting.
     """
-    names = [keys.process(report.name), keys.processes, keys.totals]
-    about = [report.name, report.encode(), report.reported_at, REPORT_TTL_S, report.counted]
-    flat = [part for count in counts for part in count]
+    key, data = keys.process(report.name), report.encode()
+    names = [key, keys.processes, keys.totals]
+    args = [report.name, data, report.reported_at, REPORT_TTL_S, report.counted, MOST_VERSIONS]
+    args += [value for count in counts for value in count]
     try:
         try:
-            redis.register_script(_REPORT)(keys=names, args=[*about, MOST_VERSIONS, *flat])
+            redis.register_script(_REPORT)(keys=names, args=args)
         except OutOfMemoryError:
             # Where memory is full, too: a fleet without reports looks as if it were not there.
-            script = f"#!lua flags=allow-oom\n{_REPORT}"
-            redis.register_script(script)(keys=names, args=[*about, MOST_VERSIONS, *flat])
+            redis.register_script(f"#!lua flags=allow-oom\n{_REPORT}")(keys=names, args=args)
     except NoPermissionError:
-        write_while_full(redis, "SET", names[0], about[1], "EX", REPORT_TTL_S)
+        write_while_full(redis, "SET", key, data, "EX", REPORT_TTL_S)
         write_while_full(redis, "ZADD", keys.processes, report.reported_at, report.name)
         return False
     return True
@@ -261,7 +269,7 @@ def read_readable_reports(redis: _Redis, keys: Keys) -> tuple[list[ProcessReport
     for name, data in stored.items():
         with contextlib.suppress(WireError):
             report = ProcessReport.decode(data or b"")
-            # A report under another's name would stand beside the other's own.
+            # A report under the key of another process would stand beside that process's own.
             if report.name == name:
                 reports.append(report)
     return reports, len(stored) - gone - len(reports)
@@ -279,7 +287,7 @@ def reading_nodes(redis: _Redis, keys: Keys) -> set[str] | None:
 
 
 def is_read(redis: _Redis, keys: Keys, *, within_s: float) -> bool:
-    """Whether somebody has asked for online requests lately, whether any process has reported or not."""
+    """Whether any worker has read the online lane lately, even if no process has reported."""
     try:
         consumers = redis.xinfo_consumers(keys.lane(Lane.ONLINE), GROUP)
     except ResponseError:  # nobody has made the lane, or its user may not ask
@@ -339,7 +347,7 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
                 models[name] = replace(
                     own,
                     wanted=main.wanted,
-                    # A version that was deferred may fail where it is loaded.
+                    # A deferred version may also fail in the process that loads it for itself.
                     refused=main.refused or (main.deferred and own.refused),
                     deferred=main.deferred,
                 )
@@ -350,7 +358,7 @@ def served_models(reports: Iterable[ProcessReport]) -> list[tuple[str, dict[str,
 def words_for_unknown(
     reference: str, reports: Iterable[ProcessReport], *, names_others: bool = True
 ) -> str | None:
-    """Why nobody answers to a reference, by what processes report; None where that is no matter of its names.
+    """Why no process answers to a reference, by what they report; None where its names are not the reason.
 
     Without `names_others` it tells nothing of other models.
     """
@@ -358,43 +366,64 @@ def words_for_unknown(
     reports = list(reports)
     served: dict[str, set[str]] = {}
     for _, models in served_models(reports):
-        for each in models:
-            served.setdefault(each.partition("@")[0], set()).add(each.partition("@")[2])
+        for served_name in models:
+            model, _, served_alias = served_name.partition("@")
+            served.setdefault(model, set()).add(served_alias)
     if not served or (name in served and (version is not None or alias in served[name])):
         return None
     if name in served:
-        wanted, known, told = alias or "", served[name], f"model {name!r} has no alias {alias!r}"
+        unknown, names, reason = alias or "", served[name], f"model {name!r} has no alias {alias!r}"
     else:
-        wanted, known, told = name, set(served), f"no worker serves {name!r}"
+        unknown, names, reason = name, set(served), f"no worker serves {name!r}"
         if not names_others:
-            return told
-    near = near_name(wanted, sorted(known))
-    hint = "" if near is None else f"; did you mean {near!r}?"
-    more = f" and {len(known) - MOST_LISTED} more" if len(known) > MOST_LISTED else ""
-    listed = ", ".join(sorted(known)[:MOST_LISTED]) + more
-    where = ""
+            return reason
+    suggestion = near_name(unknown, sorted(names))
+    hint = "" if suggestion is None else f"; did you mean {suggestion!r}?"
+    more = f" and {len(names) - MOST_LISTED} more" if len(names) > MOST_LISTED else ""
+    listed = ", ".join(sorted(names)[:MOST_LISTED]) + more
+    store_hint = ""
     if stores_of(reports):
-        where = ". Workers serve what was promoted in their artifact store: `scoreline status` says which one that is"
-    return f"{told}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{where}"
+        store_hint = ". Workers serve what was promoted in their artifact store: `scoreline status` says which one that is"
+    return f"{reason}{hint or '.'} {'Its aliases' if name in served else 'Served'}: {listed}{store_hint}"
 
 
 def words_for_waiting(reference: str, reports: Iterable[ProcessReport]) -> str | None:
-    """Why processes that serve the queue do not answer for a model yet; None where one of them does, or it is not known."""
+    """Why processes that serve the queue do not answer for a model yet; None where one does, or the reason is not known."""
     name, alias, version = split_reference(reference)
     if version is not None:
         return None
     reports = list(reports)
-    found = [models.get(f"{name}@{alias}") for _, models in served_models(reports)]
-    served = [one for one in found if one is not None]
-    if any(one.serving is not None for one in served):
+    by_process = [models.get(f"{name}@{alias}") for _, models in served_models(reports)]
+    states = [state for state in by_process if state is not None]
+    if any(state.serving is not None for state in states):
         return None
-    for one in served:
-        if one.wanted is not None:
-            return f"version {one.wanted} of {name!r} is {'refused' if one.refused else 'being loaded'}"
-    left = unloaded(reports)
-    return (
-        f"workers have {left} more {'model' if left == 1 else 'models'} to load" if left else None
-    )
+    for state in states:
+        if state.wanted is not None:
+            return f"version {state.wanted} of {name!r} is {'refused' if state.refused else 'being loaded'}"
+    count = unloaded(reports)
+    if not count:
+        return None
+    return f"workers have {count} more {'model' if count == 1 else 'models'} to load"
+
+
+def words_for_no_answer(
+    queue: str, reports: Sequence[bytes], backlog: int, reference: str | None
+) -> str:
+    """Why no answer has come, by the stored reports and how many requests wait. `reference` is the model that was asked for."""
+    processes = sum(map(is_scoring, reports))
+    if processes:
+        reason = reference and words_for_waiting(reference, readable(reports))
+        return (
+            f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} queue {queue!r} "
+            f"and {backlog} {'request waits' if backlog == 1 else 'requests wait'}; "
+            f"{f'{reason}; ' if reason else ''}`scoreline status` says more"
+        )
+    if reports:
+        return (
+            f"no worker process is ready to score for queue {queue!r}: they are being started; "
+            "`scoreline status` says more"
+        )
+    return f"no worker serves queue {queue!r}. Start one: celery -A scoreline_tasks worker"
 
 
 def convergence(

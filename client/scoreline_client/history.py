@@ -1,7 +1,7 @@
 """The history of a queue: how old the oldest waiting request was, and how many waited, by lane.
 
 The main process of each worker asks the server to note a point with its report, and the first one of a step does:
-how many points there are does not depend on how many workers there are.
+the number of points does not depend on the number of workers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ KEPT_S = 4 * 3600
 
 _SCRIPTS = resources.files("scoreline_client.protocol")
 LANE_STATE = _SCRIPTS.joinpath("lane_state.lua").read_text()
-"""A function in Lua that tells what is in a lane, for scripts to begin with."""
+"""A function in Lua that returns what is in a lane; scripts that call it begin with it."""
 _SCRIPT = (
     f"#!lua flags=allow-oom\n{LANE_STATE}{_SCRIPTS.joinpath('record_history.lua').read_text()}"
 )
@@ -51,7 +51,7 @@ class HistoryPoint:
 
     @classmethod
     def decode(cls, data: bytes) -> HistoryPoint | None:
-        """Read a point; None for what is none, whoever has written it."""
+        """Read a point; None if the data are none: others may have written them."""
         try:
             at, *numbers = _decoder.decode(data)
         except msgspec.MsgspecError:
@@ -79,13 +79,13 @@ def read_history(redis: _Redis, keys: Keys) -> dict[int, list[HistoryPoint]]:
     for step, count in RINGS.items():
         pipeline.lrange(keys.history(step), 0, count - 1)
     rings = pipeline.execute(raise_on_error=False)
-    found = {}
+    history = {}
     for step, ring in zip(RINGS, rings, strict=True):
         if isinstance(ring, Exception) and not isinstance(ring, NoPermissionError):
             raise ring
         points = [] if isinstance(ring, Exception) else map(HistoryPoint.decode, reversed(ring))
-        found[step] = [point for point in points if point is not None]
-    return found
+        history[step] = [point for point in points if point is not None]
+    return history
 
 
 _decoder = msgspec.json.Decoder(tuple[int, int, int, int, int])

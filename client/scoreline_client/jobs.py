@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from scoreline_client.transport.dispatcher import Transport
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.02, 0.5
-"""Between two checks whether a job has its result, where nothing tells; each pause is half as long again as the last."""
+"""Pauses between two checks for a job's result, where no worker tells; each is half as long again as the last."""
 LAST_LOOK_S = 0.1
-"""How long the look at the result may take that is made when the time is up."""
+"""How long the last check for the result may take, which is made when the time is up."""
 
 
 class JobStatus(StrEnum):
@@ -120,24 +120,24 @@ class AsyncJob:
                 await self._record()
             return answer
 
-        with self._transport.told_of(self.id) as told:
+        with self._transport.stored_event(self.id) as is_stored:
             while True:
                 left_s = max(LAST_LOOK_S, deadline - time.monotonic())
                 answer = await self._transport.repeat(look, left_s)
                 if answer is not None:
                     if self._model and (answer.error or {}).get("code") == Code.UNKNOWN_MODEL:
                         answer = await self._transport.in_words(self._model, answer)
-                    # An expired job stays expired: who waits on after NoAnswer must not wait for it.
+                    # RequestExpired, not NoAnswer: whoever waits again after NoAnswer would wait in vain.
                     raise_refusal(answer, is_awaited=False)
                     return predictions_of(answer)
                 left_s = deadline - time.monotonic()
                 if left_s <= 0:
                     raise NoAnswer(self.id, timeout, await self._transport.diagnose())
-                # A worker of an earlier release tells nobody, nor is another client's job told of here.
+                # Workers of earlier releases send no note, and a note goes to the client that submitted the job.
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(min(pause_s, left_s)):
-                        await told.wait()
-                told.clear()
+                        await is_stored.wait()
+                is_stored.clear()
                 pause_s = min(pause_s * 1.5, LONGEST_PAUSE_S)
 
     async def cancel(self, timeout: float = 5.0) -> bool:  # noqa: ASYNC109

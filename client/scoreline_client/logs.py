@@ -21,7 +21,7 @@ class JsonLines(logging.Formatter):
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line of ASCII, without its end."""
+        """A line of ASCII, without a line end."""
         at = datetime.fromtimestamp(record.created, UTC)
         line: dict[str, Any] = {
             "time": at.isoformat(timespec="milliseconds"),
@@ -34,7 +34,7 @@ class JsonLines(logging.Formatter):
         if event := _EVENT.match(template):
             line["event"] = event[0]
         if isinstance(record.args, tuple):
-            names = [found[1] for found in _VALUE.finditer(template) if found[0] != "%%"]
+            names = [match[1] for match in _VALUE.finditer(template) if match[0] != "%%"]
             for name, value in zip(names, record.args, strict=False):
                 if name:
                     line.setdefault(name, value)

@@ -48,19 +48,19 @@ class LaneState:
     scoring: int
     """Requests that a worker has taken and not answered yet."""
     oldest_waiting_s: float | None = None
-    """How long ago the oldest of those that wait was queued."""
+    """How long ago the oldest waiting request was queued."""
     oldest_s: float | None = None
-    """How long ago the oldest request was queued that is not answered."""
+    """How long ago the oldest unanswered request was queued."""
 
     @classmethod
-    def of(cls, fact: Sequence[Any], now_ms: float) -> LaneState:
-        """From what lane_state.lua tells, and the server's time."""
-        entries, pending, oldest, untaken = fact
+    def of(cls, reply: Sequence[Any], now_ms: float) -> LaneState:
+        """From the reply of lane_state.lua, and the server's time."""
+        entries, pending, oldest, untaken = reply
         ages = [
             max(0.0, now_ms - int(entry.partition(b"-")[0])) / 1000 if entry else 0.0
             for entry in (untaken, oldest)
         ]
-        # Also where an entry was deleted that a worker has.
+        # An entry that a worker has may be deleted from the lane.
         waiting = max(0, entries - pending)
         return cls(waiting=waiting, scoring=pending, oldest_waiting_s=ages[0], oldest_s=ages[1])
 
@@ -91,21 +91,24 @@ def read_state(redis: _Redis, keys: Keys) -> QueueState:
     pipeline.hgetall(keys.totals)
     for lane in Lane:
         pipeline.execute_command("EVAL_RO", _LANE_STATE, 1, keys.lane(lane), GROUP)
-    time, dead, stored, *facts = pipeline.execute(raise_on_error=False)
-    is_known = not any(isinstance(fact, NoPermissionError) for fact in facts)
-    for reply in (time, dead, *(facts if is_known else ())):
+    time, dead, stored, *lane_replies = pipeline.execute(raise_on_error=False)
+    may_look = not any(isinstance(reply, NoPermissionError) for reply in lane_replies)
+    for reply in (time, dead, *(lane_replies if may_look else ())):
         if isinstance(reply, Exception):
             raise reply
     if isinstance(stored, NoPermissionError):
         stored = {}
     elif isinstance(stored, Exception):
         raise stored
-    if is_known:
+    if may_look:
         processes, unreadable = read_readable_reports(redis, keys)
         now_ms = int(time[0]) * 1000 + int(time[1]) / 1000
-        lanes = {lane: LaneState.of(fact, now_ms) for lane, fact in zip(Lane, facts, strict=True)}
+        lanes = {
+            lane: LaneState.of(reply, now_ms)
+            for lane, reply in zip(Lane, lane_replies, strict=True)
+        }
     else:
-        # Whoever may not look into a lane may ask how long it is.
+        # A user without the right to look into a lane may ask for its length.
         status = read_status(redis, keys)
         processes, unreadable = status.processes, status.unreadable
         lanes = {
@@ -172,43 +175,43 @@ class Collector:
         values: Iterable[tuple[Sequence[str], float]],
     ) -> Metric:
         family = self._core.GaugeMetricFamily(name, help_text, labels=labels)
-        for of_labels, value in values:
-            family.add_metric(of_labels, value)
+        for label_values, value in values:
+            family.add_metric(label_values, value)
         return family
 
-    def _of_lanes(self, state: QueueState) -> Iterator[Metric]:
-        lanes = {lane.value: one for lane, one in state.lanes.items()}
+    def _of_lanes(self, queue: QueueState) -> Iterator[Metric]:
+        lanes = {lane.value: state for lane, state in queue.lanes.items()}
         yield self._gauge(
             "scoreline_waiting",
             "Requests that no process has taken yet.",
             ["lane"],
-            (([lane], one.waiting) for lane, one in lanes.items()),
+            (([lane], state.waiting) for lane, state in lanes.items()),
         )
         yield self._gauge(
             "scoreline_scoring",
             "Requests that a process has taken and not answered yet.",
             ["lane"],
-            (([lane], one.scoring) for lane, one in lanes.items()),
+            (([lane], state.scoring) for lane, state in lanes.items()),
         )
         for name, help_text, ages in (
             (
                 "scoreline_oldest_seconds",
                 "Age of the oldest request that no process has taken yet; 0 if there is none.",
-                {lane: one.oldest_waiting_s for lane, one in lanes.items()},
+                {lane: state.oldest_waiting_s for lane, state in lanes.items()},
             ),
             (
                 "scoreline_oldest_unfinished_seconds",
                 "Age of the oldest request that is not answered yet; 0 if there is none.",
-                {lane: one.oldest_s for lane, one in lanes.items()},
+                {lane: state.oldest_s for lane, state in lanes.items()},
             ),
         ):
-            known = (([lane], age) for lane, age in ages.items() if age is not None)
-            yield self._gauge(name, help_text, ["lane"], known)
+            samples = (([lane], age) for lane, age in ages.items() if age is not None)
+            yield self._gauge(name, help_text, ["lane"], samples)
         yield self._gauge(
             "scoreline_dead_letters",
             "Requests and records that were given up.",
             [],
-            [([], state.dead)],
+            [([], queue.dead)],
         )
 
     def _of_processes(self, state: QueueState) -> Iterator[Metric]:
@@ -277,18 +280,18 @@ class Collector:
             counter = self._core.CounterMetricFamily(
                 f"scoreline_{name}", help_text, labels=[*labels, "outcome"]
             )
-            for of_labels, tally in by_labels.items():
+            for label_values, tally in by_labels.items():
                 for outcome, number in getattr(tally, name).items():
-                    counter.add_metric([*of_labels, outcome], number)
+                    counter.add_metric([*label_values, outcome], number)
             yield counter
         rejected = self._core.CounterMetricFamily(
             "scoreline_rejected",
             "Records rejected for a value of a column, by code and column.",
             labels=[*labels, "code", "column"],
         )
-        for of_labels, tally in by_labels.items():
+        for label_values, tally in by_labels.items():
             for fault, number in tally.columns.items():
-                rejected.add_metric([*of_labels, *fault], number)
+                rejected.add_metric([*label_values, *fault], number)
         yield rejected
         batches = self._core.CounterMetricFamily(
             "scoreline_batches", "Batches that were scored.", labels=labels
@@ -298,9 +301,9 @@ class Collector:
             "Seconds that processes spent on batches.",
             labels=labels,
         )
-        for of_labels, tally in by_labels.items():
-            batches.add_metric(of_labels, tally.batches)
-            busy.add_metric(of_labels, tally.busy_us / 1e6)
+        for label_values, tally in by_labels.items():
+            batches.add_metric(label_values, tally.batches)
+            busy.add_metric(label_values, tally.busy_us / 1e6)
         yield batches
         yield busy
         for name, attribute, unit, help_text in (
@@ -309,12 +312,12 @@ class Collector:
             ("batch_records", "size", 1, "Records of a batch."),
         ):
             family = self._core.HistogramMetricFamily(f"scoreline_{name}", help_text, labels=labels)
-            for of_labels, tally in by_labels.items():
+            for label_values, tally in by_labels.items():
                 histogram: Histogram = getattr(tally, attribute)
                 bounds = [str(float(bound)) for bound in histogram.bounds] + ["+Inf"]
                 counts = accumulate(histogram.buckets)
                 family.add_metric(
-                    of_labels,
+                    label_values,
                     [(bound, float(count)) for bound, count in zip(bounds, counts, strict=True)],
                     histogram.sum / unit,
                 )
@@ -330,6 +333,6 @@ def registry(connect: Callable[[], _Redis], keys: Keys) -> CollectorRegistry:
     collector = Collector(connect, keys)
     from prometheus_client.core import CollectorRegistry
 
-    made = CollectorRegistry()
-    made.register(collector)
-    return made
+    queue_registry = CollectorRegistry()
+    queue_registry.register(collector)
+    return queue_registry

@@ -171,17 +171,17 @@ class RequestOptions(ValueOptions):
 
     @cached_property
     def checked(self) -> Self:
-        """These options, whose values are permitted; a worker would say so otherwise, and orjson could not send all.
+        """These options, whose values are all permitted: a worker would refuse others, and orjson cannot send each of them.
 
         Raises:
             SettingsError: one is not.
         """
-        for name, kind in type_hints(type(self)).items():
+        for name, hint in type_hints(type(self)).items():
             value = getattr(self, name)
             try:
-                msgspec.convert(value, kind)
+                msgspec.convert(value, hint)
             except msgspec.ValidationError:
-                raise SettingsError(name, value, expected_of(kind) or "another value") from None
+                raise SettingsError(name, value, expected_of(hint) or "another value") from None
         return self
 
     @classmethod
@@ -201,12 +201,12 @@ class RequestOptions(ValueOptions):
             WireError: it is none.
         """
         try:
-            given = orjson.loads(data)
+            options = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise WireError(f"options are not JSON: {error}: {show(data)}", Code.JSON) from error
-        if not isinstance(given, dict):
+        if not isinstance(options, dict):
             raise WireError(f"options are not a JSON object: {show(data)}")
-        return given
+        return options
 
 
 NO_OPTIONS = RequestOptions()
@@ -357,10 +357,10 @@ class BulkOptions(ValueOptions, CsvFormat):
         Raises:
             SettingsError: a value is not permitted, or two options exclude each other.
         """
-        for name, kind in type_hints(BulkOptions).items():
-            if expected := expected_of(kind):
+        for name, hint in type_hints(BulkOptions).items():
+            if expected := expected_of(hint):
                 try:
-                    msgspec.convert(getattr(self, name), kind)
+                    msgspec.convert(getattr(self, name), hint)
                 except msgspec.ValidationError:
                     raise SettingsError(name, getattr(self, name), expected) from None
         _codec_name(self.encoding)

@@ -26,7 +26,7 @@ from scoreline_client.protocol.messages import WireError
 from scoreline_client.protocol.totals import Counted, Histogram, Tally
 
 WINDOW_S = 30.0
-"""Seconds over which rates and times are told."""
+"""Seconds over which rates and times are computed."""
 MOST_JOBS = 50
 MOST_LETTERS = 5
 
@@ -68,7 +68,7 @@ class VersionActivity:
     requests_per_s: float
     records_per_s: float
     rejected_share: float
-    """Of its requests and records, those that were refused and rejected."""
+    """The share of its requests and records that were refused or rejected."""
     waited: Times | None
     """How long its requests waited for a worker; None if there were none."""
     scored: Times | None
@@ -124,7 +124,7 @@ class ErrorCount:
     records: int
     """Records that were rejected."""
     recent: int
-    """Of both, those within the window."""
+    """Requests and records within the window."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -192,7 +192,7 @@ class Glance:
     """Unix seconds by this machine's clock."""
     queue: str
     window_s: float
-    """Seconds between the readings from which rates are told; 0 for the first reading, which has none."""
+    """Seconds between the two readings that rates are computed from; 0 for the first reading, which has no rates."""
     lanes: dict[Lane, LaneState]
     history: dict[int, list[HistoryPoint]]
     versions: list[VersionActivity]
@@ -216,11 +216,11 @@ class Overview:
 
     redis: _Redis
     keys: Keys
-    _read: deque[tuple[float, dict[Counted, Tally]]] = field(default_factory=deque, init=False)
+    _readings: deque[tuple[float, dict[Counted, Tally]]] = field(default_factory=deque, init=False)
     """The totals of the window, and when they were read."""
     _letters: list[DeadLetter] = field(default_factory=list, init=False)
     _letters_of: tuple[int, float] = field(default=(0, 0.0), init=False)
-    """How many dead letters there were when some were read, and by when they are read again."""
+    """How many dead letters there were when the newest were read, and when they are read again."""
 
     def look(self) -> Glance:
         """Read everything once, in some six round trips, whatever the number of processes.
@@ -230,16 +230,16 @@ class Overview:
         """
         state = read_state(self.redis, self.keys)
         now, moment = time.time(), time.monotonic()
-        if self._read and _is_reset(self._read[-1][1], state.totals):
-            self._read.clear()
-        self._read.append((moment, state.totals))
-        while moment - self._read[0][0] > WINDOW_S and len(self._read) > 2:
-            self._read.popleft()
-        since, before = self._read[0]
+        if self._readings and _is_reset(self._readings[-1][1], state.totals):
+            self._readings.clear()
+        self._readings.append((moment, state.totals))
+        while moment - self._readings[0][0] > WINDOW_S and len(self._readings) > 2:
+            self._readings.popleft()
+        since, before = self._readings[0]
         window_s = moment - since
         scoring = sum(report.scores for report in state.processes)
-        busy_us = sum(each.busy_us for each in state.totals.values())
-        busy_us -= sum(each.busy_us for each in before.values())
+        busy_us = sum(tally.busy_us for tally in state.totals.values())
+        busy_us -= sum(tally.busy_us for tally in before.values())
         share = min(1.0, busy_us / 1e6 / window_s / scoring) if window_s and scoring else None
         jobs = read_jobs(self.redis, self.keys)
         return Glance(
@@ -265,20 +265,20 @@ class Overview:
 
     def newest_letters(self, count: int) -> list[DeadLetter]:
         """The newest of `count` dead letters; none without the right to read them."""
-        known, until = self._letters_of
-        # Each has a body of up to some MiB, which comes along.
-        if count != known or time.monotonic() > until:
-            found = []
+        read_at_count, fresh_until = self._letters_of
+        # Each comes with its body of up to some MiB.
+        if count != read_at_count or time.monotonic() > fresh_until:
+            entries = []
             if count:
                 with suppress(NoPermissionError):
-                    found = self.redis.xrevrange(self.keys.dead, count=MOST_LETTERS)
-            self._letters = [replace(DeadLetter.of(*letter), fields={}) for letter in found]
+                    entries = self.redis.xrevrange(self.keys.dead, count=MOST_LETTERS)
+            self._letters = [replace(DeadLetter.of(*entry), fields={}) for entry in entries]
             self._letters_of = (count, time.monotonic() + WINDOW_S)
         return self._letters
 
 
 def read_jobs(redis: _Redis, keys: Keys) -> list[RunningJob]:
-    """The bulk jobs that hold a lease, those first that are furthest; none without the right to list them.
+    """The bulk jobs that hold a lease, the most advanced first; none without the right to list them.
 
     Raises:
         RedisError: the server cannot be reached.
@@ -290,15 +290,15 @@ def read_jobs(redis: _Redis, keys: Keys) -> list[RunningJob]:
         pipeline = redis.pipeline(transaction=False)
         for name in names:
             pipeline.getrange(keys.progress(name), 0, LONGEST)
-        told = pipeline.execute()
+        replies = pipeline.execute()
     except NoPermissionError:
         return []
     jobs = []
-    for name, data in zip(names, told, strict=True):
+    for name, data in zip(names, replies, strict=True):
         progress = None
         with suppress(WireError):
             progress = JobProgress.decode(data) if data else None
-        # Whoever knows a job's id can cancel it.
+        # Not the whole id: with it, anybody can cancel the job.
         jobs.append(RunningJob(id=name[:8], progress=progress))
     return sorted(jobs, key=lambda job: -(job.progress.percent or 0) if job.progress else 1)
 
@@ -317,7 +317,7 @@ def _buckets(histogram: Histogram) -> Counter[float]:
 
 def count_errors(before: Mapping[Counted, Tally], now: Mapping[Counted, Tally]) -> list[ErrorCount]:
     """All codes that were given as reasons, by the column at fault; those of the window first."""
-    then = _faults(before)
+    earlier = _faults(before)
     errors = [
         ErrorCount(
             code=code,
@@ -327,19 +327,19 @@ def count_errors(before: Mapping[Counted, Tally], now: Mapping[Counted, Tally]) 
             requests=requests,
             records=records,
             recent=max(
-                0, requests + records - sum(then.get((code, column, model, version), (0, 0)))
+                0, requests + records - sum(earlier.get((code, column, model, version), (0, 0)))
             ),
         )
         for (code, column, model, version), (requests, records) in _faults(now).items()
     ]
     return sorted(
         errors,
-        key=lambda one: (
-            -one.recent,
-            -one.requests - one.records,
-            one.code,
-            one.column or "",
-            one.model,
+        key=lambda error: (
+            -error.recent,
+            -error.requests - error.records,
+            error.code,
+            error.column or "",
+            error.model,
         ),
     )
 
@@ -358,23 +358,24 @@ def _faults(
         for (code, column), number in tally.columns.items():
             records[code, column, model, version] += number
             records[code, None, model, version] -= number
-    kinds = [kind for kind in {*requests, *records} if kind[0] != "ok"]
     return {
-        kind: (requests[kind], records[kind])
-        for kind in kinds
-        if requests[kind] + records[kind] > 0
+        fault: (requests[fault], records[fault])
+        for fault in {*requests, *records}
+        if fault[0] != "ok" and requests[fault] + records[fault] > 0
     }
 
 
 def release_states(reports: Iterable[ProcessReport]) -> list[ReleaseState]:
-    """A line for each alias and what processes make of it."""
+    """For each alias, the versions with which processes answer, and how many processes do."""
     states = Counter(
         (name, served.serving, served.wanted, served.refused)
         for _, models in served_models(reports)
         for name, served in models.items()
     )
-    found = [
+    releases = [
         ReleaseState(name=name, serving=serving, wanted=wanted, processes=count, refused=refused)
         for (name, serving, wanted, refused), count in states.items()
     ]
-    return sorted(found, key=lambda one: (one.name, one.serving or 0, one.wanted or 0))
+    return sorted(
+        releases, key=lambda release: (release.name, release.serving or 0, release.wanted or 0)
+    )

@@ -66,7 +66,8 @@ class Prediction(Struct, frozen=True, gc=False):
         if self.error is not None:
             rows = [(self.error.code, self.error.column or "", self.error.message)]
             return html_table(f"{self.model}@{self.version}", ("error", "column", "message"), rows)
-        shares = self.probabilities.items()
-        rows = [("value", self.value, ""), *((f"probability of {one}", n, "") for one, n in shares)]
-        rows += [(one.code, one.column, one.message) for one in self.warnings]
+        rows = [("value", self.value, "")]
+        for label, share in self.probabilities.items():
+            rows.append((f"probability of {label}", share, ""))
+        rows += [(warning.code, warning.column, warning.message) for warning in self.warnings]
         return html_table(f"{self.model}@{self.version}", ("prediction", "", ""), rows)

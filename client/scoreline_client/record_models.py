@@ -19,35 +19,31 @@ except ImportError as error:
 
 
 class _Unsendable(str):
-    """What an answer in JSON can show of a value that JSON cannot hold, for the errors of a framework that quote it."""
+    """Text that stands for a value which JSON cannot hold: the errors of a framework quote it in JSON."""
 
     __slots__ = ("value",)
 
     value: float | str
 
 
-def _shown(value: Any) -> Any:
-    """A value in which infinity, NaN and text that is no UTF-8 are replaced by what shows them, at any depth."""
+def _sendable(value: Any) -> Any:
+    """A value in which _Unsendable stands for infinity, NaN and text that is no UTF-8, at any depth."""
     if (isinstance(value, float) and not math.isfinite(value)) or (
         isinstance(value, str) and any("\ud800" <= character <= "\udfff" for character in value)
     ):
-        shown = _Unsendable(
+        stand_in = _Unsendable(
             value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
         )
-        shown.value = value
-        return shown
+        stand_in.value = value
+        return stand_in
     if isinstance(value, Mapping):
-        return {_shown(name): _shown(one) for name, one in value.items()}
-    return list(map(_shown, value)) if isinstance(value, list) else value
+        return {_sendable(name): _sendable(member) for name, member in value.items()}
+    return list(map(_sendable, value)) if isinstance(value, list) else value
 
 
 def _as_given(value: Any, check: pydantic.ValidatorFunctionWrapHandler) -> Any:
     """Leave to the service what JSON cannot hold: it refuses it in words, or takes NaN as a missing value."""
     return value.value if isinstance(value, _Unsendable) else check(value)
-
-
-def _is_unsendable(value: Any) -> bool:
-    return isinstance(_shown(value), _Unsendable)
 
 
 class RecordModel(pydantic.BaseModel):
@@ -63,13 +59,17 @@ class RecordModel(pydantic.BaseModel):
 
     @pydantic.model_validator(mode="before")
     @classmethod
-    def _without_unsendable(cls, given: Any) -> Any:
-        return _shown(given)
+    def _without_unsendable(cls, record: Any) -> Any:
+        return _sendable(record)
 
     def to_record(self) -> dict[str, Any]:
         """The record as `predict` takes it: the columns that were given, with values of JSON."""
         fields = type(self).model_fields
-        as_given = {name for name in self.model_fields_set if _is_unsendable(getattr(self, name))}
+        as_given = {
+            name
+            for name in self.model_fields_set
+            if isinstance(_sendable(getattr(self, name)), _Unsendable)
+        }
         record = self.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude=as_given)
         return record | {fields[name].alias or name: getattr(self, name) for name in as_given}
 
@@ -93,18 +93,20 @@ def record_class(name: str, columns: Sequence[Mapping[str, Any]]) -> type[Record
 def _annotation(column: Mapping[str, Any]) -> Any:
     """The type of a column's field."""
 
-    def no(*wrong: type) -> pydantic.BeforeValidator:
-        """Of these types pydantic would make what the model refuses."""
+    def refusing(*types: type) -> pydantic.BeforeValidator:
+        """Refuse values of these types: pydantic would convert them, and the model does not take them."""
 
         def check(value: Any) -> Any:
-            if isinstance(value, wrong):
+            if isinstance(value, types):
                 raise ValueError(f"{value!r} is of another type than the column: {column['type']}")  # noqa: TRY004 - as pydantic wants it
             return value
 
         return pydantic.BeforeValidator(check)
 
-    def known(value: Any) -> Any:
-        if not any(value == one and type(value) is type(one) for one in column["categories"]):
+    def in_categories(value: Any) -> Any:
+        if not any(
+            value == category and type(value) is type(category) for category in column["categories"]
+        ):
             raise ValueError(f"{value!r} is none of the categories")
         return value
 
@@ -114,23 +116,23 @@ def _annotation(column: Mapping[str, Any]) -> Any:
         False: pydantic.NaiveDatetime,
         None: datetime,
     }
-    kinds: dict[str, Any] = {
+    value_types: dict[str, Any] = {
         "integer": Annotated[
             int,
-            no(bool, str, bytes),
+            refusing(bool, str, bytes),
             pydantic.Field(ge=schema.get("minimum"), le=schema.get("maximum")),
         ],
-        "number": Annotated[float, no(bool, str, bytes)],
+        "number": Annotated[float, refusing(bool, str, bytes)],
         "boolean": Annotated[bool, pydantic.Field(strict=True)],
         "string": Annotated[str, pydantic.Field(strict=True)],
-        "datetime": Annotated[times[has_zone(column)], no(bool, int, float)],
-        "duration": Annotated[timedelta, no(bool, int, float)],
+        "datetime": Annotated[times[has_zone(column)], refusing(bool, int, float)],
+        "duration": Annotated[timedelta, refusing(bool, int, float)],
     }
-    kind = kinds.get(column["type"], Any)
+    value_type = value_types.get(column["type"], Any)
     if column.get("unused"):
-        kind = Any
+        value_type = Any
     elif column["type"] == "category" and column.get("categories") is not None:
-        kind = Annotated[Any, pydantic.AfterValidator(known)]
-    # Not a union: `kind` is no type but a form of one.
-    field = Optional[kind] if column["nullable"] or column.get("optional") else kind  # noqa: UP045
+        value_type = Annotated[Any, pydantic.AfterValidator(in_categories)]
+    # Not a union: `value_type` is no type but a form of one.
+    field = Optional[value_type] if column["nullable"] or column.get("optional") else value_type  # noqa: UP045
     return Annotated[field, pydantic.WrapValidator(_as_given), pydantic.WithJsonSchema(schema)]

@@ -48,22 +48,22 @@ def has_zone(column: Mapping[str, Any]) -> bool | None:
 
 
 def column_schema(column: Mapping[str, Any]) -> Schema:
-    """What a column takes, of what a worker says of it in answer to `describe`."""
+    """The values that a column takes; `column` is as a worker describes it."""
     if column.get("unused"):
         return {"description": "not used: whatever is given is no error"}
-    kind, dtype = column["type"], column.get("dtype", "").lower()
+    column_type, dtype = column["type"], column.get("dtype", "").lower()
     categories = column.get("categories")
-    if kind == "category":
+    if column_type == "category":
         schema: Schema = {"enum": list(categories)} if categories is not None else {}
     else:
-        schema = dict(_JSON_TYPES.get(kind, {}))
-        if whole := re.match(r"(u?)int(8|16|32|64)", dtype):
-            bits = int(whole[2]) - (not whole[1])
-            schema |= {"minimum": 0 if whole[1] else -(2**bits), "maximum": 2**bits - 1}
+        schema = dict(_JSON_TYPES.get(column_type, {}))
+        if match := re.match(r"(u?)int(8|16|32|64)", dtype):
+            bits = int(match[2]) - (not match[1])
+            schema |= {"minimum": 0 if match[1] else -(2**bits), "maximum": 2**bits - 1}
         elif dtype in _BITS:
             schema |= {"minimum": -_BITS[dtype], "maximum": _BITS[dtype]}
-        elif kind == "datetime" and (zoned := has_zone(column)) is not None:
-            schema |= _ZONES[zoned]
+        elif column_type == "datetime" and (is_zoned := has_zone(column)) is not None:
+            schema |= _ZONES[is_zoned]
         if categories is not None:
             schema["x-training-values"] = list(categories)
     if "minimum" in column:
@@ -93,8 +93,8 @@ def prediction_schema(info: ModelInfo | None, warning: Schema) -> Schema:
     def value(output: Mapping[str, Any]) -> Schema:
         if output.get("classes"):
             return {"enum": list(output["classes"])}
-        kind = _OUTPUT_TYPES.get(output.get("type", ""))
-        return {"type": kind} if kind else {}
+        json_type = _OUTPUT_TYPES.get(output.get("type", ""))
+        return {"type": json_type} if json_type else {}
 
     properties: Schema = {"value": {}}
     if len(outputs) > 1:
@@ -106,7 +106,7 @@ def prediction_schema(info: ModelInfo | None, warning: Schema) -> Schema:
         properties["value"] = value(outputs[0])
     properties["probabilities"] = {"type": "object"}
     if classes:
-        # As JSON has the keys of an object.
+        # The keys of an object in JSON are text.
         names = [orjson.dumps(label).decode().strip('"') for label in classes]
         share = {"type": "number", "minimum": 0, "maximum": 1}
         properties["probabilities"]["properties"] = dict.fromkeys(names, share)

@@ -34,12 +34,12 @@ class ServiceStatus:
     @property
     def models(self) -> dict[str, list[int]]:
         """The versions that answer, by `<model>@<alias>`: several while a release is on its way, none while it loads."""
-        found: dict[str, set[int]] = {}
+        versions: dict[str, set[int]] = {}
         for _, models in served_models(self.processes):
             for name, served in models.items():
                 serving = () if served.serving is None else (served.serving,)
-                found.setdefault(name, set()).update(serving)
-        return {name: sorted(found[name]) for name in sorted(found)}
+                versions.setdefault(name, set()).update(serving)
+        return {name: sorted(versions[name]) for name in sorted(versions)}
 
     def serves(self, model: str) -> bool:
         """Whether some process answers to `name`, `name@alias` or `name@version` without loading anything first.
@@ -51,7 +51,7 @@ class ServiceStatus:
         models = self.models
         if alias is not None:
             return bool(models.get(f"{name}@{alias}"))
-        return any(version in models[each] for each in models if each.startswith(f"{name}@"))
+        return any(version in models[served] for served in models if served.startswith(f"{name}@"))
 
     def __repr__(self) -> str:
         scoring = sum(process.scores for process in self.processes)

@@ -123,9 +123,10 @@ class ClientSettings(EnvironmentSettings):
     def is_guarded(self) -> bool:
         """Whether the URL, which was checked, has a password for its server, or that is on this machine."""
         sentinel = SentinelUrl.parse(self.redis_url)
-        parts = urlsplit(self.redis_url if sentinel is None else sentinel.server)
-        hosts = [parts.hostname] if sentinel is None else [host for host, _ in sentinel.sentinels]
-        return _is_guarded(parts, hosts)
+        if sentinel is not None:
+            return _is_guarded(urlsplit(sentinel.server), [host for host, _ in sentinel.sentinels])
+        split_url = urlsplit(self.redis_url)
+        return _is_guarded(split_url, [split_url.hostname])
 
     def check_redis_url(self, name: str = "SCORELINE_REDIS_URL") -> None:
         """Check that the URL is that of a Redis server, and that the server is not open to a network.
@@ -137,31 +138,31 @@ class ClientSettings(EnvironmentSettings):
         """
         try:
             sentinel = SentinelUrl.parse(self.redis_url)
-            parts = urlsplit(self.redis_url if sentinel is None else sentinel.server)
-            _ = parts.port
-            if parts.scheme == "unix":
-                is_usable = "://" in self.redis_url and bool(parts.path)
+            url = self.redis_url if sentinel is None else sentinel.server
+            split_url = urlsplit(url)
+            _ = split_url.port
+            if split_url.scheme == "unix":
+                is_usable = "://" in self.redis_url and bool(split_url.path)
             else:
                 # A password with a character of URLs in it ends the address too early.
                 is_usable = (
-                    parts.scheme in ("redis", "rediss")
-                    and bool(parts.hostname)
-                    and "@" not in parts.fragment
-                    and re.fullmatch("(/[0-9]*)?", parts.path) is not None
+                    split_url.scheme in ("redis", "rediss")
+                    and bool(split_url.hostname)
+                    and "@" not in split_url.fragment
+                    and re.fullmatch("(/[0-9]*)?", split_url.path) is not None
                 )
         except (ValueError, TypeError, AttributeError):
             is_usable = False
         if not is_usable:
-            raise SettingsError(name, *_said_of(self.redis_url))
+            raise SettingsError(name, *_url_fault(self.redis_url))
         import redis  # half of what `scoreline --version` would take
 
         try:
             # Only the library knows the options of its connections; this one is not opened.
-            url = self.redis_url if sentinel is None else sentinel.server
             redis.Redis.from_url(url).connection_pool.make_connection()
         except (ValueError, TypeError) as error:
             # Their values may be secrets.
-            options = "&".join(f"{option}=…" for option, _ in parse_qsl(parts.query))
+            options = "&".join(f"{option}=…" for option, _ in parse_qsl(split_url.query))
             expected = f"options of redis-py behind the question mark ({error})"
             raise SettingsError(name, f"{self.server}?{options}", expected) from error
         if not self.allow_no_password and not self.is_guarded:
@@ -174,19 +175,20 @@ class ClientSettings(EnvironmentSettings):
             raise SettingsError(name, self.server, expected)
 
 
-def _said_of(url: object) -> tuple[object, str]:
-    """What is shown of a URL that cannot be used, and what is expected in its place."""
+def _url_fault(url: object) -> tuple[object, str]:
+    """A URL that cannot be used, as it may be shown, and what is expected in its place."""
     if not isinstance(url, str):
         return url, "a URL as text, such as redis://HOST:PORT/0"
-    rest = url.partition("://")[2]
-    given, _, address = rest.rpartition("@")
-    host, port = re.match(r"(?:[^/?#]*@)?(.*?)(?::([^:/?#]*))?(?=[/?#]|$)", rest).groups()  # type: ignore[union-attr]
-    # What ends an address stands before the last @: within the password, unless it is another option's.
-    signs = [sign for sign in "/?#" if sign in given]
-    if signs and (not host or not (port or "").isdecimal() or "?" not in given) and ":" in given:
-        named = " and ".join(f"{sign!r} as %{ord(sign):X}" for sign in signs)
-        shown = f"{url.partition('://')[0]}://:***@{address.partition('?')[0]}"
-        return shown, f"a password with {named}: as it is, it ends the address"
+    location = url.partition("://")[2]
+    credentials, _, address = location.rpartition("@")
+    host, port = re.match(r"(?:[^/?#]*@)?(.*?)(?::([^:/?#]*))?(?=[/?#]|$)", location).groups()  # type: ignore[union-attr]
+    # A sign that ends an address stands before the last @: in the password, unless an option holds that @.
+    signs = [sign for sign in "/?#" if sign in credentials]
+    is_torn = not host or not (port or "").isdecimal() or "?" not in credentials
+    if signs and is_torn and ":" in credentials:
+        escapes = " and ".join(f"{sign!r} as %{ord(sign):X}" for sign in signs)
+        masked = f"{url.partition('://')[0]}://:***@{address.partition('?')[0]}"
+        return masked, f"a password with {escapes}: as it is, it ends the address"
     if host and port and port.isdecimal() and int(port) > 65535:
         return shown_url(url), "a port from 1 to 65535"
     return shown_url(url), (
@@ -196,10 +198,10 @@ def _said_of(url: object) -> tuple[object, str]:
     )
 
 
-def _is_guarded(parts: SplitResult, hosts: Sequence[str | None]) -> bool:
+def _is_guarded(split_url: SplitResult, hosts: Sequence[str | None]) -> bool:
     """Whether a URL has a password or a certificate for its server, or the server is on this machine."""
-    given = {name for name, _ in parse_qsl(parts.query)}
-    if parts.scheme == "unix" or parts.password or given & {"password", "ssl_certfile"}:
+    options = {name for name, _ in parse_qsl(split_url.query)}
+    if split_url.scheme == "unix" or split_url.password or options & {"password", "ssl_certfile"}:
         return True
     try:
         names = {host or "localhost" for host in hosts} - {"localhost"}
@@ -232,21 +234,25 @@ class SentinelUrl:
         Raises:
             ValueError: it is not in this form.
         """
-        scheme, is_one, rest = url.partition("+sentinel://")
-        if not is_one:
+        scheme, separator, location = url.partition("+sentinel://")
+        if not separator:
             return None
-        address, asks, options = rest.partition("?")
-        address, _, path = address.partition("/")
-        user, at, hosts = address.rpartition("@")
+        location, question_mark, options = location.partition("?")
+        authority, _, path = location.partition("/")
+        user, at, hosts = authority.rpartition("@")
         service, _, database = path.partition("/")
-        parts = [urlsplit(f"//{host}") for host in hosts.split(",")]
-        sentinels = [(part.hostname or "", part.port or SENTINEL_PORT) for part in parts]
-        is_whole = service and "@" not in path and all(host for host, _ in sentinels)
-        if not is_whole or not (database or "0").isdigit():
+        addresses = [urlsplit(f"//{host}") for host in hosts.split(",")]
+        sentinels = [
+            (address.hostname or "", address.port or SENTINEL_PORT) for address in addresses
+        ]
+        is_complete = service and "@" not in path and all(host for host, _ in sentinels)
+        if not is_complete or not (database or "0").isdigit():
             raise ValueError(
                 "not in the form redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE"
             )
-        server = f"{scheme}://{user}{at}{parts[0].netloc}/{database or 0}{asks}{options}"
+        server = (
+            f"{scheme}://{user}{at}{addresses[0].netloc}/{database or 0}{question_mark}{options}"
+        )
         return cls(sentinels, service, server)
 
 
@@ -289,17 +295,18 @@ def misspelt_variables(environment: Mapping[str, str] | None = None) -> list[str
     Others that begin with SCORELINE_ may be anybody's: Kubernetes, for one, names its services so.
     """
     source = os.environ if environment is None else environment
-    own = (each.name for kind in (ClientSettings, ArtifactSettings) for each in fields(kind))
-    known = sorted(name.upper() for name in (*own, *OF_OTHER_PACKAGES))
-    found = []
+    own = [setting.name for setting in (*fields(ClientSettings), *fields(ArtifactSettings))]
+    settings = sorted(name.upper() for name in (*own, *OF_OTHER_PACKAGES))
+    variables = {PREFIX + name for name in settings}
+    sentences = []
     for variable in sorted(source):
         name = variable.upper().removeprefix(PREFIX)
-        if not variable.upper().startswith(PREFIX) or variable in {PREFIX + each for each in known}:
+        if not variable.upper().startswith(PREFIX) or variable in variables:
             continue
-        near = get_close_matches(name, known, n=1, cutoff=0.8)
+        near = get_close_matches(name, settings, n=1, cutoff=0.8)
         if near:
-            found.append(f"{variable} is no setting; did you mean {PREFIX}{near[0]}?")
-    return found
+            sentences.append(f"{variable} is no setting; did you mean {PREFIX}{near[0]}?")
+    return sentences
 
 
 KEYS = ("XDG_CONFIG_HOME", "~/.config", "scoreline/keys")
@@ -337,15 +344,15 @@ class ArtifactSettings(EnvironmentSettings):
             SettingsError: none is named, and the user has no home directory: a folder below the working directory
                 would be anybody's.
         """
-        return _named("SCORELINE_KEYS", self.keys)
+        return _required("SCORELINE_KEYS", self.keys)
 
     @property
     def cache_folder(self) -> str:
         """The cache's folder; raises SettingsError like `key_folder`."""
-        return _named("SCORELINE_CACHE", self.cache)
+        return _required("SCORELINE_CACHE", self.cache)
 
 
-def _named(variable: str, folder: str) -> str:
+def _required(variable: str, folder: str) -> str:
     if not folder:
         expected = "a folder of this user, who has no home directory"
         raise SettingsError(variable, None, expected)

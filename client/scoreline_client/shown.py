@@ -7,29 +7,29 @@ import re
 from collections.abc import Iterable, Sequence
 
 _STEERING = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""What steers a terminal, turns the direction of what follows, or is no text at all; not the end of a line."""
+"""Characters that control a terminal, change the direction of text, or are no text at all; a line feed is not among them."""
 _LINE_ENDS = re.compile("[\n\u2028\u2029]")
 
 
 def shown_text(text: str, *, in_line: bool = False) -> str:
-    """A text in which others may have had a say, with control characters as escapes.
+    """A text that others may have written, with control characters as escapes.
 
-    With `in_line`, it also makes no line of its own, in a log for one.
+    With `in_line`, line ends are escapes, too: it must not begin a line of its own, in a log for one.
     """
     text = _STEERING.sub(_escaped, text)
     return _LINE_ENDS.sub(_escaped, text) if in_line else text
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape").decode()
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode()
 
 
 def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A table for a notebook; every text in it is escaped."""
 
-    def cells(kind: str, values: Iterable[object]) -> str:
+    def cells(tag: str, values: Iterable[object]) -> str:
         texts = (html.escape(shown_text(str(value))) for value in values)
-        return "<tr>" + "".join(f"<{kind}>{text}</{kind}>" for text in texts) + "</tr>"
+        return "<tr>" + "".join(f"<{tag}>{text}</{tag}>" for text in texts) + "</tr>"
 
     caption = html.escape(shown_text(title))
     body = "".join(cells("td", row) for row in rows)
@@ -38,11 +38,11 @@ def html_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[objec
 
 def shown_url(url: str) -> str:
     """A URL of a server as it may be shown and logged: without user, password and options."""
-    scheme, mark, rest = url.partition("://") if "://" in url else ("", "", url)
-    address = rest.rpartition("@")[2].partition("?")[0]
+    scheme, separator, location = url.partition("://") if "://" in url else ("", "", url)
+    address = location.rpartition("@")[2].partition("?")[0]
     # Behind a question mark it may be the end of a password.
-    is_certain = "@" not in rest.partition("?")[2]
-    return f"{scheme}{mark}{address if is_certain else '…'}"
+    is_certain = "@" not in location.partition("?")[2]
+    return f"{scheme}{separator}{address if is_certain else '…'}"
 
 
 def shown_name(name: str) -> str:
@@ -55,11 +55,11 @@ def shown_name(name: str) -> str:
 
 
 def _shown_link(url: str) -> str:
-    scheme, mark, rest = url.partition("://")
-    if not mark:
+    scheme, separator, location = url.partition("://")
+    if not separator:
         return url
-    whole, question, options = rest.partition("?")
-    host, slash, path = whole.partition("/")
+    address, question_mark, options = location.partition("?")
+    host, slash, path = address.partition("/")
     # A sign of URLs in a password ends the host too early; what looks like a port is none then.
     is_torn = "@" in path + options or not host.rpartition(":")[2].isdecimal()
     if "@" not in host and ":" in host.rpartition("]")[2] and is_torn:
@@ -68,18 +68,18 @@ def _shown_link(url: str) -> str:
         host, slash, path = path.rpartition("@")[2].partition("/")
     if scheme in ("http", "https"):
         path = path.partition("#")[0]
-    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}{'?…' if question else ''}"
+    return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}{'?…' if question_mark else ''}"
 
 
 def without_secrets(text: str, name: str = "") -> str:
     """A text of others, such as a library's error about the file `name`, with each URL in it as it may be shown."""
-    text = re.sub(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+", lambda found: shown_name(found[0]), text)
+    text = re.sub(r"[A-Za-z][\w+.-]*://[^\s'\"<>]+", lambda match: shown_name(match[0]), text)
     options = name.partition("?")[2] if "://" in name else ""
     return text.replace(options, "…") if options else text
 
 
-_PLACE = re.compile(r"""(?:[A-Za-z][\w+.-]*://|(?<![\w/.~-])[~.]{0,2}/)[^\s:;,'"()<>]+""")
-"""A URL, or a path of a file: what begins with a slash and is no fraction such as `and/or`."""
+_LOCATION = re.compile(r"""(?:[A-Za-z][\w+.-]*://|(?<![\w/.~-])[~.]{0,2}/)[^\s:;,'"()<>]+""")
+"""A URL, or the path of a file: it begins with a slash, unlike `and/or`."""
 
 
 def without_places(text: str, places: Iterable[str] = ()) -> str:
@@ -88,6 +88,6 @@ def without_places(text: str, places: Iterable[str] = ()) -> str:
     `places` are names that stand in it, whatever is in them, such as spaces.
     """
     # The longest first: one may be in another.
-    for place in sorted(filter(None, places), key=len, reverse=True):
-        text = text.replace(place, "/…")
-    return _PLACE.sub(lambda found: "…/" + found[0].rstrip("/").rpartition("/")[2], text)
+    for name in sorted(filter(None, places), key=len, reverse=True):
+        text = text.replace(name, "/…")
+    return _LOCATION.sub(lambda match: "…/" + match[0].rstrip("/").rpartition("/")[2], text)

@@ -184,15 +184,15 @@ class FakeScoreline:
             UnsuitableData: a FakeModel's frame cannot be described, or is not one that its pipeline answers for.
             InvalidName: the model or the alias cannot have this name.
         """
-        given = pipeline if isinstance(pipeline, FakeModel) else FakeModel(pipeline)
+        fake = pipeline if isinstance(pipeline, FakeModel) else FakeModel(pipeline)
         number: int = self._worker.add(
             model,
-            given.pipeline,
+            fake.pipeline,
             version=version,
             alias=alias,
-            frame=given.X_train,
-            labels=given.y_train,
-            optional=given.optional,
+            frame=fake.X_train,
+            labels=fake.y_train,
+            optional=fake.optional,
         )
         return number
 

@@ -48,7 +48,7 @@ class Tracing:
     @contextmanager
     def sending(self, lane: str, model: str) -> Iterator[str]:
         """A span of the caller, from the request to its answer; gives what travels, "" if it is not sampled."""
-        name, attributes = self._about("send", lane)
+        name, attributes = self._name_and_attributes("send", lane)
         with self._tracer.start_as_current_span(
             name, kind=self._trace.SpanKind.PRODUCER, attributes={**attributes, "model": model}
         ) as span:
@@ -61,18 +61,19 @@ class Tracing:
         self, lane: str, traces: Iterable[bytes], **attributes: str | int
     ) -> Iterator[None]:
         """A span of a batch with links to the callers of its entries, if any of them is sampled."""
-        contexts = [self._context(one) for field in traces if field for one in field.split(b",")]
-        links = [self._trace.Link(one) for one in contexts if one is not None]
+        parents = [parent for field in traces if field for parent in field.split(b",")]
+        contexts = map(self._context, parents)
+        links = [self._trace.Link(context) for context in contexts if context is not None]
         if not links:
             yield
             return
-        name, about = self._about("process", lane)
+        name, common = self._name_and_attributes("process", lane)
         with self._tracer.start_as_current_span(
             name,
             context=self._trace.set_span_in_context(self._trace.INVALID_SPAN),
             kind=self._trace.SpanKind.CONSUMER,
             links=links,
-            attributes={**about, **attributes},
+            attributes={**common, **attributes},
         ):
             yield
 
@@ -87,24 +88,23 @@ class Tracing:
         ) as span:
             yield span
 
-    def _about(self, operation: str, lane: str) -> tuple[str, dict[str, Any]]:
-        place = f"scoreline.{lane}"
-        return f"{operation} {place}", {
+    def _name_and_attributes(self, operation: str, lane: str) -> tuple[str, dict[str, Any]]:
+        destination = f"scoreline.{lane}"
+        return f"{operation} {destination}", {
             "messaging.system": "redis",
             "messaging.operation.name": operation,
             "messaging.operation.type": operation,
-            "messaging.destination.name": place,
+            "messaging.destination.name": destination,
             "scoreline.queue": self._queue,
         }
 
     def _context(self, traceparent: bytes) -> Any:
-        """The context that a caller has sent; None for what is none: others write it."""
-        version, _, rest = traceparent.decode(errors="replace").partition("-")
-        parts = rest.split("-")
-        if version != "00" or [len(part) for part in parts] != [32, 16, 2]:
+        """The context that a caller has sent; None if it is none: anybody may have written it."""
+        version, *numbers = traceparent.decode(errors="replace").split("-")
+        if version != "00" or [len(number) for number in numbers] != [32, 16, 2]:
             return None
         try:
-            trace_id, span_id, flags = (int(part, 16) for part in parts)
+            trace_id, span_id, flags = (int(number, 16) for number in numbers)
         except ValueError:
             return None
         context = self._trace.SpanContext(

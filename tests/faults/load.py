@@ -165,7 +165,7 @@ async def _run(plan: Plan) -> None:
     ledger, dice = Writer(Path(f"{plan.ledger}.jsonl")), random.Random(plan.seed)
     stopped = threading.Event()
     client = AsyncClient(settings=settings)
-    here = client._here()
+    here = client._on_loop()
     here.transport = _CountedTransport(settings, ledger)
     here.coalescer = Coalescer(here.transport)
     with Client(settings=settings) as for_threads:

@@ -116,21 +116,21 @@ _OF_CELERY = (
     "(+evalsha +brpop +lpush +rpop +llen +sadd +srem +smembers +zadd +zrem +zrange +zrangebyscore +zrevrangebyscore "
     "+hget +hdel +hset +set +get +del +exists +expire +pexpire +pttl +watch ~{celery})"
 )
-"""Of Celery's own keys: whoever has these can call any of its tasks."""
+"""Rights on Celery's own keys: whoever has these can call any of its tasks."""
 _CONNECTS = "+select +ping +client|setinfo"
 _LISTENS = "\n(+psubscribe +punsubscribe +publish &{control} &{events})"
-"""What a worker needs besides, with SCORELINE_REMOTE_CONTROL=1. A server compares these two literally."""
+"""Rights that a worker needs besides, with SCORELINE_REMOTE_CONTROL=1. A server compares these two literally."""
 
 
 def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = False) -> str:
     """The rights of a role on one queue, as words of `ACL SETUSER`.
 
-    A pattern with `*` stands for names of 128 random bits, and nobody but workers may list or read what tells them:
-    so a result, a job or a reply list is its caller's own.
+    A pattern with `*` stands for names of 128 random bits, and nobody but workers may list these names or read what
+    holds them: so only its caller finds a result, a job or a reply list.
     """
     keys = Keys(re.sub(r"([\\*?\[\]])", r"\\\1", queue))
     channels = f"{keys.celery_prefix}/{database}."
-    places = {
+    patterns = {
         "online": keys.lane(Lane.ONLINE),
         "bulk": keys.lane(Lane.BULK),
         "online_callers": keys.callers(Lane.ONLINE),
@@ -157,7 +157,7 @@ def rights(role: Role, queue: str, *, database: int = 0, remote_control: bool = 
     rules = _CONNECTS + _RULES[role].replace("{of_celery}", _OF_CELERY)
     if role is Role.WORKER and remote_control:
         rules += _LISTENS
-    return " ".join(rules.format(**places).split())
+    return " ".join(rules.format(**patterns).split())
 
 
 def users(
@@ -175,11 +175,11 @@ def users(
             "a name without blanks, quotes and brackets, for rules to name it",
         )
     start = "user" if as_file else "ACL SETUSER"
-    # A file is all that the server knows of users.
-    others = (
+    # The file replaces all users that the server has.
+    other_users = (
         ["user default reset off", f"user admin reset on {HASH} ~* &* +@all"] if as_file else []
     )
-    return others + [
+    return other_users + [
         f"{start} scoreline-{queue}-{role} reset on {HASH} "
         + rights(role, queue, database=database, remote_control=remote_control)
         for role in roles
@@ -228,8 +228,8 @@ def acl(
     settings = ClientSettings.from_environment(queue=queue)
     if database is None:
         url = urlsplit(settings.redis_url)
-        named = parse_qs(url.query).get("db", [url.path.strip("/")])[0]
-        database = int(named) if named.isdecimal() and url.scheme != "unix" else 0
+        number = parse_qs(url.query).get("db", [url.path.strip("/")])[0]
+        database = int(number) if number.isdecimal() and url.scheme != "unix" else 0
     chosen = [Role(role) for role in roles]
     chosen = chosen or [role for role in Role if role is not Role.INSPECT or remote_control]
     for line in users(

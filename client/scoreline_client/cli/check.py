@@ -38,7 +38,7 @@ _SHOWN = 3
 @json_option("Print the report as one JSON object.")
 @click.pass_context
 def check(
-    ctx: click.Context, /, model: str, sources: tuple[str, ...], as_json: bool, **given: Any
+    ctx: click.Context, /, model: str, sources: tuple[str, ...], as_json: bool, **flags: Any
 ) -> None:
     """Look at the file SOURCE as MODEL would, without scoring it.
 
@@ -58,7 +58,7 @@ def check(
       scoreline check pima 'visits/2024-*.csv' --rename Amount=amount
     """
     console = Console(stderr=True)
-    options = options_of(given)
+    options = options_of(flags)
 
     columns = (TextColumn("checking"), BarColumn(), TextColumn("{task.fields[rows]:,} rows"))
     is_quiet = as_json or not console.is_terminal
@@ -81,7 +81,7 @@ def check(
         except FileRefused as error:
             if len(inputs) == 1:
                 raise
-            # It costs no other file anything, as in `scoreline score`.
+            # The other files are checked all the same, as in `scoreline score`.
             say(f"Error: {error}", err=True)
             refused += 1
             continue
@@ -120,10 +120,8 @@ def show_report(report: FileReport, console: Console) -> None:
             details = [str(row.get(name, "")) for name in ("row", "line", "column", "value")]
             table.add_row(*map(cell, details), cell(f"{row['code']}: {row['message']}"))
         console.print(table)
-    rows, model = (
-        f"{report.source}: {counted(report.rows, 'row')}",
-        f"{report.model}@{report.version}",
-    )
+    rows = f"{report.source}: {counted(report.rows, 'row')}"
+    model = f"{report.model}@{report.version}"
     verdict = f"{rows}, all of which {model} would score"
     if rejected:
         codes = ", ".join(f"{code} {count:,}" for code, count in sorted(report.rejected.items()))
@@ -159,9 +157,9 @@ def _cells(column: ColumnReport) -> tuple[str, ...]:
     )
 
 
-def _how_many(values: Values, what: str) -> str:
-    other = f" ({values.rejected:,} in rows to be rejected)" if values.rejected else ""
-    return f"{values.count:,} {what}{other}"
+def _how_many(values: Values, description: str) -> str:
+    in_rejected = f" ({values.rejected:,} in rows to be rejected)" if values.rejected else ""
+    return f"{values.count:,} {description}{in_rejected}"
 
 
 def _values(values: Values) -> str:

@@ -28,9 +28,9 @@ from scoreline_client.shown import shown_text
 
 _json = json_option("Print JSON.")
 _SHOWN_BYTES = 100 << 10
-"""Of a body that is printed."""
-shown = partial(shown_text, in_line=True)
-"""What callers have sent, as one line."""
+"""Bytes of a body that are printed."""
+_one_line = partial(shown_text, in_line=True)
+"""Makes one line of a text that callers have sent."""
 
 
 @click.group("dead-letters", cls=Group, invoke_without_command=True)
@@ -67,14 +67,14 @@ def list_letters(as_json: bool = False) -> None:
     elif letters:
         rows = (
             (
-                one.id,
-                time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(one.died_at)),
-                shown(one.model),
-                shown(one.codec),
-                f"{one.size:,}",
-                shown(one.reason),
+                letter.id,
+                time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(letter.died_at)),
+                _one_line(letter.model),
+                _one_line(letter.codec),
+                f"{letter.size:,}",
+                _one_line(letter.reason),
             )
-            for one in letters
+            for letter in letters
         )
         print_table(None, ("id", "died (UTC)", "model", "codec", "bytes", "reason"), rows)
     else:
@@ -99,7 +99,7 @@ def show(letter_id: str, as_json: bool) -> None:
         print_json(described)
         return
     for name, value in described.items():
-        click.echo(f"{name + ':':<12}{shown(str(value))}")
+        click.echo(f"{name + ':':<12}{_one_line(str(value))}")
 
 
 @dead_letters.command()
@@ -132,13 +132,12 @@ def replay(
         answer = client.replay(client.dead_letter(letter_id), version=version, timeout=timeout_s)
     records: list[Any]
     if answer.codec is Codec.JSON or answer.status is Status.ERROR:
-        records = msgspec.to_builtins(
-            predictions_of(answer)
-        )  # raises what the request is refused with
+        # `predictions_of` raises the error with which a request was refused.
+        records = msgspec.to_builtins(predictions_of(answer))
     elif answer.codec is Codec.CSV:
         records = bytes(answer.body).decode(errors="backslashreplace").splitlines()
     else:
-        # Not earlier: the smallest install has no pyarrow, and its dead letters are mostly JSON.
+        # Imported only here: the smallest install has no pyarrow, and its dead letters are mostly JSON.
         from scoreline_client.protocol.arrow_tables import read_stream
 
         records = read_stream(answer.body).to_pylist()

@@ -38,11 +38,13 @@ def describe(model: str, as_schema: bool, timeout_s: float, as_json: bool) -> No
     if as_schema and as_json:
         raise click.UsageError("--schema and --json exclude each other")
     with Client() as client:
-        found = client.describe(model, timeout=timeout_s)
+        description = client.describe(model, timeout=timeout_s)
     if as_schema:
-        print_json(found.record_schema(), indent=2)
+        print_json(description.record_schema(), indent=2)
     elif as_json:
-        print_json(asdict(found), indent=2)
+        print_json(asdict(description), indent=2)
     else:
-        print_table(found.ref, ("column", "type", "in a record", "values"), found.rows())
-        print_table("answers", ("output", "type", "classes"), found.answers())
+        print_table(
+            description.ref, ("column", "type", "in a record", "values"), description.rows()
+        )
+        print_table("answers", ("output", "type", "classes"), description.answers())

@@ -21,7 +21,7 @@ _REPLY_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """What a queue, or one worker of it, looks like."""
+    """The health of a queue, or of one worker of it."""
 
     processes: int
     """Processes that score and report."""
@@ -32,11 +32,11 @@ class Health:
     refused: dict[str, str]
     """By `<model>@<alias>`, why a process refuses the version that the alias names."""
     behind: list[str]
-    """`<model>@<alias>` of which a process is still to get the version."""
+    """`<model>@<alias>` whose released version a process does not serve yet."""
     unloaded: int
     """Aliases that a process has still to load, of which it has no version yet."""
     answered_models: list[str]
-    """What SCORELINE_MODELS says, for each setting that a process has; an empty text is all models."""
+    """The different settings of SCORELINE_MODELS that processes have; an empty text is all models."""
     problems: list[str]
     """What makes it unhealthy; empty if nothing does."""
 
@@ -44,10 +44,10 @@ class Health:
 def judge(
     state: QueueState, *, node: str | None, online_s: float, bulk_s: float | None, releases: bool
 ) -> Health:
-    """Hold the state of a queue to limits; with a node, that worker's share in it."""
-    reports = [one for one in state.processes if node is None or node_of(one.name) == node]
-    scoring = [one for one in reports if one.scores]
-    answered_at = max([one.answered_at for one in scoring], default=0.0)
+    """Judge the state of a queue by limits; with a node, that worker's share in it."""
+    reports = [report for report in state.processes if node is None or node_of(report.name) == node]
+    scoring = [report for report in reports if report.scores]
+    answered_at = max([report.answered_at for report in scoring], default=0.0)
     answered_s = max(0.0, time.time() - answered_at) if answered_at else None
     pairs = [pair for _, models in served_models(reports) for pair in models.items()]
     refused = {name: served.refused for name, served in pairs if served.refused}
@@ -58,20 +58,20 @@ def judge(
         problems.append("no process scores" if node is None else f"no process of {node} scores")
     for lane, limit_s in ((Lane.ONLINE, online_s), (Lane.BULK, bulk_s)):
         age_s = oldest_s[lane.value]
-        # A worker that answers is not to blame for how much there is to do.
+        # A worker that answers is healthy, however long the queue is.
         is_busy = node is not None and answered_s is not None and answered_s < (limit_s or 0.0)
         if limit_s is not None and age_s is not None and age_s > limit_s and not is_busy:
             problems.append(f"the oldest request of lane {lane.value} has waited {age_s:.1f} s")
     answered = answered_models(reports)
     if len(answered) > 1:
-        settings = " and ".join(only or "all models" for only in answered)
+        settings = " and ".join(setting or "all models" for setting in answered)
         problems.append(
             f"workers answer for different models, and share requests: {settings} (SCORELINE_MODELS)"
         )
-    still = unloaded(reports)
+    unloaded_count = unloaded(reports)
     if releases:
-        if still:
-            problems.append(f"{still} aliases are still to be loaded")
+        if unloaded_count:
+            problems.append(f"{unloaded_count} aliases are still to be loaded")
         problems += [f"{name}: refused: {reason}" for name, reason in refused.items()]
         problems += [f"{name}: a process does not serve the released version yet" for name in late]
     return Health(
@@ -80,7 +80,7 @@ def judge(
         answered_s=answered_s,
         refused=refused,
         behind=late,
-        unloaded=still,
+        unloaded=unloaded_count,
         answered_models=answered,
         problems=problems,
     )
@@ -140,15 +140,15 @@ def health(
             state = read_state(redis, Keys(settings.queue))
     except (RedisError, ValueError) as error:
         raise server_error(error, settings) from error
-    found = judge(state, node=node, online_s=online_s, bulk_s=bulk_s, releases=releases)
+    verdict = judge(state, node=node, online_s=online_s, bulk_s=bulk_s, releases=releases)
     if as_json:
-        print_json(asdict(found))
+        print_json(asdict(verdict))
     else:
-        waits = ", ".join(f"{lane} {age:.1f} s" for lane, age in found.oldest_s.items() if age)
-        say(f"{found.processes} processes score; oldest untaken request: {waits or 'none'}")
-        for problem in found.problems:
+        waits = ", ".join(f"{lane} {age:.1f} s" for lane, age in verdict.oldest_s.items() if age)
+        say(f"{verdict.processes} processes score; oldest untaken request: {waits or 'none'}")
+        for problem in verdict.problems:
             say(f"unhealthy: {problem}", in_line=True)
-    if not found.processes:
+    if not verdict.processes:
         ctx.exit(SERVICE)
-    if found.problems:
+    if verdict.problems:
         ctx.exit(PARTLY)

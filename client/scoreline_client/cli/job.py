@@ -82,9 +82,9 @@ def job(
                 error = refused
                 status = queued.status(timeout_s)
     if as_json:
-        told = None if error is None else {"code": error.code, "message": str(error)}
+        error_json = None if error is None else {"code": error.code, "message": str(error)}
         listed = [prediction.to_dict() for prediction in predictions]
-        about = {"id": job_id, "status": status, "predictions": listed, "error": told}
+        about = {"id": job_id, "status": status, "predictions": listed, "error": error_json}
         print_json(about, indent=2)
     else:
         say(f"job {job_id} is {status}" + (f": {error}" if error else ""))
@@ -101,19 +101,22 @@ def print_predictions(predictions: Sequence[Prediction]) -> None:
     by_class = [
         {
             str(name) if label is None else f"{name}_{label}": number
-            for name, share in each.probabilities.items()
+            for name, share in prediction.probabilities.items()
             for label, number in (share.items() if isinstance(share, dict) else [(None, share)])
         }
-        for each in predictions
+        for prediction in predictions
     ]
-    classes = list(dict.fromkeys(name for each in by_class for name in each))
+    classes = list(dict.fromkeys(name for shares in by_class for name in shares))
     numbers = ("record", "prediction", *(f"probability_{name}" for name in classes))
     columns: list[Column | str] = [Column(plain(name), justify="right") for name in numbers]
     rows = []
-    for index, (each, shares) in enumerate(zip(predictions, by_class, strict=True)):
+    for index, (prediction, shares) in enumerate(zip(predictions, by_class, strict=True)):
         probabilities = (f"{shares[name]:.4f}" if shares else "" for name in classes)
-        value = "" if each.error else str(each.value)
-        reason = f"{each.error.code}: {each.error.message}" if each.error else ""
+        error = prediction.error
+        value = "" if error else str(prediction.value)
+        reason = f"{error.code}: {error.message}" if error else ""
         rows.append((str(index), value, *probabilities, reason))
-    scored = next((each for each in predictions if each.error is None), predictions[0])
+    scored = next(
+        (prediction for prediction in predictions if prediction.error is None), predictions[0]
+    )
     print_table(f"{scored.model}@{scored.version}", [*columns, "error"], rows)

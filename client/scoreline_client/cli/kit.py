@@ -30,8 +30,8 @@ PARTLY, REFUSED, SERVICE, INTERRUPTED = 1, 2, 3, 130
 
 _ALLOWED_BY_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
-_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
-"""What no program can help: a full disk or quota, one that is read only, too many open files, a broken disk."""
+_MACHINE_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.EIO}
+"""A full disk or quota, a disk that is read only, too many open files, a broken disk: no bug of the program."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -44,15 +44,15 @@ class _EndsWithExitCode(click.Command):
         try:
             return super().invoke(ctx)
         except ScorelineError as error:
-            # What there is to do follows the error that explains it.
+            # The notes of an error say what there is to do.
             for line in (f"Error: {error}", *getattr(error, "__notes__", ())):
                 say(line, err=True)
             ctx.exit(error.exit_status)
         except OSError as error:
-            if error.errno not in _OF_THE_MACHINE:
+            if error.errno not in _MACHINE_ERRORS:
                 raise
-            place = f": {error.filename}" if error.filename else ""
-            say(f"Error: {os.strerror(error.errno)}{place}", err=True, in_line=True)
+            suffix = f": {error.filename}" if error.filename else ""
+            say(f"Error: {os.strerror(error.errno)}{suffix}", err=True, in_line=True)
             ctx.exit(SERVICE)
         except KeyboardInterrupt:
             click.echo("interrupted", err=True)
@@ -111,27 +111,27 @@ def json_option(help: str = "Print one JSON object.") -> Callable[[_F], _F]:  # 
 
 
 def say(text: object, *, err: bool = False, in_line: bool = False) -> None:
-    """Print text in which others may have had a say; its control characters reach no terminal.
+    """Print text that others may have written in part, with its control characters escaped.
 
-    With `in_line` on one line, whatever is in it.
+    With `in_line` it is printed on one line, whatever it holds.
     """
     click.echo(shown_text(str(text), in_line=in_line), err=err)
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """A number of things: `1 row`, `2 rows`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def cell(text: object) -> Text:
-    """Such text for rich, as it is otherwise."""
+    """Such text for rich, which takes nothing in it for markup."""
     from rich.text import Text
 
     return Text(shown_text(str(text)))
 
 
 def plain(text: object) -> str:
-    """Such text for rich's markup, on one line."""
+    """Such text for rich where it reads markup, on one line."""
     from rich.markup import escape
 
     return escape(shown_text(str(text), in_line=True))
@@ -144,7 +144,7 @@ def print_json(value: object, *, indent: int | None = None, err: bool = False) -
 
 def say_json(text: str, *, err: bool = False) -> None:
     """Print JSON; the control characters that JSON allows in a text become escapes of JSON."""
-    click.echo(_ALLOWED_BY_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text), err=err)
+    click.echo(_ALLOWED_BY_JSON.sub(lambda match: f"\\u{ord(match[0]):04x}", text), err=err)
 
 
 def table(
@@ -153,10 +153,10 @@ def table(
     """A table whose title and cells are plain text: brackets in them are no markup."""
     from rich.table import Table
 
-    made = Table(*columns, title=title and plain(title), show_header=any(columns))
+    result = Table(*columns, title=title and plain(title), show_header=any(columns))
     for row in rows:
-        made.add_row(*map(cell, row))
-    return made
+        result.add_row(*map(cell, row))
+    return result
 
 
 def print_table(

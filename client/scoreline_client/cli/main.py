@@ -95,8 +95,8 @@ class _Commands(Group):
         for name in self.list_commands(ctx):
             if name in _LISTED:
                 rows.append((name, _LISTED[name].help))
-            elif (other := self.get_command(ctx, name)) is not None:
-                rows.append((name, other.get_short_help_str()))
+            elif (command := self.get_command(ctx, name)) is not None:
+                rows.append((name, command.get_short_help_str()))
         with formatter.section("Commands"):
             formatter.write_dl(rows)
 
@@ -106,7 +106,7 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _load(entry: EntryPoint) -> click.Command:
-    """The command, or one that says, whatever it is given, what to install for it."""
+    """The command, or one that ignores its arguments and says what to install."""
     try:
         loaded: click.Command = entry.load()
     except ImportError as error:

@@ -41,11 +41,11 @@ def metrics(port: int, host: str) -> None:
     redis = blocking_redis(
         settings.redis_url, socket_timeout=_REPLY_S, socket_connect_timeout=_REPLY_S
     )
-    made = registry(lambda: redis, Keys(settings.queue))
+    collectors = registry(lambda: redis, Keys(settings.queue))
     from prometheus_client import start_http_server
 
     try:
-        server, thread = start_http_server(port, host, made)
+        server, thread = start_http_server(port, host, collectors)
     except OSError as error:
         raise SettingsError(
             "--host, --port", f"{host}:{port}", f"free to listen on: {error}"

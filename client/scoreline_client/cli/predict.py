@@ -41,18 +41,18 @@ def predict(ctx: click.Context, model: str, text: str, timeout_s: float, as_json
     """
     try:
         # Not orjson, which reads a number of thirty digits as another number.
-        given = json.loads(sys.stdin.buffer.read() if text == "-" else text)
+        parsed = json.loads(sys.stdin.buffer.read() if text == "-" else text)
     except (ValueError, RecursionError) as error:
         raise click.UsageError(f"JSON cannot be read: {error}") from error
-    if not isinstance(given, dict | list):
-        kind = type(given).__name__
+    if not isinstance(parsed, dict | list):
+        kind = type(parsed).__name__
         raise click.UsageError(f"JSON must be an object or an array of objects, not {kind}")
     with Client() as client:
-        records = [given] if isinstance(given, dict) else given
+        records = [parsed] if isinstance(parsed, dict) else parsed
         predictions = client.predict_many(model, records, timeout=timeout_s)
     if as_json:
         printed = msgspec.to_builtins(predictions)
-        print_json(printed[0] if isinstance(given, dict) else printed, indent=2)
+        print_json(printed[0] if isinstance(parsed, dict) else printed, indent=2)
     else:
         print_predictions(predictions)
     if any(prediction.error for prediction in predictions):

@@ -86,7 +86,7 @@ _BY_TYPE: dict[Any, dict[str, Any]] = {
     bool: {"is_flag": True},
     Sequence[str]: {"multiple": True},
     Mapping[str, str]: {"multiple": True},
-    # A function and no class of its own: click's classes of types are not the same in all releases.
+    # A function and no class: click's classes of types differ between its releases.
     tuple[str, ...]: {"type": names_in, "metavar": "A,B"},
     tuple[str, ...] | None: {"type": names_in, "metavar": "A,B"},
     Policy: {"type": click.Choice([policy.value for policy in Policy])},
@@ -149,7 +149,7 @@ def score(
     target: str,
     as_json: bool,
     quiet: bool,
-    **given: Any,
+    **flags: Any,
 ) -> None:
     """Score the file SOURCE with MODEL into TARGET.
 
@@ -179,9 +179,9 @@ def score(
       zcat in.csv.gz | scoreline score pima - - | head
     """
     if not sources:
-        # All but the last argument are sources: one alone is what is to be scored, and not where to.
+        # click takes a single argument for the target, but it is meant as a source.
         raise click.MissingParameter(param_type="argument", param_hint="'TARGET'", ctx=ctx)
-    options = options_of(given)
+    options = options_of(flags)
     console = Console(stderr=True)
     with shown_progress(console, as_json=as_json, quiet=quiet) as show:
         run = _Run(model=model, options=options, progress=show, quiet=quiet, as_json=as_json)
@@ -189,16 +189,17 @@ def score(
             code = asyncio.run(_until_signal(run.score(sources, target)))
         except Stopped as stopped:
             code = BY_SIGNAL + stopped.number
-            say("; ".join((f"stopped by {stopped}", *run.how_to_go_on(sources))), err=True)
+            how = run.how_to_go_on(sources)
+            say(f"stopped by {stopped}" + (f"; {how}" if how else ""), err=True)
         except ScorelineError as error:
             if isinstance(error.__cause__, BrokenPipeError) and run.is_to_stdout:
-                # As any program that a signal for it ends: `| head` has had enough.
+                # The exit code of a program that SIGPIPE has ended: `| head` has read enough.
                 ctx.exit(BY_SIGNAL + signal.SIGPIPE)
             # The same command may well succeed when something else has changed.
             is_full = getattr(error, "code", "") == Code.DISK_FULL
             if (error.exit_status == SERVICE or is_full) and (how := run.how_to_go_on(sources)):
-                # Of a full disk, the error says it.
-                error.add_note(f"{'' if is_full else 'what was scored is kept; '}{how[0]}")
+                # E_DISK_FULL says itself that what was scored is kept.
+                error.add_note(f"{'' if is_full else 'what was scored is kept; '}{how}")
             raise
     ctx.exit(code)
 
@@ -221,13 +222,16 @@ class _Run:
         """Whether standard output is being written."""
         return self.target is not None and self.target.descriptor == 1
 
-    def how_to_go_on(self, sources: tuple[str, ...]) -> tuple[str, ...]:
-        """What is to be called when a run has ended early, or nothing, where nothing is there to go on with."""
+    def how_to_go_on(self, sources: tuple[str, ...]) -> str:
+        """The command that resumes a run that has ended early; empty if there is nothing to resume."""
         is_begun = self.target is not None and self.target.is_unfinished()
         is_lost = is_begun and any(map(is_read_once, sources))
-        return (
-            (f"to go on: {_command()}",) if (is_begun or self.total.scored) and not is_lost else ()
-        )
+        if is_lost or not (is_begun or self.total.scored):
+            return ""
+        words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
+        shown_words = list(map(shown_name, words))
+        line = f"to go on: {shlex.join(['scoreline', *shown_words, '--resume'])}"
+        return line if shown_words == words else f"{line} (with the URLs in full)"
 
     async def score(self, sources: tuple[str, ...], target: str) -> int:
         """Score a file, or several into a directory; the exit code."""
@@ -237,8 +241,8 @@ class _Run:
                 return PARTLY if summary.rejected else 0
             total = self.total
             try:
-                await self._score_files(client, sources, target, total)
-            finally:  # also of a run that was stopped: what it has scored stands there
+                await self._score_files(client, sources, target)
+            finally:  # also if the run was stopped: some files are scored
                 if total.files > 1 and self.as_json:
                     print_json(total.as_json())
                 elif total.files > 1:
@@ -246,26 +250,28 @@ class _Run:
             return total.exit_code
 
     async def _score_files(
-        self, client: AsyncClient, sources: tuple[str, ...], target: str, total: _Total
+        self, client: AsyncClient, sources: tuple[str, ...], target: str
     ) -> None:
-        """Score several files into a directory; one that is refused costs no other anything."""
+        """Score several files into a directory; if one is refused, the others are scored all the same."""
+        total = self.total
         ref = ModelRef.parse(check_model(self.model))
         finished, version = FinishedFiles(target), ref.version
         for source, name in outputs_for(sources, target):
             output = Target(name, client.settings.state)
             facts = await asyncio.to_thread(facts_of, source)
-            done = None
+            record = None
             if self.options.resume:
-                find = finished.find
-                done = await asyncio.to_thread(find, output, facts, ref, self.options)
-            if done is not None and version is None:
+                record = await asyncio.to_thread(finished.find, output, facts, ref, self.options)
+            if record is not None and version is None:
                 version = (await describe(client.transport, self.model)).version
-            if done is not None and done.version == version:
-                share = f"{done.rejected:,} of {counted(done.rows, 'row')} rejected"
-                self._say(f"{shown_name(name)} is done: scored by {done.model}@{version}, {share}")
+            if record is not None and record.version == version:
+                share = f"{record.rejected:,} of {counted(record.rows, 'row')} rejected"
+                self._say(
+                    f"{shown_name(name)} is done: scored by {record.model}@{version}, {share}"
+                )
                 total.before += 1
-                total.rows += done.rows
-                total.rejected += done.rejected
+                total.rows += record.rows
+                total.rejected += record.rejected
                 continue
             try:
                 summary = await self._score_file(client, source, name)
@@ -297,7 +303,7 @@ class _Run:
 
 @dataclass
 class _Total:
-    """What became of several files together."""
+    """The counts of several files together."""
 
     scored: int = 0
     before: int = 0
@@ -322,8 +328,8 @@ class _Total:
 
     def sentence(self) -> str:
         """For people."""
-        parts = ((self.scored, "scored"), (self.before, "done before"), (self.refused, "refused"))
-        files = ", ".join(f"{count:,} {what}" for count, what in parts if count)
+        counts = ((self.scored, "scored"), (self.before, "done before"), (self.refused, "refused"))
+        files = ", ".join(f"{count:,} {outcome}" for count, outcome in counts if count)
         return (
             f"{counted(self.files, 'file')} ({files}): {counted(self.rows, 'row')}, {self.rows - self.rejected:,} scored, "
             f"{self.rejected:,} rejected, in {time.monotonic() - self.started:.2f} s"
@@ -354,12 +360,12 @@ async def _until_signal(work: Any) -> int:
     """
     loop = asyncio.get_running_loop()
     task = asyncio.ensure_future(work)
-    seen: list[int] = []
+    received: list[int] = []
 
     def stop(number: int) -> None:
-        if seen:  # a second signal does not wait; what is written can be resumed
+        if received:  # a second signal does not wait; what is written can be resumed
             os._exit(BY_SIGNAL + number)
-        seen.append(number)
+        received.append(number)
         task.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -367,62 +373,58 @@ async def _until_signal(work: Any) -> int:
     try:
         return int(await task)
     except asyncio.CancelledError:
-        if not seen:
+        if not received:
             raise
-        raise Stopped(seen[0]) from None
+        raise Stopped(received[0]) from None
     finally:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.remove_signal_handler(number)
 
 
-def options_of(given: dict[str, Any]) -> BulkOptions:
+def options_of(flags: dict[str, Any]) -> BulkOptions:
     """The options that were given on the command line; all others have their defaults."""
     absent = (("nulls", ()), ("rename", ()))
-    given = {
+    flags = {
         name: value
-        for name, value in given.items()
+        for name, value in flags.items()
         if value is not None and (name, value) not in absent
     }
-    if given.get("id") == "":
+    if flags.get("id") == "":
         raise click.UsageError("--id is ''; expected the name of a column")
     for name in ("unseen", "out_of_range"):
-        if name in given:
-            given[name] = Policy(given[name])
-    if given.get("date_format") == "":
+        if name in flags:
+            flags[name] = Policy(flags[name])
+    if flags.get("date_format") == "":
         raise click.UsageError("--date-format is ''; expected codes such as %d.%m.%Y, or excel")
     for name in ("nulls", "rename", "max_errors", "delimiter"):
-        if name in given:
-            texts = [given[name]] if isinstance(given[name], str) else given[name]
+        if name in flags:
+            texts = [flags[name]] if isinstance(flags[name], str) else flags[name]
             try:
-                given[name] = given_as_text(name, texts)
+                flags[name] = given_as_text(name, texts)
             except SettingsError as error:
-                told = f"{error.value!r}; expected {error.expected}"
-                raise click.UsageError(f"--{name.replace('_', '-')} is {told}") from None
-    return BulkOptions(**given)
-
-
-def _command() -> str:
-    """The command that was called, with --resume."""
-    words = [word for word in sys.argv[1:] if word not in ("--resume", "--restart")]
-    shown = list(map(shown_name, words))
-    line = shlex.join(["scoreline", *shown, "--resume"])
-    return line if shown == words else f"{line} (with the URLs in full)"
+                message = (
+                    f"--{name.replace('_', '-')} is {error.value!r}; expected {error.expected}"
+                )
+                raise click.UsageError(message) from None
+    return BulkOptions(**flags)
 
 
 class _RunColumn(ProgressColumn):
     """The run's own figures, not those that a bar would compute from its clock."""
 
     def render(self, task: Task) -> Text:
-        now: BulkProgress | None = task.fields["now"]
-        if now is None:
+        progress: BulkProgress | None = task.fields["progress"]
+        if progress is None:
             return Text("starting")
-        percent = "" if now.percent is None else f"{now.percent:.1f} %  "
-        if now.waiting is not None:
-            return Text(percent + now.waiting, no_wrap=True, overflow="ellipsis")
-        left = "" if now.seconds_left is None else f"{clock(now.seconds_left)} left  "
+        percent = "" if progress.percent is None else f"{progress.percent:.1f} %  "
+        if progress.waiting is not None:
+            return Text(percent + progress.waiting, no_wrap=True, overflow="ellipsis")
+        remaining = (
+            "" if progress.seconds_left is None else f"{clock(progress.seconds_left)} left  "
+        )
         return Text(
-            f"{percent}{left}{now.rows:,} rows  {now.rows_per_s:,.0f} rows/s  "
-            f"{now.rejected:,} rejected  v{now.version}",
+            f"{percent}{remaining}{progress.rows:,} rows  {progress.rows_per_s:,.0f} rows/s  "
+            f"{progress.rejected:,} rejected  v{progress.version}",
             no_wrap=True,
             overflow="ellipsis",
         )
@@ -434,11 +436,11 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
     if as_json and not quiet:
         last = 0.0
 
-        def show(now: BulkProgress) -> None:
+        def show(progress: BulkProgress) -> None:
             nonlocal last
-            if time.monotonic() - last >= JSON_EVERY_S or now.percent == 100.0:
+            if time.monotonic() - last >= JSON_EVERY_S or progress.percent == 100.0:
                 last = time.monotonic()
-                print_json(now.as_json(), err=True)
+                print_json(progress.as_json(), err=True)
 
         yield show
     elif quiet or not console.is_terminal:
@@ -448,12 +450,14 @@ def shown_progress(console: Console, *, as_json: bool, quiet: bool) -> Iterator[
         with Progress(*columns, console=console) as bars:
             bar_of_file: dict[str, TaskID] = {}
 
-            def move(now: BulkProgress) -> None:
-                if now.source not in bar_of_file:
-                    name = now.source.rpartition("/")[2][-16:]
-                    bar_of_file[now.source] = bars.add_task(plain(name), total=None, now=None)
-                bar = bar_of_file[now.source]
-                bars.update(bar, completed=now.done, total=now.total, now=now)
+            def move(progress: BulkProgress) -> None:
+                if progress.source not in bar_of_file:
+                    name = progress.source.rpartition("/")[2][-16:]
+                    bar_of_file[progress.source] = bars.add_task(
+                        plain(name), total=None, progress=None
+                    )
+                bar = bar_of_file[progress.source]
+                bars.update(bar, completed=progress.done, total=progress.total, progress=progress)
 
             yield move
 

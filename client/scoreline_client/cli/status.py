@@ -74,12 +74,14 @@ def status(ctx: click.Context, as_json: bool, is_watched: bool) -> None:
             fleet = _reported(redis, keys)
     except (RedisError, ValueError, WireError) as error:
         raise server_error(error, settings) from error
+    is_scoring = any(process.scores for process in fleet.processes)
     if as_json:
         about = {"redis": url, "server": server, "queue": settings.queue}
         print_json({**about, **asdict(fleet)}, indent=2)
     else:
-        _print_fleet(settings.queue, f"{url} ({server})" if server else url, fleet)
-    if not any(process.scores for process in fleet.processes):
+        address = f"{url} ({server})" if server else url
+        _print_fleet(settings.queue, address, fleet, is_scoring=is_scoring)
+    if not is_scoring:
         ctx.exit(SERVICE)
 
 
@@ -90,13 +92,13 @@ def _reported(redis: Redis, keys: Keys) -> FleetStatus:
         fleet = read_status(redis, keys)
         if any(process.scores for process in fleet.processes) or time.monotonic() > until:
             return fleet
-        # A main process that waits for its children; or nobody has reported, and somebody reads.
+        # Wait if there is a main process without children yet, or a reader of the queue that has not reported.
         if not fleet.processes and not is_read(redis, keys, within_s=_FIRST_REPORT_S):
             return fleet
         time.sleep(0.1)
 
 
-def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
+def _print_fleet(queue: str, url: str, fleet: FleetStatus, *, is_scoring: bool) -> None:
     print_table(
         f"queue {queue} at {url}",
         ("lane", "waiting", "being scored"),
@@ -138,21 +140,21 @@ def _print_fleet(queue: str, url: str, fleet: FleetStatus) -> None:
         )
         for line in reasons.lines():
             say(line, in_line=True)
-    elif any(process.scores for process in fleet.processes):
+    elif is_scoring:
         click.echo("no model is served: none is released, or the first version is being loaded")
     else:
         click.echo("the workers' processes are being started; none serves yet")
     for store in stores_of(fleet.processes):
         say(f"workers read the artifact store {store}", in_line=True)
-    for only in filter(None, answered_models(fleet.processes)):
-        say(f"workers answer for {only} alone (SCORELINE_MODELS)", in_line=True)
-    if (idle := idle_patterns(fleet.processes)) and any(one.scores for one in fleet.processes):
+    for setting in filter(None, answered_models(fleet.processes)):
+        say(f"workers answer for {setting} alone (SCORELINE_MODELS)", in_line=True)
+    if is_scoring and (idle := idle_patterns(fleet.processes)):
         say(f"caution: no released model fits {', '.join(idle)} (SCORELINE_MODELS)", in_line=True)
     if more := unloaded(fleet.processes):
         click.echo(f"{more:,} more aliases are to be loaded; what is asked for comes first")
     for name, reason in deferred.items():
-        told = f"{name}: each process loads it for itself, and shares no memory: {reason}"
-        say(told, in_line=True)
+        message = f"{name}: each process loads it for itself, and shares no memory: {reason}"
+        say(message, in_line=True)
     print_table(
         "workers",
         ("process", "up for", "requests", "records", "records a batch", "memory"),

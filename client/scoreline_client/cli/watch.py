@@ -46,16 +46,16 @@ def shown(glance: Glance, trouble: str = "") -> RenderableType:
     """A glance as tables, what is asked for most at the top; sections that have nothing to say are left out."""
     sections = (lanes, versions, releases, jobs, errors, workers)
     tables = (section(glance) for section in sections)
-    return Group(title(glance, trouble), *(one for one in tables if one is not None))
+    return Group(title(glance, trouble), *(drawn for drawn in tables if drawn is not None))
 
 
 def title(glance: Glance, trouble: str) -> Text:
     """The queue, when it was read, and what is wrong with reading it."""
     busy = NONE if glance.busy_share is None else f"{glance.busy_share:.0%}"
-    told = f"queue {glance.queue}   {time.strftime('%H:%M:%S', time.localtime(glance.at))}   busy {busy}"
+    line = f"queue {glance.queue}   {time.strftime('%H:%M:%S', time.localtime(glance.at))}   busy {busy}"
     if glance.dead:
-        told += f"   {glance.dead:,} dead letters: scoreline dead-letters"
-    text = cell(told + (f"   {trouble}" if trouble else ""))
+        line += f"   {glance.dead:,} dead letters: scoreline dead-letters"
+    text = cell(line + (f"   {trouble}" if trouble else ""))
     if trouble:
         text.stylize("bold red")
     return text
@@ -69,11 +69,11 @@ def lanes(glance: Glance) -> Table:
         "oldest, last hour",
         *right("at most"),
     ]
-    now = int(glance.at // MINUTES_S)
+    newest = int(glance.at // MINUTES_S)
     lines = []
     for lane, state in glance.lanes.items():
-        # 0 where nobody has noted it.
-        ages = dict.fromkeys(range(now - 3600 // MINUTES_S + 1, now + 1), 0.0)
+        # 0 for times of which there is no history.
+        ages = dict.fromkeys(range(newest - 3600 // MINUTES_S + 1, newest + 1), 0.0)
         for point in glance.history.get(60, ()):
             step = point.at // MINUTES_S
             if step in ages:
@@ -87,39 +87,43 @@ def lanes(glance: Glance) -> Table:
 def versions(glance: Glance) -> Table | None:
     """Rates and times."""
 
-    def times(given: Times | None) -> tuple[str, str]:
+    def times(percentiles: Times | None) -> tuple[str, str]:
         return (
             (NONE, NONE)
-            if given is None
-            else (f"≤ {seconds(given.p50_s)}", f"≤ {seconds(given.p99_s)}")
+            if percentiles is None
+            else (f"≤ {seconds(percentiles.p50_s)}", f"≤ {seconds(percentiles.p99_s)}")
         )
 
     names = ("records/s", "requests/s", "rejected", "waiting p50", "p99", "scoring p50", "p99")
     lines = [
         (
-            f"{one.model}@{one.version}",
-            f"{one.records_per_s:,.1f}",
-            f"{one.requests_per_s:,.1f}",
-            f"{one.rejected_share:.1%}",
-            *times(one.waited),
-            *times(one.scored),
+            f"{version.model}@{version.version}",
+            f"{version.records_per_s:,.1f}",
+            f"{version.requests_per_s:,.1f}",
+            f"{version.rejected_share:.1%}",
+            *times(version.waited),
+            *times(version.scored),
         )
-        for one in sorted(glance.versions, key=lambda one: -one.records_per_s)
-        if one.model
+        for version in sorted(glance.versions, key=lambda version: -version.records_per_s)
+        if version.model
     ]
-    told = f"versions, last {glance.window_s:.0f} s"
-    return table(told, ["version", *right(*names)], lines) if lines else None
+    heading = f"versions, last {glance.window_s:.0f} s"
+    return table(heading, ["version", *right(*names)], lines) if lines else None
 
 
 def releases(glance: Glance) -> Table | None:
-    """What answers for which alias, and why no other version does."""
+    """The version that answers for each alias, and why the released one does not."""
     lines = []
     reasons = Reasons()  # `scoreline status` shows them in full
-    for one in glance.releases:
-        state = "in force" if one.wanted == one.serving else "loading"
-        state = f"refused: {reasons.short(one.refused)}" if one.refused else state
-        numbers = (str(one.serving or NONE), str(one.processes), str(one.wanted or NONE))
-        lines.append((one.name, *numbers, state))
+    for release in glance.releases:
+        state = "in force" if release.wanted == release.serving else "loading"
+        state = f"refused: {reasons.short(release.refused)}" if release.refused else state
+        numbers = (
+            str(release.serving or NONE),
+            str(release.processes),
+            str(release.wanted or NONE),
+        )
+        lines.append((release.name, *numbers, state))
     columns = ["alias", *right("answers", "processes", "released"), "state"]
     return table("releases", columns, lines) if lines else None
 
@@ -136,8 +140,8 @@ def jobs(glance: Glance) -> Table | None:
             NONE if job.percent is None else f"{job.percent:.0f} %",
             seconds(job.seconds_left),
         )
-        for job in (one.progress for one in glance.jobs)
-        if job is not None
+        for watched in glance.jobs
+        if (job := watched.progress) is not None
     ]
     columns = ["file", "owner", *right("version", "rows", "rows/s", "done", "left")]
     return table(f"bulk jobs: {glance.job_count}", columns, lines) if glance.jobs else None
@@ -147,12 +151,12 @@ def errors(glance: Glance) -> Table | None:
     """The most frequent codes of late."""
     lines = [
         (
-            one.code,
-            one.column or NONE,
-            f"{one.model}@{one.version}" if one.model else NONE,
-            *(f"{number:,}" for number in (one.recent, one.records, one.requests)),
+            error.code,
+            error.column or NONE,
+            f"{error.model}@{error.version}" if error.model else NONE,
+            *(f"{number:,}" for number in (error.recent, error.records, error.requests)),
         )
-        for one in glance.errors[:8]
+        for error in glance.errors[:8]
     ]
     columns = ["code", "column", "version", *right("just now", "records", "requests")]
     return table("errors", columns, lines) if lines else None
@@ -164,20 +168,20 @@ def workers(glance: Glance) -> RenderableType:
         return Text("no worker is alive; start one: celery -A scoreline_tasks worker")
     lines = (
         (
-            one.name + (" (main)" if one.is_main else ""),
-            seconds(int(one.up_s)),
-            "" if one.is_main else f"{one.records:,}",
-            f"{one.resident_bytes / 2**20:,.0f} MiB" if one.resident_bytes else NONE,
-            ", ".join(one.versions) or NONE,
+            worker.name + (" (main)" if worker.is_main else ""),
+            seconds(int(worker.up_s)),
+            "" if worker.is_main else f"{worker.records:,}",
+            f"{worker.resident_bytes / 2**20:,.0f} MiB" if worker.resident_bytes else NONE,
+            ", ".join(worker.versions) or NONE,
         )
-        for one in glance.workers
+        for worker in glance.workers
     )
     columns = ["process", *right("up for", "records", "memory"), "versions in memory"]
     return table("workers", columns, lines)
 
 
 def seconds(value: float | None) -> str:
-    """A time, as short as it may be read."""
+    """A time span in a short form."""
     if value is None:
         return NONE
     if 0 < value < 1:

@@ -48,7 +48,7 @@ class Mark(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     doubts: dict[str, tuple[int, str]] = {}
     """What values may have meant instead, where there is any doubt; see `Doubts`."""
     notes: tuple[str, ...] = ()
-    """What was found out about the input since its header was read."""
+    """Notes about the input that were made after its header was read."""
     seconds: float = 0.0
 
 
@@ -144,8 +144,8 @@ def locked_journal(target: Target, options: BulkOptions) -> Iterator[Journal | N
     """
     if target.is_stream:
         if options.resume:
-            what = "standard output" if target.descriptor == 1 else "what is no file"
-            message = f"output to {what} cannot be resumed; name an output file"
+            stream = "standard output" if target.descriptor == 1 else "what is no file"
+            message = f"output to {stream} cannot be resumed; name an output file"
             raise FileRefused(Code.UNFINISHED, target.name, message)
         yield None
         return

@@ -30,9 +30,9 @@ from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkJob, BulkTimes
 
 CHUNK_EXPIRES_MS = 3_600_000
 FIRST_CHECK_S = 2.0
-"""After which a run that has just begun looks whether there are workers at all."""
+"""Seconds after which a run that has just begun looks whether there are workers at all."""
 _PARQUET_MAGIC = b"PAR1"
-_OF_CSV_OUTPUT = ("delimiter", "decimal", "excel_safe")
+_CSV_OUTPUT_OPTIONS = ("delimiter", "decimal", "excel_safe")
 _SUFFIXES = {".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".pq": "parquet"}
 
 
@@ -54,38 +54,39 @@ def open_reader(
         FileRefused: the output would have another format.
         SettingsError: an option does not apply to the format.
     """
-    kind: str | None = options.input_format
-    if kind is None:
+    source_format: str | None = options.input_format
+    if source_format is None:
         is_parquet = source.start.startswith(_PARQUET_MAGIC)
-        kind = "parquet" if is_parquet else _format_by_name(source.name) or "csv"
-    wanted = options.output_format or _format_by_name(target) or kind
-    if kind != wanted and {kind, wanted} != {"csv", "parquet"}:
+        source_format = "parquet" if is_parquet else _format_by_name(source.name) or "csv"
+    target_format = options.output_format or _format_by_name(target) or source_format
+    if source_format != target_format and {source_format, target_format} != {"csv", "parquet"}:
         message = (
-            f"the input is {kind} and the output would be {wanted}; only CSV and Parquet become each other: "
+            f"the input is {source_format} and the output would be {target_format}; only CSV and Parquet become each other: "
             "convert before or after"
         )
         raise FileRefused(Code.FILE, target, message)
-    if kind == "csv" and wanted == "parquet":
+    if source_format == "csv" and target_format == "parquet":
         from scoreline_client.files.conversion import CsvToParquet
 
         return CsvToParquet(
             source, target, options, sizes, wants_problems=wants_problems, is_stream=is_stream
         )
-    if kind == "csv":
+    if source_format == "csv":
         return CsvReader(source, options, wants_problems=wants_problems, line_by_line=line_by_line)
-    of_csv = {option.name for option in fields(CsvFormat)}
+    foreign = {option.name for option in fields(CsvFormat)}
+    if source_format == "parquet":
+        foreign.add("encoding")
+    if target_format == "csv":
+        foreign.difference_update(_CSV_OUTPUT_OPTIONS)
     for option in fields(options):
         value = getattr(options, option.name)
-        if wanted == "csv" and option.name in _OF_CSV_OUTPUT:
-            continue
-        is_foreign = option.name in of_csv or (option.name, kind) == ("encoding", "parquet")
-        if is_foreign and value != option.default:
-            raise SettingsError(option.name, value, f"none: the input is {kind}, not csv")
-    if kind == "jsonl":
+        if option.name in foreign and value != option.default:
+            raise SettingsError(option.name, value, f"none: the input is {source_format}, not csv")
+    if source_format == "jsonl":
         from scoreline_client.files.jsonl import JsonLinesReader
 
         return JsonLinesReader(source, options, sizes)
-    if wanted == "csv":
+    if target_format == "csv":
         from scoreline_client.files.conversion import ParquetToCsv
 
         return ParquetToCsv(source, target, options, sizes, wants_problems=wants_problems)
@@ -120,7 +121,7 @@ async def describe(
             expires_ms=CHUNK_EXPIRES_MS,
         )
 
-    # It waits like a job, and needs no lease: it is one small request.
+    # It waits as long as a job does, and needs no lease: it is one small request.
     answer = await BulkJob(transport, times, on_unserved).ask(build, Lane.ONLINE)
     description = answer.description or {}
     outputs = description.get("outputs", {})
@@ -208,7 +209,7 @@ class ChunkSize:
 
 
 def _format_by_name(name: str) -> str | None:
-    """By the ending of a name: csv for an ending of no other format, None without an ending."""
+    """The format that a name's ending stands for: csv for an unknown ending, None without an ending."""
     base = compression_by_name(name)[1].rpartition("/")[2]
     if name == STANDARD or "." not in base:
         return None
@@ -231,7 +232,7 @@ async def scored_parts(
     transport: Transport, model: str, source_name: str, options: BulkOptions | None
 ) -> AsyncGenerator[list[ScoredRow]]:
     """The rows of a file, some at a time, in order; see AsyncClient.score_rows."""
-    # Marks for spreadsheets would be in the way of a program: text is what the pipeline answered.
+    # Without marks for spreadsheets: a program reads the text that the pipeline answered.
     options = replace(options or BulkOptions(), outputs=None, rename={}, excel_safe=False)
     with closing(await asyncio.to_thread(open_source, source_name)) as source:
         info = await describe(transport, model)

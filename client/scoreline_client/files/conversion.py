@@ -41,8 +41,8 @@ from scoreline_client.predictions import Prediction
 from scoreline_client.protocol.csv_grammar import spreadsheet_safe
 from scoreline_client.protocol.messages import Answer
 
-_WHOLE = r"^-?[0-9]{1,18}\z"
-_ZEROS = re.compile(r"(\.[0-9]*?)0+(?=Z?$)")
+_INTEGER = r"^-?[0-9]{1,18}\z"
+_TRAILING_ZEROS = re.compile(r"(\.[0-9]*?)0+(?=Z?$)")
 
 
 class CsvToParquet(FileReader[Chunk]):
@@ -86,7 +86,7 @@ class CsvToParquet(FileReader[Chunk]):
         return self._csv.total
 
     def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
-        """Check the header; Parquet begins with nothing that is known yet."""
+        """Check the header; the beginning is empty, since Parquet is written in `finish`."""
         self._model = model
         _, start = self._csv.begin(model)
         return b"", start
@@ -96,22 +96,22 @@ class CsvToParquet(FileReader[Chunk]):
         return self._csv.chunks(start, chunk_bytes)
 
     def output(self, chunk: Chunk, answer: Answer) -> ChunkOutput:
-        """The worker's lines as a table: the input's columns as text, the answers as what they are."""
+        """The worker's lines as a table: the input's columns are text, the answers have their types."""
         arrow, columns = self._arrow, self._csv.columns
         text = bytes(answer.body).decode(self._csv.header.encoding, "backslashreplace").encode()
-        places = [str(place) for place in range(len(columns.names))]
+        indices = [str(index) for index in range(len(columns.names))]
         table = arrow.csv.read_csv(
             arrow.BufferReader(text),
             read_options=arrow.csv.ReadOptions(
-                column_names=places, use_threads=False, block_size=max(len(text) + 1, 1024)
+                column_names=indices, use_threads=False, block_size=max(len(text) + 1, 1024)
             ),
             parse_options=arrow.csv.ParseOptions(
                 delimiter=self._csv.header.delimiter,
                 newlines_in_values=True,
-                ignore_empty_lines=len(places) > 1,
+                ignore_empty_lines=len(indices) > 1,
             ),
             convert_options=arrow.csv.ConvertOptions(
-                column_types=dict.fromkeys(places, arrow.string()),
+                column_types=dict.fromkeys(indices, arrow.string()),
                 null_values=[""],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,
@@ -123,12 +123,12 @@ class CsvToParquet(FileReader[Chunk]):
                 "the answer: score into CSV"
             )
             raise FileRefused(Code.QUOTE, self._csv.header.columns[0], message)
-        kept = len(columns.kept)
+        kept_count = len(columns.kept)
         typed = [
             self._typed(name, column.combine_chunks())
-            for name, column in zip(columns.answers, table.columns[kept:], strict=True)
+            for name, column in zip(columns.answers, table.columns[kept_count:], strict=True)
         ]
-        table = arrow.table([*table.columns[:kept], *typed], names=list(columns.names))
+        table = arrow.table([*table.columns[:kept_count], *typed], names=list(columns.names))
         return ChunkOutput(
             framed(table), answer.rejected, answer.problems, answer.warned, answer.report
         )
@@ -151,10 +151,10 @@ class CsvToParquet(FileReader[Chunk]):
         )
         for table in tables_of(part):
             schema = arrow.unify_schemas([schema, table.schema], promote_options="permissive")
-        # A column without any value has no type that readers know.
-        for place, one in enumerate(schema):
-            if arrow.types.is_null(one.type):
-                schema = schema.set(place, one.with_type(arrow.string()))
+        # Not every reader knows the type of a column without any value.
+        for index, field in enumerate(schema):
+            if arrow.types.is_null(field.type):
+                schema = schema.set(index, field.with_type(arrow.string()))
         write_groups(tables_of(part), schema, final, self._sizes)
         return True
 
@@ -163,17 +163,18 @@ class CsvToParquet(FileReader[Chunk]):
         arrow, model = self._arrow, self._model
         if texts.null_count == len(texts):
             return arrow.nulls(len(texts))
-        of_outputs = dict(
-            zip(model.prediction_columns, (one.get("type") for one in model.outputs), strict=False)
-        )
-        kind = "number" if name.startswith("probability_") else of_outputs.get(name)
+        output_types = {
+            column: output.get("type")
+            for column, output in zip(model.prediction_columns, model.outputs, strict=False)
+        }
+        kind = "number" if name.startswith("probability_") else output_types.get(name)
         if kind == "boolean":
             return texts.cast(arrow.bool_())
         if kind != "number":
             return texts
         if self._options.decimal != ".":
             texts = arrow.compute.replace_substring(texts, self._options.decimal, ".")
-        is_whole = arrow.compute.match_substring_regex(texts, _WHOLE)
+        is_whole = arrow.compute.match_substring_regex(texts, _INTEGER)
         is_integer = not name.startswith("probability_") and arrow.compute.all(is_whole).as_py()
         return texts.cast(arrow.int64() if is_integer else arrow.float64())
 
@@ -224,8 +225,8 @@ class ParquetToCsv(FileReader[ParquetChunk]):
         """A line for each row."""
         from scoreline_client.protocol import arrow_tables
 
-        answered = arrow_tables.read_stream(answer.body)
-        answers = map(answered.column, self._parquet.columns.answers)
+        answer_table = arrow_tables.read_stream(answer.body)
+        answers = map(answer_table.column, self._parquet.columns.answers)
         texts = [self._texts(column) for column in (*chunk.table.columns, *answers)]
         lines = self._lines(zip(*texts, strict=True))
         return ChunkOutput(lines, answer.rejected, answer.problems, answer.warned)
@@ -238,27 +239,34 @@ class ParquetToCsv(FileReader[ParquetChunk]):
         """A column's values as they are written in CSV; None where one is missing."""
         import pyarrow as pa
 
-        kind, options = column.type, self._options
-        if pa.types.is_dictionary(kind):
-            kind = kind.value_type
-            column = column.cast(kind)
-        if pa.types.is_nested(kind) or pa.types.is_binary(kind):
+        types, column_type, options = pa.types, column.type, self._options
+        if types.is_dictionary(column_type):
+            column_type = column_type.value_type
+            column = column.cast(column_type)
+        if types.is_nested(column_type) or types.is_binary(column_type):
             values = column.to_pylist()
             return [
-                None if one is None else orjson.dumps(one, default=str).decode() for one in values
+                None if value is None else orjson.dumps(value, default=str).decode()
+                for value in values
             ]
         texts: list[str | None] = column.cast(pa.string()).to_pylist()
-        if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
-            return [one and _ZEROS.sub(r"\1", one).replace(".Z", "Z").rstrip(".") for one in texts]
-        if options.decimal != "." and (pa.types.is_floating(kind) or pa.types.is_decimal(kind)):
-            return [one and one.replace(".", options.decimal) for one in texts]
-        if options.excel_safe and (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-            return [one and spreadsheet_safe(one) for one in texts]
+        if types.is_timestamp(column_type) or types.is_time(column_type):
+            return [
+                text and _TRAILING_ZEROS.sub(r"\1", text).replace(".Z", "Z").rstrip(".")
+                for text in texts
+            ]
+        if options.decimal != "." and (
+            types.is_floating(column_type) or types.is_decimal(column_type)
+        ):
+            return [text and text.replace(".", options.decimal) for text in texts]
+        if options.excel_safe and (
+            types.is_string(column_type) or types.is_large_string(column_type)
+        ):
+            return [text and spreadsheet_safe(text) for text in texts]
         return texts
 
     def _lines(self, rows: Any) -> bytes:
         text = io.StringIO(newline="")
-        csv.writer(text, delimiter=self._options.delimiter or ",", lineterminator="\n").writerows(
-            rows
-        )
+        writer = csv.writer(text, delimiter=self._options.delimiter or ",", lineterminator="\n")
+        writer.writerows(rows)
         return text.getvalue().encode("utf-8", "backslashreplace")

@@ -59,9 +59,9 @@ _WIDE = {
 _SEPARATOR = re.compile(rb'"?sep=([,;|\t^~:])"?(?:\1| )*(?:\r\n|\r|\n)', re.IGNORECASE)
 """Excel's own first line, which says how columns are separated."""
 _MOST_MISSES = 16
-"""Lines of a block that are looked at because they hold a column's name, and are no header."""
+"""Lines of a block that are compared with the header because they hold a column's name."""
 _COUNTS = re.compile(r"expected ([0-9]+) fields, got ([0-9]+)")
-_WHOLE = re.compile(r"-?[0-9]+")
+_INTEGER = re.compile(r"-?[0-9]+")
 _NUMBER = re.compile(r"\s*[+-]?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?\s*")
 
 
@@ -117,23 +117,23 @@ class CsvReader(FileReader[Chunk]):
             rename=options.rename,
         )
         source.unread(start[header.size :])
-        read = names_read(header.columns, model, options)
-        check_header(path, replace(header, columns=tuple(read)), model.needed)
+        read_names = names_read(header.columns, model, options)
+        check_header(path, replace(header, columns=tuple(read_names)), model.needed)
         chosen = choose_columns(path, header.columns, model, options)
         self._model, self.header, self.columns = model, header, chosen
         if options.delimiter is None and header.delimiter != ",":
-            shown = DELIMITERS.get(header.delimiter, repr(header.delimiter))
-            self.notes.append(f"columns are separated by {shown}")
+            separator = DELIMITERS.get(header.delimiter, repr(header.delimiter))
+            self.notes.append(f"columns are separated by {separator}")
         if options.is_transcoded:
             self.notes.append(f"the output is UTF-8 (the input is {options.encoding})")
         unnamed = [str(number) for number, name in enumerate(header.columns, start=1) if not name]
         if unnamed:
             self.notes.append(f"columns without a name: {', '.join(unnamed[:6])}")
-        if extra := [name for name in extra_columns(read, model) if name]:
+        if extra := [name for name in extra_columns(read_names, model) if name]:
             self.notes.append(f"the model does not use {listing(extra)}")
         self.notes += other_names(dict(zip(chosen.answers, chosen.added, strict=True)), options)
-        there = frozenset(read)
-        if left_out := [name for name in model.known if name not in there]:
+        present = frozenset(read_names)
+        if left_out := [name for name in model.known if name not in present]:
             self.notes.append(
                 f"not in the file, which the model can do without: {listing(left_out)}"
             )
@@ -142,7 +142,7 @@ class CsvReader(FileReader[Chunk]):
             indices = tuple(range(len(header.columns)))
         self._head = options.for_request(
             CsvChunk,
-            columns=read,
+            columns=read_names,
             first_row=1,
             first_line=1,
             delimiter=header.delimiter,
@@ -154,8 +154,8 @@ class CsvReader(FileReader[Chunk]):
         if options.excel_safe:
             names = tuple(map(spreadsheet_safe, names))
         is_extended = chosen.indices is None and names == (*header.columns, *chosen.added)
-        first = header.with_columns(chosen.added) if is_extended else header.of_columns(names)
-        return first, Position(header.size, 1, header.lines + 1)
+        header_line = header.with_columns(chosen.added) if is_extended else header.of_columns(names)
+        return header_line, Position(header.size, 1, header.lines + 1)
 
     def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[Chunk]:
         """Chunks of whole rows."""
@@ -177,7 +177,7 @@ class CsvReader(FileReader[Chunk]):
                 count=rows.count,
                 start=rows.start,
                 end=rows.end,
-                # Rows that were only read ahead are not done; that is known of plain bytes alone.
+                # Rows that were only read ahead are not done, which can only be told for plain bytes.
                 done=rows.end.offset if source.is_stored_plain else source.position,
             )
 
@@ -186,11 +186,12 @@ class CsvReader(FileReader[Chunk]):
         longer = []
         if self._head.columns_out is None and Code.FIELD_COUNT in answer.rejected:
             # With chosen columns, a field too many is in none of them.
-            of_count = (one for one in answer.problems if one["code"] == Code.FIELD_COUNT)
             longer = [
-                one["line"]
-                for one in of_count
-                if (counts := _COUNTS.match(one["message"])) and int(counts[2]) > int(counts[1])
+                problem["line"]
+                for problem in answer.problems
+                if problem["code"] == Code.FIELD_COUNT
+                and (counts := _COUNTS.match(problem["message"]))
+                and int(counts[2]) > int(counts[1])
             ]
         return ChunkOutput(
             answer.body, answer.rejected, answer.problems, answer.warned, answer.report, longer
@@ -202,31 +203,31 @@ class CsvReader(FileReader[Chunk]):
         # The csv module's limit is the whole process's (131,072), and too low for permitted rows.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_ROW_BYTES))
         lines = csv.reader(io.StringIO(text, newline=""), delimiter=self.header.delimiter)
-        fields = [line for line in lines if line]
+        rows = [fields for fields in lines if fields]
         kept, answers = self.columns.kept, self.columns.answers
-        reads = answer_readers(self._model)
+        readers = answer_readers(self._model)
         answered = (
             {
-                name: reads.get(name, str)(text)
-                for name, text in zip(answers, line[len(kept) :], strict=True)
+                name: readers.get(name, str)(text)
+                for name, text in zip(answers, fields[len(kept) :], strict=True)
             }
-            for line in fields
+            for fields in rows
         )
         predictions = predictions_from(answered, self._model, answer.problems, chunk.start.row)
-        records = (dict(zip(kept, line, strict=False)) for line in fields)
+        records = (dict(zip(kept, fields, strict=False)) for fields in rows)
         return list(zip(records, predictions, strict=True))
 
 
 def answer_readers(model: ModelInfo) -> dict[str, Callable[[str], Any]]:
-    """How the text of an answer becomes the value that it stands for, by the answer's name."""
+    """A function for each answer, by its name, that makes a value of its text."""
 
     def number(text: str) -> Any:
         if not text:  # the row was rejected
             return None
-        return int(text) if _WHOLE.fullmatch(text) else float(text.replace(",", "."))
+        return int(text) if _INTEGER.fullmatch(text) else float(text.replace(",", "."))
 
     def guessed(text: str) -> Any:
-        """Of a worker that does not tell: the class or the number that the text stands for."""
+        """The class or the number that the text stands for, where the worker does not tell the type."""
         try:
             return classes[text] if text in classes else float(text)
         except ValueError:
@@ -236,15 +237,15 @@ def answer_readers(model: ModelInfo) -> dict[str, Callable[[str], Any]]:
         str(label).lower() if isinstance(label, bool) else str(label): label
         for label in model.classes
     }
-    of_types: dict[str, Callable[[str], Any]] = {
+    type_readers: dict[str, Callable[[str], Any]] = {
         "number": number,
         "boolean": lambda text: text == "true" if text else None,
         "text": str,
     }
-    reads: dict[str, Callable[[str], Any]] = dict.fromkeys(model.probability_columns, number)
+    readers: dict[str, Callable[[str], Any]] = dict.fromkeys(model.probability_columns, number)
     for name, output in zip(model.prediction_columns, model.outputs or [{}], strict=True):
-        reads[name] = of_types.get(output.get("type", ""), guessed)
-    return reads
+        readers[name] = type_readers.get(output.get("type", ""), guessed)
+    return readers
 
 
 # Rows
@@ -308,7 +309,7 @@ def cut_rows(
         data = rest + block
         size, tidy = grammar.last_row_end(data)
         rest = data[size:]
-        waiting = list(advance(data[:size], tidy))
+        complete_rows = list(advance(data[:size], tidy))
         if len(rest) > max_row_bytes:
             if (quote := grammar.unclosed(rest)) is not None:
                 raise unclosed(quote, f"{max_row_bytes:,} bytes")
@@ -317,7 +318,7 @@ def cut_rows(
                 "CSV file?"
             )
             raise FileRefused(Code.TOO_LARGE, path, message)
-        yield from waiting
+        yield from complete_rows
     if (quote := grammar.unclosed(rest)) is not None:
         raise unclosed(quote, "the file's end")
     yield from advance(rest, tidy=False)
@@ -433,11 +434,11 @@ def check_not_wide(path: str, start: bytes) -> None:
 
 def detect_delimiter(line: str, needed: Sequence[str], rename: Mapping[str, str]) -> str:
     """The delimiter with which a header has all the needed columns, or else a comma."""
-    wanted = set(needed)
-    for mark in DELIMITERS:
-        names = pandas_names(_split(line, mark), needed)
-        if wanted and wanted <= {*names, *(rename.get(name, name) for name in names)}:
-            return mark
+    required = set(needed)
+    for delimiter in DELIMITERS:
+        names = pandas_names(_split(line, delimiter), needed)
+        if required and required <= {*names, *(rename.get(name, name) for name in names)}:
+            return delimiter
     return ","
 
 
@@ -446,12 +447,12 @@ def pandas_names(columns: Sequence[str], needed: Sequence[str]) -> tuple[str, ..
 
     `pandas.read_csv` calls a column without a name `Unnamed: 0` by its index, and the second `a` `a.1`.
     """
-    missing, seen, named = set(needed).difference(columns), Counter[str](), []
+    missing, counts, names = set(needed).difference(columns), Counter[str](), []
     for index, name in enumerate(columns):
-        made = f"{name}.{seen[name]}" if name else f"Unnamed: {index}"
-        seen[name] += 1
-        named.append(made if made in missing else name)
-    return tuple(named)
+        pandas_name = f"{name}.{counts[name]}" if name else f"Unnamed: {index}"
+        counts[name] += 1
+        names.append(pandas_name if pandas_name in missing else name)
+    return tuple(names)
 
 
 def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
@@ -461,27 +462,27 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
         FileRefused: they are not, or the first line is not a header; the message has the remedy.
     """
     columns = header.columns
-    there = frozenset(columns)
-    missing = [name for name in needed if name not in there]
+    present = frozenset(columns)
+    missing = [name for name in needed if name not in present]
     if columns[0].startswith("#") and missing:
         message = f"the first line looks like a comment: {columns[0][:40]!r}; give --comment '#'"
         raise FileRefused(Code.HEADER, path, message)
     text = header.raw.decode(header.encoding)
-    wanted = {name.strip().casefold() for name in needed}
+    folded = {name.strip().casefold() for name in needed}
 
     def matches(delimiter: str) -> int:
-        return len(wanted & {name.strip().casefold() for name in _split(text, delimiter)})
+        return len(folded & {name.strip().casefold() for name in _split(text, delimiter)})
 
     if missing or not needed:
-        got = ""
+        actual = ""
         if all(_NUMBER.fullmatch(name) or not name for name in columns):
-            got = "numbers"
+            actual = "numbers"
         elif needed and not any(map(matches, DELIMITERS)):
             fields = max((_split(text, mark) for mark in DELIMITERS), key=len)
             if any(_NUMBER.fullmatch(field) for field in fields):
-                got = "what looks like a row"
-        if got:
-            message = f"a header was expected on the first line, got {got}: {listing(columns)}"
+                actual = "what looks like a row"
+        if actual:
+            message = f"a header was expected on the first line, got {actual}: {listing(columns)}"
             if needed:
                 message += f". Put a line with the columns' names before it: {listing(needed)}"
             raise FileRefused(Code.HEADER, path, message)
@@ -490,14 +491,14 @@ def check_header(path: str, header: Header, needed: Sequence[str]) -> None:
         message = missing_columns(missing, columns, needed)
         best = max(DELIMITERS, key=matches)
         if matches(best) > matches(header.delimiter):
-            now = DELIMITERS.get(header.delimiter, repr(header.delimiter))
+            current = DELIMITERS.get(header.delimiter, repr(header.delimiter))
             option = "'\\t'" if best == "\t" else f"'{best}'"
             message = (
                 f"{message.partition(';')[0]}; the columns are separated by {DELIMITERS[best]}, it "
-                f"seems, and not by {now}: give --delimiter {option}"
+                f"seems, and not by {current}: give --delimiter {option}"
             )
         elif len(columns) == 1 and any(mark in text for mark in DELIMITERS):
-            # None of them is the model's; still, nothing can be read of the file before it is cut.
+            # No other delimiter yields a column of the model; still, the one column has to be cut first.
             mark = max(DELIMITERS, key=text.count)
             fields = _split(text, mark)
             option = "'\\t'" if mark == "\t" else f"'{mark}'"
@@ -528,7 +529,7 @@ class RepeatedHeader:
         # With one column, a value of it may well be its name.
         if len(header.columns) < 2 or not self.may_be_in(data):
             return data
-        names, parts, at = sorted(self._fields(header.raw)), list[bytes](), 0
+        names, pieces, copied = sorted(self._fields(header.raw)), list[bytes](), 0
         number, counted = line, 0
         for row in self.grammar.rows(data):
             text = data[row.start() : row.start("end")].removeprefix(BOM)
@@ -543,36 +544,36 @@ class RepeatedHeader:
                 )
                 raise FileRefused(Code.HEADER, self.path, message)
             note = "lines that repeat the header are left out (files were put together, it seems)"
-            if not any(note in said for said in self.notes):
+            if not any(note in earlier_note for earlier_note in self.notes):
                 self.notes.append(f"{note}; the first is line {number:,}")
             # As many line ends as it has: a name may hold one.
-            parts += data[at : row.start()], row["end"] * (1 + count_lines(text))
-            at = row.end()
-        return b"".join((*parts, data[at:])) if parts else data
+            pieces += data[copied : row.start()], row["end"] * (1 + count_lines(text))
+            copied = row.end()
+        return b"".join((*pieces, data[copied:])) if pieces else data
 
     def may_be_in(self, data: bytes) -> bool:
         """Whether a line of these rows has the bytes of the header, in any order.
 
-        Looked for by the header's longest name, which most rows do not hold; where many do, by all of it.
+        It looks for the header's longest name, which most rows do not hold; where many do, for the whole header.
         """
         raw = self.header.raw
-        # In numbers there are no letters: one of a single byte is looked for ten times as fast as a name.
+        # Rows of numbers have no letters, and a single byte is found ten times as fast as a name.
         if any(bytes((byte,)) not in data for byte in set(raw)):
             return False
         names = [name.encode(self.header.encoding) for name in self._fields(raw)]
         longest = max((name for name in names if name in raw), key=len, default=raw)
-        for mark in (longest, raw):
-            at = data.find(mark)
+        for needle in (longest, raw):
+            offset = data.find(needle)
             for _ in range(_MOST_MISSES):
-                if at < 0:
+                if offset < 0:
                     return False
-                first = max(0, at - len(raw) - len(BOM) - 1)
-                begin = max(first, *(data.rfind(end, first, at) + 1 for end in (b"\n", b"\r")))
+                first = max(0, offset - len(raw) - len(BOM) - 1)
+                begin = max(first, *(data.rfind(end, first, offset) + 1 for end in (b"\n", b"\r")))
                 text = data[begin : begin + len(BOM) + len(raw) + 1].removeprefix(BOM)
                 line = re.split(b"[\r\n]", text, maxsplit=1)[0]
                 if len(line) == len(raw) and sorted(line) == sorted(raw):
                     return True
-                at = data.find(mark, at + 1)
+                offset = data.find(needle, offset + 1)
         return False
 
     def _fields(self, text: bytes) -> list[str]:

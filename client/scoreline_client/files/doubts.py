@@ -1,6 +1,7 @@
 """Adds up what a file's values may have meant instead, and tells it: `1.234` may be 1234, `NA` a missing value.
 
-So with what rejected rows have in common: the option with which their values would be read, lines that are too long.
+It also adds up what rejected rows have in common: an option with which their values would be read, lines that are
+too long.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _HINT = re.compile(
 """The end of a rejected row's message where an option would have the row read."""
 _TRAILING = "the line ends with a delimiter too many"
 _MOST_HINTS = 5
-"""Columns whose remedy is told; where there are more, they are mostly the same."""
+"""Columns for which an option is named; if there are more, it is mostly the same option."""
 _MOST_LINES = 5
 
 
@@ -26,8 +27,8 @@ _MOST_LINES = 5
 class Doubts:
     """The doubts of a file so far, from the reports of its chunks."""
 
-    found: dict[str, tuple[int, str]] = field(default_factory=dict)
-    """How many values there are, and one of them, by `kind column`."""
+    counts: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """How many values there are, and an example, by `kind column`."""
     settled: set[str] = field(default_factory=set)
     """Columns with a fraction that is no group of thousands."""
 
@@ -38,34 +39,34 @@ class Doubts:
         self.settled.update(report.get("settled", ()))
         for doubt in report.get("doubts", ()):
             key = f"{doubt['kind']} {doubt['column']}"
-            count, example = self.found.get(key, (0, doubt["example"]))
-            self.found[key] = (count + doubt["count"], example)
+            count, example = self.counts.get(key, (0, doubt["example"]))
+            self.counts[key] = (count + doubt["count"], example)
         for column in self.settled:
-            self.found.pop(f"thousands {column}", None)
+            self.counts.pop(f"thousands {column}", None)
 
     def add_problems(self, problems: Iterable[Mapping[str, Any]]) -> None:
         """Add the options that messages about rejected rows name."""
         for problem in problems:
             if _TRAILING in problem["message"]:
-                self.found["trailing "] = (self.found.get("trailing ", (0, ""))[0] + 1, "")
+                self.counts["trailing "] = (self.counts.get("trailing ", (0, ""))[0] + 1, "")
             elif hint := _HINT.fullmatch(problem["message"]):
-                # Of lines in another encoding each is told with a word of its own.
-                said, _, word = hint[1].partition(" would read ")
-                key = f"hint {problem.get('column') or ''}\n{said}"
-                count, example = self.found.get(key, (0, word or problem.get("value") or ""))
-                self.found[key] = (count + 1, example)
+                # Messages about another encoding differ in the word that they quote: it is the example.
+                advice, _, word = hint[1].partition(" would read ")
+                key = f"hint {problem.get('column') or ''}\n{advice}"
+                count, example = self.counts.get(key, (0, word or problem.get("value") or ""))
+                self.counts[key] = (count + 1, example)
 
     def add_longer(self, lines: Sequence[int]) -> None:
         """Add the lines that have more fields in the output than its header."""
         if lines:
-            count, shown = self.found.get("longer ", (0, ""))
-            first = [*filter(None, shown.split(", ")), *map(str, lines)][:_MOST_LINES]
-            self.found["longer "] = (count + len(lines), ", ".join(first))
+            count, listed = self.counts.get("longer ", (0, ""))
+            first = [*filter(None, listed.split(", ")), *map(str, lines)][:_MOST_LINES]
+            self.counts["longer "] = (count + len(lines), ", ".join(first))
 
     def notes(self, rows: int) -> list[str]:
-        """A sentence for each doubt of a file of so many rows, with the options that would have the values read otherwise."""
+        """A sentence for each doubt of a file of so many rows, with the option that would read its values otherwise."""
         notes, hints = list[str](), list[str]()
-        for key, (count, example) in self.found.items():
+        for key, (count, example) in self.counts.items():
             kind, _, column = key.partition(" ")
             name, text = shown_text(column, in_line=True), shown_text(example, in_line=True)
             if kind == "hint":
@@ -101,6 +102,6 @@ class Doubts:
                     "missing value"
                 )
         if len(hints) > _MOST_HINTS:
-            rest = f"{len(hints) - _MOST_HINTS:,} more columns have values that an option would have read"
-            hints[_MOST_HINTS:] = [f"{rest}: see the messages of rejected rows"]
+            summary = f"{len(hints) - _MOST_HINTS:,} more columns have values that an option would have read"
+            hints[_MOST_HINTS:] = [f"{summary}: see the messages of rejected rows"]
         return [*notes, *hints]

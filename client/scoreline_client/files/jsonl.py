@@ -39,9 +39,9 @@ from scoreline_client.protocol.messages import Answer, Codec
 _SHOWN = 80
 _KINDS = {list: "an array", str: "text", bool: "true or false", type(None): "null"}
 _FIRST_LINES = 1000
-"""Lines that are looked at for fields of their own that are called like an answer."""
+"""Lines that are searched for fields with the name of an answer."""
 _MOST_LAYOUTS = 1000
-"""Different lists of fields of a file's objects that are remembered at a time."""
+"""Different lists of fields that are remembered at a time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,10 +67,11 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         self._model: ModelInfo
         self._answers: dict[str, str]
         """The answers by their names on the wire, with their names in the output."""
-        self._is_read_so = False
+        self._has_renamed_columns = False
         """Whether columns may have other names in the file than the model has for them."""
         self._layouts: dict[tuple[str, ...], dict[str, str]] = {}
-        self._is_whole = options.kept is None and not options.drop and not options.rename
+        self._keeps_objects = options.kept is None and not options.drop and not options.rename
+        """Whether the output has the objects as they are."""
         self._request = options.for_request(RequestOptions, outputs=None).encoded_options
 
     @property
@@ -101,8 +102,8 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
                 record = orjson.loads(line)
                 fields |= dict.fromkeys(record) if isinstance(record, dict) else {}
         self._model = model
-        self._is_read_so = not set(model.known).isdisjoint(options.rename.values())
-        layout = self._kept(tuple(fields))
+        self._has_renamed_columns = not set(model.known).isdisjoint(options.rename.values())
+        layout = self._new_layout(tuple(fields))
         answers = choose_answers(source.name, model, options)
         self._answers = answer_names(source.name, answers, layout, layout.values(), options)
         self.notes += other_names(self._answers, options)
@@ -111,17 +112,17 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
     def chunks(self, start: Position, chunk_bytes: Callable[[], int]) -> Iterator[JsonLinesChunk]:
         """Whole lines, as a JSON array."""
         self._source.go_to(start.offset, at=self._mark)
-        at, rest = start, b""
+        position, rest = start, b""
         for block in self._source.blocks(start.offset, chunk_bytes):
             data = rest + block
             end = data.rfind(b"\n") + 1
             rest = data[end:]
             if len(rest) > MAX_ROW_BYTES:
-                line = at.line + data.count(b"\n")
+                line = position.line + data.count(b"\n")
                 message = f"line {line} is longer than {MAX_ROW_BYTES:,} bytes"
                 raise FileRefused(Code.TOO_LARGE, self._source.name, message)
-            at = yield from self._cut(data[:end], at)
-        yield from self._cut(rest, at)
+            position = yield from self._cut(data[:end], position)
+        yield from self._cut(rest, position)
 
     def output(self, chunk: JsonLinesChunk, answer: Answer) -> ChunkOutput:
         """The lines, each with its answers."""
@@ -133,10 +134,10 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         answers = zip(*columns, strict=True) if columns else repeat((), chunk.count)
         lines = []
         for index, (text, values) in enumerate(zip(chunk.texts, answers, strict=True)):
-            kept = b"{}" if index in chunk.unreadable else self._selected(text)
+            record = b"{}" if index in chunk.unreadable else self._selected(text)
             added = orjson.dumps(dict(zip(names, values, strict=True)))
-            inner = [part for part in (kept[1:-1].strip(), added[1:-1]) if part]
-            lines.append(b"{" + b",".join(inner) + b"}\n")
+            members = filter(None, (record[1:-1].strip(), added[1:-1]))
+            lines.append(b"{" + b",".join(members) + b"}\n")
         problems = [
             {"row": chunk.start.row + index, "line": chunk.lines[index], **errors[index]}
             for index in sorted(errors)
@@ -181,7 +182,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
 
         def chunk() -> JsonLinesChunk:
             bodies = [
-                b"null" if index in unreadable else self._read(text)
+                b"null" if index in unreadable else self._body(text)
                 for index, text in enumerate(texts)
             ]
             return JsonLinesChunk(
@@ -228,7 +229,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         """The fields of an object that the output has, with their names there, in order."""
         layout = self._layouts.get(fields)
         if layout is None:
-            layout = self._kept(fields)
+            layout = self._new_layout(fields)
             for name in set(layout.values()).intersection(self._answers.values()):
                 message = (
                     f"line {line}: {name!r} is there already, and the output adds one: rename it "
@@ -240,14 +241,14 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
             self._layouts[fields] = layout
         return layout
 
-    def _kept(self, fields: tuple[str, ...]) -> dict[str, str]:
-        """The same, whatever the answers are called."""
+    def _new_layout(self, fields: tuple[str, ...]) -> dict[str, str]:
+        """The same, not yet compared with the names of the answers."""
         names = [fields[index] for index in selected(fields, self._options)]
         return {name: self._options.rename.get(name, name) for name in names}
 
-    def _read(self, text: bytes) -> bytes:
-        """An object as the model reads it: with the names of its columns, where `rename` says them."""
-        if not self._is_read_so:
+    def _body(self, text: bytes) -> bytes:
+        """An object as a request has it: with the names that the model has for its columns, as `rename` says."""
+        if not self._has_renamed_columns:
             return text
         record = json.loads(text, parse_int=orjson.Fragment, parse_float=orjson.Fragment)
         names = names_read(tuple(record), self._model, self._options)
@@ -268,16 +269,16 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         if name == "prediction":
             return answer.values or [None] * count
         rows: list[Any] | None = answer.values
-        at = _place(name, model.prediction_columns)
-        if at is None:
-            rows, at = answer.probabilities, _place(name, model.probability_columns)
-        if not rows or at is None:
+        position = _index_of(name, model.prediction_columns)
+        if position is None:
+            rows, position = answer.probabilities, _index_of(name, model.probability_columns)
+        if not rows or position is None:
             return [None] * count
-        return [None if row is None else row[at] for row in rows]
+        return [None if row is None else row[position] for row in rows]
 
     def _selected(self, text: bytes) -> bytes:
         """An object with the fields that the output has."""
-        if self._is_whole:
+        if self._keeps_objects:
             return text
         # Numbers keep their text: an identifier of thirty digits does not fit a float.
         record = json.loads(text, parse_int=orjson.Fragment, parse_float=orjson.Fragment)
@@ -285,7 +286,7 @@ class JsonLinesReader(FileReader[JsonLinesChunk]):
         return orjson.dumps({new: record[old] for old, new in layout.items()})
 
 
-def _place(name: str, names: Sequence[str]) -> int | None:
+def _index_of(name: str, names: Sequence[str]) -> int | None:
     return names.index(name) if name in names else None
 
 

@@ -46,7 +46,7 @@ _LENGTH = struct.Struct("!Q")
 _PANDAS = b"pandas"
 _TEXT = ("string", "large_string", "string_view")
 _NO_TEXT = ("integer", "number", "boolean")
-"""Types of a model's columns of which text is none, unless it is asked for."""
+"""Types of a model's columns for which text is only read with `coerce`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +101,10 @@ class ParquetReader(FileReader[ParquetChunk]):
         self._file = self._guarded(lambda: self._arrow.parquet.ParquetFile(source.file))
         self._model: ModelInfo
         self.columns: OutputColumns
-        self._needed: list[str]
+        self._model_names: list[str]
         """The names under which the model reads columns."""
-        self._own: list[str]
-        """The names that those have in the file."""
+        self._file_names: list[str]
+        """The names that these columns have in the file."""
 
     @property
     def total(self) -> int:
@@ -118,9 +118,9 @@ class ParquetReader(FileReader[ParquetChunk]):
 
     def begin(self, model: ModelInfo) -> tuple[bytes, Position]:
         """Check the schema."""
-        own = self._file.schema_arrow.names
-        check_no_duplicates(self._name, own)
-        names = names_read(own, model, self._options)
+        file_names = self._file.schema_arrow.names
+        check_no_duplicates(self._name, file_names)
+        names = names_read(file_names, model, self._options)
         missing = [name for name in model.needed if name not in names]
         if missing:
             message = missing_columns(missing, names, model.needed)
@@ -130,21 +130,21 @@ class ParquetReader(FileReader[ParquetChunk]):
                 f"not in the file, which the model can do without: {listing(left_out)}"
             )
         self._model = model
-        self.columns = columns = choose_columns(self._name, own, model, self._options)
+        self.columns = columns = choose_columns(self._name, file_names, model, self._options)
         answers = dict(zip(columns.answers, columns.added, strict=True))
         self.notes += other_names(answers, self._options)
-        places = {name: own[index] for index, name in enumerate(names)}
-        needed = {name: places[name] for name in model.known if name in places} or places
-        self._needed, self._own = list(needed), list(needed.values())
+        in_file = dict(zip(names, file_names, strict=True))
+        needed = {name: in_file[name] for name in model.known if name in in_file} or in_file
+        self._model_names, self._file_names = list(needed), list(needed.values())
         schema = self._file.schema_arrow
-        types = {one["name"]: one["type"] for one in model.columns}
+        types = {column["name"]: column["type"] for column in model.columns}
         texts = [
-            one
-            for name, one in needed.items()
-            if str(schema.field(one).type) in _TEXT and types.get(name) in _NO_TEXT
+            file_name
+            for name, file_name in needed.items()
+            if str(schema.field(file_name).type) in _TEXT and types.get(name) in _NO_TEXT
         ]
         if texts and not self._options.coerce:
-            # As in a file that was made of CSV, where nobody has said what a column is.
+            # A file that was made of CSV may hold numbers as text.
             self.notes.append(
                 f"text in the file, and no text to the model: {listing(texts)}; numbers, true and false that are "
                 "written there are read with --coerce"
@@ -156,49 +156,52 @@ class ParquetReader(FileReader[ParquetChunk]):
         start: Position,
         chunk_bytes: Callable[[], int],  # noqa: ARG002 - a reader's signature
     ) -> Iterator[ParquetChunk]:
-        """Some rows of a row group each: always as many, whatever the time that they take."""
+        """Some rows of a row group each: the same number in every run, however slow the model is."""
         metadata, columns = self._file.metadata, self.columns
         outputs = requested(columns.answers, self._model, self._options)
         names = self._file.schema_arrow.names
-        kept = names if columns.indices is None else [names[index] for index in columns.indices]
-        read = [name for name in names if name in {*kept, *self._own}]
-        at = 0
+        kept_names = (
+            names if columns.indices is None else [names[index] for index in columns.indices]
+        )
+        used = {*kept_names, *self._file_names}
+        read_names = [name for name in names if name in used]
+        offset = 0
         for number in range(metadata.num_row_groups):
             group = metadata.row_group(number)
-            if at + group.num_rows <= start.offset:
-                at += group.num_rows
+            if offset + group.num_rows <= start.offset:
+                offset += group.num_rows
                 continue
-            for table in self._read(number, read):
-                end = at + table.num_rows
-                if at < start.offset < end:
-                    # Rows were put together otherwise when the journal was written.
-                    table, at = table.slice(start.offset - at), start.offset
+            for table in self._read(number, read_names):
+                end = offset + table.num_rows
+                if offset < start.offset < end:
+                    # The journal was written by a run that cut the rows elsewhere.
+                    table, offset = table.slice(start.offset - offset), start.offset
                 count = table.num_rows
-                if at >= start.offset:
+                if offset >= start.offset:
                     options = self._options.for_request(
                         RequestOptions,
                         outputs=outputs,
                         problems=count if self._wants_problems else 0,
-                        first_row=at + 1,
+                        first_row=offset + 1,
                     )
                     yield ParquetChunk(
                         body=self._tables.write_stream(
-                            table.select(self._own).rename_columns(self._needed)
+                            table.select(self._file_names).rename_columns(self._model_names)
                         ).to_pybytes(),
                         codec=Codec.ARROW,
                         options=options.encoded_options,
                         count=count,
-                        start=Position(at, at + 1, 0),
+                        start=Position(offset, offset + 1, 0),
                         end=Position(end, end + 1, 0),
                         done=end,
-                        table=table.select(kept),
+                        table=table.select(kept_names),
                     )
-                at = end
+                offset = end
 
     def output(self, chunk: ParquetChunk, answer: Answer) -> ChunkOutput:
         """The rows with their answers, as an Arrow stream after its length."""
-        answered = self._tables.read_stream(answer.body)
-        columns = [*chunk.table.columns, *map(answered.column, self.columns.answers)]
+        answer_table = self._tables.read_stream(answer.body)
+        columns = [*chunk.table.columns, *map(answer_table.column, self.columns.answers)]
         table = self._arrow.table(columns, names=list(self.columns.names))
         return ChunkOutput(framed(table), answer.rejected, answer.problems, answer.warned)
 
@@ -215,7 +218,7 @@ class ParquetReader(FileReader[ParquetChunk]):
         indices = range(len(source.names)) if columns.indices is None else columns.indices
         pairs = list(zip(indices, columns.kept, strict=True))
         fields = [source.field(index).with_name(name) for index, name in pairs]
-        # The answers as far as they are known without a row; the streams know the rest.
+        # Types of answers that are known without a row; the streams know the others.
         answers = arrow.schema(
             (
                 added,
@@ -228,8 +231,8 @@ class ParquetReader(FileReader[ParquetChunk]):
             for name, added in zip(columns.answers, columns.added, strict=True)
         )
         for table in self._streams(part):
-            found = table.select(range(len(fields), table.num_columns)).schema
-            answers = arrow.unify_schemas([answers, found], promote_options="permissive")
+            answer_schema = table.select(range(len(fields), table.num_columns)).schema
+            answers = arrow.unify_schemas([answers, answer_schema], promote_options="permissive")
         metadata = dict(source.metadata or {})
         if _PANDAS in metadata:
             renamed = {source.names[index]: name for index, name in pairs}
@@ -241,17 +244,19 @@ class ParquetReader(FileReader[ParquetChunk]):
     def _streams(self, part: Path) -> Iterator[Any]:
         """The tables of a part, in order."""
         for table in tables_of(part):
-            kept = len(self.columns.kept)
-            answers = self._tables.untyped_where_empty(table.select(range(kept, table.num_columns)))
+            kept_count = len(self.columns.kept)
+            answers = self._tables.untyped_where_empty(
+                table.select(range(kept_count, table.num_columns))
+            )
             yield self._arrow.table(
-                [*table.columns[:kept], *answers.columns], names=table.column_names
+                [*table.columns[:kept_count], *answers.columns], names=table.column_names
             )
 
     def _read(self, number: int, names: list[str]) -> Iterator[Any]:
         """The rows of a row group as tables, each of a chunk: in every run the same, wherever it begins.
 
         A text that the file stores once may be repeated in every row, and take a thousand times as much room in
-        memory: rows are read so many at a time that even then it is little.
+        memory: so few rows are read at a time that it stays small even then.
         """
         sizes, group = self._sizes, self._file.metadata.row_group(number)
         stored_bytes = max(1, group.total_byte_size // max(1, group.num_rows))
@@ -261,16 +266,16 @@ class ParquetReader(FileReader[ParquetChunk]):
         batches = self._file.iter_batches(
             batch_size=step, row_groups=[number], columns=names, use_threads=False
         )
-        waiting: list[Any] = []
+        pending: list[Any] = []
         rows = size = 0
         while (batch := self._guarded(partial(next, batches, None))) is not None:
-            waiting.append(batch)
+            pending.append(batch)
             rows, size = rows + batch.num_rows, size + batch.nbytes
             if rows + step > most or size > sizes.most_table_bytes // 2:
-                yield self._arrow.Table.from_batches(waiting)
-                waiting, rows, size = [], 0, 0
+                yield self._arrow.Table.from_batches(pending)
+                pending, rows, size = [], 0, 0
         if rows:
-            yield self._arrow.Table.from_batches(waiting)
+            yield self._arrow.Table.from_batches(pending)
 
     def longest_row(self, number: int, names: list[str]) -> int:
         """Bytes that a row of a group may have in memory, as far as the group stores values once and repeats them."""
@@ -281,9 +286,8 @@ class ParquetReader(FileReader[ParquetChunk]):
             if not any("DICTIONARY" in encoding for encoding in column.encodings):
                 continue
             if name not in names:
-                if (
-                    name.partition(".")[0] in names
-                ):  # of a list: nobody knows how many there are in a row
+                # A list: nobody knows how many values there are in a row.
+                if name.partition(".")[0] in names:
                     longest += self._sizes.most_table_bytes // self._sizes.fewest_chunk_rows
             elif column.physical_type == "BYTE_ARRAY":
                 texts.append(name)
@@ -336,26 +340,26 @@ def write_groups(tables: Iterable[Any], schema: Any, final: Any, sizes: FileSize
 
     with io.BufferedWriter(final) as sink, pyarrow.parquet.ParquetWriter(sink, schema) as writer:
 
-        def write_group(waiting: list[Any]) -> None:
-            group = pyarrow.concat_tables(waiting).unify_dictionaries()
+        def write_group(pending: list[Any]) -> None:
+            group = pyarrow.concat_tables(pending).unify_dictionaries()
             writer.write_table(group, row_group_size=max(1, group.num_rows))
 
-        waiting: list[Any] = []
+        pending: list[Any] = []
         rows = size = 0
         for table in tables:
-            waiting.append(table.cast(schema))
-            rows, size = rows + table.num_rows, size + waiting[-1].nbytes
+            pending.append(table.cast(schema))
+            rows, size = rows + table.num_rows, size + pending[-1].nbytes
             if rows >= sizes.group_rows or size >= sizes.group_bytes:
-                write_group(waiting)
-                waiting, rows, size = [], 0, 0
-        if waiting:
-            write_group(waiting)
+                write_group(pending)
+                pending, rows, size = [], 0, 0
+        if pending:
+            write_group(pending)
 
 
 def pandas_note(note: bytes, renamed: Mapping[str, str], added: Sequence[str]) -> bytes:
     """What pandas has noted about a table, for the columns that an output has.
 
-    `renamed` has the output's name of each column of the input that is kept. An index that is not is left
+    `renamed` has the output's name of each column of the input that is kept. An index that is not kept is left
     out: pandas then counts the rows.
     """
     try:
@@ -390,4 +394,4 @@ def pandas_note(note: bytes, renamed: Mapping[str, str], added: Sequence[str]) -
             values | {"columns": columns, "index_columns": indexes, "column_indexes": labels}
         ).encode()
     except (ValueError, TypeError, KeyError, AttributeError):
-        return note  # it is not pandas' own; nobody else can say what it means
+        return note  # pandas has not written it, so nothing is known of its meaning

@@ -122,7 +122,7 @@ class FileReport:
     """Rows that would be rejected, by code."""
     columns: list[ColumnReport] = field(default_factory=list)
     bad_rows: list[dict[str, Any]] = field(default_factory=list)
-    """The first of them: row, line, column, value, code, message."""
+    """The first rejected rows: row, line, column, value, code, message."""
     notes: list[str] = field(default_factory=list)
     """How the file is read."""
     doubts: Doubts = field(default_factory=Doubts)

@@ -35,8 +35,8 @@ class FileSizes:
     """A file is cut into so many chunks, if it is not very small, so that processes share it."""
     slow_chunk_ms: float = 250.0
     slow_chunks: int = 3
-    """Online requests wait for the chunk that a process is scoring: after so many slow ones in a row,
-    chunks become smaller."""
+    """After so many slow chunks in a row chunks become smaller: online requests wait for the chunk that a
+    process is scoring."""
     fewest_chunk_rows: int = 256
     most_chunk_rows: int = 50_000
     """Rows of a chunk of JSON Lines or Parquet; workers take at most 100,000 in a request."""
@@ -113,7 +113,9 @@ class ModelInfo:
     @property
     def prediction_columns(self) -> tuple[str, ...]:
         """The columns of its values, one for each output."""
-        return tuple(prediction_column(one["name"]) for one in self.outputs or ({"name": None},))
+        return tuple(
+            prediction_column(output["name"]) for output in self.outputs or ({"name": None},)
+        )
 
     @property
     def probability_columns(self) -> tuple[str, ...]:
@@ -121,9 +123,9 @@ class ModelInfo:
         return (
             *map(probability_column, self.classes),
             *(
-                probability_column(label, one["name"])
-                for one in self.outputs
-                for label in one["classes"] or ()
+                probability_column(label, output["name"])
+                for output in self.outputs
+                for label in output["classes"] or ()
             ),
         )
 
@@ -150,13 +152,13 @@ class ChunkOutput:
     warned: Sequence[Mapping[str, Any]] = ()
     """Numbers of warnings: code, column, count."""
     report: Mapping[str, Any] | None = None
-    """What its values may have meant instead; see `Doubts`."""
+    """What the values may have meant instead; see `Doubts`."""
     longer: Sequence[int] = ()
     """Lines of the input that have more fields in the output than its header."""
 
 
-_MOST_MEANT = 20
-"""Missing columns for which the one that was meant is looked for."""
+_MOST_GUESSED = 20
+"""Missing columns for which a similar name is looked for in the file."""
 _Chunk = TypeVar("_Chunk", bound=Chunk)
 
 
@@ -250,21 +252,21 @@ def choose_columns(
     for option, names in (("drop", options.drop), ("keep", options.kept or ())):
         for name in names:
             if name not in columns:
-                raise _not_there(path, name, columns, option)
+                raise _no_such_name(path, name, columns, option)
     is_whole = options.kept is None and not options.drop
     indices = None if is_whole else tuple(selected(columns, options))
-    here = columns if indices is None else [columns[index] for index in indices]
+    chosen = columns if indices is None else [columns[index] for index in indices]
     answers = choose_answers(path, model, options)
     for name in options.rename:
         if name not in (*columns, *answers):
-            raise _not_there(path, name, (*columns, *answers), "rename")
-    kept = tuple(options.rename.get(name, name) for name in here)
+            raise _no_such_name(path, name, (*columns, *answers), "rename")
+    kept = tuple(options.rename.get(name, name) for name in chosen)
     for name, count in Counter(kept).items():
         if name and count > 1:
             message = f"the output would have column {name!r} {count} times"
             advice = f"rename it (--rename {name}=…) or leave it out (--drop {name})"
             raise FileRefused(Code.DUPLICATE_COLUMN, path, f"{message}: {advice}", name)
-    added = tuple(answer_names(path, answers, here, kept, options).values())
+    added = tuple(answer_names(path, answers, chosen, kept, options).values())
     return OutputColumns(indices, kept, answers, added)
 
 
@@ -273,9 +275,11 @@ def names_read(columns: Sequence[str], model: ModelInfo, options: BulkOptions) -
 
     A column is read under its new name if the model knows that, and the input has no column of that name itself.
     """
-    known, there = frozenset(model.known), frozenset(columns)
+    taken_by_model, present = frozenset(model.known), frozenset(columns)
     return [
-        new if (new := options.rename.get(name, name)) in known and new not in there else name
+        new
+        if (new := options.rename.get(name, name)) in taken_by_model and new not in present
+        else name
         for name in columns
     ]
 
@@ -293,23 +297,23 @@ def choose_answers(path: str, model: ModelInfo, options: BulkOptions) -> tuple[s
     Raises:
         FileRefused: the version has no such answer.
     """
-    all_of = {"prediction": model.prediction_columns, "probability": model.probability_columns}
-    known = (*all_of["prediction"], *all_of["probability"], "error", "warnings")
+    groups = {"prediction": model.prediction_columns, "probability": model.probability_columns}
+    available = (*groups["prediction"], *groups["probability"], "error", "warnings")
     chosen: list[str] = []
     for name in options.outputs or DEFAULT_OUTPUTS:
-        if name in all_of:
-            chosen += all_of[name]
-        elif name in known:
+        if name in groups:
+            chosen += groups[name]
+        elif name in available:
             chosen.append(name)
         else:
-            raise _not_there(path, name, known, "outputs")
+            raise _no_such_name(path, name, available, "outputs")
     return tuple(dict.fromkeys(chosen))
 
 
 def requested(
     answers: Sequence[str], model: ModelInfo, options: BulkOptions
 ) -> Sequence[str] | None:
-    """The answers that a request must name: none where the worker's own choice is the same."""
+    """The answers that a request names; None where a worker answers with these by default."""
     is_usual = options.outputs is None and len(model.prediction_columns) == 1
     return None if is_usual else list(answers)
 
@@ -323,28 +327,28 @@ def answer_names(
 ) -> dict[str, str]:
     """The answers' names in the output, where the input's `columns` are called `kept`.
 
-    A name that the input has, too, is renamed there, not here. Where a column of the input keeps it, the answer has
-    another: `prediction_2`.
+    Where a column of the input has an answer's name, `rename` applies to the column. If the column keeps that name,
+    the answer gets another: `prediction_2`.
 
     Raises:
         FileRefused: an answer was given a name that is there already.
     """
-    own, taken, names = frozenset(columns), set(kept), dict[str, str]()
+    input_columns, used, names = frozenset(columns), set(kept), dict[str, str]()
     for answer in answers:
-        name = answer if answer in own else options.rename.get(answer, answer)
-        if name in taken and name != answer:
+        name = answer if answer in input_columns else options.rename.get(answer, answer)
+        if name in used and name != answer:
             message = f"the output would have column {name!r} twice: give {answer!r} another name"
             raise FileRefused(Code.DUPLICATE_COLUMN, path, message, name)
         number = 2
-        while name in taken:
+        while name in used:
             name, number = f"{answer}_{number}", number + 1
-        taken.add(name)
+        used.add(name)
         names[answer] = name
     return names
 
 
 def other_names(answers: Mapping[str, str], options: BulkOptions) -> list[str]:
-    """Sentences about answers that do not have their own names, as a column of the input has it."""
+    """A sentence for each answer that has another name, since a column of the input has its own."""
     return [
         f"the file has a column {answer!r} of its own: the answer is in {name!r}"
         for answer, name in answers.items()
@@ -354,8 +358,8 @@ def other_names(answers: Mapping[str, str], options: BulkOptions) -> list[str]:
 
 def extra_columns(columns: Sequence[str], model: ModelInfo) -> list[str]:
     """The columns that a model does not take."""
-    known = set(model.known)
-    return [name for name in columns if name not in known]
+    taken_by_model = set(model.known)
+    return [name for name in columns if name not in taken_by_model]
 
 
 def check_no_duplicates(path: str, columns: Sequence[str]) -> None:
@@ -366,35 +370,39 @@ def check_no_duplicates(path: str, columns: Sequence[str]) -> None:
     """
     for name, count in Counter(columns).items():
         if name and count > 1:
-            *numbers, last = [str(at) for at, other in enumerate(columns, start=1) if other == name]
+            *numbers, last = [
+                str(number) for number, column in enumerate(columns, start=1) if column == name
+            ]
             message = f"duplicate column {name!r} (columns {', '.join(numbers)} and {last})"
             raise FileRefused(Code.DUPLICATE_COLUMN, path, message, name)
 
 
 def missing_columns(missing: Sequence[str], columns: Sequence[str], needed: Sequence[str]) -> str:
-    """A sentence about columns that are not there, and the columns that may have been meant, out of those not needed."""
+    """A sentence about columns that are not there, with similar names of the file that the model does not need."""
     message = f"column{'s' if len(missing) > 1 else ''} missing: {', '.join(map(repr, missing))}"
-    left = [name for name in columns if name not in set(needed)]
-    meant, several, without = dict[str, str](), list[str](), len(missing) > _MOST_MEANT
-    for name in missing[:_MOST_MEANT]:
-        near, is_certain = near_names(name, left)
+    candidates = [name for name in columns if name not in set(needed)]
+    renames, questions, has_unmatched = dict[str, str](), list[str](), len(missing) > _MOST_GUESSED
+    for name in missing[:_MOST_GUESSED]:
+        near, is_certain = near_names(name, candidates)
         if is_certain:
-            left.remove(near[0])
-            meant[near[0]] = name
+            candidates.remove(near[0])
+            renames[near[0]] = name
         if len(near) > 1:
-            asked = f"{name!r} may be {' or '.join(map(repr, near))}"
+            question = f"{name!r} may be {' or '.join(map(repr, near))}"
             # A command to copy would be a guess.
-            several.append(asked if is_certain else f"{asked}: say which with --rename OLD={name}")
-        without = without or not near
-    parts = [message, *several]
-    if meant:
+            questions.append(
+                question if is_certain else f"{question}: say which with --rename OLD={name}"
+            )
+        has_unmatched = has_unmatched or not near
+    sentences = [message, *questions]
+    if renames:
         options = " ".join(
-            f"--rename {shlex.quote(f'{near}={name}')}" for near, name in meant.items()
+            f"--rename {shlex.quote(f'{near}={name}')}" for near, name in renames.items()
         )
-        parts.append(f"did you mean {', '.join(map(repr, meant))}? Read so with {options}")
-    if without:
-        parts.append(f"the file has {listing(columns)}")
-    return "; ".join(parts)
+        sentences.append(f"did you mean {', '.join(map(repr, renames))}? Read so with {options}")
+    if has_unmatched:
+        sentences.append(f"the file has {listing(columns)}")
+    return "; ".join(sentences)
 
 
 def listing(columns: Sequence[str]) -> str:
@@ -435,7 +443,7 @@ def predictions_from(
     return predictions
 
 
-def _not_there(path: str, name: str, columns: Sequence[str], option: str) -> FileRefused:
+def _no_such_name(path: str, name: str, columns: Sequence[str], option: str) -> FileRefused:
     near, _ = near_names(name, columns)
     advice = (
         f"did you mean {' or '.join(map(repr, near))}?" if near else f"there are {listing(columns)}"

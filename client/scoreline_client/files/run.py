@@ -15,7 +15,6 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import aclosing, closing, suppress
 from dataclasses import asdict, dataclass, field
-from functools import cache
 from typing import Any, TypeVar
 
 from scoreline_client.codes import Code
@@ -50,9 +49,9 @@ from scoreline_client.transport.dispatcher import Transport
 from scoreline_client.transport.ordered import DEFAULT_TIMES, BulkTimes
 
 LONGEST_NAME = 200
-"""Characters of an input's name that whoever watches the queue is told."""
+"""Characters of an input's name that are shown to whoever watches the queue."""
 READER_CHECK_S = 0.1
-"""Between two checks of whether somebody has opened a named pipe to read the output."""
+"""Seconds between two checks of whether somebody has opened a named pipe to read the output."""
 
 _Result = TypeVar("_Result")
 
@@ -77,7 +76,7 @@ class BulkProgress:
     seconds_left: float | None
     """How long the rest will take at this run's pace; None if that is unknown."""
     version: int
-    """The version that scores; 0 while it is not known, since no worker has been there yet."""
+    """The version that scores; 0 as long as no worker has named it."""
     source: str
     """The input's name."""
     waiting: str | None = None
@@ -182,16 +181,25 @@ class FileRun:
     progress: Callable[[BulkProgress], None] | None
     sizes: FileSizes
     times: BulkTimes
-    owner: str | None = None
-    """Whose it is; None for this process's user."""
+    owner: str | None
+    """Who runs it; None for this process's user."""
 
     def __post_init__(self) -> None:
+        self._owner = self.owner or ""
+        if not self._owner:
+            try:
+                self._owner = getpass.getuser()
+            except (KeyError, OSError):  # a container may have no name for its user
+                self._owner = str(os.getuid()) if hasattr(os, "getuid") else ""
         self._started = time.monotonic()
         self._counts = RunCounts()
+        self._version = 0
         self._done = 0
-        self._begun_notes = 0
+        self._total: int | None = None
+        self._unit = "bytes"
+        self._notes_at_start = 0
         """How many notes there were when the first row was read."""
-        self._found_before: tuple[str, ...] = ()
+        self._notes_before: tuple[str, ...] = ()
         """Notes about the rows of the run that is resumed."""
         self._model: ModelInfo
         self._reader: FileReader[Any]
@@ -204,13 +212,15 @@ class FileRun:
         try:
             ref = model if before is None else f"{before.model}@{before.version}"
             self._model = await describe(
-                self.transport, ref, on_unserved=self._show_begin, times=self.times
+                self.transport, ref, on_unserved=self._show, times=self.times
             )
         except UnknownModel as error:
             if before is None:
                 raise
-            gone = f"version {before.version} of {before.model!r}, with which it was begun, is gone"
-            raise self._unresumable(gone) from error
+            reason = (
+                f"version {before.version} of {before.model!r}, with which it was begun, is gone"
+            )
+            raise self._unresumable(reason) from error
         self._reader = open_reader(
             self.source,
             self.target.name,
@@ -220,8 +230,10 @@ class FileRun:
             sizes=self.sizes,
         )
         header, first = await asyncio.to_thread(self._reader.begin, self._model)
+        self._version = self._model.version
+        self._total, self._unit = self._reader.total, self._reader.unit
         stream = None
-        # The operating system tells nobody that a pipe has a reader.
+        # The operating system does not report when a pipe gets a reader.
         while self.target.is_stream and (stream := self.target.open_stream()) is None:  # noqa: ASYNC110
             await asyncio.sleep(READER_CHECK_S)
         start = await asyncio.to_thread(self._begin_or_resume, header, first, before, marks, stream)
@@ -233,7 +245,7 @@ class FileRun:
                 start,
                 total_bytes=self.source.size,
                 on_unserved=self._show,
-                progress=self._told,
+                progress=self._job_progress,
                 sizes=self.sizes,
                 times=self.times,
             )
@@ -248,7 +260,7 @@ class FileRun:
             await asyncio.to_thread(self.source.check_unchanged)
             await _to_completion(self._publish)
         except BaseException:
-            # Scored rows are kept for --resume; where nothing was, nothing is left. The error that
+            # Scored rows are kept for --resume; without any, no file is left. The error that
             # ended the run is raised, and not that of closing or removing files.
             with suppress(OSError):
                 self._output.close()
@@ -336,11 +348,11 @@ class FileRun:
                 rejected, warned = Counter(mark.rejected), Counter(mark.warned)
                 doubts = Doubts(dict(mark.doubts))
                 self._counts = RunCounts(rows, rejected, warned, doubts, mark.seconds, rows)
-                self._found_before = mark.notes
+                self._notes_before = mark.notes
                 self._reader.notes += [*mark.notes, f"resumed behind row {rows:,}"]
-                self._begun_notes = len(self._reader.notes)
+                self._notes_at_start = len(self._reader.notes)
                 return mark.position
-            self._begun_notes = len(self._reader.notes)
+            self._notes_at_start = len(self._reader.notes)
             try:
                 self._output.write(header)
                 journal.append(run)
@@ -375,15 +387,15 @@ class FileRun:
                 errors=self._report.length,
                 rejected=dict(counts.rejected),
                 warned=dict(counts.warned),
-                doubts=dict(counts.doubts.found),
-                notes=(*self._found_before, *self._reader.notes[self._begun_notes :]),
+                doubts=dict(counts.doubts.counts),
+                notes=(*self._notes_before, *self._reader.notes[self._notes_at_start :]),
                 seconds=round(counts.seconds_before + time.monotonic() - self._started, 3),
             )
             self.journal.append(mark)
 
     @property
     def _is_kept(self) -> bool:
-        """Whether rows are there that a run that is resumed need not score."""
+        """Whether some rows are scored already, for a run that is resumed."""
         return self.journal is not None and self._counts.rows > 0
 
     def _publish(self) -> None:
@@ -406,74 +418,53 @@ class FileRun:
             where = "They have their errors in their own lines"
         raise TooManyErrors(self.source.name, counts.rejected_rows, counts.rows, str(limit), where)
 
-    def _show_begin(self, unserved_s: float | None) -> None:
-        """Call `progress` before a version is known, and so what there is to do."""
-        if self.progress is not None:
-            self.progress(
-                BulkProgress(
-                    rows=0,
-                    rejected=0,
-                    done=0,
-                    total=None,
-                    unit="bytes",
-                    seconds=time.monotonic() - self._started,
-                    rows_per_s=0.0,
-                    seconds_left=None,
-                    version=0,
-                    source=self.source.name,
-                    waiting=self._waiting(unserved_s),
-                )
-            )
-
-    def _waiting(self, unserved_s: float | None) -> str | None:
-        if unserved_s is None:
-            return None
-        limit_s = self.times.unserved_patience_s
-        return f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
-
     def _show(self, unserved_s: float | None = None) -> None:
         """Call `progress`; `unserved_s`: for how many seconds no worker has been alive."""
         if self.progress is not None:
             self.progress(self._progress(unserved_s))
 
-    def _told(self) -> JobProgress:
-        """How far this run is, for whoever watches the queue."""
-        now = self._progress(None)
+    def _job_progress(self) -> JobProgress:
+        """This run's progress, for whoever watches the queue."""
+        progress = self._progress(None)
         return JobProgress(
             host=socket.gethostname(),
-            source=shown_text(now.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
-            owner=shown_text(self.owner or _user(), in_line=True)[:LONGEST_NAME],
+            source=shown_text(progress.source.rpartition("/")[2], in_line=True)[:LONGEST_NAME],
+            owner=shown_text(self._owner, in_line=True)[:LONGEST_NAME],
             model=self._model.model,
-            version=now.version,
-            rows=now.rows,
-            rejected=now.rejected,
-            percent=now.percent,
-            rows_per_s=now.rows_per_s,
-            seconds=now.seconds,
-            seconds_left=now.seconds_left,
+            version=progress.version,
+            rows=progress.rows,
+            rejected=progress.rejected,
+            percent=progress.percent,
+            rows_per_s=progress.rows_per_s,
+            seconds=progress.seconds,
+            seconds_left=progress.seconds_left,
         )
 
     def _progress(self, unserved_s: float | None) -> BulkProgress:
-        counts, total, done = self._counts, self._reader.total, self._done
+        counts, total, done = self._counts, self._total, self._done
         seconds = time.monotonic() - self._started
         rows_here = counts.rows - counts.rows_before
-        left = None
+        seconds_left = None
         if total and done and rows_here:
-            # At the pace of this run alone: the rows of the run before took it no time.
+            # At this run's pace: the rows of the run that it resumes are not in its seconds.
             rows_left = max(0.0, counts.rows * total / done - counts.rows)
-            left = rows_left * seconds / rows_here
+            seconds_left = rows_left * seconds / rows_here
+        waiting = None
+        if unserved_s is not None:
+            limit_s = self.times.unserved_patience_s
+            waiting = f"no worker for {unserved_s:.0f} s; waiting until {limit_s:g} s"
         return BulkProgress(
             rows=counts.rows,
             rejected=counts.rejected_rows,
             done=done,
             total=total,
-            unit=self._reader.unit,
+            unit=self._unit,
             seconds=seconds + counts.seconds_before,
             rows_per_s=rows_here / seconds if seconds else 0.0,
-            seconds_left=left,
-            version=self._model.version,
+            seconds_left=seconds_left,
+            version=self._version,
             source=shown_name(self.source.name),
-            waiting=self._waiting(unserved_s),
+            waiting=waiting,
         )
 
     def _summary(self) -> ScoreSummary:
@@ -509,12 +500,3 @@ async def _to_completion(work: Callable[..., _Result], *arguments: Any) -> _Resu
     except asyncio.CancelledError:
         await asyncio.wait({task})
         raise
-
-
-@cache
-def _user() -> str:
-    """Who this process runs as; a container may have no name for it."""
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid()) if hasattr(os, "getuid") else ""

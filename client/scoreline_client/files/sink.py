@@ -45,19 +45,8 @@ REPORT_COLUMNS = ("row", "line", "column", "value", "code", "message")
 _SPREADSHEETS = (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")
 _FOREIGN = (
     *(".zip", ".bz2", ".xz", ".7z", ".rar", ".tar", ".tgz", ".lz4", ".br", ".z", ".lzma", ".zstd"),
-    *(
-        ".json",
-        ".feather",
-        ".arrow",
-        ".avro",
-        ".orc",
-        ".h5",
-        ".hdf5",
-        ".pkl",
-        ".pickle",
-        ".db",
-        ".sqlite",
-    ),
+    *(".json", ".feather", ".arrow", ".avro", ".orc", ".h5", ".hdf5", ".pkl", ".pickle"),
+    *(".db", ".sqlite"),
     *(".doc", ".docx", ".pdf", ".html", ".xml", ".sas7bdat", ".dta", ".sav", ".rds", ".rdata"),
 )
 """Endings of what is not written: a file with one of them would not be what its name says."""
@@ -85,7 +74,7 @@ def is_many(sources: tuple[str, ...], target: str) -> bool:
 def inputs_of(sources: Iterable[str]) -> list[str]:
     """Each input, patterns and directories expanded and sorted by name.
 
-    Of a directory these are the files in it whose names end as those of tables do; not those in folders of it.
+    A directory stands for the files in it whose names end as those of tables do, without those in its folders.
 
     Raises:
         FileRefused: a pattern matches nothing, or a directory has no such file.
@@ -107,12 +96,12 @@ def inputs_of(sources: Iterable[str]) -> list[str]:
             if is_directory:
                 names = [name for name in names if is_table(name)]
             if not names:
-                what = (
+                message = (
                     "no file of this directory is a table by its name"
                     if is_directory
                     else "no file matches"
                 )
-                raise FileRefused(Code.FILE, source, what)
+                raise FileRefused(Code.FILE, source, message)
         inputs += sorted(names)
     return inputs
 
@@ -182,8 +171,8 @@ class Target:
         if self.is_url:
             digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
             # Behind the question mark there may be a token.
-            shown = shown_name(name).removesuffix("?…")
-            base = Path(state).expanduser() / digest / (shown.rpartition("/")[2] or "output")
+            plain_name = shown_name(name).removesuffix("?…")
+            base = Path(state).expanduser() / digest / (plain_name.rpartition("/")[2] or "output")
         elif self.descriptor is None and os.path.islink(name):  # noqa: PTH114 - see _is_directory
             base = Path(os.path.realpath(name))
 
@@ -199,7 +188,7 @@ class Target:
         self.errors = beside(".errors.csv")
         self.errors_part = beside(".errors.csv.part")
         self.kind = _kind(self.final)
-        """What is there already, as one of the system's `S_IF…`; None: nothing."""
+        """The kind of file that is there already, as one of the system's `S_IF…`; None: there is none."""
 
     @property
     def is_stream(self) -> bool:
@@ -212,11 +201,11 @@ class Target:
         Raises:
             FileRefused: it cannot, or it is.
         """
-        same = FileRefused(Code.FILE, self.name, "input and output are the same file")
+        same_file = FileRefused(Code.FILE, self.name, "input and output are the same file")
         if self.final.suffix.lower() in _SPREADSHEETS:
             message = "spreadsheets are not written; name it .csv, which they open"
             raise FileRefused(Code.FILE, self.name, message)
-        # Before .gz and .zst, too: of `out.zip.gz` only the outer name would be true.
+        # Also before .gz and .zst: `out.zip.gz` would hold no zip archive.
         _, plain = compression_by_name(shown_name(self.name).removesuffix("?…"))
         ending = os.path.splitext(plain)[1].lower()  # noqa: PTH122 - a URL is no path
         if ending in _FOREIGN and not self.is_stream:
@@ -224,12 +213,13 @@ class Target:
             raise FileRefused(Code.FILE, self.name, message)
         if self.is_url:
             if self.name == source:
-                raise same
+                raise same_file
             with writing(self.name, is_kept=False):
                 file_system(self.name)
                 self.part.parent.mkdir(parents=True, exist_ok=True)
             return
         final, folder = self.final, self.final.parent
+        beside = (self.part, self.whole, self.journal, self.errors, self.errors_part)
         with writing(self.name, is_kept=False):
             if self.descriptor is not None:
                 os.fstat(self.descriptor)
@@ -244,17 +234,10 @@ class Target:
                     f"it is {_KINDS.get(self.kind or 0, 'no file')}; name a file, a named pipe or -"
                 )
                 raise FileRefused(Code.FILE, self.name, message)
-            if source != STANDARD and not is_url(source) and Path(source).exists():
-                beside = (
-                    final,
-                    self.part,
-                    self.whole,
-                    self.journal,
-                    self.errors,
-                    self.errors_part,
-                )
-                if any(path.exists() and path.samefile(source) for path in beside):
-                    raise same
+            is_local = source != STANDARD and not is_url(source) and Path(source).exists()
+            files = (final, *beside) if is_local else ()
+            if any(path.exists() and path.samefile(source) for path in files):
+                raise same_file
             if self.kind is not None and not os.access(final, os.W_OK):
                 raise FileRefused(Code.FILE, self.name, "it is there already and write-protected")
             if self.is_stream:
@@ -262,7 +245,7 @@ class Target:
             if not os.access(folder, os.W_OK | os.X_OK):
                 message = f"it cannot be written: no permission to write into {folder}"
                 raise FileRefused(Code.FILE, self.name, message)
-            for path in (self.part, self.whole, self.journal, self.errors, self.errors_part):
+            for path in beside:
                 check_regular(path)
 
     def open_stream(self) -> Any:
@@ -297,8 +280,8 @@ class Target:
         """
         self.whole.unlink(missing_ok=True)
         with open_private(self.whole) as file:
-            done = self.whole if finish(self.part, file) else self.part
-        _sync(done)
+            complete = self.whole if finish(self.part, file) else self.part
+        _sync(complete)
         has_errors = self.errors_part.exists()
         # Without errors, the report of an earlier run is removed: it would be taken for the report of this run.
         if self.is_url:
@@ -307,17 +290,17 @@ class Target:
                 fs.put_file(str(self.errors_part), f"{path}.errors.csv")
             elif fs.exists(f"{path}.errors.csv"):
                 fs.rm_file(f"{path}.errors.csv")
-            fs.put_file(str(done), path)
+            fs.put_file(str(complete), path)
         else:
             if has_errors:
-                # Values of the input are in both: what nobody may read in the output is no more public here.
+                # The report quotes values of the input: who may not read the output may not read the report.
                 _keep_rights(self.errors_part, self.errors, self.final)
                 _sync(self.errors_part)
                 self.errors_part.replace(self.errors)
             else:
                 self.errors.unlink(missing_ok=True)
-            _keep_rights(done, self.final)
-            done.replace(self.final)
+            _keep_rights(complete, self.final)
+            complete.replace(self.final)
             # Not every file system can sync a directory; the rename itself is done.
             with contextlib.suppress(OSError):
                 _sync(self.final.parent)
@@ -393,7 +376,7 @@ class PartFile:
         self._file.truncate(length)
         self._sync_bytes = sync_bytes
         self._synced = self._requested = length
-        """How much of it is on the disk, and how much will be after the sync that is running."""
+        """Bytes that are on the disk, and that will be there after the sync that is running."""
         self._error: OSError | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scoreline-sync")
         self._syncing: Future[None] | None = None
@@ -455,19 +438,19 @@ class ErrorReport:
     def write(self, problems: Iterable[Mapping[str, Any]]) -> None:
         """Add rejected rows."""
         text = io.StringIO()
-        lines = csv.DictWriter(
+        writer = csv.DictWriter(
             text, REPORT_COLUMNS, restval="", extrasaction="ignore", lineterminator="\n"
         )
         if self.length == 0:
-            lines.writeheader()
+            writer.writeheader()
         before = text.tell()
         # People open it in a spreadsheet, and a value of the input may be a formula that somebody made.
         for problem in problems:
-            shown = {name: problem[name] for name in REPORT_COLUMNS if name in problem}
+            line = {name: problem[name] for name in REPORT_COLUMNS if name in problem}
             for name in ("column", "value", "message"):
-                if isinstance(text_of := shown.get(name), str):
-                    shown[name] = spreadsheet_safe(text_of)
-            lines.writerow(shown)
+                if isinstance(value := line.get(name), str):
+                    line[name] = spreadsheet_safe(value)
+            writer.writerow(line)
         if self._path is None or text.tell() == before:
             return
         data = text.getvalue().encode("utf-8", "backslashreplace")
@@ -481,7 +464,7 @@ def open_private(path: Path, mode: int = 0o600) -> Any:
     """Open a file beside an output for appending, without a buffer; by default only its owner can read it.
 
     Raises:
-        FileRefused: somebody has put a link, a pipe or the like there, or another name of a file.
+        FileRefused: somebody has put a link, a pipe or the like there, or a hard link to another file.
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -496,7 +479,7 @@ def open_private(path: Path, mode: int = 0o600) -> Any:
         message = "it has another name (a hard link), which would be written to: remove it"
         raise FileRefused(Code.FILE, str(path), message)
     if mode == 0o600:
-        # One that an earlier release has begun can be read by others.
+        # An earlier release may have made it readable by others.
         with contextlib.suppress(OSError):
             os.fchmod(descriptor, mode)
     return os.fdopen(descriptor, "a+b", buffering=0)
@@ -521,7 +504,7 @@ def write_all(file: Any, data: bytes | memoryview) -> None:
 
 @contextmanager
 def writing(name: str, *, is_kept: bool = True) -> Iterator[None]:
-    """Make an error of the operating system one of Scoreline's; `is_kept`: what was scored is.
+    """Make an error of the operating system one of Scoreline's; `is_kept`: what was scored is kept.
 
     Raises:
         FileRefused: E_DISK_FULL, or E_FILE with the system's reason.
@@ -545,7 +528,7 @@ def writing(name: str, *, is_kept: bool = True) -> Iterator[None]:
         reason = error.strerror or str(error)
         refused = FileRefused(Code.FILE, name, f"it cannot be written: {reason}")
         raise refused from (None if is_url(name) else error)
-    # A library of fsspec: its error may quote the URL with a token in it, and is not to be its cause.
+    # An error of fsspec's libraries is not kept as the cause: it may quote the URL with a token in it.
     except Exception as error:
         if not is_url(name) or isinstance(error, ScorelineError):
             raise
@@ -614,7 +597,7 @@ def check_links(name: str) -> None:
 
 
 def _kind(path: Path) -> int | None:
-    """What is there under a name, links not followed, as one of the system's `S_IF…`."""
+    """The kind of file that has a name, links not followed, as one of the system's `S_IF…`; None: there is none."""
     try:
         return stat.S_IFMT(path.lstat().st_mode)
     except OSError:
@@ -629,11 +612,11 @@ def _keep_rights(path: Path, *earlier: Path) -> None:
     Raises:
         FileRefused: what is there is no regular file any more, and would be replaced.
     """
-    for other in earlier:
-        check_regular(other)
-    before = next((other for other in earlier if other.exists()), None)
+    for candidate in earlier:
+        check_regular(candidate)
+    before = next((candidate for candidate in earlier if candidate.exists()), None)
     if before is None:
-        # The system knows which mode a new file has here: by the process's mask, or the folder's list.
+        # A probe shows which mode a new file gets here, by the process's mask or the folder's access list.
         probe = path.with_name(path.name + ".mode")
         probe.unlink(missing_ok=True)
         descriptor = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -649,7 +632,7 @@ def _keep_rights(path: Path, *earlier: Path) -> None:
                 break
         if path.stat().st_gid != old.st_gid:
             mode &= ~0o070 | (mode & 0o007) << 3
-    # Where a file system has no modes or lists, there are none to keep.
+    # Not every file system has modes and access lists.
     with contextlib.suppress(OSError):
         path.chmod(mode)
     if before is not None and hasattr(os, "getxattr"):

@@ -39,18 +39,12 @@ _SPREADSHEETS = (
     *(b"[Content_Types].xml", b"_rels/", b"xl/", b"docProps/"),
     *(b"vnd.oasis.opendocument.spreadsheet", b"\xd0\xcf\x11\xe0"),
 )
-"""How the files of spreadsheets begin: the first names in their archives, and an older format."""
+"""How files of spreadsheets begin: the first names in their archives, and an older format."""
 _NAME_IN_ZIP = 128
 _TABLES = (".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".parquet", ".pq")
 _FACTS = (
-    "ETag",
-    "etag",
-    "LastModified",
-    "last_modified",
-    "mtime",
-    "updated",
-    "created",
-    "mtime_ns",
+    *("ETag", "etag", "LastModified", "last_modified"),
+    *("mtime", "updated", "created", "mtime_ns"),
 )
 """Facts that file systems have of a file and that change when the file does."""
 
@@ -97,8 +91,8 @@ class Source:
                         "it with pandas and use predict_frame"
                     )
                 raise FileRefused(Code.FILE, name, message)
-        fitting = (kind for magic, kind in _COMPRESSIONS.items() if self.start.startswith(magic))
-        self.compression = next(fitting, None)
+        matching = (kind for magic, kind in _COMPRESSIONS.items() if self.start.startswith(magic))
+        self.compression = next(matching, None)
         self._plain: Any = file
         self._damage: tuple[type[Exception], ...] = ()
         """The errors of unpacking where the compressed data are damaged."""
@@ -113,7 +107,7 @@ class Source:
         self._unpacked = 0
         self._encoding = "utf-8"
         self._decoder: codecs.IncrementalDecoder | None = None
-        self._back = b""
+        self._unread = b""
 
     @property
     def position(self) -> int:
@@ -137,26 +131,24 @@ class Source:
             FileRefused: the file cannot be read, is cut short or damaged, expands without measure, or
                 is not in its encoding.
         """
-        parts: list[bytes] = []
-        if self._back:
-            parts = [self._back[:size]]
-            self._back = self._back[size:]
-            size -= len(parts[0])
+        pieces: list[bytes] = []
+        if self._unread:
+            pieces = [self._unread[:size]]
+            self._unread = self._unread[size:]
+            size -= len(pieces[0])
         try:
             while size > 0:
-                before = self._unpacked
+                unpacked = self._unpacked
                 try:
-                    part: bytes = self._plain.read(size)
+                    piece: bytes = self._plain.read(size)
                 except self._damage as error:
                     reason = f"is damaged ({error})"
                     if isinstance(error, EOFError):
                         reason = "ends in the middle: it was not copied or written whole"
-                    message = (
-                        f"the {self.compression} data {reason}; {before:,} bytes could be unpacked"
-                    )
+                    message = f"the {self.compression} data {reason}; {unpacked:,} bytes could be unpacked"
                     raise FileRefused(Code.FILE, self.name, message) from error
-                is_end = not part
-                self._unpacked += len(part)
+                is_end = not piece
+                self._unpacked += len(piece)
                 most = self._sizes.most_expansion
                 if self.compression and self._unpacked > max(
                     self._sizes.unwatched_bytes, most * self.position
@@ -167,25 +159,25 @@ class Source:
                     )
                     raise FileRefused(Code.TOO_LARGE, self.name, message)  # noqa: TRY301
                 if self._decoder is not None:
-                    part = self._decoder.decode(part, final=is_end).encode()
-                if part:
-                    parts.append(part)
-                    size -= len(part)
+                    piece = self._decoder.decode(piece, final=is_end).encode()
+                if piece:
+                    pieces.append(piece)
+                    size -= len(piece)
                 if is_end:
                     break
         # Not all that a codec raises is a UnicodeDecodeError: UTF-16 without a byte order mark is not.
         except UnicodeError as error:
             reason = error.reason if isinstance(error, UnicodeDecodeError) else str(error)
-            message = f"the text is not {self._encoding}: {reason} near byte {before:,}"
+            message = f"the text is not {self._encoding}: {reason} near byte {unpacked:,}"
             raise FileRefused(Code.ENCODING, self.name, message) from error
-        # Of what fsspec's libraries raise, this makes an error of ours; all else is raised as it is.
+        # What fsspec's libraries raise becomes an error of Scoreline; all else is raised as it is.
         except Exception as error:  # noqa: BLE001
             raise_unreadable(self.name, error)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def unread(self, data: bytes) -> None:
         """Put bytes back, to be read once more."""
-        self._back = data + self._back
+        self._unread = data + self._unread
 
     def blocks(
         self, offset: int, block_bytes: Callable[[], int], *, origin: int = 0
@@ -213,7 +205,7 @@ class Source:
             and self.file.seekable()
         ):
             self.file.seek(offset)
-            self._back = b""
+            self._unread = b""
             return
         missing = offset - at
         while missing:
@@ -253,9 +245,9 @@ class _Pipe(io.RawIOBase):
         self._file = file
         self._count = 0
         try:
-            self._number = int(file.fileno())
+            self._descriptor = int(file.fileno())
         except (AttributeError, OSError, ValueError):
-            self._number = -1  # not the operating system's; it does not block
+            self._descriptor = -1  # not a file of the operating system; it does not block
 
     def readable(self) -> bool:
         return True
@@ -273,10 +265,10 @@ class _Pipe(io.RawIOBase):
         """Fill the buffer, unless the input ends before."""
         view, size = memoryview(buffer), 0
         while size < len(view) and not self.is_stopped:
-            if self._number < 0:
+            if self._descriptor < 0:
                 data = self._file.read(len(view) - size)
-            elif select.select([self._number], [], [], CHECK_STOP_EVERY_S)[0]:
-                data = os.read(self._number, len(view) - size)
+            elif select.select([self._descriptor], [], [], CHECK_STOP_EVERY_S)[0]:
+                data = os.read(self._descriptor, len(view) - size)
             else:
                 continue
             if not data:
@@ -349,8 +341,8 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
             def state() -> Any:
                 fs.invalidate_cache()
                 info = fs.info(path)
-                known = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
-                return {"size": info.get("size"), **known}
+                details = {key: str(info[key]) for key in _FACTS if info.get(key) is not None}
+                return {"size": info.get("size"), **details}
 
             facts = opened = state()
             file = io.BufferedReader(fs.open(path, "rb"))
@@ -360,8 +352,10 @@ def open_source(name: str, sizes: FileSizes = DEFAULT_SIZES) -> Source:
                 return Source(name, io.BufferedReader(_Pipe(local)), sizes=sizes)
 
             def state() -> Any:
-                both = (os.fstat(local.fileno()), Path(name).stat())
-                return [(info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns) for info in both]
+                statuses = (os.fstat(local.fileno()), Path(name).stat())
+                return [
+                    (info.st_dev, info.st_ino, info.st_size, info.st_mtime_ns) for info in statuses
+                ]
 
             opened, info = state(), os.fstat(local.fileno())
             ends = hashlib.sha256(local.read(END_BYTES))
@@ -408,7 +402,7 @@ def raise_unreadable(name: str, error: BaseException) -> NoReturn:
 
 
 def unreadable(name: str, error: Exception) -> FileRefused:
-    """The error of an input that the operating system, or a store, does not give."""
+    """The error for an input that the operating system, or a store, refuses to give."""
     message = (
         f"it cannot be read: {getattr(error, 'strerror', None) or error or type(error).__name__}"
     )

@@ -37,7 +37,9 @@ _NO_ARROW = (pa.ArrowException, TypeError, ValueError, OverflowError)
 _TYPE, _JSON = b"scoreline:type", b"json"
 _SIGNED = (pa.int8(), pa.int16(), pa.int32(), pa.int64())
 _UNSIGNED = (pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
-_KNOWN = {str(kind): kind for kind in (*_SIGNED, *_UNSIGNED, pa.float64(), pa.string())}
+_TYPES_BY_NAME = {
+    str(data_type): data_type for data_type in (*_SIGNED, *_UNSIGNED, pa.float64(), pa.string())
+}
 
 
 def write_stream(table: Any) -> Any:
@@ -76,29 +78,29 @@ def encode_frame(
         RequestRefused: two columns have the same name.
     """
     names = list(frame.columns)
-    twice = sorted({str(name) for name, count in Counter(names).items() if count > 1})
-    if twice:
-        message = f"the frame has columns more than once: {twice}"
-        raise RequestRefused(Code.DUPLICATE_COLUMN, message, twice[0])
+    duplicates = sorted({str(name) for name, count in Counter(names).items() if count > 1})
+    if duplicates:
+        message = f"the frame has columns more than once: {duplicates}"
+        raise RequestRefused(Code.DUPLICATE_COLUMN, message, duplicates[0])
     if len(frame) == 0:
         raise EmptyRequest(Code.EMPTY_REQUEST, "the frame has no rows; give at least one")
     count = max(SLICES_AT_LEAST, -(-len(frame) // SLICE_ROWS))
     size = min(most_rows, max(SLICE_ROWS_AT_LEAST, -(-len(frame) // count)))
-    parts = [frame.iloc[start : start + size] for start in reversed(range(0, len(frame), size))]
-    while parts:
-        part = parts.pop()
+    slices = [frame.iloc[start : start + size] for start in reversed(range(0, len(frame), size))]
+    while slices:
+        rows = slices.pop()
         try:
-            table = pa.Table.from_pandas(part, preserve_index=False, nthreads=1)
+            table = pa.Table.from_pandas(rows, preserve_index=False, nthreads=1)
         except _NO_ARROW:
             table = None
         if table is None or any(map(_is_doubtful, table.schema.types)):
-            columns = [_column_of(part[name]) for name in names]
+            columns = [_column_of(rows[name]) for name in names]
             fields = [field for field, _ in columns]
             table = pa.table([column for _, column in columns], schema=pa.schema(fields))
         stream = write_stream(table)
-        if stream.size > most_bytes and len(part) > 1:
-            middle = len(part) // 2
-            parts += [part.iloc[middle:], part.iloc[:middle]]
+        if stream.size > most_bytes and len(rows) > 1:
+            middle = len(rows) // 2
+            slices += [rows.iloc[middle:], rows.iloc[:middle]]
             continue
         yield stream.to_pybytes()
 
@@ -126,9 +128,9 @@ def _column_of(series: pd.Series[Any]) -> tuple[Any, Any]:
     return json_field(name), pa.array(texts, pa.string())
 
 
-def _is_doubtful(kind: Any) -> bool:
+def _is_doubtful(data_type: Any) -> bool:
     """Whether values of other types may have become one of these: text among bytes, periods as numbers."""
-    return isinstance(kind, pa.BaseExtensionType) or pa.types.is_binary(kind)
+    return isinstance(data_type, pa.BaseExtensionType) or pa.types.is_binary(data_type)
 
 
 def decode_frame(streams: Sequence[bytes | memoryview], index: Any) -> pd.DataFrame:
@@ -171,25 +173,27 @@ def untyped_where_empty(table: Any) -> Any:
 def _narrowed(table: Any) -> Any:
     columns, fields = [], []
     for field, column in zip(table.schema, table.columns, strict=True):
-        kind = column.type
-        if str(kind) in _KNOWN and column.null_count == len(column):
-            kind = pa.null()
+        data_type = column.type
+        if str(data_type) in _TYPES_BY_NAME and column.null_count == len(column):
+            data_type = pa.null()
         for widths in (_SIGNED, _UNSIGNED):
-            if kind in widths:
+            if data_type in widths:
                 low, high = pc.min_max(column).as_py().values()
-                kind = next(width for width in widths if _holds(width, low) and _holds(width, high))
-        if kind != field.type:
-            column = pa.nulls(len(column)) if kind == pa.null() else column.cast(kind)
+                data_type = next(
+                    width for width in widths if _holds(width, low) and _holds(width, high)
+                )
+        if data_type != field.type:
+            column = pa.nulls(len(column)) if data_type == pa.null() else column.cast(data_type)
             metadata = {**(field.metadata or {}), _TYPE: str(field.type).encode()}
-            field = field.with_type(kind).with_metadata(metadata)
+            field = field.with_type(data_type).with_metadata(metadata)
         columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))
 
 
-def _holds(kind: Any, number: int) -> bool:
-    bits: int = kind.bit_width
-    if pa.types.is_unsigned_integer(kind):
+def _holds(integer_type: Any, number: int) -> bool:
+    bits: int = integer_type.bit_width
+    if pa.types.is_unsigned_integer(integer_type):
         return number < 1 << bits
     return -1 << (bits - 1) <= number < 1 << (bits - 1)
 
@@ -198,7 +202,7 @@ def widened(table: Any) -> Any:
     """The table with the types that its columns had before they were narrowed.
 
     Raises:
-        pa.ArrowException: a column is none that was narrowed to what it is.
+        pa.ArrowException: a column cannot have been narrowed to the type that it has.
     """
     columns, fields = [], []
     nulls = 0
@@ -210,16 +214,18 @@ def widened(table: Any) -> Any:
             if field.type != pa.string() or column.null_count:
                 raise pa.ArrowInvalid(f"{len(column)} values of {field.type} cannot be JSON")
         elif name is not None:
-            kind = _KNOWN.get(name.decode())
+            data_type = _TYPES_BY_NAME.get(name.decode())
             nulls += len(column) if field.type == pa.null() else 0
             is_narrower = field.type == pa.null() or any(
-                field.type in widths and kind in widths and field.type.bit_width <= kind.bit_width
+                field.type in widths
+                and data_type in widths
+                and field.type.bit_width <= data_type.bit_width
                 for widths in (_SIGNED, _UNSIGNED)
             )
-            if kind is None or not is_narrower or nulls > MOST_NULLS:
+            if data_type is None or not is_narrower or nulls > MOST_NULLS:
                 raise pa.ArrowInvalid(f"{len(column)} values of {field.type} cannot be {name!r}")
-            column = column.cast(kind)
-            field = field.with_type(kind).with_metadata(metadata or None)
+            column = column.cast(data_type)
+            field = field.with_type(data_type).with_metadata(metadata or None)
         columns.append(column)
         fields.append(field)
     return pa.table(columns, schema=pa.schema(fields, metadata=table.schema.metadata))

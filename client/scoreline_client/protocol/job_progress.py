@@ -10,7 +10,7 @@ import msgspec
 from scoreline_client.protocol.messages import WireError
 
 LONGEST = 4096
-"""Bytes; what is longer is none of ours."""
+"""Bytes; longer data were not written by Scoreline."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,20 +41,26 @@ class JobProgress:
 
     @classmethod
     def decode(cls, data: bytes) -> JobProgress:
-        """Read it; further fields of later releases are left out.
+        """Read progress; further fields of later releases are left out.
 
         Raises:
-            WireError: the bytes are none.
+            WireError: the bytes are no progress.
         """
         try:
-            told = _decoder.decode(data)
+            progress = _decoder.decode(data)
         except (msgspec.MsgspecError, ValueError) as error:
             raise WireError(f"a job's progress is unusable: {error}") from error
-        numbers = (told.rows, told.rejected, told.rows_per_s, told.seconds)
-        known = (*numbers, told.percent or 0, told.seconds_left or 0)
-        if not all(math.isfinite(number) and 0 <= number < 2**53 for number in known):
+        numbers = (
+            progress.rows,
+            progress.rejected,
+            progress.percent or 0,
+            progress.rows_per_s,
+            progress.seconds,
+            progress.seconds_left or 0,
+        )
+        if not all(math.isfinite(number) and 0 <= number < 2**53 for number in numbers):
             raise WireError("a job's progress is unusable: it counts what cannot be")
-        return told
+        return progress
 
 
 _decoder = msgspec.json.Decoder(JobProgress)

@@ -78,7 +78,7 @@ def check_model(model: str) -> str:
     """Check a reference to a model.
 
     Raises:
-        UnknownModel: it cannot.
+        UnknownModel: it is none.
     """
     try:
         _parsed(model)
@@ -153,7 +153,7 @@ def encode_records(records: Sequence[Any]) -> EncodedRecords:
         body = _json(records)
     except TypeError:
         return _encode_one_by_one(records)
-    is_record = all(issubclass(kind, Mapping) for kind in set(map(type, records)))
+    is_record = all(issubclass(record_type, Mapping) for record_type in set(map(type, records)))
     if not is_record or (b"null" in body and any(map(_may_be_infinite, records))):
         return _encode_one_by_one(records)
     return EncodedRecords(body, len(records))
@@ -212,19 +212,19 @@ def _may_be_infinite(record: Mapping[Any, Any]) -> bool:
     values = record.values()
     try:
         return math.inf in values or -math.inf in values
-    # Whatever values say when they are compared: pandas' NA and arrays have no answer.
+    # Any value may raise any error in a comparison, as pandas' NA and arrays do.
     except Exception:  # noqa: BLE001
         return True
 
 
 def _plain(value: Any) -> Any:
-    """What is sent of a value that orjson has no form for; numpy and pandas need not be installed."""
-    kind, module = type(value).__name__, type(value).__module__.partition(".")[0]
+    """The form in which a value is sent that orjson cannot encode; numpy and pandas need not be installed."""
+    type_name, module = type(value).__name__, type(value).__module__.partition(".")[0]
     if isinstance(value, Mapping):
         return dict(value)
     if isinstance(value, float):
         return float(value)
-    if kind in ("NaTType", "NAType") and module == "pandas":
+    if type_name in ("NaTType", "NAType") and module == "pandas":
         return None
     if isinstance(value, datetime):  # a subclass, as pandas' Timestamp; orjson knows no subclasses
         return value.isoformat()
@@ -260,14 +260,9 @@ def _plain_of_numpy(value: Any) -> Any:
     if value.dtype.kind == "m" and unit in _NANOSECONDS_IN:
         return _duration(int(value.astype(numpy.int64)) * step * _NANOSECONDS_IN[unit])
     plain = value.item()
-    # A float of more bits than Python's stays what it is.
-    return (
-        float(plain)
-        if value.dtype.kind == "f"
-        else plain
-        if type(plain) is not type(value)
-        else _stand_in(value)
-    )
+    if value.dtype.kind == "f":
+        return float(plain)  # numpy leaves a float of more bits than Python's as it is
+    return plain if type(plain) is not type(value) else _stand_in(value)
 
 
 def _duration(nanoseconds: int) -> str:
@@ -280,7 +275,7 @@ def _duration(nanoseconds: int) -> str:
 
 
 def _stand_in(value: object) -> dict[str, str]:
-    """What stands for a value that JSON has no form for: a column that needs it says so."""
+    """An object that stands for a value without a form in JSON: a column that needs the value refuses it."""
     return {STAND_IN_TYPE: type(value).__name__, STAND_IN_TEXT: _show(value)}
 
 
@@ -309,13 +304,13 @@ def split_records(records: Sequence[Any], settings: ClientSettings) -> Iterator[
     """
     requests = -(-len(records) // min(RECORDS_PER_REQUEST, settings.max_request_records))
     size = -(-len(records) // requests)
-    parts = [records[start : start + size] for start in reversed(range(0, len(records), size))]
-    while parts:
-        part = parts.pop()
-        encoded = encode_records(part)
-        if len(encoded.body) > settings.max_request_bytes and len(part) > 1:
-            middle = len(part) // 2
-            parts += [part[middle:], part[:middle]]
+    chunks = [records[start : start + size] for start in reversed(range(0, len(records), size))]
+    while chunks:
+        chunk = chunks.pop()
+        encoded = encode_records(chunk)
+        if len(encoded.body) > settings.max_request_bytes and len(chunk) > 1:
+            middle = len(chunk) // 2
+            chunks += [chunk[middle:], chunk[:middle]]
             continue
         check_size(encoded, settings, "One record must fit into a request.")
         yield encoded
@@ -355,13 +350,13 @@ def predictions_of(
     by_class: Iterable[dict[Any, Any]]
     with gc_paused() if len(answer.values) > MANY_RECORDS else nullcontext():
         if answer.outputs and rows:
-            outputs = [(one["name"], one["classes"] or ()) for one in answer.outputs]
-            shares = [iter(row or ()) for row in rows]
+            outputs = [(output["name"], output["classes"] or ()) for output in answer.outputs]
+            iterators = [iter(row or ()) for row in rows]
             by_class = [
-                {name: {label: next(each) for label in labels} for name, labels in outputs}
+                {name: {label: next(remaining) for label in labels} for name, labels in outputs}
                 if row
                 else {}
-                for row, each in zip(rows, shares, strict=True)
+                for row, remaining in zip(rows, iterators, strict=True)
             ]
         elif not classes or not rows:
             by_class = [{} for _ in answer.values]
@@ -375,8 +370,8 @@ def predictions_of(
             for value, probabilities in zip(answer.values, by_class, strict=True)
         ]
     for index, warnings in answer.warnings.items():
-        shown = tuple(RecordWarning(**warning) for warning in warnings)
-        predictions[int(index)] = replace(predictions[int(index)], warnings=shown)
+        record_warnings = tuple(RecordWarning(**warning) for warning in warnings)
+        predictions[int(index)] = replace(predictions[int(index)], warnings=record_warnings)
     errors = {
         int(index): RecordError(
             error["code"], error["message"], None, error.get("column"), error.get("value")
@@ -408,8 +403,8 @@ def _encode_one_by_one(records: Sequence[Any]) -> EncodedRecords:
 
 def _is_of_pandas(value: object) -> bool:
     """Whether it is a frame or one of its rows; pandas need not be installed."""
-    kind = type(value)
-    return kind.__module__.partition(".")[0] == "pandas" and hasattr(kind, "iloc")
+    value_type = type(value)
+    return value_type.__module__.partition(".")[0] == "pandas" and hasattr(value_type, "iloc")
 
 
 def is_frame(value: object) -> bool:

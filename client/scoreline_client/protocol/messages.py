@@ -34,9 +34,9 @@ INLINE_ANSWER_BYTES = 65_536
 DEFAULT_EXPIRES_MS = 60_000
 
 GROUPED_FROM_BYTES = 1024
-"""Of a body: a smaller one does not have so many records that their errors would have to be put together."""
+"""Bodies of so many bytes may hold so many records that their errors are grouped in the answer."""
 MOST_FIELD_BYTES, MOST_OPTION_BYTES = 1024, 1 << 20
-"""Of all fields of an entry but its body and options, and of the options."""
+"""Bytes of all fields of an entry but its body and options, and bytes of its options."""
 
 _ID = re.compile(rb"[0-9a-f]{32}")
 
@@ -124,8 +124,8 @@ class ModelRef:
         return self.name if self.alias == PRODUCTION else f"{self.name}@{self.alias}"
 
 
-# Neither this nor Answer is frozen: Python takes four times as long to make an object that is, which for one of so many
-# fields is half of what it takes to read them. Nothing changes one.
+# Neither Request nor Answer is frozen: Python takes four times as long to make a frozen object, which with so many
+# fields is half of the time that decoding takes. No code changes one.
 @dataclass(slots=True, kw_only=True)
 class Request:
     """One request, as the fields of a stream entry."""
@@ -159,16 +159,7 @@ class Request:
 
     def encode(self) -> list[bytes | str | int]:
         """The entry's fields and values, alternating, as XADD takes them."""
-        options: list[bytes | str | int] = ["options", self.options] if self.options else []
-        notify: list[bytes | str | int] = ["notify", self.notify] if self.notify else []
-        job: list[bytes | str | int] = ["job", self.job] if self.job else []
-        apart: list[bytes | str | int] = ["apart", 1] if self.apart else []
-        callers: list[bytes | str | int] = ["callers", self.callers] if self.callers > 1 else []
-        trace: list[bytes | str | int] = ["trace", self.trace] if self.trace else []
-        is_large = len(self.body) >= GROUPED_FROM_BYTES
-        grouped: list[bytes | str | int] = ["grouped_errors", 1] if is_large else []
-        by_output: list[bytes | str | int] = ["by_output", 1] if self.by_output else []
-        return [
+        fields: list[bytes | str | int] = [
             "wire", WIRE_VERSION,
             "id", self.id,
             "model", self.model,
@@ -177,15 +168,24 @@ class Request:
             "reply_to", self.reply_to,
             "expires_ms", self.expires_ms,
             "body", self.body,
-            *options,
-            *notify,
-            *job,
-            *apart,
-            *callers,
-            *grouped,
-            *by_output,
-            *trace,
         ]  # fmt: skip
+        if self.options:
+            fields += ("options", self.options)
+        if self.notify:
+            fields += ("notify", self.notify)
+        if self.job:
+            fields += ("job", self.job)
+        if self.apart:
+            fields += ("apart", 1)
+        if self.callers > 1:
+            fields += ("callers", self.callers)
+        if len(self.body) >= GROUPED_FROM_BYTES:
+            fields += ("grouped_errors", 1)
+        if self.by_output:
+            fields += ("by_output", 1)
+        if self.trace:
+            fields += ("trace", self.trace)
+        return fields
 
     @classmethod
     def decode(cls, fields: Mapping[bytes, bytes]) -> Request:
@@ -207,8 +207,8 @@ class Request:
             if name.encode() not in fields:
                 raise WireError(f"missing field {name!r}")
         if fields[b"wire"] != b"1":
-            shown = show(fields[b"wire"]).strip('"')
-            raise WireError(f"unknown wire format {shown}; this release reads {WIRE_VERSION}")
+            wire = show(fields[b"wire"]).strip('"')
+            raise WireError(f"unknown wire format {wire}; this release reads {WIRE_VERSION}")
         try:
             return cls(
                 id=decode_id(fields),
@@ -265,13 +265,13 @@ def _whole_number(fields: Mapping[bytes, bytes], name: bytes, default: int) -> i
 
 
 def _one_of(
-    known: Mapping[bytes, _T], fields: Mapping[bytes, bytes], name: bytes, default: bytes
+    values: Mapping[bytes, _T], fields: Mapping[bytes, bytes], name: bytes, default: bytes
 ) -> _T:
     raw = fields.get(name, default)
     try:
-        return known[raw]
+        return values[raw]
     except KeyError:
-        expected = ", ".join(map(bytes.decode, known))
+        expected = ", ".join(map(bytes.decode, values))
         message = f"{name.decode()} {show(raw)} is not known; expected one of {expected}"
         raise WireError(message) from None
 
@@ -357,8 +357,8 @@ def add_grouped_errors(head: dict[str, Any]) -> None:
             head.setdefault("errors", {})[str(record)] = same
         rows = group.get("rows", ())
         for row, line in zip(rows, group.get("lines") or [None] * len(rows), strict=True):
-            place = {"row": row} if line is None else {"row": row, "line": line}
-            head.setdefault("problems", []).append(place | same)
+            position = {"row": row} if line is None else {"row": row, "line": line}
+            head.setdefault("problems", []).append(position | same)
     if "problems" in head:
         head["problems"].sort(key=lambda problem: problem["row"])
 

@@ -19,7 +19,7 @@ _VERSION = re.compile(r"[0-9]{1,9}")
 MOST_NAMES, LONGEST_NAME = 1000, 40
 """Names, and characters of each, among which the one that was meant is looked for."""
 _MOST_NEAR = 3
-"""Names that are told as close to another."""
+"""Names that are suggested at most."""
 
 
 def is_name(name: object) -> bool:
@@ -43,16 +43,16 @@ def split_reference(text: str) -> tuple[str, str | None, int | None]:
     Raises:
         ValueError: the text is not such a reference; the message says why.
     """
-    name, at, rest = text.partition("@")
+    name, at, suffix = text.partition("@")
     if not is_name(name):
         raise ValueError(f"{text[:80]!r} is not a model's name: {NAME_RULE}")
     if not at:
         return name, PRODUCTION, None
-    version = version_number(rest)
+    version = version_number(suffix)
     if version is not None:
         return name, None, version
-    if is_alias(rest):
-        return name, rest, None
+    if is_alias(suffix):
+        return name, suffix, None
     raise ValueError(
         f"{text[:80]!r} names neither a version ('{name}@3') nor an alias ('{name}@candidate')"
     )
@@ -95,6 +95,6 @@ def near_names(wanted: str, names: Iterable[str]) -> tuple[list[str], bool]:
     if alike := by_plain.get(text):
         return alike, len(alike) == 1
     close = get_close_matches(text, islice(by_plain, MOST_NAMES), n=_MOST_NEAR, cutoff=0.6)
-    near = [name for one in close for name in by_plain[one]]
+    near = [name for match in close for name in by_plain[match]]
     ratios = [SequenceMatcher(None, plain(name), text).ratio() for name in near]
     return near, bool(near) and ratios.count(ratios[0]) == 1

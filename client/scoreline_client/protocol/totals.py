@@ -29,7 +29,7 @@ from scoreline_client.codes import Code
 from scoreline_client.protocol.keys import Lane
 
 MOST_VERSIONS = 50
-"""Of so many versions totals are kept. One that has not counted for an hour makes room for a new one."""
+"""Versions of which totals are kept. One that has not counted for an hour makes room for a new one."""
 SECONDS = (
     *(0.0005, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032, 0.064, 0.128, 0.256, 0.512),
     *(1.0, 2.0, 4.0, 8.0, 16.0),
@@ -42,14 +42,14 @@ OUTCOMES = frozenset({"ok", *Code})
 BOUNDS: dict[str, tuple[float, ...]] = {"waited": SECONDS, "scored": SECONDS, "size": RECORDS}
 
 MOST_FAULTS = 64
-"""Of so many pairs of code and column a process counts the records of a version; of others only by their code."""
+"""Pairs of code and column by which a process counts the rejected records of a version; others are counted by code alone."""
 
 Faults = Counter[tuple[str, str | None]]
 """Rejected records by code and the column at fault, None for no column."""
 Counted = tuple[str, str, Lane]
 """A model, its version as text, and a lane."""
 NOBODY = ""
-"""Model and version of what no version answered."""
+"""Model and version of requests that no version answered."""
 
 
 class Histogram:
@@ -64,14 +64,6 @@ class Histogram:
         self.sum = 0
 
 
-def _times() -> Histogram:
-    return Histogram(SECONDS)
-
-
-def _records() -> Histogram:
-    return Histogram(RECORDS)
-
-
 @dataclass(slots=True)
 class Tally:
     """What was counted of one version in one lane. Plain numbers: it is added to for every batch."""
@@ -82,12 +74,12 @@ class Tally:
     """Rejected records by code and column."""
     batches: int = 0
     busy_us: int = 0
-    waited: Histogram = field(default_factory=_times)
-    scored: Histogram = field(default_factory=_times)
-    size: Histogram = field(default_factory=_records)
+    waited: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    scored: Histogram = field(default_factory=lambda: Histogram(SECONDS))
+    size: Histogram = field(default_factory=lambda: Histogram(RECORDS))
 
     def fields(self) -> dict[str, int]:
-        """What is not 0, by the end of its field."""
+        """The counts that are not 0, by the suffix of their field: all that follows the lane."""
         counts = {f"requests|{outcome}": number for outcome, number in self.requests.items()}
         counts |= {f"records|{outcome}": number for outcome, number in self.records.items()}
         counts |= {
@@ -133,7 +125,7 @@ class Totals:
         self._tallies: defaultdict[Counted, Tally] = defaultdict(Tally)
         self._faults: defaultdict[Counted, set[tuple[str, str]]] = defaultdict(set)
         self._lock = threading.Lock()
-        """A pool of threads shares them, and the heartbeat takes them."""
+        """A pool of threads adds to the tallies, and the heartbeat takes them."""
 
     def add_batch(
         self,
@@ -159,19 +151,19 @@ class Totals:
             tally.records["ok"] += records
             if rejected:
                 tally.records["ok"] -= rejected.total()
-                known = self._faults[counted]
+                counted_faults = self._faults[counted]
                 for (code, column), number in rejected.items():
                     tally.records[code] += number
                     if column is None or (
-                        len(known) >= MOST_FAULTS and (code, column) not in known
+                        len(counted_faults) >= MOST_FAULTS and (code, column) not in counted_faults
                     ):
                         continue
-                    known.add((code, column))
+                    counted_faults.add((code, column))
                     tally.columns[code, column] += number
             waited, scored, size = tally.waited, tally.scored, tally.size
             buckets = waited.buckets
-            for waited_one in waited_ms:
-                buckets[bisect_left(MILLISECONDS, waited_one)] += 1
+            for wait_ms in waited_ms:
+                buckets[bisect_left(MILLISECONDS, wait_ms)] += 1
             waited.sum += sum(waited_ms) * 1000
             scored.buckets[bisect_left(SECONDS, scored_us / 1e6)] += requests
             scored.sum += scored_us * requests
@@ -186,19 +178,19 @@ class Totals:
     def add_fields(self, fields: Iterable[tuple[str, str, int]]) -> None:
         """Count what another process has taken out of its own totals."""
         with self._lock:
-            for version, rest, number in fields:
-                model, _, of_model = version.partition("|")
-                lane, name, label = rest.split("|", 2)
-                self._tallies[model, of_model, Lane(lane)].add_field(name, label, number)
+            for prefix, suffix, number in fields:
+                model, _, version = prefix.partition("|")
+                lane, name, label = suffix.split("|", 2)
+                self._tallies[model, version, Lane(lane)].add_field(name, label, number)
 
     def take(self) -> list[tuple[str, str, int]]:
-        """What was counted since the last call: model and version, the rest of the field, and by how much it grows."""
+        """What was counted since the last call: the field up to the version, the rest of the field, and its growth."""
         with self._lock:
-            taken, self._tallies = self._tallies, defaultdict(Tally)
+            tallies, self._tallies = self._tallies, defaultdict(Tally)
         return [
-            (f"{model}|{version}", f"{lane.value}|{rest}", number)
-            for (model, version, lane), tally in taken.items()
-            for rest, number in tally.fields().items()
+            (f"{model}|{version}", f"{lane.value}|{suffix}", number)
+            for (model, version, lane), tally in tallies.items()
+            for suffix, number in tally.fields().items()
         ]
 
 
@@ -207,9 +199,9 @@ def decode_totals(stored: Mapping[bytes, bytes]) -> dict[Counted, Tally]:
     totals: defaultdict[Counted, Tally] = defaultdict(Tally)
     lanes = {lane.value: lane for lane in Lane}
     for name, number in stored.items():
-        parts = name.decode(errors="replace").split("|", 4)
-        if len(parts) == 5 and parts[2] in lanes and number.isdigit() and len(number) < 20:
-            model, version, lane, metric, label = parts
+        segments = name.decode(errors="replace").split("|", 4)
+        if len(segments) == 5 and segments[2] in lanes and number.isdigit() and len(number) < 20:
+            model, version, lane, metric, label = segments
             if "|" in label and metric != "columns":
                 continue
             totals[model, version, lanes[lane]].add_field(metric, label, int(number))

@@ -25,9 +25,9 @@ SHARED_RECORDS = 64
 """Records of one shared request: more of them hardly make a record cheaper."""
 SHARED_BYTES = 32_768
 UNANSWERED = 2
-"""Requests of single records on their way, from which on what comes is held: one for each of two processes that score."""
+"""While so many requests of single records are unanswered, new records are held; one for each of two processes that score."""
 HELD_S = 0.002
-"""How long it is held at most."""
+"""How long records are held at most."""
 LARGE_BYTES = 8_192
 """A record from this size on travels alone: it gains nothing, and may be too large for a worker."""
 
@@ -66,7 +66,7 @@ class Caller:
         self.timeout_s = timeout_s
         self.trace = trace
         self.until = now + timeout_s
-        """By the loop's clock, whatever becomes of the request in the meantime."""
+        """The end of the wait by the loop's clock, whatever becomes of the request in the meantime."""
         self.shared: SharedRequest | None = None
         """The request, once it is sent."""
 
@@ -74,20 +74,20 @@ class Caller:
         """End the wait with an error, unless it has ended."""
         if not self.future.done():
             # A copy: raised by several callers, one error would gather all of their tracebacks.
-            own = type(error).__new__(type(error))
-            own.args = error.args
-            own.__dict__.update(error.__dict__)
-            own.__cause__ = error.__cause__
-            self.future.set_exception(own)
+            copy = type(error).__new__(type(error))
+            copy.args = error.args
+            copy.__dict__.update(error.__dict__)
+            copy.__cause__ = error.__cause__
+            self.future.set_exception(copy)
 
 
 class SharedRequest:
     """A request of several callers: gathered in one turn of the loop, then sent."""
 
-    __slots__ = ("callers", "id", "model", "options", "sent", "size", "timer")
+    __slots__ = ("answer", "callers", "id", "model", "options", "size", "timer")
 
     id: str
-    sent: asyncio.Future[Answer]
+    answer: asyncio.Future[Answer]
     timer: asyncio.TimerHandle
 
     def __init__(self, model: str, options: bytes, callers: list[Caller]) -> None:
@@ -109,18 +109,18 @@ class Coalescer:
         self._gathered: dict[tuple[str, bytes, int], SharedRequest] = {}
         settings = transport.settings
         self._most_records = min(SHARED_RECORDS, settings.max_request_records)
-        # The last record may double it, and there is a comma to each.
+        # The last record may double the size, and each record has a comma.
         self._most_bytes = min(SHARED_BYTES, (settings.max_request_bytes - SHARED_RECORDS) // 2 - 1)
         self._apart_bytes = min(LARGE_BYTES, self._most_bytes)
         self._unanswered = 0
         """Requests that are on their way."""
         self._answered: deque[SharedRequest] = deque()
-        """Those whose answers are here, and wait to be delivered."""
+        """Requests whose answers have come and are not delivered yet."""
         self._delivers = False
-        """Whether one was delivered in this turn of the loop."""
+        """Whether an answer was delivered in this turn of the loop."""
         self._is_closed = False
-        self._held: asyncio.TimerHandle | None = None
-        """Sends what was gathered, at the latest; set while it waits for an answer to others."""
+        self._hold_timer: asyncio.TimerHandle | None = None
+        """Sends the held requests at the latest; set while they wait for an answer to others."""
 
     def submit(
         self,
@@ -170,8 +170,8 @@ class Coalescer:
             return await future
         except asyncio.CancelledError:
             shared = caller.shared
-            if shared is not None and all(one.future.done() for one in shared.callers):
-                shared.sent.cancel()
+            if shared is not None and all(other.future.done() for other in shared.callers):
+                shared.answer.cancel()
             raise
 
     def close(self) -> None:
@@ -185,20 +185,20 @@ class Coalescer:
             _cancel(shared.callers)
 
     def _end_turn(self) -> None:
-        """Send what was gathered; while UNANSWERED requests are on their way, with what comes until one is answered.
+        """Send the gathered requests; while UNANSWERED requests are on their way, only when one is answered or after HELD_S.
 
-        Callers who come one by one, as over connections of their own, would otherwise hardly share: they would wait
-        for the worker that scores the others all the same.
+        Callers who come one by one, as over connections of their own, would otherwise hardly share a request, and
+        would wait for the worker that scores the others all the same.
         """
         if self._unanswered < UNANSWERED:
             self._send_gathered()
-        elif self._held is None:
-            self._held = self._loop.call_later(HELD_S, self._send_gathered)
+        elif self._hold_timer is None:
+            self._hold_timer = self._loop.call_later(HELD_S, self._send_gathered)
 
     def _end_hold(self) -> None:
-        if self._held is not None:
-            self._held.cancel()
-            self._held = None
+        if self._hold_timer is not None:
+            self._hold_timer.cancel()
+            self._hold_timer = None
 
     def _send_gathered(self) -> None:
         self._end_hold()
@@ -206,7 +206,7 @@ class Coalescer:
         for shared in gathered.values():
             try:
                 self._send(shared)
-            # What one request cannot be sent with, such as a time out of range, is no other caller's trouble.
+            # Why one request cannot be sent, such as a time out of range, does not concern the callers of others.
             except Exception as error:  # noqa: BLE001
                 for caller in shared.callers:
                     caller.fail(error)
@@ -214,7 +214,7 @@ class Coalescer:
 
     def _send(self, shared: SharedRequest) -> None:
         """Send a request whose answer or timeouts end the wait of its callers."""
-        callers = shared.callers = [one for one in shared.callers if not one.future.done()]
+        callers = shared.callers = [caller for caller in shared.callers if not caller.future.done()]
         if not callers:
             return
         untils = [caller.until for caller in callers]
@@ -233,10 +233,10 @@ class Coalescer:
         for caller in callers:
             caller.shared = shared
         shared.id = request.id
-        shared.sent = self._transport.send(request, Lane.ONLINE)
+        shared.answer = self._transport.send(request, Lane.ONLINE)
         self._unanswered += 1
         shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
-        shared.sent.add_done_callback(lambda _: self._on_answer(shared))
+        shared.answer.add_done_callback(lambda _: self._on_answer(shared))
 
     def _on_answer(self, shared: SharedRequest) -> None:
         """Deliver an answer; of several that come at once, one in each turn of the loop.
@@ -262,20 +262,20 @@ class Coalescer:
             self._loop.call_soon(self._deliver_next)
 
     def _deliver(self, shared: SharedRequest) -> None:
-        sent = shared.sent
+        answer = shared.answer
         shared.timer.cancel()
         self._unanswered -= 1
-        if self._held is not None:
-            # In the next turn those who get their answers now ask for their next records, which go along.
+        if self._hold_timer is not None:
+            # In the next turn, callers who get their answers now submit their next records, which are sent along.
             self._loop.call_soon(self._loop.call_soon, self._end_turn)
-        # They name it as well: no circle is left to the garbage collector.
+        # Callers and request refer to each other: no cycle is left to the garbage collector.
         callers, shared.callers = shared.callers, []
-        if sent.cancelled():
+        if answer.cancelled():
             _cancel(callers)
             return
-        error = sent.exception()
+        error = answer.exception()
         if error is None:
-            _hand_out(sent.result(), callers)
+            _hand_out(answer.result(), callers)
             return
         accepted = 0
         if isinstance(error, QueueFull) and 0 < error.room < len(callers):
@@ -287,10 +287,10 @@ class Coalescer:
     def _on_timeout(self, shared: SharedRequest) -> None:
         now = self._loop.time()
         late = [caller for caller in shared.callers if caller.until <= now]
-        left = [caller.until for caller in shared.callers if caller.until > now]
-        if left:
-            shared.timer = self._loop.call_at(min(left), self._on_timeout, shared)
-        self._transport.spawn(self._give_up(shared, late, is_last=not left))
+        untils = [caller.until for caller in shared.callers if caller.until > now]
+        if untils:
+            shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
+        self._transport.spawn(self._give_up(shared, late, is_last=not untils))
 
     async def _give_up(
         self, shared: SharedRequest, late: Sequence[Caller], *, is_last: bool
@@ -308,7 +308,7 @@ class Coalescer:
                 caller.fail(error)
         finally:
             if is_last:
-                shared.sent.cancel()
+                shared.answer.cancel()
 
 
 def _hand_out(answer: Answer, callers: Sequence[Caller]) -> None:

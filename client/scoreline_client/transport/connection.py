@@ -74,13 +74,13 @@ class TransportTimes:
     diagnose_s: float = 0.24
     """How long a caller whose time is up waits for the reason, which the server must give."""
     end_job_s: float = 0.04
-    """How long the end of a bulk job waits for its traces to be removed."""
+    """How long the end of a bulk job waits for its lease and requests to be removed."""
     replicate_s: float = 1.0
     """How long replicas have to confirm that they have a job, where that is asked for."""
     reports_s: float = 5.0
     """How long a look at the fleet may take, with attempts over new connections."""
     queue_full_s: float = 1.0
-    """What QueueFull tells callers to wait."""
+    """How long QueueFull tells callers to wait."""
 
 
 DEFAULT_TIMES = TransportTimes()
@@ -121,7 +121,7 @@ class ShortPathRedis(redis.asyncio.Redis):
         self._free: list[Any] = []
         self._room = asyncio.Semaphore(MOST_CONNECTIONS)
         self._patience_s = 0.0
-        """How long replies are waited for now, while that is longer than usual."""
+        """How long to wait for a reply, while that is longer than usual; otherwise 0."""
         self._waiting: set[_Patience] = set()
         """The commands whose replies are waited for now."""
 
@@ -137,8 +137,8 @@ class ShortPathRedis(redis.asyncio.Redis):
     ) -> Any:
         """Send commands, and behind them, in the same piece, a read that blocks; returns the reply to the read.
 
-        `take` gets the replies to the commands when they are there; one may be an error. Where it gets none, since this
-        raises an error before, the commands are to be repeated as if that error were their reply.
+        `take` gets the replies to the commands, some of which may be errors, before the read ends. If this raises before
+        `take` was called, the caller repeats the commands as if that error were their reply.
         """
         return await self._exchange(read, {}, commands, take)
 
@@ -164,8 +164,8 @@ class ShortPathRedis(redis.asyncio.Redis):
                     async with asyncio.timeout(self.times.connect_s):
                         await connection.connect()
                     connection.heard_at = time.monotonic()
-                packed = [piece for each in (*before, command) for piece in _packer.pack(*each)]
-                # Nothing is seen to move while the server blocks, or the system still sends.
+                packed = [piece for args in (*before, command) for piece in _packer.pack(*args)]
+                # No progress shows while the server blocks, or while the system still sends.
                 blocks_s = float(command[1]) if command[0] == "BLMPOP" else 0.0
                 at_rest_s = min(sum(map(len, packed)), BUFFERED_BYTES) / SLOW_BYTES_PER_S
                 at_rest_s += 0.0 if before else blocks_s
@@ -173,7 +173,7 @@ class ShortPathRedis(redis.asyncio.Redis):
                 async with _Patience(connection, patience_s, at_rest_s, self._waiting) as patience:
                     await connection.send_packed_command(packed)
                     if before:
-                        take([await self._reply(connection, each) for each in before])
+                        take([await self._reply(connection, earlier) for earlier in before])
                         patience.begin_anew(blocks_s)
                     reply = await self.parse_response(connection, command[0], **options)
                 connection.heard_at = time.monotonic()
@@ -187,17 +187,17 @@ class ShortPathRedis(redis.asyncio.Redis):
                 await self._drop(connection)
                 raise RedisConnectionError(str(error)) from error
             except TimeoutError as error:
-                # What is between here and the server may have forgotten the other connections as well.
+                # A firewall or a router on the way may have forgotten the other connections as well.
                 await self._drop(connection, silent_since=sent_at or -math.inf)
                 if sent_at is None:
                     raise RedisTimeoutError(f"{_TOO_LATE} {self.times.connect_s:g} s") from error
-                # Only once for all commands that waited equally long.
+                # Doubled only once for all commands that waited equally long.
                 if patience_s >= (self._patience_s or self.times.command_s):
                     self._patience_s = min(2 * patience_s, self.times.longest_command_s)
                 raise ReplyLost(f"no reply within {patience_s:g} s") from error
             except RedisConnectionError as error:
                 await connection.disconnect(nowait=True)
-                # These two are replies, which say that nothing was done.
+                # These two errors are replies, which say that nothing was done.
                 is_reply = isinstance(error, AuthenticationError | BusyLoadingError)
                 if sent_at is not None and not is_reply:
                     raise ReplyLost(str(error)) from error
@@ -233,20 +233,20 @@ class ShortPathRedis(redis.asyncio.Redis):
             await sentinel.aclose()
 
     async def _close_idle(self) -> None:
-        # The last to be freed is the first to be taken: the longest idle is the first that is open.
-        for each in self._free:
-            if each.is_connected:
-                if each.heard_at < time.monotonic() - IDLE_S:
-                    await each.disconnect(nowait=True)
+        # Connections are reused last in, first out: the first open one has been idle the longest.
+        for connection in self._free:
+            if connection.is_connected:
+                if connection.heard_at < time.monotonic() - IDLE_S:
+                    await connection.disconnect(nowait=True)
                 break
 
     async def _drop(self, connection: Any, silent_since: float = -math.inf) -> None:
         """Close a connection, all that are free, and those in use on which nothing has come since then."""
-        for command in self._waiting:
-            if command.is_silent_since(silent_since):
-                command.give_up()
-        for each in (connection, *self._free):
-            await each.disconnect(nowait=True)
+        for patience in self._waiting:
+            if patience.is_silent_since(silent_since):
+                patience.give_up()
+        for suspect in (connection, *self._free):
+            await suspect.disconnect(nowait=True)
 
 
 def _is_demotion(error: ResponseError) -> bool:
@@ -257,7 +257,7 @@ def _is_demotion(error: ResponseError) -> bool:
 class _Patience:
     """Ends a block with TimeoutError when its connection has sent and received nothing for `still_s`."""
 
-    __slots__ = ("_limit", "_loop", "_seen", "_still_s", "_timer", "_waiting", "connection")
+    __slots__ = ("_limit", "_loop", "_progress", "_still_s", "_timer", "_waiting", "connection")
 
     def __init__(
         self, connection: Any, still_s: float, at_rest_s: float, waiting: set[_Patience]
@@ -266,7 +266,7 @@ class _Patience:
         self.connection = connection
         self._waiting = waiting
         self._still_s = still_s
-        self._seen = self._look()
+        self._progress = self._read_progress()
         self._limit = asyncio.timeout(None)
         self._loop = asyncio.get_running_loop()
         self._timer = self._loop.call_later(still_s + at_rest_s, self._check)
@@ -285,12 +285,12 @@ class _Patience:
         """A reply has come, and the next one is waited for."""
         self.connection.heard_at = time.monotonic()
         self._timer.cancel()
-        self._seen = self._look()
+        self._progress = self._read_progress()
         self._timer = self._loop.call_later(self._still_s + at_rest_s, self._check)
 
     def is_silent_since(self, moment: float) -> bool:
-        """Whether nothing has come since then, of its reply or an earlier one, and nothing was sent since the last look."""
-        return self.connection.heard_at <= moment and self._look() == self._seen
+        """Whether nothing has come since then, of its reply or an earlier one, and nothing was sent since the last check."""
+        return self.connection.heard_at <= moment and self._read_progress() == self._progress
 
     def give_up(self) -> None:
         """End the block now."""
@@ -298,15 +298,15 @@ class _Patience:
             self._limit.reschedule(self._loop.time())
 
     def _check(self) -> None:
-        seen = self._look()
-        if seen == self._seen:
+        progress = self._read_progress()
+        if progress == self._progress:
             self.give_up()
         else:
-            self._seen, self.connection.heard_at = seen, time.monotonic()
+            self._progress, self.connection.heard_at = progress, time.monotonic()
             self._timer = self._loop.call_later(self._still_s, self._check)
 
-    def _look(self) -> tuple[int, int]:
-        """How much is still to be sent, and how much of the reply is there, after what is left of earlier ones."""
+    def _read_progress(self) -> tuple[int, int]:
+        """How many bytes are still to be sent, and how many the reader holds, with those left over from earlier replies."""
         writer, reader = self.connection._writer, self.connection._parser._reader
         return (writer.transport.get_write_buffer_size() if writer else 0, reader.len())
 
@@ -375,7 +375,7 @@ def load_scripts(redis: Any) -> None:
 
 
 def is_distrusted(error: BaseException | None) -> bool:
-    """Whether a connection failed since the server's certificate is not what it should be."""
+    """Whether a connection failed because of the server's certificate."""
     return _is_caused_by(error, ssl.SSLCertVerificationError)
 
 
@@ -400,30 +400,30 @@ def client_error(
 
 
 def server_error(error: Exception, settings: ClientSettings) -> ServerUnreachable:
-    """What an error of a connection says of the server: out of reach, not trusted, or refusing."""
-    server, said = settings.server, str(error)
+    """The client's error for an error of a connection: the server is out of reach, not trusted, or refuses."""
+    server, message = settings.server, str(error)
     if is_distrusted(error):
-        return UntrustedServer(server, said)
+        return UntrustedServer(server, message)
     sentinel = SentinelUrl.parse(settings.redis_url)
     url = urlsplit(settings.redis_url if sentinel is None else sentinel.server)
     options = dict(parse_qsl(url.query))
     user = unquote(url.username or options.get("username") or "default")
     form = "redis://USER:PASSWORD@HOST:PORT/0"
-    if "DB index is out of range" in said or "invalid DB index" in said:
+    if "DB index is out of range" in message or "invalid DB index" in message:
         database = url.path.strip("/") or options.get("db", "")
         reason = f"has no database {database}; SCORELINE_REDIS_URL names it behind the port"
     elif isinstance(error, NoPermissionError):
         reason = (
-            f"does not permit this to user {user!r}: {said.rstrip('.')}. "
+            f"does not permit this to user {user!r}: {message.rstrip('.')}. "
             "`scoreline acl` prints the rights that each kind of program needs"
         )
     elif not isinstance(error, AuthenticationError):
-        said = said or type(error).__name__
-        # What speaks no TLS ends the handshake, or lets it wait.
+        message = message or type(error).__name__
+        # A server without TLS ends the handshake, or never answers it.
         ends = _is_caused_by(error, ssl.SSLError, ConnectionResetError)
-        if url.scheme == "rediss" and (ends or _TOO_LATE in said):
-            said = f"{said.rstrip('.')}; rediss:// asks for TLS: does the server speak it there? Without TLS it is redis://"
-        return ServerUnreachable(server, said)
+        if url.scheme == "rediss" and (ends or _TOO_LATE in message):
+            message = f"{message.rstrip('.')}; rediss:// asks for TLS: does the server speak it there? Without TLS it is redis://"
+        return ServerUnreachable(server, message)
     elif url.password or "password" in options:
         reason = f"refuses the password of user {user!r}; both stand in SCORELINE_REDIS_URL: {form}"
     else:

@@ -14,7 +14,7 @@ import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import redis.asyncio
@@ -37,8 +37,8 @@ from scoreline_client.fleet import (
     is_scoring,
     readable,
     report_keys,
+    words_for_no_answer,
     words_for_unknown,
-    words_for_waiting,
 )
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
@@ -72,11 +72,11 @@ LARGE_BYTES = 1 << 16
 """A request with a larger body is sent by itself and without a script, which would copy all that it gets."""
 REPLIES_PER_READ = 512
 DELETED_TOGETHER = 64
-"""Results: so many are not left to wait for more."""
+"""Received results that are deleted at once, without waiting for more."""
 MOST_CALLERS = 64
-"""Of one request; see coalescing.SHARED_RECORDS."""
+"""Callers of one request; see coalescing.SHARED_RECORDS."""
 ROOM_KNOWN_S = 1.0
-"""For how long it is relied on that a lane had much room."""
+"""How long a lane counts as having room after the server said so."""
 
 
 class PendingRequest:
@@ -108,30 +108,28 @@ class PendingRequest:
         """How long its job record stays; 0 for a request that is no job."""
         self.sent_at = time.monotonic()
         self.until = self.sent_at + accept_s
-        """For how long it is tried to queue it, where the server cannot be reached."""
+        """Until when the client tries to queue it, where the server cannot be reached."""
         self.entry: bytes | None = None
         """The id of its stream entry, once it is queued."""
         self.is_repeated = False
-        """Whether it may be queued twice; then its result must stay, or there would be a second one."""
+        """Whether it may be queued twice: its result must then stay, or a worker would score it again."""
 
     @property
     def is_large(self) -> bool:
-        """Whether it is sent by itself; a job's record must be written requests with its entry."""
+        """Whether it is sent by itself; never a job, whose record must be written together with its entry."""
         return len(self.request.body) > LARGE_BYTES and not self.job_ttl_ms
 
 
+@dataclass(slots=True, eq=False)
 class _Submission:
     """Requests of one lane that are queued in one call."""
 
-    __slots__ = ("began", "is_over", "lane", "requests")
-
-    def __init__(self, lane: Lane, requests: list[PendingRequest]) -> None:
-        self.lane = lane
-        self.requests = requests
-        self.began = time.monotonic()
-        """When it was first tried."""
-        self.is_over = False
-        """Whether the reader, which was to submit it with its read, has nothing more to do with it."""
+    lane: Lane
+    requests: list[PendingRequest]
+    began: float = field(default_factory=time.monotonic)
+    """When the first attempt was made."""
+    is_over: bool = False
+    """Whether the reader, which submits it with its read, is done with it."""
 
 
 class Transport:
@@ -150,32 +148,32 @@ class Transport:
         self.times = times
         self.keys = Keys(settings.queue)
         self.client_id = new_id()
-        self._given = connection
+        self._given_connection = connection
         self._outbox: list[PendingRequest] = []
         self._is_flush_planned = False
         self._pending: dict[str, PendingRequest] = {}
         self._awaited: dict[str, set[asyncio.Event]] = {}
-        """By id, jobs whose results are waited for: who waits is told when a worker says that one is stored."""
+        """By job id, events of callers who wait for its result: set when a worker says that it is stored."""
         self._received: list[str] = []
         """Ids of requests whose answers were received, so that their results can be deleted."""
         self._abandoned: list[PendingRequest] = []
-        """Requests of bulk jobs that nobody waits for any more, but that are still queued."""
+        """Requests that are still queued, and whose callers wait no longer."""
         self._ended_jobs: list[str] = []
         """Bulk jobs whose lease is to be given up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._reader: asyncio.Task[None] | None = None
-        self._rest: asyncio.Future[None] | None = None
-        """Ends the reader's rest, while it reads nothing since nothing is due."""
+        self._wake_up: asyncio.Future[None] | None = None
+        """Wakes the reader, which reads nothing while no answer is due."""
         self._carried: _Submission | None = None
-        """What the reader is to submit with its next read."""
+        """The requests that the reader submits with its next read."""
         self._seen_waiting: dict[Lane, tuple[int, float]] = {}
-        """How many callers waited in a lane at the most when it was last heard of, and when that was."""
+        """By lane, how many callers waited there at the most when the server last said so, and when that was."""
         self._gets_notes = False
-        """Whether workers have been asked to tell when jobs are done: their notes may come at any time."""
+        """Whether this client has submitted jobs: workers may send notes on them at any time."""
         self._reading: asyncio.Timeout | None = None
         """The limit of the reader's current read, by which it is ended."""
         self._heard_at = 0.0
-        """When the reader was last told anything, if only that there is nothing."""
+        """When the server last answered the reader, if only that there is no reply."""
         self._search: asyncio.Task[None] | None = None
         self._checks: asyncio.Task[None] | None = None
         self._full_memory: str | None = None
@@ -183,8 +181,8 @@ class Transport:
         self._open()
 
     def _open(self) -> None:
-        """Make the connection and what else belongs to one event loop; the first command connects it."""
-        self.redis: Any = self._given or open_connection(self.settings, self.times)
+        """Make the connection, its scripts and its event; the first command connects it."""
+        self.redis: Any = self._given_connection or open_connection(self.settings, self.times)
         self._submit_script = Script(self.redis, "submit.lua")
         self._renew_script = Script(self.redis, "renew_job.lua")
         self._is_lost_script = Script(self.redis, "is_lost.lua")
@@ -204,8 +202,8 @@ class Transport:
 
         The future raises PayloadTooLarge, QueueFull or ServerUnreachable if the request was not accepted. Cancelling it
         forgets the request, and takes a bulk job's request out of the queue. With `job`, the future of a
-        request without `reply_to` is resolved as soon as it is queued. `accept_s` is for how long it is
-        tried where the server cannot be reached; until the request expires if it is not given.
+        request without `reply_to` is resolved as soon as it is queued. `accept_s` limits the
+        attempts while the server cannot be reached; without it, they end when the request expires.
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Answer] = loop.create_future()
@@ -264,20 +262,20 @@ class Transport:
                 # A client may live for one job only: it must know how full the server is before it sends that.
                 self._start_checks()
                 await self._is_memory_known.wait()
-                sent = self.send(request, lane, job=True, accept_s=timeout_s)
+                future = self.send(request, lane, job=True, accept_s=timeout_s)
                 is_sent = True
-                await sent
-                if wanted := self.settings.durable_replicas:
+                await future
+                if required := self.settings.durable_replicas:
                     pipeline = self.redis.pipeline(transaction=False)
                     # WAIT is about the writes of its own connection: this one comes after that of the job.
                     lifetime_ms = request.expires_ms + self.settings.result_ttl_s * 1000
                     pipeline.pexpire(self.keys.job(request.id), lifetime_ms)
-                    pipeline.execute_command("WAIT", wanted, int(self.times.replicate_s * 1000))
+                    pipeline.execute_command("WAIT", required, int(self.times.replicate_s * 1000))
                     is_there, replicas = await pipeline.execute()
                     if not is_there:
                         raise JobLost(request.id)
-                    if replicas < wanted:
-                        raise NotReplicated(request.id, replicas, wanted)
+                    if replicas < required:
+                        raise NotReplicated(request.id, replicas, required)
         except RedisError as error:
             raise self._unreachable(str(error), request.id) from error
         except TimeoutError:
@@ -289,20 +287,22 @@ class Transport:
         """Send all requests of this turn of the loop now, without waiting for its end."""
         self._is_flush_planned = False
         outbox, self._outbox = self._outbox, []
-        self._gets_notes = self._gets_notes or any(one.request.notify for one in outbox)
-        is_told = any(one.request.reply_to or one.request.notify for one in outbox)
-        # The reader begins to read where answers are due, and then submits what is carried. A connection that was given
-        # by somebody else has commands one by one.
-        may_carry = is_told and isinstance(self.redis, ShortPathRedis)
-        if is_told and self._reader is None:
+        self._gets_notes = self._gets_notes or any(pending.request.notify for pending in outbox)
+        awaits_replies = any(
+            pending.request.reply_to or pending.request.notify for pending in outbox
+        )
+        # The reader begins to read where answers are due, and submits the carried requests with that read. A connection
+        # that was given to the client sends commands one by one.
+        may_carry = awaits_replies and isinstance(self.redis, ShortPathRedis)
+        if awaits_replies and self._reader is None:
             self._reader = asyncio.create_task(self._read_replies())
             self._start_checks()
-        elif is_told and self._rest is not None and self._is_at_rest:
-            self._rest.set_result(None)
+        elif awaits_replies and self._wake_up is not None and self._is_reader_idle:
+            self._wake_up.set_result(None)
         else:
             may_carry = False
         for lane in Lane:
-            # Calls that neither block the server for long nor fill its buffers.
+            # Each call is small enough not to block the server for long or to fill its buffers.
             requests: list[PendingRequest] = []
             size = 0
             for pending in outbox:
@@ -322,9 +322,9 @@ class Transport:
                 self.spawn(self._submit(_Submission(lane, requests)))
 
     @property
-    def _is_at_rest(self) -> bool:
-        """Whether the reader reads nothing, since nothing is due."""
-        return self._rest is not None and not self._rest.done()
+    def _is_reader_idle(self) -> bool:
+        """Whether the reader reads nothing, since no answer is due."""
+        return self._wake_up is not None and not self._wake_up.done()
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start a task that is cancelled when the transport is closed."""
@@ -348,7 +348,7 @@ class Transport:
             try:
                 is_large = requests[0].is_large
                 # Without requests the script only says how much room there is.
-                keys, args = self._submitted(submission.lane, () if is_large else requests)
+                keys, args = self._script_arguments(submission.lane, () if is_large else requests)
                 reply = await self._submit_script(keys=keys, args=args)
                 if is_large and reply[0] > 0:
                     fields = requests[0].request.encode()
@@ -360,14 +360,14 @@ class Transport:
             except Exception as error:  # noqa: BLE001
                 self._fail(requests, error)
                 return
-        self._are_queued(submission.lane, requests, reply)
+        self._note_queued(submission.lane, requests, reply)
 
     async def _left_to_repeat(
         self, requests: list[PendingRequest], error: RedisError, began: float
     ) -> list[PendingRequest]:
         """After a failed attempt and a pause, the requests that are to be tried again; callers of the others are told why."""
         if isinstance(error, ReplyLost):
-            # Workers answer an id once, so it may be queued again.
+            # Workers answer an id once, so a request may be queued again.
             for pending in requests:
                 pending.is_repeated = True
             self._suspect()
@@ -375,13 +375,13 @@ class Transport:
             self._fail(requests, self.explain(error))
             return []
         now = time.monotonic()
-        self._fail([each for each in requests if each.until < now], self.explain(error))
-        requests = [each for each in requests if not each.future.done()]
+        self._fail([pending for pending in requests if pending.until < now], self.explain(error))
+        requests = [pending for pending in requests if not pending.future.done()]
         if requests:
             await self._pause()
         return requests
 
-    def _submitted(
+    def _script_arguments(
         self, lane: Lane, requests: Sequence[PendingRequest]
     ) -> tuple[list[str], list[Any]]:
         """The keys and arguments of the script that queues these requests."""
@@ -394,7 +394,7 @@ class Transport:
             args += (ttl_ms, request.callers, len(fields), *fields)
         return keys, args
 
-    def _are_queued(
+    def _note_queued(
         self, lane: Lane, requests: Sequence[PendingRequest], reply: Sequence[Any]
     ) -> None:
         """Note which requests are queued, as the script replied; the others are refused."""
@@ -440,13 +440,13 @@ class Transport:
             raise reason from None
 
     def _fail(self, failed: Iterable[PendingRequest], error: Exception) -> None:
-        """Tell requests' callers why they were not accepted, or that they may have been."""
+        """Give callers the reason why their requests were not accepted, or that they may have been."""
         for pending in failed:
             reason = error
             request = pending.request
             if pending.is_repeated and isinstance(error, QueueFull | ServerUnreachable):
-                # An earlier attempt may have been accepted: its answer is waited for, where somebody waits. A
-                # chunk of a job is asked for once more instead.
+                # An earlier attempt may have been accepted: a caller goes on waiting for its answer. A chunk of a job is
+                # sent once more instead.
                 if isinstance(error, QueueFull) and request.reply_to and not request.job:
                     continue
                 reason = self._unreachable(error.reason, request.id)
@@ -454,7 +454,7 @@ class Transport:
                 pending.future.set_exception(reason)
 
     async def _pause(self) -> None:
-        # Never equally long: an attempt must not meet every time what fails at regular intervals.
+        # Of random length: attempts must not coincide with a fault that comes at regular intervals.
         await asyncio.sleep(self.times.retry_pause_s * random.uniform(0.5, 1.5))  # noqa: S311
 
     # Receiving
@@ -465,13 +465,13 @@ class Transport:
         A client with nothing on its way asks the server for nothing: its next request leaves together with the next read.
         """
         loop = asyncio.get_running_loop()
-        read = ("BLMPOP", self.times.read_block_s, 1, self.keys.reply(self.client_id), "LEFT", "COUNT", REPLIES_PER_READ)  # fmt: skip
+        read_command = ("BLMPOP", self.times.read_block_s, 1, self.keys.reply(self.client_id), "LEFT", "COUNT", REPLIES_PER_READ)  # fmt: skip
         may_have_lost_replies = False
         while True:
             submission, self._carried = self._carried, None
             if submission is None and not (self._pending or self._gets_notes):
-                self._rest = loop.create_future()
-                await self._rest
+                self._wake_up = loop.create_future()
+                await self._wake_up
                 self._heard_at = time.monotonic()
                 continue
             try:
@@ -480,18 +480,18 @@ class Transport:
                     may_have_lost_replies = False
                 async with asyncio.timeout(None) as self._reading:
                     if submission is None:
-                        popped = await self.redis.execute_command(*read)
+                        popped = await self.redis.execute_command(*read_command)
                     else:
-                        popped = await self._submit_and_read(submission, read)
+                        popped = await self._submit_and_read(submission, read_command)
                 self._heard_at = time.monotonic()
                 if popped:
                     await self._receive(popped[1])
             except TimeoutError:
                 may_have_lost_replies = True  # its connection is under suspicion
-                self._go_on_with(submission, ReplyLost("the connection is given up"))
+                self._resubmit(submission, ReplyLost("the connection is given up"))
             except RedisError as error:
                 may_have_lost_replies = True
-                self._go_on_with(submission, error)
+                self._resubmit(submission, error)
                 if isinstance(error, ResponseError) or is_final(error):
                     self._fail(list(self._pending.values()), self.explain(error))
                 await self._pause()
@@ -499,10 +499,10 @@ class Transport:
             except Exception:
                 logger.exception("replies_unreadable client=%s: reading on", self.client_id)
                 may_have_lost_replies = True
-                self._go_on_with(submission, ReplyLost("the reply cannot be read"))
+                self._resubmit(submission, ReplyLost("the reply cannot be read"))
                 await self._pause()
 
-    async def _submit_and_read(self, submission: _Submission, read: Sequence[Any]) -> Any:
+    async def _submit_and_read(self, submission: _Submission, read_command: Sequence[Any]) -> Any:
         """Queue requests and begin to read replies with one piece of data to the server; returns the replies.
 
         A lone request needs no script where the lane was nearly empty a moment ago, however many callers its requests
@@ -517,27 +517,27 @@ class Transport:
             name = self.keys.lane(lane)
             commands = [("XADD", name, "*", *requests[0].request.encode()), ("XLEN", name)]
         else:
-            commands = [self._submit_script.command(*self._submitted(lane, requests))]
+            commands = [self._submit_script.command(*self._script_arguments(lane, requests))]
 
         def take(replies: list[Any]) -> None:
-            failed = next((each for each in replies if isinstance(each, RedisError)), None)
+            failed = next((reply for reply in replies if isinstance(reply, RedisError)), None)
             if failed is not None:
-                self._go_on_with(submission, failed)
+                self._resubmit(submission, failed)
                 return
             submission.is_over = True
             if len(replies) == 1:
-                self._are_queued(lane, requests, replies[0])
+                self._note_queued(lane, requests, replies[0])
             else:
                 entry, waiting = replies
-                self._are_queued(lane, requests, [self.settings.queue_limit - waiting, entry])
+                self._note_queued(lane, requests, [self.settings.queue_limit - waiting, entry])
 
-        return await self.redis.execute_before_read(commands, read, take)
+        return await self.redis.execute_before_read(commands, read_command, take)
 
-    def _go_on_with(self, submission: _Submission | None, error: RedisError) -> None:
-        """Leave a submission that failed to a task of its own: the reader has replies to read."""
+    def _resubmit(self, submission: _Submission | None, error: RedisError) -> None:
+        """Submit again what failed, in a task of its own: the reader has replies to read."""
         if submission is not None and not submission.is_over:
             submission.is_over = True
-            # Whoever runs the script by itself loads it first.
+            # `_submit` loads a script that the server does not have.
             failed = None if isinstance(error, NoScriptError) else error
             self.spawn(self._submit(submission, failed))
 
@@ -566,7 +566,7 @@ class Transport:
             self.spawn(self._tell_unknown(pending, answer))
         else:
             pending.future.set_result(answer)
-            # Now, before the reader looks whether anything is due.
+            # Now, before the reader checks whether any answer is due.
             del self._pending[answer.id]
         if not pending.is_repeated:
             # A result that was received need not stay until its time to live ends.
@@ -586,8 +586,8 @@ class Transport:
                 self._fail([pending], error)
 
     @contextlib.contextmanager
-    def told_of(self, job_id: str) -> Iterator[asyncio.Event]:
-        """An event that is set once a worker says that a job of this client has its result; it may also never be."""
+    def stored_event(self, job_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set if a worker says that the result of a job of this client is stored."""
         event, waiting = asyncio.Event(), self._awaited.setdefault(job_id, set())
         waiting.add(event)
         try:
@@ -604,9 +604,10 @@ class Transport:
             self._abandon(pending)
 
     def _abandon(self, pending: PendingRequest) -> None:
-        """Take a request out of the queue that nobody waits for any more.
+        """Take a request out of the queue whose caller waits no longer.
 
-        One whose time is over is told so by a worker; one that had several callers counts as theirs until it expires.
+        An expired one is left to a worker, which says that it has expired; one of several callers counts as theirs until
+        it expires.
         """
         is_alone = pending.request.callers == 1 and time.monotonic() < pending.until
         if pending.request.job or (is_alone and not pending.is_repeated):
@@ -631,7 +632,7 @@ class Transport:
         with contextlib.suppress(RedisError):
             if abandoned:
                 for lane in {pending.lane for pending in abandoned}:
-                    entries = [one.entry for one in abandoned if one.lane is lane]
+                    entries = [pending.entry for pending in abandoned if pending.lane is lane]
                     await self.redis.xdel(self.keys.lane(lane), *entries)
             if results:
                 await self.redis.unlink(*results)
@@ -648,11 +649,11 @@ class Transport:
         """Check how full the server is, and look up answers that are overdue, unless nothing is due and there was room."""
         while True:
             try:
-                if not self._is_at_rest or self._full_memory is not None:
+                if not self._is_reader_idle or self._full_memory is not None:
                     await self._check_memory()
                     overdue = time.monotonic() - self.times.overdue_s
                     is_found = await self._look_up(
-                        [p for p in self._pending.values() if p.sent_at < overdue]
+                        [pending for pending in self._pending.values() if pending.sent_at < overdue]
                     )
                     if is_found and self._heard_at < overdue:
                         self._suspect()
@@ -661,7 +662,7 @@ class Transport:
                 self._suspect()
             except (RedisError, ServerUnreachable):
                 pass  # the reader and the senders meet it too, and tell their callers
-            # Nothing else finds answers that got lost: these checks must not end.
+            # These checks must not end: nothing else finds answers that got lost.
             except Exception:
                 logger.exception("pending_check_failed client=%s: retrying", self.client_id)
             self._is_memory_known.set()
@@ -670,8 +671,7 @@ class Transport:
     def _suspect(self) -> None:
         """Have the reader connect anew, and look for replies that its old connection may still take with it.
 
-        The server pops replies for a connection of which it does not know that it is dead, as long as the
-        read that it came with is not over.
+        The server goes on popping replies for a dead connection until the blocking read on it is over.
         """
         if self._pending and (self._search is None or self._search.done()):
             self._search = self.spawn(self._search_replies())
@@ -690,9 +690,9 @@ class Transport:
         """Take the results that are stored; returns whether there was any."""
         is_found = False
         for start in range(0, len(requests), REPLIES_PER_READ):
-            some = requests[start : start + REPLIES_PER_READ]
-            results = await self.redis.mget([self.keys.result(p.request.id) for p in some])
-            for pending, data in zip(some, results, strict=True):
+            chunk = requests[start : start + REPLIES_PER_READ]
+            keys = [self.keys.result(pending.request.id) for pending in chunk]
+            for pending, data in zip(chunk, await self.redis.mget(keys), strict=True):
                 if data is not None:
                     is_found = True
                     self._resolve_stored(pending, data)
@@ -701,8 +701,8 @@ class Transport:
     async def _send_lost_again(self, overdue: float) -> None:
         """Send requests once more that the server has lost, while their callers wait.
 
-        Its data were deleted, or a replica that did not have them was made the primary. Then the oldest is
-        gone or the newest; others are looked for only where one of these is. Jobs see to it themselves.
+        Its data were deleted, or a replica that did not have them was made the primary. Then the oldest request is
+        gone or the newest; the others are checked only where one of these is. Jobs check their own requests.
         """
         queued = [
             pending
@@ -712,7 +712,7 @@ class Transport:
             and not (pending.request.job or pending.future.done())
         ]
         ends = [queued[0], queued[-1]] if queued else []
-        if not any([await self.is_lost(each.request) for each in ends]):
+        if not any([await self.is_lost(pending.request) for pending in ends]):
             return
         for pending in queued:
             if await self.is_lost(pending.request):
@@ -728,7 +728,7 @@ class Transport:
         try:
             memory = await self.redis.info("memory")
         except ResponseError:
-            return  # a server that does not tell; it refuses by itself when it is full
+            return  # a server that does not say; it refuses by itself when it is full
         limit = int(memory.get("maxmemory") or 0)
         percent = self.settings.memory_limit_percent
         used = int(memory.get("used_memory") or 0)
@@ -757,7 +757,7 @@ class Transport:
     async def end_job(self, job: str) -> None:
         """Give up a bulk job's lease, and take its requests that were cancelled out of the queue.
 
-        Where the server does not answer at once it is done beside what follows: the time of the job's caller may be up.
+        Where the server does not answer at once, this goes on in the background: the caller's time may be up.
         """
         self._ended_jobs.append(job)
         await asyncio.wait([self.spawn(self._clean_up())], timeout=self.times.end_job_s)
@@ -783,19 +783,18 @@ class Transport:
         return bool(getattr(self.redis, "was_reached", True))
 
     async def process_count(self) -> int:
-        """How many worker processes score; a main process whose children do is none of them."""
+        """How many worker processes score, without main processes, whose children do it."""
         reports = await self.repeat(self._reports, self.times.reports_s)
         return sum(map(is_scoring, reports))
 
     async def diagnose(self, request_id: str = "") -> str:
         """Why no answer to a request may have come, in a sentence.
 
-        Its caller's time is up: it takes a moment at the most.
+        It takes a moment at the most, since the caller's time is up.
 
         Raises:
             ServerUnreachable: Redis refuses the connection, which is why.
         """
-        queue = f"queue {self.settings.queue!r}"
         pending = self._pending.get(request_id)
         try:
             async with asyncio.timeout(self.times.diagnose_s):
@@ -808,34 +807,22 @@ class Transport:
             if pending is not None and (pending.entry is not None or pending.is_repeated):
                 raise self._unreachable(error.reason, request_id) from error
             raise
-        processes = sum(map(is_scoring, reports))
-        if processes:
-            told = pending and words_for_waiting(pending.request.model, readable(reports))
-            return (
-                f"{processes} worker {'process serves' if processes == 1 else 'processes serve'} {queue} "
-                f"and {backlog} {'request waits' if backlog == 1 else 'requests wait'}; "
-                f"{f'{told}; ' if told else ''}`scoreline status` says more"
-            )
-        if reports:
-            return (
-                f"no worker process is ready to score for {queue}: they are being started; "
-                "`scoreline status` says more"
-            )
-        return f"no worker serves {queue}. Start one: celery -A scoreline_tasks worker"
+        model = None if pending is None else pending.request.model
+        return words_for_no_answer(self.settings.queue, reports, backlog, model)
 
     async def _tell_unknown(self, pending: PendingRequest, answer: Answer) -> None:
-        told = await self.in_words(pending.request.model, answer)
+        answer = await self.in_words(pending.request.model, answer)
         if not pending.future.done():
-            pending.future.set_result(told)
+            pending.future.set_result(answer)
 
     async def in_words(self, model: str, answer: Answer) -> Answer:
-        """An answer that a model is unknown, in words for callers who have no artifact store to look into."""
+        """An answer that a model is unknown, with a message for callers, who have no artifact store to look into."""
         with contextlib.suppress(RedisError, TimeoutError):
             async with asyncio.timeout(self.times.diagnose_s):
                 reports = await self.reports()
-                told = words_for_unknown(model, reports, names_others=self.settings.names_others)
-                if told is not None:
-                    answer = replace(answer, error={**(answer.error or {}), "message": told})
+                words = words_for_unknown(model, reports, names_others=self.settings.names_others)
+                if words is not None:
+                    answer = replace(answer, error={**(answer.error or {}), "message": words})
         return answer
 
     async def _reports(self) -> list[bytes]:
@@ -882,7 +869,7 @@ class Transport:
         for pending in list(self._pending.values()):
             pending.future.cancel()
         await asyncio.sleep(0)  # `_settle` is called
-        self._reader = self._checks = self._search = self._rest = self._carried = None
+        self._reader = self._checks = self._search = self._wake_up = self._carried = None
         if is_used:
             with contextlib.suppress(RedisError, TimeoutError):
                 async with asyncio.timeout(self.times.close_s):

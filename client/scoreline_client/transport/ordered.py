@@ -67,7 +67,7 @@ DEFAULT_TIMES = BulkTimes()
 REQUESTS_PER_PROCESS = 2
 """The first is being scored while the second waits."""
 _MAY_NOT_LOAD = "script|load"
-"""In the refusal of a command that no caller needs once a worker has loaded the scripts: that one passes."""
+"""The command in a refusal that passes: no caller needs it once a worker has loaded the scripts."""
 _NO_RIGHT = "does not permit this"
 _NEEDED = "Files, frames and jobs need the user `client` of `scoreline acl`"
 MOST_REQUESTS = 32
@@ -84,8 +84,8 @@ class BulkJob:
         on_unserved: Callable[[float | None], None] | None = None,
         progress: Callable[[], JobProgress] | None = None,
     ) -> None:
-        """`on_unserved` is called now and then while no worker is alive, with the seconds that it has been
-        so, and with None when a worker is alive again. What `progress` returns is told with each renewal."""
+        """`on_unserved` is called now and then while no worker is alive, with the seconds since the last one
+        was, and with None when a worker is alive again. What `progress` returns is sent with each renewal."""
         self.id = new_id()
         self.window = 1
         """How many of its requests may be in the queue at a time."""
@@ -149,7 +149,7 @@ class BulkJob:
         times = self._times
         lease_lost = asyncio.ensure_future(self._lease_lost.wait())
         future = self._transport.send(request, lane, accept_s=times.server_patience_s)
-        sent = time.monotonic()
+        sent_at = time.monotonic()
         waiting: set[asyncio.Future[Any]] = {future, lease_lost}
         try:
             while True:
@@ -160,7 +160,7 @@ class BulkJob:
                     return future.result()
                 if lease_lost.done():
                     return None
-                waited = time.monotonic() - sent
+                waited = time.monotonic() - sent_at
                 try:
                     await self._count_processes()
                     if self._unserved_s() > times.unserved_patience_s:
@@ -191,8 +191,8 @@ class BulkJob:
         """Renew the lease and compute the window; False if the server had forgotten the job."""
         is_known, jobs = await self._transport.renew_job(self.id, self._times.lease_ms)
         if self._progress is not None:
-            told = self._progress().encode()
-            await self._transport.tell_progress(self.id, told, self._times.lease_ms)
+            progress = self._progress().encode()
+            await self._transport.tell_progress(self.id, progress, self._times.lease_ms)
         processes = await self._count_processes()
         share = -(-REQUESTS_PER_PROCESS * processes // max(1, jobs))
         self.window = min(MOST_REQUESTS, max(1, share))

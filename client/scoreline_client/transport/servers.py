@@ -24,18 +24,18 @@ _AsyncSentinel: Any = redis.asyncio.sentinel.Sentinel
 _parse_url: Any = parse_url
 
 
-def async_redis(url: str, kind: Any, **options: Any) -> Any:
-    """An asyncio client of the class `kind`, not connected yet, that tries nothing twice."""
+def async_redis(url: str, client_class: Any, **options: Any) -> Any:
+    """An asyncio client of the class `client_class`, not connected yet, that never retries a command."""
     options |= {"retry": AsyncRetry(NoBackoff(), 0)}
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
-    where = SentinelUrl.parse(url)
-    if where is None:
-        return kind.from_url(url, **options)
-    server = _server_options(where)
-    asked = {**sentinel_options(where), "retry": AsyncRetry(NoBackoff(), 0)}
-    sentinel = _AsyncSentinel(where.sentinels, sentinel_kwargs=asked, **options)
-    return sentinel.master_for(where.service, kind, **server)
+    sentinel_url = SentinelUrl.parse(url)
+    if sentinel_url is None:
+        return client_class.from_url(url, **options)
+    server = _server_options(sentinel_url)
+    sentinel_kwargs = {**sentinel_options(sentinel_url), "retry": AsyncRetry(NoBackoff(), 0)}
+    sentinel = _AsyncSentinel(sentinel_url.sentinels, sentinel_kwargs=sentinel_kwargs, **options)
+    return sentinel.master_for(sentinel_url.service, client_class, **server)
 
 
 def blocking_redis(url: str, **options: Any) -> redis.Redis:
@@ -44,21 +44,23 @@ def blocking_redis(url: str, **options: Any) -> redis.Redis:
     Raises:
         ValueError: the URL cannot be used.
     """
-    where = SentinelUrl.parse(url)
-    if where is None:
+    sentinel_url = SentinelUrl.parse(url)
+    if sentinel_url is None:
         return redis.Redis.from_url(url, **options)
-    server = _server_options(where)
-    asked = {**sentinel_options(where), "retry": Retry(NoBackoff(), 0)}
+    server = _server_options(sentinel_url)
+    sentinel_kwargs = {**sentinel_options(sentinel_url), "retry": Retry(NoBackoff(), 0)}
     is_tls = server.pop("ssl", False)
-    sentinel = _Sentinel(where.sentinels, sentinel_kwargs=asked, **options)
-    kind = _FollowingTlsConnection if is_tls else _FollowingConnection
-    made: redis.Redis = sentinel.master_for(where.service, **server, connection_class=kind)
-    return made
+    sentinel = _Sentinel(sentinel_url.sentinels, sentinel_kwargs=sentinel_kwargs, **options)
+    connection_class = _FollowingTlsConnection if is_tls else _FollowingConnection
+    client: redis.Redis = sentinel.master_for(
+        sentinel_url.service, **server, connection_class=connection_class
+    )
+    return client
 
 
-def _server_options(where: SentinelUrl) -> dict[str, Any]:
+def _server_options(sentinel_url: SentinelUrl) -> dict[str, Any]:
     """User, password, database and options of a URL, without an address."""
-    options: dict[str, Any] = _parse_url(where.server)
+    options: dict[str, Any] = _parse_url(sentinel_url.server)
     for address in ("host", "port"):
         options.pop(address, None)
     if options.pop("connection_class", None):
@@ -66,15 +68,15 @@ def _server_options(where: SentinelUrl) -> dict[str, Any]:
     return options
 
 
-def sentinel_options(where: SentinelUrl) -> dict[str, Any]:
-    """How sentinels are asked: without the server's password, and over TLS where the server is."""
-    server = _server_options(where)
+def sentinel_options(sentinel_url: SentinelUrl) -> dict[str, Any]:
+    """Options of connections to sentinels: without the server's password, and with TLS where the server has it."""
+    server = _server_options(sentinel_url)
     options = {name: value for name, value in server.items() if name.startswith("ssl")}
     return {**options, "socket_timeout": SENTINEL_S, "socket_connect_timeout": SENTINEL_S}
 
 
 class _FollowingConnection(redis.sentinel.SentinelManagedConnection):
-    """Asks for the primary whenever it connects; redis-py's own does only where its pool has it connect."""
+    """Asks for the primary whenever it connects; redis-py's own class does so only when the pool connects it."""
 
     def connect_check_health(
         self, check_health: bool = True, retry_socket_connect: bool = True
@@ -97,7 +99,7 @@ OLDEST_SERVER = (7, 0)
 
 
 def read_version(connection: redis.Redis) -> str | None:
-    """What a server is, such as `Redis 7.0.15` or `Valkey 9.1.2`; None where it does not say.
+    """The server's name and release, such as `Redis 7.0.15` or `Valkey 9.1.2`; None where it does not say.
 
     Raises:
         ServerTooOld: it is too old for Scoreline.
@@ -109,18 +111,18 @@ def read_version(connection: redis.Redis) -> str | None:
         if "DB index" in str(error):
             raise
         return None  # its user has no right to ask
-    # For Valkey it is the release of Redis whose commands it has.
+    # Valkey gives the release of Redis with which it is compatible.
     compatible = str(info.get("redis_version", ""))
     is_valkey = "valkey_version" in info
     name = f"Valkey {info['valkey_version']}" if is_valkey else f"Redis {compatible}"
-    numbers = tuple(int(part) for part in compatible.split(".") if part.isdigit())
+    numbers = tuple(int(number) for number in compatible.split(".") if number.isdigit())
     if numbers and numbers < OLDEST_SERVER:
         raise ServerTooOld(name, ".".join(map(str, OLDEST_SERVER)))
     return name if numbers else None
 
 
 def read_cautions(connection: redis.Redis) -> list[str]:
-    """What a server's settings may cost, a sentence each; nothing where it does not say.
+    """A warning, as a sentence, for each setting of a server that may lose data; none where it does not say.
 
     Raises:
         RedisError: the server cannot be reached.
@@ -129,21 +131,21 @@ def read_cautions(connection: redis.Redis) -> list[str]:
         info: Any = {**connection.info("memory"), **connection.info("persistence")}
     except redis.exceptions.ResponseError:
         return []  # its user has no right to ask
-    found = []
+    cautions = []
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
-        found.append(
+        cautions.append(
             f"maxmemory-policy is {policy}: a full server drops requests and answers without a word; set it to noeviction"
         )
     if info.get("aof_enabled", 1) == 0:
-        found.append(
+        cautions.append(
             "appendonly is off: what was accepted is lost when the server ends; set appendonly yes"
         )
-    return found
+    return cautions
 
 
 def check_server(url: str) -> tuple[str | None, list[str]]:
-    """Refuse a server that is too old, if it can be reached now; returns what it is, and what its settings may cost.
+    """Refuse a server that is too old; returns its name and release, and warnings about its settings.
 
     Raises:
         ServerTooOld: it is.

@@ -24,7 +24,7 @@ from scoreline_client.files.run import BulkProgress, ScoreSummary
 from scoreline_client.protocol.keys import Lane
 from scoreline_client.protocol.messages import Answer, Operation, Request, Status
 from scoreline_client.transport.ordered import REQUESTS_PER_PROCESS, BulkTimes
-from tests.support.bulk import SMALL, StubTransport, answer, run
+from tests.support.bulk import CSV, SMALL, StubTransport, answer, run
 
 HEADER = "id,a\n"
 ADDED = ",prediction,probability_no,probability_yes,error"
@@ -231,6 +231,28 @@ def test_a_file_waits_for_workers_that_are_being_replaced_and_says_so(
     assert seen[0].waiting == "no worker for 0 s; waiting until 60 s"
     assert (seen[-1].waiting, seen[-1].rows) == (None, 3)
     assert all(json.dumps(one.as_json()) for one in seen)
+
+
+def test_progress_names_a_source_without_its_token_also_before_a_worker_is_there(
+    memory: Any, target: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "memory://bucket/in.csv?token=secret"
+    memory.pipe(url, CSV.encode())
+    transport = StubTransport(lambda _: None)
+    seen: list[BulkProgress] = []
+
+    async def process_count() -> int:
+        """None until there was progress; then there are two, and all that waits is answered."""
+        for request, future in transport.asked:
+            if seen and not future.done():
+                future.set_result(answer(request))
+        return 2 if seen else 0
+
+    monkeypatch.setattr(transport, "process_count", process_count)
+    times = BulkTimes(check_after_s=0.01, renew_every_s=0.01)
+    run(url, target, transport=transport, progress=seen.append, times=times)
+    assert (seen[0].version, seen[-1].version) == (0, 4)
+    assert {progress.source for progress in seen} == {"memory://bucket/in.csv?…"}
 
 
 def test_a_file_waits_for_no_server_that_was_never_there(source: Path, target: Path) -> None:

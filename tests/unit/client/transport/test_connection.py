@@ -38,7 +38,7 @@ async def test_silence_is_that_nothing_has_moved_since_the_last_look(
 ) -> None:
     patience = _Patience(connection(to_send, received), 0.01, 0.0, set())
     seen = 1  # when it was made
-    look = patience._look
+    look = patience._read_progress
 
     def counted() -> tuple[int, int]:
         nonlocal seen
@@ -46,7 +46,7 @@ async def test_silence_is_that_nothing_has_moved_since_the_last_look(
         return look()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_Patience, "_look", lambda _: counted())
+        patch.setattr(_Patience, "_read_progress", lambda _: counted())
         with pytest.raises(TimeoutError):
             async with patience:
                 await asyncio.sleep(20)
