@@ -444,7 +444,7 @@ class OpaqueEnd(End):
 
 def _product(array: Any, coef: Array) -> Any:
     # BLAS may leave out a column whose coefficient is 0, with the NaN in it that scikit-learn refuses.
-    demand_finite(array.data if hasattr(array, "toarray") else array)
+    demand_finite(array)
     return array @ coef
 
 

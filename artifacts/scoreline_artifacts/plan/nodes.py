@@ -25,12 +25,14 @@ class Unplanned(Exception):
     """Raised when a plan cannot tell what the pipeline answers: the pipeline is to be asked."""
 
 
-def demand_finite(array: Array, *, but_nan: bool = False) -> None:
-    """Check the numbers that a step is given as scikit-learn does.
+def demand_finite(array: Any, *, but_nan: bool = False) -> None:
+    """Check the numbers that a step is given, also in a sparse matrix, as scikit-learn does.
 
     Raises:
         Unplanned: one of them is infinite or, unless `but_nan`, NaN.
     """
+    if hasattr(array, "toarray"):
+        array = array.data
     if np.isinf(array).any() if but_nan else not np.isfinite(array).all():
         raise Unplanned("a step is given infinity or NaN")
 
@@ -456,16 +458,26 @@ class Pick(Node):
         """(rows, picked)."""
         if self.demands_finite:
             demand_finite(values[self.inputs[0]])
-        return np.asarray(values[self.inputs[0]][:, self.columns])
+        picked = values[self.inputs[0]][:, self.columns]
+        return picked if hasattr(picked, "toarray") else np.asarray(picked)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Concat(Node):
     """Arrays beside each other."""
 
-    def run(self, values: Sequence[Any]) -> Array:
+    is_sparse: bool = False
+    """Whether they become a sparse matrix; otherwise sparse ones among them become dense."""
+
+    def run(self, values: Sequence[Any]) -> Any:
         """(rows, widths together)."""
-        return np.concatenate([values[index] for index in self.inputs], axis=1)
+        arrays = [values[index] for index in self.inputs]
+        if not self.is_sparse:
+            dense = [array.toarray() if hasattr(array, "toarray") else array for array in arrays]
+            return np.concatenate(dense, axis=1)
+        from scipy.sparse import hstack
+
+        return hstack(arrays).tocsr()
 
 
 @dataclass(frozen=True, kw_only=True)

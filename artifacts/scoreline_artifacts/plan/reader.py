@@ -101,7 +101,7 @@ class _Reader(TransformerReader):
         """Linear regressors."""
         if step.coef_.dtype != np.float64:
             raise UnknownStep("it calculates with 32 bits")
-        node = self.numbers(value, step, way, at_end=True)
+        node = self.numbers(value, step, way, at_end=True, takes_wide=True)
         is_flat = type(step).__name__ in ("SGDRegressor", "PassiveAggressiveRegressor")
         return Linear(
             input=node, way=way, coef=step.coef_, intercept=step.intercept_, is_flat=is_flat
@@ -130,7 +130,7 @@ class _Reader(TransformerReader):
             if step.loss == "modified_huber":
                 raise UnknownStep("its probabilities are of another kind")
             link = "expit" if step.loss == "log_loss" else "none"
-        node = self.numbers(value, step, way, at_end=True)
+        node = self.numbers(value, step, way, at_end=True, takes_wide=True)
         return Logistic(
             input=node,
             way=way,

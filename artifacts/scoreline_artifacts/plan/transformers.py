@@ -37,6 +37,7 @@ from scoreline_artifacts.plan.nodes import (
     Selected,
     Ufunc,
 )
+from scoreline_artifacts.plan.texts import WORDS, TfIdf, WordCounts
 from scoreline_artifacts.schema import Column
 
 UFUNCS = frozenset(
@@ -67,7 +68,8 @@ UFUNCS_OF_FLOATS = UFUNCS | {
 _METHODS = (
     "predict", "predict_proba", "decision_function", "transform", "inverse_transform", "_decision_function",
     "_predict_proba_lr", "_raw_predict", "_raw_predict_init", "_transform", "_validate_input", "_validate_X_predict",
-    "_get_col_subset", "_hstack", "_iter", "get_support",
+    "_get_col_subset", "_hstack", "_iter", "get_support", "build_analyzer", "build_preprocessor", "build_tokenizer",
+    "decode", "get_stop_words", "_count_vocab", "_char_ngrams", "_char_wb_ngrams", "_word_ngrams",
 )  # fmt: skip
 """Methods that decide what a step does."""
 _FLOAT, _OBJECT = np.dtype(np.float64), np.dtype(object)
@@ -97,6 +99,8 @@ class StepValue:
     """Of an array."""
     is_boxed: bool = False
     """Whether scikit-learn has an array of objects, since booleans stand beside numbers; the node has them as floats."""
+    is_wide: bool = False
+    """Whether the node has a sparse matrix, too; it has a dense array for the others of form `sparse`."""
 
 
 def library_name(estimator: object) -> str:
@@ -203,8 +207,19 @@ class TransformerReader:
             )
         )
 
-    def numbers(self, value: StepValue, step: Any, way: str, *, at_end: bool = False) -> int:
-        """The node of a value as the float64 array that scikit-learn makes of it for a step."""
+    def numbers(
+        self,
+        value: StepValue,
+        step: Any,
+        way: str,
+        *,
+        at_end: bool = False,
+        takes_wide: bool = False,
+    ) -> int:
+        """The node of a value as the float64 array that scikit-learn makes of it for a step.
+
+        With `takes_wide`, it may be a sparse matrix.
+        """
         if value.form == "unknown":
             names = getattr(step, "feature_names_in_", None)
             return self.add(
@@ -217,7 +232,8 @@ class TransformerReader:
                 )
             )
         _check_names(step, value)
-        if value.form in ("series", "vector") or (value.form == "sparse" and not at_end):
+        takes_sparse = takes_wide if value.is_wide else at_end
+        if value.form in ("series", "vector") or (value.form == "sparse" and not takes_sparse):
             raise UnknownStep(f"it is given a {value.form}")
         if value.node == -1:
             dtypes = [self._dtypes[name] for name in value.names]
@@ -228,7 +244,8 @@ class TransformerReader:
             if dtype.kind == "f" and dtype != _FLOAT and not at_end:
                 raise UnknownStep("columns have 32 bits")
             return self.columns(value.names, _FLOAT, way)
-        is_plain = value.dtype == _FLOAT or (at_end and value.dtype.kind in "iub")
+        stays_whole = at_end or (takes_wide and value.is_wide)
+        is_plain = value.dtype == _FLOAT or (stays_whole and value.dtype.kind in "iub")
         if not is_plain and not value.is_boxed:
             raise UnknownStep(f"it is given an array of {value.dtype}")
         if value.width is None:
@@ -296,7 +313,9 @@ class TransformerReader:
             output = self.step(transformer, selected, inner_path)
             weight = (step.transformer_weights or {}).get(name)
             outputs.append(self.weighted(output, weight, way))
-        joined = self.joined(outputs, " → ".join((*path, label_of(step))))
+        joined = self.joined(
+            outputs, " → ".join((*path, label_of(step))), stays_sparse=step.sparse_output_
+        )
         if step.sparse_output_ and joined.is_boxed:  # the outputs become floats first
             joined = replace(joined, dtype=_FLOAT, is_boxed=False)
         return replace(joined, form="sparse" if step.sparse_output_ else "array")
@@ -344,7 +363,8 @@ class TransformerReader:
         is_sparse = any(output.form == "sparse" for output in outputs)
         if any(output.form == "unknown" for output in outputs) and is_sparse and step.sparse:
             raise UnknownStep("sparse parts are joined with a step that is called")
-        joined = self.joined(outputs, " → ".join((*path, label_of(step))), may_be_flat=True)
+        way = " → ".join((*path, label_of(step)))
+        joined = self.joined(outputs, way, may_be_flat=True, stays_sparse=step.sparse)
         if joined.is_boxed and is_sparse:
             raise UnknownStep("sparse parts are joined with objects")
         return replace(joined, form="sparse" if is_sparse and step.sparse else "array")
@@ -363,9 +383,14 @@ class TransformerReader:
         )
 
     def joined(
-        self, values: Sequence[StepValue], way: str, *, may_be_flat: bool = False
+        self,
+        values: Sequence[StepValue],
+        way: str,
+        *,
+        may_be_flat: bool = False,
+        stays_sparse: bool = True,
     ) -> StepValue:
-        """Outputs of a container's steps beside each other."""
+        """Outputs of a container's steps beside each other; without `stays_sparse`, sparse ones become dense."""
         arrays = []
         for value in values:
             if value.form == "series" or (value.form == "vector" and not may_be_flat):
@@ -378,11 +403,20 @@ class TransformerReader:
         has_text = any(array.dtype == _OBJECT and not array.is_boxed for array in arrays)
         if has_text and (is_boxed or len(dtypes) > 1):
             raise UnknownStep("text beside numbers is an array of objects")
-        node = self.add(Concat(inputs=tuple(array.node for array in arrays), way=way))
+        is_wide = any(array.is_wide for array in arrays)
+        if is_wide and (has_text or is_boxed):
+            raise UnknownStep("sparse parts are joined with objects")
         widths = [array.width for array in arrays if array.width is not None]
         width = sum(widths) if len(widths) == len(arrays) else None
+        if is_wide and not stays_sparse and (width is None or width > MOST_WIDE):
+            raise UnknownStep(f"it makes {width} sparse columns dense")
+        is_wide = is_wide and stays_sparse
+        inputs = tuple(array.node for array in arrays)
+        node = self.add(Concat(inputs=inputs, way=way, is_sparse=is_wide))
         dtype = _OBJECT if is_boxed else np.result_type(*dtypes)
-        return StepValue(form="array", node=node, width=width, dtype=dtype, is_boxed=is_boxed)
+        return StepValue(
+            form="array", node=node, width=width, dtype=dtype, is_boxed=is_boxed, is_wide=is_wide
+        )
 
     def function(self, step: Any, value: StepValue, path: tuple[str, ...]) -> StepValue:
         """FunctionTransformer: nothing, or a function of numpy."""
@@ -430,7 +464,7 @@ class TransformerReader:
         self, step: Any, value: StepValue, path: tuple[str, ...], kind: type[Node], **options: Any
     ) -> StepValue:
         """A node that takes one array of numbers and gives another."""
-        node = self.numbers(value, step, path[0])
+        node = self.numbers(value, step, path[0], takes_wide=kind in (Project, Pick))
         node = self.add(kind(inputs=(node,), way=path[0], **options))
         return StepValue(form="array", node=node, width=step.n_features_in_)
 
@@ -461,6 +495,8 @@ class TransformerReader:
     def projection(self, step: Any, value: StepValue, path: tuple[str, ...]) -> StepValue:
         """PCA and TruncatedSVD."""
         options: dict[str, Any] = {"components": step.components_}
+        if value.is_wide and hasattr(step, "mean_"):
+            raise UnknownStep("it is given a sparse matrix")
         if hasattr(step, "mean_"):
             options["offset"] = step.mean_.reshape(1, -1) @ step.components_.T
         if getattr(step, "whiten", False):
@@ -479,6 +515,8 @@ class TransformerReader:
             raise UnknownStep("it is given objects")
         self.stays_float(value)
         output = self.of_numbers(step, value, path, Pick, columns=picked, demands_finite=True)
+        if value.is_wide:
+            output = replace(output, form="sparse", dtype=value.dtype, is_wide=True)
         return replace(output, width=len(picked))
 
     def imputer(self, step: Any, value: StepValue, path: tuple[str, ...]) -> StepValue:
@@ -583,6 +621,55 @@ class TransformerReader:
         )
         return self.one_hot_value(node, step.encode == "onehot")
 
+    def word_counts(self, step: Any, value: StepValue, path: tuple[str, ...]) -> StepValue:
+        """CountVectorizer, without functions of somebody's own."""
+        if any(map(callable, (step.analyzer, step.preprocessor, step.tokenizer))):
+            raise UnknownStep("it calls a function")
+        if step.input != "content" or not hasattr(step, "vocabulary_"):
+            raise UnknownStep("it reads files, or has no vocabulary")
+        if value.form == "unknown":
+            node = value.node
+        elif value.form not in ("series", "vector") or value.node != -1:
+            raise UnknownStep(f"it is given a {value.form}")
+        elif not _is_of_objects(self._dtypes[value.names[0]]):
+            raise UnknownStep("its column is no text")
+        else:
+            node = self.columns(value.names, _OBJECT, path[0])
+        is_of_words = step.analyzer == "word" and tuple(step.ngram_range) == (1, 1)
+        width = len(step.vocabulary_)
+        counts = WordCounts(
+            inputs=(node,),
+            way=path[0],
+            vocabulary=step.vocabulary_,
+            width=width,
+            analyze=step.build_analyzer(),
+            pattern=step.token_pattern if is_of_words and step.token_pattern in WORDS else None,
+            strips_accents=step.strip_accents is not None,
+            is_lowercase=step.lowercase,
+            stop_words=frozenset(step.get_stop_words() or ()),
+            is_binary=step.binary,
+            dtype=np.dtype(step.dtype),
+        )
+        return StepValue(
+            form="sparse", node=self.add(counts), width=width, dtype=counts.dtype, is_wide=True
+        )
+
+    def tf_idf(self, step: Any, value: StepValue, path: tuple[str, ...]) -> StepValue:
+        """TfidfVectorizer and TfidfTransformer."""
+        if hasattr(step, "vocabulary_"):
+            value, step = self.word_counts(step, value, path), step._tfidf
+        if not value.is_wide or (value.dtype.kind not in "iu" and value.dtype != _FLOAT):
+            raise UnknownStep(f"it is given a {value.form} of {value.dtype}")
+        _check_names(step, value)
+        node = TfIdf(
+            inputs=(value.node,),
+            way=path[0],
+            weights=step.idf_ if step.use_idf else None,
+            norm=step.norm,
+            is_sublinear=step.sublinear_tf,
+        )
+        return replace(value, node=self.add(node), dtype=_FLOAT)
+
 
 def _dtype_of(column: Column) -> Any:
     """The dtype of a column, in pandas."""
@@ -622,6 +709,9 @@ _STEPS: dict[str, _Step] = {
     "sklearn.feature_selection._univariate_selection.SelectKBest": TransformerReader.selector,
     "sklearn.feature_selection._univariate_selection.SelectPercentile": TransformerReader.selector,
     "sklearn.feature_selection._variance_threshold.VarianceThreshold": TransformerReader.selector,
+    "sklearn.feature_extraction.text.CountVectorizer": TransformerReader.word_counts,
+    "sklearn.feature_extraction.text.TfidfTransformer": TransformerReader.tf_idf,
+    "sklearn.feature_extraction.text.TfidfVectorizer": TransformerReader.tf_idf,
     "sklearn.impute._base.SimpleImputer": TransformerReader.imputer,
     "sklearn.pipeline.FeatureUnion": TransformerReader.feature_union,
     "sklearn.pipeline.Pipeline": TransformerReader.pipeline,
