@@ -1,4 +1,4 @@
-"""Rows that passed the check, by column; a frame is made of them on demand."""
+"""Rows that passed the check: their columns, of which a frame is made where somebody asks for one."""
 
 from __future__ import annotations
 
