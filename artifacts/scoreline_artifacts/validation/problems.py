@@ -151,6 +151,7 @@ def describe_anomaly(code: str, column: Column, value: object) -> str:
     return f"column {column.name!r}: {shown(value)} is outside of {low} to {high}, the range of training"
 
 
+_near_name = lru_cache(maxsize=1024)(near_name)  # callers repeat their mistakes
 MOST_HINTS = 8
 """For how many values of a request the nearest known one is looked for."""
 
@@ -169,18 +170,13 @@ class Hints:
         """The known value of a column that is nearest; None if none is near, or too many were looked for."""
         key = column.name, text[:100]
         if key not in self._near and len(self._near) < self._limit:
-            self._near[key] = _near_category(tuple(map(str, column.categories or ())), text[:100])
+            self._near[key] = _near_name(text[:100], tuple(map(str, column.categories or ())))
         return self._near.get(key)
 
     def of(self, column: Column, text: str) -> str:
         """The nearest value as the end of a message."""
         nearest = self.near(column, text)
         return "" if nearest is None else f"; the nearest is {nearest[:80]!r}"
-
-
-@lru_cache(maxsize=1024)  # callers repeat their mistakes
-def _near_category(categories: tuple[str, ...], text: str) -> str | None:
-    return near_name(text, categories)
 
 
 def with_hints(problems: Mapping[int, Problem], schema: Schema, hints: Hints) -> list[Problem]:
