@@ -51,8 +51,8 @@ class ModuleOrigins:
         top = names[0]
         if top == "__main__" or top in SCORELINE_PACKAGES:
             return False
-        # Most names belong to installed modules, which their top-level package alone tells. A name of the
-        # standard library tells nothing: `code.py` or `profile.py` may be the project's own.
+        # The top-level package alone tells that a module is installed, as most are. A name that the standard
+        # library has too tells nothing: `code.py` or `profile.py` may be the project's own.
         if top not in self._local_tops:
             spec = spec_of(top)
             # Some parts of a namespace package may be local. `pip install --target` puts distributions
@@ -88,8 +88,8 @@ class ModuleOrigins:
 
     @cached_property
     def _distributions(self) -> dict[str, list[str]]:
-        # What is installed while this process runs changes its folder.
-        return _distributions_of(tuple((entry, _changed(entry)) for entry in sys.path))
+        # An installation while this process runs changes the time of its folder.
+        return _distributions_of(tuple((entry, _modified_ns(entry)) for entry in sys.path))
 
 
 @lru_cache(maxsize=1)
@@ -98,7 +98,7 @@ def _distributions_of(path: tuple[tuple[str, int], ...]) -> dict[str, list[str]]
     return {top: sorted(set(names)) for top, names in metadata.packages_distributions().items()}
 
 
-def _changed(folder: str) -> int:
+def _modified_ns(folder: str) -> int:
     try:
         return Path(folder).stat().st_mtime_ns
     except OSError:
@@ -191,10 +191,10 @@ def absolute(name: str, level: int, package: str) -> str | None:
     """The absolute name of a relative import, or None beyond the top-level package."""
     if level == 0:
         return name
-    parts = package.split(".") if package else []
-    if level > len(parts):
+    names = package.split(".") if package else []
+    if level > len(names):
         return None
-    base = ".".join(parts[: len(parts) - level + 1])
+    base = ".".join(names[: len(names) - level + 1])
     return f"{base}.{name}" if name else base
 
 
@@ -203,7 +203,9 @@ def _import_targets(name: str, level: int, names: object, package: str) -> Itera
     base = absolute(name, level, package)
     if base is not None:
         yield base
-        yield from (f"{base}.{each}" for each in (names if isinstance(names, tuple | list) else ()))
+        yield from (
+            f"{base}.{member}" for member in (names if isinstance(names, tuple | list) else ())
+        )
 
 
 class _ImportCollector(ast.NodeVisitor):
@@ -216,7 +218,7 @@ class _ImportCollector(ast.NodeVisitor):
         self._dotted: set[tuple[str, str]] = set()
 
     def attributes(self) -> set[str]:
-        """`a.b` for each use of `x.b` after `import a as x`: b may be a module that another one imported."""
+        """`a.b` for each use of `x.b` after `import a as x`: b may be a module that another module imported."""
         return {f"{self._bound[name]}.{rest}" for name, rest in self._dotted if name in self._bound}
 
     def visit_Import(self, node: ast.Import) -> None:
@@ -256,7 +258,7 @@ class _ImportCollector(ast.NodeVisitor):
 
     def visit_If(self, node: ast.If) -> None:
         if _NEVER_ON_IMPORT.fullmatch(ast.unparse(node.test)):
-            for other in node.orelse:
-                self.visit(other)
+            for statement in node.orelse:
+                self.visit(statement)
         else:
             self.generic_visit(node)

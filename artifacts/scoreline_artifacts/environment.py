@@ -44,20 +44,20 @@ def versions_of(distributions: Iterable[str]) -> dict[str, str]:
 
 def differences(manifest: Manifest, *, strict: bool = False) -> list[Difference]:
     """Differences from the environment of training that may matter; fatal ones first."""
-    found = []
+    differing = []
     for name, trained in manifest.libraries.items():
         here = _version(name)
         if here is None:
             # Its module may come from another distribution: xgboost also comes as xgboost-cpu.
             module = manifest.modules.get(name)
             is_missing = module is None or importlib.util.find_spec(module) is None
-            reason = f"{name} {trained} is not installed, but the module that it provides is here"
-            if is_missing:
-                reason = f"{name} {trained} is not installed"
-            found.append(Difference(name, trained, None, is_missing, reason))
+            reason = f"{name} {trained} is not installed"
+            if not is_missing:
+                reason += ", but the module that it provides is here"
+            differing.append(Difference(name, trained, None, is_missing, reason))
         elif _minor(here) != _minor(trained) and name != PYTHON:
             reason = f"trained with {name} {trained}, here is {here}"
-            found.append(Difference(name, trained, here, strict and name in _EXACT, reason))
+            differing.append(Difference(name, trained, here, strict and name in _EXACT, reason))
         elif _minor(here) != _minor(trained):
             reason = f"trained with Python {trained}, here is {here}"
             if manifest.by_value:
@@ -66,30 +66,30 @@ def differences(manifest: Manifest, *, strict: bool = False) -> list[Difference]
                     f"; it holds the bytecode of functions ({functions}), which runs on Python "
                     f"{_minor(trained)} only. Run the worker on that, or move them into a module"
                 )
-            found.append(Difference(name, trained, here, bool(manifest.by_value) or strict, reason))
+            differing.append(
+                Difference(name, trained, here, bool(manifest.by_value) or strict, reason)
+            )
     for name, trained in manifest.imports.items():
         if name not in manifest.libraries and _version(name) is None:
             reason = f"{name} {trained}, which its sources import, is not installed"
-            found.append(Difference(name, trained, None, False, reason))
-    return sorted(found, key=lambda difference: not difference.fatal)
+            differing.append(Difference(name, trained, None, False, reason))
+    return sorted(differing, key=lambda difference: not difference.fatal)
 
 
 def requirements(manifest: Manifest) -> list[str]:
-    """What is to be installed for a version, as lines for `pip install -r`: the distributions of training, pinned."""
+    """The distributions to install for a version, as lines for `pip install -r`: those of training, pinned."""
     pinned = manifest.imports | manifest.libraries
-    python, own = pinned.pop(PYTHON, None), pinned.pop(SCORELINE, None)
-    about = f"# {manifest.model}@{manifest.version}"
+    python, scoreline = pinned.pop(PYTHON, None), pinned.pop(SCORELINE, None)
+    header = f"# {manifest.model}@{manifest.version}"
     if python is not None:
-        about += f", trained with Python {python}"
+        header += f", trained with Python {python}"
         if manifest.by_value:
-            about += f"; needs Python {_minor(python)}, whose bytecode it holds"
-    # A worker has Scoreline already, perhaps a later one, and no index need have it.
-    ours = (
-        []
-        if own is None
-        else [f"# {SCORELINE} {own} was there in training: as your workers have it"]
-    )
-    return [about, *ours, *(f"{name}=={version}" for name, version in sorted(pinned.items()))]
+            header += f"; needs Python {_minor(python)}, whose bytecode it holds"
+    lines = [header]
+    if scoreline is not None:
+        # Not pinned: a worker has Scoreline already, perhaps a later one, and no index need have it.
+        lines.append(f"# {SCORELINE} {scoreline} was there in training: as your workers have it")
+    return lines + [f"{name}=={version}" for name, version in sorted(pinned.items())]
 
 
 def repair(manifest: Manifest) -> str:
@@ -107,14 +107,15 @@ def check(manifest: Manifest, *, strict: bool = False) -> None:
     Raises:
         UnfitEnvironment: it cannot work here, or, if `strict`, was not proven to.
     """
-    found = differences(manifest, strict=strict)
-    fatal = [difference for difference in found if difference.fatal]
+    differing = differences(manifest, strict=strict)
+    fatal = [difference for difference in differing if difference.fatal]
     if fatal:
-        # Another Python is nothing that pip installs.
-        advice = [repair(manifest)] if any(one.name != PYTHON for one in fatal) else []
-        reasons = [one.reason for one in fatal]
+        # pip cannot install another Python.
+        is_for_pip = any(difference.name != PYTHON for difference in fatal)
+        advice = [repair(manifest)] if is_for_pip else []
+        reasons = [difference.reason for difference in fatal]
         raise UnfitEnvironment(manifest.model, manifest.version, [*reasons, *advice])
-    for difference in found:
+    for difference in differing:
         logger.warning(
             "environment_differs model=%s version=%s: %s; its golden rows decide",
             manifest.model,

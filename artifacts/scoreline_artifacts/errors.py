@@ -2,7 +2,7 @@
 
 ScorelineError
 └── ArtifactError
-    ├── InvalidName           a model's or alias's name cannot be one
+    ├── InvalidName           a name cannot be that of a model or an alias
     ├── UnknownModelError     the store holds no such model
     ├── UnknownVersionError   the store holds no such version of it
     ├── UnknownAliasError     nothing was ever released under this alias
@@ -34,7 +34,7 @@ from scoreline_client.protocol.names import PRODUCTION
 from scoreline_client.shown import shown_name, shown_text, without_secrets
 
 
-def _shown_place(root: object) -> str:
+def _displayed(root: object) -> str:
     return shown_text(shown_name(str(root)), in_line=True)
 
 
@@ -54,9 +54,9 @@ class UnknownModelError(ArtifactError):
     """Raised when the store holds no such model."""
 
     def __init__(self, model: str, store: object, models: list[str]) -> None:
-        known = ", ".join(models) or "none"
+        listed = ", ".join(models) or "none"
         super().__init__(
-            f"no model {model!r} in the artifact store {_shown_place(store)}; models there: {known}"
+            f"no model {model!r} in the artifact store {_displayed(store)}; models there: {listed}"
         )
         self.model = model
 
@@ -65,8 +65,8 @@ class UnknownVersionError(ArtifactError):
     """Raised when the store holds the model but not the version."""
 
     def __init__(self, model: str, version: int, versions: list[int]) -> None:
-        known = ", ".join(map(str, versions)) or "none"
-        super().__init__(f"model {model!r} has no version {version}; versions there: {known}")
+        listed = ", ".join(map(str, versions)) or "none"
+        super().__init__(f"model {model!r} has no version {version}; versions there: {listed}")
         self.model = model
         self.version = version
 
@@ -75,9 +75,9 @@ class UnknownAliasError(ArtifactError):
     """Raised when nothing was ever released under an alias."""
 
     def __init__(self, model: str, alias: str, aliases: list[str]) -> None:
-        known = ", ".join(aliases) or "none"
+        listed = ", ".join(aliases) or "none"
         super().__init__(
-            f"model {model!r} has no release under {alias!r}; aliases there: {known}. "
+            f"model {model!r} has no release under {alias!r}; aliases there: {listed}. "
             f"`scoreline promote {model} VERSION` makes one."
         )
         self.model = model
@@ -94,7 +94,7 @@ class NothingToRollBack(ArtifactError):
 
 
 class NotReleased(ArtifactError):
-    """Raised when a version was published, as was asked for, and then could not be released."""
+    """Raised when a version was published and then could not be released."""
 
     def __init__(self, model: str, version: int, alias: str, reason: object) -> None:
         option = "" if alias == PRODUCTION else f" --alias {alias}"
@@ -113,9 +113,9 @@ class PartlyPruned(ArtifactError):
     exit_status = 1
 
     def __init__(self, model: str, removed: list[int], reason: object) -> None:
-        gone = ", ".join(map(str, removed))
+        listed = ", ".join(map(str, removed))
         super().__init__(
-            f"removed of {model}: {gone}. What else was to go is still there: {reason}"
+            f"removed of {model}: {listed}. What else was to go is still there: {reason}"
         )
         self.model = model
         self.removed = removed
@@ -158,19 +158,19 @@ class UntrustedArtifact(ArtifactError):
 
 
 class UntrustedLog(ArtifactError):
-    """Raised when the releases of an alias are signed by keys that are not trusted here, so that a new one would begin another log."""
+    """Raised when no release of an alias is signed by a key that is trusted here: a new one would begin another log."""
 
     def __init__(self, model: str, alias: str, reason: UntrustedArtifact) -> None:
         option = "" if alias == PRODUCTION else f" --alias {alias}"
         key = reason.fingerprint or "?"
         if reason.reason is Distrust.OTHER_NAME:
-            what = "which is not trusted for this name here"
+            distrust = "which is not trusted for this name here"
             advice = "name more models or aliases when you trust it (`scoreline keys trust FILE --models … --aliases …`)"
         else:
-            what = "which is not trusted here"
+            distrust = "which is not trusted here"
             advice = f"`scoreline keys show {key[:8]}` there prints it, `scoreline keys trust FILE` here trusts it"
         super().__init__(
-            f"{model}@{alias} has releases signed by key {key}, {what}. A release that does not follow them begins "
+            f"{model}@{alias} has releases signed by key {key}, {distrust}. A release that does not follow them begins "
             f"another log, which whoever knows theirs refuses. If you trust who made them: {advice}. To begin the log "
             f"anew all the same: `scoreline promote {model} VERSION{option} --new-log`, and then "
             f"`scoreline accept {model} --alias {alias}` on every machine that has seen theirs."
@@ -231,7 +231,7 @@ class UnsuitableStore(ArtifactError):
     """Raised when a folder or a bucket cannot hold an artifact store."""
 
     def __init__(self, root: object, reason: str) -> None:
-        super().__init__(f"{_shown_place(root)} cannot be an artifact store: {reason}")
+        super().__init__(f"{_displayed(root)} cannot be an artifact store: {reason}")
         self.root = root
 
 
@@ -247,7 +247,7 @@ class StoreUnreachable(ArtifactError):
         advice: str = "Check its URL, the network, and the credentials in this environment.",
     ) -> None:
         super().__init__(
-            f"the artifact store {_shown_place(root)} cannot be used now: "
+            f"the artifact store {_displayed(root)} cannot be used now: "
             f"{without_secrets(str(reason), str(root))}. {advice}"
         )
         self.root = root

@@ -56,25 +56,25 @@ def rows_of(
     probabilities: npt.NDArray[np.float64] | None,
 ) -> list[GoldenRow]:
     """Records with their answers: `values` is (rows,) or (rows, outputs), `probabilities` (rows, classes)."""
-    shares = [None] * len(records) if probabilities is None else probabilities.tolist()
-    return [GoldenRow(*row) for row in zip(records, values.tolist(), shares, strict=True)]
+    by_row = [None] * len(records) if probabilities is None else probabilities.tolist()
+    return [GoldenRow(*row) for row in zip(records, values.tolist(), by_row, strict=True)]
 
 
-def same_answer(one: GoldenRow, other: GoldenRow, tolerance: float) -> bool:
+def same_answer(first: GoldenRow, second: GoldenRow, tolerance: float) -> bool:
     """Whether two rows have the same answer, whatever their records."""
-    return equal(one.value, other.value, tolerance) and equal(
-        one.probabilities, other.probabilities, tolerance
+    return equal(first.value, second.value, tolerance) and equal(
+        first.probabilities, second.probabilities, tolerance
     )
 
 
-def equal(want: Any, got: Any, tolerance: float) -> bool:
+def equal(expected: Any, actual: Any, tolerance: float) -> bool:
     """Whether two answers are the same, numbers up to a tolerance, NaN like NaN."""
-    if isinstance(want, list) and isinstance(got, list):
-        return len(want) == len(got) and all(
-            equal(*pair, tolerance) for pair in zip(want, got, strict=True)
+    if isinstance(expected, list) and isinstance(actual, list):
+        return len(expected) == len(actual) and all(
+            equal(*pair, tolerance) for pair in zip(expected, actual, strict=True)
         )
-    if isinstance(want, float) and isinstance(got, float):
-        if math.isnan(want) or math.isnan(got):
-            return math.isnan(want) and math.isnan(got)
-        return math.isclose(want, got, rel_tol=tolerance, abs_tol=tolerance)
-    return bool(want == got)
+    if isinstance(expected, float) and isinstance(actual, float):
+        if math.isnan(expected) or math.isnan(actual):
+            return math.isnan(expected) and math.isnan(actual)
+        return math.isclose(expected, actual, rel_tol=tolerance, abs_tol=tolerance)
+    return bool(expected == actual)

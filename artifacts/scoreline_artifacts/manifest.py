@@ -41,13 +41,13 @@ PIPELINE = "pipeline.dill"
 GOLDEN = "golden.jsonl"
 REPORT = "report.html"
 PLAN = "plan.json"
-"""What publishing found out about the plan of the pipeline; who does not know it ignores it."""
+"""What publishing found out about the plan of the pipeline; earlier releases ignore it."""
 SOURCES = "sources/"
 """The folder of the training project's modules and data files."""
 STEP_PARAMETERS = "step_parameters"
-"""What `training` records of the parameters of the pipeline's steps: text by name. Earlier releases record none."""
+"""The key in `training` of the parameters of the pipeline's steps, text by name. Earlier releases record none."""
 DIST_INFO = ".dist-info"
-"""Ends the name of a folder in there with the METADATA of a distribution that is the project itself."""
+"""Ends the name of a folder below SOURCES with the METADATA of a distribution that is the project itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class PipelineOutput:
     """One of the values that a pipeline gives for each record."""
 
     name: str | int | None = None
-    """Its column's name, else its place from 0; None for the only output of a pipeline."""
+    """Its column's name, else its index from 0; None for the only output of a pipeline."""
     type: OutputType | None = None
     """None if that is not known."""
     classes: list[Any] | None = None
@@ -88,13 +88,13 @@ class Outputs:
     method: str
     """`predict` or, for a pipeline that only transforms, `transform`."""
     classes: list[Any] | None = None
-    """What the probabilities are for, in order: the classes of the only output, or the labels, of which a
-    record may have several; None when there are none, or each output has its own."""
+    """The classes of the only output, or the labels, of which a record may have several, in the order of the
+    probabilities; None when there are none, or each output has its own."""
     value_from: str = "predict"
-    """Read by earlier releases alone: `probabilities` if one call of the pipeline serves for both. Whoever
-    loads a version decides that by its classes, see `loading/one_call.py`."""
+    """Read by earlier releases alone: `probabilities` if one call of the pipeline serves for both. This release
+    decides that by the classes when it loads a version, see `loading/one_call.py`."""
     each: list[PipelineOutput] | None = None
-    """The outputs, in order. None in artifacts of earlier releases: golden rows tell."""
+    """The outputs, in order. None in artifacts of earlier releases, where the golden rows tell."""
 
     @property
     def is_several(self) -> bool:
@@ -157,9 +157,10 @@ class Manifest:
         """Canonical JSON."""
         values = asdict(self)
         values["schema"] = [column.encode() for column in self.schema.columns]
-        if self.format_version == 2:  # of an earlier release, whose bytes are signed
+        # Manifests of earlier releases are encoded as they were signed.
+        if self.format_version == 2:
             del values["store"]
-        if self.outputs.each is None:  # the same
+        if self.outputs.each is None:
             del values["outputs"]["each"]
         return json.dumps(values, sort_keys=True, separators=(",", ":"), default=_plain).encode()
 

@@ -20,7 +20,7 @@ MAX_KNOWN_TEXTS = 200
 that differs in every row is no category, and may be somebody's name."""
 _LONGEST_KNOWN_TEXT = 100
 _FIELDS_OF_FIRST_RELEASE = 8
-"""Of a column, in their order: those up to `ordered`."""
+"""How many fields a column had in the first release: those up to `ordered`."""
 
 
 class ColumnType(StrEnum):
@@ -83,10 +83,10 @@ class Column:
     out, and whatever they give for it is no error; what the column cannot hold is missing then."""
 
     def encode(self) -> dict[str, Any]:
-        """As a manifest has it. Fields that the first release did not have are there only if they say something:
-        so the manifests of earlier releases come out as they were signed."""
+        """The column as a manifest holds it. A field that the first release did not have is left out at its default:
+        so the manifests of earlier releases are encoded as they were signed."""
         values = asdict(self)
-        added = {each.name: each.default for each in fields(self)[_FIELDS_OF_FIRST_RELEASE:]}
+        added = {field.name: field.default for field in fields(self)[_FIELDS_OF_FIRST_RELEASE:]}
         return {
             name: value
             for name, value in values.items()
@@ -129,11 +129,11 @@ class Schema:
 
     @property
     def demanded(self) -> list[str]:
-        """The columns without which a record is not complete."""
+        """Names of the columns without which a record is not complete."""
         return [column.name for column in self.columns if not column.may_be_left_out]
 
     def with_unused(self, names: Collection[str]) -> Schema:
-        """The same with these columns, and no others, as those that the pipeline does not use."""
+        """The same schema, in which these columns and no others count as unused."""
         return Schema(
             tuple(replace(column, unused=column.name in names) for column in self.columns)
         )

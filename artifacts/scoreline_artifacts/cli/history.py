@@ -44,10 +44,10 @@ def models(as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    where = shown_name(address_of(store.storage))
+    address = shown_name(address_of(store.storage))
     if not rows:
         say(
-            f"no model is in {where}; `scoreline train` or publish() makes a version",
+            f"no model is in {address}; `scoreline train` or publish() makes a version",
             in_line=True,
         )
         return
@@ -65,7 +65,7 @@ def models(as_json: bool) -> None:
             for row in rows
         ),
     )
-    say(f"artifact store: {where}", in_line=True)
+    say(f"artifact store: {address}", in_line=True)
 
 
 @command()
@@ -116,10 +116,10 @@ def history(model: str, alias: str | None, as_json: bool) -> None:
 
 
 def _cells(row: dict[str, Any], reasons: Reasons) -> tuple[str, ...]:
-    place = row["alias"], str(row["release"])
+    entry = row["alias"], str(row["release"])
     if row["refused"] is not None:
-        return "–", *place, reasons.short(row["refused"]), "–"
-    what = f"version {row['version']}"
+        return "–", *entry, reasons.short(row["refused"]), "–"
+    action = f"version {row['version']}"
     if row["kind"] == releases.ROLLBACK:
-        what = f"back to version {row['version']}, as in release {row['returns_to']}"
-    return row["created_at"][:16].replace("T", " "), *place, what, row["key"][:8]
+        action = f"back to version {row['version']}, as in release {row['returns_to']}"
+    return row["created_at"][:16].replace("T", " "), *entry, action, row["key"][:8]

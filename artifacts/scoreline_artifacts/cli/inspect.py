@@ -72,7 +72,7 @@ def inspect(ctx: click.Context, model: str, check: bool, is_for_pip: bool, as_js
         checked = _check(manifest, store.read_all(manifest))
     else:
         for name in manifest.files:
-            store.read(manifest, name)  # verified, one after the other, and let go
+            store.read(manifest, name)  # verified one by one: all of them need not fit into memory
     if as_json and checked is not None:
         print_json({"manifest": json.loads(manifest.encode()), "check": checked.as_json()})
     elif as_json:
@@ -87,7 +87,7 @@ def inspect(ctx: click.Context, model: str, check: bool, is_for_pip: bool, as_js
 
 @dataclass(frozen=True, slots=True)
 class Servability:
-    """What this environment makes of a version."""
+    """Whether this environment can serve a version, and why not."""
 
     differences: list[environment.Difference] = field(default_factory=list)
     failure: str | None = None
@@ -101,7 +101,7 @@ class Servability:
         return self.failure is None and not any(difference.fatal for difference in self.differences)
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs."""
+        """The result for programs."""
         return {
             "usable": self.usable,
             "failure": self.failure,
@@ -109,7 +109,7 @@ class Servability:
         }
 
     def lines(self) -> Iterator[str]:
-        """The same for people, with rich's markup."""
+        """The result for people, with rich's markup."""
         for difference in self.differences:
             yield f"{'[red]✗' if difference.fatal else '[yellow]![/yellow]'} {plain(difference.reason)}"
         if self.failure is not None:
@@ -207,8 +207,9 @@ def _facts(manifest: Manifest, key: str, plan: str) -> Table:
     for title, values in (("metrics", manifest.metrics), ("training", manifest.training)):
         facts |= {f"{title}: {name}": str(value) for name, value in values.items()}
     if isinstance(parameters := manifest.training.get(STEP_PARAMETERS), dict):
-        told = f"{len(parameters)}, which --json lists and `scoreline diff` compares"
-        facts[f"training: {STEP_PARAMETERS}"] = told
+        facts[f"training: {STEP_PARAMETERS}"] = (
+            f"{len(parameters)}, which --json lists and `scoreline diff` compares"
+        )
     for name, entry in manifest.files.items():
         if not name.startswith(SOURCES):
             facts[name] = f"{entry.size:,} bytes, sha256 {entry.sha256[:16]}…"

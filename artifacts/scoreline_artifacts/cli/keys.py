@@ -33,11 +33,11 @@ def keygen(rotate: bool, as_json: bool) -> None:
       scoreline keys trust publisher.pem
     """
     ring = KeyRing.from_environment()
-    fingerprint, made = ring.generate(rotate=rotate)
+    fingerprint, is_new = ring.generate(rotate=rotate)
     if as_json:
-        print_json({"key": fingerprint, "made": made, "folder": str(ring.folder)})
+        print_json({"key": fingerprint, "made": is_new, "folder": str(ring.folder)})
         return
-    state = "made" if made else "there already (--rotate makes another one):"
+    state = "made" if is_new else "there already (--rotate makes another one):"
     say(f"{state} key {fingerprint} in {ring.folder}")
 
 
@@ -70,18 +70,18 @@ def list_keys(as_json: bool = False) -> None:
       scoreline keys list --json
     """
     ring = KeyRing.from_environment()
-    known = ring.known()
+    known_keys = ring.known()
     if as_json:
         print_json(
             [
                 {"key": key.fingerprint, "revoked": key.revoked, "signs": key.signs}
                 | asdict(key.limits)
-                for key in known
+                for key in known_keys
             ]
         )
         return
     say(f"keys in {ring.folder}")
-    if not known:
+    if not known_keys:
         say("none: `scoreline keygen` makes a pair, `scoreline keys trust FILE` adds a public key")
         return
     signs = ", signs what is published here"
@@ -91,7 +91,7 @@ def list_keys(as_json: bool = False) -> None:
             ("revoked" if key.revoked else "trusted") + (signs if key.signs else ""),
             str(key.limits) or "all models and aliases",
         )
-        for key in known
+        for key in known_keys
     )
     print_table(None, ("key", "is", "for"), rows)
 

@@ -64,8 +64,8 @@ def prune(
       scoreline prune pima --keep 3 --json
       scoreline prune pima --keep 1 --older-than 1d
     """
-    work = retention.plan if dry_run else retention.prune
-    result = work(Store.from_environment(), model, keep=keep, older_than=older_than)
+    plan_or_prune = retention.plan if dry_run else retention.prune
+    result = plan_or_prune(Store.from_environment(), model, keep=keep, older_than=older_than)
     if as_json:
         print_json(asdict(result) | {"dry_run": dry_run})
         return
@@ -81,8 +81,8 @@ def prune(
             f"note: {versions} {'was' if len(result.asked_for) == 1 else 'were'} in force within {within}: requests and "
             f"jobs may still ask for {'it' if len(result.asked_for) == 1 else 'them'} by number, and are refused then"
         )
-    for left in result.leftovers:
-        say(f"removed  {left}: a publisher that was killed had left it")
+    for leftover in result.leftovers:
+        say(f"removed  {leftover}: a publisher that was killed had left it")
     if not result.removed:
         say("every version is needed")
 
@@ -116,8 +116,9 @@ def unpin(model: str, version: int, as_json: bool) -> None:
     Examples:
       scoreline unpin pima 3
     """
-    was = retention.unpin(Store.from_environment(), model, version)
+    was_pinned = retention.unpin(Store.from_environment(), model, version)
     if as_json:
-        print_json({"model": model, "version": version, "pinned": False, "was_pinned": was})
+        print_json({"model": model, "version": version, "pinned": False, "was_pinned": was_pinned})
     else:
-        say(f"unpinned {model}@{version}" if was else f"{model}@{version} was not pinned")
+        reference = f"{model}@{version}"
+        say(f"unpinned {reference}" if was_pinned else f"{reference} was not pinned")

@@ -39,13 +39,13 @@ def copy(model: str, source: str, as_json: bool) -> None:
     origin, store = Store(source), Store.from_environment()
     manifest = origin.manifest(*resolve(origin, model))
     name = f"{manifest.model}@{manifest.version}"
-    place = shown_name(str(origin.root))
-    training = manifest.training | {"copied from": f"{name} of {place}"}
-    made = store.publish(replace(manifest, training=training), origin.read_all(manifest))
+    origin_name = shown_name(str(origin.root))
+    training = manifest.training | {"copied from": f"{name} of {origin_name}"}
+    copied = store.publish(replace(manifest, training=training), origin.read_all(manifest))
     if as_json:
-        print_json({"model": made.model, "version": made.version, "copied": name})
+        print_json({"model": copied.model, "version": copied.version, "copied": name})
     else:
-        say(f"copied {name} of {place}: here it is {made.model}@{made.version}")
+        say(f"copied {name} of {origin_name}: here it is {copied.model}@{copied.version}")
 
 
 @command()
@@ -69,19 +69,17 @@ def accept(model: str | None, alias: str, as_json: bool) -> None:
     store = Store.from_environment()
     if model is None:
         identity = read_identity(store.storage, store.ring, accept=True)
-        found = None if identity is None else identity.id
         if as_json:
-            print_json({"store": found})
+            print_json({"store": identity and identity.id})
         else:
-            say(
-                f"accepted: {shown_name(str(store.root))} is {found or 'a store without an identity'}"
-            )
+            name = identity.id if identity else "a store without an identity"
+            say(f"accepted: {shown_name(str(store.root))} is {name}")
         return
     release = releases.current(store, model, alias)
     if release is None:
         raise UnknownAliasError(model, alias, releases.aliases(store, model))
-    place, number = store.known_as(), release.sequence
-    LogMarks.from_environment().accept(place, model, alias, log=release.log, number=number)
+    store_id, number = store.known_as(), release.sequence
+    LogMarks.from_environment().accept(store_id, model, alias, log=release.log, number=number)
     if as_json:
         print_json({"model": model, "alias": alias, "number": number, "version": release.version})
     else:

@@ -38,7 +38,7 @@ def versions(model: str, as_json: bool) -> None:
     numbers = store.versions(model)
     if not numbers:
         raise UnknownModelError(model, store.root, store.models())
-    named: dict[int, list[str]] = {number: [] for number in numbers}
+    aliases: dict[int, list[str]] = {number: [] for number in numbers}
     for alias in releases.aliases(store, model):
         try:
             release = releases.current(store, model, alias)
@@ -46,10 +46,10 @@ def versions(model: str, as_json: bool) -> None:
             say(f"Warning: {alias} names nothing: {error}", err=True)
         else:
             if release is not None:
-                named.setdefault(release.version, []).append(alias)
+                aliases.setdefault(release.version, []).append(alias)
     rows: list[dict[str, Any]] = []
     for number in numbers:
-        row: dict[str, Any] = {"version": number, "aliases": named[number]}
+        row: dict[str, Any] = {"version": number, "aliases": aliases[number]}
         row |= {"created_at": None, "metrics": {}, "key": None, "refused": None}
         try:
             verified = store.verified(model, number)
@@ -83,7 +83,7 @@ def _cells(row: dict[str, Any], reasons: Reasons) -> tuple[str, ...]:
 
 
 def resolve(store: Store, reference: str) -> tuple[str, int]:
-    """Model and version that a reference names: `name`, `name@alias` or `name@version`.
+    """The model and the version that a reference names: `name`, `name@alias` or `name@version`.
 
     Raises:
         ArtifactError: it names nothing.

@@ -46,7 +46,7 @@ class FileCache:
     def fetch(self, entry: FileEntry, download: Callable[[], bytes]) -> bytes:
         """The bytes of a file, from here if they are right, else from `download`, which verifies them.
 
-        A folder that cannot be used costs only time: then everything is downloaded.
+        Where the folder cannot be used, every file is downloaded.
         """
         path = self.folder / "files" / entry.sha256[:2] / entry.sha256
         with contextlib.ExitStack() as stack:

@@ -1,13 +1,13 @@
 """The identity of a store: what is signed for one store is no version and no release of another.
 
-The first who publishes or promotes creates `.store.json`: a random number, signed. Its sha256 is the store's identity,
+The first publish or promote creates `.store.json`: a random number, signed. Its sha256 is the store's identity,
 which every version and every release names from then on. A machine keeps the identity that it saw first under a
 store's address, beside the keys that it trusts; another one under the same address is refused until somebody says
 `scoreline accept`.
 
-What earlier releases of Scoreline had put into the store names no store. It is listed there by its sha256, once, when
-the identity is made. So an old copy or another store's old version cannot come back later, and a log that began
-before goes on, but never back to entries that name no store.
+The files that earlier releases of Scoreline wrote name no store. `.store.json` lists them by sha256, once, when it is
+made. So an old copy or another store's old version cannot come back later, and a log that began before goes on, but
+never back to entries that name no store.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Identity:
     id: str
     """sha256 of the signed line, 64 hexadecimal digits."""
     adopted: Mapping[str, str] | None
-    """sha256 of each manifest and release that names no store, by path; None where whoever began it is not trusted."""
+    """sha256 of each manifest and release that names no store, by path; None if the store's signer is not trusted."""
 
 
 def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> Identity | None:
@@ -57,43 +57,43 @@ def read_identity(storage: Storage, ring: KeyRing, *, accept: bool = False) -> I
 
     `accept` makes it the identity that is known here under the store's address, whatever was known before.
 
-    Whoever began the store need not be trusted here. Then nothing is believed of what the identity lists, and what
-    names no store is judged as before there was an identity: they must not take away what serves.
+    The key that signed the identity need not be trusted here. If it is not, the list of the identity is ignored, and
+    files that name no store are judged as if there were no identity: its signer must not take away what serves.
 
     Raises:
         StoreReplaced: another one is known here under this address.
         UntrustedArtifact, CorruptArtifact: it is not signed, or not an identity.
     """
     address = address_of(storage)
-    known = None if accept else ring.pinned_store(address)
+    pinned = None if accept else ring.pinned_store(address)
     try:
         data = storage.read(IDENTITY, limit_bytes=MANIFEST_LIMIT_BYTES)
     except FileNotFoundError:
-        if known is not None:
-            raise StoreReplaced(address, known.identity, None) from None
+        if pinned is not None:
+            raise StoreReplaced(address, pinned.identity, None) from None
         if accept:
             ring.pin_store(address, None)
         return None
     line, _, signature = data.partition(b"\n")
-    found = hashlib.sha256(line).hexdigest()
-    if known is not None and known.identity != found:
-        raise StoreReplaced(address, known.identity, found)
+    identity = hashlib.sha256(line).hexdigest()
+    if pinned is not None and pinned.identity != identity:
+        raise StoreReplaced(address, pinned.identity, identity)
     # Once it was verified it is believed, though the key that signed it may have been revoked since.
-    is_signed = known is not None and known.is_signed
+    is_signed = pinned is not None and pinned.is_signed
     if not is_signed:
         distrust = _verify(storage, ring, line, signature)
         is_signed = distrust is None
-        if distrust is not Distrust.NO_KEYS and (known is None or is_signed):
-            ring.pin_store(address, PinnedStore(found, is_signed))
+        if distrust is not Distrust.NO_KEYS and (pinned is None or is_signed):
+            ring.pin_store(address, PinnedStore(identity, is_signed))
     try:
-        return Identity(found, dict(json.loads(line)["adopted"]) if is_signed else None)
+        return Identity(identity, dict(json.loads(line)["adopted"]) if is_signed else None)
     except (ValueError, TypeError, KeyError) as error:
         reason = f"it cannot be read: {error}"
         raise CorruptArtifact(storage.location(IDENTITY), reason) from error
 
 
 def make_identity(storage: Storage, ring: KeyRing) -> Identity:
-    """Who this store is; says so for ever, if nobody has said it before.
+    """Who this store is; gives it an identity for ever, if it has none yet.
 
     Raises:
         StoreReplaced: another one is known here under this address, and this one is not empty.
@@ -101,43 +101,43 @@ def make_identity(storage: Storage, ring: KeyRing) -> Identity:
     """
     is_empty = not any(is_name(name) for name in storage.names(""))
     try:
-        found = read_identity(storage, ring)
+        identity = read_identity(storage, ring)
     except StoreReplaced as error:
-        # Who begins a store anew knows it; where there is something, it may be another store's.
+        # Whoever empties a store to begin it anew knows it; content may be another store's.
         if not is_empty or error.found is not None:
             raise
-        found = None
-    if found is not None:
-        known = ring.pinned_store(address_of(storage))
+        identity = None
+    if identity is not None:
+        pinned = ring.pinned_store(address_of(storage))
         line, _, signature = storage.read(IDENTITY, limit_bytes=MANIFEST_LIMIT_BYTES).partition(
             b"\n"
         )
         # Machines that do not know it yet must be able to verify it, whichever key was revoked since.
-        is_own = known == PinnedStore(hashlib.sha256(line).hexdigest(), is_signed=True)
-        if is_own and _verify(storage, ring, line, signature) is Distrust.REVOKED_KEY:
+        is_pinned = pinned == PinnedStore(hashlib.sha256(line).hexdigest(), is_signed=True)
+        if is_pinned and _verify(storage, ring, line, signature) is Distrust.REVOKED_KEY:
             storage.write({IDENTITY: line + b"\n" + ring.sign(Purpose.STORE, line)})
-        return found
+        return identity
     values = {
         "nonce": secrets.token_hex(32),
         "created_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "adopted": {} if is_empty else dict(_without_a_store(storage)),
+        "adopted": {} if is_empty else dict(_naming_no_store(storage)),
     }
     line = json.dumps(values, sort_keys=True).encode()
     with suppress(FileExistsError):
         storage.create(IDENTITY, line + b"\n" + ring.sign(Purpose.STORE, line))
-    made = read_identity(storage, ring, accept=is_empty)
-    if made is None:
+    identity = read_identity(storage, ring, accept=is_empty)
+    if identity is None:
         raise CorruptArtifact(storage.location(IDENTITY), "it was removed while it was made")
-    return made
+    return identity
 
 
 def check_belongs(
     identity: Identity | None, named: object, storage: Storage, path: str, data: bytes
 ) -> None:
-    """Check that a signed file is one of this store; `named` is the store that it names.
+    """Check that a signed file belongs to this store; `named` is the store that the file names.
 
     Raises:
-        UntrustedArtifact: it was signed for another one.
+        UntrustedArtifact: it was signed for another store.
     """
     if named:
         is_own = identity is not None and named == identity.id
@@ -150,16 +150,16 @@ def check_belongs(
 
 
 def address_of(storage: Storage) -> str:
-    """A store's address, under which this machine knows it."""
+    """The address under which this machine knows a store."""
     root = storage.root
     return os.path.abspath(root) if isinstance(root, Path) else root  # noqa: PTH100 - not resolved: a link may change
 
 
 def _verify(storage: Storage, ring: KeyRing, line: bytes, signature: bytes) -> Distrust | None:
-    """Why a signature is not believed here, or None.
+    """Why a signature is not trusted here, or None if it is.
 
     Raises:
-        UntrustedArtifact: it is none at all.
+        UntrustedArtifact: there is no signature, or it does not fit.
     """
     location = storage.location(IDENTITY)
     if not signature:
@@ -173,13 +173,13 @@ def _verify(storage: Storage, ring: KeyRing, line: bytes, signature: bytes) -> D
     return None
 
 
-def _without_a_store(storage: Storage) -> Iterator[tuple[str, str]]:
-    """Path and sha256 of the manifests and releases of earlier releases of Scoreline."""
+def _naming_no_store(storage: Storage) -> Iterator[tuple[str, str]]:
+    """Path and sha256 of the manifests and releases that earlier releases of Scoreline wrote."""
     for model in filter(is_name, storage.names("")):
         paths: list[str] = []
         with suppress(CorruptArtifact):  # a stray file, or a link, is nobody's model
             folders = storage.names_below(f"{model}/versions")
-            paths += [f"{model}/versions/{number}/{MANIFEST}" for number in folders]
+            paths += [f"{model}/versions/{version}/{MANIFEST}" for version in folders]
             for alias, names in storage.names_below(f"{model}/releases").items():
                 paths += [f"{model}/releases/{alias}/{name}" for name in names]
         for path in paths:

@@ -23,7 +23,7 @@ _REPLACED_TRIES = 5
 def write_file(path: Path, data: bytes, *, exclusive: bool = False, mode: int = 0o644) -> None:
     """Create or replace a file of this machine with all of its content at once, and sync it to the disk.
 
-    It is written under another name first, beside the file. Its name is synced as well.
+    The content is written under another name first, beside the file. The file's name is synced as well.
 
     Raises:
         FileExistsError: `exclusive`, and it exists already.
@@ -31,7 +31,7 @@ def write_file(path: Path, data: bytes, *, exclusive: bool = False, mode: int = 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except FileExistsError as error:
-        # It must not look as if the file itself existed.
+        # This error would say that the file itself exists.
         number = errno.ENOTDIR
         raise NotADirectoryError(number, os.strerror(number), str(path.parent)) from error
     # mkstemp's file is its owner's only, from its first moment on.
@@ -64,7 +64,7 @@ def write_file(path: Path, data: bytes, *, exclusive: bool = False, mode: int = 
 class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships no types
     """fsspec's local file system, with files that appear whole and survive a power cut.
 
-    What it reads are regular files: no link is followed, and no pipe keeps a reader waiting.
+    It reads regular files alone: no link is followed, and no pipe keeps a reader waiting.
     """
 
     cachable = False
@@ -75,8 +75,8 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
 
     def ls(self, path: str, detail: bool = False, **_: Any) -> list[Any]:
         entries = []
-        with os.scandir(path) as found:
-            for entry in found:
+        with os.scandir(path) as scan:
+            for entry in scan:
                 # Another process may have removed it since.
                 with contextlib.suppress(FileNotFoundError):
                     entries.append(self.info(entry) if detail else entry.path)
@@ -131,10 +131,10 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
         raise FileNotFoundError(errno.ENOENT, "its folder is replaced again and again", path)
 
     def _write_whole(self, path: str, value: bytes, mode: str) -> None:
-        own = f"{self._root}/{PurePosixPath(self.staging).name}/.writing-{secrets.token_hex(8)}"
+        staged = f"{self._root}/{PurePosixPath(self.staging).name}/.writing-{secrets.token_hex(8)}"
         with (
             self._folder_of(path, make=True) as (folder, name),
-            self._folder_of(own, make=True) as (staging, temporary),
+            self._folder_of(staged, make=True) as (staging, temporary),
         ):
             try:
                 flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -152,8 +152,8 @@ class DurableFileSystem(LocalFileSystem):  # type: ignore[misc] # fsspec ships n
                     os.unlink(temporary, dir_fd=staging)
             # Names are synced with the last file of a version or a release; not every file system can do it.
             with contextlib.suppress(OSError):
-                for place in (".", "..") if mode == "create" else ():
-                    descriptor = os.open(place, os.O_RDONLY, dir_fd=folder)
+                for directory in (".", "..") if mode == "create" else ():
+                    descriptor = os.open(directory, os.O_RDONLY, dir_fd=folder)
                     try:
                         os.fsync(descriptor)
                     finally:

@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 class LogMarks:
     """How far release logs were seen to go on this machine, and which logs they were.
 
-    Whoever can write to the store can take the last entries of a log away, and what is left is still signed. A
-    running worker never goes back. A worker that starts again is told by the marks. What cannot be written is a
-    warning: it is known to this process alone.
+    Whoever can write to the store can take the last entries of a log away, and the entries before them are still
+    signed. A running worker never goes back; a worker that starts again reads the marks. A mark that cannot be
+    written is a warning: this process alone remembers it.
     """
 
     folder: Path
@@ -55,16 +55,16 @@ class LogMarks:
             LogTruncated: a later release was seen.
         """
         with self._locked() as folder:
-            known = self._read(folder, _alias_mark(store, model, alias)) or log
-            seen = self._number(folder, _log_mark(log))
-            if known == log:
+            seen_log = self._read(folder, _alias_mark(store, model, alias)) or log
+            seen_number = self._number(folder, _log_mark(log))
+            if seen_log == log:
                 self._write(folder, _alias_mark(store, model, alias), log)
-                if number > seen:
+                if number > seen_number:
                     self._write(folder, _log_mark(log), f"{number:020d}")
-        if known != log:
+        if seen_log != log:
             raise LogReplaced(model, alias)
-        if seen > number:
-            raise LogTruncated(model, alias, number, seen, self.folder / _log_mark(log))
+        if seen_number > number:
+            raise LogTruncated(model, alias, number, seen_number, self.folder / _log_mark(log))
 
     def log_of(self, store: str, model: str, alias: str) -> tuple[str, int] | None:
         """The log that an alias was seen to have, and the number of its last release."""
@@ -92,7 +92,7 @@ class LogMarks:
 
     @contextmanager
     def _locked(self) -> Iterator[Path | None]:
-        """Hold the marks; None if their folder cannot be used."""
+        """Hold the lock of the marks and yield their folder; None if it cannot be used."""
         lock = FileLock(self.folder.with_name("locks") / "seen", mode=0o600)
         try:
             for folder in (self.folder, self.folder.with_name("locks")):

@@ -8,8 +8,8 @@ Every entry is signed: its first line is the release, its second line the signat
 invalid entry is an error for its alias; it is never passed over for the one before it. A machine that
 has seen entries notices when they are removed from the end, or another log takes their place, see `marks.py`.
 
-An entry names the store and the sha256 of the version's manifest, so that it is none of another store, and no other
-bytes take the version's place. Entries of earlier releases name neither; see `identity.py`.
+An entry names the store and the sha256 of the version's manifest: it is not valid in another store, and no other
+bytes can take the version's place. Entries of earlier releases name neither; see `identity.py`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from scoreline_client.protocol.names import PRODUCTION, is_alias, is_name
 ENTRY_LIMIT_BYTES = 64 * 1024
 PROMOTE, ROLLBACK = "promote", "rollback"
 _OF_OTHERS = (Distrust.UNKNOWN_KEY, Distrust.NO_KEYS, Distrust.OTHER_NAME)
-"""Why an entry is not trusted that may be right elsewhere. A damaged one, or a revoked key's, is right nowhere."""
+"""Why an entry is not trusted that another machine may trust. No machine trusts a damaged one, or a revoked key's."""
 _ENTRY = re.compile(r"([0-9]{8,})\.json")
 
 
@@ -76,11 +76,11 @@ class Release:
         return json.dumps(values, sort_keys=True).encode()
 
     def was_made_before(self, moment: datetime) -> bool:
-        """Whether it says that it was made before a moment."""
+        """Whether its own time is before a moment."""
         try:
             return datetime.fromisoformat(self.created_at) < moment
         except (ValueError, TypeError):
-            return False  # it gives no moment, or one without a time zone
+            return False  # its time cannot be read, or has no time zone
 
     @classmethod
     def decode(cls, data: bytes, path: object) -> Release:
@@ -111,20 +111,20 @@ def heads(store: Store) -> list[Head]:
     A worker calls this every few seconds: in a bucket it costs one listing of the models, and one for
     each model.
     """
-    found = []
+    all_heads = []
     for model in sorted(filter(is_name, store.storage.names(""))):
         # A stray file, or a link, is nobody's model.
         with suppress(CorruptArtifact):
             logs = sorted(_logs(store, model).items())
-            found += [Head(model, alias, numbers[-1]) for alias, numbers in logs]
-    return found
+            all_heads += [Head(model, alias, numbers[-1]) for alias, numbers in logs]
+    return all_heads
 
 
 def aliases(store: Store, model: str, *, whole: bool = False) -> list[str]:
-    """Aliases that were ever released, sorted; those whose log cannot be read only if it must be the `whole`.
+    """Aliases that were ever released, sorted. One whose log cannot be read is left out, unless `whole` is asked for.
 
     Raises:
-        CorruptArtifact: it must, and the folder of an alias cannot be read.
+        CorruptArtifact: `whole` is asked for, and the folder of an alias cannot be read.
     """
     return sorted(_logs(store, model, whole=whole))
 
@@ -152,18 +152,18 @@ def newest(store: Store, model: str, alias: str, *, seen: LogMarks | None) -> Re
     release = current(store, model, alias)
     if seen is None:
         return release
-    place = store.known_as()
+    store_id = store.known_as()
     if release is not None:
-        seen.check(place, model, alias, log=release.log, number=release.sequence)
-    elif known := seen.log_of(place, model, alias):
-        seen.check(place, model, alias, log=known[0], number=0)
+        seen.check(store_id, model, alias, log=release.log, number=release.sequence)
+    elif seen_log := seen.log_of(store_id, model, alias):
+        seen.check(store_id, model, alias, log=seen_log[0], number=0)
     return release
 
 
 def history(
     store: Store, model: str, alias: str = PRODUCTION, *, trusted_only: bool = False
 ) -> list[Release]:
-    """All releases of an alias, oldest first; or those that are trusted, and the last one.
+    """All releases of an alias, oldest first; with `trusted_only`, those that are trusted, and the last one.
 
     Raises:
         UntrustedArtifact: one of them is not signed by a key that is trusted here.
@@ -172,9 +172,9 @@ def history(
     numbers = numbers_of(store, model, alias)
     log = []
     # By the names that are there: anybody who can write to the store can make one with a huge number.
-    for place, number in enumerate(numbers, start=1):
+    for expected, number in enumerate(numbers, start=1):
         try:
-            log.append(_read(store, model, alias, number if trusted_only else place))
+            log.append(_read(store, model, alias, number if trusted_only else expected))
         except (UntrustedArtifact, CorruptArtifact):
             if number == numbers[-1] or not trusted_only:
                 raise
@@ -182,27 +182,27 @@ def history(
 
 
 def recent(store: Store, model: str, alias: str, since: datetime) -> list[Release]:
-    """The releases of an alias that were in force since a moment, and what a rollback would restore; oldest first.
+    """The releases of an alias in force since a moment, and the one that a rollback would restore; oldest first.
 
-    An entry before the last that is not trusted is passed over.
+    An entry that is not trusted is passed over, unless it is the last.
 
     Raises:
         UntrustedArtifact, CorruptArtifact: the last entry is not valid.
     """
-    found: list[Release] = []
+    newest_first: list[Release] = []
     numbers = numbers_of(store, model, alias)
     for number in reversed(numbers):
-        is_old = bool(found) and found[-1].was_made_before(since)
-        if is_old and number < number_before(found[0]):
+        is_old = bool(newest_first) and newest_first[-1].was_made_before(since)
+        if is_old and number < number_before(newest_first[0]):
             break
-        if is_old and number != number_before(found[0]):
+        if is_old and number != number_before(newest_first[0]):
             continue
         try:
-            found.append(_read(store, model, alias, number))
+            newest_first.append(_read(store, model, alias, number))
         except (UntrustedArtifact, CorruptArtifact):
             if number == numbers[-1]:
                 raise
-    return found[::-1]
+    return newest_first[::-1]
 
 
 def promote(
@@ -216,10 +216,10 @@ def promote(
 ) -> Release:
     """Let an alias name a version; one that it names already makes no new release.
 
-    A last entry that is not trusted, such as one by a revoked key, is no obstacle: the new one follows it. Nor are
-    entries that were taken away: with `seen`, the new one follows those that were seen on this machine. Where none is
-    trusted and none was seen, and some are valid for whoever trusts another key, the new one would begin another log,
-    which those who know theirs refuse: it is made with `new_log` alone.
+    The new release follows the last entry even if that is not trusted, such as one by a revoked key. With `seen`, it
+    also follows the entries that were seen on this machine and were taken away since. Where no entry is trusted and
+    none was seen, and some may be valid for machines that trust another key, the new release would begin another log,
+    which those machines refuse: it is made only with `new_log`.
 
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
@@ -234,34 +234,43 @@ def promote(
     while True:
         numbers = numbers_of(store, model, alias)
         last = max(numbers, default=0)
-        trusted, strange = None, None
+        trusted, foreign = None, None
         for number in reversed(numbers):
             try:
                 trusted = _read(store, model, alias, number)
                 break
             except UntrustedArtifact as error:
-                # Whom the key that signs here is not trusted for is told where it signs.
+                # An own key that is not trusted for these names is refused in `_append`.
                 is_own = error.fingerprint == store.ring.own_fingerprint()
                 if error.reason in _OF_OTHERS and not is_own:
-                    strange = strange or error
+                    foreign = foreign or error
             except CorruptArtifact:
                 continue
-        known = seen.log_of(store.known_as(), model, alias) if seen else None
-        if known and trusted and trusted.log != known[0]:
+        seen_log = seen.log_of(store.known_as(), model, alias) if seen else None
+        if seen_log and trusted and trusted.log != seen_log[0]:
             raise LogReplaced(model, alias)
-        if strange and not (known or trusted or new_log):
-            raise UntrustedLog(model, alias, strange) from strange
-        log, last_seen = known or (trusted.log if trusted else secrets.token_hex(16), 0)
+        if foreign and not (seen_log or trusted or new_log):
+            raise UntrustedLog(model, alias, foreign) from foreign
+        log, last_seen = seen_log or (trusted.log if trusted else secrets.token_hex(16), 0)
         # An entry of an earlier release of Scoreline names a version and not its bytes.
-        names_it = trusted is not None and (
-            (trusted.sequence, trusted.version) == (last, version)
+        if (
+            trusted is not None
+            and (trusted.sequence, trusted.version) == (last, version)
             and trusted.manifest_sha256 in ("", sha256)
-        )
-        if trusted is not None and names_it and last >= last_seen:
+            and last >= last_seen
+        ):
             return trusted
-        # With another number of its own, the marks that machines keep of this log would protect it no more.
-        values = {"version": version, "sequence": max(last, last_seen) + 1, "log": log}
-        release = _append(store, model, alias, seen, manifest_sha256=sha256, **values)
+        # The log keeps its own number: under another one, the marks of other machines would not protect it.
+        release = _append(
+            store,
+            model,
+            alias,
+            seen,
+            manifest_sha256=sha256,
+            version=version,
+            sequence=max(last, last_seen) + 1,
+            log=log,
+        )
         if release is not None:
             return release
 
@@ -279,25 +288,25 @@ def rollback(
         LogTruncated, LogReplaced: with `seen`, a later release, or another log, was seen on this machine.
     """
     while True:
-        now = newest(store, model, alias, seen=seen)
-        if now is None:
+        in_force = newest(store, model, alias, seen=seen)
+        if in_force is None:
             raise UnknownAliasError(model, alias, aliases(store, model))
-        number = number_before(now)
+        number = number_before(in_force)
         if not number:
             raise NothingToRollBack(model, alias)
-        before = _read(store, model, alias, number)
-        sha256 = before.manifest_sha256 or None
+        earlier = _read(store, model, alias, number)
+        sha256 = earlier.manifest_sha256 or None
         release = _append(
             store,
             model,
             alias,
             seen,
-            manifest_sha256=store.verified(model, before.version, sha256).sha256,
-            version=before.version,
-            sequence=now.sequence + 1,
-            log=now.log,
+            manifest_sha256=store.verified(model, earlier.version, sha256).sha256,
+            version=earlier.version,
+            sequence=in_force.sequence + 1,
+            log=in_force.log,
             kind=ROLLBACK,
-            returns_to=before.returns_to or before.sequence,
+            returns_to=earlier.returns_to or earlier.sequence,
         )
         if release is not None:
             return release
@@ -305,7 +314,7 @@ def rollback(
 
 def number_before(release: Release) -> int:
     """The number of the release that a rollback of this one restores; 0 if there is none."""
-    # A rollback stands for the release that it restored; what came before that one is before.
+    # A rollback stands for the release that it restored: the one before that comes next.
     return (release.returns_to or release.sequence) - 1
 
 
@@ -322,17 +331,16 @@ def _append(
         **values,
     )
     line, path = release.encode(), _path(model, alias, release.sequence)
+    location = store.storage.location(path)
     signature = store.ring.sign(Purpose.RELEASE, line)
     # The key that signs here may be trusted for other names only.
-    names = {"model": model, "alias": alias}
-    store.ring.verify(Purpose.RELEASE, line, signature, about=store.storage.location(path), **names)
+    store.ring.verify(Purpose.RELEASE, line, signature, about=location, model=model, alias=alias)
     try:
         store.storage.create(path, line + b"\n" + signature)
     except FileExistsError:
         return None
     if seen is not None:
-        place = release.store
-        seen.check(place, model, alias, log=release.log, number=release.sequence)
+        seen.check(release.store, model, alias, log=release.log, number=release.sequence)
     return release
 
 
@@ -371,8 +379,9 @@ def read_signed(store: Store, model: str, alias: str, number: int) -> tuple[Rele
     line, newline, signature = data.partition(b"\n")
     if not newline:
         raise UntrustedArtifact(location, Distrust.UNSIGNED, REPAIR[Purpose.RELEASE])
-    names = {"model": model, "alias": alias}
-    key = store.ring.verify(Purpose.RELEASE, line, signature, about=location, **names)
+    key = store.ring.verify(
+        Purpose.RELEASE, line, signature, about=location, model=model, alias=alias
+    )
     release = Release.decode(line, location)
     if (release.model, release.alias, release.sequence) != (model, alias, number):
         owner = f"{release.model}@{release.alias} #{release.sequence}"

@@ -1,8 +1,8 @@
 """Retention: which versions of a model a store keeps, and the removal of the others.
 
-Kept is what requests may still name: what an alias names, what a rollback would name, what was in force
-not long ago (a job of many chunks is pinned to the version that it began with), what somebody pinned,
-and the newest versions. A version that is removed is not listed any more from the first step on.
+A version is kept if requests may still name it: if an alias names it, a rollback would name it, it was in force
+not long ago (a job of many chunks is pinned to the version that it began with), somebody pinned it, or it is one
+of the newest. A version that is removed is not listed any more from the first step on.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from scoreline_artifacts.store.store import Store
 
 KEEP = 5
 IN_USE = timedelta(days=7)
-"""A version that was in force within this time may still be asked for."""
+"""Requests may still ask for a version that was in force within this time."""
 ABANDONED = timedelta(days=1)
 """A publisher that has not finished after this time was killed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What becomes of the versions of a model."""
+    """Which versions of a model stay, and which go."""
 
     model: str
     kept: dict[int, list[str]]
     """Why each version stays."""
     removed: list[int]
     leftovers: list[str]
-    """What killed publishers had left, by path."""
+    """Paths of the files that killed publishers left."""
     asked_for: list[int] = field(default_factory=list)
     """Of the removed ones, those that requests may still name by number."""
 
@@ -57,8 +57,8 @@ def plan(
 ) -> Plan:
     """Say which versions would stay, and why, and which would go; changes nothing.
 
-    With `older_than`, what was published or in force within that time stays, in place of what was in force within
-    IN_USE.
+    With `older_than`, the versions that were published or in force within that time stay, instead of those that were
+    in force within IN_USE.
 
     Raises:
         UnknownModelError: there is no such model.
@@ -72,7 +72,7 @@ def plan(
     now = now or datetime.now(UTC)
     within = IN_USE if older_than is None else older_than
     for alias in releases.aliases(store, model, whole=True):
-        # A release by a key that was revoked since needs no version: that key's are not loaded.
+        # A release by a revoked key keeps no version: what that key signed is not loaded.
         log = releases.recent(store, model, alias, now - within)
         for version, reason in needed_versions(alias, log, now, within).items():
             reasons.setdefault(version, []).append(reason)
@@ -87,17 +87,18 @@ def plan(
         else:
             if is_young:
                 reasons[version].append(f"it was published within {in_words(within)}")
-    may_be_named = in_use(store, model, now)
     newest = versions[-keep:]
+    rank = f"one of the newest {len(newest)}" if len(newest) > 1 else "the newest"
     for version in newest:
-        many = f"one of the newest {len(newest)}" if len(newest) > 1 else "the newest"
-        reasons[version].append(f"it is {many}")
+        reasons[version].append(f"it is {rank}")
+    removed = [version for version in versions if not reasons[version]]
+    requested = in_use(store, model, now)
     return Plan(
         model=model,
         kept={version: reasons[version] for version in versions if reasons[version]},
-        removed=[version for version in versions if not reasons[version]],
+        removed=removed,
         leftovers=[],
-        asked_for=[one for one in versions if not reasons[one] and one in may_be_named],
+        asked_for=[version for version in removed if version in requested],
     )
 
 
@@ -109,7 +110,7 @@ def prune(
     older_than: timedelta | None = None,
     now: datetime | None = None,
 ) -> Plan:
-    """Remove the versions that nothing needs, and what killed publishers had left; see `plan`.
+    """Remove the versions that nothing needs, and the files that killed publishers left; see `plan`.
 
     Raises:
         PartlyPruned: some versions were removed before something failed.
@@ -143,24 +144,28 @@ def prune(
 
 
 def in_use(store: Store, model: str, now: datetime) -> dict[int, str]:
-    """The versions that requests may name by number: what is in force, was so not long ago, would be after a rollback,
-    or is pinned; each with the sha256 of its manifest, as its last release names it, else an empty text.
+    """The versions that requests may name by number: those in force now, not long ago or after a rollback, and those
+    that are pinned; each with the sha256 of its manifest, as its last release names it, else an empty text.
 
     An alias whose last release is invalid is passed over.
     """
-    found = dict.fromkeys(pins(store, model), "")
+    sha256s = dict.fromkeys(pins(store, model), "")
     for alias in releases.aliases(store, model):
         with contextlib.suppress(CorruptArtifact, UntrustedArtifact):
             log = releases.recent(store, model, alias, now - IN_USE)
-            named = needed_versions(alias, log, now)
-            found |= {one.version: one.manifest_sha256 for one in log if one.version in named}
-    return found
+            needed = needed_versions(alias, log, now)
+            sha256s |= {
+                release.version: release.manifest_sha256
+                for release in log
+                if release.version in needed
+            }
+    return sha256s
 
 
 def needed_versions(
     alias: str, log: Sequence[Release], now: datetime, within: timedelta = IN_USE
 ) -> dict[int, str]:
-    """Versions that an alias with this log needs, each with the reason; `within` is for how long it was in force."""
+    """Versions that an alias with this log needs, each with the reason: also those in force `within` this time."""
     needed = {log[-1].version: f"{alias} names it"}
     number = releases.number_before(log[-1])
     for release in log:
@@ -182,7 +187,7 @@ def in_words(time: timedelta) -> str:
 
 
 def pin(store: Store, model: str, version: int) -> None:
-    """Keep a version, whatever happens, until it is unpinned.
+    """Keep a version until it is unpinned.
 
     Raises:
         UnknownModelError, UnknownVersionError: there is no such version.
@@ -197,7 +202,7 @@ def pin(store: Store, model: str, version: int) -> None:
 
 
 def unpin(store: Store, model: str, version: int) -> bool:
-    """Keep a version no longer for its pin's sake; returns whether it had one."""
+    """Remove the pin of a version; returns whether it had one."""
     pinned = version in pins(store, model)
     store.storage.remove(_pin(model, version))
     return pinned

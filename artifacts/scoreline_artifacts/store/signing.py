@@ -92,13 +92,13 @@ class Key:
     fingerprint: str
     revoked: bool
     signs: bool
-    """Whether the private key beside it is this one's."""
+    """Whether its private key is in the folder too."""
     limits: KeyLimits
 
 
 @dataclass(frozen=True, slots=True)
 class KeyLimits:
-    """What a key is trusted for: patterns such as `fraud-*`, of which a name must match one; none: all names."""
+    """What a key is trusted for: a name must match one of the patterns, such as `fraud-*`; no pattern: all names."""
 
     models: tuple[str, ...] = ()
     aliases: tuple[str, ...] = ()
@@ -106,14 +106,14 @@ class KeyLimits:
     def allow(self, model: str | None, alias: str | None) -> bool:
         """Whether a signature about this model, and this alias if one is named, is trusted."""
         return all(
-            name is None or not patterns or any(fnmatchcase(name, each) for each in patterns)
+            name is None or not patterns or any(fnmatchcase(name, pattern) for pattern in patterns)
             for name, patterns in ((model, self.models), (alias, self.aliases))
         )
 
     def __str__(self) -> str:
         """As it is listed."""
-        parts = (("models", self.models), ("aliases", self.aliases))
-        return "; ".join(f"{what} {', '.join(names)}" for what, names in parts if names)
+        limits = (("models", self.models), ("aliases", self.aliases))
+        return "; ".join(f"{kind} {', '.join(patterns)}" for kind, patterns in limits if patterns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ class Signature:
 
 @dataclass(frozen=True, slots=True)
 class KeyRing:
-    """The keys of one folder. Nothing is kept in memory: a key that is revoked is so at once."""
+    """The keys of one folder. Nothing is kept in memory: a revoked key is refused at once."""
 
     folder: Path
 
@@ -180,9 +180,9 @@ class KeyRing:
             UnusableKey: the key cannot be made or read, or was revoked; or others' keys are trusted here and
                 none signs, as on a worker.
         """
-        # A key that another process has just made is there before it is trusted: looked for once more.
-        is_made = self._read_private() or not self._trusted_fingerprints() or self._read_private()
-        if not is_made:
+        # Read twice: another process that makes the key at this moment writes it before it trusts it.
+        may_sign = self._read_private() or not self._trusted_fingerprints() or self._read_private()
+        if not may_sign:
             raise UnusableKey(
                 f"{self.folder} trusts keys and has none that signs, as on a worker: publish, promote and roll back "
                 "where the private key is; or make one here (`scoreline keygen`) and trust it on every worker"
@@ -238,10 +238,9 @@ class KeyRing:
         """All keys that are trusted or were revoked, by fingerprint."""
         own = self.own_fingerprint()
         revoked = {name for name in _names(self._revoked) if _FINGERPRINT.fullmatch(name)}
-        known = sorted(self._trusted_fingerprints() | revoked)
         return [
             Key(fingerprint, fingerprint in revoked, fingerprint == own, self.limits(fingerprint))
-            for fingerprint in known
+            for fingerprint in sorted(self._trusted_fingerprints() | revoked)
         ]
 
     def own_fingerprint(self) -> str | None:
@@ -258,11 +257,11 @@ class KeyRing:
         Raises:
             UnusableKey: it cannot be made.
         """
-        before = self.own_fingerprint()
-        if before is None:
+        current = self.own_fingerprint()
+        if current is None:
             return fingerprint_of(self._signing_key().public_key()), True
         if not rotate:
-            return before, False
+            return current, False
         private = Ed25519PrivateKey.generate()
         self._trust(private.public_key())
         with _as_unusable_key(self._private):
@@ -273,7 +272,8 @@ class KeyRing:
         """Trust what a public key signs from now on; returns its fingerprint.
 
         `models` and `aliases` are names or patterns such as `fraud-*`: its artifacts are then trusted for these models
-        only, its releases for these aliases of them. Given anew, they replace what they were; not given, all are meant.
+        only, its releases for these aliases of them. They replace the limits that it had; without any it is trusted
+        for all names.
 
         Raises:
             UnusableKey: it is not an Ed25519 public key, or was revoked here.
@@ -290,14 +290,13 @@ class KeyRing:
         # Before the key: it is trusted for no name too many, not even for a moment.
         if limits != KeyLimits() or _exists(path):
             with _as_unusable_key(path):
-                for folder in (self.folder, path.parent):
-                    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._make_folders_of(path)
                 write_file(path, json.dumps(asdict(limits)).encode())
         self._trust(public)
         return fingerprint
 
     def limits(self, fingerprint: str) -> KeyLimits:
-        """What a key is trusted for, if it is trusted.
+        """The limits of a key, whether it is trusted or not.
 
         Raises:
             UnusableKey: the file that says so cannot be read.
@@ -307,8 +306,8 @@ class KeyRing:
             try:
                 check_rights(path)
                 values = json.loads(path.read_bytes())
-                parts = (values["models"], values["aliases"])
-                return KeyLimits(*(tuple(map(str, part)) for part in parts))
+                patterns = (values["models"], values["aliases"])
+                return KeyLimits(*(tuple(map(str, kind)) for kind in patterns))
             except FileNotFoundError:
                 return KeyLimits()
             except (ValueError, TypeError, KeyError) as error:
@@ -321,15 +320,14 @@ class KeyRing:
         path = self._pin(address)
         with _as_unusable_key(path):
             try:
-                for place in (self.folder, path.parent, path):
-                    check_rights(place)
-                identity, written, how = path.read_text().splitlines()
+                self._check_rights_down_to(path)
+                identity, known_address, trust = path.read_text().splitlines()
             except FileNotFoundError:
                 return None
             except ValueError as error:
                 raise UnusableKey(f"{path} does not say which store is known: {error}") from error
-        store = PinnedStore(identity, how == _SIGNED)
-        if written != shown_name(address):  # by an earlier release, with a URL's secrets
+        store = PinnedStore(identity, trust == _SIGNED)
+        if known_address != shown_name(address):  # by an earlier release, with a URL's secrets
             self.pin_store(address, store)
         return store
 
@@ -343,12 +341,11 @@ class KeyRing:
             if store is None:
                 path.unlink(missing_ok=True)
                 return
-            for folder in (self.folder, path.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            how = _SIGNED if store.is_signed else "seen"
-            write_file(path, f"{store.identity}\n{shown_name(address)}\n{how}\n".encode())
+            self._make_folders_of(path)
+            trust = _SIGNED if store.is_signed else "seen"
+            write_file(path, f"{store.identity}\n{shown_name(address)}\n{trust}\n".encode())
         except OSError as error:
-            if path not in _unpinned:  # it is met at every look at the store
+            if path not in _unpinned:  # warned of once, not at every look at the store
                 _unpinned.add(path)
                 logger.warning(
                     "store_not_pinned path=%s: %s; another store under this address goes unnoticed",
@@ -372,10 +369,10 @@ class KeyRing:
         Raises:
             UnusableKey: there is none.
         """
-        wanted = self.own_fingerprint() if fingerprint is None else self.find(fingerprint)
-        if wanted is None:
+        fingerprint = self.own_fingerprint() if fingerprint is None else self.find(fingerprint)
+        if fingerprint is None:
             raise UnusableKey(f"there is no key in {self.folder} yet; `scoreline keygen` makes one")
-        path = self._trusted / f"{wanted}.pem"
+        path = self._trusted / f"{fingerprint}.pem"
         with _as_unusable_key(path):
             return path.read_bytes()
 
@@ -387,12 +384,12 @@ class KeyRing:
         """
         if _FINGERPRINT.fullmatch(beginning):
             return beginning
-        known = [key.fingerprint for key in self.known()]
-        matches = [fingerprint for fingerprint in known if fingerprint.startswith(beginning)]
+        fingerprints = [key.fingerprint for key in self.known()]
+        matches = [fingerprint for fingerprint in fingerprints if fingerprint.startswith(beginning)]
         if len(beginning) < _SHORTEST or len(matches) != 1:
             raise UnusableKey(
                 f"{beginning!r} does not name one key of {self.folder}; give the fingerprint, or at "
-                f"least its first {_SHORTEST} digits. Keys there: {', '.join(known) or 'none'}"
+                f"least its first {_SHORTEST} digits. Keys there: {', '.join(fingerprints) or 'none'}"
             )
         return matches[0]
 
@@ -421,8 +418,7 @@ class KeyRing:
         path = self._trusted / f"{fingerprint}.pem"
         with _as_unusable_key(path):
             try:
-                for place in (self.folder, self._trusted, path):
-                    check_rights(place)
+                self._check_rights_down_to(path)
                 public = _public_key(path.read_bytes(), path)
             except FileNotFoundError as error:
                 reason = Distrust.UNKNOWN_KEY if self._trusted_fingerprints() else Distrust.NO_KEYS
@@ -451,11 +447,18 @@ class KeyRing:
     def _add(self, path: Path, data: bytes, mode: int = 0o644) -> None:
         """Create a file of the folder, unless another process has just done so."""
         with _as_unusable_key(path):
-            # One after the other: mkdir gives its mode to the last one only.
-            for folder in (self.folder, path.parent):
-                folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._make_folders_of(path)
             with contextlib.suppress(FileExistsError):
                 write_file(path, data, mode=mode, exclusive=True)
+
+    def _make_folders_of(self, path: Path) -> None:
+        # One after the other: mkdir gives its mode to the last one only.
+        for folder in (self.folder, path.parent):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def _check_rights_down_to(self, path: Path) -> None:
+        for guarded in (self.folder, path.parent, path):
+            check_rights(guarded)
 
     def _signing_key(self) -> Ed25519PrivateKey:
         """The private key, made if there is none.
@@ -498,7 +501,7 @@ class KeyRing:
 
 _unpinned: set[Path] = set()
 _folders: set[Path] = set()
-"""Of the rings that this process has made."""
+"""The folders of the rings that this process has made."""
 
 
 def key_folders() -> set[Path]:
@@ -518,21 +521,16 @@ def check_rights(path: Path) -> None:
     Raises:
         UnusableKey: others can.
     """
-    info = path.stat()
-    mode, sticky = (
-        stat.S_IMODE(info.st_mode),
-        stat.S_ISDIR(info.st_mode) and info.st_mode & stat.S_ISVTX,
-    )
-    if path.parent.stat().st_mode & stat.S_ISVTX and info.st_uid not in (
-        0,
-        os.geteuid(),
-        path.parent.stat().st_uid,
-    ):
+    info, parent = path.stat(), path.parent.stat()
+    owners = (0, os.geteuid(), parent.st_uid)
+    if parent.st_mode & stat.S_ISVTX and info.st_uid not in owners:
         raise UnusableKey(f"{path} belongs to another user, in a folder that all may write to")
-    # A user's own group, as many systems give one to each, is the user.
+    mode = stat.S_IMODE(info.st_mode)
+    is_sticky = stat.S_ISDIR(info.st_mode) and mode & stat.S_ISVTX
+    # Many systems give each user a group of their own: its rights are the user's.
     others = 0o002 if info.st_gid == os.getegid() else 0o022
     is_mounted = os.statvfs(path).f_flag & os.ST_RDONLY
-    if mode & others and not sticky and not is_mounted:
+    if mode & others and not is_sticky and not is_mounted:
         raise UnusableKey(
             f"{path} can be written by others (mode {mode:04o}), so anybody may have chosen who is trusted: "
             f"look at `scoreline keys`, then `chmod go-w {path}`"
@@ -578,7 +576,7 @@ def _names(folder: Path) -> list[str]:
 
 
 def _exists(path: Path) -> bool:
-    """Unlike Path.exists, an error is one: a folder that cannot be read says nothing of its keys."""
+    """Unlike Path.exists, raises if the folder cannot be read: it says nothing of its keys then."""
     with _as_unusable_key(path):
         try:
             path.lstat()

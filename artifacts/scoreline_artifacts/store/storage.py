@@ -107,17 +107,17 @@ class Storage:
     def names_below(self, folder: str, *, whole: bool = False) -> dict[str, list[str]]:
         """Names in every directory of a folder; in a bucket by one request.
 
-        Directories that are links or cannot be read are left out, unless it must be the `whole`.
+        Directories that are links or cannot be read are left out, unless `whole` is asked for.
 
         Raises:
-            CorruptArtifact: it must, and there is one.
+            CorruptArtifact: `whole` is asked for, and a directory is a link or cannot be read.
         """
         names: dict[str, list[str]] = {}
         if isinstance(self.root, str):
             for path in self.files(folder):
-                directory, _, rest = path.partition("/")
-                if rest and "/" not in rest:
-                    names.setdefault(directory, []).append(rest)
+                directory, _, name = path.partition("/")
+                if name and "/" not in name:
+                    names.setdefault(directory, []).append(name)
             return names
         try:
             with self._errors_mapped(FileNotFoundError, reading=folder):
@@ -203,7 +203,7 @@ class Storage:
             self._system.rm(self._at(folder), recursive=True)
 
     def claim_number(self, model: str, *, above: int = 0) -> int:
-        """Claim a version's number that no publisher has had, and that is above another one."""
+        """Claim a number for a version: one that no publisher has had, and above `above`."""
         claimed = (name.removesuffix(".json") for name in self.names(f"{model}/numbers"))
         published = self.names(f"{model}/versions")
         number = max([above, *version_numbers(claimed), *version_numbers(published)]) + 1
@@ -231,7 +231,7 @@ class Storage:
         self.remove_folder(f"{model}/versions/{version}")
 
     def remove_leftovers(self, model: str, *, before: float) -> list[str]:
-        """Remove what publishers left that were killed before a moment (seconds since 1970).
+        """Remove the files of publishers that were killed before a moment (seconds since 1970).
 
         Returns the paths of what was removed.
         """
@@ -248,22 +248,22 @@ class Storage:
                 patterns = (f"{STAGING}/*", f"{model}/releases/*/.writing-*")
                 paths = [path for pattern in patterns for path in self.root.glob(pattern)]
             for path in paths:
-                name = str(path.relative_to(self.root))
+                leftover = str(path.relative_to(self.root))
                 # Its writer may have finished with it since; and a link is nobody's temporary file.
                 with (
                     contextlib.suppress(FileNotFoundError, CorruptArtifact),
                     self._errors_mapped(FileNotFoundError),
                 ):
                     if path.lstat().st_mtime < before:
-                        self._system.rm(self._at(name), recursive=True)
-                        removed.append(name)
+                        self._system.rm(self._at(leftover), recursive=True)
+                        removed.append(leftover)
         return removed
 
     def _begun_at(self, model: str, number: int) -> float:
-        """When an incomplete version was begun, by the storage's clock; unknown is long ago."""
+        """When an incomplete version was begun, by the storage's clock; 0 if that is not known."""
         paths = [f"{model}/numbers/{number}.json"]
         if isinstance(self.root, Path):
-            # Without a claim it may be a copy of a store that is still being made.
+            # A version without a claim may be in a copy of a store that is still being made.
             paths.append(f"{model}/versions/{number}")
         for path in paths:
             with contextlib.suppress(FileNotFoundError), self._errors_mapped(FileNotFoundError):
@@ -271,7 +271,7 @@ class Storage:
         return 0.0
 
     def _is_of_format_1(self, model: str, number: str) -> bool:
-        """Whether a version without a signature is complete: format 1 had none."""
+        """Whether a version without a signature is complete: versions of format 1 are not signed."""
         try:
             path = f"{model}/versions/{number}/{MANIFEST}"
             data = self.read(path, limit_bytes=MANIFEST_LIMIT_BYTES)
@@ -333,9 +333,9 @@ class Storage:
         Connections and their thread do not survive a fork. Listings are never cached: what others
         publish must be seen.
         """
-        process = os.getpid()
-        if process in self._connections:
-            return self._connections[process]
+        process_id = os.getpid()
+        if process_id in self._connections:
+            return self._connections[process_id]
         if isinstance(self.root, Path):
             root = os.path.abspath(self.root)  # noqa: PTH100 - not resolved: the link may change
             system = DurableFileSystem(f"{root}/{STAGING}")
@@ -347,15 +347,15 @@ class Storage:
             except ImportError as error:
                 package = EXCLUSIVE[self._protocol]
                 raise UnsuitableStore(self.root, f"{error}. pip install '{package}'") from error
-        # The parent's stays, unused: to close it here would wait for a thread that only it has.
-        self._connections[process] = system, root.rstrip("/")
-        return self._connections[process]
+        # The parent process's connection stays, unused: closing it here would wait for a thread of the parent.
+        self._connections[process_id] = system, root.rstrip("/")
+        return self._connections[process_id]
 
     @contextlib.contextmanager
     def _errors_mapped(
         self, *expected: type[OSError], reading: str | None = None
     ) -> Iterator[None]:
-        """Raise what the operating system or a service refuses as an error of the store.
+        """Turn errors of the operating system or of a service into errors of the store.
 
         `reading` is the path that is read, if one is: some errors concern only that.
         """
@@ -412,14 +412,14 @@ def check_file_name(name: str) -> str:
         InvalidName: it might lead out of the artifact, or mean different files on different systems.
     """
     try:
-        parts = name.encode().split(b"/")
+        segments = name.encode().split(b"/")
     except UnicodeEncodeError as error:
         raise InvalidName(name, _FILE_NAME_RULE) from error
     is_usable = (
         len(name.encode()) <= 1000
         and "\\" not in name
         and all(character.isprintable() for character in name)
-        and all(part not in (b"", b".", b"..") and len(part) <= 255 for part in parts)
+        and all(segment not in (b"", b".", b"..") and len(segment) <= 255 for segment in segments)
     )
     if not is_usable:
         raise InvalidName(name, _FILE_NAME_RULE)

@@ -67,7 +67,7 @@ class VerifiedManifest:
     key: str
     """Fingerprint."""
     sha256: str
-    """Of the manifest's bytes, and so of all files of the version."""
+    """Of the manifest's bytes, which bind all files of the version."""
 
 
 def describe_file(data: bytes) -> FileEntry:
@@ -119,7 +119,7 @@ class Store:
         return read_identity(self.storage, self.ring)
 
     def make_identity(self) -> Identity:
-        """Who this store is, from now on; whoever publishes or promotes first says so.
+        """Who this store is; the first publish or promote gives it an identity.
 
         Raises:
             UnusableKey: it cannot be signed; otherwise as for `identity`.
@@ -183,7 +183,7 @@ class Store:
         return self.verified(model, version).manifest
 
     def verified(self, model: str, version: int, sha256: str | None = None) -> VerifiedManifest:
-        """The same, with the key that signed it; `sha256` is that of the manifest that a release names."""
+        """As `manifest`, with the key that signed it; `sha256` is that of the manifest that a release names."""
         folder = _folder(model, version)
         location = self.storage.location(folder)
         sizes = self.storage.files(folder)
@@ -191,19 +191,19 @@ class Store:
             raise self.unknown(model, version)
         if SIGNATURE not in sizes:
             raise UntrustedArtifact(location, Distrust.UNSIGNED, _UNSIGNED)
-        data = self._read(f"{folder}/{MANIFEST}", MANIFEST_LIMIT_BYTES)
+        path = f"{folder}/{MANIFEST}"
+        data = self._read(path, MANIFEST_LIMIT_BYTES)
         signature = self._read(f"{folder}/{SIGNATURE}", SIGNATURE_LIMIT_BYTES)
         key = self.ring.verify(Purpose.ARTIFACT, data, signature, about=location, model=model)
-        found = describe_file(data).sha256
-        if sha256 is not None and sha256 != found:
+        actual_sha256 = describe_file(data).sha256
+        if sha256 is not None and sha256 != actual_sha256:
             advice = f"Put back the files of {model}@{version}, or promote what is there now."
             raise UntrustedArtifact(location, Distrust.OTHER_BYTES, advice)
-        path = self.storage.location(f"{folder}/{MANIFEST}")
-        manifest = Manifest.decode(data, path)
+        manifest = Manifest.decode(data, self.storage.location(path))
         if (manifest.model, manifest.version) != (model, version):
-            raise CorruptArtifact(path, f"it is about {manifest.model}@{manifest.version}")
-        file = f"{folder}/{MANIFEST}"
-        check_belongs(self.identity(), manifest.store, self.storage, file, data)
+            reason = f"it is about {manifest.model}@{manifest.version}"
+            raise CorruptArtifact(self.storage.location(path), reason)
+        check_belongs(self.identity(), manifest.store, self.storage, path, data)
         for name in manifest.files:
             _check_listed(name, location)
         stored = sizes.keys() - {MANIFEST, SIGNATURE}
@@ -215,7 +215,7 @@ class Store:
             if sizes[name] != entry.size:
                 reason = f"{name} has {sizes[name]} bytes, the manifest says {entry.size}"
                 raise CorruptArtifact(location, reason)
-        return VerifiedManifest(manifest, key, found)
+        return VerifiedManifest(manifest, key, actual_sha256)
 
     def read(self, manifest: Manifest, name: str) -> bytes:
         """Read a file once and verify these very bytes against the manifest.
@@ -250,7 +250,7 @@ class Store:
     def publish(self, manifest: Manifest, files: Mapping[str, bytes]) -> Manifest:
         """Sign and add a version: all of it at once, or nothing.
 
-        Returns the manifest with the version's number; the one that it was given with does not matter.
+        Returns the manifest with the version's number, whatever number it had before.
 
         Raises:
             InvalidName: the model's name, or that of a file, cannot be one.
@@ -262,9 +262,9 @@ class Store:
             check_file_name(name)
         if manifest.files.keys() != files.keys() or {MANIFEST, SIGNATURE} & files.keys():
             raise ValueError("the manifest must list the files that are published, and no other")
-        identity, seen = self.make_identity(), LogMarks.from_environment()
-        # Claims are files, which somebody may have removed.
-        highest = seen.highest_version(identity.id, manifest.model)
+        identity, marks = self.make_identity(), LogMarks.from_environment()
+        # Somebody may have removed the claims from the store.
+        highest = marks.highest_version(identity.id, manifest.model)
         manifest = replace(manifest, store=identity.id, format_version=FORMAT_VERSION)
         while True:
             number = self.storage.claim_number(manifest.model, above=highest)
@@ -275,15 +275,16 @@ class Store:
                 self.storage.create(f"{folder}/{MANIFEST}", data)
                 break
         try:
-            seen.note_version(identity.id, manifest.model, number)
+            marks.note_version(identity.id, manifest.model, number)
             signature = self.ring.sign(Purpose.ARTIFACT, data)
             # The key that signs here may be trusted for other models only.
             location = self.storage.location(folder)
-            model = manifest.model
-            self.ring.verify(Purpose.ARTIFACT, data, signature, about=location, model=model)
+            self.ring.verify(
+                Purpose.ARTIFACT, data, signature, about=location, model=manifest.model
+            )
             self.storage.write({f"{folder}/{name}": content for name, content in files.items()})
             self.storage.create(f"{folder}/{SIGNATURE}", signature)
-        # Even Ctrl-C: what was written is not listed, but it takes room.
+        # Even Ctrl-C: the files that were written are not listed, but take room.
         except BaseException:
             with contextlib.suppress(ArtifactError):
                 self.storage.remove_folder(folder)
@@ -295,7 +296,7 @@ class Store:
         versions = self.versions(model)
         if versions:
             return UnknownVersionError(model, version, versions)
-        # By their folders alone: a request for what does not exist must not cost many requests.
+        # By the models' folders alone: a request for an unknown model must not cost many requests to the bucket.
         return UnknownModelError(model, self.root, sorted(filter(is_name, self.storage.names(""))))
 
     @cached_property

@@ -21,7 +21,7 @@ from scoreline_artifacts.validation.rows import Texts
 EXACT_IN_FLOAT = 2**53 - 1
 """A whole float up to here is the number that was written; a larger one may have been rounded to it."""
 NON_FINITE_TEXT = frozenset({"NaN", "Infinity", "-Infinity"})
-"""How callers write in JSON what JSON has no number for."""
+"""How callers write the numbers that JSON cannot express."""
 _NANOSECONDS = re.compile(r"[.,][0-9]{7}")
 _CLOCK = re.compile(
     r"(?:(?P<days>[+-]?[0-9]{1,9}) days?)?(?:,? ?(?P<sign>[+-]?)(?P<hours>[0-9]{1,9}):"
@@ -64,7 +64,7 @@ class SameObject:
 def convert_column(column: Column, values: Any) -> Any | None:
     """All values of a column as an array, or as `Texts`, or None if one of them needs `convert_values`.
 
-    `values` are a sequence of Python values, or an array of numpy's or pandas' that this column may keep.
+    `values` is a sequence of Python values, or an array of numpy's or pandas' that this column may keep.
     """
     if isinstance(values, np.ndarray | pd.api.extensions.ExtensionArray):
         return _convert_array(column, values)
@@ -77,7 +77,7 @@ def convert_column(column: Column, values: Any) -> Any | None:
             case ColumnType.NUMBER if types <= {float, int}:
                 return _as_floats(column, np.array(values, dtype=np.float64))
             case ColumnType.INTEGER if types <= {int, float} and not has_missing:
-                # 120.0 is a whole number: what has only one type of number writes it so.
+                # 120.0 is a whole number: languages with only one type of number write it so.
                 whole = values if float not in types else whole_numbers(values)
                 if whole is None:
                     return None
@@ -108,7 +108,7 @@ def whole_numbers(values: Sequence[float]) -> list[int] | None:
 @lru_cache(maxsize=1024)
 def _known_texts(key: SameObject) -> frozenset[str | None]:
     """The categories of a column that are text, and None for a missing one."""
-    return frozenset({None, *(each for each in key.held.categories or () if type(each) is str)})
+    return frozenset({None, *(text for text in key.held.categories or () if type(text) is str)})
 
 
 def _as_texts(column: Column, values: Sequence[str | None]) -> Texts:
@@ -134,7 +134,7 @@ def _convert_array(column: Column, values: Any) -> Any | None:
 
 
 def _as_floats(column: Column, array: npt.NDArray[np.float64]) -> Any | None:
-    """As the float type of training, or None if one is missing that may not be, or infinite there."""
+    """As the float type of training, or None if a value is missing that may not be, or infinite in that type."""
     is_refused = np.isinf(array) if column.nullable else ~np.isfinite(array)
     if is_refused.any():
         return None
@@ -164,7 +164,7 @@ def _as_times(column: Column, array: Any) -> Any | None:
         return None
     try:
         times = (array.tz_convert(zone) if has_zone else array).as_unit(unit)
-        # Back again: what is finer than the unit of training was cut off.
+        # Converted back to compare: a fraction finer than the unit of training was cut off.
         is_exact = bool(((times.as_unit(array.unit) == array) | array.isna()).all())
     except (ValueError, OverflowError):
         return None
@@ -195,7 +195,7 @@ def convert_values(column: Column, values: Any, problems: dict[int, Problem]) ->
 
 
 def convert_value(column: Column, value: Any, convert: Callable[[Column, Any], Any]) -> Any:
-    """A value as the column has it, None if it is missing and may be; `convert` is of `converter_of`.
+    """A value as the column holds it, None if it is missing and may be; `convert` comes from `converter_of`.
 
     Raises:
         InvalidValue: the column does not take it.
@@ -210,7 +210,9 @@ def convert_value(column: Column, value: Any, convert: Callable[[Column, Any], A
 def converter_of(column: Column) -> Callable[[Column, Any], Any]:
     """The function that converts a value which is not missing."""
     if column.type is ColumnType.CATEGORY:
-        return partial(_category, {_identity(each): each for each in column.categories or ()})
+        return partial(
+            _category, {_identity(category): category for category in column.categories or ()}
+        )
     return _CONVERTERS[column.type]
 
 
@@ -275,16 +277,16 @@ def _string(column: Column, value: Any) -> str:
     return value
 
 
-def _category(known: dict[tuple[bool, Any], Any], column: Column, value: Any) -> Any:
+def _category(categories: dict[tuple[bool, Any], Any], column: Column, value: Any) -> Any:
     if not isinstance(value, str | int | float | Decimal):
         raise _wrong_type(column, value)
     if isinstance(value, Decimal):
         value = int(value) if value == value.to_integral() else float(value)
-    if _identity(value) in known:
-        return known[_identity(value)]
-    if isinstance(value, bool) and not {(True, True), (True, False)} & known.keys():
+    if _identity(value) in categories:
+        return categories[_identity(value)]
+    if isinstance(value, bool) and not {(True, True), (True, False)} & categories.keys():
         raise _wrong_type(column, value)
-    message = f"{shown(value)} is none of its {len(known)} categories"
+    message = f"{shown(value)} is none of its {len(categories)} categories"
     raise InvalidValue("E_CATEGORY", message, value[:100] if isinstance(value, str) else None)
 
 
@@ -324,14 +326,14 @@ def _duration(column: Column, value: Any) -> Any:
         match = _ISO_DURATION.fullmatch(value) or _CLOCK.fullmatch(value)
         if match is None or not value:
             raise _wrong_type(column, value)
-        part = {
+        numbers = {
             name: int(digits or 0)
             for name, digits in match.groupdict("0").items()
             if name != "sign"
         }
-        seconds = (part["hours"] * 60 + part["minutes"]) * 60 + part["seconds"]
+        seconds = (numbers["hours"] * 60 + numbers["minutes"]) * 60 + numbers["seconds"]
         clock = seconds * 10**9 + int((match["fraction"] or "").ljust(9, "0"))
-        days = part["days"] * 86_400 * 10**9
+        days = numbers["days"] * 86_400 * 10**9
         is_negative = match["sign"] == "-"
         if match.re is _CLOCK:  # there the sign is that of the clock alone
             nanoseconds = days - clock if is_negative else days + clock
@@ -343,8 +345,8 @@ def _duration(column: Column, value: Any) -> Any:
     else:
         raise _wrong_type(column, value)
     unit, _ = clock_of(column.dtype)
-    count, finer = divmod(nanoseconds, _NANOSECONDS_IN[unit])
-    if finer or abs(count) >= 2**63:
+    count, remainder = divmod(nanoseconds, _NANOSECONDS_IN[unit])
+    if remainder or abs(count) >= 2**63:
         raise _out_of_range(column, value)
     exact: Any = np.timedelta64(count, unit)  # type: ignore[call-overload]  # a unit of numpy's
     return pd.Timedelta(exact)

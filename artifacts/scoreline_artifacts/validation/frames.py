@@ -46,7 +46,7 @@ Values: TypeAlias = Sequence[Any] | npt.NDArray[Any] | pd.api.extensions.Extensi
 Reading = Callable[[Column, Values], Values]
 """Changes the values of a column before they are checked."""
 FAST_PATH_RECORDS = 128
-"""Of more records, numpy finds out faster than `min` and `max` do whether all numbers are plain."""
+"""With more records, numpy checks faster than `min` and `max` whether all numbers are plain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def frame_of_records(
         indices = np.array(good, dtype=np.intp) if problems else None
         return CheckedRecords(CheckedRows.of(frame), indices, problems)
     try:
-        # Every decoder makes dicts; other mappings take the slower way.
+        # Every decoder makes dicts; other mappings are checked record by record.
         columns: dict[str, Sequence[Any]] = {
             column.name: (
                 [record.get(column.name) for record in records]  # type: ignore[attr-defined]
@@ -125,7 +125,7 @@ def frame_of_columns(
     rules: Rules = NO_RULES,
     reading: Reading | None = None,
 ) -> CheckedRecords:
-    """The same for `count` values of each column; if a column is missing, every record has a problem."""
+    """As `frame_of_records` for `count` values of each column; if a column is missing, every record has a problem."""
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
     for column in schema.columns:
@@ -154,21 +154,21 @@ def frame_of_arrays(
     problems: dict[int, Problem],
     rules: Rules,
 ) -> CheckedRecords:
-    """The same for converted arrays, whose values at the index of a problem have no meaning.
+    """As `frame_of_columns` for converted arrays; their values at the index of a problem have no meaning.
 
     Records with a value that `rules` refuse get a problem too.
     """
     anomalies = find_anomalies(schema, arrays, rules, problems)
     hints = Hints(rules) if anomalies or problems else None
-    names, found = tuple(arrays), list(arrays.values())
+    names, columns = tuple(arrays), list(arrays.values())
     if not problems:
-        rows = CheckedRows(names, found, count if found else 0)
+        rows = CheckedRows(names, columns, count if columns else 0)
         return CheckedRecords(rows, None, [], anomalies, hints)
     is_good = np.ones(count, dtype=bool)
     is_good[list(problems)] = False
     good = np.flatnonzero(is_good)
     listed = with_hints(problems, schema, hints) if hints else []
-    rows = CheckedRows(names, taken(found, good), len(good))
+    rows = CheckedRows(names, taken(columns, good), len(good))
     return CheckedRecords(rows, good, listed, anomalies, hints)
 
 
@@ -177,13 +177,17 @@ def renumbered(
     indices: Sequence[int] | npt.NDArray[np.intp],
     problems: Sequence[Problem],
 ) -> CheckedRecords:
-    """The outcome for some records as a part of that for all.
+    """The result for some records, numbered as among all records and with the problems of the others.
 
-    `indices` are the records' indices among all; `problems` are those of the other records.
+    `indices` are the indices of the checked records among all.
     """
     among_all = np.asarray(indices, dtype=np.intp)
-    moved = [replace(each, record=int(among_all[each.record])) for each in checked.problems]
-    anomalies = [replace(each, records=among_all[each.records]) for each in checked.anomalies]
+    moved = [
+        replace(problem, record=int(among_all[problem.record])) for problem in checked.problems
+    ]
+    anomalies = [
+        replace(anomaly, records=among_all[anomaly.records]) for anomaly in checked.anomalies
+    ]
     ordered = sorted([*problems, *moved], key=lambda problem: problem.record)
     return CheckedRecords(
         checked.rows, among_all[checked.indices], ordered, anomalies, checked.hints
@@ -212,7 +216,7 @@ def _record_by_record(
         if missing is None:
             good.append(index)
         else:
-            # Whose records lack it have the same wrong name for it, most likely.
+            # A caller most likely has the same wrong name for it in all records.
             is_first = len(problems) < MOST_HINTS
             unknown = (key for key in record if isinstance(key, str) and key not in names)
             message = missing_column(missing, unknown if is_first else ())
@@ -223,7 +227,7 @@ def _record_by_record(
 
 
 def missing_column(name: str, candidates: Iterable[str]) -> str:
-    """The message for a missing column; one of the candidates may be meant to be it."""
+    """The message for a missing column; asks whether the nearest of the candidates was meant."""
     near = near_name(name, candidates)
     hint = "" if near is None else f"; did you mean it by {near[:80]!r}?"
     return f"column {name!r} is missing{hint}"
@@ -259,8 +263,8 @@ def fast_path(
         # min and max may overlook a NaN.
         if not np.isfinite(array).all():
             return None
-        for place, row in zip(block.positions, array, strict=True):
-            arrays[place] = row
+        for position, row in zip(block.positions, array, strict=True):
+            arrays[position] = row
     return CheckedRows(plan.names, arrays, count)
 
 
@@ -273,7 +277,7 @@ class _Block:
     """The Python types of values that need no conversion but numpy's."""
     positions: tuple[int, ...]
     bounds: tuple[tuple[str, float, float], ...]
-    """Each column's name, and the least and the most that it takes here."""
+    """Name, smallest and largest value of each column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +288,7 @@ class _Plan:
 
 @lru_cache(maxsize=256)
 def _plan_of(key: SameObject) -> _Plan | None:
-    """What a schema takes here; None if it has columns of other types."""
+    """What the fast path takes for a schema; None if it has columns of other types."""
     columns = key.held.columns
     accepted_types: dict[tuple[ColumnType, str], tuple[type[Any], frozenset[type]]] = {
         (ColumnType.INTEGER, "int64"): (np.int64, frozenset({int, float})),
@@ -299,7 +303,7 @@ def _plan_of(key: SameObject) -> _Plan | None:
         limit = EXACT_IN_FLOAT if dtype is np.int64 else sys.float_info.max
         bounds: list[tuple[str, float, float]] = []
         for index in positions:
-            # Within the bounds of training there is no anomaly; they are floats themselves, rounded beyond these.
+            # A value within the bounds of training is no anomaly. Beyond the limit, these floats may be rounded.
             low, high = columns[index].minimum, columns[index].maximum
             least = -limit if low is None else max(low, -limit)
             most = limit if high is None else min(high, limit)

@@ -95,7 +95,7 @@ def shown(value: object) -> str:
         return value[:80] if value.isascii() and value.isprintable() else shown(value)
     try:
         text = ascii(value[:100] if isinstance(value, str) else value)
-    # A whole number of more digits, lists nested deeper, or a time of Arrow that is longer, than Python writes out.
+    # Python refuses to write out a number of too many digits, lists nested too deep, or too long a time of Arrow.
     except (ValueError, OverflowError, RecursionError):
         text = f"<{type(value).__name__}>"
     return text if len(text) <= 80 else text[:77] + "..."
@@ -134,12 +134,14 @@ def find_anomalies(
             problem = Problem(index, _ERRORS[code], message, column.name, shown(value), text)
             problems.setdefault(index, problem)
     bad = np.fromiter(problems, dtype=np.intp, count=len(problems))
-    anomalies = [replace(each, records=np.setdiff1d(each.records, bad)) for each in anomalies]
+    anomalies = [
+        replace(anomaly, records=np.setdiff1d(anomaly.records, bad)) for anomaly in anomalies
+    ]
     return [anomaly for anomaly in anomalies if len(anomaly.records)]
 
 
 def describe_anomaly(code: str, column: Column, value: object) -> str:
-    """The message for a value, without what was probably meant."""
+    """The message for a value, without a hint at what was probably meant."""
     if code == UNSEEN:
         return f"column {column.name!r}: {shown(value)} was not there in training"
     low, high = (
@@ -149,46 +151,42 @@ def describe_anomaly(code: str, column: Column, value: object) -> str:
     return f"column {column.name!r}: {shown(value)} is outside of {low} to {high}, the range of training"
 
 
+_near_name = lru_cache(maxsize=1024)(near_name)  # callers repeat their mistakes
 MOST_HINTS = 8
-"""Values of a request for which the one that was probably meant is looked for."""
+"""For how many values of a request the nearest known one is looked for."""
 
 
 class Hints:
-    """The known values that were probably meant by the first few others of a request.
+    """The known values that were probably meant by the first few unknown ones of a request.
 
-    Each is compared with all known ones, which takes some thousand times as long as to refuse it.
+    An unknown value is compared with all known ones, which takes some thousand times as long as refusing it.
     """
 
     def __init__(self, rules: Rules = NO_RULES) -> None:
         self._near: dict[tuple[str, str], str | None] = {}
-        self._most = MOST_HINTS if rules.suggest else 0
+        self._limit = MOST_HINTS if rules.suggest else 0
 
     def near(self, column: Column, text: str) -> str | None:
-        """The value of a column; None where no value is near, or too many were looked for."""
+        """The known value of a column that is nearest; None if none is near, or too many were looked for."""
         key = column.name, text[:100]
-        if key not in self._near and len(self._near) < self._most:
-            self._near[key] = _near_category(tuple(map(str, column.categories or ())), text[:100])
+        if key not in self._near and len(self._near) < self._limit:
+            self._near[key] = _near_name(text[:100], tuple(map(str, column.categories or ())))
         return self._near.get(key)
 
     def of(self, column: Column, text: str) -> str:
-        """The same as the end of a message."""
-        near = self.near(column, text)
-        return "" if near is None else f"; the nearest is {near[:80]!r}"
-
-
-@lru_cache(maxsize=1024)  # callers repeat their mistakes
-def _near_category(categories: tuple[str, ...], text: str) -> str | None:
-    return near_name(text, categories)
+        """The nearest value as the end of a message."""
+        nearest = self.near(column, text)
+        return "" if nearest is None else f"; the nearest is {nearest[:80]!r}"
 
 
 def with_hints(problems: Mapping[int, Problem], schema: Schema, hints: Hints) -> list[Problem]:
     """Problems in the order of their records; the first few say which known value was probably meant."""
     columns = {column.name: column for column in schema.columns}
     listed = [problems[record] for record in sorted(problems)]
-    for at, problem in enumerate(listed):
+    for index, problem in enumerate(listed):
         if problem.text is not None and problem.column is not None:
             hint = hints.of(columns[problem.column], problem.text)
-            listed[at] = replace(problem, message=problem.message + hint) if hint else problem
+            listed[index] = replace(problem, message=problem.message + hint) if hint else problem
     return listed
 
 

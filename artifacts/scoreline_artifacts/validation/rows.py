@@ -27,18 +27,18 @@ _row_index = lru_cache(maxsize=128)(pd.RangeIndex)
 class CheckedRows:
     """Rows of the columns and types of training.
 
-    Nearly all that it takes to score a lone record is to make its frame; a plan does without.
+    Making the frame takes nearly all of the time of scoring a single record; a plan needs none.
     """
 
     __slots__ = ("_arrays", "_count", "_frame", "_source", "names")
 
     def __init__(self, names: tuple[str, ...], arrays: Sequence[Any], count: int) -> None:
-        """`arrays` are those of the columns: (count,) each, of numpy, of pandas, a series, or `Texts`."""
+        """`arrays` has one of `count` values for each column: numpy's, pandas', a series, or `Texts`."""
         self.names = names
         self._arrays, self._count = arrays, count
         self._frame: pd.DataFrame | None = None
         self._source: CheckedRows | None = None
-        """Whose rows they are, of a call that may write into their frame."""
+        """The rows that `for_one_call` made these from."""
 
     @classmethod
     def of(cls, frame: pd.DataFrame | CheckedRows) -> CheckedRows:
@@ -54,7 +54,7 @@ class CheckedRows:
 
     @property
     def frame(self) -> pd.DataFrame:
-        """All of them as a frame: the same one whenever it is asked for."""
+        """The rows as a frame: the same object each time."""
         if self._frame is None:
             if self._source is None:
                 self._frame = frame_of(self.names, self._arrays, self._count)
@@ -65,7 +65,7 @@ class CheckedRows:
 
     @property
     def index(self) -> pd.Index[Any]:
-        """That of the frame."""
+        """The index of the frame."""
         if self._frame is not None:
             return self._frame.index
         if self._source is not None and not self._arrays:
@@ -73,11 +73,11 @@ class CheckedRows:
         return _row_index(self._count).view()
 
     def own_frame(self) -> pd.DataFrame:
-        """The frame for somebody who may write into it: the rows may have to be scored once more."""
+        """A copy of the frame for a caller that may write into it: the rows may have to be scored once more."""
         return self.frame.copy(deep=_WRITES_THROUGH)
 
     def for_one_call(self) -> CheckedRows:
-        """The same rows for a call whose steps may write into their frame, and read there what others have written."""
+        """The same rows for one call, whose steps share a frame of their own: they may write into it and read it."""
         rows = CheckedRows(self.names, self._arrays, self._count)
         rows._source = self
         return rows
@@ -94,7 +94,7 @@ class CheckedRows:
         return _COLUMN_ARRAY(self._frame, position)
 
     def selected(self, names: tuple[str, ...] | str) -> Any:
-        """Some columns as pandas selects them from the frame, a series by a name, for somebody who may write into it."""
+        """Some columns as pandas selects them from the frame, a series by a name; the caller may write into them."""
         if self._frame is not None or _WRITES_THROUGH or not self._arrays:
             return self.frame.loc[:, names if isinstance(names, str) else np.array(names, object)]
         if not isinstance(names, str):
@@ -105,21 +105,21 @@ class CheckedRows:
         return pd.Series(array, index=index, dtype=array.dtype, name=names, copy=True)
 
     def take(self, indices: npt.NDArray[np.intp]) -> CheckedRows:
-        """Some of the rows, as a frame of their own has them."""
+        """Some of the rows, with an index that begins at 0."""
         if self._frame is not None:
             return CheckedRows.of(self._frame.iloc[indices].reset_index(drop=True))
         return CheckedRows(self.names, taken(self._arrays, indices), len(indices))
 
 
 class Texts:
-    """Text as it was sent, None where it is missing: the array of training once somebody asks for it."""
+    """Text as it was sent, None where it is missing; the array of training is made on demand."""
 
     __slots__ = ("_make", "_missing", "_values", "_whole", "dtype")
 
     def __init__(
         self, values: Sequence[str | None], dtype: Any, missing: Any, make: Callable[[], Any]
     ) -> None:
-        """`missing` is what numpy makes of a missing value of the array that `make` makes, whose type is `dtype`."""
+        """`make` makes the array of training, of type `dtype`; numpy turns a missing value of it into `missing`."""
         self._values, self.dtype, self._missing, self._make = values, dtype, missing, make
         self._whole: Any = None
 
@@ -127,7 +127,7 @@ class Texts:
         return len(self._values)
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> npt.NDArray[Any]:
-        """The same objects as numpy makes of the array of training."""
+        """The same objects that numpy makes of the array of training."""
         array = np.empty(len(self._values), object)
         array[:] = self._values
         if None in self._values and self._missing is not None:
@@ -142,47 +142,50 @@ class Texts:
 
 
 def whole(array: Any) -> Any:
-    """The array that a column had in training, also of values that have not become one yet."""
+    """The array that a column had in training; `Texts` make it now."""
     return array.whole() if isinstance(array, Texts) else array
 
 
 def taken(arrays: Sequence[Any], indices: npt.NDArray[np.intp]) -> list[Any]:
     """Some values of each array, in arrays of their own."""
-    found = [whole(array).take(indices) for array in arrays]
-    return [one.reset_index(drop=True) if isinstance(one, pd.Series) else one for one in found]
+    selected = [whole(array).take(indices) for array in arrays]
+    return [
+        array.reset_index(drop=True) if isinstance(array, pd.Series) else array
+        for array in selected
+    ]
 
 
 def frame_of(names: tuple[str, ...], arrays: Sequence[Any], count: int) -> pd.DataFrame:
     """A frame of its columns' arrays, in memory that a pipeline may write to.
 
-    Columns of a type become one block of memory, as they were when the training frame was read: numbers are added
-    up in the same order then, to the last bit. Frames of the same columns share an index of their names: pandas
-    need neither make it for each batch nor hash the names again when the pipeline selects some. They are views of
-    it, which have their own names, should a pipeline give them some.
+    Columns of a type become one block of memory, as when the training frame was read: numbers are then added up in
+    the same order, to the last bit. Frames of the same columns share an index of their names: pandas need neither
+    make it for each batch nor hash the names again when the pipeline selects some. Each frame has a view of that
+    index: a name that a pipeline gives to the view concerns no other frame.
     """
     columns, rows = _column_index(names).view(), _row_index(count).view()
-    found = [whole(array) for array in arrays]
-    kinds = [_block_of(place, array) for place, array in enumerate(found)]
-    if create_dataframe_from_blocks is None or not kinds or None in kinds:
-        frame = pd.DataFrame(dict(enumerate(found)), index=rows, copy=True)
+    arrays = [whole(array) for array in arrays]
+    keys = [_block_key(position, array) for position, array in enumerate(arrays)]
+    if create_dataframe_from_blocks is None or not keys or None in keys:
+        frame = pd.DataFrame(dict(enumerate(arrays)), index=rows, copy=True)
         frame.columns = columns
         return frame
     blocks = []
-    for kind in dict.fromkeys(kinds):
-        places = [place for place, other in enumerate(kinds) if other == kind]
-        if isinstance(kind, np.dtype):
-            block = np.stack([np.asarray(found[place]) for place in places])
+    for key in dict.fromkeys(keys):
+        positions = [position for position, other in enumerate(keys) if other == key]
+        if isinstance(key, np.dtype):
+            block = np.stack([np.asarray(arrays[position]) for position in positions])
         else:
-            block = found[places[0]].copy()
-        blocks.append((block, np.array(places)))
+            block = arrays[positions[0]].copy()
+        blocks.append((block, np.array(positions)))
     return create_dataframe_from_blocks(blocks, index=rows, columns=columns)
 
 
-def _block_of(place: int, array: Any) -> Any:
-    """What columns have in common that are one block of memory in pandas; None: pandas is to find out."""
+def _block_key(position: int, array: Any) -> Any:
+    """A key that the columns of one block of memory in pandas share; None if pandas has to make the blocks."""
     if isinstance(array, np.ndarray | pd.Series):
         return array.dtype if array.dtype.kind in "iufbO" else None
     is_by_itself = isinstance(
         array, pd.Categorical | pd.arrays.StringArray | pd.arrays.ArrowStringArray
     )
-    return place if is_by_itself else None
+    return position if is_by_itself else None
