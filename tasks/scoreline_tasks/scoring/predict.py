@@ -116,8 +116,7 @@ def score_frame(
             # As an object: such a version may answer with another number of columns for each row.
             value = np.empty(1, dtype=object)
             value[0] = scores.values.tolist()[0]
-            its_own = {row + zero: replace(one, record=row) for zero, one in errors.items()}
-            parts.append((Scores(value, scores.probabilities), its_own))
+            parts.append((Scores(value, scores.probabilities), shifted(errors, row)))
         return joined(parts)
     try:
         return _checked(np.arange(count), loaded.score(rows))
@@ -186,6 +185,11 @@ def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict
     probabilities = None if pattern.probabilities is None else one_array("probabilities")
     errors = {row: problem for _, part in parts for row, problem in part.items()}
     return Scores(one_array("values"), probabilities), errors
+
+
+def shifted(errors: Mapping[int, Problem], start: int) -> dict[int, Problem]:
+    """The errors of a part of a frame, by row of the frame; the part begins at `start`."""
+    return {start + row: replace(error, record=start + row) for row, error in errors.items()}
 
 
 # The answer's columns
