@@ -124,9 +124,9 @@ class Heartbeat(Periodic):
         child_count: Callable[[], int] = lambda: 0,
         on_error: Callable[[RedisError], None] = lambda _: None,
     ) -> None:
-        """`parent` names the main process's report, `child_count` counts those of a main process.
+        """`parent` names the main process's report, `child_count` counts the children of a main process.
 
-        `on_error` gets what a report fails of.
+        `on_error` gets the error for which a report fails.
         """
         super().__init__(
             "heartbeat", REPORT_EVERY_S, self.send, "report_failed: this process may look dead"
@@ -143,9 +143,9 @@ class Heartbeat(Periodic):
         self._may_record = True
         """False once the server has refused it, where its users are those of an earlier release."""
         self._counts: list[tuple[str, str, int]] = []
-        """What the totals may not have yet, as it was sent and is sent again."""
+        """Counts that the totals may not have yet: they are sent again as they were sent."""
         self._counted = int(self._started_at * 1000)
-        """The number of these counts. A process that has the name of one before it begins with a greater one."""
+        """The number of these counts. A process begins with a greater one than an earlier process of its name."""
         self._may_count = True
 
     def send_now(self) -> None:
@@ -225,7 +225,7 @@ class Heartbeat(Periodic):
 
 
 MANY_CONNECTIONS = 1 << 16
-"""A pool of threads has one or two for each thread; Redis would be said to be lost where they are not enough."""
+"""A pool of threads has one or two for each thread; where they are not enough, Redis would seem to be lost."""
 CHECK_LINES_EVERY_S = 0.5
 EVICT_EVERY_S = 2.0
 
@@ -370,7 +370,7 @@ def build_runtime(
 
 
 RESCUES = 3
-"""Of one worker, one of them for the online lane alone: a request that takes long keeps no other one waiting."""
+"""Rescues of one worker, one of them for the online lane alone: others need not wait for a request that takes long."""
 
 
 def open_rescues(
@@ -380,19 +380,17 @@ def open_rescues(
     nursery: Nursery,
     totals: Totals,
 ) -> Team:
-    """Threads that answer what dead processes left."""
+    """Threads that answer the requests of dead processes."""
     team = Team()
     for number in range(RESCUES):
-        lanes = tuple(Lane) if number else (Lane.ONLINE,)
-        limit_s = settings.batch_limit_s
         rescue = Rescue(
             open_queue(),
             lease,
             nursery.score,
-            limit_s=limit_s,
+            limit_s=settings.batch_limit_s,
             load_s=2 * settings.load_limit_s,  # its trial, and loading it
             team=team,
-            lanes=lanes,
+            lanes=tuple(Lane) if number else (Lane.ONLINE,),
             totals=totals,
         )
         team.rescues.append(rescue)
@@ -504,7 +502,7 @@ class Connections:
             self.drop()
 
     def drop(self) -> None:
-        """Close all of them: where one got no reply, the others would each be waited for in vain, one after the other."""
+        """Close all of them: where one got no reply, each of the others would be waited for in vain, in turn."""
         self._made_at = time.monotonic()
         self._pool.disconnect(inuse_connections=False)
         with self._pool._lock:

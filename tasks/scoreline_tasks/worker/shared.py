@@ -127,13 +127,13 @@ class CallTimes:
     def __init__(self) -> None:
         self.cap_s = 300.0
         """SCORELINE_BATCH_LIMIT_S; set before the first fork."""
-        # By version, for calls of few and of many rows. Two versions of one place have the time of the slower.
+        # By version, for calls of few and of many rows. Two versions of one slot have the time of the slower.
         self._row_s = RawArray("d", 2 * VERSIONS)
         self._pids, self._until = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
         self._first_s = RawArray("d", VERSIONS)
         """By version, how long its first call in a process may take: that may compile code, or import for long."""
-        self._first_place, self._first_limit_s = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
-        """By child whose first call of a version has begun: the version's place + 1, and the call's limit."""
+        self._first_slot, self._first_limit_s = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
+        """By child whose first call of a version has begun: the version's slot + 1, and the call's limit."""
         self._called: set[str] = set()
         """Not shared: versions of which a call has returned in this process."""
         self._child: int | None = None
@@ -142,32 +142,34 @@ class CallTimes:
 
     def limit_s(self, version: str, rows: int) -> float:
         """Seconds that a call may take; `version` is a model and its number, such as `pima@3`."""
-        few, many = (self._row_s[at] for at in _places(version))
+        few, many = (self._row_s[slot] for slot in _slots(version))
         row_s = (many or few if rows >= MANY else few or many) or UNKNOWN_ROW_S
-        first_s = 0.0 if version in self._called else self._first_s[_places(version)[0]]
+        first_s = 0.0 if version in self._called else self._first_s[_slots(version)[0]]
         return min(self.cap_s, max(FLOOR_S, LONGER * row_s * rows, first_s))
 
     def note(self, version: str, rows: int, took_s: float) -> None:
         """A call has returned."""
-        place = _places(version)[0]
-        at = _places(version)[rows >= MANY]
-        row_s, seen = took_s / max(1, rows), self._row_s[at]
+        slots = _slots(version)
+        version_slot, slot = slots[0], slots[rows >= MANY]
+        row_s, before_s = took_s / max(1, rows), self._row_s[slot]
         if version not in self._called:
             self._called.add(version)
             longer_s = LONGER * took_s
-            # What calls that never returned have raised it to goes by halves.
-            self._first_s[place] = max(longer_s, (self._first_s[place] + longer_s) / 2)
-            if seen:
+            # A limit that calls which never returned have raised falls by halves.
+            self._first_s[version_slot] = max(
+                longer_s, (self._first_s[version_slot] + longer_s) / 2
+            )
+            if before_s:
                 return  # what the first call needs says nothing of the others
-        self._row_s[at] = row_s if row_s > seen else seen - (seen - row_s) / FORGETS
+        self._row_s[slot] = row_s if row_s > before_s else before_s - (before_s - row_s) / FORGETS
 
     def watch(self, child: int) -> None:
-        """In a child: from now on its calls have a limit; `child` is its place in the pool."""
+        """In a child: from now on its calls have a limit; `child` is its index in the pool."""
         self._child = child if child < CHILDREN else None
         self._thread = threading.get_ident()
         if self._child is not None:
             self._until[child] = 0.0
-            self._first_place[child] = 0
+            self._first_slot[child] = 0
             self._pids[child] = os.getpid()
 
     def set_limit(self, within_s: float) -> None:
@@ -187,9 +189,9 @@ class CallTimes:
         Else a version whose first call takes longer than its limit would cost each child its process.
         """
         self._until[child] = 0.0
-        if self._first_place[child]:
-            self._first_s[self._first_place[child] - 1] = 2 * self._first_limit_s[child]
-            self._first_place[child] = 0
+        if self._first_slot[child]:
+            self._first_s[self._first_slot[child] - 1] = 2 * self._first_limit_s[child]
+            self._first_slot[child] = 0
 
     def timed(self, version: str, rows: int) -> Call:
         """Limit the calls of a pipeline inside the block."""
@@ -224,7 +226,7 @@ class Call:
         times._call = self
         if child is not None and self._version not in times._called:
             times._first_limit_s[child] = times.limit_s(self._version, self._rows)
-            times._first_place[child] = _places(self._version)[0] + 1
+            times._first_slot[child] = _slots(self._version)[0] + 1
         self.resume(0)
         self._began = time.monotonic()
         return self
@@ -253,9 +255,9 @@ class Call:
         self._times.set_limit(0)
         self._times._call = None
         if self._times._child is not None:
-            self._times._first_place[self._times._child] = 0
+            self._times._first_slot[self._times._child] = 0
 
 
-def _places(version: str) -> tuple[int, int]:
-    place = zlib.crc32(version.encode()) % VERSIONS
-    return place, place + VERSIONS
+def _slots(version: str) -> tuple[int, int]:
+    slot = zlib.crc32(version.encode()) % VERSIONS
+    return slot, slot + VERSIONS
