@@ -74,13 +74,13 @@ _COERCED = TextRules(coerce=True)
 
 
 def reader_of(column: Column, rules: TextRules = PLAIN) -> Callable[[str], Any]:
-    """What reads the texts of a column: the value that one stands for.
+    """A function from a text of a column to the value that it stands for.
 
-    Text that stands for none stays text, and is refused as such when the value is held to its column.
+    Text that stands for no value stays text, and is refused as such when it is held to its column.
     """
     nulls = rules.nulls_of(column)
     if column.type is ColumnType.CATEGORY:
-        categories = {(isinstance(each, bool), each): each for each in column.categories or ()}
+        categories = {(isinstance(value, bool), value): value for value in column.categories or ()}
         read = partial(_category, column, categories)
     else:
         read = partial(_VALUE_OF[column.type], column)
@@ -134,9 +134,9 @@ def number_hint(text: str, rules: TextRules) -> str:
         if not re.search(thousands_pattern(thousands), bare) or bare.endswith("\n"):
             continue
         if re.match(number_pattern(decimal, thousands), bare):
-            shown = {" ": "' '", "'": '"\'"'}.get(thousands, thousands)
+            quoted = {" ": "' '", "'": '"\'"'}.get(thousands, thousands)
             options = [f"--decimal {decimal}"] if decimal != rules.decimal else []
-            options += [f"--thousands {shown}"] if thousands else []
+            options += [f"--thousands {quoted}"] if thousands else []
             fitting.append(" ".join(options))
     return f"; is it written with {' or '.join(fitting)}?" if fitting else ""
 

@@ -85,8 +85,8 @@ class CsvBody:
 
     def extract(self, record: int) -> bytes:
         """The body of a request that has nothing but this row."""
-        rows, place = self._rows, self._rows.position(record)
-        head = replace(rows.chunk, first_row=place["row"], first_line=place["line"])
+        rows, position = self._rows, self._rows.position(record)
+        head = replace(rows.chunk, first_row=position["row"], first_line=position["line"])
         return head.encode(rows.data[rows.starts[record] : rows.stops[record]])
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
@@ -367,10 +367,10 @@ def _answer(array: Any, chunk: CsvChunk) -> Any:
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
         encoded = array.dictionary_encode()
-        known = [
+        written = [
             delimiter.as_py() + _written(text, chunk) for text in encoded.dictionary.to_pylist()
         ]
-        return pc.fill_null(pa.array(known, pa.binary()).take(encoded.indices), delimiter)
+        return pc.fill_null(pa.array(written, pa.binary()).take(encoded.indices), delimiter)
     written = [delimiter.as_py() + _written(value, chunk) for value in array.to_pylist()]
     return pa.array(written, pa.binary())
 

@@ -131,7 +131,7 @@ class _ByHand:
         self._rules = rules
         self._convert = converter_of(column)
         self._read = reader_of(column, rules)
-        self._known: dict[str, Any] = {}
+        self._converted: dict[str, Any] = {}
         """The value of each text, or the problem that it is."""
 
     def values(self, rows: npt.NDArray[np.intp]) -> list[Any]:
@@ -166,8 +166,8 @@ class _ByHand:
         return None
 
     def _look_up(self, text: str) -> Any:
-        if text in self._known:
-            return self._known[text]
+        if text in self._converted:
+            return self._converted[text]
         value, rules, kind = self._read(text), self._rules, self._column.type
         try:
             if kind is ColumnType.DATETIME and rules.date_format and isinstance(value, str):
@@ -191,7 +191,7 @@ class _ByHand:
                 if self._column.unused
                 else Problem(0, invalid.code, message, name, shown(refused), invalid.text)
             )
-        self._known[text] = converted
+        self._converted[text] = converted
         return converted
 
 

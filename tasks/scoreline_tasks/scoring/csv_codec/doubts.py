@@ -38,7 +38,7 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     doubts, settled = [], list[str]()
     # In a file with commas between columns, points are decimal marks; who names a mark for thousands has said it.
     may_be_grouped = rows.chunk.delimiter != "," and rules.is_plain and b"." in rows.data
-    numbers = [one for one in present if one.type in NUMBERS]
+    numbers = [column for column in present if column.type in NUMBERS]
     if may_be_grouped and numbers:
         for column, texts in texts_of(rows, numbers):
             pointed = texts.filter(pc.match_substring(texts, "."))
@@ -55,12 +55,14 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     for column in present:
         if column.type is ColumnType.STRING and column.nullable:
             texts = rows.texts(indices[column.name])
-            known = pa.array([one for one in column.categories or () if type(one) is str])
-            found = texts.filter(pc.is_in(texts, words))
-            if len(found) and len(known):
-                found = found.filter(pc.invert(pc.is_in(found, known)))
-            if len(found):
-                doubts.append(_doubt("null", column, found))
+            categories = pa.array(
+                [value for value in column.categories or () if type(value) is str]
+            )
+            missing = texts.filter(pc.is_in(texts, words))
+            if len(missing) and len(categories):
+                missing = missing.filter(pc.invert(pc.is_in(missing, categories)))
+            if len(missing):
+                doubts.append(_doubt("null", column, missing))
     return {"doubts": doubts, "settled": settled} if doubts or settled else None
 
 

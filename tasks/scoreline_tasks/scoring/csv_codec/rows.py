@@ -182,7 +182,7 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
 
 def without_trailing(data: bytes, chunk: CsvChunk) -> bytes:
     """The rows of a chunk, those without their last delimiter that have one too many; line ends stay where they are."""
-    parts, done = [], 0
+    slices, done = [], 0
     delimiter, quote = chunk.delimiter.encode(), chunk.quote.encode()
     csv.field_size_limit(max(csv.field_size_limit(), len(data)))
     for row in Grammar.of(chunk.delimiter, chunk.comment, chunk.quote).rows(data):
@@ -193,9 +193,9 @@ def without_trailing(data: bytes, chunk: CsvChunk) -> bytes:
             is_plain = not quote or quote not in line
             fields = line.split(delimiter) if is_plain else _fields(line.decode("latin-1"), chunk)
             if len(fields) == len(chunk.columns) + 1 and not fields[-1]:
-                parts.append(data[done : end - 1])
+                slices.append(data[done : end - 1])
                 done = end
-    return b"".join((*parts, data[done:]))
+    return b"".join((*slices, data[done:]))
 
 
 def read_chunk(
