@@ -123,8 +123,8 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
             )
             if process.charge.is_overdue and len(state.reserved_requests) < processes:
                 send_drain(process, process.charge.expect_next())
-        # Mostly a broker that takes no message now. A later check tries again, whatever it is: some
-        # exceptions would end Celery's own loop.
+        # Mostly the broker takes no message now. After any other exception a later check tries again, too:
+        # some would end Celery's own loop.
         except Exception as error:  # noqa: BLE001
             process.charge.expect_none(SEND_AGAIN_S)
             logger.warning("drain_not_sent: %r; requests wait until the broker takes it", error)

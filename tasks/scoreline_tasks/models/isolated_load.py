@@ -44,7 +44,7 @@ LONGER_IN_A_FORK = 4
 """How many times as long as the trial itself its fork may take for the golden rows, and a few seconds more."""
 LONGER_IN_A_FORK_S = 5.0
 LEFT = 0.1
-"""The part of the trial's limit that is left for its answer, however long its fork takes."""
+"""The share of the trial's limit that is left for its answer, however long its fork takes."""
 
 
 class IsolatedLoadFailed(Exception):
@@ -144,14 +144,14 @@ class IsolatedLoad:
         def check_in_fork() -> str | None:
             try:
                 check()
-            # The boundary of the fork: it is told why forks cannot score the version.
+            # The boundary of the fork: whatever is raised is the reason why forks cannot score the version.
             except BaseException as error:  # noqa: BLE001
                 return _reason_of(error)
             return None
 
         fork = Fork(check_in_fork) if self.served_by is ServedBy.FORKS else None
         before, started = set(sys.modules), time.monotonic()
-        # Beside it: to tell a version that does not survive the fork from one that never answers.
+        # Beside the fork: this tells a version that does not survive the fork from one that never answers.
         if self.served_by is ServedBy.THREADS:
             in_own_thread(check)
         else:
@@ -214,7 +214,7 @@ def available_memory() -> int:
 FIRST_S, LONGEST_S = 30.0, 600.0
 """Seconds until a refused version is tried again; doubled each time, up to the longest."""
 REMEMBERED = 1000
-"""Refused versions that a process remembers: whoever asks for versions by number decides how many there are."""
+"""Refused versions that a process remembers: callers who name versions by number decide how many there are."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,14 +66,14 @@ logger = logging.getLogger(__name__)
 _Content = TypeVar("_Content")
 
 UNKNOWN_FOR_S = 1.0
-"""Seconds for which the store is not looked at again for the sake of names that are not known here, whatever they are,
-unless a request has come since: what it names may just have been released."""
+"""Seconds for which the store is not read again for an unknown name, unless the request came after the last look: what
+it names may just have been released."""
 LOOK_EVERY_S, LOOK_SHARE = 0.05, 20
-"""Between two looks for the sake of such requests: at least so many seconds, and so many times as long as one took, up
-to UNKNOWN_FOR_S."""
+"""Between two looks at the store for such requests: at least so many seconds, and so many times as long as one look
+took, up to UNKNOWN_FOR_S."""
 UNKNOWN_KEPT = 10_000
 VAIN_SEARCHES = 20
-"""Searches of a second, for versions that no release names, that may end in vain: more are not begun."""
+"""Searches in a second that may fail, for versions that no release names; then no more are begun."""
 PREVIOUS_KEPT_S = 60.0
 """Seconds for which the previous version stays in memory without a request for it."""
 _UNKNOWN = (UnknownModelError, UnknownAliasError, UnknownVersionError, InvalidName)
@@ -217,7 +217,8 @@ class Models:
         """Aliases that `follow` has not come to yet."""
         self._lock = threading.RLock()
         self._turn = threading.Lock()
-        """Held by whoever is to have the lock next: a lock that is let go and taken again would let nobody else in."""
+        """Held by the thread that gets the lock next: else a thread that releases the lock and takes it again keeps all
+        others out."""
         renew_in_forks(self)
 
     def resolve(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
@@ -308,7 +309,7 @@ class Models:
             raise self._not_loaded(ref, str(error)) from error
 
     def _not_loaded(self, ref: ModelRef, reason: str) -> RequestRefused:
-        """The refusal for a caller, who need not know where the store and the keys are; the log has the whole reason."""
+        """The refusal for a caller, who need not know where store and keys are; the log has the whole reason."""
         locations = (self.store, str(self._store.storage.root), *map(str, key_folders()))
         message = without_places(reason, locations)
         if message != reason:

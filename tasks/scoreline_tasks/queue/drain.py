@@ -153,7 +153,7 @@ class Drain:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a reply may have been lost, with requests that wait for this process since."""
+        """Whether a reply may have been lost, with requests that wait for this process since then."""
         return self._was_interrupted or self._queue.has_lost_reply
 
     def serve_backlog(
@@ -218,7 +218,7 @@ class Drain:
                 elif is_full:
                     waiting = self._queue.waiting(Lane.ONLINE)
                 if waiting > len(batch):
-                    self._wake(EXTRA_DRAIN, self._wakeups.extra_drain)
+                    self._wake_extra_drain()
                 if is_deserted:
                     self._queue.drop(batch[0])
                     continue
@@ -287,7 +287,7 @@ class Drain:
         self._queue.hand_over(waiting, self._lease.lease_ms)
 
     def interrupt(self) -> None:
-        """After Redis was lost: hold nothing any more; the next `serve` takes up the entries that are still this process's."""
+        """After Redis was lost: hold nothing any more; the next `serve` takes up what this process still has."""
         with self._lock:
             self._postponed = []
             self._lease.keep(self, ())
@@ -349,10 +349,10 @@ class Drain:
 
         return pause
 
-    def _wake(self, name: str, send: Callable[[], None]) -> None:
-        """Send a wakeup, unless one was sent a moment ago, by whichever process."""
-        if self._queue.claim_once(self._keys.hint(name), WAKEUP_MS):
-            send()
+    def _wake_extra_drain(self) -> None:
+        """Send the wakeup, unless some process sent it a moment ago."""
+        if self._queue.claim_once(self._keys.hint(EXTRA_DRAIN), WAKEUP_MS):
+            self._wakeups.extra_drain()
 
 
 def _monotonic_ms() -> int:

@@ -534,7 +534,7 @@ class Rescue(Periodic):
                         last.append((part, died))
                     continue
                 if is_late and not is_pace_known:
-                    # Nothing tells yet whether one item hangs or all are slow: more time, and one for a sample.
+                    # Either one item hangs or all are slow: take more time, and one item as a sample.
                     first_limit_s = TIMES * limit_s
                 if len(part) > 1 and is_late and not is_pace_known:
                     todo += [(part[1:], 0), (part[:1], 0)]

@@ -102,7 +102,7 @@ class RequestQueue:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def begin_slice(self) -> int:
-        """Look at the lanes as a whole, and mend what would end them; returns the server's time, in Unix milliseconds."""
+        """Look at the lanes as a whole, and mend them if need be; returns the server's time in Unix milliseconds."""
         lanes = [self._keys.lane(lane) for lane in Lane]
         server_time, *replies = self._pipeline.execute(
             [
@@ -113,7 +113,7 @@ class RequestQueue:
         )
         _raise_first([server_time])
         now_ms = int(server_time[0]) * 1000 + int(server_time[1]) // 1000
-        # A server whose clock was set back goes on behind its last id: nobody chose that one.
+        # A server whose clock was set back continues from its last id, which no caller has chosen.
         own_ms = int(time.monotonic() * 1000)
         self._clock_ms = max(self._clock_ms, now_ms - own_ms)
         latest_ms = max(own_ms + self._clock_ms, int(time.time() * 1000)) + AHEAD_MS
@@ -302,7 +302,7 @@ class RequestQueue:
         return [int(count or 0) for count in counts]
 
     def begin_attempt(self, entries: Sequence[Entry]) -> None:
-        """Count an attempt at each entry: the count stays if this process ends while a throw-away process scores them."""
+        """Count an attempt at each entry; it stays counted if this process ends while another one scores them."""
         attempts = self._keys.attempts
         pipeline = self._redis.pipeline(transaction=False)
         for entry in entries:
@@ -361,7 +361,7 @@ class RequestQueue:
         )
 
     def _ask(self, *command: Any) -> Any:
-        """The reply to a command over the connection of this thread's reads, so that a drain need not open another one first.
+        """The reply to a command over the connection of this thread's reads: a drain need not open another one first.
 
         Raises:
             RedisError: the server cannot be reached, or refuses it.

@@ -194,7 +194,7 @@ def _target(data: memoryview, at: int) -> int:
 def _is_read(kind: Any) -> bool:
     """Whether values of a type may be what a column takes.
 
-    Those of the others are not looked at: in a list, a view or a run, a few bytes may stand for any number of values.
+    Values of other types are not looked at: in a list, a view or a run, a few bytes may stand for any number of values.
     """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -291,7 +291,7 @@ def python_values(table: Any, name: str, limits: Limits) -> list[Any]:
     """The values of a column as Python has them.
 
     Raises:
-        RequestRefused: E_JSON, E_TOO_LARGE or E_ARROW_INVALID; its texts are not JSON, too much, or not of a value each.
+        RequestRefused: E_JSON, E_TOO_LARGE or E_ARROW_INVALID; its texts are no JSON, too large, or not one value each.
     """
     values = table.column(name)
     if is_json(table.schema.field(name)):

@@ -54,7 +54,7 @@ _ADVICE = (
 _LONGEST_MESSAGE = 2000
 """Characters of a refusal: whatever it shows of the request, the answer stays small."""
 SHORT_MS = 20.0
-"""Milliseconds of a batch for which nobody is refused."""
+"""Milliseconds of a batch that is scored in any case, however little time its requests have left."""
 NEW_CALL = 0.3
 """The weight of a new call among those before, in what a call takes."""
 COSTS_KEPT = 256
@@ -212,7 +212,7 @@ def score_body(
 
 @dataclass(slots=True)
 class CallCost:
-    """A call of `rows` rows takes `call_s` seconds, and each further row `row_s`; learned from calls of different sizes."""
+    """A call of `rows` rows takes `call_s` seconds, and each further row `row_s`; learned from calls of all sizes."""
 
     rows: int
     """The smallest call of late."""
@@ -232,7 +232,7 @@ class CallCost:
             self.call_s += NEW_CALL * (took_s - self.call_s)
         elif rows < self.rows or took_s < self.call_s:
             self.rows, self.call_s = rows, took_s
-        # A first call may have been slow for reasons of its own; after it, only calls of one row may come.
+        # The first call may have been slow for reasons of its own, and all later ones may be of one row.
         self.row_s = min(self.row_s, self.call_s / self.rows)
 
 
@@ -295,8 +295,8 @@ class Batcher:
 
         `now_ms` is the time by the server's clock, against which requests expire. `postpone` takes those that
         wait for their version; without it they are refused. `pause` is called now and then where a batch takes
-        many calls of its pipeline. Large requests do not share a call: what is decoded at a time is bounded. `score` stands
-        in for `score_body`.
+        many calls of its pipeline. Large requests do not share a call: what is decoded at a time is bounded. `score`
+        stands in for `score_body`.
         """
         finished: list[Finished] = []
         resolved: dict[str, LoadedVersion] = {}
@@ -369,9 +369,9 @@ class Batcher:
 
         `clock_offset_ms` is the server's clock less this machine's monotonic one.
 
-        Where more comes than can be scored, a request reaches the head of the queue when hardly any of its time is left:
-        scored in turn, each would be answered too late. A request that has waited for less time than it has left is
-        always scored, so that the cost of a call is measured again and again.
+        Where more comes than can be scored, a request reaches the head of the queue when hardly any of its time is
+        left: scored in turn, each would be answered too late. A request that has waited for less time than it has left
+        is always scored, so that the cost of a call is measured again and again.
         """
         cost = self._costs.of(_version(batch[0].loaded))
         if cost is None or not batch[0].records:

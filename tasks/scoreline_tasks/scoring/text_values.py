@@ -112,13 +112,13 @@ def number_pattern(decimal: str, thousands: str) -> str:
     mark = re.escape(decimal)
     whole = "[0-9]+"
     if thousands:
-        # `0.123` is a fraction that was written with another mark than was said: no group begins with 0.
+        # `0.123` is a fraction that was written with another mark than was declared: no group begins with 0.
         whole = f"(?:[1-9][0-9]{{0,2}}(?:{thousands_pattern(thousands)}[0-9]{{3}})+|[0-9]+)"
     return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 
 def thousands_pattern(mark: str) -> str:
-    """A regular expression, in both dialects, for a mark between groups of digits; a space stands for every kind of space."""
+    """A regular expression, in both dialects, for a mark between groups of digits; a space stands for any space."""
     return f"[{_SPACES}]" if mark == " " else re.escape(mark)
 
 

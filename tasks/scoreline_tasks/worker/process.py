@@ -6,8 +6,8 @@ newer version: it exits, and the child that replaces it has that version on the 
 main process (see `Generations`). A pool that does not fork serves in the main process, which then switches
 to the new version by itself.
 
-A child exits only between two tasks, when it has nothing in hand, and others are there to serve: the pool sends a task that it had not read
-yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
+A child exits only between two tasks, when it has nothing in hand, and others are there to serve: the pool sends a task
+that it had not read yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
 `--max-tasks-per-child`; the pool replaces it at once and logs nothing.
 
 Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. Shared memory
@@ -80,7 +80,7 @@ PRELOAD_S = 1.5
 FEW_MODELS = 3
 """Versions that are waited for in any case: loading them is quicker than replacing the children once more."""
 FOLLOW_S = 5.0
-"""The same for a worker that serves: how long its children wait for what was loaded, each time that they are replaced."""
+"""The same for a worker that serves: how long its children, which are then replaced, wait for what was loaded."""
 FORK_AGAIN_S = 1.0
 """Seconds until another fork is tried after one that the system has refused."""
 SETTLES_EVERY_S = 60.0
@@ -198,10 +198,10 @@ class WorkerProcess:
             self._start(self._supervision)
 
     def take_over(self, pid: int) -> None:
-        """In the main process: have the requests of a dead or stopped child answered at once, without a lease's wait."""
+        """In the main process: have the requests of a dead or stopped child answered without waiting for a lease."""
         if self.generations.is_owned_by(pid):
             self.charge.wait(0.0)  # another drain is due now
-        # While it starts, and once it stops, nobody is there to do it. Then the lease decides.
+        # While this process starts, and once it stops, there is no rescue. Then the lease decides.
         if self._supervision is not None:
             self._supervision.team.take_over(f"{self.node}/{pid}")
 
@@ -265,7 +265,7 @@ class WorkerProcess:
                 self._listens_from = time.monotonic() + GOES_ON_S
 
     def leave(self) -> None:
-        """In the main process, which is told to end: no drain comes any more, and nothing is taken over from the dead."""
+        """In the main process, which is told to end: send no drain any more, and take over nothing."""
         self.charge.end()
         if self._supervision is not None:
             self._supervision.team.is_leaving = True
@@ -318,8 +318,8 @@ class WorkerProcess:
     def _settle(self) -> None:
         """In a main process that is about to fork: collect garbage.
 
-        All of it takes a tenth of a second of the machine, and copies of shared pages. Among many releases it is what came
-        since the first of them: at most one version stays that nobody serves any more.
+        Collecting all of it takes a tenth of a second of the machine, and copies of shared pages. So among many releases
+        only what is newer than the last full collection is collected: at most one version stays that nobody serves.
         """
         now = time.monotonic()
         if now > self._settled_at + SETTLES_EVERY_S:
@@ -380,7 +380,7 @@ class WorkerProcess:
             drain.interrupt()
 
     def _is_leaving(self) -> bool:
-        """Whether this process was told to end: what waits in it for a version that is loaded is other workers' then."""
+        """Whether this process was told to end: other workers then get the requests that wait in it for a version."""
         return self.generations.is_leaving
 
     def run_extra_drain(self, runtime: Runtime) -> None:
@@ -490,7 +490,7 @@ class Generations:
         return may_leave and bool(self.own < self._newest.value)
 
     def let_leave(self, children: Sequence[Child], count: int) -> None:
-        """In the main process: of a pool that is to have `count` children, let those exit that others need not wait for.
+        """In the main process: of a pool that is to have `count` children, let the outdated exit that can be spared.
 
         Those that have nothing to do come first, and last those that may be busy for long.
         """
@@ -535,7 +535,7 @@ def end_after_sigterm() -> None:
         listen(-1)
 
     listen(writer)
-    # What a pipeline's own forks are told, from their first moment on, is not this process's.
+    # A signal to a pipeline's own fork is not this process's, from the fork's first moment on.
     os.register_at_fork(
         before=do_not_listen,
         after_in_parent=lambda: listen(writer),

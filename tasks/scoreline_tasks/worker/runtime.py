@@ -231,10 +231,13 @@ EVICT_EVERY_S = 2.0
 
 
 class Background:
-    """The threads that run beside the work of a process."""
+    """The threads that run beside the work of a process, and the consumer that it is of its queue."""
 
-    def __init__(self, models: Models, heartbeat: Heartbeat, *others: Periodic) -> None:
+    def __init__(
+        self, models: Models, heartbeat: Heartbeat, queue: RequestQueue, *others: Periodic
+    ) -> None:
         self.heartbeat = heartbeat
+        self._queue = queue
         evictor = Periodic(
             "evictor", EVICT_EVERY_S, models.evict_idle, "eviction_failed: idle versions stay"
         )
@@ -246,9 +249,10 @@ class Background:
             thread.start()
 
     def stop(self) -> None:
-        """Stop them in reverse order."""
+        """Stop them in reverse order, and leave the queue."""
         for thread in reversed(self._threads):
             thread.stop()
+        self._queue.leave()
 
 
 class Runtime(Background):
@@ -265,16 +269,10 @@ class Runtime(Background):
         queue: RequestQueue,
         connections: Connections,
     ) -> None:
-        super().__init__(models, heartbeat, lease, connections.watch(), *others)
+        super().__init__(models, heartbeat, queue, lease, connections.watch(), *others)
         self.settings = settings
         self.drain = drain
         self.connections = connections
-        self._queue = queue
-
-    def stop(self) -> None:
-        """Stop the threads, and leave the queue."""
-        super().stop()
-        self._queue.leave()
 
 
 def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, Nursery]:
@@ -306,7 +304,7 @@ def memory_limit(settings: WorkerSettings) -> int:
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
-    """How large a request may be, and how much an answer tells."""
+    """How large a request may be, and how much an answer says."""
     return Limits(
         settings.max_request_bytes, settings.max_request_records, bool(settings.suggestions)
     )
@@ -411,17 +409,17 @@ class Supervision(Background):
         connections: Connections,
         totals: Totals,
     ) -> None:
-        self._queue = open_queue()
         lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
         self.team = open_rescues(settings, open_queue, lease, nursery, totals)
         super().__init__(
-            models, heartbeat, lease, follower, connections.watch(), *self.team.rescues
+            models,
+            heartbeat,
+            open_queue(),
+            lease,
+            follower,
+            connections.watch(),
+            *self.team.rescues,
         )
-
-    def stop(self) -> None:
-        """Stop the threads, and leave the queue."""
-        super().stop()
-        self._queue.leave()
 
 
 def build_supervision(
@@ -508,6 +506,7 @@ class Connections:
         with self._pool._lock:
             in_use = list(self._pool._in_use_connections)
         for connection in in_use:
-            # Its thread notices, and connects again. Closed from here, it would miss its socket in the midst of a command.
+            # Its thread notices, and connects again. Closed from here, it would miss its socket in the
+            # midst of a command.
             with suppress(OSError, AttributeError):
                 connection._sock.shutdown(socket.SHUT_RDWR)

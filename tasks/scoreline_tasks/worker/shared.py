@@ -68,12 +68,12 @@ class Charge:
         self.wait(within_s)
 
     def end(self) -> None:
-        """In the main process: the worker is told to end; the drain in charge ends within its wait, and none comes after it."""
+        """In the main process, which is told to end: the drain in charge ends within its wait, and none follows it."""
         self._begun.value = NO_MORE
         self.wait(math.inf)
 
     def begin(self, number: int) -> bool:
-        """The drain of this number is in charge from now on; False if a later one is, or none was sent by this worker."""
+        """Put the drain of this number in charge; False if a later one is, or if this worker has not sent it."""
         if not self._begun.value <= number <= self._expected.value:
             return False
         self._begun.value = number
@@ -93,7 +93,7 @@ class Charge:
             self.wait(within_s)
 
     def wait(self, within_s: float) -> None:
-        """Expect nobody to be back for some seconds."""
+        """Expect no drain to be back for some seconds."""
         self._back_by.value = time.monotonic() + within_s
 
     @property
@@ -160,7 +160,7 @@ class CallTimes:
                 longer_s, (self._first_s[version_slot] + longer_s) / 2
             )
             if before_s:
-                return  # what the first call needs says nothing of the others
+                return  # the first call may take far longer than the others
         self._row_s[slot] = row_s if row_s > before_s else before_s - (before_s - row_s) / FORGETS
 
     def watch(self, child: int) -> None:

@@ -54,7 +54,7 @@ from scoreline_tasks.scoring.text_values import TextRules, number_pattern
 MOST_HEAD_BYTES = 1 << 22
 """Of the head of a body: a header of a megabyte in any encoding, and as much again for the rest."""
 CHUNK_BYTES = (1 << 20) + (1 << 16)
-"""Clients cut files into chunks of a megabyte and a row, whatever number of rows that is."""
+"""Clients cut files into chunks of a megabyte and a row, however many rows that makes."""
 MOST_LINES = 10
 """Lines that a row may have, on average."""
 

@@ -171,7 +171,7 @@ class _ByHand:
         value, rules, kind = self._read(text), self._rules, self._column.type
         try:
             if kind is ColumnType.DATETIME and rules.date_format and isinstance(value, str):
-                # As it is not written so, it is no date, whatever it would be otherwise.
+                # A text that is not in the declared format is no date, even if it is one in ISO 8601.
                 raise InvalidValue("E_TYPE", f"{shown(text)} is no date and time")  # noqa: TRY301
             converted = convert_value(self._column, value, self._convert)
         except InvalidValue as invalid:

@@ -1,8 +1,8 @@
 """Texts of a chunk that were read as they stand, and may have meant something else: thousands, missing values.
 
 Nothing of it is an error, and one chunk cannot decide it: `1.234` may be a number with three decimal places. The
-client adds up what is reported of all chunks of a file (`scoreline_client.files.doubts`), and tells it if no chunk
-speaks against it.
+client adds up what is reported of all chunks of a file (`scoreline_client.files.doubts`), and reports a doubt if no
+chunk speaks against it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     indices = chunk_indices(rows.chunk)
     present = [column for column in schema.columns if column.name in indices and not column.unused]
     doubts, settled = [], list[str]()
-    # In a file with commas between columns, points are decimal marks; who names a mark for thousands has said it.
+    # In a file with commas between columns, points are decimal marks. Who names a mark for thousands leaves no doubt.
     may_be_grouped = rows.chunk.delimiter != "," and rules.is_plain and b"." in rows.data
     numbers = [column for column in present if column.type in NUMBERS]
     if may_be_grouped and numbers:
