@@ -68,8 +68,8 @@ class LoadsAside:
             if name not in self._waiting and len(self._waiting) >= WAITING:
                 message = f"{ref} is not in memory, and {WAITING} others wait to be loaded"
                 raise RequestRefused(Code.NOT_LOADED, message)
-            _, before = self._waiting.get(name, (ref, asked_at))
-            self._waiting[name] = ref, max(before, asked_at)
+            _, last_asked_at = self._waiting.get(name, (ref, asked_at))
+            self._waiting[name] = ref, max(last_asked_at, asked_at)
             self._changed.notify()
             if self._thread is None:
                 self._thread = threading.Thread(

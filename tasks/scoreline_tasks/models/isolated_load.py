@@ -150,7 +150,7 @@ class IsolatedLoad:
             return None
 
         fork = Fork(check_in_fork) if self.served_by is ServedBy.FORKS else None
-        before, started = set(sys.modules), time.monotonic()
+        imported, started = set(sys.modules), time.monotonic()
         # Beside the fork: this tells a version that does not survive the fork from one that never answers.
         if self.served_by is ServedBy.THREADS:
             in_own_thread(check)
@@ -170,7 +170,7 @@ class IsolatedLoad:
             not_inherited=not_inherited,
             is_exclusive=loaded.settings.is_of_process,
             settings=loaded.settings.names,
-            imports=sorted(name for name in set(sys.modules) - before if ":" not in name),
+            imports=sorted(name for name in set(sys.modules) - imported if ":" not in name),
         )
 
 
@@ -242,13 +242,13 @@ class LoadBackoff:
 
     def note(self, model: str, version: int, reason: str) -> bool:
         """Refuse a version for a while, for longer each time; returns whether the reason is new."""
-        before = self._refusals.get((model, version))
-        wait_s = FIRST_S if before is None else min(before.wait_s * 2, LONGEST_S)
+        last = self._refusals.get((model, version))
+        wait_s = FIRST_S if last is None else min(last.wait_s * 2, LONGEST_S)
         self._refusals[model, version] = Refusal(reason, wait_s, self._clock() + wait_s)
         self._refusals.move_to_end((model, version))
         if len(self._refusals) > REMEMBERED:
             self._refusals.popitem(last=False)
-        return before is None or before.reason != reason
+        return last is None or last.reason != reason
 
     def forget(self, model: str, version: int) -> None:
         """Note that a version was loaded after all."""

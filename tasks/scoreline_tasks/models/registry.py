@@ -122,7 +122,7 @@ class Served:
             serving=self.loaded.version if isinstance(self.loaded, LoadedVersion) else None,
             wanted=self.release.version if is_readable and self.release else None,
             refused=self.unreadable or self.refused,
-            resident=[each.version for each in in_memory if isinstance(each, LoadedVersion)],
+            resident=[loaded.version for loaded in in_memory if isinstance(loaded, LoadedVersion)],
             deferred=self.loaded.reason if isinstance(self.loaded, DeferredVersion) else None,
         )
 
@@ -150,9 +150,9 @@ class _Look(Generic[_Content]):
                 return last
             pause = min(UNKNOWN_FOR_S, max(LOOK_EVERY_S, LOOK_SHARE * last.seconds))
             time.sleep(max(0.0, last.at + pause - now))
-        began = clock()
+        started = clock()
         content = look()
-        return cls(began, clock() - began, content)
+        return cls(started, clock() - started, content)
 
 
 class Models:
@@ -558,8 +558,8 @@ class Models:
             return False
         key = (model, alias)
         served = self._served.get(key, Served())
-        before = served.release
-        if before and before.log == release.log and release.sequence < before.sequence:
+        current = served.release
+        if current and current.log == release.log and release.sequence < current.sequence:
             return False  # versions never go back by mistake
         if served.release == release:
             serves = served.loaded is not None and served.loaded.version == release.version

@@ -217,8 +217,10 @@ class Drain:
                     waiting, is_deserted = self._queue.look_at(batch[0], now_ms)
                 elif is_full:
                     waiting = self._queue.waiting(Lane.ONLINE)
-                if waiting > len(batch):
-                    self._wake_extra_drain()
+                if waiting > len(batch) and self._queue.claim_once(
+                    self._keys.hint(EXTRA_DRAIN), WAKEUP_MS
+                ):
+                    self._wakeups.extra_drain()
                 if is_deserted:
                     self._queue.drop(batch[0])
                     continue
@@ -275,16 +277,13 @@ class Drain:
         end_ms = _monotonic_ms() + int(limit_s * 1000)
         while self._postponed:
             if is_leaving():
-                self._hand_over()
+                with self._lock:
+                    waiting, self._postponed = self._postponed, []
+                    self._lease.keep(self, ())
+                self._queue.hand_over(waiting, self._lease.lease_ms)
                 return
             time.sleep(LOOK_AGAIN_MS / 1000)
             self._look_again(clock_offset_ms, is_last=_monotonic_ms() >= end_ms)
-
-    def _hand_over(self) -> None:
-        with self._lock:
-            waiting, self._postponed = self._postponed, []
-            self._lease.keep(self, ())
-        self._queue.hand_over(waiting, self._lease.lease_ms)
 
     def interrupt(self) -> None:
         """After Redis was lost: hold nothing any more; the next `serve` takes up what this process still has."""
@@ -348,11 +347,6 @@ class Drain:
                 next_ms = _monotonic_ms() + PAUSE_MS
 
         return pause
-
-    def _wake_extra_drain(self) -> None:
-        """Send the wakeup, unless some process sent it a moment ago."""
-        if self._queue.claim_once(self._keys.hint(EXTRA_DRAIN), WAKEUP_MS):
-            self._wakeups.extra_drain()
 
 
 def _monotonic_ms() -> int:

@@ -354,9 +354,9 @@ class Batcher:
                 alike = (id(loaded), request.options) if shares else entry.id
                 key: Hashable = (entry.lane, alike)
                 batches.setdefault(key, []).append(accepted)
-        began, self.rows_s = time.monotonic(), 0.0
+        started, self.rows_s = time.monotonic(), 0.0
         for batch in batches.values():
-            if in_time := self._in_time(batch, now_ms - began * 1000, finished):
+            if in_time := self._in_time(batch, now_ms - started * 1000, finished):
                 with nullcontext() if self._tracing is None else _traced(self._tracing, in_time):
                     finished += self._answer_batch(in_time, now_ms, pause, score)
         self.totals.requests += len(finished)

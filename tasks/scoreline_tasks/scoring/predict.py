@@ -163,15 +163,15 @@ def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict
         len(errors) == len(scores.values) and scores.probabilities is None
         for scores, errors in parts
     ]
-    pattern = parts[failed.index(False) if False in failed else 0][0]
+    scored = parts[failed.index(False) if False in failed else 0][0]
 
     def one_array(name: str) -> Any:
-        like = getattr(pattern, name)
+        sample = getattr(scored, name)
         arrays = [
             np.full(
-                (len(scores.values), *like.shape[1:]),
-                None if like.dtype == object else 0,
-                dtype=like.dtype,
+                (len(scores.values), *sample.shape[1:]),
+                None if sample.dtype == object else 0,
+                dtype=sample.dtype,
             )
             if has_failed
             else getattr(scores, name)
@@ -182,7 +182,7 @@ def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict
             arrays = [array.astype(object) for array in arrays]
         return np.concatenate(arrays)
 
-    probabilities = None if pattern.probabilities is None else one_array("probabilities")
+    probabilities = None if scored.probabilities is None else one_array("probabilities")
     errors = {row: problem for _, part in parts for row, problem in part.items()}
     return Scores(one_array("values"), probabilities), errors
 
@@ -380,14 +380,14 @@ def _warned(
 ) -> dict[str, Any]:
     """How often a column has unusual values, and the most frequent of them with their first record."""
     values = np.asarray(_values(checked, anomaly))
-    different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
+    distinct, firsts, counts = np.unique(values, return_index=True, return_counts=True)
     examples = []
     for index in np.lexsort((firsts, -counts))[:EXAMPLES]:
-        value = different[index] if values.dtype == object else different[index].item()
+        value = distinct[index] if values.dtype == object else distinct[index].item()
         first = int(anomaly.records[firsts[index]])
         example = position(first) | {"value": shown(value), "count": int(counts[index])}
         if anomaly.code == WarningCode.UNSEEN_CATEGORY and checked.hints:
-            near = checked.hints.near(_column(loaded, anomaly), str(different[index]))
+            near = checked.hints.near(_column(loaded, anomaly), str(distinct[index]))
             example |= {"nearest": near} if near is not None else {}
         examples.append(example)
     return {

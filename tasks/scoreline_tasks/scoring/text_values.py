@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,7 @@ class TextRules:
 
     def nulls_of(self, column: Column) -> frozenset[str]:
         """The texts that stand for a missing value of a column."""
-        return self._nulls_with_text if column.takes_empty_text else self.nulls
-
-    @cached_property
-    def _nulls_with_text(self) -> frozenset[str]:
-        return self.nulls - {""}
+        return self.nulls - {""} if column.takes_empty_text else self.nulls
 
 
 PLAIN = TextRules()
@@ -212,8 +208,8 @@ def date_hint(text: str, rules: TextRules) -> str:
         return f"; is it a spreadsheet's serial number? It is read with --date-format {EXCEL}"
     if not rules.date_format:
         return "; dates that are written otherwise are read with --date-format"
-    how = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"
-    return f", written {how} (--date-format)"
+    form = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"
+    return f", written {form} (--date-format)"
 
 
 def _as_it_is(_: Column, text: str, __: TextRules) -> Any:

@@ -399,12 +399,12 @@ def goes_on(serve: Callable[[], object], runtime: Runtime) -> bool:
     """Do a drain's work, and again over new connections where those are lost; False where Redis stays away."""
     lost_at, pause_s = 0.0, FIRST_PAUSE_S
     while True:
-        began = time.monotonic()
+        started = time.monotonic()
         if survives(serve, runtime.connections):
             return True
         runtime.drain.interrupt()
         now = time.monotonic()
-        if not lost_at or now > began + WORKED_S:
+        if not lost_at or now > started + WORKED_S:
             lost_at, pause_s = now, FIRST_PAUSE_S
         if now > lost_at + GOES_ON_S:
             return False

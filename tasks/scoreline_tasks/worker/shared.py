@@ -205,12 +205,12 @@ class CallTimes:
         if call is None or not is_here or threading.get_ident() != self._thread:
             yield
             return
-        began = time.monotonic()
+        started = time.monotonic()
         self.set_limit(self.cap_s)
         try:
             yield
         finally:
-            call.resume(time.monotonic() - began)
+            call.resume(time.monotonic() - started)
 
 
 class Call:
@@ -218,7 +218,7 @@ class Call:
 
     def __init__(self, times: CallTimes, version: str, rows: int) -> None:
         self._times, self._version, self._rows = times, version, rows
-        self._began = 0.0
+        self._started = 0.0
         self._is_only = True
 
     def __enter__(self) -> Call:
@@ -228,7 +228,7 @@ class Call:
             times._first_limit_s[child] = times.limit_s(self._version, self._rows)
             times._first_slot[child] = _slots(self._version)[0] + 1
         self.resume(0)
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         return self
 
     def begin_next(self) -> None:
@@ -238,13 +238,13 @@ class Call:
 
     def resume(self, waited_s: float) -> None:
         """The call goes on after a wait, with its limit."""
-        self._began += waited_s
+        self._started += waited_s
         self._times.set_limit(self._times.limit_s(self._version, self._rows))
 
     def note(self) -> None:
         """All rows were answered: note how long that took, if it was in one call."""
         if self._is_only and self._rows:
-            self._times.note(self._version, self._rows, time.monotonic() - self._began)
+            self._times.note(self._version, self._rows, time.monotonic() - self._started)
 
     def __exit__(
         self,

@@ -213,16 +213,16 @@ def null_mask(texts: Any, nulls: frozenset[str]) -> Mask:
 def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
     is_null = null_mask(texts, rules.nulls_of(column))
     floats, is_odd = _floats(texts, is_null, rules, math.inf)
-    beneath = numpy_type(column.dtype)
-    if beneath != np.float64:
+    dtype = numpy_type(column.dtype)
+    if dtype != np.float64:
         with np.errstate(over="ignore"):
-            is_odd |= np.isinf(floats.astype(beneath))
+            is_odd |= np.isinf(floats.astype(dtype))
     if not column.nullable:
         is_odd |= is_null
     rows = np.flatnonzero(is_odd)
     if len(rows):
         floats[rows] = [np.nan if value is None else value for value in by_hand.values(rows)]
-    return floats if column.dtype == "float64" else as_column(column, floats.astype(beneath))
+    return floats if column.dtype == "float64" else as_column(column, floats.astype(dtype))
 
 
 def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:

@@ -70,12 +70,12 @@ def texts_of(rows: ChunkRows, columns: list[Column]) -> Iterable[tuple[Column, A
     """The fields of columns as texts, also where Arrow has read numbers at once."""
     indices = chunk_indices(rows.chunk)
     wanted = {indices[column.name]: pa.string() for column in columns}
-    again: dict[int, Any] = {}
+    reread: dict[int, Any] = {}
     if any(not pa.types.is_string(rows.columns[index].type) for index in wanted):
-        again, _ = read_fields(rows.data, rows.chunk, wanted, quote="")
+        reread, _ = read_fields(rows.data, rows.chunk, wanted, quote="")
     for column in columns:
         index = indices[column.name]
-        yield column, again[index] if again else rows.texts(index)
+        yield column, reread[index] if reread else rows.texts(index)
 
 
 def _matching(texts: Any) -> Any:

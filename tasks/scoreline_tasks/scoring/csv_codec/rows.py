@@ -125,8 +125,8 @@ class ChunkRows:
 
     def position(self, row: int) -> dict[str, int]:
         """A row's number, and the physical line on which it begins."""
-        before = int(np.searchsorted(self._line_ends, self.starts[row]))
-        return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + before}
+        lines_before = int(np.searchsorted(self._line_ends, self.starts[row]))
+        return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + lines_before}
 
     @cached_property
     def _line_ends(self) -> npt.NDArray[np.intp]:
@@ -423,9 +423,9 @@ def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> 
         return MalformedRow(fields, expected, None)
     code, message = problem
     value = shown(text if value is None else value)
-    kept = fields if chunk.columns_out is not None or chunk.excel_safe else []
+    kept_fields = fields if chunk.columns_out is not None or chunk.excel_safe else []
     unreadable = Problem(row, code.value, message, None, value)
-    return MalformedRow(kept, len(fields), unreadable, is_unclosed)
+    return MalformedRow(kept_fields, len(fields), unreadable, is_unclosed)
 
 
 def encoding_hint(raw: bytes, chunk: CsvChunk) -> str:
