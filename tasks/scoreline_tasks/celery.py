@@ -399,7 +399,7 @@ class ShownRecords(logging.Filter):
 
 
 class NoWakeups(logging.Filter):
-    """Leaves out that a wakeup came, and ended well: parked drains come and go every two seconds."""
+    """Leaves out the lines of wakeups that came and ended well: parked drains come and go every two seconds."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log it; all of them at the level DEBUG."""

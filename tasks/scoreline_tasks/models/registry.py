@@ -224,7 +224,7 @@ class Models:
     def resolve(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
         """The version that a reference names now.
 
-        A request that came at `asked_at` is told that there is none only by what was released by then.
+        Whether there is one depends on what was released by `asked_at`, when the request came, or later.
 
         Raises:
             VersionIsLoading: it is loaded aside, see `load_aside`. Without that it is loaded here and now.

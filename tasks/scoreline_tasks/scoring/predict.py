@@ -196,7 +196,7 @@ def shifted(errors: Mapping[int, Problem], start: int) -> dict[int, Problem]:
 
 
 def rules_of(options: RequestOptions, limits: Limits) -> Rules:
-    """What records are held to beside their types."""
+    """The rules that records are held to beside their types."""
     if options is NO_OPTIONS and limits.suggestions:  # as in nearly all requests
         return NO_RULES
     return Rules(options.unseen.value, options.out_of_range.value, limits.suggestions)

@@ -113,7 +113,7 @@ class Silence:
         self._began_at.value = time.monotonic() - for_s
 
     def was_after(self, connected_at: float) -> bool:
-        """Whether it began after these connections were made, in any process."""
+        """Whether the last silence began after these connections were made, in any process."""
         return bool(self._began_at.value > connected_at)
 
 

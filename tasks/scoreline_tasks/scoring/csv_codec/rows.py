@@ -89,7 +89,7 @@ class ChunkRows:
         return np.sort(np.concatenate([self.regular, good])) if good else self.regular
 
     def problems(self) -> list[Problem]:
-        """Why the other rows have not, in order."""
+        """Why the other rows cannot be scored, in order."""
         return [bad.problem for bad in self.malformed.values() if bad.problem is not None]
 
     def texts(self, column: int) -> Any:
