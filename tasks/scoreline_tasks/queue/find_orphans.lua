@@ -3,7 +3,7 @@
 -- KEYS[1] the lane's stream; ARGV[1] the group, ARGV[2] the consumer that gets the orphans, ARGV[3] milliseconds for
 -- which they seem to be idle, so that a rescue takes them over; ARGV[4] between how many of the oldest pending entries
 -- to look, and how many orphans to find at the most
--- Returns how many it count.
+-- Returns how many it found.
 --
 -- Entries leave a lane when they are answered, so sooner or later the oldest ones are the orphans. Only their bodies
 -- are read: a delivered entry between two neighbours of the list of pending entries is an orphan.

@@ -231,7 +231,7 @@ EVICT_EVERY_S = 2.0
 
 
 class Background:
-    """The threads that run beside the work of a process, and the consumer that it is of its queue."""
+    """The threads that run beside the work of a process, which is a consumer of its queue."""
 
     def __init__(
         self, models: Models, heartbeat: Heartbeat, queue: RequestQueue, *others: Periodic
@@ -400,26 +400,14 @@ class Supervision(Background):
 
     def __init__(
         self,
-        settings: WorkerSettings,
         models: Models,
         heartbeat: Heartbeat,
-        follower: ReleaseFollower,
-        nursery: Nursery,
-        open_queue: Callable[[], RequestQueue],
-        connections: Connections,
-        totals: Totals,
+        queue: RequestQueue,
+        team: Team,
+        *others: Periodic,
     ) -> None:
-        lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
-        self.team = open_rescues(settings, open_queue, lease, nursery, totals)
-        super().__init__(
-            models,
-            heartbeat,
-            open_queue(),
-            lease,
-            follower,
-            connections.watch(),
-            *self.team.rescues,
-        )
+        super().__init__(models, heartbeat, queue, *others, *team.rescues)
+        self.team = team
 
 
 def build_supervision(
@@ -453,9 +441,15 @@ def build_supervision(
         # threads of this process, which has no drain that would notice.
         on_error=connections.note_error,
     )
-    follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
+    lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     return Supervision(
-        settings, models, heartbeat, follower, nursery, open_queue, connections, totals
+        models,
+        heartbeat,
+        open_queue(),
+        open_rescues(settings, open_queue, lease, nursery, totals),
+        lease,
+        ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s),
+        connections.watch(),
     )
 
 
