@@ -123,8 +123,8 @@ class DrainWatchdog(bootsteps.StartStopStep):  # type: ignore[misc]
             )
             if process.charge.is_overdue and len(state.reserved_requests) < processes:
                 send_drain(process, process.charge.expect_next())
-        # Mostly a broker that takes no message now. A later check tries again, whatever it is: some
-        # exceptions would end Celery's own loop.
+        # Mostly the broker takes no message now. After any other exception a later check tries again, too:
+        # some would end Celery's own loop.
         except Exception as error:  # noqa: BLE001
             process.charge.expect_none(SEND_AGAIN_S)
             logger.warning("drain_not_sent: %r; requests wait until the broker takes it", error)
@@ -152,7 +152,7 @@ class WakeupChannel(redis.Channel):
         """Nothing: wakeups are not noted as unacknowledged."""
 
     def maybe_refresh_binding_expiry(self) -> None:
-        """Called every second; a refusal is not asked for again at once, and is a line instead of a traceback."""
+        """Called every second; after a refusal it waits as after success, and logs a line instead of a traceback."""
         try:
             super().maybe_refresh_binding_expiry()
         except ResponseError as error:
@@ -187,8 +187,8 @@ class Consumer(consumer.Consumer):  # type: ignore[misc]
     def __init__(self, *args: Any, **options: Any) -> None:
         # Workers need not know of each other: fewer keys, and fewer rights.
         options |= {"without_mingle": True, "without_gossip": True}
-        said = (options.get("worker_options") or {}).get("heartbeat_interval")
-        options["heartbeat_interval"] = said or CELERY_HEARTBEAT_S
+        interval_s = (options.get("worker_options") or {}).get("heartbeat_interval")
+        options["heartbeat_interval"] = interval_s or CELERY_HEARTBEAT_S
         super().__init__(*args, **options)
         unreadable = (ValueError, TypeError, AttributeError, LookupError)
         self.connection_errors: tuple[type[Exception], ...] = (
@@ -213,16 +213,16 @@ def configuration() -> dict[str, Any]:
     limit_s = IDLE_SLICES * settings.slice_s + 2 * settings.batch_limit_s
     sentinel = SentinelUrl.parse(settings.redis_url)
     url = urlsplit(settings.redis_url if sentinel is None else sentinel.server)
-    of_ssl: dict[str, Any] = {
+    ssl_options: dict[str, Any] = {
         name: value for name, value in parse_qsl(url.query) if name.startswith("ssl_")
     }
-    # kombu takes any certificate where nothing is said, and sends it the password.
-    use_ssl = of_ssl or {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
+    # Without options, kombu takes any certificate, and sends the password to its owner.
+    use_ssl = ssl_options or {"ssl_cert_reqs": ssl.CERT_REQUIRED, "ssl_check_hostname": True}
     # From the URL of a server kombu reads the options itself.
-    says_ssl = url.scheme == "rediss" and (sentinel is not None or not of_ssl)
+    needs_ssl = url.scheme == "rediss" and (sentinel is not None or not ssl_options)
     return {
         "broker_url": settings.redis_url if sentinel is None else sentinel_broker(sentinel),
-        "broker_use_ssl": use_ssl if says_ssl else False,
+        "broker_use_ssl": use_ssl if needs_ssl else False,
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
         "broker_transport_options": {
@@ -279,12 +279,12 @@ def configuration() -> dict[str, Any]:
 app.add_defaults(configuration)
 
 
-def sentinel_broker(where: SentinelUrl) -> str:
+def sentinel_broker(sentinel: SentinelUrl) -> str:
     """kombu's form of a URL with sentinels: one for each, with the user, password and database of the servers."""
-    parts = urlsplit(where.server)
-    user, at, _ = parts.netloc.rpartition("@")
-    hosts = [(f"[{host}]" if ":" in host else host, port) for host, port in where.sentinels]
-    return ";".join(f"sentinel://{user}{at}{host}:{port}{parts.path}" for host, port in hosts)
+    url = urlsplit(sentinel.server)
+    user, at, _ = url.netloc.rpartition("@")
+    hosts = [(f"[{host}]" if ":" in host else host, port) for host, port in sentinel.sentinels]
+    return ";".join(f"sentinel://{user}{at}{host}:{port}{url.path}" for host, port in hosts)
 
 
 def shared_queue(settings: WorkerSettings) -> str:
@@ -366,19 +366,19 @@ def on_command(sender: str, conf: Any, options: dict[str, Any], **_: Any) -> Non
         )
     try:
         logger.debug("worker_starts models=%s", settings.model_patterns)
-        process.server, of_server = check_server(settings.redis_url)
-        process.cautions += of_server
+        process.server, server_cautions = check_server(settings.redis_url)
+        process.cautions += server_cautions
     except (ServerTooOld, SettingsError) as error:
         click.echo(f"This worker does not start: {error}", err=True)
         raise SystemExit(REFUSED) from error
     except RedisError as error:
-        told = server_error(error, settings)
-        # Who is out of reach is waited for; a password does not become right by trying it again.
-        if isinstance(told, ServerRefused | UntrustedServer):
-            click.echo(f"This worker does not start: {told}", err=True)
+        refusal = server_error(error, settings)
+        # A server that is out of reach is waited for; a password does not become right by trying it again.
+        if isinstance(refusal, ServerRefused | UntrustedServer):
+            click.echo(f"This worker does not start: {refusal}", err=True)
             raise SystemExit(REFUSED) from error
     except (ValueError, TypeError):
-        pass  # of a URL that cannot be used Celery tells
+        pass  # Celery reports a URL that cannot be used
     # In this process and its children, which are a worker's: other applications have kombu's own.
     TRANSPORT_ALIASES.update(dict.fromkeys(("redis", "rediss"), f"{__name__}:WakeupTransport"))
     TRANSPORT_ALIASES["sentinel"] = f"{__name__}:SentinelWakeupTransport"
@@ -399,12 +399,12 @@ class ShownRecords(logging.Filter):
 
 
 class NoWakeups(logging.Filter):
-    """Leaves out that a wakeup came, and ended well: parked drains come and go every two seconds."""
+    """Leaves out the lines of wakeups that came and ended well: parked drains come and go every two seconds."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether to log it; all of them at the level DEBUG."""
-        about = getattr(record, "data", None)
-        is_wakeup = isinstance(about, dict) and about.get("name") in (DRAIN, EXTRA_DRAIN, RESCUE)
+        data = getattr(record, "data", None)
+        is_wakeup = isinstance(data, dict) and data.get("name") in (DRAIN, EXTRA_DRAIN, RESCUE)
         is_news = record.levelno > logging.INFO or not is_wakeup
         return is_news or logging.getLogger(record.name).isEnabledFor(logging.DEBUG)
 

@@ -136,12 +136,12 @@ def _release(
             before = releases.current(store, model, alias)
         release = change(store, LogMarks.from_environment())
     except ScorelineError as error:
-        error.exit_status = REFUSED  # whatever it was: nothing was released
+        error.exit_status = REFUSED  # whatever failed: nothing was released
         raise
-    where = shown_name(address_of(store.storage))
+    store_name = shown_name(address_of(store.storage))
     sys.exit(
         roll_out(
-            release, before, settings, redis, store=where, timeout_s=timeout_s, as_json=as_json
+            release, before, settings, redis, store=store_name, timeout_s=timeout_s, as_json=as_json
         )
     )
 

@@ -41,7 +41,7 @@ class Rollout:
     excluded: list[str] = field(default_factory=list)
     """Processes that do not answer for the model, by their SCORELINE_MODELS."""
     stores: list[str] = field(default_factory=list)
-    """Where the processes that are waited for, or not any more, look for it, as each names its own store."""
+    """The stores of all processes that are to serve it, as each names its own."""
     seconds: float = 0.0
     """Since the release was announced."""
 
@@ -52,7 +52,7 @@ class Rollout:
 
     @property
     def complete(self) -> bool:
-        """Whether every process that is alive, and is to, reports that it serves the version."""
+        """Whether every process that is alive, and is to serve the version, reports that it does."""
         is_known = bool(self.process_count) or not (self.unknown or self.excluded)
         return is_known and not self.waiting and not self.refusing and not self.elsewhere
 
@@ -111,7 +111,7 @@ def roll_out(
                 keys,
                 release,
                 timeout_s or 0,
-                lambda now: status.update(str(now)) if status else None,
+                lambda progress: status.update(str(progress)) if status else None,
             )
     except RedisError as failure:
         # In the words of `scoreline status`: a server that refuses this user is reached.
@@ -148,16 +148,22 @@ def follow(
 ) -> Rollout:
     """Wait until every worker process reports that it serves the release or refuses it, or time is up.
 
-    Who may write reports may make them up. Those are counted whose node reads the online lane, by the
-    server's own account; all, where that is not told.
+    Whoever may write reports may make them up. So only processes count whose node reads the online lane, by the
+    server's own account; where the server does not say, all do.
     """
     begun = now()
     while True:
         seconds = now() - begun
         reports, nodes = fleet.read_reports(redis, keys), fleet.reading_nodes(redis, keys)
-        known = [one for one in reports if nodes is None or fleet.node_of(one.name) in nodes]
-        others = fleet.of_other_stores(known, release.store)
-        concerned = [one for one in known if one not in others and one.answers_for(release.model)]
+        counted = [
+            report for report in reports if nodes is None or fleet.node_of(report.name) in nodes
+        ]
+        others = fleet.of_other_stores(counted, release.store)
+        concerned = [
+            report
+            for report in counted
+            if report not in others and report.answers_for(release.model)
+        ]
         serving, refusing, waiting = fleet.convergence(
             concerned, release.model, release.alias, release.version
         )
@@ -166,11 +172,13 @@ def follow(
             serving=serving,
             refusing=refusing,
             waiting=waiting,
-            unknown=[one.name for one in reports if one not in known],
-            elsewhere={one.name: one.store for one in others if one.scores},
+            unknown=[report.name for report in reports if report not in counted],
+            elsewhere={report.name: report.store for report in others if report.scores},
             stores=fleet.stores_of(concerned),
             excluded=[
-                one.name for one in known if one.scores and not one.answers_for(release.model)
+                report.name
+                for report in counted
+                if report.scores and not report.answers_for(release.model)
             ],
             seconds=seconds,
         )
@@ -189,10 +197,10 @@ def _report(console: Console, rollout: Rollout, store: str, *, waited: bool) -> 
             f"{plain(name)} reports, and reads no queue: a worker that starts or ends, or none"
         )
     if rollout.elsewhere:
-        places = ", ".join(sorted(set(rollout.elsewhere.values())))
+        stores = ", ".join(sorted(set(rollout.elsewhere.values())))
         console.print(
             f"{len(rollout.elsewhere)} of the worker processes read another artifact store, and will not serve it: "
-            f"workers read {plain(places)}; this was released in {plain(store)} (SCORELINE_ARTIFACTS)"
+            f"workers read {plain(stores)}; this was released in {plain(store)} (SCORELINE_ARTIFACTS)"
         )
         if not rollout.process_count:
             return

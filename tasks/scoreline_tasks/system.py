@@ -243,8 +243,8 @@ class Fork:
             if code is None:
                 os.kill(self.pid, signal.SIGKILL)
                 os.waitpid(self.pid, 0)
-        how = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-        raise ChildDied(f"ended with {how}")
+        ending = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        raise ChildDied(f"ended with {ending}")
 
 
 _T = TypeVar("_T")

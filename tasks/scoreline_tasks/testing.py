@@ -81,19 +81,19 @@ def version_of(
     checked = frame_of_records(records, schema)
     if checked.frame.empty:
         raise UnsuitableData("no row of the training frame is a valid record")
-    found = find_outputs(pipeline, checked.frame, labels)
+    answers = find_outputs(pipeline, checked.frame, labels)
     loaded = LoadedVersion(
         pipeline=pipeline,
         model=model,
         version=version,
-        outputs=found.outputs,
+        outputs=answers.outputs,
         schema=schema,
-        class_from=class_source(pipeline, found.outputs),
+        class_from=class_source(pipeline, answers.outputs),
     )
     rows = loaded.score_records([records[index] for index in checked.indices])
-    unused = unused_columns(loaded, rows, found.tolerance)
-    schema = confirm_unused(loaded, schema.with_unused(unused), frame, found.tolerance)
-    return replace(loaded, schema=schema, batchable=is_batchable(loaded, rows, found.tolerance))
+    unused = unused_columns(loaded, rows, answers.tolerance)
+    schema = confirm_unused(loaded, schema.with_unused(unused), frame, answers.tolerance)
+    return replace(loaded, schema=schema, batchable=is_batchable(loaded, rows, answers.tolerance))
 
 
 class ServedHere:
@@ -215,7 +215,7 @@ class InProcessWorker:
 
     def served(self) -> dict[str, int | None]:
         """The version that answers to each `<model>@<alias>`."""
-        return {name: each.serving for name, each in self._models.report().items()}
+        return {name: served.serving for name, served in self._models.report().items()}
 
     def step(self) -> int:
         """Answer the requests that wait now; returns how many."""

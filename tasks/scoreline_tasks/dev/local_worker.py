@@ -58,7 +58,7 @@ class WorkerSilent(ScorelineError):
 class WorkerEnvironment:
     """The server, store and queue that a worker and its callers share.
 
-    What is None is as this process's environment says.
+    A field that is None is as this process's environment says.
     """
 
     redis_url: str
@@ -81,7 +81,7 @@ class WorkerEnvironment:
             "SCORELINE_QUEUE": self.queue,
             "SCORELINE_KEYS": own and own / "keys",
             "SCORELINE_CACHE": own and own / "cache",
-            # On this machine who asks is who publishes, and tries a version before releasing it.
+            # On this machine the caller is who publishes, and tries a version before releasing it.
             "SCORELINE_SERVE_UNRELEASED": 1,
         }
         return {name: str(value) for name, value in named.items() if value is not None}
@@ -201,9 +201,9 @@ def serve_here(console: Console, port: int | None, concurrency: int | None, data
                 f"an embedded Redis server listens on {shown_url(url)}; starting a worker"
             )
             wait_until_reporting(worker, redis, Keys(settings.queue))
-            shown = shown_url(url).replace("://", "://:PASSWORD@") if password else url
+            exported = shown_url(url).replace("://", "://:PASSWORD@") if password else url
             is_set = url == settings.redis_url
-            setting = "" if is_set else f"  export SCORELINE_REDIS_URL={shown}\n"
+            setting = "" if is_set else f"  export SCORELINE_REDIS_URL={exported}\n"
             console.print(
                 _NEXT.format(setting=setting, train=first_steps()), highlight=False, soft_wrap=True
             )

@@ -33,8 +33,8 @@ def running(
 
     `environment` is added to this process's own. `output` gets the program's output; without it, that
     goes where this process's output goes. `umask` -1 is this process's own. At the end of the block the
-    program gets SIGTERM, and is killed with its whole group if it does not within WARM_STOP_S. The thread that enters the block must
-    live until its end: Linux kills the program with it.
+    program gets SIGTERM, and is killed with its whole group if it does not end within WARM_STOP_S. The thread that
+    enters the block must live until its end: Linux kills the program with it.
     """
     child = None
     try:

@@ -160,13 +160,13 @@ def port_of(url: str) -> int:
     Raises:
         EmbeddedServerError: the URL names another machine, or no TCP port.
     """
-    parts = urlsplit(url)
-    if parts.scheme != "redis" or parts.hostname not in _LOCAL or parts.username:
+    address = urlsplit(url)
+    if address.scheme != "redis" or address.hostname not in _LOCAL or address.username:
         raise EmbeddedServerError(
             f"the embedded server serves this machine only, and knows no users, and "
             f"SCORELINE_REDIS_URL is {shown_url(url)!r}: unset it, or use the server that it names"
         )
-    return parts.port or 6379
+    return address.port or 6379
 
 
 def password_of(url: str) -> str | None:

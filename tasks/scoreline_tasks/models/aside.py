@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 REMEMBERED_S = 1.0
 """Seconds for which a version that could not be loaded is refused without another attempt."""
 WAITING = 1000
-"""References that may wait to be loaded: whoever sends requests decides how many there are."""
+"""References that may wait to be loaded: callers decide how many there are."""
 TAKEN_WITHIN_S = 0.5
 """Seconds that a version which was just loaded may take the place of no other one, until a request uses it."""
 
@@ -29,7 +29,7 @@ TAKEN_WITHIN_S = 0.5
 class _Refusal:
     error: RequestRefused
     as_of: float
-    """It is what was released then, or later."""
+    """It follows from what was released then, or later."""
     until: float
 
     def is_about(self, asked_at: float) -> bool:
@@ -46,7 +46,7 @@ class LoadsAside:
         """`find` loads the version that a reference names, by what is released at a time, or raises RequestRefused."""
         self._find = find
         self._clock = clock
-        self._asked: OrderedDict[str, tuple[ModelRef, float]] = OrderedDict()
+        self._waiting: OrderedDict[str, tuple[ModelRef, float]] = OrderedDict()
         """References by name, and when the last request came that names it."""
         self._refusals: OrderedDict[str, _Refusal] = OrderedDict()
         self._changed = threading.Condition()
@@ -62,14 +62,14 @@ class LoadsAside:
         """
         name = str(ref)
         with self._changed:
-            known = self._refusals.get(name)
-            if known is not None and self._clock() < known.until and known.is_about(asked_at):
-                raise RequestRefused(known.error.code, known.error.message)
-            if name not in self._asked and len(self._asked) >= WAITING:
+            refusal = self._refusals.get(name)
+            if refusal is not None and self._clock() < refusal.until and refusal.is_about(asked_at):
+                raise RequestRefused(refusal.error.code, refusal.error.message)
+            if name not in self._waiting and len(self._waiting) >= WAITING:
                 message = f"{ref} is not in memory, and {WAITING} others wait to be loaded"
                 raise RequestRefused(Code.NOT_LOADED, message)
-            _, before = self._asked.get(name, (ref, asked_at))
-            self._asked[name] = ref, max(before, asked_at)
+            _, last_asked_at = self._waiting.get(name, (ref, asked_at))
+            self._waiting[name] = ref, max(last_asked_at, asked_at)
             self._changed.notify()
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -85,9 +85,9 @@ class LoadsAside:
     def _run(self) -> None:
         while True:
             with self._changed:
-                while not self._asked:
+                while not self._waiting:
                     self._changed.wait()
-                name, (ref, asked_at) = next(iter(self._asked.items()))
+                name, (ref, asked_at) = next(iter(self._waiting.items()))
             self._taken.clear()
             refusal: RequestRefused | None = None
             try:
@@ -101,7 +101,7 @@ class LoadsAside:
                 message = f"{name} could not be loaded: {reason}"
                 refusal = RequestRefused(Code.NOT_LOADED, message)
             with self._changed:
-                del self._asked[name]
+                del self._waiting[name]
                 self._refusals.pop(name, None)
                 if refusal is not None:
                     until = self._clock() + REMEMBERED_S

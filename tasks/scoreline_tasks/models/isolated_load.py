@@ -44,7 +44,7 @@ LONGER_IN_A_FORK = 4
 """How many times as long as the trial itself its fork may take for the golden rows, and a few seconds more."""
 LONGER_IN_A_FORK_S = 5.0
 LEFT = 0.1
-"""The part of the trial's limit that is left for its answer, however long its fork takes."""
+"""The share of the trial's limit that is left for its answer, however long its fork takes."""
 
 
 class IsolatedLoadFailed(Exception):
@@ -144,14 +144,14 @@ class IsolatedLoad:
         def check_in_fork() -> str | None:
             try:
                 check()
-            # The boundary of the fork: it is told why forks cannot score the version.
+            # The boundary of the fork: whatever is raised is the reason why forks cannot score the version.
             except BaseException as error:  # noqa: BLE001
                 return _reason_of(error)
             return None
 
         fork = Fork(check_in_fork) if self.served_by is ServedBy.FORKS else None
-        before, started = set(sys.modules), time.monotonic()
-        # Beside it: to tell a version that does not survive the fork from one that never answers.
+        imported, started = set(sys.modules), time.monotonic()
+        # Beside the fork: this tells a version that does not survive the fork from one that never answers.
         if self.served_by is ServedBy.THREADS:
             in_own_thread(check)
         else:
@@ -170,7 +170,7 @@ class IsolatedLoad:
             not_inherited=not_inherited,
             is_exclusive=loaded.settings.is_of_process,
             settings=loaded.settings.names,
-            imports=sorted(name for name in set(sys.modules) - before if ":" not in name),
+            imports=sorted(name for name in set(sys.modules) - imported if ":" not in name),
         )
 
 
@@ -214,7 +214,7 @@ def available_memory() -> int:
 FIRST_S, LONGEST_S = 30.0, 600.0
 """Seconds until a refused version is tried again; doubled each time, up to the longest."""
 REMEMBERED = 1000
-"""Refused versions that a process remembers: whoever asks for versions by number decides how many there are."""
+"""Refused versions that a process remembers: callers who name versions by number decide how many there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,13 +242,13 @@ class LoadBackoff:
 
     def note(self, model: str, version: int, reason: str) -> bool:
         """Refuse a version for a while, for longer each time; returns whether the reason is new."""
-        before = self._refusals.get((model, version))
-        wait_s = FIRST_S if before is None else min(before.wait_s * 2, LONGEST_S)
+        last = self._refusals.get((model, version))
+        wait_s = FIRST_S if last is None else min(last.wait_s * 2, LONGEST_S)
         self._refusals[model, version] = Refusal(reason, wait_s, self._clock() + wait_s)
         self._refusals.move_to_end((model, version))
         if len(self._refusals) > REMEMBERED:
             self._refusals.popitem(last=False)
-        return before is None or before.reason != reason
+        return last is None or last.reason != reason
 
     def forget(self, model: str, version: int) -> None:
         """Note that a version was loaded after all."""

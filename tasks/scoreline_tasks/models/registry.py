@@ -29,7 +29,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from scoreline_artifacts import (
     ArtifactError,
@@ -63,17 +63,17 @@ from scoreline_tasks.system import fork_guard, in_own_thread, renew_in_forks, tr
 
 logger = logging.getLogger(__name__)
 
-_Found = TypeVar("_Found")
+_Content = TypeVar("_Content")
 
 UNKNOWN_FOR_S = 1.0
-"""Seconds for which the store is not looked at again for the sake of names that are not known here, whatever they are,
-unless a request has come since: what it names may just have been released."""
+"""Seconds for which the store is not read again for an unknown name, unless the request came after the last look: what
+it names may just have been released."""
 LOOK_EVERY_S, LOOK_SHARE = 0.05, 20
-"""Between two looks for the sake of such requests: at least so many seconds, and so many times as long as one took, up
-to UNKNOWN_FOR_S."""
+"""Between two looks at the store for such requests: at least so many seconds, and so many times as long as one look
+took, up to UNKNOWN_FOR_S."""
 UNKNOWN_KEPT = 10_000
 VAIN_SEARCHES = 20
-"""Searches of a second, for versions that no release names, that may end in vain: more are not begun."""
+"""Searches in a second that may fail, for versions that no release names; then no more are begun."""
 PREVIOUS_KEPT_S = 60.0
 """Seconds for which the previous version stays in memory without a request for it."""
 _UNKNOWN = (UnknownModelError, UnknownAliasError, UnknownVersionError, InvalidName)
@@ -117,32 +117,32 @@ class Served:
     def report(self) -> ServedModel:
         """This state as a worker process reports it."""
         is_readable = self.release is not None and self.unreadable is None
-        known = (self.loaded, None if self.previous is None else self.previous.loaded)
+        in_memory = (self.loaded, None if self.previous is None else self.previous.loaded)
         return ServedModel(
             serving=self.loaded.version if isinstance(self.loaded, LoadedVersion) else None,
             wanted=self.release.version if is_readable and self.release else None,
             refused=self.unreadable or self.refused,
-            resident=[it.version for it in known if isinstance(it, LoadedVersion)],
+            resident=[loaded.version for loaded in in_memory if isinstance(loaded, LoadedVersion)],
             deferred=self.loaded.reason if isinstance(self.loaded, DeferredVersion) else None,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class _Look(Generic[_Found]):
+class _Look(Generic[_Content]):
     """What the store had when it was looked at."""
 
     at: float
     seconds: float
-    found: _Found
+    content: _Content
 
     @classmethod
     def again(
         cls,
-        last: _Look[_Found] | None,
-        look: Callable[[], _Found],
+        last: _Look[_Content] | None,
+        look: Callable[[], _Content],
         clock: Callable[[], float],
         asked_at: float,
-    ) -> _Look[_Found]:
+    ) -> _Look[_Content]:
         """The last look, if it is not old and not from before `asked_at`; else another, after a pause if need be."""
         now = clock()
         if last is not None and now - last.at < UNKNOWN_FOR_S:
@@ -150,9 +150,9 @@ class _Look(Generic[_Found]):
                 return last
             pause = min(UNKNOWN_FOR_S, max(LOOK_EVERY_S, LOOK_SHARE * last.seconds))
             time.sleep(max(0.0, last.at + pause - now))
-        began = clock()
-        found = look()
-        return cls(began, clock() - began, found)
+        started = clock()
+        content = look()
+        return cls(started, clock() - started, content)
 
 
 class Models:
@@ -178,8 +178,8 @@ class Models:
         not be loaded in this process; it is called once for each version. `forks` says that this process
         scores nothing, and that others are forked from it which do. `unreleased` lets requests name any version by
         its number, not only those that are or were released. `only` names the models that are served, as patterns
-        of fnmatch; empty for all. `asked` has the models of which others of this worker have needed a version: they
-        are loaded first.
+        of fnmatch; empty for all. `asked` has the models of which other processes of this worker have needed a
+        version: they are loaded first.
         """
         self._unreleased = unreleased
         self.store = shown_name(str(address_of(store.storage)))
@@ -189,8 +189,8 @@ class Models:
         self.only = only
         """Patterns of the models that are served; empty for all."""
         self.idle: list[str] = []
-        """Those of them that no released model fitted when `follow` looked last."""
-        self._asked = set() if asked is None else asked
+        """The patterns that no released model fitted when `follow` looked last."""
+        self._wanted = set() if asked is None else asked
         self._store = store
         self._strict = strict
         self._seen = seen
@@ -199,7 +199,7 @@ class Models:
         self._clock = clock
         self._served: dict[tuple[str, str], Served] = {}
         self._requested: OrderedDict[tuple[str, int], LoadedVersion] = OrderedDict()
-        """Versions that requests named by number, the last used at the end."""
+        """Versions that requests have named by number, the last used at the end."""
         self._trials: dict[tuple[str, int], TrialResult] = {}
         self._forks = forks
         self._aside: tuple[LoadsAside, LoadsAside] | None = None
@@ -217,13 +217,14 @@ class Models:
         """Aliases that `follow` has not come to yet."""
         self._lock = threading.RLock()
         self._turn = threading.Lock()
-        """Held by whoever is to have the lock next: a lock that is let go and taken again would let nobody else in."""
+        """Held by the thread that gets the lock next: else a thread that releases the lock and takes it again keeps all
+        others out."""
         renew_in_forks(self)
 
     def resolve(self, ref: ModelRef, asked_at: float = -math.inf) -> LoadedVersion:
         """The version that a reference names now.
 
-        A request that came at `asked_at` is told that there is none only by what was released by then.
+        Whether there is one depends on what was released by `asked_at`, when the request came, or later.
 
         Raises:
             VersionIsLoading: it is loaded aside, see `load_aside`. Without that it is loaded here and now.
@@ -308,43 +309,46 @@ class Models:
             raise self._not_loaded(ref, str(error)) from error
 
     def _not_loaded(self, ref: ModelRef, reason: str) -> RequestRefused:
-        """What a caller is told, who need not know where the store and the keys are; an operator has all of it."""
-        places = (self.store, str(self._store.storage.root), *map(str, key_folders()))
-        told = without_places(reason, places)
-        if told != reason:
-            told += " (The worker's log has the whole message.)"
-        return RequestRefused(Code.NOT_LOADED, f"{ref} is not served by this worker: {told}")
+        """The refusal for a caller, who need not know where store and keys are; the log has the whole reason."""
+        locations = (self.store, str(self._store.storage.root), *map(str, key_folders()))
+        message = without_places(reason, locations)
+        if message != reason:
+            message += " (The worker's log has the whole message.)"
+        return RequestRefused(Code.NOT_LOADED, f"{ref} is not served by this worker: {message}")
 
     def follow(self, within_s: float = math.inf, few: int = 0) -> bool:
         """Read the release logs and switch to the versions that they name; returns whether any state changed.
 
-        One is followed in any case, and the last `few`; no other one is begun after `within_s` seconds: `unloaded` says
-        how many of those of which nothing is known yet are left for the next call.
+        One alias is followed in any case, and so are the last `few`; no other one is begun after `within_s` seconds:
+        `unloaded` says how many aliases are left for the next call of which nothing is known yet.
         """
         until = self._clock() + within_s
         changed = False
         if not self.store_id:
             with suppress(ScorelineError):  # the releases say what is wrong
                 self.store_id = self._store.identity_id()
-        found = releases.heads(self._store)
+        heads = releases.heads(self._store)
         self.idle = [
             pattern
             for pattern in self.only
-            if not any(fnmatchcase(one.model, pattern) for one in found)
+            if not any(fnmatchcase(head.model, pattern) for head in heads)
         ]
-        heads = [one for one in found if self._is_served_here(one.model)]
-        pending = [head for head in heads if not self._is_settled(head)]
+        pending = [
+            head
+            for head in heads
+            if self._is_served_here(head.model) and not self._is_settled(head)
+        ]
 
         def urgency(head: releases.Head) -> tuple[bool, bool]:
-            # What is asked for, then what moves or is tried again, then what nobody has needed yet.
-            return head.model not in self._asked, (head.model, head.alias) not in self._served
+            # Models that requests name, then aliases that move or are tried again, then those not needed yet.
+            return head.model not in self._wanted, (head.model, head.alias) not in self._served
 
         while pending:
             head = min(pending, key=urgency)
             pending.remove(head)
             with self._next_turn():
                 changed |= self._follow_head(head)
-            self._asked.discard(head.model)
+            self._wanted.discard(head.model)
             if self._clock() >= until and len(pending) > few:
                 break
         self.unloaded = sum((head.model, head.alias) not in self._served for head in pending)
@@ -352,9 +356,9 @@ class Models:
 
     def _is_settled(self, head: releases.Head) -> bool:
         """Whether the newest release of an alias is in force here; known without a request to the store."""
-        known = self._served.get((head.model, head.alias), Served())
-        is_serving = known.loaded is not None and not known.unreadable and not known.refused
-        return is_serving and known.release is not None and known.release.sequence == head.sequence
+        state = self._served.get((head.model, head.alias), Served())
+        is_serving = state.loaded is not None and not state.unreadable and not state.refused
+        return is_serving and state.release is not None and state.release.sequence == head.sequence
 
     @contextmanager
     def _next_turn(self) -> Iterator[None]:
@@ -436,7 +440,7 @@ class Models:
     def _load_deferred(
         self, key: tuple[str, str], served: Served, deferred: DeferredVersion
     ) -> Served:
-        """In a process that serves: load what the process that it was forked from has not; returns the new state."""
+        """In a process that serves: load a version that its main process has not loaded; returns the new state."""
         version = (deferred.model, deferred.version)
         reason = self._backoff.reason(*version)
         if reason is None:
@@ -458,23 +462,23 @@ class Models:
         reason = self._backoff.reason(ref.name, version)
         if reason is not None:
             raise self._not_loaded(ref, reason)
-        loaded = self._in_memory(ref.name, version)
-        if loaded is not None:
-            return loaded
+        in_memory = self._in_memory(ref.name, version)
+        if in_memory is not None:
+            return in_memory
         sha256 = self._sha256_of(ref, version, asked_at)
         try:
-            found = self._load(ref.name, version, sha256)
+            loaded = self._load(ref.name, version, sha256)
         except _UNKNOWN:
             raise
         except (IsolatedLoadFailed, ArtifactError) as error:
             self._backoff.note(ref.name, version, reason_text(error))
             logger.warning("version_refused model=%s version=%s: %s", ref.name, version, error)
             raise self._not_loaded(ref, str(error)) from error
-        assert isinstance(found, LoadedVersion)  # noqa: S101 - a process that forks answers nobody
-        self._requested[ref.name, version] = found
+        assert isinstance(loaded, LoadedVersion)  # noqa: S101 - a process that forks answers nobody
+        self._requested[ref.name, version] = loaded
         while len(self._requested) > self._max_versions:
             self._requested.popitem(last=False)
-        return found
+        return loaded
 
     def _known_names(self, asked_at: float = -math.inf) -> set[tuple[str, str]]:
         """The models and aliases that the store had a moment ago, but not before `asked_at`.
@@ -487,7 +491,7 @@ class Models:
             self._clock,
             asked_at,
         )
-        return look.found
+        return look.content
 
     def _sha256_of(self, ref: ModelRef, version: int, asked_at: float) -> str:
         """The sha256 of the manifest of a version that a request names by number; empty if no release says.
@@ -505,7 +509,7 @@ class Models:
                     self._clock,
                     since,
                 )
-                self._in_use[ref.name], in_use = look, look.found
+                self._in_use[ref.name], in_use = look, look.content
         if version in in_use:
             return in_use[version]
         if not self._unreleased:
@@ -535,16 +539,16 @@ class Models:
         # A log that cannot be read keeps no other alias from moving; its version continues to answer.
         except Exception as error:  # noqa: BLE001
             reason = reason_text(error)
-        known = self._served.get(key, Served())
-        if known.unreadable == reason:
+        served = self._served.get(key, Served())
+        if served.unreadable == reason:
             return False
         logger.error(
             "log_refused alias=%s@%s serving=%s: %s",
             *key,
-            known.loaded and known.loaded.version,
+            served.loaded and served.loaded.version,
             reason,
         )
-        self._publish_state(key, replace(known, unreadable=reason))
+        self._publish_state(key, replace(served, unreadable=reason))
         return True
 
     def _follow_alias(self, model: str, alias: str) -> bool:
@@ -553,31 +557,31 @@ class Models:
         if release is None:
             return False
         key = (model, alias)
-        known = self._served.get(key, Served())
-        before = known.release
-        if before and before.log == release.log and release.sequence < before.sequence:
+        served = self._served.get(key, Served())
+        current = served.release
+        if current and current.log == release.log and release.sequence < current.sequence:
             return False  # versions never go back by mistake
-        if known.release == release:
-            serves = known.loaded is not None and known.loaded.version == release.version
+        if served.release == release:
+            serves = served.loaded is not None and served.loaded.version == release.version
             reason = None if serves else self._backoff.reason(model, release.version)
             if serves or reason is not None:
-                now = replace(known, refused=reason, unreadable=None)
-                self._publish_state(key, now)
-                return now != known
+                state = replace(served, refused=reason, unreadable=None)
+                self._publish_state(key, state)
+                return state != served
             logger.debug("version_tried model=%s version=%s", model, release.version)
-        del known  # nothing may keep its previous version alive while another is loaded
+        del served  # nothing may keep its previous version alive while another is loaded
         self._switch_to(release)
         return True
 
     def _switch_to(self, release: Release) -> None:
         """Bring a release's version into force; if that fails, the previous version continues to answer."""
         key, version = (release.model, release.alias), (release.model, release.version)
-        known = self._served.get(key, Served())
+        served = self._served.get(key, Served())
         # Nothing may hold on to the version before the serving one: it is to be gone before the next is loaded.
-        if known.previous is not None and known.previous.loaded.version != release.version:
-            known = replace(known, previous=None)
-        known = replace(known, release=release, refused=None, unreadable=None)
-        self._publish_state(key, known)
+        if served.previous is not None and served.previous.loaded.version != release.version:
+            served = replace(served, previous=None)
+        served = replace(served, release=release, refused=None, unreadable=None)
+        self._publish_state(key, served)
         reason = self._backoff.reason(*version)
         is_new = False
         if reason is None:
@@ -593,12 +597,12 @@ class Models:
                 # From now on the alias keeps it in memory, and for no longer than the alias needs it.
                 self._requested.pop(version, None)
                 previous = None
-                if known.loaded is not None and known.loaded.version != loaded.version:
-                    previous = PreviousVersion(known.loaded, used_at=self._clock())
+                if served.loaded is not None and served.loaded.version != loaded.version:
+                    previous = PreviousVersion(served.loaded, used_at=self._clock())
                 logger.info("version_serves model=%s version=%s", *version)
                 self._publish_state(key, Served(release, loaded, previous))
                 return
-        fallback = known.loaded or self._newest_before(release)
+        fallback = served.loaded or self._newest_before(release)
         if is_new:
             logger.error(
                 "version_refused model=%s version=%s serving=%s: %s",
@@ -606,7 +610,7 @@ class Models:
                 fallback and fallback.version,
                 reason,
             )
-        self._publish_state(key, replace(known, loaded=fallback, refused=reason))
+        self._publish_state(key, replace(served, loaded=fallback, refused=reason))
 
     def _newest_before(self, release: Release) -> AnyVersion | None:
         """The newest earlier version that can be loaded, when a release's version cannot."""
@@ -626,23 +630,24 @@ class Models:
     def _in_memory(self, model: str, version: int, sha256: str = "") -> LoadedVersion | None:
         """The version under this number, and with this manifest if one is given."""
 
-        def is_it(loaded: AnyVersion) -> bool:
-            others = loaded.manifest_sha256
-            return loaded.version == version and (not (sha256 and others) or sha256 == others)
+        def matches(loaded: AnyVersion) -> bool:
+            its_sha256 = loaded.manifest_sha256
+            is_other = sha256 and its_sha256 and sha256 != its_sha256
+            return loaded.version == version and not is_other
 
         for (name, _), served in self._served.items():
             if name != model:
                 continue
-            if isinstance(served.loaded, LoadedVersion) and is_it(served.loaded):
+            if isinstance(served.loaded, LoadedVersion) and matches(served.loaded):
                 return served.loaded
             previous = served.previous
-            if previous is None or not is_it(previous.loaded):
+            if previous is None or not matches(previous.loaded):
                 continue
             previous.used_at = self._clock()
             if isinstance(previous.loaded, LoadedVersion):
                 return previous.loaded
         requested = self._requested.get((model, version))
-        if requested is not None and is_it(requested):
+        if requested is not None and matches(requested):
             with suppress(KeyError):  # another thread has just dropped it
                 self._requested.move_to_end((model, version))
             if self._aside is not None:
@@ -667,14 +672,19 @@ class Models:
             )
             return DeferredVersion(model, version, trial.not_inherited, sha256)
 
-        how: dict[str, Any] = {"strict": self._strict, "sha256": named, "settings": trial.settings}
-
         def load_here() -> LoadedVersion:
             with exclusively() if trial.is_exclusive else nullcontext():
                 # What a main process forks meanwhile goes on without it: who has died is replaced at once. Elsewhere
                 # a pipeline that forks while it is scored waits for the guard, and is in nobody's way until then.
                 with nullcontext() if self._forks else fork_guard():
-                    loaded, check = load_unproven(self._store, model, version, **how)
+                    loaded, check = load_unproven(
+                        self._store,
+                        model,
+                        version,
+                        strict=self._strict,
+                        sha256=named,
+                        settings=trial.settings,
+                    )
                 if not self._forks:
                     check()
                     return loaded

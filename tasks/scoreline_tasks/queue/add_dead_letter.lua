@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Keep a copy of a request or record that was given up, and let go of the oldest ones.
+-- Add a dead letter, the copy of a request or record that was given up, and drop the oldest ones.
 --
 -- KEYS[1] the dead letters; ARGV[1] milliseconds that they are kept, ARGV[2] how many there may be, ARGV[3] how
 --   many bytes those behind the oldest may hold together, then the letter's fields and values

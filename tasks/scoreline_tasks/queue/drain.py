@@ -42,9 +42,9 @@ BATCH_S = 0.15
 ROWS_S = 0.25
 """Seconds that the rows of one read are to take: those who come last wait for all of them."""
 LATE_S = 0.25
-"""Seconds by which a wait may end later than it was to."""
+"""Seconds by which a wait may end late."""
 FIRST_READ = 2
-"""Entries of the first read of a process, which does not know yet how large they are."""
+"""Entries of the first read of a process, which does not know yet how large requests are."""
 READ_BYTES = 32 << 20
 """Bytes of requests that are scored together, and that a read is to hold."""
 
@@ -153,7 +153,7 @@ class Drain:
 
     @property
     def is_interrupted(self) -> bool:
-        """Whether a reply may have been lost, with requests that wait for this process since."""
+        """Whether a reply may have been lost, with requests that wait for this process since then."""
         return self._was_interrupted or self._queue.has_lost_reply
 
     def serve_backlog(
@@ -174,8 +174,8 @@ class Drain:
     ) -> int:
         """Answer requests for a slice of time, or until `should_exit()`; returns how many it read.
 
-        With `linger_ms` it also ends as soon as nothing has arrived for that long. `promise` is told within how many
-        seconds the queue is looked at again.
+        With `linger_ms` it also ends as soon as nothing has arrived for that long. `promise` is called with the
+        seconds within which the queue is looked at again.
         """
         count = 0
         slice_ms, begin_ms = slice_s * 1000, _monotonic_ms()
@@ -217,8 +217,10 @@ class Drain:
                     waiting, is_deserted = self._queue.look_at(batch[0], now_ms)
                 elif is_full:
                     waiting = self._queue.waiting(Lane.ONLINE)
-                if waiting > len(batch):
-                    self._wake(EXTRA_DRAIN, self._wakeups.extra_drain)
+                if waiting > len(batch) and self._queue.claim_once(
+                    self._keys.hint(EXTRA_DRAIN), WAKEUP_MS
+                ):
+                    self._wakeups.extra_drain()
                 if is_deserted:
                     self._queue.drop(batch[0])
                     continue
@@ -253,7 +255,7 @@ class Drain:
         return batches + [[entry] for entry in entries if entry.lane is Lane.BULK]
 
     def _left_over(self) -> list[Entry]:
-        """What this process has read and does not have in hand: the reply that brought it was lost."""
+        """The entries that this process has read and does not have in hand: the reply that brought them was lost."""
         held = self._lease.held()
         entries = [entry for entry in self._queue.own() if (entry.lane, entry.id) not in held]
         self._was_interrupted = False
@@ -267,27 +269,24 @@ class Drain:
     def answer_postponed(
         self, limit_s: float, is_leaving: Callable[[], bool] = lambda: False
     ) -> None:
-        """Answer what is postponed as soon as it can be; what is left after `limit_s` seconds is refused.
+        """Answer postponed requests as soon as they can be; those that are left after `limit_s` seconds are refused.
 
-        What is left when `is_leaving()` is handed over to other workers.
+        Those that are left when `is_leaving()` are handed over to other workers.
         """
         clock_offset_ms = self._queue.server_time_ms() - _monotonic_ms() if self._postponed else 0
         end_ms = _monotonic_ms() + int(limit_s * 1000)
         while self._postponed:
             if is_leaving():
-                self._hand_over()
+                with self._lock:
+                    waiting, self._postponed = self._postponed, []
+                    self._lease.keep(self, ())
+                self._queue.hand_over(waiting, self._lease.lease_ms)
                 return
             time.sleep(LOOK_AGAIN_MS / 1000)
             self._look_again(clock_offset_ms, is_last=_monotonic_ms() >= end_ms)
 
-    def _hand_over(self) -> None:
-        with self._lock:
-            waiting, self._postponed = self._postponed, []
-            self._lease.keep(self, ())
-        self._queue.hand_over(waiting, self._lease.lease_ms)
-
     def interrupt(self) -> None:
-        """After Redis was lost: hold nothing any more; the next `serve` takes up what is still this process's."""
+        """After Redis was lost: hold nothing any more; the next `serve` takes up what this process still has."""
         with self._lock:
             self._postponed = []
             self._lease.keep(self, ())
@@ -313,7 +312,7 @@ class Drain:
         return finished
 
     def _look_again(self, clock_offset_ms: int, *, is_last: bool = False) -> None:
-        """Answer those of the postponed requests whose version is there, or whose time is over."""
+        """Answer the postponed requests whose version is loaded, or whose time is over."""
         now_ms = _monotonic_ms()
         with ExitStack() as stack:
             with self._lock:
@@ -348,11 +347,6 @@ class Drain:
                 next_ms = _monotonic_ms() + PAUSE_MS
 
         return pause
-
-    def _wake(self, name: str, send: Callable[[], None]) -> None:
-        """Send a wakeup, unless one was sent a moment ago, by whichever process."""
-        if self._queue.claim_once(self._keys.hint(name), WAKEUP_MS):
-            send()
 
 
 def _monotonic_ms() -> int:

@@ -18,37 +18,37 @@
 -- new requests, but it must still take the answers to those that it has.
 local won = 0
 local tracked = redis.call('EXISTS', KEYS[2]) == 1
-local replied, finished, more = {}, {}, 0
+local replied, finished, extra = {}, {}, 0
 local arg = 2
 for key = 4, #KEYS, 2 do
   local entry, id, answer, note = ARGV[arg], ARGV[arg + 1], ARGV[arg + 2], ARGV[arg + 3]
-  local kept, read, callers = ARGV[arg + 4], tonumber(ARGV[arg + 5]), tonumber(ARGV[arg + 6])
+  local result_ms, reply_ms, callers = ARGV[arg + 4], tonumber(ARGV[arg + 5]), tonumber(ARGV[arg + 6])
   arg = arg + 7
-  local there = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
-  if there and tracked then redis.call('HDEL', KEYS[2], id) end
+  local is_stored = answer ~= '' or redis.call('EXISTS', KEYS[key]) == 1
+  if is_stored and tracked then redis.call('HDEL', KEYS[2], id) end
   local first = false
-  if there and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
+  if is_stored and redis.call('XACK', KEYS[1], ARGV[1], entry) == 1 then
     finished[#finished + 1] = entry
     first = true
-  elseif there then
+  elseif is_stored then
     first = redis.call('XDEL', KEYS[1], entry) == 1
   end
   if first then
-    more = more + callers - 1
-    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', kept) then
+    extra = extra + callers - 1
+    if answer == '' or redis.call('SET', KEYS[key], answer, 'NX', 'PX', result_ms) then
       won = won + 1
       local reply = KEYS[key + 1]
       if reply ~= KEYS[key] then
         if note == '' then note = answer end
         redis.call('RPUSH', reply, note)
-        replied[reply] = math.max(replied[reply] or 0, read)
+        replied[reply] = math.max(replied[reply] or 0, reply_ms)
       end
     end
   end
 end
 if #finished > 0 then redis.call('XDEL', KEYS[1], unpack(finished)) end
-for reply, read in pairs(replied) do
-  redis.call('PEXPIRE', reply, read)
+for reply, reply_ms in pairs(replied) do
+  redis.call('PEXPIRE', reply, reply_ms)
 end
-if more > 0 and redis.call('DECRBY', KEYS[3], more) <= 0 then redis.call('DEL', KEYS[3]) end
+if extra > 0 and redis.call('DECRBY', KEYS[3], extra) <= 0 then redis.call('DEL', KEYS[3]) end
 return won

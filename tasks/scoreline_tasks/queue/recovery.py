@@ -34,7 +34,7 @@ from scoreline_tasks.queue.drain import Lease
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Batcher, Entry, Finished, refuse, score_body
 from scoreline_tasks.scoring.json_codec import JsonBody
-from scoreline_tasks.scoring.predict import Body, joined, score_frame
+from scoreline_tasks.scoring.predict import Body, joined, score_frame, shifted
 from scoreline_tasks.system import ChildDied, ChildTimedOut, Fork, Periodic
 
 logger = logging.getLogger(__name__)
@@ -46,19 +46,19 @@ ALONE = 2
 """How often a row may kill its throw-away process when it is alone in it."""
 RESCUERS = 5
 """How many rescuers may end while they have a request scored. The first of these may have ended of any
-request that was scored with it; from then on it is alone."""
+request that was scored with it; from then on the request is scored alone."""
 AT_ONCE = 256
 """Entries that are scored together, as long as they do not take too long."""
 FIRST_LIMIT_S, TIMES = 0.5, 4.0
-"""How long what can be divided may take: so many seconds, or so many times what was needed before."""
+"""How long a part that can be divided may take: so many seconds, or so many times as long as earlier ones took."""
 KILLED_PAUSE_S = 2.0
 """How long to wait after a kill from outside, as by a system without memory, before the same is tried again. It is
 tried once more than what ends by itself."""
 PARTS = 8
-"""Into how many parts is divided what takes too long: waiting costs more than forks do. What dies is halved."""
+"""How many parts are made of one that takes too long: waiting costs more than forks do. One that dies is halved."""
 FATAL_ROWS, LIMITS = 100, 10
-"""How many rows of one request may be given up, and how many times the longest that a batch may take this may
-take, before the request is given up as a whole."""
+"""How many rows of a request may be given up, and how many times as long as a batch scoring them may take, before
+the request is given up as a whole."""
 
 _T = TypeVar("_T")
 Scored = tuple[bytes, str, str, bytes]
@@ -140,10 +140,9 @@ class Division:
                     rows = range(part.start, part.stop) if is_divisible else range(count)
                     pieces.append(_given_up(rows, part.reason))
                     continue
-                known, scores, errors = pickle.loads(part.scores)  # noqa: S301 - see Part
-                self.is_final &= known == version
-                moved = [replace(one, record=part.start + row) for row, one in errors.items()]
-                pieces.append((scores, {one.record: one for one in moved}))
+                scored_by, scores, errors = pickle.loads(part.scores)  # noqa: S301 - see Part
+                self.is_final &= scored_by == version
+                pieces.append((scores, shifted(errors, part.start)))
             self.letters = [
                 body.extract(int(checked.indices[row]))
                 for part in self._task.parts
@@ -268,7 +267,7 @@ class Team:
         self.wake()
 
     def wake(self, but: Rescue | None = None) -> None:
-        """Have all that are free look now, except for one that does so already."""
+        """Have all rescues that are free look now, except for one that does so already."""
         self.next_look = 0.0
         for rescue in self.rescues:
             if rescue is not but:
@@ -313,7 +312,7 @@ class Rescue(Periodic):
         """How long throw-away processes that ended well have taken lately."""
 
     def look(self) -> None:
-        """Release what processes held that are known to be dead, and answer all that is abandoned."""
+        """Release what dead processes held, and answer all that is abandoned."""
         team = self._team
         if not team.dead and time.monotonic() < team.next_look:
             return  # another one has looked
@@ -373,31 +372,28 @@ class Rescue(Periodic):
                 wanted.append(entry)
         if not wanted:
             return
-        together: list[Entry] = []
-        parts: list[list[Entry]] = []
+        # By version: nobody waits for one to be loaded that others name.
+        by_model: dict[bytes, list[Entry]] = {}
+        suspects: list[list[Entry]] = []
         for entry, ended in zip(wanted, self._queue.attempts(wanted), strict=True):
             if ended >= RESCUERS:
                 reason = f"{ended} workers that had it scored ended meanwhile"
                 self._queue.finish([self._give_up(entry, reason)])
             elif ended:
-                parts.append([entry])  # last, since this process may end of it, too
+                suspects.append([entry])  # last, since this process may end of it, too
             else:
-                together.append(entry)
-        # By version: nobody waits for one to be loaded that others name.
-        by_model: dict[bytes, list[Entry]] = {}
-        for entry in together:
-            by_model.setdefault(entry.fields.get(b"model", b""), []).append(entry)
-        parts = [*by_model.values(), *parts]
+                by_model.setdefault(entry.fields.get(b"model", b""), []).append(entry)
+        groups = [*by_model.values(), *suspects]
         alone: list[tuple[Entry, ChildDied]] = []
-        for part, outcome in self._apart(parts, self._score, wanted, deaths=1):
+        for group, outcome in self._apart(groups, self._score, wanted, deaths=1):
             if isinstance(outcome, ChildTimedOut) and not outcome.is_prepared:
-                self._queue.finish([self._unanswered(entry, outcome, "scoring") for entry in part])
+                self._queue.finish([self._unanswered(entry, outcome, "scoring") for entry in group])
             elif isinstance(outcome, ChildDied):
-                alone.append((part[0], outcome))
+                alone.append((group[0], outcome))
             else:
-                self._queue.finish(_finished(part, outcome))
-        # What takes long keeps nothing waiting that only dies.
-        alone.sort(key=lambda one: isinstance(one[1], ChildTimedOut))
+                self._queue.finish(_finished(group, outcome))
+        # Those that take long come last: those that only die do not wait for them.
+        alone.sort(key=lambda item: isinstance(item[1], ChildTimedOut))
         for entry, death in alone:
             self._queue.finish(self._divide(entry, death, wanted))
 
@@ -459,21 +455,21 @@ class Rescue(Periodic):
             return self._in_fork([entry], limit_s, load_s, Task(rows=(rows[0], rows[-1] + 1)))
 
         rows = range(counted.units)
-        tried: list[Sequence[int]] = []
+        pieces: list[Sequence[int]] = []
         slow: list[tuple[Sequence[int], int]] = []
         if not isinstance(death, ChildTimedOut):
-            tried += _divided(rows, 2)
+            pieces += _divided(rows, 2)
         elif len(rows) > 1:
-            tried += [rows[:1], *_divided(rows[1:], PARTS)]  # a sample first: how long one takes
+            pieces += [rows[:1], *_divided(rows[1:], PARTS)]  # a sample first: how long one takes
         else:
             slow.append((rows, 0))  # it was alone already
         parts: list[Part] = []
         fatal = 0
         longest = self._longest_of(entry)
-        for part, outcome in self._apart(
-            tried, score, held, deaths=ALONE, longest=longest, last=slow
+        for piece, outcome in self._apart(
+            pieces, score, held, deaths=ALONE, longest=longest, last=slow
         ):
-            start, stop = part[0], part[-1] + 1
+            start, stop = piece[0], piece[-1] + 1
             if isinstance(outcome, Outcome):
                 if outcome.is_final:
                     raise _Settled(*_finished([entry], outcome))
@@ -517,7 +513,7 @@ class Rescue(Periodic):
         todo = [(part, 0) for part in reversed(parts)]
         last = [] if last is None else last
         may_load = longest is not None
-        first_limit_s, is_known = FIRST_LIMIT_S, False
+        first_limit_s, is_pace_known = FIRST_LIMIT_S, False
         while todo or last:
             is_last_try = not todo or (longest is not None and len(last) > FATAL_ROWS)
             part, died = last.pop() if is_last_try else todo.pop()
@@ -537,10 +533,10 @@ class Rescue(Periodic):
                     else:
                         last.append((part, died))
                     continue
-                if is_late and not is_known:
-                    # Nothing tells yet whether one item hangs or all are slow: more time, and one for a sample.
+                if is_late and not is_pace_known:
+                    # Either one item hangs or all are slow: take more time, and one item as a sample.
                     first_limit_s = TIMES * limit_s
-                if len(part) > 1 and is_late and not is_known:
+                if len(part) > 1 and is_late and not is_pace_known:
                     todo += [(part[1:], 0), (part[:1], 0)]
                 elif len(part) > 1:
                     divided = list(_divided(part, PARTS if is_late else 2))
@@ -556,7 +552,7 @@ class Rescue(Periodic):
                     yield part, death
             else:
                 self._needed_s = max(time.monotonic() - started, self._needed_s * 0.7)
-                first_limit_s, is_known = FIRST_LIMIT_S, True
+                first_limit_s, is_pace_known = FIRST_LIMIT_S, True
                 yield part, outcome
 
     def _score(self, entries: Sequence[Entry], limit_s: float, load_s: float) -> Outcome:
@@ -572,7 +568,7 @@ class Rescue(Periodic):
     def _in_fork(
         self, entries: Sequence[Entry], limit_s: float, load_s: float, task: Task | None = None
     ) -> Outcome:
-        """Have entries scored apart; should this process end meanwhile, or the one that forks for it, that stays noted."""
+        """Have entries scored apart; the attempt stays counted if this process, or the one that forks for it, ends."""
         self._queue.begin_attempt(entries)
         has_ended = False
         try:
@@ -590,7 +586,7 @@ class Rescue(Periodic):
         return outcome
 
     def _unanswered(self, entry: Entry, death: ChildDied, doing: str) -> Finished:
-        """The answer to a request that could not be read, or answered; who was only late is given up by nobody."""
+        """The answer to a request that could not be read, or answered; one that was only late is not given up."""
         if not isinstance(death, ChildTimedOut):
             return self._give_up(entry, f"{doing} it killed {ALONE} processes: {death}")
         if death.is_prepared:

@@ -36,31 +36,31 @@ FINISH_AT_ONCE = 256
 CLAIM_BYTES = {Lane.ONLINE: 1 << 18, Lane.BULK: 1}
 """Bytes of abandoned entries that are taken over together: some hundred records, or one large request."""
 DEAD_LETTERS, DEAD_LETTERS_BYTES, DEAD_LETTERS_MS = 1000, 32 << 20, 7 * 86_400_000
-"""How many are kept, how much they hold, and for how long."""
+"""How many dead letters are kept, how many bytes they hold together, and for how many milliseconds."""
 DEAD_BODY_BYTES = 2 << 20
 """Of a larger body a dead letter says only how large it was."""
 READ_AT_ONCE_MS = 60_000
-"""A client that is alive and waits reads an answer at once."""
+"""Milliseconds that an answer is kept for a client that waits: one that is alive reads it at once."""
 ATTEMPTS_KEPT_MS = 86_400_000
-"""For a request that leaves its lane in a way that no worker sees, such as with a flushed stream."""
+"""Milliseconds that attempts are kept of a request that leaves its lane unseen, such as with a flushed stream."""
 CONSUMER_FORGOTTEN_MS = 3_600_000
-"""Consumers that have been idle for so long are removed, unless they hold entries."""
+"""Milliseconds after which an idle consumer is removed, unless it holds entries."""
 PROCESS_FORGOTTEN_S = 3600.0
-"""Seconds after its last report."""
+"""Seconds from its last report until the name of a process is removed."""
 JOB_FORGOTTEN_MS = 60_000
-"""After its end a lease is removed; until then its client is told that it was over."""
+"""Milliseconds from the end of a job's lease until it is removed; meanwhile its client is told that it was over."""
 JOBS_KEPT_MS = 3_600_000
-"""Nothing stays for ever of jobs whose clients died."""
+"""Milliseconds after which nothing stays of jobs whose clients died."""
 BUFFER_BYTES = 1 << 16
 PIECE_BYTES = 1 << 16
 """Bytes that are sent in one go: their time-out is that of one reply, however large an answer is."""
 AHEAD_MS = 60_000
 """Milliseconds by which an entry's id may be ahead of every clock: who queues it may choose it."""
 ORPHANS = "nobody"
-"""The consumer to which requests are given whose own was deleted; a rescue takes them from it."""
+"""The consumer that gets requests whose own consumer was deleted; a rescue takes them from it."""
 ORPHANS_IDLE_MS = 3_600_000
 LOOKED_AT = 16
-"""Of the oldest entries of a lane, how many are looked at for whether anybody has them."""
+"""How many of the oldest pending entries of a lane are looked at for orphans between them."""
 _dropped = Seldom(10.0)
 
 
@@ -102,9 +102,9 @@ class RequestQueue:
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     def begin_slice(self) -> int:
-        """Look at the lanes as a whole, and mend what would end them; returns the server's time, in Unix milliseconds."""
+        """Look at the lanes as a whole, and mend them if need be; returns the server's time in Unix milliseconds."""
         lanes = [self._keys.lane(lane) for lane in Lane]
-        server_time, *facts = self._pipeline.execute(
+        server_time, *replies = self._pipeline.execute(
             [
                 ("TIME",),
                 *(("XLEN", lane) for lane in lanes),
@@ -113,19 +113,19 @@ class RequestQueue:
         )
         _raise_first([server_time])
         now_ms = int(server_time[0]) * 1000 + int(server_time[1]) // 1000
-        # A server whose clock was set back goes on behind its last id: nobody chose that one.
+        # A server whose clock was set back continues from its last id, which no caller has chosen.
         own_ms = int(time.monotonic() * 1000)
         self._clock_ms = max(self._clock_ms, now_ms - own_ms)
         latest_ms = max(own_ms + self._clock_ms, int(time.time() * 1000)) + AHEAD_MS
-        for lane, length, groups in zip(lanes, facts, facts[len(lanes) :], strict=False):
+        for lane, length, groups in zip(lanes, replies, replies[len(lanes) :], strict=False):
             # A lane that is missing is an error here; the next read creates it.
             for group in groups if isinstance(groups, list) else ():
-                fact = (
+                info = (
                     group
                     if isinstance(group, dict)
                     else dict(zip(group[::2], group[1::2], strict=True))
                 )
-                delivered_ms = int(fact[b"last-delivered-id"].partition(b"-")[0])
+                delivered_ms = int(info[b"last-delivered-id"].partition(b"-")[0])
                 try:
                     if delivered_ms > latest_ms:
                         mended = self._ask("EVAL", self._mend, 1, lane, GROUP, latest_ms - now_ms)
@@ -136,14 +136,14 @@ class RequestQueue:
                                 lane,
                                 *mended,
                             )
-                    elif length > fact[b"pending"]:
+                    elif length > info[b"pending"]:
                         arguments = (GROUP, ORPHANS, ORPHANS_IDLE_MS, LOOKED_AT)
-                        found = int(self._ask("EVAL", self._find_orphans, 1, lane, *arguments))
-                        if found:
+                        orphans = int(self._ask("EVAL", self._find_orphans, 1, lane, *arguments))
+                        if orphans:
                             logger.warning(
                                 "requests_found lane=%s count=%d: their consumer was deleted, they are scored again",
                                 lane,
-                                found,
+                                orphans,
                             )
                 # Rights that are not this worker's, for one: what is in order is served all the same.
                 except ResponseError as error:
@@ -152,11 +152,11 @@ class RequestQueue:
 
     @property
     def has_lost_reply(self) -> bool:
-        """Whether entries may be this consumer's that it knows nothing of."""
+        """Whether a read may have brought this consumer entries in a reply that was lost."""
         return self._pipeline.has_lost_reply
 
     def own(self) -> list[Entry]:
-        """The entries that this consumer has read and not finished, again."""
+        """Read the entries again that this consumer has read and not finished."""
         self._pipeline.has_lost_reply = False
         names = [self._keys.lane(lane) for lane in Lane]
         group = ("XREADGROUP", "GROUP", GROUP, self._consumer)
@@ -235,32 +235,32 @@ class RequestQueue:
         """Hold entries for another lease; it does not count as a delivery."""
         for lane in Lane:
             ids = [entry.id for entry in entries if entry.lane is lane]
-            for part in _slices(ids):
+            for some_ids in _slices(ids):
                 self._redis.xclaim(
                     self._keys.lane(lane),
                     GROUP,
                     self._consumer,
                     0,
-                    list(part),
+                    list(some_ids),
                     justid=True,
                     # Also where somebody has deleted the consumer meanwhile.
                     force=True,
                 )
 
     def hand_over(self, entries: Iterable[Entry], lease_ms: int) -> None:
-        """Let whoever rescues next have entries that are in hand here, as if they had not been renewed for a lease."""
+        """Release entries in hand to the next rescue, as if they had not been renewed for a lease."""
         for lane in Lane:
             ids = [entry.id for entry in entries if entry.lane is lane]
-            for part in _slices(ids):
+            for some_ids in _slices(ids):
                 group = (self._keys.lane(lane), GROUP, ORPHANS)
-                self._redis.xclaim(*group, 0, list(part), idle=lease_ms, justid=True)
+                self._redis.xclaim(*group, 0, list(some_ids), idle=lease_ms, justid=True)
 
     def look_for_abandoned(self, lease_ms: int) -> tuple[bool, bool]:
         """Whether anybody has entries in hand, and whether some of these were not renewed for a lease."""
 
-        def pending(*how: object) -> list[Any]:
+        def pending(*options: object) -> list[Any]:
             replies = self._pipeline.execute(
-                [("XPENDING", self._keys.lane(lane), GROUP, *how) for lane in Lane]
+                [("XPENDING", self._keys.lane(lane), GROUP, *options) for lane in Lane]
             )
             # A group that is missing is an error here; the next read creates it.
             return [reply for reply in replies if isinstance(reply, list) and reply and reply[0]]
@@ -280,7 +280,7 @@ class RequestQueue:
         ]
 
     def release(self, consumer: str, lease_ms: int) -> int:
-        """Let whoever rescues next have what a dead process holds, and forget the process; returns how many entries.
+        """Release what a dead process holds to the next rescue, and forget the process; returns how many entries.
 
         Only for a process that is known to be dead: no lease is waited for.
         """
@@ -295,12 +295,14 @@ class RequestQueue:
         )
 
     def attempts(self, entries: Sequence[Entry]) -> list[int]:
-        """How many rescuers have ended while a throw-away process scored each of these."""
-        counts: Any = self._redis.hmget(self._keys.attempts, [one.request_id for one in entries])
+        """For each entry, how many rescuers have ended while a throw-away process scored it."""
+        counts: Any = self._redis.hmget(
+            self._keys.attempts, [entry.request_id for entry in entries]
+        )
         return [int(count or 0) for count in counts]
 
     def begin_attempt(self, entries: Sequence[Entry]) -> None:
-        """Note that a throw-away process begins to score these; the count stays if this process ends with it."""
+        """Count an attempt at each entry; it stays counted if this process ends while another one scores them."""
         attempts = self._keys.attempts
         pipeline = self._redis.pipeline(transaction=False)
         for entry in entries:
@@ -311,16 +313,16 @@ class RequestQueue:
                 self._write("HINCRBY", attempts, entry.request_id, 1)
 
     def end_attempt(self, entries: Sequence[Entry]) -> None:
-        """Note that this process has survived it, whatever became of the throw-away process."""
+        """Forget the attempts: this process has survived, whatever became of the throw-away process."""
         self._redis.hdel(self._keys.attempts, *(entry.request_id for entry in entries))
 
     def add_dead_letter(self, entry: Entry, reason: str) -> None:
-        """Keep a copy of what is given up, for an operator to look at and to send again."""
+        """Keep a copy of a request that is given up, for an operator to look at and to send again."""
         fields = {**entry.fields, b"lane": entry.lane.value.encode(), b"reason": reason.encode()}
         body = fields.get(b"body", b"")
         if len(body) > DEAD_BODY_BYTES:
             fields |= {b"body": b"", b"cut": str(len(body)).encode()}
-        flat = [part for pair in fields.items() for part in pair]
+        flat = [text for field in fields.items() for text in field]
         bounds = [DEAD_LETTERS_MS, DEAD_LETTERS, DEAD_LETTERS_BYTES]
         self._add_dead_letter(keys=[self._keys.dead], args=[*bounds, *flat])
 
@@ -359,7 +361,7 @@ class RequestQueue:
         )
 
     def _ask(self, *command: Any) -> Any:
-        """The reply to a command over the connection of this thread's reads: a drain may not have to open another one first.
+        """The reply to a command over the connection of this thread's reads: a drain need not open another one first.
 
         Raises:
             RedisError: the server cannot be reached, or refuses it.
@@ -379,15 +381,15 @@ class RequestQueue:
         Returns how many of the answers were the first, and the replies to the commands.
         """
         finishing: list[Command] = []
-        for lane, part in _parts(finished):
-            for item in part:
+        for lane, items in _lane_slices(finished):
+            for item in items:
                 if item.is_large:
                     # Stored before the script runs, which would copy it several times.
                     value = memoryview(item.answer)
                     lifetime_ms = self._lifetime_ms(item.entry)
                     key = self._keys.result(item.request_id)
                     finishing.append(("SET", key, value, "NX", "PX", lifetime_ms))
-            finishing.append(("EVALSHA", self._finish_sha, *self._finish_arguments(lane, part)))
+            finishing.append(("EVALSHA", self._finish_sha, *self._finish_arguments(lane, items)))
         replies = self._pipeline.execute([*finishing, *commands])
         results, replies = replies[: len(finishing)], replies[len(finishing) :]
         first = sum(result for result in results if isinstance(result, int))
@@ -396,8 +398,8 @@ class RequestQueue:
             # Once more: a request that is finished already does not change, and on a full server only the script
             # may write, so it takes the large answers, too.
             self._finish_sha = self._redis.script_load(self._finish)
-            for lane, part in _parts(finished):
-                arguments = self._finish_arguments(lane, part, whole=is_full)
+            for lane, items in _lane_slices(finished):
+                arguments = self._finish_arguments(lane, items, whole=is_full)
                 first += int(self._redis.evalsha(self._finish_sha, *arguments))
         else:
             _raise_first(results)
@@ -430,11 +432,11 @@ class RequestQueue:
         return entries
 
     def _finish_arguments(
-        self, lane: Lane, part: Sequence[Finished], *, whole: bool = False
+        self, lane: Lane, items: Sequence[Finished], *, whole: bool = False
     ) -> tuple[Any, ...]:
         keys: list[str] = [self._keys.lane(lane), self._keys.attempts, self._keys.callers(lane)]
         arguments: list[Any] = [GROUP]
-        for item in part:
+        for item in items:
             result = self._keys.result(item.request_id)
             entry = item.entry
             notify = "" if item.reply_to else entry.notify
@@ -456,11 +458,11 @@ class RequestQueue:
         return min(self._ttl_ms, entry.number(b"expires_ms", DEFAULT_EXPIRES_MS) + READ_AT_ONCE_MS)
 
 
-def _parts(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
-    """Finished requests of one lane."""
+def _lane_slices(finished: Sequence[Finished]) -> Iterable[tuple[Lane, Sequence[Finished]]]:
+    """Finished requests by lane, as many as one call of the finish script answers."""
     for lane in Lane:
-        for part in _slices([item for item in finished if item.entry.lane is lane]):
-            yield lane, part
+        for items in _slices([item for item in finished if item.entry.lane is lane]):
+            yield lane, items
 
 
 def _slices(items: Sequence[_T]) -> Iterable[Sequence[_T]]:
@@ -486,7 +488,7 @@ class Pipeline:
         self._pool = redis.connection_pool
         self._own = threading.local()
         self.has_lost_reply = False
-        """Whether what a read had brought may have been lost; whoever sees to it sets it back."""
+        """Whether the reply of a read may have been lost; whoever reads again sets it back."""
 
     def execute(self, commands: Sequence[Command]) -> list[Any]:
         """Send commands in one go; returns their replies in order, an error as its command's reply.
@@ -539,12 +541,12 @@ def _packed(connection: Any, commands: Sequence[Command]) -> Iterator[bytes | me
     yield from connection.pack_commands(small)
 
 
-def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
-    for part in parts:
-        if len(part) <= PIECE_BYTES:
-            yield part
+def _pieces(buffers: Iterable[bytes | memoryview]) -> Iterator[bytes | memoryview]:
+    for buffer in buffers:
+        if len(buffer) <= PIECE_BYTES:
+            yield buffer
             continue
-        view = memoryview(part)
+        view = memoryview(buffer)
         for start in range(0, len(view), PIECE_BYTES):
             yield view[start : start + PIECE_BYTES]
 

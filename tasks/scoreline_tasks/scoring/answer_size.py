@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 FULL, SHORT = 4, 8
 """Bytes of errors in full, and of short ones, for each byte of the request."""
 FEW = 30
-"""Errors that are told in full without being added up."""
+"""Errors that are given in full without adding up their sizes."""
 _ENTRY_BYTES = 64
 """Bytes of a short error, and of an error in full beside its texts."""
 
@@ -60,19 +60,19 @@ def bound_errors(result: CodecResult, body_bytes: int, *, grouped: bool) -> None
     else:
         result.errors |= {str(index): detail for index, detail in short.items()}
         result.problems += short_rows.values()
-    left = full_bytes(body_bytes)
+    room = full_bytes(body_bytes)
     for warnings in result.warnings.values():
-        left -= sum(map(_size, warnings))
-        if left < 0:
+        room -= sum(map(_size, warnings))
+        if room < 0:
             for warning in warnings:
                 warning |= {"message": "", "value": ""}
 
 
 def _divided(
-    details: Iterable[tuple[int, dict[str, Any]]], body_bytes: int, one: str, several: str
+    details: Iterable[tuple[int, dict[str, Any]]], body_bytes: int, singular: str, plural: str
 ) -> tuple[dict[int, dict[str, Any]], dict[int, dict[str, Any]], list[dict[str, Any]]]:
     """Errors in full as long as there is room, short ones for the others, and the same ones in groups."""
-    left = full_bytes(body_bytes)
+    room = full_bytes(body_bytes)
     full: dict[int, dict[str, Any]] = {}
     short: dict[int, dict[str, Any]] = {}
     groups: dict[tuple[str, str | None], dict[str, Any]] = {}
@@ -80,17 +80,17 @@ def _divided(
     for number, detail in details:
         kind = detail["code"], detail.get("column")
         first, message = firsts.setdefault(kind, (number, detail["message"]))
-        left -= _size(detail)
-        if left >= 0:
+        room -= _size(detail)
+        if room >= 0:
             full[number] = detail
             continue
-        place = {name: detail[name] for name in detail if name in ("row", "line")}
-        short[number] = {**place, "code": kind[0], "message": f"like {one} {first}"}
+        position = {name: detail[name] for name in detail if name in ("row", "line")}
+        short[number] = {**position, "code": kind[0], "message": f"like {singular} {first}"}
         if kind not in groups:
             column = {} if kind[1] is None else {"column": kind[1]}
-            message = f"like {one} {first}: {message}"
-            groups[kind] = {"code": kind[0], "message": message, **column, several: []}
-        groups[kind][several].append(number)
+            message = f"like {singular} {first}: {message}"
+            groups[kind] = {"code": kind[0], "message": message, **column, plural: []}
+        groups[kind][plural].append(number)
         if "line" in detail:
             groups[kind].setdefault("lines", []).append(detail["line"])
     return full, short, list(groups.values())
@@ -105,11 +105,11 @@ def error_texts(
     problems: Mapping[int, Problem], body_bytes: int, first_row: int
 ) -> Iterator[tuple[int, str]]:
     """The texts of the column `error`, by index: in full as long as there is room."""
-    left = full_bytes(body_bytes)
+    room = full_bytes(body_bytes)
     firsts: dict[tuple[str, str | None], int] = {}
     for index in sorted(problems):
         problem = problems[index]
         first = firsts.setdefault((problem.code, problem.column), index)
         text = f"{problem.code}: {problem.message}"
-        left -= len(text)
-        yield index, text if left >= 0 else f"{problem.code}: like row {first_row + first}"
+        room -= len(text)
+        yield index, text if room >= 0 else f"{problem.code}: like row {first_row + first}"

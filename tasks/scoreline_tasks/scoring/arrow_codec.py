@@ -98,23 +98,23 @@ def read_table(body: bytes, loaded: LoadedVersion, limits: Limits) -> Any:
         if table.num_rows == 0:
             raise RequestRefused(Code.EMPTY_REQUEST, "the frame has no rows; send at least one")
         if loaded.schema is not None:
-            demanded, known = set(loaded.schema.demanded), loaded.schema.names
-            for name in known:
+            demanded, columns = set(loaded.schema.demanded), loaded.schema.names
+            for name in columns:
                 if names[name] > 1:
                     message = f"column {name!r} is there {names[name]} times"
                     raise RequestRefused(Code.DUPLICATE_COLUMN, message, name)
                 if name not in names and name in demanded:
                     raise RequestRefused(Code.MISSING_COLUMN, missing_column(name, names), name)
-            limits.check_values(table.num_rows, sum(name not in names for name in known))
-            # Whatever the others hold, nobody looks at it.
-            table = table.select([name for name in known if name in names])
-        for at, field in enumerate(table.schema):
+            limits.check_values(table.num_rows, sum(name not in names for name in columns))
+            # Nobody looks at the other columns.
+            table = table.select([name for name in columns if name in names])
+        for index, field in enumerate(table.schema):
             if not _is_read(field.type):
                 limits.check_unpacked(_STAND_IN_BYTES * table.num_rows)
                 kind = str(field.type)[:40]
-                shown = orjson.dumps({STAND_IN_TYPE: kind, STAND_IN_TEXT: f"<{kind}>"}).decode()
-                column = pa.repeat(shown, table.num_rows)
-                table = table.set_column(at, json_field(field.name), column)
+                stand_in = orjson.dumps({STAND_IN_TYPE: kind, STAND_IN_TEXT: f"<{kind}>"}).decode()
+                column = pa.repeat(stand_in, table.num_rows)
+                table = table.set_column(index, json_field(field.name), column)
         table.validate()
         limits.check_unpacked(table.nbytes)  # many columns may lie in the same bytes
         # Arrow reads buffers without looking; a corrupt one would end this process.
@@ -194,7 +194,7 @@ def _target(data: memoryview, at: int) -> int:
 def _is_read(kind: Any) -> bool:
     """Whether values of a type may be what a column takes.
 
-    Those of the others are not looked at: in a list, a view or a run, a few bytes may stand for any number of values.
+    Values of other types are not looked at: in a list, a view or a run, a few bytes may stand for any number of values.
     """
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
@@ -291,7 +291,7 @@ def python_values(table: Any, name: str, limits: Limits) -> list[Any]:
     """The values of a column as Python has them.
 
     Raises:
-        RequestRefused: E_JSON, E_TOO_LARGE or E_ARROW_INVALID; its texts are not JSON, too much, or not of a value each.
+        RequestRefused: E_JSON, E_TOO_LARGE or E_ARROW_INVALID; its texts are no JSON, too large, or not one value each.
     """
     values = table.column(name)
     if is_json(table.schema.field(name)):

@@ -85,28 +85,28 @@ class BadRowSearch:
         waiting: list[Rows] = [np.arange(len(self._frame))]
         while waiting:
             rows = waiting.pop()
-            left = rows[~self._settled[rows]]
-            if not len(left) or (len(left) < len(rows) and self._try(left)):
+            unsettled = rows[~self._settled[rows]]
+            if not len(unsettled) or (len(unsettled) < len(rows) and self._try(unsettled)):
                 continue  # those that made the set raise are settled already
-            known = len(self._bad)
-            if len(left) <= LEAF or self._all_suspect:
-                for at, row in enumerate(left):
+            bad_before = len(self._bad)
+            if len(unsettled) <= LEAF or self._all_suspect:
+                for index, row in enumerate(unsettled):
                     if self._settled[row] or not self._try(np.array([row])):
                         continue
                     if self._all_suspect:
                         # Not all of them are bad after all: the others are halved like any rows.
                         self._all_suspect = False
-                        waiting.append(left[at:])
+                        waiting.append(unsettled[index:])
                         break
             else:
-                first, second = np.array_split(left, 2)
+                first, second = np.array_split(unsettled, 2)
                 # If the first half is good, it is the second that raises.
                 is_first_good = self._try(first)
                 if is_first_good or not self._try(second):
                     waiting.append(second)
                 if not is_first_good:
                     waiting.append(first)
-            if known < len(self._bad) <= SIMILAR and waiting:
+            if bad_before < len(self._bad) <= SIMILAR and waiting:
                 waiting = self._similar_apart(waiting)
         return self._parts
 
@@ -128,8 +128,9 @@ class BadRowSearch:
             is_hopeless = self._raising_calls > RAISING_CALLS and bad > 0
             if not self._is_sampled and bad >= ENOUGH and bad >= NEARLY_ALL * scored:
                 self._is_sampled = True
-                left = np.flatnonzero(~self._settled)
-                spread = left[np.linspace(0, len(left) - 1, min(SAMPLE, len(left))).astype(int)]
+                unsettled = np.flatnonzero(~self._settled)
+                last, count = len(unsettled) - 1, min(SAMPLE, len(unsettled))
+                spread = unsettled[np.linspace(0, last, count).astype(int)]
                 # Some may have become settled meanwhile, by being equal to one before them.
                 are_good = [self._try(np.array([row])) for row in spread if not self._settled[row]]
                 is_hopeless |= sum(are_good) <= (1 - NEARLY_ALL) * len(are_good)
@@ -145,12 +146,13 @@ class BadRowSearch:
         """The rows that are not settled and have the very values of a row: 0.0 is not -0.0, nor None NaN."""
         if self._equal is None:
             columns = [
-                map(repr, self._frame.iloc[:, at].tolist()) for at in range(self._frame.shape[1])
+                map(repr, self._frame.iloc[:, column].tolist())
+                for column in range(self._frame.shape[1])
             ]
             self._keys = list(zip(*columns, strict=True))
             self._equal = {}
-            for at, key in enumerate(self._keys):
-                self._equal.setdefault(key, []).append(at)
+            for index, key in enumerate(self._keys):
+                self._equal.setdefault(key, []).append(index)
         equal = np.array(self._equal[self._keys[row]], dtype=np.intp)
         return equal[~self._settled[equal]]
 
@@ -159,8 +161,8 @@ class BadRowSearch:
         rows = np.sort(np.concatenate(waiting))
         rows = rows[~self._settled[rows]]
         candidates: list[tuple[int, Rows]] = []
-        for name in range(self._frame.shape[1]):
-            column = self._frame.iloc[:, name]
+        for index in range(self._frame.shape[1]):
+            column = self._frame.iloc[:, index]
             value = column.iloc[self._bad[-1]]
             same = column.isna() if is_missing(value) else column == value
             mask = same.to_numpy(dtype=bool, na_value=False)
@@ -170,7 +172,8 @@ class BadRowSearch:
             suspects = rows[mask[rows]]
             if 0 < len(suspects) < len(rows):
                 candidates.append((len(suspects), suspects))
-        for _, suspects in sorted(candidates, key=lambda one: one[0], reverse=True)[:COLUMNS]:
+        candidates.sort(key=lambda candidate: candidate[0], reverse=True)
+        for _, suspects in candidates[:COLUMNS]:
             if self._try(np.setdiff1d(rows, suspects)):
                 self._all_suspect = True
                 return [suspects]

@@ -54,11 +54,11 @@ _ADVICE = (
 _LONGEST_MESSAGE = 2000
 """Characters of a refusal: whatever it shows of the request, the answer stays small."""
 SHORT_MS = 20.0
-"""Milliseconds of a batch for which nobody is refused."""
+"""Milliseconds of a batch that is scored in any case, however little time its requests have left."""
 NEW_CALL = 0.3
 """The weight of a new call among those before, in what a call takes."""
 COSTS_KEPT = 256
-"""Versions of which that is remembered; then it begins anew."""
+"""Versions of which the costs are remembered; with one more, all are forgotten."""
 NO_ID = "0" * 32
 """Stands for the id of an entry that has none; nobody can ask for its answer."""
 
@@ -112,9 +112,9 @@ class Entry:
 
     @property
     def expires_at_ms(self) -> int:
-        """From when on it is not scored any more, by the same clock."""
-        given = self.fields.get(b"expires_ms", b"")
-        return self.queued_at_ms + (int(given) if given.isdigit() else DEFAULT_EXPIRES_MS)
+        """When it expires, by the same clock: from then on it is not scored."""
+        text = self.fields.get(b"expires_ms", b"")
+        return self.queued_at_ms + (int(text) if text.isdigit() else DEFAULT_EXPIRES_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +212,7 @@ def score_body(
 
 @dataclass(slots=True)
 class CallCost:
-    """A call of `rows` rows takes `call_s` seconds, and each further row `row_s`; learned from calls of different sizes."""
+    """A call of `rows` rows takes `call_s` seconds, and each further row `row_s`; learned from calls of all sizes."""
 
     rows: int
     """The smallest call of late."""
@@ -232,7 +232,7 @@ class CallCost:
             self.call_s += NEW_CALL * (took_s - self.call_s)
         elif rows < self.rows or took_s < self.call_s:
             self.rows, self.call_s = rows, took_s
-        # A first call may have been slow for reasons of its own; after it, only calls of one row may come.
+        # The first call may have been slow for reasons of its own, and all later ones may be of one row.
         self.row_s = min(self.row_s, self.call_s / self.rows)
 
 
@@ -277,9 +277,9 @@ class Batcher:
         """Seconds that the rows of the last online batch take, beside what a call takes by itself."""
 
     def load(self, entries: Sequence[Entry], now_ms: int) -> None:
-        """Have the versions in memory that entries name which have not expired; what cannot be is for `answer` to say."""
-        wanted = [entry for entry in entries if entry.expires_at_ms > now_ms]
-        for model in {entry.fields.get(b"model", b"") for entry in wanted}:
+        """Load the versions that entries name which have not expired; `answer` reports those that cannot be loaded."""
+        in_time = [entry for entry in entries if entry.expires_at_ms > now_ms]
+        for model in {entry.fields.get(b"model", b"") for entry in in_time}:
             with suppress(Exception):
                 self._registry.resolve(ModelRef.parse(model.decode()))
 
@@ -295,8 +295,8 @@ class Batcher:
 
         `now_ms` is the time by the server's clock, against which requests expire. `postpone` takes those that
         wait for their version; without it they are refused. `pause` is called now and then where a batch takes
-        many calls of its pipeline. Large requests do not share a call: what is decoded at a time is bounded. `score` stands
-        in for `score_body`.
+        many calls of its pipeline. Large requests do not share a call: what is decoded at a time is bounded. `score`
+        stands in for `score_body`.
         """
         finished: list[Finished] = []
         resolved: dict[str, LoadedVersion] = {}
@@ -354,24 +354,24 @@ class Batcher:
                 alike = (id(loaded), request.options) if shares else entry.id
                 key: Hashable = (entry.lane, alike)
                 batches.setdefault(key, []).append(accepted)
-        began, self.rows_s = time.monotonic(), 0.0
-        for together in batches.values():
-            if batch := self._in_time(together, now_ms - began * 1000, finished):
-                with nullcontext() if self._tracing is None else _traced(self._tracing, batch):
-                    finished += self._answer_batch(batch, now_ms, pause, score)
+        started, self.rows_s = time.monotonic(), 0.0
+        for batch in batches.values():
+            if in_time := self._in_time(batch, now_ms - started * 1000, finished):
+                with nullcontext() if self._tracing is None else _traced(self._tracing, in_time):
+                    finished += self._answer_batch(in_time, now_ms, pause, score)
         self.totals.requests += len(finished)
         return finished
 
     def _in_time(
         self, batch: list[AcceptedRequest], clock_offset_ms: float, finished: list[Finished]
     ) -> list[AcceptedRequest]:
-        """Those of a batch that are answered while their callers wait; the others are refused.
+        """The requests of a batch that are answered while their callers wait; the others are refused.
 
         `clock_offset_ms` is the server's clock less this machine's monotonic one.
 
-        Where more comes than can be scored, a request reaches the head of the queue when hardly any of its time is left:
-        scored in turn, each would be answered too late. Who has waited less than is left is always scored, so that what
-        a call takes is seen again and again.
+        Where more comes than can be scored, a request reaches the head of the queue when hardly any of its time is
+        left: scored in turn, each would be answered too late. A request that has waited for less time than it has left
+        is always scored, so that the cost of a call is measured again and again.
         """
         cost = self._costs.of(_version(batch[0].loaded))
         if cost is None or not batch[0].records:
@@ -438,8 +438,11 @@ class Batcher:
         except TooManyBadRows as problem:
             if len(batch) > 1:
                 # No caller's request is refused for another's rows.
-                parts = [self._answer_batch([one], now_ms, pause, score) for one in batch]
-                return [finished for part in parts for finished in part]
+                return [
+                    finished
+                    for accepted in batch
+                    for finished in self._answer_batch([accepted], now_ms, pause, score)
+                ]
             return [
                 self._refuse(
                     first.entry, RequestRefused(Code.PREDICT, f"{problem}; {_ADVICE}"), first.loaded
@@ -525,7 +528,7 @@ class Batcher:
             scored_us=int(scored_s * 1e6),
             busy_us=int((scored_s - paused_s) * 1e6),
             records=count,
-            rejected=_known(faults, batch[0].loaded) if faults else faults,
+            rejected=_by_schema_column(faults, batch[0].loaded) if faults else faults,
         )
         log_batch(batch, count, faults.total(), scored_ms)
         return finished
@@ -541,13 +544,13 @@ class Batcher:
         return refuse(entry, problem)
 
 
-def _known(faults: Faults, loaded: LoadedVersion) -> Faults:
+def _by_schema_column(faults: Faults, loaded: LoadedVersion) -> Faults:
     """Faults by the columns that a version has: callers may make up others."""
     names = set(loaded.schema.names) if loaded.schema else set()
-    known: Faults = Counter()
+    counts: Faults = Counter()
     for (code, column), number in faults.items():
-        known[code, column if column in names else None] += number
-    return known
+        counts[code, column if column in names else None] += number
+    return counts
 
 
 def log_batch(
@@ -588,7 +591,7 @@ def _traced(tracing: Tracing, batch: Sequence[AcceptedRequest]) -> AbstractConte
 
 
 class Seldom:
-    """Says when a line that others can cause is to be logged again, and how many were left out since the last."""
+    """Decides when a line that others can cause is logged again, and counts those that are left out meanwhile."""
 
     def __init__(self, every_s: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._every_s = every_s
@@ -615,21 +618,21 @@ def refuse(entry: Entry, problem: WireError | RequestRefused) -> Finished:
     try:
         request_id = decode_id(entry.fields)
         reply_to = decode_client(entry.fields, b"reply_to")
-    except WireError as wrong:
-        # Nobody else can be told; and whoever writes such requests decides how many there are.
+    except WireError as error:
+        # No caller can be answered; and whoever writes such requests decides how many there are.
         if (left_out := _unanswerable.due()) is not None:
             logger.warning(
                 "request_unanswerable lane=%s entry=%s left_out=%s: %s; its caller is not told",
                 entry.lane.value,
                 entry.id.decode(errors="replace"),
                 left_out,
-                wrong,
+                error,
             )
-    error = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
+    details = {"code": str(problem.code), "message": problem.message[:_LONGEST_MESSAGE]}
     column = getattr(problem, "column", None)
     if column is not None:
-        error["column"] = column
-    answer = Answer(id=request_id, status=Status.ERROR, error=error)
+        details["column"] = column
+    answer = Answer(id=request_id, status=Status.ERROR, error=details)
     return Finished(entry, request_id, reply_to, answer.encode())
 
 

@@ -42,9 +42,9 @@ _SMALL = 1 << 14
 """Bytes from which on a regular expression takes longer, and more memory, than to look at all bytes at once."""
 _CONSTANT = re.compile(rb'"(?:[^"\\]++|\\.)*+"|(-?Infinity|NaN)', re.DOTALL)
 _LONGEST_INTEGER = 400
-_DIGITS = bytes(ord("0") if one in b"123456789" else one for one in range(256))
+_DIGITS = bytes(ord("0") if code in b"123456789" else code for code in range(256))
 _LONG_RUN = b"0" * 20
-"""So many digits may be a whole number beyond 64 bits."""
+"""Digits that may be a whole number beyond 64 bits."""
 
 
 class JsonBody:
@@ -79,11 +79,15 @@ class JsonBody:
             values = _spread(values, good, count)
             probabilities = probabilities and _spread(probabilities, good, count)
         warnings: dict[int, list[dict[str, Any]]] = defaultdict(list)
-        for one in each_warning(checked, self._loaded):
-            detail = {
-                "code": one.code, "message": one.message, "column": one.column, "value": one.value
-            }  # fmt: skip
-            warnings[one.index].append(detail)
+        for warning in each_warning(checked, self._loaded):
+            warnings[warning.index].append(
+                {
+                    "code": warning.code,
+                    "message": warning.message,
+                    "column": warning.column,
+                    "value": warning.value,
+                }
+            )
         for index in problems:
             values[index] = None
             if probabilities is not None:
@@ -92,7 +96,7 @@ class JsonBody:
         outputs = None
         if self._loaded.classes is None and self._loaded.has_probabilities:
             each = self._loaded.outputs.each or ()
-            outputs = [{"name": one.name, "classes": one.classes} for one in each]
+            outputs = [{"name": output.name, "classes": output.classes} for output in each]
         results: list[CodecResult] = []
         start = 0
         for records in self._requests:
@@ -192,14 +196,14 @@ def _may_be_wrong(body: bytes, records: list[Any]) -> bool:
             return False
     elif set(map(type, records)) == {dict} and body.count(b":") == sum(map(len, records)):
         return False
-    keys, left = 0, [records]
-    while left:
-        value: Any = left.pop()
+    keys, pending = 0, [records]
+    while pending:
+        value: Any = pending.pop()
         if isinstance(value, dict):
             keys += len(value)
-            left.extend(value.values())
+            pending.extend(value.values())
         elif isinstance(value, list):
-            left.extend(value)
+            pending.extend(value)
     is_small = len(body) < _SMALL
     return (_STRING.sub(b"", body) if is_small else outside_texts(body)).count(b":") != keys
 
@@ -220,7 +224,7 @@ def _read_strictly(body: bytes) -> Any:
             text, parse_int=_integer, parse_constant=_refuse, object_pairs_hook=_object
         )
     except _Constant as error:
-        constant = next(one for one in _CONSTANT.finditer(body) if one[1] is not None)
+        constant = next(match for match in _CONSTANT.finditer(body) if match[1] is not None)
         message = (
             f"the body is not JSON: {constant[1].decode()} at byte {constant.start()} "
             "is no JSON value"
@@ -249,7 +253,7 @@ def _integer(text: str) -> int:
 
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     record = dict(pairs)
-    bad = next((one for one in record.values() if isinstance(one, UnreadableRecord)), None)
+    bad = next((value for value in record.values() if isinstance(value, UnreadableRecord)), None)
     if bad is not None:
         return bad
     if len(record) == len(pairs):

@@ -27,7 +27,7 @@ MOST_KEYS = MOST_COLUMNS
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How large one request may be, and how much an answer tells."""
+    """How large one request may be, and how much an answer says."""
 
     max_request_bytes: int = ClientSettings.max_request_bytes
     max_request_records: int = ClientSettings.max_request_records
@@ -56,7 +56,7 @@ class Limits:
             )
 
     def check_rejected(self, count: int) -> None:
-        """Check of how many rejected rows an answer would have to tell.
+        """Check how many rejected rows an answer would have to report.
 
         Raises:
             RequestRefused: E_TOO_LARGE.
@@ -107,7 +107,7 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
-"""Those of the settings where nobody has set them."""
+"""The limits of the default settings."""
 
 
 def outside_texts(body: bytes) -> bytes:

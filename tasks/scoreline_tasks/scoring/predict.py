@@ -116,8 +116,7 @@ def score_frame(
             # As an object: such a version may answer with another number of columns for each row.
             value = np.empty(1, dtype=object)
             value[0] = scores.values.tolist()[0]
-            its_own = {row + zero: replace(one, record=row) for zero, one in errors.items()}
-            parts.append((Scores(value, scores.probabilities), its_own))
+            parts.append((Scores(value, scores.probabilities), shifted(errors, row)))
         return joined(parts)
     try:
         return _checked(np.arange(count), loaded.score(rows))
@@ -126,14 +125,14 @@ def score_frame(
         if count == 1 or not loaded.batchable:
             return _failed(np.arange(count), error)
     search = BadRowSearch(loaded.score, rows.frame, pause)
-    found = search.run()
+    outcomes = search.run()
     scores, errors = joined(
         [
             _failed(part, outcome) if isinstance(outcome, Exception) else _checked(part, outcome)
-            for part, outcome in found
+            for part, outcome in outcomes
         ]
     )
-    order = np.argsort(np.concatenate([part for part, _ in found]))
+    order = np.argsort(np.concatenate([part for part, _ in outcomes]))
     probabilities = None if scores.probabilities is None else scores.probabilities[order]
     return Scores(scores.values[order], probabilities), errors
 
@@ -148,10 +147,10 @@ def _failed(rows: npt.NDArray[np.intp], error: Exception) -> tuple[Scores, dict[
 
 def _checked(rows: npt.NDArray[np.intp], scores: Scores) -> tuple[Scores, dict[int, Problem]]:
     """Rows that were scored: what cannot be sent is no answer, a row that got it has an error instead."""
-    code, places = Code.MODEL_OUTPUT.value, rows.tolist()
+    indices = rows.tolist()
     return scores, {
-        places[own]: Problem(places[own], code, reason)
-        for own, reason in sorted(scores.unusable.items())
+        indices[row]: Problem(indices[row], Code.MODEL_OUTPUT.value, reason)
+        for row, reason in sorted(scores.unusable.items())
     }
 
 
@@ -164,15 +163,15 @@ def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict
         len(errors) == len(scores.values) and scores.probabilities is None
         for scores, errors in parts
     ]
-    pattern = parts[failed.index(False) if False in failed else 0][0]
+    scored = parts[failed.index(False) if False in failed else 0][0]
 
     def one_array(name: str) -> Any:
-        like = getattr(pattern, name)
+        sample = getattr(scored, name)
         arrays = [
             np.full(
-                (len(scores.values), *like.shape[1:]),
-                None if like.dtype == object else 0,
-                dtype=like.dtype,
+                (len(scores.values), *sample.shape[1:]),
+                None if sample.dtype == object else 0,
+                dtype=sample.dtype,
             )
             if has_failed
             else getattr(scores, name)
@@ -183,16 +182,21 @@ def joined(parts: list[tuple[Scores, dict[int, Problem]]]) -> tuple[Scores, dict
             arrays = [array.astype(object) for array in arrays]
         return np.concatenate(arrays)
 
-    probabilities = None if pattern.probabilities is None else one_array("probabilities")
+    probabilities = None if scored.probabilities is None else one_array("probabilities")
     errors = {row: problem for _, part in parts for row, problem in part.items()}
     return Scores(one_array("values"), probabilities), errors
+
+
+def shifted(errors: Mapping[int, Problem], start: int) -> dict[int, Problem]:
+    """The errors of a part of a frame, by row of the frame; the part begins at `start`."""
+    return {start + row: replace(error, record=start + row) for row, error in errors.items()}
 
 
 # The answer's columns
 
 
 def rules_of(options: RequestOptions, limits: Limits) -> Rules:
-    """What records are held to beside their types."""
+    """The rules that records are held to beside their types."""
     if options is NO_OPTIONS and limits.suggestions:  # as in nearly all requests
         return NO_RULES
     return Rules(options.unseen.value, options.out_of_range.value, limits.suggestions)
@@ -227,8 +231,8 @@ def table_result(
     problems = all_problems(checked, errors)
     columns: dict[str, Any] = {}
     outputs, values = loaded.outputs, scores.values
-    places = {name: at for at, name in enumerate(outputs.prediction_columns)}
-    shares = {name: at for at, name in enumerate(outputs.probability_columns)}
+    prediction_index = {name: index for index, name in enumerate(outputs.prediction_columns)}
+    probability_index = {name: index for index, name in enumerate(outputs.probability_columns)}
     source = None
     if problems:
         rows = np.full(count, -1, dtype=np.int64)
@@ -242,19 +246,19 @@ def table_result(
         listed = values.tolist() if answers is None else []
         if {int, float} <= set(map(type, listed)):
             # Arrow refuses a whole number that a fraction cannot hold; beside fractions it becomes one.
-            listed = [None if one is None else float(one) for one in listed]
+            listed = [None if value is None else float(value) for value in listed]
         if answers is None:
             try:
                 answers = pa.array(listed)
             except (pa.ArrowInvalid, pa.ArrowTypeError):  # several outputs of different types
-                answers = pa.array([one and list(map(str, one)) for one in listed])
+                answers = pa.array([row and list(map(str, row)) for row in listed])
         return answers if source is None else answers.take(source)
 
     for name in output_names(loaded, options):
-        if name in places and values.ndim > 1:
-            columns[name] = spread(values[:, places[name]])
+        if name in prediction_index and values.ndim > 1:
+            columns[name] = spread(values[:, prediction_index[name]])
         # All values of a record, or all there is where no row could be scored.
-        elif name == "prediction" or name in places:
+        elif name == "prediction" or name in prediction_index:
             columns[name] = spread(values)
         elif name == "error":
             texts: list[str | None] = [None] * count
@@ -264,19 +268,21 @@ def table_result(
                 pa.array(texts, pa.string()) if problems else pa.nulls(count, pa.string())
             )
         elif name == "warnings":
-            found: list[list[str]] = [[] for _ in range(count)]
-            left = full_bytes(body_bytes)
-            for one in each_warning(checked, loaded):
-                if one.index not in problems:
-                    left -= len(one.message)
-                    said = one.message if left >= 0 else f"column {one.column!r}"
-                    found[one.index].append(f"{one.code}: {said}")
-            columns[name] = pa.array([_SEPARATOR.join(one) or None for one in found], pa.string())
+            messages: list[list[str]] = [[] for _ in range(count)]
+            room = full_bytes(body_bytes)
+            for warning in each_warning(checked, loaded):
+                if warning.index not in problems:
+                    room -= len(warning.message)
+                    text = warning.message if room >= 0 else f"column {warning.column!r}"
+                    messages[warning.index].append(f"{warning.code}: {text}")
+            columns[name] = pa.array(
+                [_SEPARATOR.join(row) or None for row in messages], pa.string()
+            )
         elif scores.probabilities is None:
             # Where no row could be scored there are none, but their columns must be there.
             columns[name] = pa.nulls(count, pa.float64())
         else:
-            columns[name] = spread(scores.probabilities[:, shares[name]])
+            columns[name] = spread(scores.probabilities[:, probability_index[name]])
     faults = count_faults(problems.values())
     return CodecResult(
         records=count,
@@ -284,7 +290,7 @@ def table_result(
         rejected=count_codes(faults),
         faults=faults,
         problems=rejected_rows(problems, options.problems, position),
-        warned=[_warned(checked, loaded, one, position) for one in checked.anomalies],
+        warned=[_warned(checked, loaded, anomaly, position) for anomaly in checked.anomalies],
         body=write(pa.table(columns)),
     )
 
@@ -300,9 +306,9 @@ def output_names(loaded: LoadedVersion, options: RequestOptions) -> list[str]:
     if options.outputs is None:
         # Callers who know one output alone look for the columns that there have always been.
         return ["prediction", *map(probability_column, outputs.classes or ()), "error"]
-    known, names = frozenset(columns), list[str]()
+    own_names, names = frozenset(columns), list[str]()
     for name in dict.fromkeys(options.outputs):
-        if name.startswith(("prediction_", "probability_")) and name not in known:
+        if name.startswith(("prediction_", "probability_")) and name not in own_names:
             available = ", ".join(columns)
             message = f"there is no output {name[:80]!r}; this version has {available}"
             raise RequestRefused(Code.WIRE, message[:500])
@@ -339,7 +345,7 @@ def count_faults(problems: Iterable[Problem]) -> Faults:
 
 
 def count_codes(faults: Faults) -> dict[str, int]:
-    """The same of each code."""
+    """How many faults there are of each code."""
     codes: Counter[str] = Counter()
     for (code, _), number in faults.items():
         codes[code] += number
@@ -374,14 +380,14 @@ def _warned(
 ) -> dict[str, Any]:
     """How often a column has unusual values, and the most frequent of them with their first record."""
     values = np.asarray(_values(checked, anomaly))
-    different, firsts, counts = np.unique(values, return_index=True, return_counts=True)
+    distinct, firsts, counts = np.unique(values, return_index=True, return_counts=True)
     examples = []
-    for at in np.lexsort((firsts, -counts))[:EXAMPLES]:
-        value = different[at] if values.dtype == object else different[at].item()
-        first = int(anomaly.records[firsts[at]])
-        example = position(first) | {"value": shown(value), "count": int(counts[at])}
+    for index in np.lexsort((firsts, -counts))[:EXAMPLES]:
+        value = distinct[index] if values.dtype == object else distinct[index].item()
+        first = int(anomaly.records[firsts[index]])
+        example = position(first) | {"value": shown(value), "count": int(counts[index])}
         if anomaly.code == WarningCode.UNSEEN_CATEGORY and checked.hints:
-            near = checked.hints.near(_column(loaded, anomaly), str(different[at]))
+            near = checked.hints.near(_column(loaded, anomaly), str(distinct[index]))
             example |= {"nearest": near} if near is not None else {}
         examples.append(example)
     return {
@@ -394,7 +400,7 @@ def _warned(
 
 def _column(loaded: LoadedVersion, anomaly: Anomaly) -> Column:
     assert loaded.schema is not None  # noqa: S101 - without a schema nothing is unusual
-    return next(one for one in loaded.schema.columns if one.name == anomaly.column)
+    return next(column for column in loaded.schema.columns if column.name == anomaly.column)
 
 
 def _values(checked: CheckedRecords, anomaly: Anomaly) -> Any:

@@ -87,12 +87,12 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> Codec
     arrays: dict[str, Any] = {}
     problems: dict[int, Problem] = {}
     hints = Hints(rules_of(chunk, limits))
-    found: list[tuple[Column, dict[str, int], int, Collection[int]]] = []
+    read: list[tuple[Column, dict[str, int], int, Collection[int]]] = []
     for column in schema.columns:
         if column.name not in indices:
             count = len(rows.readable)
             arrays[column.name] = array_of(column, [None] * count)
-            found.append((column, {}, count, range(count)))
+            read.append((column, {}, count, range(count)))
             continue
         texts = rows.texts(indices[column.name])
         bad: dict[int, Problem] = {}
@@ -105,10 +105,10 @@ def check_csv_chunk(body: bytes, loaded: LoadedVersion, limits: Limits) -> Codec
             other = sum(not is_null[row] for row in bad)
             counted = {"datetime": len(present) - other, "text": other}
             kinds = {kind: number for kind, number in counted.items() if number}
-        found.append((column, kinds, nulls, bad))
+        read.append((column, kinds, nulls, bad))
     profiles = [
         _profile(column, kinds, nulls, arrays[column.name], bad, problems, hints)
-        for column, kinds, nulls, bad in found
+        for column, kinds, nulls, bad in read
     ]
     checked = checked_rows(rows, schema, arrays, problems, rules_of(chunk, limits))
     result = _result(len(rows), checked, profiles, loaded, chunk, rows.position)
@@ -151,11 +151,13 @@ def check_json(
     rejected = _rejected_otherwise(checked)
     profiles = []
     for column in loaded.schema.columns if loaded.schema else ():
-        there = [
-            row for row, one in enumerate(records) if isinstance(one, dict) and column.name in one
+        rows = [
+            row
+            for row, record in enumerate(records)
+            if isinstance(record, dict) and column.name in record
         ]
-        values = [records[row][column.name] for row in there]
-        bad = {place for place, row in enumerate(there) if row in rejected}
+        values = [records[row][column.name] for row in rows]
+        bad = {index for index, row in enumerate(rows) if row in rejected}
         profiles.append(_profile_values(column, values, bad, hints))
     return _result(len(records), checked, profiles, loaded, options)
 
@@ -211,9 +213,9 @@ def _kinds_of_texts(texts: Any, rules: TextRules) -> dict[str, int]:
 
 
 def _rejected_otherwise(checked: CheckedRecords) -> set[int]:
-    """Records that are rejected, but not for a value that training did not have: those are what is told."""
+    """Records that are rejected for another reason than a value that training did not have."""
     unlike = (Code.CATEGORY, Code.OUT_OF_RANGE)
-    return {one.record for one in checked.problems if one.code not in unlike}
+    return {problem.record for problem in checked.problems if problem.code not in unlike}
 
 
 def _profile_values(
@@ -224,10 +226,10 @@ def _profile_values(
     kinds = Counter(_TYPE_NAMES.get(type(value), type(value).__name__) for value in present)
     is_number = column.type in (ColumnType.INTEGER, ColumnType.NUMBER)
     fitting = (int, float) if is_number else (str,)
-    places = [place for place, value in enumerate(values) if type(value) in fitting]
-    chosen = [values[place] for place in places]
+    indices = [index for index, value in enumerate(values) if type(value) in fitting]
+    chosen = [values[index] for index in indices]
     array = np.array(chosen, np.float64) if is_number else pd.Series(chosen, dtype=object)
-    bad = {at for at, place in enumerate(places) if place in rejected}
+    bad = {row for row, index in enumerate(indices) if index in rejected}
     return _profile(column, dict(kinds), len(values) - len(present), array, (), bad, hints)
 
 
@@ -242,17 +244,17 @@ def _profile(
 ) -> dict[str, Any]:
     """What a column holds; the values of `array` at `bad` indices have no meaning.
 
-    Of those that training did not have it is told how many are at `rejected` ones: `score` does not warn of a row that
-    it rejects.
+    Of the values that training did not have, the profile also counts those at `rejected` indices: `score` does not warn
+    of a row that it rejects.
     """
     is_good = np.ones(len(array), dtype=bool)
     is_good[list(bad)] = False
     values = pd.Series(array)[is_good]
 
-    def unlike(found: pd.Series[Any], examples: list[dict[str, Any]]) -> dict[str, Any]:
-        in_rejected = int(found.index.isin(list(rejected)).sum())
-        told = {"count": len(found), "examples": examples}
-        return told | ({"rejected": in_rejected} if in_rejected else {})
+    def unlike(unusual: pd.Series[Any], examples: list[dict[str, Any]]) -> dict[str, Any]:
+        in_rejected = int(unusual.index.isin(list(rejected)).sum())
+        summary = {"count": len(unusual), "examples": examples}
+        return summary | ({"rejected": in_rejected} if in_rejected else {})
 
     profile: dict[str, Any] = {
         "name": column.name,

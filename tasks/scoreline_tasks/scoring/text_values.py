@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from functools import cached_property, lru_cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -62,11 +62,7 @@ class TextRules:
 
     def nulls_of(self, column: Column) -> frozenset[str]:
         """The texts that stand for a missing value of a column."""
-        return self._nulls_with_text if column.takes_empty_text else self.nulls
-
-    @cached_property
-    def _nulls_with_text(self) -> frozenset[str]:
-        return self.nulls - {""}
+        return self.nulls - {""} if column.takes_empty_text else self.nulls
 
 
 PLAIN = TextRules()
@@ -74,13 +70,13 @@ _COERCED = TextRules(coerce=True)
 
 
 def reader_of(column: Column, rules: TextRules = PLAIN) -> Callable[[str], Any]:
-    """What reads the texts of a column: the value that one stands for.
+    """A function from a text of a column to the value that it stands for.
 
-    Text that stands for none stays text, and is refused as such when the value is held to its column.
+    Text that stands for no value stays text, and is refused as such when it is held to its column.
     """
     nulls = rules.nulls_of(column)
     if column.type is ColumnType.CATEGORY:
-        categories = {(isinstance(each, bool), each): each for each in column.categories or ()}
+        categories = {(isinstance(value, bool), value): value for value in column.categories or ()}
         read = partial(_category, column, categories)
     else:
         read = partial(_VALUE_OF[column.type], column)
@@ -112,13 +108,13 @@ def number_pattern(decimal: str, thousands: str) -> str:
     mark = re.escape(decimal)
     whole = "[0-9]+"
     if thousands:
-        # `0.123` is a fraction that was written with another mark than was said: no group begins with 0.
+        # `0.123` is a fraction that was written with another mark than was declared: no group begins with 0.
         whole = f"(?:[1-9][0-9]{{0,2}}(?:{thousands_pattern(thousands)}[0-9]{{3}})+|[0-9]+)"
     return f"^[+-]?(?:{whole}(?:{mark}[0-9]*)?|{mark}[0-9]+)(?:[eE][+-]?[0-9]+)?$"
 
 
 def thousands_pattern(mark: str) -> str:
-    """A regular expression, in both dialects, for a mark between groups of digits; a space stands for every kind of space."""
+    """A regular expression, in both dialects, for a mark between groups of digits; a space stands for any space."""
     return f"[{_SPACES}]" if mark == " " else re.escape(mark)
 
 
@@ -134,9 +130,9 @@ def number_hint(text: str, rules: TextRules) -> str:
         if not re.search(thousands_pattern(thousands), bare) or bare.endswith("\n"):
             continue
         if re.match(number_pattern(decimal, thousands), bare):
-            shown = {" ": "' '", "'": '"\'"'}.get(thousands, thousands)
+            quoted = {" ": "' '", "'": '"\'"'}.get(thousands, thousands)
             options = [f"--decimal {decimal}"] if decimal != rules.decimal else []
-            options += [f"--thousands {shown}"] if thousands else []
+            options += [f"--thousands {quoted}"] if thousands else []
             fitting.append(" ".join(options))
     return f"; is it written with {' or '.join(fitting)}?" if fitting else ""
 
@@ -212,8 +208,8 @@ def date_hint(text: str, rules: TextRules) -> str:
         return f"; is it a spreadsheet's serial number? It is read with --date-format {EXCEL}"
     if not rules.date_format:
         return "; dates that are written otherwise are read with --date-format"
-    how = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"
-    return f", written {how} (--date-format)"
+    form = "as a serial number" if rules.date_format == EXCEL else f"as {rules.date_format}"
+    return f", written {form} (--date-format)"
 
 
 def _as_it_is(_: Column, text: str, __: TextRules) -> Any:

@@ -54,11 +54,11 @@ GREETING_S = 5.0
 AGAIN_S = 0.1
 """Seconds until a process that forks, and has ended, is forked anew."""
 REMEMBERED = 1000
-"""Outcomes of trials that are remembered: whoever asks for versions by number decides how many there are."""
+"""Outcomes of trials that are remembered: callers who name versions by number decide how many there are."""
 
 
 class Nursery:
-    """Forks for the processes of one worker."""
+    """Forks throw-away processes for the processes of one worker."""
 
     def __init__(self, store: Store, trial: IsolatedLoad, memory_bytes: int) -> None:
         """`memory_bytes` is what a process that scores for a rescue may take."""
@@ -68,7 +68,7 @@ class Nursery:
         self.gives_way = True
         """Whether trials give way to processes that serve; not while a worker starts, which waits for them."""
         self.batcher: Batcher | None = None
-        """Scores in a fork what a dead process left."""
+        """Scores the requests of dead processes, in a fork."""
         self.asked: set[str] = set()
         """Models of which other processes of the worker have needed a version that they do not have."""
         self._key = secrets.token_bytes(32)
@@ -76,8 +76,8 @@ class Nursery:
         address = f"\0scoreline-{secrets.token_hex(16)}" if sys.platform == "linux" else None
         self._listener = Listener(address, "AF_UNIX", backlog=64)
         self._home = os.getpid()
-        self._own: Fork | None = None
-        self._one_trial = threading.Lock()
+        self._forker: Fork | None = None
+        self._trial_lock = threading.Lock()
         self._outcomes: OrderedDict[tuple[str, int], tuple[float, TrialResult | str]] = (
             OrderedDict()
         )
@@ -95,15 +95,15 @@ class Nursery:
                 time.sleep(AGAIN_S)
 
         self._home = 0
-        self._own = Fork(keep_serving)
+        self._forker = Fork(keep_serving)
 
     def stop(self) -> None:
         """End the process of its own, if it has one."""
-        if self._own is not None and os.getpid() != self._home:
+        if self._forker is not None and os.getpid() != self._home:
             with suppress(ProcessLookupError):
-                os.kill(self._own.pid, signal.SIGKILL)  # and with it the one that it keeps
-                os.waitpid(self._own.pid, 0)
-            self._own = None
+                os.kill(self._forker.pid, signal.SIGKILL)  # and with it the one that it keeps
+                os.waitpid(self._forker.pid, 0)
+            self._forker = None
 
     def prove(self, store: Store, model: str, version: int) -> TrialResult:  # noqa: ARG002 - Models' signature
         """Load a version for the first time, in a process that then ends; for one process at a time.
@@ -143,10 +143,10 @@ class Nursery:
             OSError: the process that forks does not exist any more, or cannot fork; nothing was scored.
             EOFError: it has ended meanwhile.
         """
-        fields = [(entry.lane.value, entry.id, entry.fields) for entry in entries]
+        raw = [(entry.lane.value, entry.id, entry.fields) for entry in entries]
         if os.getpid() == self._home:
-            return self._score(fields, now_ms, limit_s, task, load_s, lambda: True)
-        kind, outcome = self._ask(["score", fields, now_ms, limit_s, task and asdict(task), load_s])
+            return self._score(raw, now_ms, limit_s, task, load_s, lambda: True)
+        kind, outcome = self._ask(["score", raw, now_ms, limit_s, task and asdict(task), load_s])
         if kind == "late":
             late_after_s, is_prepared = outcome
             raise ChildTimedOut(late_after_s, is_prepared=is_prepared)
@@ -175,7 +175,7 @@ class Nursery:
     def _serve(self) -> None:
         self._home = os.getpid()
         while True:
-            # A process that was killed meanwhile, or one that is none of ours.
+            # The other end may be killed meanwhile, or be none of this worker's.
             with suppress(OSError, EOFError, ValueError):
                 connection = self._listener.accept()
                 threading.Thread(target=self._answer, args=(connection,), daemon=True).start()
@@ -206,13 +206,13 @@ class Nursery:
     def _fork_for(self, message: list[Any], is_wanted: Callable[[], bool]) -> tuple[str, Any]:
         kind, *arguments = message
         if kind == "score":
-            fields, now_ms, limit_s, given, load_s = arguments
-            task = given and msgspec.convert(given, Task)
-            return "scored", asdict(self._score(fields, now_ms, limit_s, task, load_s, is_wanted))
+            raw, now_ms, limit_s, task, load_s = arguments
+            task = task and msgspec.convert(task, Task)
+            return "scored", asdict(self._score(raw, now_ms, limit_s, task, load_s, is_wanted))
         model, version = arguments
         self.asked.add(model)
-        # One at a time: whoever asks for versions by number decides how many there are.
-        with self._one_trial:
+        # One at a time: callers who name versions by number decide how many there are.
+        with self._trial_lock:
             tried_at, outcome = self._outcomes.get((model, version), (0.0, ""))
             if isinstance(outcome, str) and outcome and time.monotonic() - tried_at < FIRST_S:
                 raise IsolatedLoadFailed(outcome)
@@ -235,7 +235,7 @@ class Nursery:
 
     def _score(
         self,
-        fields: Sequence[Any],
+        raw: Sequence[Any],
         now_ms: int,
         limit_s: float,
         task: Task | None,
@@ -243,7 +243,7 @@ class Nursery:
         is_wanted: Callable[[], bool],
     ) -> Outcome:
         assert self.batcher is not None  # noqa: S101 - set before it serves
-        entries = [Entry(Lane(lane), entry_id, one) for lane, entry_id, one in fields]
+        entries = [Entry(Lane(lane), entry_id, fields) for lane, entry_id, fields in raw]
         return score_here(
             self.batcher,
             entries,

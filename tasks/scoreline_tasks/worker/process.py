@@ -6,8 +6,8 @@ newer version: it exits, and the child that replaces it has that version on the 
 main process (see `Generations`). A pool that does not fork serves in the main process, which then switches
 to the new version by itself.
 
-A child exits only between two tasks, when it has nothing in hand, and others are there to serve: the pool sends a task that it had not read
-yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
+A child exits only between two tasks, when it has nothing in hand, and others are there to serve: the pool sends a task
+that it had not read yet to another child. `EX_RECYCLE` is the exit code of a child that ends in order, as after
 `--max-tasks-per-child`; the pool replaces it at once and logs nothing.
 
 Of each worker one task is the permanent drain: at the end of its slice of time it sends its successor. Shared memory
@@ -68,19 +68,19 @@ HANDOVER_S = 1.0
 CHILD_OOM_SCORE = 300
 """A machine without memory ends a process that scores before a main process, or a server beside it."""
 GOES_ON_S = 5.0
-"""Seconds for which a drain that has lost Redis goes on trying; then its process is free for whatever comes first."""
+"""Seconds for which a drain that has lost Redis goes on trying; then its process is free for other tasks."""
 WORKED_S = 1.2 * REPLY_S
-"""Seconds after which work that loses Redis has had it meanwhile."""
+"""Seconds of work after which a loss of Redis is another one: the work has had Redis meanwhile."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
-"""Seconds between two of its tries."""
+"""Seconds between two tries of a drain that has lost Redis."""
 SHOWN_MODELS = 20
 """Versions that a worker names at its start."""
 PRELOAD_S = 1.5
 """Seconds after which a worker that starts begins to load no further version before it serves, unless few are left."""
 FEW_MODELS = 3
-"""So many are waited for: they come sooner than children that are replaced once more for their sake."""
+"""Versions that are waited for in any case: loading them is quicker than replacing the children once more."""
 FOLLOW_S = 5.0
-"""The same for the following ones: how long its children wait for what was loaded, each time that they are replaced."""
+"""The same for a worker that serves: how long its children, which are then replaced, wait for what was loaded."""
 FORK_AGAIN_S = 1.0
 """Seconds until another fork is tried after one that the system has refused."""
 SETTLES_EVERY_S = 60.0
@@ -123,7 +123,7 @@ class WorkerProcess:
         self._supervision: Supervision | None = None
         self._runtime: Runtime | None = None
         self._listens_from = 0.0
-        """When a child without a task may listen again that has lost Redis."""
+        """When a child without a task that has lost Redis may listen again."""
         self._settled_at = -math.inf
         self._building = threading.Lock()
 
@@ -160,7 +160,10 @@ class WorkerProcess:
             return
         self._has_told = True
         settings = WorkerSettings.from_environment()
-        names = [f"{name}@{alias}={v}" for (name, alias), v in self._models.serving().items()]
+        names = [
+            f"{model}@{alias}={version}"
+            for (model, alias), version in self._models.serving().items()
+        ]
         more = max(0, len(names) - SHOWN_MODELS) + self._models.unloaded
         logger.info(
             "worker_serves queue=%s server=%s store=%s models=%s: %s%s",
@@ -195,10 +198,10 @@ class WorkerProcess:
             self._start(self._supervision)
 
     def take_over(self, pid: int) -> None:
-        """In the main process: a child is dead, or stopped; what it holds is to be answered at once, without a lease's wait."""
+        """In the main process: have the requests of a dead or stopped child answered without waiting for a lease."""
         if self.generations.is_owned_by(pid):
             self.charge.wait(0.0)  # another drain is due now
-        # While it starts, and once it stops, nobody is there to do it. Then the lease decides.
+        # While this process starts, and once it stops, there is no rescue. Then the lease decides.
         if self._supervision is not None:
             self._supervision.team.take_over(f"{self.node}/{pid}")
 
@@ -215,8 +218,8 @@ class WorkerProcess:
                     share_memory()
                     keep_freed()  # a process that loads versions gives back the memory of a load
                     limit_process(memory_limit(settings), oom_score=CHILD_OOM_SCORE)
-                    self.generations.place = current_process().index
-                    self.call_times.watch(self.generations.place)
+                    self.generations.index = current_process().index
+                    self.call_times.watch(self.generations.index)
                     # Waits for a version that another thread loads.
                     watch_gate(self.call_times.waiting)
                     watch_forks(self.call_times.waiting)
@@ -262,7 +265,7 @@ class WorkerProcess:
                 self._listens_from = time.monotonic() + GOES_ON_S
 
     def leave(self) -> None:
-        """In the main process: it is told to end. No drain comes any more, and what others have left is not to be left once more."""
+        """In the main process, which is told to end: send no drain any more, and take over nothing."""
         self.charge.end()
         if self._supervision is not None:
             self._supervision.team.is_leaving = True
@@ -315,8 +318,8 @@ class WorkerProcess:
     def _settle(self) -> None:
         """In a main process that is about to fork: collect garbage.
 
-        All of it takes a tenth of a second of the machine, and copies of shared pages. Among many releases it is what came
-        since the first of them: at most one version stays that nobody serves any more.
+        Collecting all of it takes a tenth of a second of the machine, and copies of shared pages. So among many releases
+        only what is newer than the last full collection is collected: at most one version stays that nobody serves.
         """
         now = time.monotonic()
         if now > self._settled_at + SETTLES_EVERY_S:
@@ -377,7 +380,7 @@ class WorkerProcess:
             drain.interrupt()
 
     def _is_leaving(self) -> bool:
-        """Whether this process was told to end: what waits in it for a version that is loaded is other workers' then."""
+        """Whether this process was told to end: other workers then get the requests that wait in it for a version."""
         return self.generations.is_leaving
 
     def run_extra_drain(self, runtime: Runtime) -> None:
@@ -396,12 +399,12 @@ def goes_on(serve: Callable[[], object], runtime: Runtime) -> bool:
     """Do a drain's work, and again over new connections where those are lost; False where Redis stays away."""
     lost_at, pause_s = 0.0, FIRST_PAUSE_S
     while True:
-        began = time.monotonic()
+        started = time.monotonic()
         if survives(serve, runtime.connections):
             return True
         runtime.drain.interrupt()
         now = time.monotonic()
-        if not lost_at or now > began + WORKED_S:
+        if not lost_at or now > started + WORKED_S:
             lost_at, pause_s = now, FIRST_PAUSE_S
         if now > lost_at + GOES_ON_S:
             return False
@@ -445,13 +448,13 @@ class Generations:
         self._newest = RawValue("Q", 0)
         """The generation of children that are forked from now on; written by the main process."""
         self._ready, self._may_leave = RawArray("Q", CHILDREN), RawArray("Q", CHILDREN)
-        """By place in the pool, process ids: of a child that can serve, written by it, and of one that may exit,
+        """By index in the pool, process ids: of a child that can serve, written by it, and of one that may exit,
         written by the main process."""
         self._drain_owner = RawValue("Q", 0)
         """Process id of the child that last began the permanent drain; written by children."""
         self.own = 0
         """Not shared: a child keeps the value that its main process had at the fork."""
-        self.place = 0
+        self.index = 0
         """Of this child in the pool; not shared."""
         self.is_leaving = False
         """Whether this child was told to end; not shared."""
@@ -463,8 +466,8 @@ class Generations:
 
     def note_ready(self) -> None:
         """In a child: it can serve."""
-        if self.place < CHILDREN:
-            self._ready[self.place] = self._pid()
+        if self.index < CHILDREN:
+            self._ready[self.index] = self._pid()
 
     def mark_as_drain_owner(self) -> None:
         """In a child: it runs the permanent drain from now on."""
@@ -483,23 +486,23 @@ class Generations:
         """In a child: whether it is to exit, as soon as it has nothing in hand."""
         if self.is_leaving:
             return True
-        may_leave = self.place >= CHILDREN or self._may_leave[self.place] == self._pid()
+        may_leave = self.index >= CHILDREN or self._may_leave[self.index] == self._pid()
         return may_leave and bool(self.own < self._newest.value)
 
     def let_leave(self, children: Sequence[Child], count: int) -> None:
-        """In the main process: of a pool that is to have `count` children, let those exit that others need not wait for.
+        """In the main process: of a pool that is to have `count` children, let the outdated exit that can be spared.
 
         Those that have nothing to do come first, and last those that may be busy for long.
         """
         outdated = [child for child in children if child.generation < self.own]
         outdated.sort(key=lambda child: (child.is_busy, not self.is_owned_by(child.pid)))
         # Those beyond the shared memory cannot say that they serve; they leave by themselves.
-        known = [child for child in children if child.place < CHILDREN]
-        serving = sum(self._ready[child.place] == child.pid for child in known)
+        sharing = [child for child in children if child.index < CHILDREN]
+        serving = sum(self._ready[child.index] == child.pid for child in sharing)
         leaving = outdated[: max(0, serving - min(AT_LEAST, count))]
         for child in outdated:
-            if child in known:
-                self._may_leave[child.place] = child.pid if child in leaving else 0
+            if child in sharing:
+                self._may_leave[child.index] = child.pid if child in leaving else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -507,7 +510,7 @@ class Child:
     """A process of a pool, as its main process knows it."""
 
     pid: int
-    place: int
+    index: int
     generation: int
     is_busy: bool
 
@@ -532,7 +535,7 @@ def end_after_sigterm() -> None:
         listen(-1)
 
     listen(writer)
-    # What a pipeline's own forks are told, from their first moment on, is not this process's.
+    # A signal to a pipeline's own fork is not this process's, from the fork's first moment on.
     os.register_at_fork(
         before=do_not_listen,
         after_in_parent=lambda: listen(writer),
@@ -595,10 +598,10 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
     Worker = Worker
     _forks_from = 0.0
 
-    def _create_worker_process(self, place: int) -> Any:
+    def _create_worker_process(self, index: int) -> Any:
         # The children of a generation are those that were forked before the next release.
         with fork_guard():
-            child = super()._create_worker_process(place)
+            child = super()._create_worker_process(index)
             child.generation = this_process().generations.own
         return child
 
@@ -614,11 +617,11 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
             self._processes -= more
 
     def replace_children(self) -> None:
-        """Fork a child that has what was released, and let outdated ones leave as others can serve in their place."""
+        """Fork a child that has the newest release, and let outdated ones leave as others can serve in their place."""
         generations = this_process().generations
         children = [
-            Child(one.pid, one.index, one.generation, one.inqW_fd in self._busy_workers)
-            for one in self._pool
+            Child(child.pid, child.index, child.generation, child.inqW_fd in self._busy_workers)
+            for child in self._pool
         ]
         if all(child.generation == generations.own for child in children):
             return
@@ -632,7 +635,7 @@ class Pool(asynpool.AsynPool):  # type: ignore[misc]
                 logger.warning("children_not_replaced: no process can be forked: %s", error)
 
     def _join_exited_workers(self, shutdown: bool = False) -> Any:
-        """See to what a child held before it is replaced, which has to wait while a version is loaded."""
+        """Have what a child held taken over before it is replaced: that has to wait while a version is loaded."""
         for child in self._pool:
             if child.exitcode is not None:
                 this_process().take_over(child.pid)
@@ -685,7 +688,7 @@ TAKEN_OVER_TIMES = 3
 
 
 def take_over_stopped_children(pool: TaskPool, times_seen: dict[int, int]) -> None:
-    """In the main process: have answered what children hold that are stopped, as by SIGSTOP.
+    """In the main process: have the requests answered that stopped children hold, as after SIGSTOP.
 
     One that goes on later finishes what it had; the first answer counts. `times_seen` is kept between calls, by pid.
     """

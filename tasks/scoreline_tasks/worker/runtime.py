@@ -124,9 +124,9 @@ class Heartbeat(Periodic):
         child_count: Callable[[], int] = lambda: 0,
         on_error: Callable[[RedisError], None] = lambda _: None,
     ) -> None:
-        """`parent` names the main process's report, `child_count` counts those of a main process.
+        """`parent` names the main process's report, `child_count` counts the children of a main process.
 
-        `on_error` gets what a report fails of.
+        `on_error` gets the error for which a report fails.
         """
         super().__init__(
             "heartbeat", REPORT_EVERY_S, self.send, "report_failed: this process may look dead"
@@ -143,9 +143,9 @@ class Heartbeat(Periodic):
         self._may_record = True
         """False once the server has refused it, where its users are those of an earlier release."""
         self._counts: list[tuple[str, str, int]] = []
-        """What the totals may not have yet, as it was sent and is sent again."""
+        """Counts that the totals may not have yet: they are sent again as they were sent."""
         self._counted = int(self._started_at * 1000)
-        """The number of these counts. A process that has the name of one before it begins with a greater one."""
+        """The number of these counts. A process begins with a greater one than an earlier process of its name."""
         self._may_count = True
 
     def send_now(self) -> None:
@@ -225,16 +225,19 @@ class Heartbeat(Periodic):
 
 
 MANY_CONNECTIONS = 1 << 16
-"""A pool of threads has one or two for each thread; Redis would be said to be lost where they are not enough."""
+"""A pool of threads has one or two for each thread; where they are not enough, Redis would seem to be lost."""
 CHECK_LINES_EVERY_S = 0.5
 EVICT_EVERY_S = 2.0
 
 
 class Background:
-    """The threads that run beside the work of a process."""
+    """The threads that run beside the work of a process, which is a consumer of its queue."""
 
-    def __init__(self, models: Models, heartbeat: Heartbeat, *others: Periodic) -> None:
+    def __init__(
+        self, models: Models, heartbeat: Heartbeat, queue: RequestQueue, *others: Periodic
+    ) -> None:
         self.heartbeat = heartbeat
+        self._queue = queue
         evictor = Periodic(
             "evictor", EVICT_EVERY_S, models.evict_idle, "eviction_failed: idle versions stay"
         )
@@ -246,9 +249,10 @@ class Background:
             thread.start()
 
     def stop(self) -> None:
-        """Stop them in reverse order."""
+        """Stop them in reverse order, and leave the queue."""
         for thread in reversed(self._threads):
             thread.stop()
+        self._queue.leave()
 
 
 class Runtime(Background):
@@ -265,16 +269,10 @@ class Runtime(Background):
         queue: RequestQueue,
         connections: Connections,
     ) -> None:
-        super().__init__(models, heartbeat, lease, connections.watch(), *others)
+        super().__init__(models, heartbeat, queue, lease, connections.watch(), *others)
         self.settings = settings
         self.drain = drain
         self.connections = connections
-        self._queue = queue
-
-    def stop(self) -> None:
-        """Stop the threads, and leave the queue."""
-        super().stop()
-        self._queue.leave()
 
 
 def open_models(settings: WorkerSettings, served_by: ServedBy) -> tuple[Models, Nursery]:
@@ -306,7 +304,7 @@ def memory_limit(settings: WorkerSettings) -> int:
 
 
 def limits_of(settings: WorkerSettings) -> Limits:
-    """How large a request may be, and how much an answer tells."""
+    """How large a request may be, and how much an answer says."""
     return Limits(
         settings.max_request_bytes, settings.max_request_records, bool(settings.suggestions)
     )
@@ -370,7 +368,7 @@ def build_runtime(
 
 
 RESCUES = 3
-"""Of one worker, one of them for the online lane alone: a request that takes long keeps no other one waiting."""
+"""Rescues of one worker, one of them for the online lane alone: others need not wait for a request that takes long."""
 
 
 def open_rescues(
@@ -380,19 +378,17 @@ def open_rescues(
     nursery: Nursery,
     totals: Totals,
 ) -> Team:
-    """Threads that answer what dead processes left."""
+    """Threads that answer the requests of dead processes."""
     team = Team()
     for number in range(RESCUES):
-        lanes = tuple(Lane) if number else (Lane.ONLINE,)
-        limit_s = settings.batch_limit_s
         rescue = Rescue(
             open_queue(),
             lease,
             nursery.score,
-            limit_s=limit_s,
+            limit_s=settings.batch_limit_s,
             load_s=2 * settings.load_limit_s,  # its trial, and loading it
             team=team,
-            lanes=lanes,
+            lanes=tuple(Lane) if number else (Lane.ONLINE,),
             totals=totals,
         )
         team.rescues.append(rescue)
@@ -404,26 +400,14 @@ class Supervision(Background):
 
     def __init__(
         self,
-        settings: WorkerSettings,
         models: Models,
         heartbeat: Heartbeat,
-        follower: ReleaseFollower,
-        nursery: Nursery,
-        open_queue: Callable[[], RequestQueue],
-        connections: Connections,
-        totals: Totals,
+        queue: RequestQueue,
+        team: Team,
+        *others: Periodic,
     ) -> None:
-        self._queue = open_queue()
-        lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
-        self.team = open_rescues(settings, open_queue, lease, nursery, totals)
-        super().__init__(
-            models, heartbeat, lease, follower, connections.watch(), *self.team.rescues
-        )
-
-    def stop(self) -> None:
-        """Stop the threads, and leave the queue."""
-        super().stop()
-        self._queue.leave()
+        super().__init__(models, heartbeat, queue, *others, *team.rescues)
+        self.team = team
 
 
 def build_supervision(
@@ -457,9 +441,15 @@ def build_supervision(
         # threads of this process, which has no drain that would notice.
         on_error=connections.note_error,
     )
-    follower = ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s)
+    lease = Lease(open_queue(), lease_s=settings.lease_s, limit_s=settings.batch_limit_s)
     return Supervision(
-        settings, models, heartbeat, follower, nursery, open_queue, connections, totals
+        models,
+        heartbeat,
+        open_queue(),
+        open_rescues(settings, open_queue, lease, nursery, totals),
+        lease,
+        ReleaseFollower(poll, connect, keys, poll_s=settings.poll_s),
+        connections.watch(),
     )
 
 
@@ -504,12 +494,13 @@ class Connections:
             self.drop()
 
     def drop(self) -> None:
-        """Close all of them: where one got no reply, the others would each be waited for in vain, one after the other."""
+        """Close all of them: where one got no reply, each of the others would be waited for in vain, in turn."""
         self._made_at = time.monotonic()
         self._pool.disconnect(inuse_connections=False)
         with self._pool._lock:
             in_use = list(self._pool._in_use_connections)
         for connection in in_use:
-            # Its thread notices, and connects again. Closed from here, it would miss its socket in the midst of a command.
+            # Its thread notices, and connects again. Closed from here, it would miss its socket in the
+            # midst of a command.
             with suppress(OSError, AttributeError):
                 connection._sock.shutdown(socket.SHUT_RDWR)

@@ -68,12 +68,12 @@ class Charge:
         self.wait(within_s)
 
     def end(self) -> None:
-        """In the main process: the worker is told to end; the drain in charge ends within its wait, and none comes after it."""
+        """In the main process, which is told to end: the drain in charge ends within its wait, and none follows it."""
         self._begun.value = NO_MORE
         self.wait(math.inf)
 
     def begin(self, number: int) -> bool:
-        """The drain of this number is in charge from now on; False if a later one is, or none was sent by this worker."""
+        """Put the drain of this number in charge; False if a later one is, or if this worker has not sent it."""
         if not self._begun.value <= number <= self._expected.value:
             return False
         self._begun.value = number
@@ -93,7 +93,7 @@ class Charge:
             self.wait(within_s)
 
     def wait(self, within_s: float) -> None:
-        """Expect nobody to be back for some seconds."""
+        """Expect no drain to be back for some seconds."""
         self._back_by.value = time.monotonic() + within_s
 
     @property
@@ -113,7 +113,7 @@ class Silence:
         self._began_at.value = time.monotonic() - for_s
 
     def was_after(self, connected_at: float) -> bool:
-        """Whether it began after these connections were made, in any process."""
+        """Whether the last silence began after these connections were made, in any process."""
         return bool(self._began_at.value > connected_at)
 
 
@@ -127,13 +127,13 @@ class CallTimes:
     def __init__(self) -> None:
         self.cap_s = 300.0
         """SCORELINE_BATCH_LIMIT_S; set before the first fork."""
-        # By version, for calls of few and of many rows. Two versions of one place have the time of the slower.
+        # By version, for calls of few and of many rows. Two versions of one slot have the time of the slower.
         self._row_s = RawArray("d", 2 * VERSIONS)
         self._pids, self._until = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
         self._first_s = RawArray("d", VERSIONS)
         """By version, how long its first call in a process may take: that may compile code, or import for long."""
-        self._first_place, self._first_limit_s = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
-        """By child whose first call of a version has begun: the version's place + 1, and the call's limit."""
+        self._first_slot, self._first_limit_s = RawArray("Q", CHILDREN), RawArray("d", CHILDREN)
+        """By child whose first call of a version has begun: the version's slot + 1, and the call's limit."""
         self._called: set[str] = set()
         """Not shared: versions of which a call has returned in this process."""
         self._child: int | None = None
@@ -142,32 +142,34 @@ class CallTimes:
 
     def limit_s(self, version: str, rows: int) -> float:
         """Seconds that a call may take; `version` is a model and its number, such as `pima@3`."""
-        few, many = (self._row_s[at] for at in _places(version))
+        few, many = (self._row_s[slot] for slot in _slots(version))
         row_s = (many or few if rows >= MANY else few or many) or UNKNOWN_ROW_S
-        first_s = 0.0 if version in self._called else self._first_s[_places(version)[0]]
+        first_s = 0.0 if version in self._called else self._first_s[_slots(version)[0]]
         return min(self.cap_s, max(FLOOR_S, LONGER * row_s * rows, first_s))
 
     def note(self, version: str, rows: int, took_s: float) -> None:
         """A call has returned."""
-        place = _places(version)[0]
-        at = _places(version)[rows >= MANY]
-        row_s, seen = took_s / max(1, rows), self._row_s[at]
+        slots = _slots(version)
+        version_slot, slot = slots[0], slots[rows >= MANY]
+        row_s, before_s = took_s / max(1, rows), self._row_s[slot]
         if version not in self._called:
             self._called.add(version)
             longer_s = LONGER * took_s
-            # What calls that never returned have raised it to goes by halves.
-            self._first_s[place] = max(longer_s, (self._first_s[place] + longer_s) / 2)
-            if seen:
-                return  # what the first call needs says nothing of the others
-        self._row_s[at] = row_s if row_s > seen else seen - (seen - row_s) / FORGETS
+            # A limit that calls which never returned have raised falls by halves.
+            self._first_s[version_slot] = max(
+                longer_s, (self._first_s[version_slot] + longer_s) / 2
+            )
+            if before_s:
+                return  # the first call may take far longer than the others
+        self._row_s[slot] = row_s if row_s > before_s else before_s - (before_s - row_s) / FORGETS
 
     def watch(self, child: int) -> None:
-        """In a child: from now on its calls have a limit; `child` is its place in the pool."""
+        """In a child: from now on its calls have a limit; `child` is its index in the pool."""
         self._child = child if child < CHILDREN else None
         self._thread = threading.get_ident()
         if self._child is not None:
             self._until[child] = 0.0
-            self._first_place[child] = 0
+            self._first_slot[child] = 0
             self._pids[child] = os.getpid()
 
     def set_limit(self, within_s: float) -> None:
@@ -187,9 +189,9 @@ class CallTimes:
         Else a version whose first call takes longer than its limit would cost each child its process.
         """
         self._until[child] = 0.0
-        if self._first_place[child]:
-            self._first_s[self._first_place[child] - 1] = 2 * self._first_limit_s[child]
-            self._first_place[child] = 0
+        if self._first_slot[child]:
+            self._first_s[self._first_slot[child] - 1] = 2 * self._first_limit_s[child]
+            self._first_slot[child] = 0
 
     def timed(self, version: str, rows: int) -> Call:
         """Limit the calls of a pipeline inside the block."""
@@ -203,12 +205,12 @@ class CallTimes:
         if call is None or not is_here or threading.get_ident() != self._thread:
             yield
             return
-        began = time.monotonic()
+        started = time.monotonic()
         self.set_limit(self.cap_s)
         try:
             yield
         finally:
-            call.resume(time.monotonic() - began)
+            call.resume(time.monotonic() - started)
 
 
 class Call:
@@ -216,7 +218,7 @@ class Call:
 
     def __init__(self, times: CallTimes, version: str, rows: int) -> None:
         self._times, self._version, self._rows = times, version, rows
-        self._began = 0.0
+        self._started = 0.0
         self._is_only = True
 
     def __enter__(self) -> Call:
@@ -224,9 +226,9 @@ class Call:
         times._call = self
         if child is not None and self._version not in times._called:
             times._first_limit_s[child] = times.limit_s(self._version, self._rows)
-            times._first_place[child] = _places(self._version)[0] + 1
+            times._first_slot[child] = _slots(self._version)[0] + 1
         self.resume(0)
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         return self
 
     def begin_next(self) -> None:
@@ -236,13 +238,13 @@ class Call:
 
     def resume(self, waited_s: float) -> None:
         """The call goes on after a wait, with its limit."""
-        self._began += waited_s
+        self._started += waited_s
         self._times.set_limit(self._times.limit_s(self._version, self._rows))
 
     def note(self) -> None:
         """All rows were answered: note how long that took, if it was in one call."""
         if self._is_only and self._rows:
-            self._times.note(self._version, self._rows, time.monotonic() - self._began)
+            self._times.note(self._version, self._rows, time.monotonic() - self._started)
 
     def __exit__(
         self,
@@ -253,9 +255,9 @@ class Call:
         self._times.set_limit(0)
         self._times._call = None
         if self._times._child is not None:
-            self._times._first_place[self._times._child] = 0
+            self._times._first_slot[self._times._child] = 0
 
 
-def _places(version: str) -> tuple[int, int]:
-    place = zlib.crc32(version.encode()) % VERSIONS
-    return place, place + VERSIONS
+def _slots(version: str) -> tuple[int, int]:
+    slot = zlib.crc32(version.encode()) % VERSIONS
+    return slot, slot + VERSIONS

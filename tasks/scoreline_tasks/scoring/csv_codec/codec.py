@@ -54,7 +54,7 @@ from scoreline_tasks.scoring.text_values import TextRules, number_pattern
 MOST_HEAD_BYTES = 1 << 22
 """Of the head of a body: a header of a megabyte in any encoding, and as much again for the rest."""
 CHUNK_BYTES = (1 << 20) + (1 << 16)
-"""Clients cut files into chunks of a megabyte and a row, whatever number of rows that is."""
+"""Clients cut files into chunks of a megabyte and a row, however many rows that makes."""
 MOST_LINES = 10
 """Lines that a row may have, on average."""
 
@@ -85,8 +85,8 @@ class CsvBody:
 
     def extract(self, record: int) -> bytes:
         """The body of a request that has nothing but this row."""
-        rows, place = self._rows, self._rows.position(record)
-        head = replace(rows.chunk, first_row=place["row"], first_line=place["line"])
+        rows, position = self._rows, self._rows.position(record)
+        head = replace(rows.chunk, first_row=position["row"], first_line=position["line"])
         return head.encode(rows.data[rows.starts[record] : rows.stops[record]])
 
     def results(self, scores: Scores, errors: dict[int, Problem]) -> list[CodecResult]:
@@ -367,10 +367,10 @@ def _answer(array: Any, chunk: CsvChunk) -> Any:
         array = array.cast(pa.string())
     if pa.types.is_string(array.type):
         encoded = array.dictionary_encode()
-        known = [
+        written = [
             delimiter.as_py() + _written(text, chunk) for text in encoded.dictionary.to_pylist()
         ]
-        return pc.fill_null(pa.array(known, pa.binary()).take(encoded.indices), delimiter)
+        return pc.fill_null(pa.array(written, pa.binary()).take(encoded.indices), delimiter)
     written = [delimiter.as_py() + _written(value, chunk) for value in array.to_pylist()]
     return pa.array(written, pa.binary())
 

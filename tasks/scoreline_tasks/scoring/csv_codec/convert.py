@@ -131,7 +131,7 @@ class _ByHand:
         self._rules = rules
         self._convert = converter_of(column)
         self._read = reader_of(column, rules)
-        self._known: dict[str, Any] = {}
+        self._converted: dict[str, Any] = {}
         """The value of each text, or the problem that it is."""
 
     def values(self, rows: npt.NDArray[np.intp]) -> list[Any]:
@@ -166,12 +166,12 @@ class _ByHand:
         return None
 
     def _look_up(self, text: str) -> Any:
-        if text in self._known:
-            return self._known[text]
+        if text in self._converted:
+            return self._converted[text]
         value, rules, kind = self._read(text), self._rules, self._column.type
         try:
             if kind is ColumnType.DATETIME and rules.date_format and isinstance(value, str):
-                # As it is not written so, it is no date, whatever it would be otherwise.
+                # A text that is not in the declared format is no date, even if it is one in ISO 8601.
                 raise InvalidValue("E_TYPE", f"{shown(text)} is no date and time")  # noqa: TRY301
             converted = convert_value(self._column, value, self._convert)
         except InvalidValue as invalid:
@@ -191,7 +191,7 @@ class _ByHand:
                 if self._column.unused
                 else Problem(0, invalid.code, message, name, shown(refused), invalid.text)
             )
-        self._known[text] = converted
+        self._converted[text] = converted
         return converted
 
 
@@ -213,16 +213,16 @@ def null_mask(texts: Any, nulls: frozenset[str]) -> Mask:
 def _numbers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:
     is_null = null_mask(texts, rules.nulls_of(column))
     floats, is_odd = _floats(texts, is_null, rules, math.inf)
-    beneath = numpy_type(column.dtype)
-    if beneath != np.float64:
+    dtype = numpy_type(column.dtype)
+    if dtype != np.float64:
         with np.errstate(over="ignore"):
-            is_odd |= np.isinf(floats.astype(beneath))
+            is_odd |= np.isinf(floats.astype(dtype))
     if not column.nullable:
         is_odd |= is_null
     rows = np.flatnonzero(is_odd)
     if len(rows):
         floats[rows] = [np.nan if value is None else value for value in by_hand.values(rows)]
-    return floats if column.dtype == "float64" else as_column(column, floats.astype(beneath))
+    return floats if column.dtype == "float64" else as_column(column, floats.astype(dtype))
 
 
 def _integers(column: Column, texts: Any, rules: TextRules, by_hand: _ByHand) -> Any:

@@ -1,8 +1,8 @@
 """Texts of a chunk that were read as they stand, and may have meant something else: thousands, missing values.
 
 Nothing of it is an error, and one chunk cannot decide it: `1.234` may be a number with three decimal places. The
-client adds up what is reported of all chunks of a file (`scoreline_client.files.doubts`), and tells it if no chunk
-speaks against it.
+client adds up what is reported of all chunks of a file (`scoreline_client.files.doubts`), and reports a doubt if no
+chunk speaks against it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     indices = chunk_indices(rows.chunk)
     present = [column for column in schema.columns if column.name in indices and not column.unused]
     doubts, settled = [], list[str]()
-    # In a file with commas between columns, points are decimal marks; who names a mark for thousands has said it.
+    # In a file with commas between columns, points are decimal marks. Who names a mark for thousands leaves no doubt.
     may_be_grouped = rows.chunk.delimiter != "," and rules.is_plain and b"." in rows.data
-    numbers = [one for one in present if one.type in NUMBERS]
+    numbers = [column for column in present if column.type in NUMBERS]
     if may_be_grouped and numbers:
         for column, texts in texts_of(rows, numbers):
             pointed = texts.filter(pc.match_substring(texts, "."))
@@ -55,12 +55,14 @@ def doubts_of(rows: ChunkRows, schema: Schema, rules: TextRules) -> dict[str, An
     for column in present:
         if column.type is ColumnType.STRING and column.nullable:
             texts = rows.texts(indices[column.name])
-            known = pa.array([one for one in column.categories or () if type(one) is str])
-            found = texts.filter(pc.is_in(texts, words))
-            if len(found) and len(known):
-                found = found.filter(pc.invert(pc.is_in(found, known)))
-            if len(found):
-                doubts.append(_doubt("null", column, found))
+            categories = pa.array(
+                [value for value in column.categories or () if type(value) is str]
+            )
+            missing = texts.filter(pc.is_in(texts, words))
+            if len(missing) and len(categories):
+                missing = missing.filter(pc.invert(pc.is_in(missing, categories)))
+            if len(missing):
+                doubts.append(_doubt("null", column, missing))
     return {"doubts": doubts, "settled": settled} if doubts or settled else None
 
 
@@ -68,12 +70,12 @@ def texts_of(rows: ChunkRows, columns: list[Column]) -> Iterable[tuple[Column, A
     """The fields of columns as texts, also where Arrow has read numbers at once."""
     indices = chunk_indices(rows.chunk)
     wanted = {indices[column.name]: pa.string() for column in columns}
-    again: dict[int, Any] = {}
+    reread: dict[int, Any] = {}
     if any(not pa.types.is_string(rows.columns[index].type) for index in wanted):
-        again, _ = read_fields(rows.data, rows.chunk, wanted, quote="")
+        reread, _ = read_fields(rows.data, rows.chunk, wanted, quote="")
     for column in columns:
         index = indices[column.name]
-        yield column, again[index] if again else rows.texts(index)
+        yield column, reread[index] if reread else rows.texts(index)
 
 
 def _matching(texts: Any) -> Any:

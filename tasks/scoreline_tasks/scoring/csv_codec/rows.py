@@ -89,7 +89,7 @@ class ChunkRows:
         return np.sort(np.concatenate([self.regular, good])) if good else self.regular
 
     def problems(self) -> list[Problem]:
-        """Why the other rows have not, in order."""
+        """Why the other rows cannot be scored, in order."""
         return [bad.problem for bad in self.malformed.values() if bad.problem is not None]
 
     def texts(self, column: int) -> Any:
@@ -125,8 +125,8 @@ class ChunkRows:
 
     def position(self, row: int) -> dict[str, int]:
         """A row's number, and the physical line on which it begins."""
-        before = int(np.searchsorted(self._line_ends, self.starts[row]))
-        return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + before}
+        lines_before = int(np.searchsorted(self._line_ends, self.starts[row]))
+        return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + lines_before}
 
     @cached_property
     def _line_ends(self) -> npt.NDArray[np.intp]:
@@ -182,7 +182,7 @@ def read_numbers(chunk: CsvChunk, data: bytes, schema: Schema) -> ChunkRows | No
 
 def without_trailing(data: bytes, chunk: CsvChunk) -> bytes:
     """The rows of a chunk, those without their last delimiter that have one too many; line ends stay where they are."""
-    parts, done = [], 0
+    slices, done = [], 0
     delimiter, quote = chunk.delimiter.encode(), chunk.quote.encode()
     csv.field_size_limit(max(csv.field_size_limit(), len(data)))
     for row in Grammar.of(chunk.delimiter, chunk.comment, chunk.quote).rows(data):
@@ -193,9 +193,9 @@ def without_trailing(data: bytes, chunk: CsvChunk) -> bytes:
             is_plain = not quote or quote not in line
             fields = line.split(delimiter) if is_plain else _fields(line.decode("latin-1"), chunk)
             if len(fields) == len(chunk.columns) + 1 and not fields[-1]:
-                parts.append(data[done : end - 1])
+                slices.append(data[done : end - 1])
                 done = end
-    return b"".join((*parts, data[done:]))
+    return b"".join((*slices, data[done:]))
 
 
 def read_chunk(
@@ -423,9 +423,9 @@ def _read_malformed(row: int, raw: bytes, chunk: CsvChunk, grammar: Grammar) -> 
         return MalformedRow(fields, expected, None)
     code, message = problem
     value = shown(text if value is None else value)
-    kept = fields if chunk.columns_out is not None or chunk.excel_safe else []
+    kept_fields = fields if chunk.columns_out is not None or chunk.excel_safe else []
     unreadable = Problem(row, code.value, message, None, value)
-    return MalformedRow(kept, len(fields), unreadable, is_unclosed)
+    return MalformedRow(kept_fields, len(fields), unreadable, is_unclosed)
 
 
 def encoding_hint(raw: bytes, chunk: CsvChunk) -> str:

@@ -202,7 +202,7 @@ class Worker:
 
     def be(self, pid: int) -> Generations:
         """Look at it from a process; a child's place is its number."""
-        self.pid = self.shared.place = pid
+        self.pid = self.shared.index = pid
         self.shared.own = self.births[pid]
         return self.shared
 

@@ -141,7 +141,7 @@ def test_a_call_has_all_its_time_when_it_has_waited_for_a_load(
     scorer.join(10)
     loader.join(10)
     assert overdue == {"just begun": False, "too long": True}
-    assert times._row_s[shared._places("pima@3")[0]] < FLOOR_S + 3, "the wait is not noted"
+    assert times._row_s[shared._slots("pima@3")[0]] < FLOOR_S + 3, "the wait is not noted"
 
 
 def first_calls(times: CallTimes, needs_s: float, clock: SimpleNamespace) -> int:
