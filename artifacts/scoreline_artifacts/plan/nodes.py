@@ -199,20 +199,22 @@ class Scale(Node):
     divide: Array | None = None
     clip: tuple[float, float] | None = None
 
-    def run(self, values: Sequence[Any]) -> Array:
-        """(rows, width) float64."""
-        array: Array = values[self.inputs[0]]
+    def run(self, values: Sequence[Any]) -> Any:
+        """(rows, width) float64; of a sparse matrix, which only `multiply` takes, a sparse one."""
+        array: Any = values[self.inputs[0]]
+        is_own = False  # whether the array is this step's, and may be written into
         if self.multiply is not None:
-            array = array * self.multiply
-        if self.add is not None:
-            array = array + self.add
-        if self.subtract is not None:
-            array = array - self.subtract
-        if self.divide is not None:
-            array = array / self.divide
+            array, is_own = array * self.multiply, True
+        for operation, operand in (
+            (np.add, self.add),
+            (np.subtract, self.subtract),
+            (np.divide, self.divide),
+        ):
+            if operand is not None:
+                array, is_own = operation(array, operand, out=array if is_own else None), True
         if self.clip is not None:
             demand_finite(array, but_nan=True)
-            array = np.clip(array, *self.clip)
+            array = np.clip(array, *self.clip, out=array if is_own else None)
         return array
 
 

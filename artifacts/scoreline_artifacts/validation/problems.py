@@ -124,6 +124,8 @@ def find_anomalies(
             continue
         array = whole(arrays[column.name])
         indices = np.flatnonzero(is_anomaly(column, array))
+        if not len(indices):
+            continue
         if rule == "warn":
             anomalies.append(Anomaly(code, column.name, indices))
             continue
@@ -133,6 +135,8 @@ def find_anomalies(
             text = str(value) if code == UNSEEN else None
             problem = Problem(index, _ERRORS[code], message, column.name, shown(value), text)
             problems.setdefault(index, problem)
+    if not problems:
+        return anomalies
     bad = np.fromiter(problems, dtype=np.intp, count=len(problems))
     anomalies = [
         replace(anomaly, records=np.setdiff1d(anomaly.records, bad)) for anomaly in anomalies

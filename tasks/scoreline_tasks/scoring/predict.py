@@ -28,6 +28,7 @@ from scoreline_artifacts.validation import (
     describe_anomaly,
     shown,
 )
+from scoreline_artifacts.validation.rows import whole
 from scoreline_client.codes import Code, WarningCode
 from scoreline_client.errors import RequestRefused
 from scoreline_client.options import NO_OPTIONS, RequestOptions
@@ -379,15 +380,14 @@ def _warned(
     checked: CheckedRecords, loaded: LoadedVersion, anomaly: Anomaly, position: Position
 ) -> dict[str, Any]:
     """How often a column has unusual values, and the most frequent of them with their first record."""
-    values = np.asarray(_values(checked, anomaly))
-    distinct, firsts, counts = np.unique(values, return_index=True, return_counts=True)
+    values, records = _values(checked, anomaly).tolist(), anomaly.records.tolist()
+    first_records = dict(zip(reversed(values), reversed(records), strict=True))
     examples = []
-    for index in np.lexsort((firsts, -counts))[:EXAMPLES]:
-        value = distinct[index] if values.dtype == object else distinct[index].item()
-        first = int(anomaly.records[firsts[index]])
-        example = position(first) | {"value": shown(value), "count": int(counts[index])}
+    # Of equally frequent values, the first comes first.
+    for value, count in Counter(values).most_common(EXAMPLES):
+        example = position(first_records[value]) | {"value": shown(value), "count": count}
         if anomaly.code == WarningCode.UNSEEN_CATEGORY and checked.hints:
-            near = checked.hints.near(_column(loaded, anomaly), str(distinct[index]))
+            near = checked.hints.near(_column(loaded, anomaly), str(value))
             example |= {"nearest": near} if near is not None else {}
         examples.append(example)
     return {
@@ -405,5 +405,8 @@ def _column(loaded: LoadedVersion, anomaly: Anomaly) -> Column:
 
 def _values(checked: CheckedRecords, anomaly: Anomaly) -> Any:
     """The column's values at the anomaly's records, as numpy has them."""
-    rows = np.searchsorted(checked.indices, anomaly.records)
-    return checked.frame[anomaly.column].to_numpy()[rows]
+    rows, indices = checked.rows, anomaly.records
+    if checked.good is not None:
+        indices = np.searchsorted(checked.good, indices)
+    values = whole(rows.column(rows.names.index(anomaly.column))).take(indices)
+    return values if isinstance(values, np.ndarray) else values.to_numpy()

@@ -125,7 +125,7 @@ class ChunkRows:
 
     def position(self, row: int) -> dict[str, int]:
         """A row's number, and the physical line on which it begins."""
-        lines_before = int(np.searchsorted(self._line_ends, self.starts[row]))
+        lines_before = int(self._line_ends.searchsorted(self.starts[row]))
         return {"row": self.chunk.first_row + row, "line": self.chunk.first_line + lines_before}
 
     @cached_property
