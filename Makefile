@@ -103,8 +103,9 @@ bench-gateway: $(READY)  ## measure the gateway beside MLServer, which is set up
 	  'pandas<3' sklearn-pandas six; }
 	@$(BIN)/python -m benchmarks gateway
 
+# With bytecode, whatever the shell says: programs start as they do for people.
 bench: $(READY)  ## measure against Celery and pandas (ONLY=online, bulk, ...)
-	@$(BIN)/python -m benchmarks $(ONLY)
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m benchmarks $(ONLY)
 
 bench-docs: $(READY)  ## put the newest figures of each benchmark into docs/performance.md
 	@$(BIN)/python -m benchmarks --docs
