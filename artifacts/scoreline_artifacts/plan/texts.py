@@ -76,7 +76,8 @@ class WordCounts(Node):
             if self.strips_accents:
                 return _looked_up([*map(self.analyze, texts)], self.vocabulary)
             lowered = map(str.lower, texts) if self.is_lowercase else texts
-            return _looked_up([*map(self._find_words, lowered)], self._words)
+            find_words = re.compile(WORDS[self.pattern]).findall
+            return _looked_up([*map(find_words, lowered)], self._words)
         # Runs of word characters between blanks. A byte that is in no text keeps the texts apart.
         spaced = _BETWEEN.join(map(str.encode, texts)).translate(self._blanked)
         if len(texts) < MANY_TEXTS or not _has_arrow():
@@ -120,10 +121,6 @@ class WordCounts(Node):
 
         words = {word: column for word, column in self._words.items() if word.isascii()}
         return pa.array([*words], pa.large_string()), np.array([*words.values(), -1], np.int32)
-
-    @cached_property
-    def _find_words(self) -> Callable[[str], list[str]]:
-        return re.compile(WORDS[self.pattern or ""]).findall
 
     @cached_property
     def _blanked(self) -> bytes:
