@@ -181,7 +181,9 @@ class _Answer:
                 return
             await self._send(head)
         # The body of an answer that says its length is not far: the head of a stream goes at once.
-        elif message["type"] == "http.response.start" and _has_length(message):
+        elif message["type"] == "http.response.start" and any(
+            name == b"content-length" for name, _ in message["headers"]
+        ):
             self._head = message
             return
         await self._send(message)
@@ -217,7 +219,3 @@ class _Answer:
         cycle.message_event.set()
         cycle.on_response()
         return True
-
-
-def _has_length(message: HTTPResponseStartEvent) -> bool:
-    return any(name == b"content-length" for name, _ in message["headers"])

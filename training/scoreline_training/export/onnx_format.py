@@ -505,10 +505,6 @@ def _hyperbolic(operator: str) -> Callable[[_Graph, str], str]:
     return written
 
 
-def _trunc(graph: _Graph, x: str) -> str:
-    return graph.add("Mul", graph.add("Sign", x), graph.add("Floor", graph.add("Abs", x)))
-
-
 def _named(operator: str) -> Callable[[_Graph, str], str]:
     return lambda graph, x: graph.add(operator, x)
 
@@ -533,7 +529,7 @@ _UFUNCS: dict[str, Callable[[_Graph, str], str]] = {
     "sinh": _hyperbolic("Sub"),
     "square": lambda graph, x: graph.add("Mul", x, x),
     "tan": lambda graph, x: graph.add("Div", graph.add("Sin", x), graph.add("Cos", x)),
-    "trunc": _trunc,
+    "trunc": lambda graph, x: graph.add("Mul", graph.add("Sign", x), graph.add("Floor", graph.add("Abs", x))),
 }  # fmt: skip
 """Writes functions of numpy; runtimes have the others with 32 bits only."""
 

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from scoreline_artifacts.schema import Column
 
 DEEPEST = 500
-"""Levels of a tree that is written: each is an element within the one before, and parsers of XML call themselves for it."""
+"""Levels of a tree that is written: each nests an element in the one before, and XML parsers recurse into it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class _Field:
     type: str = "double"
     """`double`, `integer`, `boolean` or `string`."""
     missing: str = ""
-    """Of text: what a missing one is in training's frames, as a schema has it; empty: it cannot be."""
+    """What a missing text is in training's frames, as a schema has it; empty: no text is missing."""
 
 
 class _Document(Writer):
@@ -535,11 +535,6 @@ def _signed(value: Callable[[Element], Element]) -> Callable[[_Field], Element]:
     return written
 
 
-def _sign(field: _Field) -> Element:
-    not_negative = _apply("if", _apply("lessThan", field, 0.0), -1.0, field)
-    return _apply("if", _apply("greaterThan", field, 0.0), 1.0, not_negative)
-
-
 def _arcsinh(size: Element) -> Element:
     square = _apply("*", size, size)
     return _apply("ln", _apply("+", size, _apply("sqrt", _apply("+", square, 1.0))))
@@ -565,7 +560,10 @@ _UFUNCS: dict[str, Callable[[_Field], Element]] = {
     "log2": lambda field: _apply("/", _apply("ln", field), math.log(2)),
     "negative": lambda field: _apply("*", -1.0, field),
     "reciprocal": lambda field: _apply("/", 1.0, field),
-    "sign": _sign,
+    "sign": lambda field: _apply(
+        "if", _apply("greaterThan", field, 0.0), 1.0,
+        _apply("if", _apply("lessThan", field, 0.0), -1.0, field),
+    ),
     "square": lambda field: _apply("*", field, field),
     "trunc": _signed(lambda size: _apply("floor", size)),
 }  # fmt: skip
@@ -635,7 +633,16 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     model = document.step(plan.end, values[plan.end.input], target)
     model.set("modelName", about.model)
     labels = None if plan.end.classes is None else np.asarray(plan.end.classes).tolist()
-    _mine(model, document, target)
+    # The outermost model reads the columns of the data, and has the derived fields.
+    schema = model[0]
+    schema.clear()
+    SubElement(schema, "MiningField", name=target, usageType="target")
+    for name in document.inputs:
+        SubElement(schema, "MiningField", name=name, invalidValueTreatment="asIs")
+    if document.derived:
+        local = Element("LocalTransformations")
+        local.extend(document.derived)
+        model.insert(1, local)
     _output(model, document, plan.end, labels)
 
     root = Element("PMML", version="4.4", xmlns=NAMESPACE)
@@ -654,19 +661,6 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     root.append(model)
     ElementTree.indent(root, " ")
     return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True))
-
-
-def _mine(model: Element, document: _Document, target: str) -> None:
-    """Give the outermost model the columns of the data, and the derived fields."""
-    schema = model[0]
-    schema.clear()
-    SubElement(schema, "MiningField", name=target, usageType="target")
-    for name in document.inputs:
-        SubElement(schema, "MiningField", name=name, invalidValueTreatment="asIs")
-    if document.derived:
-        local = Element("LocalTransformations")
-        local.extend(document.derived)
-        model.insert(1, local)
 
 
 def _output(model: Element, document: _Document, end: End, labels: list[Any] | None) -> None:
