@@ -15,7 +15,7 @@ import ipaddress
 import logging
 import re
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -103,32 +103,32 @@ class Access:
                 raise SettingsError("SCORELINE_GATEWAY_TOKENS", str(self._file), expected) from None
 
     def principal(self, scope: Scope, token: bytes | None) -> Principal:
-        """Whom the token belongs to that came with a request, None if there came none.
+        """Whom the token of a request belongs to; None if the request has no token.
 
         Raises:
-            HttpRefused: it is nobody's; or there are no tokens, and the request does not come from this machine.
+            HttpRefused: the token is nobody's; or there are no tokens, and the request does not come from this machine.
         """
         if self._file is None:
             if not self._answers_all:
                 _check_local(scope)
             return ANYBODY
         self._follow(self._file)
-        found = None
+        owner = None
         if token is not None:
             digest = hashlib.sha256(token).digest()
             # All of them: how long it takes says nothing about how near a guess was.
-            for known, principal in self._tokens:
-                if hmac.compare_digest(known, digest):
-                    found = principal
-        if found is None:
-            what = "there is no token" if token is None else "the token is not known"
-            message = f"{what}; a request needs the header `Authorization: Bearer TOKEN`"
+            for token_digest, principal in self._tokens:
+                if hmac.compare_digest(token_digest, digest):
+                    owner = principal
+        if owner is None:
+            reason = "there is no token" if token is None else "the token is not known"
+            message = f"{reason}; a request needs the header `Authorization: Bearer TOKEN`"
             headers = {"WWW-Authenticate": "Bearer"}
             raise HttpRefused(401, HttpCode.UNAUTHORIZED, message, headers=headers)
-        return found
+        return owner
 
     def _follow(self, file: Path) -> None:
-        """Read the tokens again if their file has changed; what cannot be read leaves them as they were."""
+        """Read the tokens again if their file has changed; a file that cannot be read leaves them as they were."""
         now = time.monotonic()
         if now - self._checked_at < CHECK_S:
             return
@@ -161,19 +161,19 @@ def read_tokens(file: Path) -> list[tuple[bytes, Principal]]:
             continue
         hexadecimal, name, models, rights = fields if len(fields) == 4 else ("", "", "", "")
         names = None if models == "*" else frozenset(models.split(","))
-        known = set(Right)
-        given = known if rights == "*" else set(rights.split(","))
+        all_rights = set(Right)
+        token_rights = all_rights if rights == "*" else set(rights.split(","))
         if (
             not _HASH.fullmatch(hexadecimal)
-            or not given <= known
+            or not token_rights <= all_rights
             or not all(map(is_name, names or ()))
         ):
             expected = (
                 "the sha256 of a token in small hexadecimal digits, a name, models (names joined by commas, or *) "
-                f"and rights ({', '.join(known)}, or *), with blanks between"
+                f"and rights ({', '.join(all_rights)}, or *), with blanks between"
             )
             raise SettingsError(f"{file}, line {number}", "not a token's", expected)
-        principal = Principal(name, names, frozenset(map(Right, given)))
+        principal = Principal(name, names, frozenset(map(Right, token_rights)))
         tokens.append((bytes.fromhex(hexadecimal), principal))
     return tokens
 
@@ -193,7 +193,7 @@ def _check_local(scope: Scope) -> None:
 
 @lru_cache(maxsize=64)  # callers send the same few
 def _is_local(host: bytes, site: bytes, server: str) -> bool:
-    # A page of another site reaches this machine under a name of its own, or says what it is.
+    # A page of another site reaches this machine under a host name of its own, or has a Sec-Fetch-Site that tells.
     is_own = is_loopback(re.sub(r":\d+$", "", host.decode("latin-1")).strip("[]")) and site in (
         b"none",
         b"same-origin",
@@ -211,10 +211,10 @@ def is_loopback(host: str) -> bool:
 
 def header(scope: Scope, name: bytes) -> bytes | None:
     """A header by its name in small letters, the first one if it is there several times."""
-    for known, value in scope["headers"]:
-        if known == name:
-            found: bytes = value
-            return found
+    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
+    for key, value in headers:
+        if key == name:
+            return value
     return None
 
 
@@ -242,10 +242,10 @@ def route(
 
 
 class _Checked:
-    """Answers a request after it was checked who sends it.
+    """Checks who sends a request before its endpoint answers it.
 
-    An ASGI app, which Starlette calls as it is: around a function it puts a handler of exceptions for each request,
-    and here the gateway has one place for them.
+    An ASGI app, which Starlette calls as it is; a function it would wrap into a handler of exceptions for each
+    request, which the gateway has in one place.
     """
 
     def __init__(

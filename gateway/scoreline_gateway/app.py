@@ -47,7 +47,7 @@ FACES: tuple[ModuleType, ...] = (
 """The modules that answer: each has `routes`, and may have `lifespan(gateway)`, an async context manager that is
 entered before the first request and left after the last one."""
 GARBAGE_OBJECTS = 10_000
-"""New objects after which garbage is looked for."""
+"""New objects after which garbage is collected."""
 MOST_PATHS, LONGEST_PATH = 1024, 256
 """How many paths have their routes remembered, and up to which length."""
 
@@ -61,11 +61,11 @@ def build_app(
 
     Without `settings` they come from the environment then; `connect` makes the client, for tests.
     """
-    return Gateway(settings, connect or (lambda given: AsyncClient(settings=given)), FACES)
+    return Gateway(settings, connect or (lambda loaded: AsyncClient(settings=loaded)), FACES)
 
 
 class Gateway:
-    """An ASGI app for one event loop; more processes are more of it.
+    """An ASGI app for one event loop; each process has its own.
 
     `request.app` is the gateway: its `settings`, `client`, `access`, `fleet` and `watch` are there while it runs.
     """
@@ -85,15 +85,15 @@ class Gateway:
         connect: Callable[[GatewaySettings], AsyncClient],
         faces: Iterable[ModuleType],
     ) -> None:
-        self._given = settings
+        self._explicit_settings = settings
         self._connect = connect
         self._faces = tuple(faces)
         self._routes: list[Route] = [route for face in self._faces for route in face.routes]
         self._router = Router(self._routes, redirect_slashes=False)
-        self._found: dict[tuple[str, str], tuple[ASGIApp, Scope]] = {}
+        self._route_cache: dict[tuple[str, str], tuple[ASGIApp, Scope]] = {}
         """By method and path, the app of the route and what it adds to the scope: callers ask for the same few."""
         self.state: dict[str, Any] = {}
-        """What faces keep for all of their requests, by their own names."""
+        """State that a face keeps for all of its requests, under its name."""
         self.in_flight = 0
         """Requests that are being answered."""
         self.http_metrics = metrics.HttpMetrics()
@@ -108,7 +108,7 @@ class Gateway:
         Raises:
             SettingsError: a setting or the file of tokens is unusable.
         """
-        self.settings = self._given or GatewaySettings.from_environment()
+        self.settings = self._explicit_settings or GatewaySettings.from_environment()
         self.access = Access(self.settings)
         self.tracing = Tracing.of(self.settings)
         async with AsyncExitStack() as stack:
@@ -126,20 +126,20 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request; or run from the server's start to its end, for ASGI's scope `lifespan`."""
         if scope["type"] == "lifespan":
-            await self._live(receive, send)
+            await self._run_lifespan(receive, send)
         elif scope["type"] == "http":
             if self.tracing is None:
                 await self._answer(scope, receive, send)
                 return
             headers = {
-                name.decode("latin-1"): one.decode("latin-1") for name, one in scope["headers"]
+                name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
             }
             with self.tracing.serving(scope["method"], headers) as span:
                 status = await self._answer(scope, receive, send)
                 span.set_attribute("http.response.status_code", status)
-                if (found := scope.get("route")) is not None:
-                    span.update_name(f"{scope['method']} {found.path}")
-                    span.set_attribute("http.route", found.path)
+                if (route := scope.get("route")) is not None:
+                    span.update_name(f"{scope['method']} {route.path}")
+                    span.set_attribute("http.route", route.path)
         else:
             await send({"type": "websocket.close", "code": 1003})
 
@@ -162,12 +162,12 @@ class Gateway:
             await self._app_of(scope)(scope, receiver, sending)
         except CallerGone:
             logger.debug("caller_gone path=%r", scope["path"])
-        # Whatever is raised becomes an answer here; what is no error of the caller or the queue is logged with its place.
+        # Whatever is raised becomes an answer; an error of neither the caller nor the queue is logged with its traceback.
         except Exception as error:
             if is_begun:
                 # Half an answer cannot be taken back: the server closes the connection, so that it is seen to be half.
                 raise
-            response = self._refusal(scope["path"], await self._told(scope, error))
+            response = self._refusal(scope["path"], await self._with_served_models(scope, error))
             # A body that did not arrive in time is not waited for once more.
             if response.status_code == 408 or not await receiver.discard():
                 response.headers["connection"] = "close"
@@ -183,30 +183,30 @@ class Gateway:
 
     def _app_of(self, scope: Scope) -> ASGIApp:
         """The app that answers a request; what its route says of the request is added to the scope."""
-        asked = scope["method"], scope["path"]
-        found = self._found.get(asked)
-        if found is None:
+        key = scope["method"], scope["path"]
+        entry = self._route_cache.get(key)
+        if entry is None:
             for route in self._routes:
-                match, of_route = route.matches(scope)
+                match, child_scope = route.matches(scope)
                 if match is Match.FULL:
                     break
             else:
                 return self._router  # it says what is wrong
-            found = route.app, {**of_route, "route": route}
-            if len(self._found) == MOST_PATHS:
-                self._found.clear()
+            entry = route.app, {**child_scope, "route": route}
+            if len(self._route_cache) == MOST_PATHS:
+                self._route_cache.clear()
             if len(scope["path"]) <= LONGEST_PATH:
-                self._found[asked] = found
-        app, of_route = found
-        scope.update(of_route)
+                self._route_cache[key] = entry
+        app, child_scope = entry
+        scope.update(child_scope)
         return app
 
-    async def _told(self, scope: Scope, error: Exception) -> Exception:
-        """An error as its caller is told of it: which models are served, where it is of one that is not."""
+    async def _with_served_models(self, scope: Scope, error: Exception) -> Exception:
+        """The error for the caller: one of a model that is not served names those that are."""
         principal, names = scope.get("principal"), scope.get("path_params", {})
         if not isinstance(error, UnknownModel) or principal is None or "model" not in names:
             return error
-        reference = "@".join(names[each] for each in ("model", "version") if each in names)
+        reference = "@".join(names[key] for key in ("model", "version") if key in names)
         words = await self.fleet.words_for_unknown(reference, principal.models)
         return error if words is None else UnknownModel(error.code, words)
 
@@ -218,7 +218,7 @@ class Gateway:
             logger.warning("request_refused path=%r: %s", path, error)
         return error_response(path, error)
 
-    async def _live(self, receive: Receive, send: Send) -> None:
+    async def _run_lifespan(self, receive: Receive, send: Send) -> None:
         await receive()
         is_started = False
         try:
@@ -243,11 +243,11 @@ class Gateway:
 
 def log_answer(scope: Scope, status: int, seconds: float) -> None:
     """Log a request and its answer; status 0: its caller left before."""
-    found, principal = scope.get("route"), scope.get("principal")
+    route, principal = scope.get("route"), scope.get("principal")
     logger.info(
         "request_answered method=%s route=%s path=%r status=%d seconds=%.6f caller=%s",
         scope["method"],
-        "none" if found is None else found.path,
+        "none" if route is None else route.path,
         scope["path"],
         status,
         seconds,

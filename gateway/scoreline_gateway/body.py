@@ -39,8 +39,8 @@ def content_type(request: Request) -> tuple[str, dict[str, str]]:
 
 
 @lru_cache(maxsize=64)  # callers send the same few
-def _content_type(given: bytes) -> tuple[str, dict[str, str]]:
-    value, message = given.decode("latin-1"), Message()
+def _content_type(raw: bytes) -> tuple[str, dict[str, str]]:
+    value, message = raw.decode("latin-1"), Message()
     message["content-type"] = value
     parameters = message.get_params(failobj=[], unquote=True) or []
     kind = value.partition(";")[0].strip().lower()
@@ -55,10 +55,10 @@ async def read_body(request: Request, limit: int) -> bytes:
         HttpRefused: it is not packed as its header says, did not arrive in time, or the gateway holds too much already.
         CallerGone: the caller has closed the connection.
     """
-    whole: bytes | None = request.scope.get(WHOLE_BODY)
-    if whole is not None and len(whole) <= limit and not _encoding(request):
-        hold(request, len(whole))
-        return whole
+    body: bytes | None = request.scope.get(WHOLE_BODY)
+    if body is not None and len(body) <= limit and not _encoding(request):
+        hold(request, len(body))
+        return body
     pieces = []
     size = 0
     try:
@@ -161,7 +161,7 @@ def parse_json(body: bytes) -> Any:
         pass
     try:
         value = json.loads(body)
-        # Half a character (a lone surrogate) could be neither asked for nor told again.
+        # Half a character (a lone surrogate) could be neither sent to a worker nor answered.
         json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         message = f"the body is no valid JSON: {error}"
@@ -171,9 +171,10 @@ def parse_json(body: bytes) -> Any:
 
 def kind_in_json(value: Any) -> str:
     """What a value of a body is, in JSON's words."""
+    if value is None:
+        return "null"
     kinds = ((dict, "an object"), (list, "an array"), (str, "a text"), (bool, "true or false"))
-    found = next((words for kind, words in kinds if isinstance(value, kind)), "a number")
-    return "null" if value is None else found
+    return next((words for kind, words in kinds if isinstance(value, kind)), "a number")
 
 
 def refuse_media_type(kind: str, expected: str) -> HttpRefused:
@@ -191,25 +192,27 @@ class _Unpacker:
         self._make = make
         self._damage = damage
         self._keeps_rest = keeps_rest
-        """Whether it keeps what it was given and has not unpacked yet (zstd), or gives it back (gzip)."""
-        self._part = make()
+        """Whether the decompressor keeps bytes that it has not unpacked yet (zstd), or gives them back (gzip)."""
+        self._decompressor = make()
 
     def unpack(self, data: bytes) -> Any:
-        while data or (self._keeps_rest and not self._part.eof and not self._part.needs_input):
-            if self._part.eof:
-                self._part = self._make()
+        while data or (
+            self._keeps_rest and not self._decompressor.eof and not self._decompressor.needs_input
+        ):
+            if self._decompressor.eof:
+                self._decompressor = self._make()
             try:
-                piece = self._part.decompress(data, PIECE_BYTES)
+                piece = self._decompressor.decompress(data, PIECE_BYTES)
             except self._damage as error:
                 raise _damaged(str(error)) from error
-            if self._part.eof:
-                data = self._part.unused_data
+            if self._decompressor.eof:
+                data = self._decompressor.unused_data
             else:
-                data = b"" if self._keeps_rest else self._part.unconsumed_tail
+                data = b"" if self._keeps_rest else self._decompressor.unconsumed_tail
             yield piece
 
     def check_end(self) -> None:
-        if not self._part.eof:
+        if not self._decompressor.eof:
             raise _damaged("it ends too early")
 
 
@@ -253,11 +256,11 @@ class Receiver:
 
     async def discard(self) -> bool:
         """Read on and drop what comes, within limits; returns whether it has come to an end."""
-        left = DISCARD_BYTES
+        remaining = DISCARD_BYTES
         try:
             async with asyncio.timeout(DISCARD_S):
-                while not self.is_read and left > 0:
-                    left -= len((await self()).get("body", b""))
+                while not self.is_read and remaining > 0:
+                    remaining -= len((await self()).get("body", b""))
         except TimeoutError:
             return False
         return self.is_read
@@ -267,30 +270,30 @@ class CallerWatch:
     """Begins to watch callers who have waited for some time, all of a gateway with one timer."""
 
     def __init__(self) -> None:
-        """To be called on the event loop that it is for."""
+        """To be called on the event loop whose callers are watched."""
         self.loop = asyncio.get_running_loop()
         self._waiting: deque[tuple[float, WhileConnected]] = deque()
         self._timer: asyncio.TimerHandle | None = None
 
-    def add(self, one: WhileConnected) -> None:
-        """Have somebody watched from WATCH_AFTER_S on, unless it has ended by then."""
+    def add(self, connected: WhileConnected) -> None:
+        """Watch a caller from WATCH_AFTER_S on, unless the `with` has ended by then."""
         now = self.loop.time()
-        self._waiting.append((now + WATCH_AFTER_S, one))
+        self._waiting.append((now + WATCH_AFTER_S, connected))
         if self._timer is None:
-            self._timer = self.loop.call_at(now + WATCH_AFTER_S, self._look)
+            self._timer = self.loop.call_at(now + WATCH_AFTER_S, self._watch_due)
 
     def close(self) -> None:
-        """Begin no more."""
+        """Watch no further callers."""
         if self._timer is not None:
             self._timer.cancel()
 
-    def _look(self) -> None:
+    def _watch_due(self) -> None:
         now, waiting = self.loop.time(), self._waiting
         while waiting and (waiting[0][0] <= now or waiting[0][1].is_over):
-            _, one = waiting.popleft()
-            if not one.is_over:
-                one.watch()
-        self._timer = self.loop.call_at(waiting[0][0], self._look) if waiting else None
+            _, connected = waiting.popleft()
+            if not connected.is_over:
+                connected.watch()
+        self._timer = self.loop.call_at(waiting[0][0], self._watch_due) if waiting else None
 
 
 class WhileConnected:
@@ -316,7 +319,7 @@ class WhileConnected:
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.is_over = True
-        # It may be listed for some time yet.
+        # A CallerWatch may list this object for some time yet.
         task, self._task, self._receive = self._task, None, None
         if self._watch is not None:
             self._watch.cancel()

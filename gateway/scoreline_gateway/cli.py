@@ -77,8 +77,8 @@ def gateway(
     if (tls_client_ca or tls_key) and not tls_cert:
         raise click.UsageError("--tls-key and --tls-client-ca need --tls-cert")
     # A connection is a file: with the soft limit of 1,024, idle callers would keep others out.
-    soft, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(most, MOST_FILES)), most))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_FILES)), hard))
     uvicorn.run(
         "scoreline_gateway:app",
         host=settings.gateway_host,
@@ -104,8 +104,8 @@ def log_config(level: str, *, as_json: bool) -> dict[str, Any]:
     """How a gateway logs; what uvicorn says of connections is only for those who look for errors."""
     if as_json:
         return json_config(level)
-    of_uvicorn = uvicorn.config.LOGGING_CONFIG
-    return of_uvicorn | {"root": {"handlers": ["default"], "level": level.upper()}}
+    root = {"handlers": ["default"], "level": level.upper()}
+    return uvicorn.config.LOGGING_CONFIG | {"root": root}
 
 
 def check_address(settings: GatewaySettings) -> None:

@@ -97,7 +97,7 @@ class CallerGone(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class HttpProblem:
-    """What is told of an error, in whatever form."""
+    """An error as callers are told of it, whatever the form."""
 
     status: int
     code: str
@@ -121,7 +121,7 @@ _BY_CODE: dict[str, int] = {
     Code.TOO_LARGE: 413,
 }
 """Status of requests that were refused for these reasons; 400 for all others, 422 for files."""
-_OF_HTTP = {
+_BY_STATUS = {
     404: HttpCode.NOT_FOUND,
     405: HttpCode.METHOD,
     415: HttpCode.MEDIA_TYPE,
@@ -129,19 +129,19 @@ _OF_HTTP = {
 
 
 def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
-    """What is told of an error; `rejected_status` is that of records which cannot be scored."""
-    told = str(error)
+    """The problem that callers are told of; `rejected_status` is that of records which cannot be scored."""
+    message = str(error)
     match error:
         case HttpRefused():
             return HttpProblem(
                 status=error.status,
                 code=error.code,
-                message=told,
+                message=message,
                 column=error.column,
                 headers=error.headers,
             )
         case RecordRejected():
-            # What a pipeline does not answer for one record is that record's matter, and not the gateway's failure.
+            # A pipeline that fails for one record is an error of the record, and not of the gateway.
             is_of_pipeline = error.code in (Code.PREDICT, Code.MODEL_OUTPUT)
             status = (
                 rejected_status if is_of_pipeline else _BY_CODE.get(error.code, rejected_status)
@@ -149,14 +149,14 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
             return HttpProblem(
                 status=status,
                 code=error.code,
-                message=told,
+                message=message,
                 column=error.column,
                 value=error.value,
             )
         case UnknownModel():
-            return HttpProblem(status=404, code=error.code, message=told)
+            return HttpProblem(status=404, code=error.code, message=message)
         case PayloadTooLarge():
-            return HttpProblem(status=413, code=error.code, message=told)
+            return HttpProblem(status=413, code=error.code, message=message)
         case RequestRefused() | FileRefused():
             status = _BY_CODE.get(error.code, 422 if isinstance(error, FileRefused) else 400)
             return HttpProblem(
@@ -164,28 +164,25 @@ def problem_of(error: Exception, *, rejected_status: int = 400) -> HttpProblem:
             )
         case QueueFull():
             wait = {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
-            return HttpProblem(status=503, code=HttpCode.QUEUE_FULL, message=told, headers=wait)
+            return HttpProblem(status=503, code=HttpCode.QUEUE_FULL, message=message, headers=wait)
         case ServerUnreachable() | ServerTooOld() | NotReplicated():
-            # The address of the server is the operator's business.
-            message = (
-                told
-                if isinstance(error, NotReplicated)
-                else "the queue cannot be reached; the gateway's log says why"
-            )
+            if not isinstance(error, NotReplicated):
+                # The address of the server is the operator's business.
+                message = "the queue cannot be reached; the gateway's log says why"
             wait = {"Retry-After": "1"}
             return HttpProblem(status=503, code=HttpCode.UNREACHABLE, message=message, headers=wait)
         case NoAnswer():
-            return HttpProblem(status=504, code=HttpCode.NO_ANSWER, message=told)
+            return HttpProblem(status=504, code=HttpCode.NO_ANSWER, message=message)
         case SettingsError():
-            return HttpProblem(status=400, code=HttpCode.BAD_REQUEST, message=told)
+            return HttpProblem(status=400, code=HttpCode.BAD_REQUEST, message=message)
         case MissingDependency():
-            return HttpProblem(status=501, code=HttpCode.MEDIA_TYPE, message=told)
+            return HttpProblem(status=501, code=HttpCode.MEDIA_TYPE, message=message)
         case JobLost():
-            return HttpProblem(status=404, code=HttpCode.JOB_LOST, message=told)
+            return HttpProblem(status=404, code=HttpCode.JOB_LOST, message=message)
         case WireError():
-            return HttpProblem(status=400, code=Code.WIRE, message=told)
+            return HttpProblem(status=400, code=Code.WIRE, message=message)
         case HTTPException():
-            code = _OF_HTTP.get(error.status_code, HttpCode.BAD_REQUEST)
+            code = _BY_STATUS.get(error.status_code, HttpCode.BAD_REQUEST)
             headers = dict(error.headers or {})
             return HttpProblem(
                 status=error.status_code, code=code, message=error.detail, headers=headers

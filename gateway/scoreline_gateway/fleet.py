@@ -14,7 +14,7 @@ from scoreline_client.protocol.json_records import check_model
 from scoreline_client.protocol.names import split_reference
 
 FRESH_S = 1.0
-"""Seconds for which what was read counts as the present; processes report every two."""
+"""Seconds for which a reading is not repeated; processes report every two."""
 CHECK_S = 2.0
 """Seconds that a job waits to hear that its model is not known; after that it waits in the queue."""
 MOST_DESCRIBED = 256
@@ -45,7 +45,7 @@ class Fleet:
             return self._reports
 
     async def serving(self) -> dict[str, set[int]]:
-        """The versions that serve, of each model and alias by `<model>@<alias>`."""
+        """The versions that serve each `<model>@<alias>`."""
         versions: dict[str, set[int]] = {}
         for _, models in served_models(await self.reports()):
             for name, served in models.items():
@@ -55,23 +55,25 @@ class Fleet:
         return versions
 
     async def is_served(self, reference: str) -> bool | None:
-        """Whether some process serves what a reference names; None where no report says anything of it.
+        """Whether some process serves what a reference names; None where no report tells.
 
-        A version by number that no alias names is loaded by the process that is asked for it: None.
+        None, too, for a version by number that no alias names: a process loads it once it is asked for.
 
         Raises:
-            UnknownModel: it is no reference.
+            UnknownModel: the text is no reference.
         """
         name, alias, version = split_reference(check_model(reference))
         serving = await self.serving()
         if alias is not None:
             versions = serving.get(f"{name}@{alias}")
             return None if versions is None else bool(versions)
-        of_model = [each for key, each in serving.items() if key.startswith(f"{name}@")]
-        return True if any(version in each for each in of_model) else None
+        is_serving = any(
+            version in versions for key, versions in serving.items() if key.startswith(f"{name}@")
+        )
+        return True if is_serving else None
 
     async def check_known(self, reference: str) -> None:
-        """Refuse at once what would wait in the queue to be refused; who has nobody to ask, or no time, may go on.
+        """Refuse a job at once whose model a worker does not know; a job goes on where no worker says so in time.
 
         Raises:
             UnknownModel: a worker says that there is no such version.
@@ -82,7 +84,7 @@ class Fleet:
         except UnknownModel:
             raise
         except ScorelineError:
-            pass  # of no matter to a job, which waits for whatever it is
+            pass  # the job waits in the queue for whatever is missing
 
     async def words_for_unknown(self, reference: str, models: frozenset[str] | None) -> str | None:
         """Why nobody answers to a reference, naming those of `models` that are served, or None where reports do not say.
@@ -113,9 +115,9 @@ class Fleet:
             UnknownModel: there is no such version.
             NoAnswer, QueueFull, ServerUnreachable: as for the client's `predict`.
         """
-        known = self._described.get(reference)
-        if known is not None and time.monotonic() - known[0] < FRESH_S:
-            return known[1]
+        cached = self._described.get(reference)
+        if cached is not None and time.monotonic() - cached[0] < FRESH_S:
+            return cached[1]
         info = await describe(self._transport, reference, timeout_s or self._timeout_s)
         if len(self._described) >= MOST_DESCRIBED:
             self._described.clear()

@@ -61,9 +61,9 @@ async def invocations(request: Request) -> Response:
     match kind:
         case "application/json":
             hold_json(request, body)
-            given = parse_json(body)
-            records, columns = read_frame(given)
-            options = options_of(given.get("params") or {})
+            document = parse_json(body)
+            records, columns = read_frame(document)
+            options = options_of(document.get("params") or {})
         case "text/csv":
             lines = body.count(b"\n") + body.count(b"\r")
             hold_unpacked(request, lines, lines + body.count(b","))
@@ -77,7 +77,7 @@ async def invocations(request: Request) -> Response:
         records = [named(names, row, index) for index, row in enumerate(records)]
     predictions = await score(request, model, records, options=options)
     raise_rejection(predictions)
-    values = [each.value for each in predictions]
+    values = [prediction.value for prediction in predictions]
     if request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip() == "text/csv":
         text = io.StringIO()
         rows = (value if isinstance(value, list) else [value] for value in values)
@@ -86,19 +86,19 @@ async def invocations(request: Request) -> Response:
     return Response(orjson.dumps({"predictions": values}), media_type="application/json")
 
 
-def read_frame(given: Any) -> tuple[list[Any], Sequence[str] | None]:
+def read_frame(document: Any) -> tuple[list[Any], Sequence[str] | None]:
     """Records of a JSON body; or its rows, with the names of their columns, which are empty for those of the model.
 
     Raises:
         HttpRefused: it is in none of MLflow's forms.
     """
-    forms = [form for form in FORMS if form in given] if isinstance(given, dict) else []
-    if len(forms) != 1 or not isinstance(given.get("params") or {}, dict):
+    forms = [form for form in FORMS if form in document] if isinstance(document, dict) else []
+    if len(forms) != 1 or not isinstance(document.get("params") or {}, dict):
         raise bad(
             f"the body must be an object with one of {', '.join(FORMS)}, and perhaps `params`"
         )
     (form,) = forms
-    frame = given[form]
+    frame = document[form]
     if form == "dataframe_split":
         columns, rows = (
             (frame.get("columns"), frame.get("data")) if isinstance(frame, dict) else ("", "")
@@ -110,8 +110,8 @@ def read_frame(given: Any) -> tuple[list[Any], Sequence[str] | None]:
             raise bad("`dataframe_split` has a column twice", Code.DUPLICATE_COLUMN)
         return rows, names
     if form == "inputs" and isinstance(frame, dict):
-        lists = [each if isinstance(each, list) else [each] for each in frame.values()]
-        if len({len(each) for each in lists}) > 1:
+        lists = [values if isinstance(values, list) else [values] for values in frame.values()]
+        if len({len(values) for values in lists}) > 1:
             raise bad("the columns of `inputs` have different lengths")
         return [
             dict(zip(frame, row, strict=True)) for row in zip(*map(unnested, lists), strict=True)
@@ -125,7 +125,7 @@ def read_frame(given: Any) -> tuple[list[Any], Sequence[str] | None]:
 
 def unnested(column: list[Any]) -> list[Any]:
     """The values of a column whose values are given as lists of one."""
-    return [each[0] if isinstance(each, list) and len(each) == 1 else each for each in column]
+    return [value[0] if isinstance(value, list) and len(value) == 1 else value for value in column]
 
 
 def named(columns: Sequence[str], row: Any, index: int) -> Mapping[str, Any]:
@@ -135,8 +135,8 @@ def named(columns: Sequence[str], row: Any, index: int) -> Mapping[str, Any]:
         HttpRefused: it has not as many values as there are columns.
     """
     if not isinstance(row, list) or len(row) != len(columns):
-        told = f"{len(row)} values" if isinstance(row, list) else kind_in_json(row)
-        raise bad(f"row {index} has {told}; expected a list of {len(columns)}", Code.FIELD_COUNT)
+        actual = f"{len(row)} values" if isinstance(row, list) else kind_in_json(row)
+        raise bad(f"row {index} has {actual}; expected a list of {len(columns)}", Code.FIELD_COUNT)
     return dict(zip(columns, row, strict=True))
 
 

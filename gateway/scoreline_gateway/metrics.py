@@ -57,7 +57,7 @@ class HttpMetrics:
     """What gateways have answered, by the template of the route: no path that a caller chose becomes a label."""
 
     def __init__(self) -> None:
-        self.shown: Counter[str] = Counter()
+        self.scraped: Counter[str] = Counter()
         """The fields that a scrape shows."""
         self._noted: dict[tuple[str, str, int, int], list[float]] = {}
         """Answers and their seconds by route, method, status and index of the bound, since the last look at `_counts`."""
@@ -67,8 +67,8 @@ class HttpMetrics:
 
     def note(self, scope: Scope, status: int, seconds: float) -> None:
         """Count a request that was answered; status 0 for callers who left before."""
-        found = scope.get("route")
-        path = found.path if found is not None else "none"
+        matched = scope.get("route")
+        path = matched.path if matched is not None else "none"
         noted = path, scope["method"], status, bisect_left(SECONDS, seconds)
         counted = self._noted.get(noted)
         if counted is None:
@@ -77,11 +77,11 @@ class HttpMetrics:
         counted[1] += seconds
 
     def _count(self) -> None:
-        """Count what was noted."""
+        """Turn the noted answers into counts."""
         noted, self._noted = self._noted, {}
         for (path, method, status, bound), (answers, seconds) in noted.items():
-            shown = method if method in _METHODS else "other"
-            self._counts[f"requests|{path}|{shown}|{status}"] += int(answers)
+            label = method if method in _METHODS else "other"
+            self._counts[f"requests|{path}|{label}|{status}"] += int(answers)
             self._counts[f"seconds|{path}|{_BOUNDS[bound]}"] += int(answers)
             self._counts[f"seconds|{path}|sum"] += int(seconds * 1e6)
 
@@ -97,18 +97,18 @@ class HttpMetrics:
         self._count()
         if not self._may_add:
             return Counter(self._counts)
-        taken, self._counts = self._counts, Counter()
+        pending, self._counts = self._counts, Counter()
         pipeline = transport.redis.pipeline(transaction=False)
-        for field, number in taken.items():
+        for field, number in pending.items():
             pipeline.hincrby(name, field, number)
         pipeline.hgetall(name)
         try:
             *replies, stored = await pipeline.execute(raise_on_error=False)
         except BaseException:
-            self._counts += taken
+            self._counts += pending
             raise
-        for reply, (field, number) in zip(replies, taken.items(), strict=True):
-            # What is no number there is nobody's count; whatever else is refused may be taken later.
+        for reply, (field, number) in zip(replies, pending.items(), strict=True):
+            # A field that is no number is nobody's count; an addition that is refused for another reason is repeated.
             if isinstance(reply, RedisError) and "not an integer" not in str(reply):
                 self._counts[field] += number
         if isinstance(stored, NoPermissionError):
@@ -126,7 +126,7 @@ class HttpMetrics:
         )
 
     def collect(self) -> Iterator[Metric]:
-        """What is to be shown."""
+        """The metrics of HTTP, from the fields of the scrape."""
         requests = CounterMetricFamily(
             "scoreline_http_requests",
             "HTTP requests answered; status 0 for callers who left before.",
@@ -138,9 +138,8 @@ class HttpMetrics:
             labels=["route"],
         )
         buckets: defaultdict[str, Counter[str]] = defaultdict(Counter)
-        for field, number in self.shown.items():
-            kind, _, rest = field.partition("|")
-            labels = rest.split("|")
+        for field, number in self.scraped.items():
+            kind, *labels = field.split("|")
             if kind == "requests" and len(labels) == 3:
                 requests.add_metric(labels, number)
             elif kind == "seconds" and len(labels) == 2:
@@ -154,20 +153,20 @@ class HttpMetrics:
         yield seconds
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what is there is known at a scrape."""
+        """No metrics: which ones there are is only known at a scrape."""
         return ()
 
 
 @asynccontextmanager
 async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
-    """Add up what is counted, again and again; the server is not asked for the queue's metrics before a scrape."""
-    settings, counted = gateway.settings, gateway.http_metrics
+    """Add the counts to the hash every two seconds; the queue's metrics are only read at a scrape."""
+    settings, http_metrics = gateway.settings, gateway.http_metrics
     redis = blocking_redis(
         settings.redis_url, socket_timeout=REPLY_S, socket_connect_timeout=REPLY_S
     )
     gateway.registry = CollectorRegistry()
     gateway.registry.register(Collector(lambda: redis, Keys(settings.queue)))
-    gateway.registry.register(counted)
+    gateway.registry.register(http_metrics)
     gateway.scraping = asyncio.Lock()
 
     is_over = asyncio.Event()
@@ -179,7 +178,7 @@ async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
                 await asyncio.wait_for(is_over.wait(), EVERY_S)
             is_last = is_over.is_set()
             with suppress(RedisError, OSError):  # whoever asks for a prediction says why it is away
-                await counted.add_up(gateway.client.transport)
+                await http_metrics.add_up(gateway.client.transport)
 
     adding = asyncio.create_task(add_up())
     try:
@@ -194,13 +193,13 @@ async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
 async def scrape(request: Request) -> Response:
     """All metrics, as OpenMetrics for those who accept it, else in Prometheus' own format."""
     gateway: Gateway = request.app
-    counted = gateway.http_metrics
+    http_metrics = gateway.http_metrics
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    # However many ask at a time, one thread and one connection are busy with it.
+    # However many scrapes there are at a time, one thread and one connection are busy with them.
     async with gateway.scraping:
-        counted.shown = Counter()
+        http_metrics.scraped = Counter()
         with suppress(RedisError, OSError):  # scoreline_up says so
-            counted.shown = await counted.add_up(gateway.client.transport)
+            http_metrics.scraped = await http_metrics.add_up(gateway.client.transport)
         body = await run_in_threadpool(encode, gateway.registry)
     return Response(body, headers={"content-type": content_type})
 

@@ -43,13 +43,13 @@ async def score(
             record = encode_record(records[0])
             return [await score_one(request, model, record, timeout_s=timeout_s, options=encoded)]
         except RecordRejected as error:
-            told = RecordError(error.code, str(error), 0, error.column, error.value)
-            return [Prediction(None, error=told)]
+            rejection = RecordError(error.code, str(error), 0, error.column, error.value)
+            return [Prediction(None, error=rejection)]
     with WhileConnected(request):
-        many: list[Prediction] = await request.app.client.predict_many(
+        predictions: list[Prediction] = await request.app.client.predict_many(
             model, records, timeout=_limited(request, timeout_s), options=options
         )
-        return many
+        return predictions
 
 
 async def score_one(
@@ -78,7 +78,7 @@ async def score_one(
 
 
 def _limited(request: Request, timeout_s: float | None) -> float:
-    """How long a caller waits who would wait so long."""
+    """The time that a caller waits: what it asks for, but no more than the settings permit."""
     most_s: float = request.app.settings.gateway_timeout_s
     return most_s if timeout_s is None else min(timeout_s, most_s)
 
@@ -89,17 +89,17 @@ def options_of(parameters: Mapping[str, Any]) -> RequestOptions:
     Raises:
         HttpRefused: one of them has a value that is not permitted.
     """
-    given = {name: parameters[name] for name in OPTIONS if name in parameters}
-    if not given:
+    values = {name: parameters[name] for name in OPTIONS if name in parameters}
+    if not values:
         return NO_OPTIONS
-    for name, value in given.items():
+    for name, value in values.items():
         kind = type_hints(RequestOptions)[name]
         try:
-            given[name] = msgspec.convert(value, kind)
+            values[name] = msgspec.convert(value, kind)
         except msgspec.ValidationError:
             message = f"option {name} is {orjson.dumps(value).decode()[:80]}; expected {expected_of(kind)}"
             raise HttpRefused(400, HttpCode.BAD_REQUEST, message) from None
-    return RequestOptions(**given)
+    return RequestOptions(**values)
 
 
 def raise_rejection(predictions: Sequence[Prediction]) -> None:
@@ -110,5 +110,5 @@ def raise_rejection(predictions: Sequence[Prediction]) -> None:
     """
     for index, prediction in enumerate(predictions):
         if (error := prediction.error) is not None:
-            place = f"record {index}: " if len(predictions) > 1 else ""
-            raise RecordRejected(error.code, place + error.message, error.column, error.value)
+            prefix = f"record {index}: " if len(predictions) > 1 else ""
+            raise RecordRejected(error.code, prefix + error.message, error.column, error.value)

@@ -50,7 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._timer = self.loop.call_later(HEAD_S, self._give_up)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Stop the timers."""
         self._stop_timer()
         if self.timeout_keep_alive_task is not None:
             self.timeout_keep_alive_task.cancel()
@@ -181,7 +181,9 @@ class _Answer:
                 return
             await self._send(head)
         # The body of an answer that says its length is not far: the head of a stream goes at once.
-        elif message["type"] == "http.response.start" and _has_length(message):
+        elif message["type"] == "http.response.start" and any(
+            name == b"content-length" for name, _ in message["headers"]
+        ):
             self._head = message
             return
         await self._send(message)
@@ -201,23 +203,19 @@ class _Answer:
         headers = [*cycle.default_headers, *head["headers"]]
         lines = [name + b": " + value for name, value in headers]
         # The line of the status, and an empty one before the body.
-        written = b"\r\n".join((STATUS_LINE[head["status"]][:-2], *lines, b"", body))
-        size = len(written) - len(body)
-        # uvicorn says what is wrong with a line that is two, with a length that is not that of the body, or not the only one.
+        data = b"\r\n".join((STATUS_LINE[head["status"]][:-2], *lines, b"", body))
+        size = len(data) - len(body)
+        # uvicorn says what is wrong with a line break in a header or a wrong content-length, and handles `connection`.
         if (
-            written.count(b"\n", 0, size) != len(lines) + 2
-            or written.count(b"\r", 0, size) != len(lines) + 2
+            data.count(b"\n", 0, size) != len(lines) + 2
+            or data.count(b"\r", 0, size) != len(lines) + 2
             or b"content-length: %d" % len(body) not in lines
-            or written.find(b"\nconnection:", 0, size) >= 0
+            or data.find(b"\nconnection:", 0, size) >= 0
         ):
             return False
         cycle.response_started = cycle.response_complete = True
         cycle.waiting_for_100_continue = False
-        cycle.transport.write(written)
+        cycle.transport.write(data)
         cycle.message_event.set()
         cycle.on_response()
         return True
-
-
-def _has_length(message: HTTPResponseStartEvent) -> bool:
-    return any(name == b"content-length" for name, _ in message["headers"])

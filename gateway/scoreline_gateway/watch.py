@@ -37,28 +37,28 @@ class Watch:
         self._settings = settings
         self._event = b""
         self._number = 0
-        """Of readings; a viewer waits for one that is newer than what it has."""
-        self._read = asyncio.Event()
+        """The number of the newest reading; a viewer waits for one that it has not seen."""
+        self._next_reading = asyncio.Event()
         """Replaced with each reading."""
         self._left_at = 0.0
         self._reading: asyncio.Task[None] | None = None
         self.viewers = 0
 
     async def events(self) -> AsyncGenerator[bytes]:
-        """The newest glance now and after each reading; a slow viewer is left out of those that it would get late."""
+        """The newest glance now and after each reading; a slow viewer misses the glances in between."""
         self.viewers += 1
         try:
             if self._reading is None or self._reading.done():
                 self._event = b""
                 self._reading = asyncio.create_task(self._read_on())
-            seen = 0
+            seen_number = 0
             while True:
-                read = self._read
-                if self._event and self._number > seen:
-                    seen = self._number
+                next_reading = self._next_reading
+                if self._event and self._number > seen_number:
+                    seen_number = self._number
                     yield self._event
                 else:
-                    await read.wait()
+                    await next_reading.wait()
         finally:
             self.viewers -= 1
             self._left_at = time.monotonic()
@@ -86,13 +86,13 @@ class Watch:
                     if str(error) != trouble:
                         logger.warning("queue_not_read: %s; viewers see the last glance", error)
                     trouble = str(error)
-                    told = {
+                    data = {
                         "message": "Redis is away or refuses to be read; the gateway's log says why"
                     }
-                    self._event = b"event: trouble\ndata: %b\n\n" % msgspec.json.encode(told)
+                    self._event = b"event: trouble\ndata: %b\n\n" % msgspec.json.encode(data)
                 self._number += 1
-                read, self._read = self._read, asyncio.Event()
-                read.set()
+                finished, self._next_reading = self._next_reading, asyncio.Event()
+                finished.set()
                 await asyncio.sleep(max(0.1, EVERY_S - (time.monotonic() - began)))
         finally:
             with suppress(RedisError):
@@ -100,7 +100,7 @@ class Watch:
 
 
 def encode(glance: Glance) -> bytes:
-    """A glance as JSON, on one line; what may be long in it is cut."""
+    """A glance as JSON, on one line; long lists and texts are cut."""
     history = {
         str(step): [
             [point.at]
@@ -119,9 +119,10 @@ def encode(glance: Glance) -> bytes:
         history={},
         workers=glance.workers[:MOST_WORKERS],
         releases=[
-            replace(one, refused=one.refused and one.refused[:LONGEST]) for one in glance.releases
+            replace(release, refused=release.refused and release.refused[:LONGEST])
+            for release in glance.releases
         ],
-        letters=[replace(one, reason=one.reason[:LONGEST]) for one in glance.letters],
+        letters=[replace(letter, reason=letter.reason[:LONGEST]) for letter in glance.letters],
     )
-    told = msgspec.to_builtins(short) | {"history": history, "workers_left_out": len(left_out)}
-    return msgspec.json.encode(told)
+    content = msgspec.to_builtins(short) | {"history": history, "workers_left_out": len(left_out)}
+    return msgspec.json.encode(content)

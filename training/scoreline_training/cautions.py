@@ -15,7 +15,7 @@ from scoreline_artifacts.packaging.clean_room import Proof
 _MOMENTS = frozenset({"now", "today", "utcnow"})
 """Methods that give the present, of datetime, date and pandas' Timestamp alike."""
 _CLOCKS = frozenset({"ctime", "gmtime", "localtime", "strftime", "time", "time_ns"})
-"""Functions of the module `time` that do."""
+"""Functions of the module `time` that give the present."""
 _SECRET = re.compile(
     rb"""(?i)\b\w*(?:password|passwd|secret|token|api_?key|access_?key)\w*\s*[=:]\s*['"][^'"\s]{8,}['"]"""
     rb"|-----BEGIN [A-Z ]*PRIVATE KEY-----"
@@ -39,7 +39,7 @@ class Caution(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PublishWarning:
-    """What may go wrong with a version that was published."""
+    """A warning of what may go wrong with a version that was published."""
 
     code: Caution
     message: str
@@ -64,35 +64,35 @@ def find_cautions(
         if name.endswith(".py"):
             code = compile(source, name, "exec", dont_inherit=True)
             codes.append((f"line {name}:{{}}", code))
-    found: list[PublishWarning] = []
-    for place, code in codes:
+    cautions: list[PublishWarning] = []
+    for location, code in codes:
         for line, call in _clock_calls(code):
             message = (
-                f"{place.format(line)} calls {call}: an answer may depend on when it is asked for. Give the moment "
+                f"{location.format(line)} calls {call}: an answer may depend on when it is asked for. Give the moment "
                 "in a column of the record, or keep it in an attribute that fit() sets"
             )
-            found.append(PublishWarning(Caution.CLOCK, message))
+            cautions.append(PublishWarning(Caution.CLOCK, message))
     at_home: dict[str, list[str]] = {}
     for path in sorted({*data} - {*files}):
         at_home.setdefault(path.rpartition("/")[2], []).append(path.removeprefix(SOURCES))
-    for place, code in codes:
+    for location, code in codes:
         for line, name in _texts(code):
             for path in at_home.get(name.rpartition("/")[2], ()):
                 if not f"/{path}".endswith(f"/{name}"):
                     continue
                 package, _, below = path.partition("/")
                 message = (
-                    f"{place.format(line)} names {name!r}, and the file {path} stays at home, since no training row "
+                    f"{location.format(line)} names {name!r}, and the file {path} stays at home, since no training row "
                     "opened it: a record that needs it would be rejected on a worker. "
                     f"publish(..., code=['{package}:{below}']) takes it along"
                 )
-                found.append(PublishWarning(Caution.DATA_FILE, message))
-    for place in proof.processes:
+                cautions.append(PublishWarning(Caution.DATA_FILE, message))
+    for location in proof.processes:
         message = (
-            f"{place} starts a process of its own: a record takes as long as that does, and the program must be "
+            f"{location} starts a process of its own: a record takes as long as that does, and the program must be "
             "on every worker. What can be done in this process is done faster"
         )
-        found.append(PublishWarning(Caution.PROCESSES, message))
+        cautions.append(PublishWarning(Caution.PROCESSES, message))
     for name, source in sources.items():
         if (match := _SECRET.search(source)) is not None:
             line = source.count(b"\n", 0, match.start()) + 1
@@ -100,12 +100,12 @@ def find_cautions(
                 f"line {name}:{line} looks like a secret, and travels: whoever can read the artifact "
                 "store can read it. Read it from the environment where it is needed, and not on import"
             )
-            found.append(PublishWarning(Caution.SECRET, message))
-    return found
+            cautions.append(PublishWarning(Caution.SECRET, message))
+    return cautions
 
 
 def _texts(code: CodeType) -> Iterator[tuple[int, str]]:
-    """The texts that code uses, with the line of each; no docstring of a function is one."""
+    """The texts that code uses, with the line of each, without docstrings of functions."""
     line = code.co_firstlineno
     for instruction in dis.get_instructions(code):
         line, value = _line(instruction) or line, instruction.argval
@@ -116,7 +116,7 @@ def _texts(code: CodeType) -> Iterator[tuple[int, str]]:
 
 
 def _line(instruction: dis.Instruction) -> int | None:
-    # Not by `starts_line`, which says from Python 3.13 on only whether.
+    # Not by `starts_line`, which is only a boolean from Python 3.13 on.
     return instruction.positions and instruction.positions.lineno
 
 

@@ -142,11 +142,11 @@ def _print(published: PublishedVersion, as_json: bool) -> None:
         then = f"; {name}@{release.alias} now names it"
     say(f"published {name}@{version} to {published.path}{then}")
     if release is not None:
-        # Nobody has waited for the workers: the next answer may be the earlier version's.
+        # The workers were not waited for: the next answer may be the earlier version's.
         option = "" if release.alias == PRODUCTION else f" --alias {release.alias}"
-        told = "" if published.announced else "Redis is not reached; "
+        news = "" if published.announced else "Redis is not reached; "
         say(
-            f"{told}workers follow within seconds; `scoreline promote {name} {version}{option}` waits for them"
+            f"{news}workers follow within seconds; `scoreline promote {name} {version}{option}` waits for them"
         )
     if published.travels:
         say(f"from the project: {', '.join(published.travels)}")
@@ -205,27 +205,23 @@ def export(
         raise click.UsageError("give MODEL and --to FORMAT, or MODEL and --steps, or --verify FILE")
     name, version = resolve(store, model)
     if steps:
-        found = export_steps(store, name, version)
+        exports = export_steps(store, name, version)
         if as_json:
-            print_json([asdict(step) for step in found])
-        else:
-            # A step of the pipeline is several of the plan: with one part that cannot go, it cannot.
-            parts: dict[str, list[StepExport]] = {}
-            for step in found:
-                parts.setdefault(step.way, []).append(step)
-            rows = (
-                (
-                    str(place),
-                    way,
-                    *("no" if any(p.refused[f] for p in its) else "yes" for f in FORMATS),
-                )
-                for place, (way, its) in enumerate(parts.items(), 1)
-            )
-            print_table(f"{name}@{version}", ("", "step", *FORMATS), rows)
-            for step in found:
-                for reason in dict.fromkeys(filter(None, step.refused.values())):
-                    formats = ", ".join(one for one, why in step.refused.items() if why == reason)
-                    say(f"no {formats}: {step.way}: {reason}")
+            print_json([asdict(step) for step in exports])
+            return
+        # A step of the pipeline may be several of the plan, and is refused if one of them is.
+        by_way: dict[str, list[StepExport]] = {}
+        for step in exports:
+            by_way.setdefault(step.way, []).append(step)
+        rows = []
+        for number, (way, group) in enumerate(by_way.items(), 1):
+            cells = ("no" if any(step.refused[to] for step in group) else "yes" for to in FORMATS)
+            rows.append((str(number), way, *cells))
+        print_table(f"{name}@{version}", ("", "step", *FORMATS), rows)
+        for step in exports:
+            for reason in dict.fromkeys(filter(None, step.refused.values())):
+                formats = ", ".join(to for to, why in step.refused.items() if why == reason)
+                say(f"no {formats}: {step.way}: {reason}")
         return
     try:
         exported = export_version(store, name, version, format_name or "", output)
@@ -238,13 +234,13 @@ def export(
     _print_export(exported, "wrote", as_json)
 
 
-def _print_export(exported: Exported, what: str, as_json: bool) -> None:
+def _print_export(exported: Exported, verb: str, as_json: bool) -> None:
     proof, path = exported.proof, exported.path
     measured = proof.measured
     if as_json:
         print_json({"path": str(path), "exported": True, "proof": asdict(proof)})
         return
-    say(f"{what}: {path} ({proof.size:,} bytes) of {proof.model}@{proof.version}")
+    say(f"{verb}: {path} ({proof.size:,} bytes) of {proof.model}@{proof.version}")
     say(
         f"{measured.rows:,} rows, {measured.golden_rows} golden ones among them: largest error "
         f"{measured.largest_error:.2g}, {measured.label_flips} other labels"

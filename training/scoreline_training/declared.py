@@ -34,9 +34,8 @@ def as_declared(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
                 f"schema= names {name!r}, which is no column of X_train: {list(frame.columns)[:20]}"
             )
         if text not in _DTYPES:
-            known = ", ".join(_DTYPES)
             raise UnsuitableData(
-                f"schema= gives {name!r} the type {text!r}; expected one of {known}"
+                f"schema= gives {name!r} the type {text!r}; expected one of {', '.join(_DTYPES)}"
             )
         has_na = hasattr(frame[name].dtype, "na_value")
         is_missing = text == ColumnType.INTEGER and bool(frame[name].isna().any())
@@ -46,9 +45,9 @@ def as_declared(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
     except (TypeError, ValueError) as error:
         raise UnsuitableData(f"schema={dict(types)!r} does not fit X_train: {error}") from error
     for name in dtypes:
-        was, now = frame[name].dropna(), converted[name].dropna()
-        # A cast to whole numbers drops what is behind the point, and one to booleans takes everything.
-        if len(was) != len(now) or not (was.astype(object) == now.astype(object)).all():
+        before, after = frame[name].dropna(), converted[name].dropna()
+        # A cast to whole numbers drops decimals, and one to booleans takes every value.
+        if len(before) != len(after) or not (before.astype(object) == after.astype(object)).all():
             raise UnsuitableData(
                 f"schema= gives {name!r} the type {types[name]!r}, but values of X_train are none"
             )
@@ -56,27 +55,27 @@ def as_declared(frame: pd.DataFrame, types: Mapping[str, str]) -> pd.DataFrame:
 
 
 def check_same_answers(
-    here: LoadedVersion, given: pd.DataFrame, declared: pd.DataFrame, tolerance: float
+    version: LoadedVersion, original: pd.DataFrame, declared: pd.DataFrame, tolerance: float
 ) -> None:
     """Check that the pipeline answers training rows the same, whether they have their own types or the declared ones.
 
     Raises:
         UnsuitableData: it does not.
     """
-    chosen = np.linspace(0, len(given) - 1, min(len(given), ROWS_COMPARED)).astype(int)
+    chosen = np.linspace(0, len(original) - 1, min(len(original), ROWS_COMPARED)).astype(int)
     try:
         want, got = (
             golden.rows_of([{}] * len(chosen), scores.values, scores.probabilities)
-            for scores in (here.score(frame.iloc[chosen]) for frame in (given, declared))
+            for scores in (version.score(frame.iloc[chosen]) for frame in (original, declared))
         )
-    # Whatever the pipeline raises: it cannot take what the publisher wants to permit.
+    # Whatever the pipeline raises: it cannot take the types that the publisher wants to permit.
     except Exception as error:
         raise UnsuitableData(
             f"the pipeline cannot score the types of schema=: {type(error).__name__}: {error}"
         ) from error
-    for place, pair in zip(chosen, zip(want, got, strict=True), strict=True):
+    for row, pair in zip(chosen, zip(want, got, strict=True), strict=True):
         if not golden.same_answer(*pair, tolerance):
             raise UnsuitableData(
-                f"with the types of schema= the pipeline answers row {place} of X_train otherwise: "
+                f"with the types of schema= the pipeline answers row {row} of X_train otherwise: "
                 f"{pair[1].value!r} instead of {pair[0].value!r}. Fit it on a frame that has these types"
             )

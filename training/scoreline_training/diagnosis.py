@@ -29,9 +29,9 @@ _ADVICE = {
         "in this process only. Use threads, or joblib, whose work a worker does in threads"
     ),
 }
-"""What to do, by words in the message of an exception."""
+"""Advice by words in the message of an exception."""
 MAX_OBJECTS = 100_000
-"""At most so many parts of a pipeline are searched for the one that a message is about."""
+"""Parts of a pipeline, at most, that are searched for the one that a message is about."""
 
 
 def diagnose(failure: CleanRoomFailure, pipeline: object, origins: ModuleOrigins) -> str:
@@ -127,21 +127,21 @@ def find_part(root: object, is_wanted: Callable[[object], bool]) -> tuple[str, o
     return None
 
 
-def _parts(whole: object) -> Iterator[tuple[str, object]]:
+def _parts(owner: object) -> Iterator[tuple[str, object]]:
     """The objects that an object holds, each with the expression that leads to it."""
-    if isinstance(whole, Mapping):
-        yield from ((f"[{key!r}]", value) for key, value in whole.items())
-    elif isinstance(whole, list | tuple | set | frozenset):
-        yield from ((f"[{index}]", value) for index, value in enumerate(whole))
-    elif isinstance(whole, functools.partial):
-        yield from ((".func", whole.func), (".args", whole.args), (".keywords", whole.keywords))
-    elif isinstance(whole, MethodType):
-        yield from ((".__self__", whole.__self__), (".__func__", whole.__func__))
-    elif isinstance(whole, FunctionType):
-        names = [name for name in whole.__code__.co_names if name in whole.__globals__]
-        yield from ((f" → {name}", whole.__globals__[name]) for name in names)
-        for name, cell in zip(whole.__code__.co_freevars, whole.__closure__ or (), strict=True):
+    if isinstance(owner, Mapping):
+        yield from ((f"[{key!r}]", value) for key, value in owner.items())
+    elif isinstance(owner, list | tuple | set | frozenset):
+        yield from ((f"[{index}]", value) for index, value in enumerate(owner))
+    elif isinstance(owner, functools.partial):
+        yield from ((".func", owner.func), (".args", owner.args), (".keywords", owner.keywords))
+    elif isinstance(owner, MethodType):
+        yield from ((".__self__", owner.__self__), (".__func__", owner.__func__))
+    elif isinstance(owner, FunctionType):
+        names = [name for name in owner.__code__.co_names if name in owner.__globals__]
+        yield from ((f" → {name}", owner.__globals__[name]) for name in names)
+        for name, cell in zip(owner.__code__.co_freevars, owner.__closure__ or (), strict=True):
             with suppress(ValueError):  # a variable that has no value yet
                 yield f" → {name}", cell.cell_contents
-    elif not isinstance(whole, type | ModuleType):
-        yield from ((f".{name}", value) for name, value in getattr(whole, "__dict__", {}).items())
+    elif not isinstance(owner, type | ModuleType):
+        yield from ((f".{name}", value) for name, value in getattr(owner, "__dict__", {}).items())

@@ -24,7 +24,7 @@ from scoreline_training.cautions import PublishWarning, find_cautions
 from scoreline_training.diagnosis import diagnose
 
 ROWS_FOR_PLAN = 20_000
-"""Rows of training with which a plan is proved, at the most."""
+"""Training rows with which a plan is proved, at the most."""
 NAMED_FUNCTIONS = 20
 """Functions stored by value that a manifest lists; a single one suffices to refuse another Python."""
 
@@ -56,13 +56,15 @@ class Requirements:
 
     modules: set[str] = field(default_factory=set)
     data: set[str] = field(default_factory=set)
-    """By their path in an artifact."""
+    """Data files, by their path in an artifact."""
 
     def add_missing(self, names: Iterable[str], origins: ModuleOrigins) -> bool:
         """Add those modules and data files of `names` that the project has; whether any was new."""
-        asked = {name for name in names if name.startswith(SOURCES)} - self.data
+        candidates = {name for name in names if name.startswith(SOURCES)} - self.data
         data = {
-            path for path in asked if sources.may_travel_unasked(path) and sources.data_file(path)
+            path
+            for path in candidates
+            if sources.may_travel_unasked(path) and sources.data_file(path)
         }
         modules = {name for name in names if origins.is_local(name)} - self.modules
         self.data |= data
@@ -90,7 +92,7 @@ def pack(
         UnsuitableData: the pipeline cannot be serialised.
         DoesNotTravel: it does not work in the clean room, and the message says why.
     """
-    names = [each.__name__ if isinstance(each, ModuleType) else each for each in code]
+    names = [module.__name__ if isinstance(module, ModuleType) else module for module in code]
     carried = {name for name in names if ":" not in name}
     origins = ModuleOrigins(carried)
     try:
@@ -116,11 +118,13 @@ def pack(
         if spec_of(package) is None:
             raise DoesNotTravel(f"code= names the module {package!r}, which cannot be found here")
         required.modules.update(sources.modules_below(package))
-    for_plan = b""
+    plan_rows = b""
     if training is not None and plan_proof_s:
-        some = training.sample(min(len(training), ROWS_FOR_PLAN), random_state=0)
+        sampled = training.sample(min(len(training), ROWS_FOR_PLAN), random_state=0)
         # A frame of its own: the other may carry whatever a project attached to it.
-        for_plan = pickle.dumps(pd.DataFrame({name: some[name].array for name in some.columns}))
+        plan_rows = pickle.dumps(
+            pd.DataFrame({name: sampled[name].array for name in sampled.columns})
+        )
     # Data files stay at home until code opens them: while it is proved, it sees their names.
     sees_names = True
     while True:
@@ -131,7 +135,7 @@ def pack(
             packed.files,
             more_rows=more_rows,
             listed=names,
-            training=for_plan,
+            training=plan_rows,
             plan_proof_s=plan_proof_s,
         )
         if required.add_missing(proof.missing, origins):
@@ -140,7 +144,7 @@ def pack(
             advice = "" if sees_names else STAYED_AT_HOME
             raise DoesNotTravel(diagnose(proof.failure, pipeline, origins) + advice)
         if any(name.startswith(SOURCES) and name.endswith("/*") for name in proof.missing):
-            # It has seen a file that it did not open, and that a worker will not have.
+            # The pipeline has seen the name of a file that it did not open, and that a worker will not have.
             sees_names = False
             continue
         data = sources.list_data(packed.manifest.sources)

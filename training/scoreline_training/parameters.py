@@ -14,14 +14,14 @@ _ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 
 
 def parameters_of(pipeline: Any) -> dict[str, str]:
-    """The parameters of a pipeline and of its steps, by the names that `set_params` takes; none for what has none.
+    """The parameters of a pipeline and of its steps, by the names that `set_params` takes.
 
-    A text that is too long ends with a hash, so that another one differs; what a name says is a secret is left out.
+    A text that is too long ends with a hash, so that another one differs; secrets, by their names, are left out.
     """
     try:
-        found = pipeline.get_params(deep=True)
-        names = [name for name in sorted(found) if not _SECRET.search(name)][:MOST_PARAMETERS]
-        return {name: _bounded(_text(found[name])) for name in names}
+        parameters = pipeline.get_params(deep=True)
+        names = [name for name in sorted(parameters) if not _SECRET.search(name)][:MOST_PARAMETERS]
+        return {name: _bounded(_text(parameters[name])) for name in names}
     # The pipeline's own code, which may raise anything: a version without parameters is as good.
     except Exception:  # noqa: BLE001
         return {}

@@ -61,7 +61,7 @@ logger = logging.getLogger(__name__)
 MORE_ROWS = 500
 """Rows beside the golden ones that a version is proved with, at most: those with values that are rare."""
 NEWS_TIMEOUT_S = 2
-"""How long Redis may take to accept the news of a release; workers find it by themselves anyway."""
+"""Seconds that Redis may take to accept the news of a release; workers find the release by themselves anyway."""
 
 promote_by_default: ContextVar[bool] = ContextVar("promote_by_default", default=False)
 """Whether publish() promotes when its caller leaves it open; `scoreline train --promote` sets it."""
@@ -84,9 +84,9 @@ class PublishedVersion:
     release: Release | None = None
     """The release of the alias, or None if none was wanted."""
     announced: bool = False
-    """Whether the release was announced through Redis; workers follow within seconds, and without it by themselves."""
+    """Whether the release was announced through Redis; otherwise workers find it by themselves, within seconds."""
     warnings: tuple[PublishWarning, ...] = ()
-    """What may go wrong with it all the same."""
+    """Warnings of what may go wrong with it all the same."""
 
     @property
     def travels(self) -> list[str]:
@@ -108,7 +108,7 @@ class PublishedVersion:
         release = "no alias" if self.release is None else self.release.alias
         rows = [("released as", release), ("in", shown_name(str(self.path)))]
         rows += [(name, value) for name, value in self.manifest.metrics.items()]
-        rows += [(f"warning: {one.code}", one.message) for one in self.warnings]
+        rows += [(f"warning: {warning.code}", warning.message) for warning in self.warnings]
         table = html_table(f"{self.name}@{self.version}", ("", ""), rows)
         if not isinstance(self.report, Path):
             return table
@@ -184,32 +184,34 @@ def publish(
     """
     check_name(name)
     check_alias(alias)
-    wanted = promote_by_default.get() if promote is None else promote
+    promote = promote_by_default.get() if promote is None else promote
     # Read before anything is visible: a bad setting must not leave a version without its release.
-    settings = ClientSettings.from_environment() if wanted else None
+    settings = ClientSettings.from_environment() if promote else None
     proof_s = ArtifactSettings.from_environment(plan_proof_s=plan_proof_s).plan_proof_s
     store = store or Store.from_environment()
     _check_data(X_train, y_train, X_test, y_test)
     if tolerance is not None and not 0 <= tolerance < math.inf:
         raise UnsuitableData(f"tolerance is {tolerance!r}; give a number from 0, such as 1e-6")
-    named = [optional] if isinstance(optional, str) else list(optional)
-    as_given = X_train
+    optional_names = [optional] if isinstance(optional, str) else list(optional)
+    original = X_train
     X_train, X_test = (  # noqa: N806 - scikit-learn's own name for it
         frame if frame is None else as_declared(frame, schema or {}) for frame in (X_train, X_test)
     )
-    columns = Schema.infer(X_train, optional=named)
-    here, rows, tolerance = choose_golden_rows(pipeline, name, columns, X_train, y_train, tolerance)
+    columns = Schema.infer(X_train, optional=optional_names)
+    loaded, rows, tolerance = choose_golden_rows(
+        pipeline, name, columns, X_train, y_train, tolerance
+    )
     if schema:
-        check_same_answers(here, as_given, X_train, tolerance)
-    rows += rows_without_optional(here, rows)
-    more_rows = golden.encode(choose_more_rows(here, X_train))
+        check_same_answers(loaded, original, X_train, tolerance)
+    rows += rows_without_optional(loaded, rows)
+    more_rows = golden.encode(choose_more_rows(loaded, X_train))
     draft = Manifest(
         model=name,
         version=max(store.versions(name), default=0) + 1,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         files={},
         schema=columns,
-        outputs=here.outputs,
+        outputs=loaded.outputs,
         tolerance=tolerance,
         metrics=_as_json(metrics or {}),
         training={
@@ -221,13 +223,13 @@ def publish(
         },
     )
     packed = pack(pipeline, draft, golden.encode(rows), code, more_rows, X_train, proof_s)
-    columns = confirm_unused(here, packed.manifest.schema, X_train, tolerance)
+    columns = confirm_unused(loaded, packed.manifest.schema, X_train, tolerance)
     packed = replace(packed, manifest=replace(packed.manifest, schema=columns))
     data = {"X_train": X_train, "y_train": y_train, "X_test": X_test, "y_test": y_test}
-    drawn = _report(store, here, packed.manifest, compare, golden=rows, **data)
-    packed = packed.with_file(REPORT, drawn.html)
+    report = _report(store, loaded, packed.manifest, compare, golden=rows, **data)
+    packed = packed.with_file(REPORT, report.html)
     if metrics is None:
-        packed = replace(packed, manifest=replace(packed.manifest, metrics=dict(drawn.figures)))
+        packed = replace(packed, manifest=replace(packed.manifest, metrics=dict(report.figures)))
     manifest = store.publish(packed.manifest, packed.files)
     version, location = manifest.version, store.location(name, manifest.version)
     published = PublishedVersion(
@@ -261,7 +263,7 @@ def _release(
 
 
 def _report(
-    store: Store, here: LoadedVersion, manifest: Manifest, compare: bool | None, **data: Any
+    store: Store, loaded: LoadedVersion, manifest: Manifest, compare: bool | None, **data: Any
 ) -> TrainingReport:
     """The training report, with a comparison if a version is in production."""
     # Imported here: rendering needs libraries that no other use of this module needs.
@@ -269,7 +271,7 @@ def _report(
 
     return report.render(
         report.ReportData(
-            version=replace(here, outputs=manifest.outputs, batchable=manifest.batchable),
+            version=replace(loaded, outputs=manifest.outputs, batchable=manifest.batchable),
             production=report.incumbent(store, manifest.model, compare=compare),
             created_at=manifest.created_at,
             metrics=manifest.metrics,
@@ -286,7 +288,7 @@ def _report(
 def announce(
     release: Release, store: Store, settings: ClientSettings
 ) -> tuple[bool, list[PublishWarning]]:
-    """Tell the workers to look at a model's releases; says whether they were told, and warns of those that cannot see it."""
+    """Announce a release to the workers; returns whether Redis took it, and warnings of workers that cannot see it."""
     elsewhere: list[PublishWarning] = []
     try:
         with blocking_redis(
@@ -298,11 +300,11 @@ def announce(
             keys = Keys(settings.queue)
             announce_release(connection, keys, release.model)
             with suppress(NoPermissionError):
-                others = of_other_stores(read_reports(connection, keys), release.store)
-                if others:
-                    places = ", ".join(stores_of(others))
+                foreign_reports = of_other_stores(read_reports(connection, keys), release.store)
+                if foreign_reports:
+                    stores = ", ".join(stores_of(foreign_reports))
                     message = (
-                        f"workers of queue {settings.queue!r} read another artifact store, {places}, and will not "
+                        f"workers of queue {settings.queue!r} read another artifact store, {stores}, and will not "
                         f"serve it; this was released in {shown_name(address_of(store.storage))} "
                         "(SCORELINE_ARTIFACTS)"
                     )
@@ -331,19 +333,19 @@ def _check_data(X_train: Any, y_train: Any, X_test: Any, y_test: Any) -> None:  
             "X_test must be a DataFrame with the columns of X_train, in the same order: "
             f"{list(map(str, X_train.columns))[:20]}"
         )
-    parts: list[tuple[str, Any, Any]] = [("train", X_train, y_train), ("test", X_test, y_test)]
-    for part, frame, labels in parts:
+    splits: list[tuple[str, Any, Any]] = [("train", X_train, y_train), ("test", X_test, y_test)]
+    for split, frame, labels in splits:
         if labels is None:
             continue
         count = len(labels) if hasattr(labels, "__len__") else kind_of(labels)
         if count != len(frame):
             raise UnsuitableData(
-                f"y_{part} has {count} labels for the {len(frame)} rows of X_{part}"
+                f"y_{split} has {count} labels for the {len(frame)} rows of X_{split}"
             )
 
 
 def _as_json(value: Any) -> Any:
-    """A metric or parameter as JSON takes it: keys as text, numpy's values as Python's."""
+    """A metric or parameter as JSON takes it: keys are text, numpy's values become Python's."""
     if isinstance(value, Mapping):
         return {str(key): _as_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -361,8 +363,10 @@ def choose_golden_rows(
     labels: Any,
     tolerance: float | None,
 ) -> tuple[LoadedVersion, list[golden.GoldenRow], float]:
-    """Raw records spread evenly over the training rows, with the answers that the pipeline gives here; before them
-    the pipeline as a version with its outputs, and behind them the tolerance, where none is given.
+    """Raw records spread evenly over the training rows, with the answers that the pipeline gives here.
+
+    Returns the pipeline as a version with its outputs, these golden rows, and the tolerance, which the numbers' types
+    decide where none is given.
 
     Raises:
         UnsuitableData: no row is a valid record, the pipeline cannot score them or answers differently when it is
@@ -376,12 +380,12 @@ def choose_golden_rows(
     # A training row that a caller could not send, such as one with infinity, proves nothing.
     records = [records[index] for index in checked.indices]
     try:
-        found = find_outputs(pipeline, checked.frame, labels)
-        # Both calls are made here, so that golden rows prove what workers make of one.
-        here = LoadedVersion(
-            pipeline=pipeline, model=name, version=1, outputs=found.outputs, schema=schema
+        detected = find_outputs(pipeline, checked.frame, labels)
+        # predict and predict_proba are both called here: golden rows prove labels that workers take from predict_proba.
+        loaded = LoadedVersion(
+            pipeline=pipeline, model=name, version=1, outputs=detected.outputs, schema=schema
         )
-        scores, again = here.score(checked.frame), here.score(checked.frame)
+        scores, again = loaded.score(checked.frame), loaded.score(checked.frame)
     except UnsuitableData:
         raise
     # Whatever the pipeline raises: it cannot score the rows that it was trained on.
@@ -393,40 +397,40 @@ def choose_golden_rows(
     if scores.unusable:
         row, reason = min(scores.unusable.items())
         raise UnsuitableData(f"for the training row {shown(records[row])} {reason}")
-    tolerance = found.tolerance if tolerance is None else tolerance
+    tolerance = detected.tolerance if tolerance is None else tolerance
     rows = golden.rows_of(records, scores.values, scores.probabilities)
-    second = golden.rows_of(records, again.values, again.probabilities)
-    for first, other in zip(rows, second, strict=True):
-        if not golden.same_answer(first, other, tolerance):
-            one, two = (shown([each.value, each.probabilities or []]) for each in (first, other))
+    second_rows = golden.rows_of(records, again.values, again.probabilities)
+    for first, second in zip(rows, second_rows, strict=True):
+        if not golden.same_answer(first, second, tolerance):
+            answers = [shown([row.value, row.probabilities or []]) for row in (first, second)]
             raise UnsuitableData(
-                f"asked twice for the training row {shown(first.record)}, the pipeline answers {one} and then "
-                f"{two}: it is random, or depends on the time or on what it was asked before. Give a random "
+                f"asked twice for the training row {shown(first.record)}, the pipeline answers {answers[0]} and then "
+                f"{answers[1]}: it is random, or depends on the time or on what it was asked before. Give a random "
                 "step its random_state, and the time in a column"
             )
-    return here, rows, tolerance
+    return loaded, rows, tolerance
 
 
-def choose_more_rows(here: LoadedVersion, frame: pd.DataFrame) -> list[golden.GoldenRow]:
-    """Raw records beside the golden ones, with the answers given here: for each column a row with each of its values,
-    if they are few, with the least and the most, and without a value.
+def choose_more_rows(loaded: LoadedVersion, frame: pd.DataFrame) -> list[golden.GoldenRow]:
+    """Raw records beside the golden ones, with the answers given here.
 
-    What only rare records need, a data file or a module, is missed with these.
+    For each column a row with each of its values, if they are few, rows with the least and the largest, and one without
+    a value: data files and modules that only rare records need are found by them.
     """
     indices: dict[int, None] = {}
-    for column in here.schema.columns if here.schema is not None else ():
+    for column in loaded.schema.columns if loaded.schema is not None else ():
         values = frame[column.name].reset_index(drop=True)
-        found = [*values[values.isna()].index[:1]]
+        chosen = [*values[values.isna()].index[:1]]
         if column.minimum is not None:
-            found += [values.idxmin(), values.idxmax()]
+            chosen += [values.idxmin(), values.idxmax()]
         elif values.nunique() <= MORE_ROWS:
-            found += values.drop_duplicates().index.tolist()
-        indices.update(dict.fromkeys(int(each) for each in found))
+            chosen += values.drop_duplicates().index.tolist()
+        indices.update(dict.fromkeys(int(index) for index in chosen))
     records = _records_at(frame, list(indices)[:MORE_ROWS])
-    checked = frame_of_records(records, here.schema)
+    checked = frame_of_records(records, loaded.schema)
     records = [records[index] for index in checked.indices]
     try:
-        return here.score_records(records) if records else []
+        return loaded.score_records(records) if records else []
     # A pipeline need not score all of its training rows; the golden rows are the promise.
     except Exception:  # noqa: BLE001
         return []

@@ -14,15 +14,17 @@ from scoreline_gateway.errors import HttpProblem, problem_response
 
 
 def predictions_response(predictions: Sequence[Prediction], *, is_single: bool) -> Response:
-    """Predictions as JSON; of several each in its place, or its error.
+    """Predictions as JSON; several are a list, with an error for each record that is rejected.
 
     Raises:
-        RecordRejected: there is one, and it is an error.
+        RecordRejected: `is_single`, and the record is rejected.
     """
     first = predictions[0]
     if is_single and first.error is not None:
         raise rejected(first.error)
-    errors = [_error(each.error) for each in predictions if each.error is not None]
+    errors = [
+        _error(prediction.error) for prediction in predictions if prediction.error is not None
+    ]
     if len(errors) == len(predictions):
         message = f"none of the {len(errors)} records can be scored"
         return problem_response(
@@ -32,7 +34,7 @@ def predictions_response(predictions: Sequence[Prediction], *, is_single: bool) 
     if is_single:
         body |= _prediction(first)
     else:
-        body["predictions"] = [_prediction(each) for each in predictions]
+        body["predictions"] = [_prediction(prediction) for prediction in predictions]
     data = orjson.dumps(body, option=orjson.OPT_NON_STR_KEYS)
     return Response(data, media_type="application/json")
 
@@ -40,15 +42,15 @@ def predictions_response(predictions: Sequence[Prediction], *, is_single: bool) 
 def _prediction(prediction: Prediction) -> dict[str, Any]:
     if prediction.error is not None:
         return {"error": _error(prediction.error)}
-    shown: dict[str, Any] = {"value": prediction.value}
+    fields: dict[str, Any] = {"value": prediction.value}
     if prediction.probabilities:
-        shown["probabilities"] = prediction.probabilities
+        fields["probabilities"] = prediction.probabilities
     if prediction.warnings:
         names = ("code", "column", "value", "message")
-        shown["warnings"] = [
-            {name: getattr(each, name) for name in names} for each in prediction.warnings
+        fields["warnings"] = [
+            {name: getattr(warning, name) for name in names} for warning in prediction.warnings
         ]
-    return shown
+    return fields
 
 
 def _error(error: RecordError) -> dict[str, Any]:

@@ -65,9 +65,10 @@ class Preference:
 
     @property
     def applied(self) -> dict[str, str]:
-        """The header that says what was done as preferred."""
-        names = [*(["respond-async"] if self.is_async else [])]
-        names += [f"wait={self.wait_s:g}"] if self.wait_s else []
+        """The header that says which preferences were followed."""
+        names = ["respond-async"] if self.is_async else []
+        if self.wait_s:
+            names.append(f"wait={self.wait_s:g}")
         return {"Preference-Applied": ", ".join(names)} if names else {}
 
 
@@ -75,12 +76,12 @@ NO_PREFERENCE = Preference()
 
 
 def preference_of(request: Request) -> Preference:
-    """What the caller prefers; what is not understood is passed over, as the RFC has it."""
+    """The preferences of the caller; unknown ones are ignored, as the RFC has it."""
     if header(request.scope, b"prefer") is None:
         return NO_PREFERENCE
     is_async, wait_s = False, 0.0
-    for part in ",".join(request.headers.getlist("prefer")).split(","):
-        name, _, value = part.partition(";")[0].partition("=")
+    for preference in ",".join(request.headers.getlist("prefer")).split(","):
+        name, _, value = preference.partition(";")[0].partition("=")
         if name.strip().lower() == "respond-async":
             is_async = True
         elif name.strip().lower() == "wait" and re.fullmatch("[0-9]{1,9}", value.strip()):
@@ -96,11 +97,11 @@ def idempotency_key(request: Request) -> str | None:
     """
     if header(request.scope, b"idempotency-key") is None:
         return None
-    given = request.headers.getlist("idempotency-key")
-    text = given[0].strip()
+    values = request.headers.getlist("idempotency-key")
+    text = values[0].strip()
     quoted = _QUOTED.fullmatch(text)
     key = re.sub(r"\\(.)", r"\1", quoted[1]) if quoted else text
-    is_usable = len(given) == 1 and (quoted or _BARE.fullmatch(text))
+    is_usable = len(values) == 1 and (quoted or _BARE.fullmatch(text))
     if not is_usable or not 0 < len(key) <= LONGEST_KEY:
         message = (
             f"Idempotency-Key must be one text in quotes, of 1 to {LONGEST_KEY} ASCII characters"
@@ -110,7 +111,7 @@ def idempotency_key(request: Request) -> str | None:
 
 
 def job_id_of(request: Request, key: str) -> str:
-    """The id of the job that this caller means by a key: the queue answers an id once."""
+    """The id of the job that a key of this caller stands for: the queue answers an id once."""
     return hashlib.sha256(f"{principal_of(request).name}\0{key}".encode()).hexdigest()[:32]
 
 
@@ -143,18 +144,18 @@ def options_of(
         if name in others:
             continue
         if name not in names:
-            known = ", ".join(sorted((*names, *others)))
-            message = f"the query has {name[:40]!r}, which is none of: {known}"
+            expected = ", ".join(sorted((*names, *others)))
+            message = f"the query has {name[:40]!r}, which is none of: {expected}"
             raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
         texts = query.getlist(name)
         try:
             if name in _LISTS:
                 values[name] = () if texts == [""] else tuple(texts)
             else:
-                given = given_as_text(name, texts)
-                is_text = isinstance(given, str)
+                value = given_as_text(name, texts)
+                is_text = isinstance(value, str)
                 values[name] = (
-                    msgspec.convert(given, hints[name], strict=False) if is_text else given
+                    msgspec.convert(value, hints[name], strict=False) if is_text else value
                 )
         except msgspec.ValidationError:
             raise _not_permitted(name, texts[-1], expected_of(hints[name]) or "text") from None
@@ -221,7 +222,7 @@ class Records:
 
 
 async def read_records(request: Request) -> Records:
-    """The body: an object is one record, an array is several; what is in them is for workers to check.
+    """The body: an object is one record, an array is several; workers check the values.
 
     Raises:
         HttpRefused: it is not JSON, or neither of these.
@@ -237,7 +238,7 @@ async def read_records(request: Request) -> Records:
     hold_json(request, body)
     is_array = body[:64].lstrip().startswith(b"[")
     try:
-        # One record shares a request with those of others: it is held to the depth that it has there.
+        # One record shares a request with those of others: its JSON may be nested as deeply as in that array.
         parsed = orjson.loads(body if is_array else b"[" + body + b"]")
     except orjson.JSONDecodeError as error:
         raise HttpRefused(400, Code.JSON, f"the body is not valid JSON: {error}") from None

@@ -85,7 +85,7 @@ LOOK_S = 1.0
 """Seconds between two looks at whether a job was removed, and at how much room there is."""
 SWEEP_S = 30.0
 RETRY_S = 10.0
-"""Seconds after which a file is gone on with whose service was gone for longer than a run waits."""
+"""Seconds after which a run is tried again that gave up waiting for the service."""
 SHOW_S = 0.5
 
 
@@ -94,7 +94,7 @@ class NoRoom(ScorelineError):
 
 
 class FileRuns:
-    """Scores the files of the spool, and goes on with those that another process has left."""
+    """Scores the files of the spool, and resumes those that another process has left."""
 
     def __init__(self, client: AsyncClient, spool: Spool) -> None:
         self.spool = spool
@@ -126,7 +126,7 @@ class FileRuns:
             task.add_done_callback(lambda _: self._tasks.pop(job.id, None))
 
     async def follow(self) -> None:
-        """Go on with what is unfinished, and remove what is old, for as long as the gateway runs."""
+        """Resume unfinished files, and remove old ones, for as long as the gateway runs."""
         while True:
             try:
                 await asyncio.to_thread(self.spool.sweep)
@@ -134,13 +134,13 @@ class FileRuns:
                     with suppress(FileNotFoundError):
                         if not (await asyncio.to_thread(job.read_state)).is_over:
                             self.begin(job)
-            # A disk that fails now may not later; nothing else goes on with files that were left.
+            # A disk that fails now may not later; nothing else resumes the files that were left.
             except Exception:
                 logger.exception("spool_check_failed folder=%s: retrying", self.spool.folder)
             await asyncio.sleep(SWEEP_S)
 
     async def close(self) -> None:
-        """Stop; what is unfinished is gone on with at the next start."""
+        """Stop; unfinished files are resumed at the next start."""
         tasks = list(self._tasks.values())
         for task in tasks:
             task.cancel()
@@ -156,7 +156,7 @@ class FileRuns:
                 logger.info("file_removed job=%s: it is not scored any further", job.id)
                 if job.is_cancelled:
                     job.strip()
-            # Whatever else it is: the job says so, instead of being tried for ever.
+            # Whatever else is raised: the job has failed with it, instead of being tried for ever.
             except Exception as error:
                 logger.exception("file_failed job=%s", job.id)
                 with suppress(OSError):
@@ -167,11 +167,11 @@ class FileRuns:
         """Score a file to its end, whatever becomes of workers and server meanwhile."""
         task = job.read_task()
         options = replace(file_options(task.query), input_format=task.kind, resume=True)
-        shown_at = 0.0
+        written_at = 0.0
         state = replace_state(job.read_state(), JobStatus.RUNNING)
 
         def show(progress: BulkProgress) -> None:
-            nonlocal shown_at, state
+            nonlocal written_at, state
             percent = None if progress.percent is None else round(progress.percent, 1)
             left_s = None if progress.seconds_left is None else round(progress.seconds_left, 1)
             state = msgspec.structs.replace(
@@ -183,8 +183,8 @@ class FileRuns:
                 version=progress.version,
                 waiting=progress.waiting,
             )
-            if time.monotonic() - shown_at >= SHOW_S:
-                shown_at = time.monotonic()
+            if time.monotonic() - written_at >= SHOW_S:
+                written_at = time.monotonic()
                 job.write("state.json", state)
 
         while True:
@@ -209,9 +209,9 @@ class FileRuns:
                 await asyncio.sleep(RETRY_S)
                 continue
             except ScorelineError as error:
-                shown = _error(error)
-                shown["message"] = in_query(shown["message"].replace(f"{job.folder}/", ""))
-                job.write("state.json", replace_state(state, JobStatus.FAILED, error=shown))
+                problem = _error(error)
+                problem["message"] = in_query(problem["message"].replace(f"{job.folder}/", ""))
+                job.write("state.json", replace_state(state, JobStatus.FAILED, error=problem))
                 return
             job.write("state.json", _done(state, summary))
             await asyncio.to_thread(job.input.unlink, missing_ok=True)
@@ -238,7 +238,7 @@ class FileRuns:
 
 
 class _Part(FileResponse):
-    """A file, or the part of it that a request asks for; a part that is not there is an error as every other."""
+    """A file, or the range of it that a request asks for; errors of the range become problems like all others."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refused: Message | None = None
@@ -271,7 +271,7 @@ class FileJob:
         self.model = task.model
 
     async def state(self) -> JobState:
-        """Where it is; raises JobLost when it was removed."""
+        """See HttpJob; raises JobLost when it was removed."""
         try:
             return await asyncio.to_thread(self._stored.read_state)
         except FileNotFoundError:
@@ -281,9 +281,9 @@ class FileJob:
         """The scored file, also in part; raises what the job has ended with."""
         state = await self.state()
         if state.error is not None:
-            shown = dict(state.error)
+            problem = dict(state.error)
             raise HttpRefused(
-                shown["status"], shown["code"], shown["message"], column=shown.get("column")
+                problem["status"], problem["code"], problem["message"], column=problem.get("column")
             )
         headers = {
             "ETag": f'"{state.id}"',
@@ -291,7 +291,7 @@ class FileJob:
             "Content-Location": f"/v1/jobs/{state.id}/result",
             "Scoreline-Version": str(state.version),
             "Scoreline-Rejected": str(state.rejected),
-            "Scoreline-Warnings": str(sum(each["count"] for each in state.warnings or ())),
+            "Scoreline-Warnings": str(sum(warning["count"] for warning in state.warnings or ())),
             "Scoreline-Notes": str(len(state.notes or ())),
         }
         for encoding, suffix in PACKED.items():
@@ -325,7 +325,7 @@ class FileJob:
             raise JobLost(self._stored.id) from None
 
     async def remove(self) -> None:
-        """Remove it and its files: nothing is known of it any more."""
+        """Remove it and its files: it is lost from then on."""
         await asyncio.to_thread(self._stored.remove)
 
     async def _file(self, path: Path, media_type: str, headers: dict[str, str]) -> Response:
@@ -333,13 +333,13 @@ class FileJob:
             info = await asyncio.to_thread(path.stat)
         except FileNotFoundError:
             raise JobLost(self._stored.id) from None
-        # Given as a header, it is not taken for one of UTF-8, as a media type is that begins with text/.
+        # As a header: to a media type that begins with text/, Starlette would add `charset=utf-8`.
         headers |= {"Content-Type": media_type}
         return _Part(path, headers=headers, stat_result=info)
 
 
 def _done(state: JobState, summary: ScoreSummary) -> JobState:
-    """The state of a job whose file is scored, with what there is to say of it."""
+    """The state of a job whose file is scored, with the summary of the run."""
     return msgspec.structs.replace(
         replace_state(state, JobStatus.DONE),
         percent=100.0,
@@ -359,14 +359,14 @@ def _done(state: JobState, summary: ScoreSummary) -> JobState:
 def _error(error: Exception) -> dict[str, Any]:
     if isinstance(error, NoRoom):
         return {"status": 507, "code": Code.DISK_FULL.value, "message": str(error)}
-    shown = error_of(error if isinstance(error, ScorelineError) else ScorelineError())
+    problem = error_of(error if isinstance(error, ScorelineError) else ScorelineError())
     if isinstance(error, TooManyErrors):
-        # The client's own words tell what a command line may do.
-        shown["message"] = (
+        # The client's own message names flags of the command line.
+        problem["message"] = (
             f"{error.rejected:,} of the first {error.rows:,} rows were rejected, more than {error.limit}; "
             "`max_errors` in the query permits more"
         )
-    return shown
+    return problem
 
 
 def file_options(query: list[tuple[str, str]]) -> BulkOptions:
@@ -388,11 +388,13 @@ async def score(request: Request) -> Response:
     arriving = await asyncio.to_thread(runs.spool.arriving)
     try:
         with arriving.held():
-            task = await _arrived(request, arriving)
+            task = await _receive_task(request, arriving)
             if key is not None:
-                about = Submission(task.principal, task.model, task.fingerprint, False, now_text())
+                submission = Submission(
+                    task.principal, task.model, task.fingerprint, False, now_text()
+                )
                 kept_ms = request.app.settings.gateway_files_s * 1000
-                await claim(request.app.client.transport, job_id, about, kept_ms)
+                await claim(request.app.client.transport, job_id, submission, kept_ms)
             state = JobState(
                 id=job_id,
                 status=JobStatus.QUEUED,
@@ -408,7 +410,7 @@ async def score(request: Request) -> Response:
         arriving.remove()
         raise
     if stored is None:
-        # The same came under this key before.
+        # The same request came under this key before.
         await asyncio.to_thread(arriving.remove)
         job = await runs.find(job_id, task.principal)
         if job is None:
@@ -422,18 +424,18 @@ async def score(request: Request) -> Response:
         with WhileConnected(request):
             await wait_until_over(job, math.inf)
     except CallerGone:
-        # Nobody else knows of it, unless its caller has a key to ask again with.
+        # Without a key, nobody can ask for the job again.
         if key is None:
             await job.remove()
         raise
     return await job.result(0)
 
 
-async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
-    """Receive the body; what is to be done with it.
+async def _receive_task(request: Request, arriving: StoredJob) -> FileTask:
+    """Receive the body into the folder of its job; returns the task.
 
     Raises:
-        HttpRefused: it is no file, or an option is not known.
+        HttpRefused: the body is no file, or an option is not known.
         HttpRefused, CallerGone, PayloadTooLarge: as for `_receive`.
     """
     model = model_of(request)
@@ -452,20 +454,20 @@ async def _arrived(request: Request, arriving: StoredJob) -> FileTask:
     if packed is not None and (options.output_format or kind) == "parquet":
         message = f"compression in the query is {packed!r}; expected none: Parquet is packed within"
         raise HttpRefused(400, HttpCode.BAD_REQUEST, message)
-    asked = f"{model}\0{kind}\0{sorted(query)}\0file\0{digest}"
+    request_text = f"{model}\0{kind}\0{sorted(query)}\0file\0{digest}"
     return FileTask(
         principal=principal_of(request).name,
         model=model,
         kind=kind,
         output=f"output.{kind}{PACKED[packed] if packed else ''}",
         query=query,
-        fingerprint=hashlib.sha256(asked.encode()).hexdigest(),
+        fingerprint=hashlib.sha256(request_text.encode()).hexdigest(),
         created_at=now_text(),
     )
 
 
 async def _receive(request: Request, path: Path, spool: Spool) -> tuple[str, bytes]:
-    """Write the body into a file as it arrives; its sha256, and its beginning.
+    """Write the body into a file as it arrives; returns its sha256, and its beginning.
 
     Raises:
         HttpRefused: there is no room for it, or nothing came for too long.
@@ -521,7 +523,7 @@ async def errors(request: Request) -> Response:
 
 @asynccontextmanager
 async def lifespan(gateway: Gateway) -> AsyncIterator[None]:
-    """Go on with the files that are there, while the gateway runs."""
+    """Score the files of the spool while the gateway runs."""
     settings = gateway.settings
     spool = Spool(
         Path(settings.gateway_files),

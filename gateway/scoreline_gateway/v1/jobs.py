@@ -86,7 +86,7 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more becomes of it."""
+        """Whether this state is the last one."""
         return self.status in _OVER
 
     def as_json(self) -> dict[str, Any]:
@@ -95,14 +95,14 @@ class JobState(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
         links = {"self": path, "result": f"{path}/result", "events": f"{path}/events"}
         if self.rows is not None:
             links["errors"] = f"{path}/errors"
-        shown: dict[str, Any] = msgspec.to_builtins(self)
-        return shown | {"links": links}
+        fields: dict[str, Any] = msgspec.to_builtins(self)
+        return fields | {"links": links}
 
 
 def replace_state(
     state: JobState, status: JobStatus, error: dict[str, Any] | None = None
 ) -> JobState:
-    """The state that follows; nothing is waited for in it."""
+    """The next state of a job, in which it waits for nothing."""
     return msgspec.structs.replace(
         state, status=status, error=error, waiting=None, seconds_left=None
     )
@@ -112,10 +112,10 @@ class HttpJob(Protocol):
     """A job of records, or of a file."""
 
     async def state(self) -> JobState:
-        """Where it is now."""
+        """The state of the job now."""
 
     async def result(self, timeout_s: float) -> Response:
-        """The answer with its result, which is there."""
+        """The answer with the result of a job that is over."""
 
     async def cancel(self) -> JobState:
         """End it."""
@@ -140,11 +140,11 @@ def now_text() -> str:
 async def claim(
     transport: Transport, job_id: str, submission: Submission, lifetime_ms: int
 ) -> Submission:
-    """Note what a job's id stands for, for so long; what it stood for before, if that is the same.
+    """Keep the submission of a job's id for `lifetime_ms`; returns the earlier one, if the id has one for this request.
 
     Raises:
-        HttpRefused: it stands for another request.
-        ServerUnreachable: it cannot be noted.
+        HttpRefused: the id stands for another request.
+        ServerUnreachable: the submission cannot be kept.
     """
     name, data = transport.keys.submission(job_id), msgspec.json.encode(submission)
     before = await transport.repeat(
@@ -167,7 +167,7 @@ async def submit_records(
     key: str | None,
     expires_s: float = EXPIRES_S,
 ) -> RecordJob:
-    """Queue records as a job; the one of before, where its caller has sent the same under this key.
+    """Queue records as a job; returns the earlier job, where its caller has sent the same records under this key.
 
     Raises:
         HttpRefused: the key came with another request.
@@ -182,16 +182,16 @@ async def submit_records(
     if not is_known:
         await request.app.fleet.check_known(model)
     encoded = options.encoded_options
-    asked = b"\0".join((model.encode(), encoded, b"records", records.body))
+    request_bytes = b"\0".join((model.encode(), encoded, b"records", records.body))
     submission = Submission(
         principal_of(request).name,
         model,
-        hashlib.sha256(asked).hexdigest(),
+        hashlib.sha256(request_bytes).hexdigest(),
         records.is_single,
         now_text(),
     )
     expires_ms = int(expires_s * 1000)
-    # Before the job, and gone before the job's own record is: what it stands for is never queued twice.
+    # Kept before the job is queued, and expired before the job's own record: no key queues a job twice.
     lifetime_ms = expires_ms + transport.settings.result_ttl_s * 1000
     submission = await claim(transport, job_id, submission, lifetime_ms)
     lane = Lane.ONLINE if records.count <= ONLINE_RECORDS else Lane.BULK
@@ -227,7 +227,7 @@ class RecordJob:
         )
 
     async def result(self, timeout_s: float) -> Response:
-        """See HttpJob; raises what the job has ended with."""
+        """See HttpJob; raises the error that the job has ended with."""
         predictions = await self._job.result(timeout_s)
         return predictions_response(predictions, is_single=self._submission.is_single)
 
@@ -235,7 +235,7 @@ class RecordJob:
         """See HttpJob.
 
         Raises:
-            HttpRefused: it was answered before.
+            HttpRefused: the job was answered before.
         """
         is_cancelled = await self._job.cancel()
         state = await self.state()
@@ -248,12 +248,12 @@ class RecordJob:
 def error_of(error: ScorelineError) -> dict[str, Any]:
     """An error as a job's state has it."""
     problem = problem_of(error, rejected_status=422)
-    shown = {"status": problem.status, "code": problem.code, "message": problem.message}
-    return shown | ({"column": problem.column} if problem.column is not None else {})
+    fields = {"status": problem.status, "code": problem.code, "message": problem.message}
+    return fields | ({"column": problem.column} if problem.column is not None else {})
 
 
 async def wait_until_over(job: HttpJob, wait_s: float) -> JobState:
-    """Its state when it is over, or when the time is."""
+    """The state of a job once it is over, or after `wait_s`."""
     until = time.monotonic() + wait_s
     pause_s = FIRST_PAUSE_S
     while True:
@@ -269,7 +269,7 @@ async def job_of(request: Request) -> HttpJob:
     """The job that a path names.
 
     Raises:
-        JobLost: there is none of this caller.
+        JobLost: this caller has no such job.
     """
     job_id, principal = request.path_params["job"], principal_of(request)
     if not _ID.fullmatch(job_id):
@@ -285,7 +285,7 @@ async def job_of(request: Request) -> HttpJob:
     if data is None:
         raise JobLost(job_id)
     submission = msgspec.json.decode(data, type=Submission)
-    # What belongs to another is not there for this one.
+    # A job of another caller is answered like one that does not exist.
     if submission.principal != principal.name:
         raise JobLost(job_id)
     principal.check(Right.JOBS, submission.model)
@@ -315,7 +315,7 @@ async def submit(request: Request) -> Response:
 
 
 async def show_or_cancel(request: Request) -> Response:
-    """Where a job is; with `Prefer: wait=SECONDS`, once it is over. DELETE cancels it, and removes a file's files."""
+    """The state of a job; with `Prefer: wait=SECONDS`, once it is over. DELETE cancels it, and removes a file's files."""
     preference, job = preference_of(request), await job_of(request)
     if request.method == "DELETE":
         return _json(await job.cancel())
@@ -337,24 +337,24 @@ async def result(request: Request) -> Response:
 
 
 async def events(request: Request) -> Response:
-    """A stream of what becomes of a job: `status` with each change, `end` with the last one."""
+    """A stream of the states of a job: `status` with each change, `end` with the last one."""
     job = await job_of(request)
-    await job.state()  # what cannot be followed is said by the status
+    await job.state()  # a job that is lost is answered with a status, and not with a stream
     if request.headers.get("last-event-id") == "end":
         return Response(status_code=204)  # a browser that connects again is told not to
 
     request.scope[ENDLESS] = True
 
     async def stream() -> AsyncIterator[bytes]:
-        shown, pause_s, quiet_since = b"", FIRST_PAUSE_S, time.monotonic()
+        sent, pause_s, quiet_since = b"", FIRST_PAUSE_S, time.monotonic()
         while True:
             try:
                 state = await job.state()
                 data, name = orjson.dumps(state.as_json()), "end" if state.is_over else "status"
             except ScorelineError as error:
                 data, name = orjson.dumps({"error": error_of(error)}), "end"
-            if data != shown:
-                shown, pause_s, quiet_since = data, FIRST_PAUSE_S, time.monotonic()
+            if data != sent:
+                sent, pause_s, quiet_since = data, FIRST_PAUSE_S, time.monotonic()
                 end = b"id: end\n" if name == "end" else b""
                 yield b"event: " + name.encode() + b"\n" + end + b"data: " + data + b"\n\n"
             elif time.monotonic() - quiet_since >= HEARTBEAT_S:

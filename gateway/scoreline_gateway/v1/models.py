@@ -29,20 +29,20 @@ async def described(request: Request, model: str) -> ModelDescription:
 
 async def served(request: Request) -> dict[str, dict[str, Any]]:
     """The models that this caller may ask, by name: the versions of each alias, and those in memory."""
-    known = principal_of(request).models
-    found: dict[str, dict[str, Any]] = {}
+    allowed = principal_of(request).models
+    by_name: dict[str, dict[str, Any]] = {}
     for _, models in served_models(await request.app.fleet.reports()):
         for reference, of_alias in sorted(models.items()):
             name, _, alias = reference.partition("@")
-            if known is not None and name not in known:
+            if allowed is not None and name not in allowed:
                 continue
-            model = found.setdefault(name, {"aliases": {}, "versions": set()})
+            model = by_name.setdefault(name, {"aliases": {}, "versions": set()})
             versions = model["aliases"].setdefault(alias, set())
             if of_alias.serving is not None:
                 versions.add(of_alias.serving)
                 model["versions"].add(of_alias.serving)
             model["versions"].update(of_alias.resident)
-    return dict(sorted(found.items()))
+    return dict(sorted(by_name.items()))
 
 
 async def list_models(request: Request) -> Response:
@@ -52,16 +52,16 @@ async def list_models(request: Request) -> Response:
 
 
 async def list_versions(request: Request) -> Response:
-    """The versions of a model that workers have in memory; others of the store are loaded when they are asked."""
+    """The versions of a model that workers have in memory; others of the store are loaded when they are asked for."""
     model = model_of(request).partition("@")[0]
     facts = (await served(request)).get(model)
     if facts is None:
-        await described(request, model)  # it says that there is none, or serves it from now on
+        await described(request, model)  # raises if there is no such model, else has it loaded
         facts = (await served(request)).get(model, {"versions": (), "aliases": {}})
     versions = [
         {
             "version": version,
-            "aliases": [alias for alias, of in facts["aliases"].items() if version in of],
+            "aliases": [alias for alias, serving in facts["aliases"].items() if version in serving],
         }
         for version in sorted(facts["versions"], reverse=True)
     ]

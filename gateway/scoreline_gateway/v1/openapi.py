@@ -34,34 +34,39 @@ _HELP = {
     "only_predictions": "The result has none of the input's columns.",
     "compression": "Of the result.",
 }
-"""Of options of files, what is not as the command line says it."""
+"""Descriptions of options of files that differ from the command line's."""
 _OWN_SCHEMAS: dict[str, Schema] = {
     "rename": {"type": "array", "items": {"type": "string", "pattern": "^[^=]+=.+$"}},
     "max_errors": {"type": "string", "pattern": r"^([0-9]+|[0-9]+(\.[0-9]+)?%)$"},
     "compression": {"enum": list(PACKED)},
 }
-"""Of options that a query has as text."""
+"""Schemas of options that a query has as text."""
 
 
 def parameter(kind: type[ValueOptions], name: str) -> Schema:
     """An option in the query, as it is declared: what it is for, its values and its default."""
     hint = type_hints(BulkOptions).get(name)
     extras = getattr(hint, "__metadata__", ())
-    told = next((extra.help for extra in extras if isinstance(extra, Flag)), "")
+    help_text = next((extra.help for extra in extras if isinstance(extra, Flag)), "")
     schema = _OWN_SCHEMAS.get(name) or _plain(msgspec.json.schema(type_hints(kind)[name]))
     default = getattr(kind, name, None)
     if default not in (None, ()):
         schema = {**schema, "default": list(default) if isinstance(default, tuple) else default}
-    return {"name": name, "in": "query", "description": _HELP.get(name, told), "schema": schema}
+    return {
+        "name": name,
+        "in": "query",
+        "description": _HELP.get(name, help_text),
+        "schema": schema,
+    }
 
 
 def _plain(schema: Schema) -> Schema:
-    """The schema of a value that is there, in JSON Schema's regular expressions."""
+    """The schema of a value that is not null, with the regular expressions of JSON Schema."""
     named = schema.pop("$defs", {})
     if "$ref" in schema:
         schema = named[schema["$ref"].rpartition("/")[2]]
-    if "anyOf" in schema:  # what is not there has no value
-        (schema,) = (each for each in schema["anyOf"] if each != {"type": "null"})
+    if "anyOf" in schema:  # a parameter that is left out has no value
+        (schema,) = (choice for choice in schema["anyOf"] if choice != {"type": "null"})
     schema = {name: value for name, value in schema.items() if name not in ("title", "description")}
     if "pattern" in schema:
         schema["pattern"] = schema["pattern"].replace(r"\A", "^").replace(r"\Z", "$")
@@ -72,18 +77,18 @@ _WARNING: Schema = {"$ref": "#/components/schemas/Warning"}
 
 
 def document(model: str | None = None, info: ModelDescription | None = None) -> Schema:
-    """The document of one model, or with a parameter in its place of all of them."""
+    """The document of one model; without one, of all models, with the model as a parameter."""
     text = resources.files("scoreline_gateway.v1").joinpath("openapi.json").read_text()
-    whole: Schema = orjson.loads(text)
-    whole["info"]["version"] = version_of("scoreline")
-    schemas, parameters = whole["components"]["schemas"], whole["components"]["parameters"]
+    spec: Schema = orjson.loads(text)
+    spec["info"]["version"] = version_of("scoreline")
+    schemas, parameters = spec["components"]["schemas"], spec["components"]["parameters"]
     for name in VALUE_OPTIONS:
         parameters[name] = parameter(RequestOptions, name)
-    of_file = [parameter(BulkOptions, name) for name in (*FILE_OPTIONS, "compression")]
-    whole["paths"]["/v1/models/{model}/score"]["put"]["parameters"] += of_file
-    # Workers may be of a newer release, and know more codes.
-    of_now = {"enum": sorted({*map(str, Code), *map(str, HttpCode)})}
-    schemas["Code"] = {"anyOf": [of_now, {"type": "string", "pattern": "^E_[A-Z_]+$"}]}
+    file_parameters = [parameter(BulkOptions, name) for name in (*FILE_OPTIONS, "compression")]
+    spec["paths"]["/v1/models/{model}/score"]["put"]["parameters"] += file_parameters
+    # Workers of a newer release may answer with further codes.
+    current_codes = {"enum": sorted({*map(str, Code), *map(str, HttpCode)})}
+    schemas["Code"] = {"anyOf": [current_codes, {"type": "string", "pattern": "^E_[A-Z_]+$"}]}
     schemas["Prediction"] = prediction = prediction_schema(info, _WARNING)
     named = {"model": {"type": "string"}, "version": {"type": "integer"}}
     schemas["Answer"] = {
@@ -92,14 +97,14 @@ def document(model: str | None = None, info: ModelDescription | None = None) -> 
         "required": [*named, *prediction["required"]],
     }
     if model is not None and info is not None:
-        whole["info"] |= {"title": f"Scoreline: {model}", "x-model-version": info.version}
+        spec["info"] |= {"title": f"Scoreline: {model}", "x-model-version": info.version}
         schemas["Record"] = record_schema(info.columns)
-        for path in [path for path in whole["paths"] if "{model}" in path]:
-            item = whole["paths"].pop(path)
+        for path in [path for path in spec["paths"] if "{model}" in path]:
+            item = spec["paths"].pop(path)
             del item["parameters"]
-            whole["paths"][path.replace("{model}", model)] = item
-        del whole["components"]["parameters"]["model"]
-    return whole
+            spec["paths"][path.replace("{model}", model)] = item
+        del spec["components"]["parameters"]["model"]
+    return spec
 
 
 async def show_document(request: Request) -> Response:  # noqa: ARG001 - the signature of an endpoint

@@ -41,17 +41,19 @@ async def predict(request: Request) -> Response:
         return accepted(await job.state(), preference)
     encoded = options.encoded_options
     if records.is_single and key is None:
-        found = await score_one(request, model, records.body, timeout_s=timeout_s, options=encoded)
-        return predictions_response([found], is_single=True)
+        prediction = await score_one(
+            request, model, records.body, timeout_s=timeout_s, options=encoded
+        )
+        return predictions_response([prediction], is_single=True)
     with WhileConnected(request):
         if key is not None:
-            # As a job, whose answer is there when the same is asked again.
+            # As a job, whose answer is kept for when the same request comes again.
             job = await submit_records(request, model, records, options, key)
             state = await wait_until_over(job, timeout_s)
             return await job.result(ACCEPT_S if state.is_over else 0)
         lane = Lane.ONLINE if records.count <= ONLINE_RECORDS else Lane.BULK
-        asked = client.request(model, records.body, timeout_s, options=encoded)
-        answer = await client.transport.ask(asked, lane, timeout_s)
+        queued = client.request(model, records.body, timeout_s, options=encoded)
+        answer = await client.transport.ask(queued, lane, timeout_s)
         return predictions_response(predictions_of(answer), is_single=False)
 
 

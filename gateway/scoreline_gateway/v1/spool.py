@@ -36,7 +36,7 @@ _ARRIVING, _LEAVING, _CANCELLED = "arriving-", "leaving-", "cancelled"
 
 
 class FileTask(msgspec.Struct, frozen=True, kw_only=True):
-    """What is to be done with a file, and for whom."""
+    """How a file is to be scored, and for whom."""
 
     principal: str
     model: str
@@ -63,11 +63,11 @@ class StoredJob:
         return self.folder / "input"
 
     def read_task(self) -> FileTask:
-        """What is to be done; raises FileNotFoundError when it was removed."""
+        """The task of the job; raises FileNotFoundError when it was removed."""
         return msgspec.json.decode((self.folder / "job.json").read_bytes(), type=FileTask)
 
     def read_state(self) -> JobState:
-        """How far it is; raises FileNotFoundError when it was removed."""
+        """The state of the job; raises FileNotFoundError when it was removed."""
         state = msgspec.json.decode((self.folder / "state.json").read_bytes(), type=JobState)
         return cancelled(state) if self.is_cancelled else state
 
@@ -107,7 +107,7 @@ class StoredJob:
         return state
 
     def strip(self) -> None:
-        """Remove all files of a cancelled job but those that say what it was."""
+        """Remove all files of a cancelled job but those of its task and state."""
         for entry in os.scandir(self.folder):
             if entry.name not in (_CANCELLED, "job.json", "state.json", "lock"):
                 with suppress(FileNotFoundError):
@@ -172,7 +172,7 @@ class Spool:
         return False
 
     def sweep(self) -> None:
-        """Remove results that were kept long enough, and what killed processes have left half done."""
+        """Remove results that were kept long enough, and folders that killed processes have left half made or removed."""
         now = time.time()
         for name in self._names():
             job = StoredJob(self.folder / name)
@@ -197,7 +197,7 @@ class Spool:
 
 
 def cancelled(state: JobState) -> JobState:
-    """The state of a job that was cancelled in this one."""
+    """The state of a job that was cancelled in `state`."""
     error = error_of(JobCancelled(Code.CANCELLED, f"job {state.id} was cancelled"))
     return replace_state(state, JobStatus.CANCELLED, error=error)
 
@@ -210,7 +210,7 @@ def _is_over(job: StoredJob) -> bool:
 
 
 def _ended_at(job: StoredJob) -> float:
-    """When its state was last written: a job that is over has ended then."""
+    """When the job's state was last written, which is when a job that is over has ended."""
     with suppress(OSError):
         return (job.folder / "state.json").stat().st_mtime
     return time.time()

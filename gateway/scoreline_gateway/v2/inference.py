@@ -35,7 +35,7 @@ from scoreline_gateway.v2.tensors import (
 JSON_BYTES = b"inference-header-content-length"
 """The header that says how many bytes of a body are JSON; the others are binary data."""
 AS_COLUMNS = {"content_type": "pd"}
-"""What tells clients that decode answers by their content type that each output is a column of a frame."""
+"""Tells clients that decode answers by their content type that each output is a column of a frame."""
 _ONE = [1]
 _MEDIA_TYPES = ("", "application/json", "application/octet-stream")
 
@@ -63,20 +63,20 @@ async def infer(request: Request) -> Response:
     if plain is not None:
         prediction = await score_one(request, model, orjson.dumps(plain.record))
         return response_of_one(prediction, model, plain.id)
-    given = parse_json(text)
-    if not isinstance(given, dict):
-        raise bad(f"the body must be a JSON object, not {kind_in_json(given)}")
-    if not isinstance(given.get("id", ""), str):
+    document = parse_json(text)
+    if not isinstance(document, dict):
+        raise bad(f"the body must be a JSON object, not {kind_in_json(document)}")
+    if not isinstance(document.get("id", ""), str):
         raise bad("`id` must be a text")
-    parameters = _object(given, "parameters")
-    tensors = read_inputs(given.get("inputs"), binary)
-    wanted = wanted_outputs(given.get("outputs"))
+    parameters = _object(document, "parameters")
+    tensors = read_inputs(document.get("inputs"), binary)
+    wanted = wanted_outputs(document.get("outputs"))
     columns = None
     if len(tensors) == 1 and (
         not tensors[0].is_column or tensors[0].parameters.get("content_type") == "np"
     ):
         columns = (await request.app.fleet.describe(model)).known
-    hold_unpacked(request, max((each.shape[0] for each in tensors), default=0), 0)
+    hold_unpacked(request, max((tensor.shape[0] for tensor in tensors), default=0), 0)
     records = records_of(tensors, columns)
     timeout_us = parameters.get("timeout")
     predictions = await score(
@@ -89,16 +89,16 @@ async def infer(request: Request) -> Response:
     if "error" not in wanted:
         raise_rejection(predictions)
     is_binary = parameters.get("binary_data_output") is True
-    head = head_of(predictions, model, given.get("id"))
+    head = head_of(predictions, model, document.get("id"))
     return response_of(head, outputs_of(predictions, wanted), wanted, is_binary=is_binary)
 
 
 def head_of(
     predictions: Sequence[Prediction], model: str, request_id: str | None
 ) -> dict[str, Any]:
-    """What an answer says before its outputs."""
+    """The fields of an answer before its outputs."""
     head: dict[str, Any] = {"model_name": predictions[0].model or model.partition("@")[0]}
-    if version := max(each.version for each in predictions):
+    if version := max(prediction.version for prediction in predictions):
         head["model_version"] = str(version)
     if request_id is not None:
         head["id"] = request_id
@@ -109,7 +109,7 @@ def split_body(request: Request, body: bytes) -> tuple[bytes, memoryview]:
     """The JSON of a request, and the binary data behind it.
 
     Raises:
-        HttpRefused: the header that says where it ends says nothing that can be.
+        HttpRefused: the header that has the length of the JSON is no number, or larger than the body.
     """
     length = header(request.scope, JSON_BYTES)
     if length is None:
@@ -120,9 +120,9 @@ def split_body(request: Request, body: bytes) -> tuple[bytes, memoryview]:
     return body[: int(length)], memoryview(body)[int(length) :]
 
 
-def _object(given: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+def _object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """A field that is an object, or not there."""
-    value = given.get(name) or {}
+    value = fields.get(name) or {}
     if not isinstance(value, dict):
         raise bad(f"`{name}` must be an object")
     return value
@@ -133,34 +133,34 @@ def wanted_outputs(outputs: Any) -> dict[str, bool | None]:
     if outputs is None:
         return {}
     if not isinstance(outputs, list) or not all(
-        isinstance(each, dict) and isinstance(each.get("name"), str) for each in outputs
+        isinstance(output, dict) and isinstance(output.get("name"), str) for output in outputs
     ):
         raise bad("`outputs` must be a list of objects with a `name`")
-    return {each["name"]: _object(each, "parameters").get("binary_data") for each in outputs}
+    return {output["name"]: _object(output, "parameters").get("binary_data") for output in outputs}
 
 
 def outputs_of(
     predictions: Sequence[Prediction], wanted: Mapping[str, bool | None]
 ) -> list[Tensor]:
     """The outputs that were asked for; without a choice the prediction, and the probability of each class."""
-    values = [each.value for each in predictions]
-    scored = next((each for each in predictions if each.probabilities), None)
-    by_class = [probability_columns(each.probabilities) for each in predictions]
-    names = [] if scored is None else list(by_class[predictions.index(scored)])
-    columns = {"predict": values} | {name: [each.get(name) for each in by_class] for name in names}
+    values = [prediction.value for prediction in predictions]
+    rows = [probability_columns(prediction.probabilities) for prediction in predictions]
+    names = next((list(row) for row in rows if row), [])
+    columns = {"predict": values} | {name: [row.get(name) for row in rows] for name in names}
     if not wanted:
         return [tensor_of(name, column) for name, column in columns.items()]
     columns["transform"] = values
     columns["error"] = [
-        "" if each.error is None else f"{each.error.code}: {each.error.message}"
-        for each in predictions
+        "" if prediction.error is None else f"{prediction.error.code}: {prediction.error.message}"
+        for prediction in predictions
     ]
     if names:
-        columns["predict_proba"] = [[each.get(name) for name in names] for each in by_class]
+        columns["predict_proba"] = [[row.get(name) for name in names] for row in rows]
     unknown = next((name for name in wanted if name not in columns), None)
     if unknown is not None:
-        known = ", ".join(columns)
-        raise bad(f"the model has no output {unknown[:80]!r}; expected some of {known}")
+        raise bad(
+            f"the model has no output {unknown[:80]!r}; expected some of {', '.join(columns)}"
+        )
     return [tensor_of(name, columns[name]) for name in wanted]
 
 
@@ -169,7 +169,9 @@ def probability_columns(probabilities: Mapping[Any, Any]) -> dict[str, float]:
     columns: dict[str, float] = {}
     for label, share in probabilities.items():
         if isinstance(share, dict):
-            columns |= {probability_column(each, label): number for each, number in share.items()}
+            columns |= {
+                probability_column(output, label): number for output, number in share.items()
+            }
         else:
             columns[probability_column(label)] = share
     return columns
@@ -206,7 +208,7 @@ def response_of(
 
 
 def response_of_one(prediction: Prediction, model: str, request_id: str | None) -> Response:
-    """The answer for one record in JSON: the same as by `outputs_of` and `response_of`, with less on the way."""
+    """The answer for one record in JSON: the same as by `outputs_of` and `response_of`, in less time."""
     value = prediction.value
     first = tensor_of("predict", [value])
     outputs = [_output(first, first.parameters, data=first.data)]

@@ -19,9 +19,9 @@ from scoreline_gateway.v2.inference import reference
 
 PLATFORM = "scoreline_sklearn"
 _DATATYPES = {"integer": "INT64", "number": "FP64", "boolean": "BOOL", "text": "BYTES"}
-"""Of columns, and of outputs by their type; all others are BYTES."""
+"""Datatypes of columns and outputs by their type; all others are BYTES."""
 _CONTENT_TYPES = {"datetime": "datetime", "number": None, "integer": None, "boolean": None}
-"""Of columns by their type; all others are text."""
+"""Content types of columns by their type; all others are text."""
 
 
 def _json(value: Any, status: int = 200) -> Response:
@@ -50,7 +50,10 @@ async def model(request: Request) -> Response:
     info = await request.app.fleet.describe(reference(request))
     serving = await request.app.fleet.serving()
     versions = {
-        each for name, them in serving.items() if name.startswith(f"{info.model}@") for each in them
+        number
+        for name, numbers in serving.items()
+        if name.startswith(f"{info.model}@")
+        for number in numbers
     }
     inputs = []
     for column in info.columns:
@@ -60,21 +63,21 @@ async def model(request: Request) -> Response:
             _tensor(column["name"], _DATATYPES.get(kind, "BYTES"))
             | ({"parameters": {"content_type": content_type}} if content_type else {})
         )
-    several = [each for each in info.outputs if each["name"] is not None]
-    classes = info.classes or next((each["classes"] or () for each in info.outputs), ())
+    named_outputs = [output for output in info.outputs if output["name"] is not None]
+    classes = info.classes or next((output["classes"] or () for output in info.outputs), ())
     kind = info.outputs[0]["type"] if info.outputs else "number"
     if classes:
-        kinds = {type(each) for each in classes}
+        kinds = {type(label) for label in classes}
         kind = {bool: "boolean", int: "integer"}.get(
             kinds.pop() if len(kinds) == 1 else str, "text"
         )
-    shape = [-1, len(several)] if several else [-1]
+    shape = [-1, len(named_outputs)] if named_outputs else [-1]
     outputs = [{"name": "predict", "datatype": _DATATYPES.get(kind, "BYTES"), "shape": shape}]
     outputs += [_tensor(name, "FP64") for name in info.probability_columns]
     return _json(
         {
             "name": info.model,
-            "versions": [str(each) for each in sorted(versions | {info.version})],
+            "versions": [str(number) for number in sorted(versions | {info.version})],
             "platform": PLATFORM,
             "inputs": inputs,
             "outputs": outputs,
@@ -106,30 +109,30 @@ async def model_ready(request: Request) -> Response:
 
 async def index(request: Request) -> Response:
     """The versions that processes serve, and those that they refuse, with the reason."""
-    found: dict[tuple[str, str], dict[str, str]] = {}
+    states: dict[tuple[str, str], dict[str, str]] = {}
     for _, models in served_models(await request.app.fleet.reports()):
         for name, served in sorted(models.items()):
-            called = name.partition("@")[0]
+            model_name = name.partition("@")[0]
             if served.refused and served.wanted is not None:
                 reason = {"state": "UNAVAILABLE", "reason": served.refused}
-                found.setdefault((called, str(served.wanted)), reason)
+                states.setdefault((model_name, str(served.wanted)), reason)
             if served.serving is not None:
-                found[called, str(served.serving)] = {"state": "READY", "reason": ""}
+                states[model_name, str(served.serving)] = {"state": "READY", "reason": ""}
     models_allowed = principal_of(request).models
     return _json(
         [
             {"name": name, "version": number, **state}
-            for (name, number), state in sorted(found.items())
+            for (name, number), state in sorted(states.items())
             if models_allowed is None or name in models_allowed
         ]
     )
 
 
 async def load(request: Request) -> Response:
-    """Refused: releases are signed, and no caller's to make."""
+    """Refuse: releases are signed, and no caller makes them."""
     name = request.path_params["model"]
-    what = name if is_name(name) else "a model"
-    message = f"{what} is released by `scoreline promote`, which signs it; it is not loaded or unloaded over HTTP"
+    subject = name if is_name(name) else "a model"
+    message = f"{subject} is released by `scoreline promote`, which signs it; it is not loaded or unloaded over HTTP"
     raise HttpRefused(405, HttpCode.METHOD, message, headers={"Allow": ""})
 
 

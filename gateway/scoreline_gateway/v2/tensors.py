@@ -58,22 +58,22 @@ class Tensor(msgspec.Struct, frozen=True):
 
 
 class _ContentType(msgspec.Struct, forbid_unknown_fields=True):
-    """Parameters that change nothing in values which stand in JSON as what they are."""
+    """Parameters that leave values as they stand in the JSON."""
 
     content_type: Literal["pd", "np", "str", "datetime"] = "pd"
 
 
-_Whole = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-"""Longer ones are floats to the general way, as to most readers of JSON."""
+_Int64 = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+"""Numbers beyond it are floats to `read_inputs`, as to most readers of JSON."""
 
 
 class _OneValue(msgspec.Struct, forbid_unknown_fields=True):
     """An input of one value."""
 
     name: str
-    datatype: Literal[tuple(each for each in DATATYPES if each != "BOOL")]  # type: ignore[valid-type]
+    datatype: Literal[tuple(kind for kind in DATATYPES if kind != "BOOL")]  # type: ignore[valid-type]
     shape: Annotated[list[Literal[1]], Meta(min_length=1, max_length=2)]
-    data: Annotated[list[_Whole | float | str | bool | None], Meta(min_length=1, max_length=1)]
+    data: Annotated[list[_Int64 | float | str | bool | None], Meta(min_length=1, max_length=1)]
     parameters: _ContentType | None = None
 
 
@@ -87,20 +87,20 @@ class OneRecord(msgspec.Struct, forbid_unknown_fields=True):
     @property
     def record(self) -> dict[str, Any]:
         """The values by column."""
-        return {each.name: each.data[0] for each in self.inputs}
+        return {column.name: column.data[0] for column in self.inputs}
 
 
-_one_record = msgspec.json.Decoder(OneRecord)
+_one_record_decoder = msgspec.json.Decoder(OneRecord)
 
 
 def read_one_record(text: bytes) -> OneRecord | None:
-    """A request in its plainest form, which is checked while it is decoded, in a quarter of the time; None in any other."""
+    """A request in its plainest form, decoded and checked in a quarter of the time; None for any other form."""
     try:
-        given = _one_record.decode(text)
+        request = _one_record_decoder.decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    names = {each.name for each in given.inputs}
-    return given if len(names) == len(given.inputs) else None
+    names = {column.name for column in request.inputs}
+    return request if len(names) == len(request.inputs) else None
 
 
 def bad(
@@ -116,11 +116,11 @@ def read_inputs(inputs: Any, binary: memoryview) -> list[Tensor]:
     Raises:
         HttpRefused: an input is not what the protocol says; the message names it.
     """
-    if not isinstance(inputs, list) or not all(isinstance(each, dict) for each in inputs):
+    if not isinstance(inputs, list) or not all(isinstance(fields, dict) for fields in inputs):
         raise bad("`inputs` must be a list of objects")
     tensors = []
-    for each in inputs:
-        tensor, size = read_input(each, binary)
+    for fields in inputs:
+        tensor, size = read_input(fields, binary)
         binary = binary[size:]
         tensors.append(tensor)
     if len(binary):
@@ -128,9 +128,9 @@ def read_inputs(inputs: Any, binary: memoryview) -> list[Tensor]:
     return tensors
 
 
-def read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
+def read_input(fields: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
     """An input, and how many bytes of the binary data are its own."""
-    name, datatype, shape = given.get("name"), given.get("datatype"), given.get("shape")
+    name, datatype, shape = fields.get("name"), fields.get("datatype"), fields.get("shape")
     if not isinstance(name, str):
         raise bad("an input must have a `name`, which is a text")
     if datatype not in DATATYPES:
@@ -146,13 +146,13 @@ def read_input(given: dict[str, Any], binary: memoryview) -> tuple[Tensor, int]:
         or min(shape) < 0
     ):
         raise bad(f"input {name[:80]!r}: `shape` must be [N] or [N, M]", column=name)
-    parameters = given.get("parameters") or {}
+    parameters = fields.get("parameters") or {}
     if not isinstance(parameters, dict):
         raise bad(f"input {name[:80]!r}: `parameters` must be an object", column=name)
     count = math.prod(shape)
     size = parameters.get("binary_data_size")
     if size is None:
-        data = given.get("data")
+        data = fields.get("data")
         if type(data) is not list:
             raise bad(f"input {name[:80]!r}: `data` must be a list", column=name)
         if list in map(type, data):
@@ -175,13 +175,13 @@ def flat_values(data: list[Any], name: str) -> Iterator[Any]:
     """The values of nested lists."""
     stack = [iter(data)]
     while stack:
-        for each in stack[-1]:
-            if isinstance(each, list):
+        for value in stack[-1]:
+            if isinstance(value, list):
                 if len(stack) >= MOST_DEPTH:
                     raise bad(f"input {name[:80]!r}: `data` is nested too deeply", column=name)
-                stack.append(iter(each))
+                stack.append(iter(value))
                 break
-            yield each
+            yield value
         else:
             stack.pop()
 
@@ -219,9 +219,9 @@ def convert_values(data: list[Any], datatype: str, content_type: Any, name: str)
     try:
         match content_type:
             case "base64":
-                return [each and base64.b64decode(each, validate=True).decode() for each in data]
+                return [value and base64.b64decode(value, validate=True).decode() for value in data]
             case "pd_json":
-                return [orjson.loads(each) if isinstance(each, str) else each for each in data]
+                return [orjson.loads(value) if isinstance(value, str) else value for value in data]
     except (binascii.Error, UnicodeDecodeError, TypeError, ValueError) as error:
         message = f"input {name[:80]!r}: a value is not what the content type {content_type} says: {error}"
         raise bad(message, column=name) from None

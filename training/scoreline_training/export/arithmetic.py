@@ -15,7 +15,7 @@ from scoreline_artifacts.schema import Column
 
 Floats = npt.NDArray[np.float64]
 CODED = frozenset("OUbiuf")
-"""What categories can be, by the kind of their dtype: text, numbers and booleans."""
+"""The kinds of dtype that categories can have: text, numbers and booleans."""
 _METHODS: dict[type, str] = {
     nodes.Binarize: "binarize",
     nodes.Bins: "bins",
@@ -40,9 +40,9 @@ _METHODS: dict[type, str] = {
 class Writer:
     """Writes each kind of step by a method of its own."""
 
-    def step(self, step: Any, *given: Any) -> Any:
-        """What a node or an end becomes, with what its inputs became."""
-        return getattr(self, _METHODS[type(step)])(step, *given)
+    def step(self, step: Any, *inputs: Any) -> Any:
+        """Write a node or an end, given its inputs as they were written."""
+        return getattr(self, _METHODS[type(step)])(step, *inputs)
 
 
 def is_known(step: object) -> bool:
@@ -88,12 +88,13 @@ def rounds_of(end: Trees | Boosted) -> list[tuple[Any, Floats]]:
         return [(tree, tree.value[:, 0, :]) for tree in end.trees]
     rate = end.estimator.learning_rate
     return [
-        (each.tree_, rate * each.tree_.value[:, 0, :]) for each in end.estimator.estimators_.ravel()
+        (regressor.tree_, rate * regressor.tree_.value[:, 0, :])
+        for regressor in end.estimator.estimators_.ravel()
     ]
 
 
 def steps_back(transformer: Any) -> Sequence[Node] | None:
-    """What a transformer of a target does to transform back, as nodes of a plan; None if that is not known."""
+    """The inverse of a target's transformer, as nodes of a plan; None if it is not known."""
     match library_name(transformer).rpartition(".")[2]:
         case "FunctionTransformer":
             function = transformer.inverse_func
@@ -102,11 +103,8 @@ def steps_back(transformer: Any) -> Sequence[Node] | None:
                 return ()
             if getattr(np, name, None) is not function or transformer.inv_kw_args:
                 return None
-            return (
-                (Ufunc(inputs=(0,), way=name, name=name),)
-                if isinstance(function, np.ufunc)
-                else None
-            )
+            is_ufunc = isinstance(function, np.ufunc)
+            return (Ufunc(inputs=(0,), way=name, name=name),) if is_ufunc else None
         case "StandardScaler":
             options = {
                 "multiply": transformer.scale_ if transformer.with_std else None,

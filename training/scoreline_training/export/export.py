@@ -42,7 +42,7 @@ from scoreline_training.export.way_out import way_out
 PROOF_SUFFIX, SIGNATURE_SUFFIX = ".proof.json", ".sig"
 _CALLED = (nodes.Opaque, OpaqueEnd)
 _AROUND_CALLED = (nodes.Selected, nodes.Handed, nodes.Given)
-"""Steps that hand something to those that are called; they stand or fall with them."""
+"""Steps that hand their inputs to a step that is called; they are exported or refused with it."""
 
 
 class ExportFailed(ScorelineError):
@@ -62,14 +62,14 @@ class ExportProof:
     manifest_sha256: str
     format: str
     sha256: str
-    """Of the file."""
+    """The sha256 of the file."""
     size: int
     measured: Parity
     tolerance: float
-    """What `measured.largest_error` may be."""
+    """The limit of `measured.largest_error`."""
     created_at: str
     libraries: dict[str, str] = field(default_factory=dict)
-    """What measured it: Python, scikit-learn, and what the format needs."""
+    """The versions that measured it: of Python, scikit-learn, and the libraries of the format."""
     proof_version: int = 1
 
     def encode(self) -> bytes:
@@ -115,19 +115,19 @@ def export_version(
         MissingDependency: the format needs a library that is not installed.
         ExportFailed: the file cannot be written.
     """
-    wanted = format_of(format_name)
-    path = path or Path(f"{model}-{version}{wanted.suffix}")
+    file_format = format_of(format_name)
+    path = path or Path(f"{model}-{version}{file_format.suffix}")
     # A device would be replaced by a file.
     if path.name == "" or (path.exists() and not path.is_file()):
         raise ExportFailed(path, "it cannot be written: it is no file")
     loaded = load(store, model, version)
-    plan = _exportable(loaded, wanted)
+    plan = _exportable(loaded, file_format)
     about = About(model=model, version=version, manifest_sha256=loaded.manifest_sha256)
-    data = wanted.write(plan, _columns(loaded), about)
-    proof = _prove(store, loaded, plan, wanted, data, rows)
+    data = file_format.write(plan, _columns(loaded), about)
+    proof = _prove(store, loaded, plan, file_format, data, rows)
     signature = store.ring.sign(Purpose.EXPORT, proof.encode())
     try:
-        # What was signed before is gone before anything else is there.
+        # An earlier signature is removed before the new file is there.
         _beside(path, SIGNATURE_SUFFIX).unlink(missing_ok=True)
         write_file(path, data)
         write_file(_beside(path, PROOF_SUFFIX), proof.encode())
@@ -147,7 +147,7 @@ def verify_export(store: Store, path: Path, *, rows: int | None = None) -> Expor
         ExportFailed: the file, its proof or its signature cannot be read.
     """
     data, proof_data, signature = (
-        _read(each) for each in (path, _beside(path, PROOF_SUFFIX), _beside(path, SIGNATURE_SUFFIX))
+        _read(file) for file in (path, _beside(path, PROOF_SUFFIX), _beside(path, SIGNATURE_SUFFIX))
     )
     store.ring.verify(Purpose.EXPORT, proof_data, signature, about=path)
     try:
@@ -159,9 +159,9 @@ def verify_export(store: Store, path: Path, *, rows: int | None = None) -> Expor
     if describe_file(data).sha256 != proof.sha256:
         raise UntrustedArtifact(path, Distrust.BAD_SIGNATURE, REPAIR[Purpose.EXPORT])
     loaded = load(store, proof.model, proof.version, sha256=proof.manifest_sha256)
-    wanted = format_of(proof.format)
-    plan = _exportable(loaded, wanted)
-    return Exported(path=path, proof=_prove(store, loaded, plan, wanted, data, rows))
+    file_format = format_of(proof.format)
+    plan = _exportable(loaded, file_format)
+    return Exported(path=path, proof=_prove(store, loaded, plan, file_format, data, rows))
 
 
 def export_steps(store: Store, model: str, version: int) -> list[StepExport]:
@@ -177,7 +177,9 @@ def export_steps(store: Store, model: str, version: int) -> list[StepExport]:
         StepExport(
             way=step.way,
             kind=type(step).__name__,
-            refused={each.name: _refused(plan, step, each) for each in formats},
+            refused={
+                file_format.name: _refused(plan, step, file_format) for file_format in formats
+            },
         )
         for step in _steps(plan)
     ]
@@ -191,16 +193,16 @@ def _plan(loaded: LoadedVersion, format_name: str) -> ScoringPlan:
     return plan
 
 
-def _exportable(loaded: LoadedVersion, wanted: Format) -> ScoringPlan:
+def _exportable(loaded: LoadedVersion, file_format: Format) -> ScoringPlan:
     """The plan of a version, if a format takes all of it."""
-    plan = _plan(loaded, wanted.name)
+    plan = _plan(loaded, file_format.name)
     refused = [
         Unexportable(way=step.way, reason=reason, way_out=way_out(step, plan, _columns(loaded)))
         for step in _steps(plan)
-        if not isinstance(step, _AROUND_CALLED) and (reason := _refused(plan, step, wanted))
+        if not isinstance(step, _AROUND_CALLED) and (reason := _refused(plan, step, file_format))
     ]
     if refused:
-        raise NotExportable(f"{loaded.model}@{loaded.version}", wanted.name, refused)
+        raise NotExportable(f"{loaded.model}@{loaded.version}", file_format.name, refused)
     return plan
 
 
@@ -208,33 +210,32 @@ def _steps(plan: ScoringPlan) -> list[nodes.Node | End]:
     return [*plan.nodes, plan.end]
 
 
-def _refused(plan: ScoringPlan, step: nodes.Node | End, wanted: Format) -> str | None:
+def _refused(plan: ScoringPlan, step: nodes.Node | End, file_format: Format) -> str | None:
     """Why a step cannot be exported, or None."""
     inner = step.inner if isinstance(step, TargetEnd) else step
     if isinstance(inner, _CALLED):
-        known = [why for why in plan.unplanned if why.startswith(f"{inner.way}: ")]
-        why = (
-            known[0].removeprefix(f"{inner.way}: ") if known else "nothing is known of what it does"
-        )
+        prefix = f"{inner.way}: "
+        reasons = (why.removeprefix(prefix) for why in plan.unplanned if why.startswith(prefix))
+        why = next(reasons, "nothing is known of what it does")
         return f"it is called, as Python code that no file can hold: {why}"
-    return None if isinstance(step, _AROUND_CALLED) else wanted.takes(step)
+    return None if isinstance(step, _AROUND_CALLED) else file_format.takes(step)
 
 
 def _prove(
     store: Store,
     loaded: LoadedVersion,
     plan: ScoringPlan,
-    wanted: Format,
+    file_format: Format,
     data: bytes,
     rows: int | None,
 ) -> ExportProof:
-    about = f"{loaded.model}@{loaded.version} as {wanted.name}"
+    about = f"{loaded.model}@{loaded.version} as {file_format.name}"
     manifest = store.manifest(loaded.model, loaded.version)
     records = [row.record for row in golden.decode(store.read(manifest, GOLDEN))]
     try:
-        evaluator = wanted.open(data)
+        evaluator = file_format.open(data)
     except ValueError as error:
-        # Another release of the program that scores it may know less.
+        # An older release of the program that scores the file may not read it.
         raise NotProven(about, f"the file cannot be opened here: {error}") from error
     measured = prove(
         about,
@@ -242,20 +243,20 @@ def _prove(
         plan,
         evaluator,
         records,
-        tolerance=wanted.tolerance,
+        tolerance=file_format.tolerance,
         rows=ROWS if rows is None else rows,
     )
     entry = describe_file(data)
-    used = ("scoreline", "scikit-learn", "numpy", "pandas", *wanted.libraries)
+    used = ("scoreline", "scikit-learn", "numpy", "pandas", *file_format.libraries)
     return ExportProof(
         model=loaded.model,
         version=loaded.version,
         manifest_sha256=loaded.manifest_sha256,
-        format=wanted.name,
+        format=file_format.name,
         sha256=entry.sha256,
         size=entry.size,
         measured=measured,
-        tolerance=wanted.tolerance,
+        tolerance=file_format.tolerance,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
         libraries={"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in used},

@@ -114,5 +114,5 @@ def format_of(name: str) -> Format:
     module = FORMATS.get(name)
     if module is None:
         raise SettingsError("the format", name, " or ".join(FORMATS))
-    found: Format = importlib.import_module(module).FORMAT
-    return found
+    file_format: Format = importlib.import_module(module).FORMAT
+    return file_format

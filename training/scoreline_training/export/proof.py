@@ -27,13 +27,13 @@ _SHOWN = 400
 
 @dataclass(frozen=True, kw_only=True)
 class Parity:
-    """What came of scoring rows by a version and by a file."""
+    """How far a file's answers differ from those of a version, for the same rows."""
 
     rows: int
-    """That both answered, golden ones among them."""
+    """Rows that both answered, golden ones among them."""
     golden_rows: int
     refused: int
-    """That the pipeline itself refuses, or has no answer for; they prove nothing, and are not in `rows`."""
+    """Rows that the pipeline itself refuses, or has no answer for; they prove nothing, and are not in `rows`."""
     answered_alone: int
     """Of these, the rows that the file answers."""
     largest_error: float
@@ -76,11 +76,11 @@ def prove(
     checked = frame_of_records(records, loaded.schema)
     frame, origin = checked.frame, checked.indices
 
-    # Not by its plan, of which the file was made.
+    # Without the plan, since the file was made of it.
     pipeline = replace(loaded, plan=None)
 
-    def by_pipeline(part: pd.DataFrame) -> Scored:
-        scores = pipeline.score(part)
+    def by_pipeline(chunk: pd.DataFrame) -> Scored:
+        scores = pipeline.score(chunk)
         if scores.unusable:
             raise ValueError("no answer")
         return Scored(scores.values.tolist(), scores.probabilities, tuple(loaded.classes or ()))
@@ -97,9 +97,9 @@ def prove(
 
     def demand(is_same: npt.NDArray[np.bool_], reason: str) -> None:
         if not is_same.all():
-            place = int(np.argmin(is_same))
-            row, number = answered[place], np.count_nonzero(~is_same)
-            both = f"{got.values[place]!r} instead of {want.values[row]!r}"
+            index = int(np.argmin(is_same))
+            row, number = answered[index], np.count_nonzero(~is_same)
+            both = f"{got.values[index]!r} instead of {want.values[row]!r}"
             record = records[int(origin[row])]
             raise NotProven(about, f"{reason} ({number} of {len(answered)} rows): {both}", record)
 
@@ -108,19 +108,21 @@ def prove(
     error = 0.0
     if plan.end.classes is not None:
         pairs = zip(values, got.values, strict=True)
-        demand(np.array([one == other for one, other in pairs]), "the label is another one")
+        demand(
+            np.array([expected == actual for expected, actual in pairs]), "the label is another one"
+        )
     else:
-        numbers, found = np.array(values, float), np.array(got.values, float)
+        expected_numbers, actual_numbers = np.array(values, float), np.array(got.values, float)
         # One output may be a billion times as large as another.
-        size = np.maximum(np.abs(numbers), np.median(np.abs(numbers), axis=0))
-        errors = np.abs(found - numbers) / np.where(size == 0, 1.0, size)
+        size = np.maximum(np.abs(expected_numbers), np.median(np.abs(expected_numbers), axis=0))
+        errors = np.abs(actual_numbers - expected_numbers) / np.where(size == 0, 1.0, size)
         errors = errors.reshape(len(answered), -1).max(axis=1)
         demand(errors <= tolerance, "a number differs")
         error = float(errors.max())
     if want.probabilities is not None:
         if got.probabilities is None:
             raise NotProven(about, "the file has no probabilities, and the pipeline has some")
-        # A class that no row is of has probabilities, too.
+        # A class that no row has still has probabilities.
         if loaded.classes is not None and list(got.classes) != loaded.classes:
             raise NotProven(about, f"its classes are {got.classes}, not {loaded.classes}")
         differences = np.abs(got.probabilities - want.probabilities[answered]).max(axis=1)
@@ -146,19 +148,19 @@ class _Answers:
 
 
 def _scored(frame: pd.DataFrame, scorer: Evaluator) -> _Answers:
-    """Score rows, those of which one is refused in halves, down to single ones."""
+    """Score rows; where one is refused, the rows are scored in halves, down to single ones."""
     values: list[Any] = [None] * len(frame)
     has_answer = np.zeros(len(frame), bool)
     probabilities, classes = None, ()
-    parts = [(0, len(frame))] if len(frame) else []
-    while parts:
-        start, end = parts.pop()
+    spans = [(0, len(frame))] if len(frame) else []
+    while spans:
+        start, end = spans.pop()
         try:
             scored = scorer(frame.iloc[start:end].reset_index(drop=True))
         except Exception:  # noqa: BLE001 - whatever it is, the row has no answer, and is counted so
             if end - start > 1:
                 middle = (start + end) // 2
-                parts += [(start, middle), (middle, end)]
+                spans += [(start, middle), (middle, end)]
             continue
         values[start:end] = scored.values
         has_answer[start:end], classes = True, scored.classes

@@ -17,7 +17,7 @@ from scoreline_training.export.arithmetic import is_missing
 
 UNSEEN = "no such category"
 MOST_THRESHOLDS = 500
-"""Of a forest's thresholds, as many are tried; each from several sides."""
+"""Thresholds of a forest that are tried, each from several sides."""
 _NUMBERS = (ColumnType.INTEGER, ColumnType.NUMBER)
 
 
@@ -38,17 +38,17 @@ def proving_records(
     """
     rng = np.random.default_rng(seed)
     traced = _traced(plan)
-    known: dict[str, list[Any]] = {
+    known_values: dict[str, list[Any]] = {
         column.name: [*(column.categories or ())] for column in schema.columns
     }
     for name, values in _encoded(plan, traced):
-        known[name] = list(dict.fromkeys([*known[name], *values]))
-    given = {
+        known_values[name] = list(dict.fromkeys([*known_values[name], *values]))
+    golden_values = {
         column.name: [record[column.name] for record in golden if column.name in record]
         for column in schema.columns
     }
     drawn = [
-        _drawn(column, known[column.name], given[column.name], count, rng)
+        _drawn(column, known_values[column.name], golden_values[column.name], count, rng)
         for column in schema.columns
     ]
     records = [dict(zip(schema.names, row, strict=True)) for row in zip(*drawn, strict=True)]
@@ -58,7 +58,7 @@ def proving_records(
     bases = records or [dict(record) for record in golden]
     special = []
     for column in schema.columns:
-        values = known[column.name]
+        values = known_values[column.name]
         numbers = [*decisive.get(column.name, ()), *values[:MOST_THRESHOLDS]]
         for value in (*values, *_specials(column), *_near(column, numbers)):
             base = bases[int(rng.integers(len(bases)))]
@@ -67,13 +67,17 @@ def proving_records(
 
 
 def _drawn(
-    column: Column, known: Sequence[Any], given: Sequence[Any], count: int, rng: np.random.Generator
+    column: Column,
+    known_values: Sequence[Any],
+    golden_values: Sequence[Any],
+    count: int,
+    rng: np.random.Generator,
 ) -> list[Any]:
     low, high = column.minimum or 0.0, column.maximum if column.maximum is not None else 1.0
     values: list[Any]
-    if known or column.type not in (*_NUMBERS, ColumnType.BOOLEAN):
-        pool = known or given or ["text"]
-        values = [pool[place] for place in rng.integers(len(pool), size=count).tolist()]
+    if known_values or column.type not in (*_NUMBERS, ColumnType.BOOLEAN):
+        pool = known_values or golden_values or ["text"]
+        values = [pool[index] for index in rng.integers(len(pool), size=count).tolist()]
     elif column.type is ColumnType.NUMBER:
         values = (low + (high - low) * rng.random(count)).tolist()
     elif column.type is ColumnType.INTEGER:
@@ -82,8 +86,8 @@ def _drawn(
     else:
         values = (rng.random(count) < 0.5).tolist()
     if column.nullable:
-        for place in np.flatnonzero(rng.random(count) < 0.05).tolist():
-            values[place] = None
+        for index in np.flatnonzero(rng.random(count) < 0.05).tolist():
+            values[index] = None
     return values
 
 
@@ -106,11 +110,11 @@ def _as_typed(column: Column, value: float) -> Iterator[Any]:
         yield value
     elif math.isfinite(value):
         bounds = bounds_of(column.dtype)
-        yield from {one for one in (math.floor(value), math.ceil(value)) if one in bounds}
+        yield from {whole for whole in (math.floor(value), math.ceil(value)) if whole in bounds}
 
 
 def _near(column: Column, numbers: Sequence[float]) -> Iterator[Any]:
-    """Numbers where a step decides, and those next to them."""
+    """Thresholds of steps, and the numbers next to them."""
     if column.type not in _NUMBERS:
         return
     for number in numbers:
@@ -124,26 +128,27 @@ def _encoded(plan: ScoringPlan, traced: _Traced) -> Iterator[tuple[str, list[Any
     for node in plan.nodes:
         if isinstance(node, nodes.OneHot | nodes.Ordinal):
             origins = [origin for index in node.inputs for origin in traced[index]]
-            for origin, known in zip(origins, node.categories, strict=False):
+            for origin, categories in zip(origins, node.categories, strict=False):
                 if origin is not None and not origin.scales:
-                    yield origin.name, [one for one in known.tolist() if not is_missing(one)]
+                    values = [value for value in categories.tolist() if not is_missing(value)]
+                    yield origin.name, values
 
 
 def _thresholds(
     plan: ScoringPlan, traced: _Traced, rng: np.random.Generator
 ) -> Iterator[tuple[str, float]]:
-    """Columns of the frame, and numbers in them with which a step of the plan decides."""
+    """Columns of the frame, and thresholds that a step of the plan compares them with."""
     for node in plan.nodes:
         if isinstance(node, nodes.Binarize):
-            decided = [(place, node.threshold) for place in range(len(traced[node.inputs[0]]))]
+            decided = [(column, node.threshold) for column in range(len(traced[node.inputs[0]]))]
         elif isinstance(node, nodes.Bins):
             decided = [
-                (place, float(edge)) for place, edges in enumerate(node.edges) for edge in edges
+                (column, float(edge)) for column, edges in enumerate(node.edges) for edge in edges
             ]
         else:
             continue
-        for place, number in decided:
-            origin = _at(traced[node.inputs[0]], place)
+        for column, number in decided:
+            origin = _at(traced[node.inputs[0]], column)
             if origin is not None:
                 yield origin.name, origin.back(number)
     trees: list[Any] = []
@@ -168,8 +173,8 @@ def _edges_of_32_bits(number: float) -> Iterator[float]:
     yield number
     near = np.float32(number)
     above, below = np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(-np.inf))
-    for one in (near, above, below):
-        yield float(one)
+    for neighbour in (near, above, below):
+        yield float(neighbour)
     yield (float(near) + float(above)) / 2
     yield (float(near) + float(below)) / 2
 
@@ -182,25 +187,25 @@ class _Origin:
     scales: tuple[tuple[nodes.Scale, int], ...] = ()
 
     def back(self, number: float) -> float:
-        """What comes out as this number, but for rounding."""
-        for scale, place in reversed(self.scales):
+        """The number that the scalings turn into this one, but for rounding."""
+        for scale, index in reversed(self.scales):
             if scale.divide is not None:
-                number *= _operand(scale.divide, place)
+                number *= _operand(scale.divide, index)
             if scale.subtract is not None:
-                number += _operand(scale.subtract, place)
+                number += _operand(scale.subtract, index)
             if scale.add is not None:
-                number -= _operand(scale.add, place)
+                number -= _operand(scale.add, index)
             if scale.multiply is not None:
-                number /= _operand(scale.multiply, place) or math.nan
+                number /= _operand(scale.multiply, index) or math.nan
         return number
 
 
-def _operand(value: npt.NDArray[Any] | float, place: int) -> float:
-    return float(np.ravel(value)[place if np.size(value) > 1 else 0])
+def _operand(value: npt.NDArray[Any] | float, index: int) -> float:
+    return float(np.ravel(value)[index if np.size(value) > 1 else 0])
 
 
-def _at(origins: list[_Origin | None], place: int) -> _Origin | None:
-    return origins[place] if place < len(origins) else None
+def _at(origins: list[_Origin | None], index: int) -> _Origin | None:
+    return origins[index] if index < len(origins) else None
 
 
 _Traced: TypeAlias = list[list[_Origin | None]]
@@ -221,14 +226,14 @@ def _trace(node: nodes.Node, traced: _Traced) -> list[_Origin | None]:
         case nodes.Columns():
             return [_Origin(name) for name in node.names]
         case nodes.Concat():
-            parts = [traced[index] for index in node.inputs]
-            return [one for part in parts for one in part] if all(parts) else []
+            inputs = [traced[index] for index in node.inputs]
+            return [origin for origins in inputs for origin in origins] if all(inputs) else []
         case nodes.Pick():
-            return [_at(before, int(place)) for place in node.columns]
+            return [_at(before, int(index)) for index in node.columns]
         case nodes.Scale():
             return [
-                one and _Origin(one.name, (*one.scales, (node, place)))
-                for place, one in enumerate(before)
+                origin and _Origin(origin.name, (*origin.scales, (node, index)))
+                for index, origin in enumerate(before)
             ]
         case nodes.Impute():
             more = 0 if node.indicated is None else len(node.indicated)

@@ -32,18 +32,20 @@ def way_out(step: object, plan: ScoringPlan | None, columns: Sequence[Column]) -
         return _GENERAL
     names = (selected.names,) if isinstance(selected.names, str) else selected.names
     chosen = [column for column in columns if column.name in names]
-    if any(one.type not in (ColumnType.INTEGER, ColumnType.NUMBER) for one in chosen):
+    if any(column.type not in (ColumnType.INTEGER, ColumnType.NUMBER) for column in chosen):
         return _GENERAL
 
     def ask(numbers: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
         """(numbers, columns) What the step gives where all columns have the same number."""
-        frame = pd.DataFrame({one.name: pd.Series(numbers).astype(one.dtype) for one in chosen})
-        given = selected.run([CheckedRows.of(frame)])
-        return np.asarray(step.transformer.transform(given), float).reshape(len(numbers), -1)
+        frame = pd.DataFrame(
+            {column.name: pd.Series(numbers).astype(column.dtype) for column in chosen}
+        )
+        selection = selected.run([CheckedRows.of(frame)])
+        return np.asarray(step.transformer.transform(selection), float).reshape(len(numbers), -1)
 
-    low = min(0.0, *(one.minimum or 0.0 for one in chosen)) - 1
-    high = max(0.0, *(one.maximum or 0.0 for one in chosen)) + 1
-    is_whole = all(one.type is ColumnType.INTEGER for one in chosen)
+    low = min(0.0, *(column.minimum or 0.0 for column in chosen)) - 1
+    high = max(0.0, *(column.maximum or 0.0 for column in chosen)) + 1
+    is_whole = all(column.type is ColumnType.INTEGER for column in chosen)
     if is_whole and high - low < _MOST_WHOLE:
         numbers = np.arange(math.floor(low), math.ceil(high) + 1, dtype=float)
     else:
@@ -52,26 +54,28 @@ def way_out(step: object, plan: ScoringPlan | None, columns: Sequence[Column]) -
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            return _found(ask, numbers, len(names), is_whole) or _GENERAL
+            return _replacement(ask, numbers, len(names), is_whole) or _GENERAL
     except Exception:  # noqa: BLE001 - somebody's function, asked about anything: then there is no better advice
         return _GENERAL
 
 
-def _found(ask: Any, numbers: npt.NDArray[np.float64], width: int, is_whole: bool) -> str | None:
-    given = ask(numbers)
-    if given.shape != (len(numbers), width):
+def _replacement(
+    ask: Any, numbers: npt.NDArray[np.float64], width: int, is_whole: bool
+) -> str | None:
+    answers = ask(numbers)
+    if answers.shape != (len(numbers), width):
         return None
     kind = "whole number" if is_whole else "number"
     where = f"for every {kind} that was tried from {numbers[0]:g} to {numbers[-1]:g}"
     for name in _TRIED:
-        if np.array_equal(given, np.tile(getattr(np, name)(numbers)[:, None], width), True):
+        if np.array_equal(answers, np.tile(getattr(np, name)(numbers)[:, None], width), True):
             return f"FunctionTransformer(np.{name}) in its place gives the same {where}"
-    steps = np.diff(given[:, 0])
+    steps = np.diff(answers[:, 0])
     if not (
-        set(np.unique(given)) == {0.0, 1.0}
-        and (given == given[:, :1]).all()
+        set(np.unique(answers)) == {0.0, 1.0}
+        and (answers == answers[:, :1]).all()
         and np.count_nonzero(steps) == 1
-        and given[0, 0] == 0
+        and answers[0, 0] == 0
     ):
         return None
     below, above = numbers[np.argmax(steps)], numbers[np.argmax(steps) + 1]

@@ -52,28 +52,28 @@ def incumbent(
 
     `compare` lets a version answer whoever signed it, or none at all; None: one that was signed here.
     """
-    found = Incumbent(why_not=f"Nothing has been released as {model}@{alias} yet.")
+    current = Incumbent(why_not=f"Nothing has been released as {model}@{alias} yet.")
     try:
         release = releases.current(store, model, alias)
         if release is None:
-            return found
+            return current
         reference = f"{model}@{release.version}"
-        found = Incumbent(reference=reference, released_at=release.created_at)
+        current = Incumbent(reference=reference, released_at=release.created_at)
         verified = store.verified(model, release.version, release.manifest_sha256 or None)
         manifest = verified.manifest
         if compare is False:
-            return replace(found, why_not=f"{reference} was not asked, as publish() was told.")
+            return replace(current, why_not=f"{reference} was not asked, as publish() was told.")
         if compare is None and verified.key != store.ring.own_fingerprint():
             reason = (
                 f"{reference} is signed by another's key ({verified.key[:8]}), and would run here with the rights of "
                 "who publishes; publish(compare=True) lets it."
             )
-            return replace(found, why_not=reason)
+            return replace(current, why_not=reason)
         environment.check(manifest)
-        return replace(found, ask=partial(ask_apart, manifest, store.read_all(manifest)))
+        return replace(current, ask=partial(ask_apart, manifest, store.read_all(manifest)))
     except (ArtifactError, OSError) as error:
-        what = f"{found.reference or f'The release of {model}@{alias}'} cannot be loaded here"
-        return replace(found, why_not=f"{what}: {type(error).__name__}: {error}")
+        subject = f"{current.reference or f'The release of {model}@{alias}'} cannot be loaded here"
+        return replace(current, why_not=f"{subject}: {type(error).__name__}: {error}")
 
 
 def ask_apart(manifest: Manifest, files: dict[str, bytes], rows: Rows) -> Answers:
@@ -116,7 +116,8 @@ def answer(folder: Path) -> dict[str, Any]:
         reason = f"{reference} cannot be loaded here: {type(error).__name__}: {error}"
         return {"not_measurable": reason}
     return {
-        key: one.tolist() if isinstance(one, np.ndarray) else one for key, one in fields.items()
+        key: value.tolist() if isinstance(value, np.ndarray) else value
+        for key, value in fields.items()
     }
 
 
@@ -128,8 +129,10 @@ def ask_here(version: LoadedVersion, reference: str, rows: Rows) -> Answers:
     """
     frame, columns = rows.frame, version.schema.columns if version.schema else ()
     types: dict[str, Any] = {
-        one.name: pd.CategoricalDtype(one.categories, one.ordered) if one.categories else one.dtype
-        for one in columns
+        column.name: pd.CategoricalDtype(column.categories, column.ordered)
+        if column.categories
+        else column.dtype
+        for column in columns
     }
     try:
         return ask(version, frame[list(types)].astype(types) if types else frame, rows.truth)
@@ -156,10 +159,10 @@ def compare(production: Incumbent, answers: Answers, rows: Rows) -> Answers:
     return before
 
 
-def same_answers(one: Array, other: Array) -> Array:
+def same_answers(first: Array, second: Array) -> Array:
     """(rows,) Whether answers are the same, numbers up to the tolerance."""
-    same: Array = np.asarray(one.astype(object) == other.astype(object), dtype=bool)
-    if one.dtype.kind in "fiu" and other.dtype.kind in "fiu":
-        pair = one.astype(float), other.astype(float)
+    same: Array = np.asarray(first.astype(object) == second.astype(object), dtype=bool)
+    if first.dtype.kind in "fiu" and second.dtype.kind in "fiu":
+        pair = first.astype(float), second.astype(float)
         same = np.isclose(*pair, TOLERANCE, TOLERANCE, equal_nan=True)
     return np.asarray(same.reshape(len(same), -1).all(axis=1))

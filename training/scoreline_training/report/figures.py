@@ -16,7 +16,7 @@ from scoreline_training.report.metrics import Array, NotMeasurable
 
 SERIES = ("#0b6bb0", "#d9600b", "#00896b", "#b0478f", "#7a6a00", "#5a5fc7")
 SOFT, RULE = "#5b6570", "#e1e5ea"
-VARIABLES = {colour: f"series-{place}" for place, colour in enumerate(SERIES, 1)} | {RULE: "rule"}
+VARIABLES = {colour: f"series-{index}" for index, colour in enumerate(SERIES, 1)} | {RULE: "rule"}
 """The page's variables by the colours that matplotlib draws with; any other one becomes `soft`."""
 STYLE: dict[str, Any] = {
     "axes.axisbelow": True,
@@ -61,7 +61,7 @@ def draw(title: str, paint: Callable[[Any], object], x: str, y: str, note: str =
     except ImportError:
         advice = "Plots need matplotlib: pip install 'scoreline[training]'."
         raise NotMeasurable(advice) from None
-    written = io.StringIO()
+    buffer = io.StringIO()
     # The salt keeps the ids of one plot apart from those of the others.
     with style.context(["default", STYLE, {"svg.hashsalt": title}]):
         sheet = Figure(figsize=(WIDTH / 72, HEIGHT / 72), facecolor="none")
@@ -72,9 +72,9 @@ def draw(title: str, paint: Callable[[Any], object], x: str, y: str, note: str =
         axes.yaxis.set_major_formatter(lambda value, _: number(value))
         axes.set(xlabel=x, ylabel=y, aspect="auto")
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        sheet.savefig(written, format="svg", metadata=nothing)
+        sheet.savefig(buffer, format="svg", metadata=nothing)
     # In front of it are namespaces, which HTML does without, and a style sheet for the whole page.
-    svg = written.getvalue().split("</defs>", 1)[1].replace("xlink:href", "href")
+    svg = buffer.getvalue().split("</defs>", 1)[1].replace("xlink:href", "href")
     for pattern, replacement in TO_THE_PAGE.items():
         svg = re.sub(pattern + r"(?=[^<>]*>)", replacement, svg)
     words = escape(f"{title}: {y} over {x}. {note}")
@@ -117,8 +117,8 @@ def calibration(came_true: Array, probability: Array, of: str) -> Plot:
 def histogram(title: str, groups: Mapping[str, Array], x: str, note: str = "") -> Plot:
     """The distribution of a number in a few groups, as shares of each group's rows."""
     values = list(groups.values())
-    weights = [np.full(len(one), 1 / max(len(one), 1)) for one in values]
-    labels = [f"{cut(name)} ({len(one):,})" for name, one in groups.items()]
+    weights = [np.full(len(group), 1 / max(len(group), 1)) for group in values]
+    labels = [f"{cut(name)} ({len(group):,})" for name, group in groups.items()]
 
     def paint(axes: Any) -> None:
         colours, shape = list(SERIES[: len(values)]), {"bins": 24, "histtype": "stepfilled"}
@@ -159,5 +159,7 @@ def figure(value: float) -> str:
 
 def cut(text: object, length: int = 24) -> str:
     """A name that has room beside a plot, without line breaks and control characters."""
-    words = " ".join("".join(one if one.isprintable() else " " for one in str(text)).split())
+    words = " ".join(
+        "".join(character if character.isprintable() else " " for character in str(text)).split()
+    )
     return words if len(words) <= length else words[: length - 1] + "…"

@@ -54,10 +54,10 @@ def commit_here() -> str:
 
 def commit_of(folder: Path) -> str | None:
     """The git commit that a folder is checked out from, and whether files differ from it."""
-    found = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*")
-    if found is None or found.returncode != 0:
+    described = _git(folder, "describe", "--always", "--abbrev=40", "--exclude=*")
+    if described is None or described.returncode != 0:
         return None
-    commit = found.stdout.strip()
+    commit = described.stdout.strip()
     # To compare files git runs the filters of a checkout: programs of whoever made it, or may write to it.
     filters = _git(folder, "config", "--show-scope", "--get-regexp", r"^filter\.")
     lines = filters.stdout.splitlines() if filters is not None else []

@@ -68,12 +68,12 @@ class Answers:
     @property
     def names(self) -> list[str]:
         """Names of the classes."""
-        return [str(one) for one in self.classes or ()]
+        return [str(label) for label in self.classes or ()]
 
     def named(self, labels: Array) -> Array:
         """(rows,) Labels as names of classes."""
         names = dict(zip(self.classes or (), self.names, strict=True))
-        return np.array([names.get(one, str(one)) for one in labels.tolist()], dtype=object)
+        return np.array([names.get(label, str(label)) for label in labels.tolist()], dtype=object)
 
 
 def measured_rows(
@@ -86,7 +86,7 @@ def measured_rows(
         version.score(frame.iloc[:PROBED_ROWS])
         per_second = PROBED_ROWS / max(clock() - start, 1e-9)
         limit = min(limit, max(PROBED_ROWS, int(SCORING_BUDGET_S * per_second)))
-    kept, remark = sample(of, limit), ""
+    chosen, remark = sample(of, limit), ""
     with suppress(ValueError):  # lists of different lengths
         truth = np.asarray(labels)
     if truth.ndim == 2 and truth.shape[-1] == 1:
@@ -95,13 +95,13 @@ def measured_rows(
     if not has_labels:
         why = "No labels were given" if labels is None else "The labels do not fit the rows"
         remark = f"{why}, so the answers cannot be judged."
-    elif (missing := pd.DataFrame(truth[kept]).isna().any(axis=1).to_numpy()).all():
+    elif (missing := pd.DataFrame(truth[chosen]).isna().any(axis=1).to_numpy()).all():
         has_labels, remark = False, "No row has a label."
     elif missing.any():
         remark = f"{missing.sum():,} rows have no label and are left out."
-        kept, of = kept[~missing], of - int(missing.sum())
-    known = _plain(truth[kept]) if has_labels else None
-    return Rows(frame=frame.iloc[kept], truth=known, held_out=held_out, of=of, remark=remark)
+        chosen, of = chosen[~missing], of - int(missing.sum())
+    usable = _plain(truth[chosen]) if has_labels else None
+    return Rows(frame=frame.iloc[chosen], truth=usable, held_out=held_out, of=of, remark=remark)
 
 
 def sample(count: int, limit: int) -> npt.NDArray[np.intp]:
@@ -119,8 +119,8 @@ def _plain(array: Array) -> Array:
 
 def ask(version: LoadedVersion, frame: pd.DataFrame, truth: Array | None = None) -> Answers:
     """Score a frame; `truth` helps where the pipeline itself does not say what kind it is."""
-    given = version.score(frame)
-    values, probabilities = _plain(given.values), given.probabilities
+    scored = version.score(frame)
+    values, probabilities = _plain(scored.values), scored.probabilities
     if probabilities is not None and not np.isfinite(probabilities).all():
         raise NotMeasurable("Some probabilities are not finite.")
     kind, classes = _kind(version, values, truth)
@@ -145,13 +145,13 @@ def _kind(version: LoadedVersion, values: Array, truth: Array | None) -> tuple[K
     if is_other or version.outputs.method == "transform":
         return Kind.OTHER, None
     classes = version.classes or np.ravel(getattr(version.pipeline, "classes_", [])).tolist()
-    seen = set(values.tolist())
+    labels = set(values.tolist())
     if truth is not None and truth.ndim == 1:
-        seen |= set(truth.tolist())
-    is_text = any(isinstance(one, str | bool) for one in seen)
+        labels |= set(truth.tolist())
+    is_text = any(isinstance(label, str | bool) for label in labels)
     if declared == "regressor" or not (classes or declared or is_text):
         return Kind.REGRESSION, None
-    classes = classes or sorted(seen, key=lambda one: (str(type(one)), one))
+    classes = classes or sorted(labels, key=lambda label: (str(type(label)), label))
     return (Kind.BINARY if len(classes) == 2 else Kind.MULTICLASS), classes
 
 
@@ -167,18 +167,18 @@ class Metric(NamedTuple):
 
     def value(self, truth: Array, answers: Answers) -> float:
         """The metric of encoded answers, or NaN where it is not defined."""
-        given = getattr(answers, self.needs)
+        predicted = getattr(answers, self.needs)
         with suppress(ValueError, IndexError):
-            if given is not None and np.size(judged := self.of(truth, given)):
+            if predicted is not None and np.size(judged := self.of(truth, predicted)):
                 return float(np.mean(judged))
         return float("nan")
 
     def interval(self, truth: Array, answers: Answers) -> tuple[float, float] | None:
         """The 95 % interval, or None where there is no simple formula."""
-        given = getattr(answers, self.needs)
+        predicted = getattr(answers, self.needs)
         if self.name == "ROC AUC":
-            return _interval_of_area(truth == 1, given)
-        rows = self.of(truth, given)
+            return _interval_of_area(truth == 1, predicted)
+        rows = self.of(truth, predicted)
         if np.ndim(rows) == 0:
             return None
         if rows.dtype == bool:
@@ -193,19 +193,23 @@ def interval_of_share(is_hit: Array) -> tuple[float, float]:
     return float(ends.low), float(ends.high)
 
 
-def _interval_of_area(positive: Array, scores: Array) -> tuple[float, float]:
+def _interval_of_area(is_positive: Array, scores: Array) -> tuple[float, float]:
     """95 % interval of the area under the ROC curve (Hanley and McNeil, 1982)."""
-    area, count, others = metrics.roc_auc_score(positive, scores), positive.sum(), (~positive).sum()
-    one, two = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
-    spread = area * (1 - area) + (count - 1) * one + (others - 1) * two
-    half = 1.96 * (max(0.0, spread) / (count * others)) ** 0.5
+    area = metrics.roc_auc_score(is_positive, scores)
+    positives, negatives = is_positive.sum(), (~is_positive).sum()
+    q1, q2 = area / (2 - area) - area**2, 2 * area**2 / (1 + area) - area**2
+    spread = area * (1 - area) + (positives - 1) * q1 + (negatives - 1) * q2
+    half = 1.96 * (max(0.0, spread) / (positives * negatives)) ** 0.5
     return float(max(0.0, area - half)), float(min(1.0, area + half))
 
 
 def _areas(truth: Array, probabilities: Array) -> float:
     """The mean area under the ROC curves of each class against all others."""
-    columns = [(truth == place, column) for place, column in enumerate(probabilities.T)]
-    return float(np.mean([metrics.roc_auc_score(*one) for one in columns if one[0].any()]))
+    columns = [(truth == label, column) for label, column in enumerate(probabilities.T)]
+    areas = [
+        metrics.roc_auc_score(is_class, column) for is_class, column in columns if is_class.any()
+    ]
+    return float(np.mean(areas))
 
 
 def _log_losses(truth: Array, probabilities: Array) -> Array:
@@ -327,8 +331,8 @@ def importance(
     The cost is that of a metric, or without labels how far the answers move. A slow pipeline has fewer
     repeats, then fewer columns.
     """
-    kept = sample(len(rows.frame), SHUFFLED_ROWS)
-    frame, truth = rows.frame.iloc[kept], None if rows.truth is None else rows.truth[kept]
+    chosen = sample(len(rows.frame), SHUFFLED_ROWS)
+    frame, truth = rows.frame.iloc[chosen], None if rows.truth is None else rows.truth[chosen]
     if len(frame) < 2 or frame.columns.empty:
         raise NotMeasurable("It takes two rows and a column at least to shuffle anything.")
     usual = ask(version, frame, truth)
@@ -353,7 +357,7 @@ def importance(
         moved = frame[name].iloc[generator.permutation(len(frame))]
         shuffled[name] = moved.set_axis(frame.index)
         costs.setdefault(name, []).append(cost(ask(version, shuffled, truth)))
-    means = pd.Series({name: np.mean(each) for name, each in costs.items()}, dtype=float)
+    means = pd.Series({name: np.mean(changes) for name, changes in costs.items()}, dtype=float)
     if not np.isfinite(means).all():
         raise NotMeasurable("Some answers are not finite: how far they move cannot be measured.")
     unit = "mean change, in standard deviations" if is_number else "share of answers that change"

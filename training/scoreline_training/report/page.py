@@ -55,20 +55,20 @@ def _page(data: ReportData) -> TrainingReport:
     # A version is scored in the clean room, which imports this package, without Jinja.
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    found, parts = None, dict[str, list[Block]]()
+    evaluation, blocks_by_title = None, dict[str, list[Block]]()
     try:
-        found = sections.measured(data)
+        evaluation = sections.measured(data)
     # Scoring runs the pipeline's own code on rows that it may never have seen.
     except Exception as error:  # noqa: BLE001
         which = "held-out" if data.X_test is not None else "training"
         reason = f"The pipeline cannot be measured on the {which} rows: {_named(error)}"
-        parts["Quality"] = [str(error) if isinstance(error, NotMeasurable) else reason]
+        blocks_by_title["Quality"] = [str(error) if isinstance(error, NotMeasurable) else reason]
     for title, make, needs_answers in sections.SECTIONS:
-        if needs_answers and found is None:
+        if needs_answers and evaluation is None:
             continue
-        blocks = parts[title] = []
+        blocks = blocks_by_title[title] = []
         try:
-            blocks.extend(make(found if needs_answers else data))
+            blocks.extend(make(evaluation if needs_answers else data))
         except NotMeasurable as reason:
             blocks.append(str(reason))
         # Sections run the pipeline and draw whatever the data hold; one that fails leaves the others.
@@ -84,13 +84,16 @@ def _page(data: ReportData) -> TrainingReport:
     )
     environment.filters["shown"] = shown
     text = environment.get_template("report.html.j2").render(
-        data=data, found=found, tiles=_tiles(found) if found else [], sections=parts
+        data=data,
+        evaluation=evaluation,
+        tiles=_tiles(evaluation) if evaluation else [],
+        sections=blocks_by_title,
     )
     # A lone surrogate from a text column has no UTF-8; a reference to it harms nobody.
     page = text.encode("utf-8", errors="xmlcharrefreplace")
-    figures = found.measures if found is not None and found.rows.held_out else ()
+    figures = evaluation.measures if evaluation is not None and evaluation.rows.held_out else ()
     return TrainingReport(
-        page, {one.name: one.value for one in figures if math.isfinite(one.value)}
+        page, {measure.name: measure.value for measure in figures if math.isfinite(measure.value)}
     )
 
 
@@ -108,14 +111,14 @@ def shown(value: Any) -> str:
     return number(value) if is_number else cut(value, 400)
 
 
-def _tiles(found: Measured) -> list[tuple[str, str, str, str, str]]:
+def _tiles(evaluation: Measured) -> list[tuple[str, str, str, str, str]]:
     """Headline metrics: name, value, change, its meaning, and a quieter line."""
-    count, of = len(found.rows.frame), found.rows.of
-    name = "Held-out rows" if found.rows.held_out else "Training rows"
+    count, of = len(evaluation.rows.frame), evaluation.rows.of
+    name = "Held-out rows" if evaluation.rows.held_out else "Training rows"
     tiles = [(name, f"{count:,}", "", "", f"sample of {of:,}" if count < of else "")]
-    for one in found.measures[:TILES]:
-        detail = f"95 %: {sections.interval(one)}" if one.interval else ""
-        was = found.measures_before.get(one.name)
-        change, verdict = sections.trend(one, was) if was else ("", "")
-        tiles.append((one.name, figure(one.value), change, verdict, detail))
+    for measure in evaluation.measures[:TILES]:
+        detail = f"95 %: {sections.interval(measure)}" if measure.interval else ""
+        was = evaluation.measures_before.get(measure.name)
+        change, verdict = sections.trend(measure, was) if was else ("", "")
+        tiles.append((measure.name, figure(measure.value), change, verdict, detail))
     return tiles

@@ -109,11 +109,11 @@ def measured(data: ReportData) -> Measured:
     answers = measures.ask(data.version, rows.frame, rows.truth)
     before, uncompared = attempt(lambda: compare(data.production, answers, rows))
 
-    def measures_of(one: Answers | None) -> list[Measure]:
-        return [] if rows.truth is None or one is None else measures.measure(rows.truth, one)
+    def measures_of(scored: Answers | None) -> list[Measure]:
+        return [] if rows.truth is None or scored is None else measures.measure(rows.truth, scored)
 
     now, unmeasured = attempt(lambda: measures_of(answers))
-    was = {one.name: one for one in attempt(lambda: measures_of(before))[0] or ()}
+    was = {measure.name: measure for measure in attempt(lambda: measures_of(before))[0] or ()}
     return Measured(data, rows, answers, now or [], unmeasured, before, was, uncompared)
 
 
@@ -132,20 +132,20 @@ def plots(*makes: Callable[[], Plot]) -> Iterator[Block]:
     yield from dict.fromkeys(reason for _, reason in results if reason)
 
 
-def quality(found: Measured) -> Iterator[Block]:
+def quality(evaluation: Measured) -> Iterator[Block]:
     """How good the answers are, as far as that can be told."""
-    answers, rows, truth = found.answers, found.rows, found.rows.truth
+    answers, rows, truth = evaluation.answers, evaluation.rows, evaluation.rows.truth
     sampled = f", a random sample of {rows.of:,}" if len(rows.frame) < rows.of else ""
     whose = "held-out" if rows.held_out else "training"
     yield f"On {len(rows.frame):,} {whose} rows{sampled}. {rows.remark}"
-    if truth is None or not found.measures:
-        if found.unmeasured:
-            yield found.unmeasured
+    if truth is None or not evaluation.measures:
+        if evaluation.unmeasured:
+            yield evaluation.unmeasured
         outputs = pd.DataFrame(answers.values).iloc[:, :COLUMNS].items()
-        yield [distribution(f"Answers, column {place + 1}", [one]) for place, one in outputs]
+        yield [distribution(f"Answers, column {index + 1}", [column]) for index, column in outputs]
         return
     if answers.classes is not None:
-        yield from _classifier(found, answers.named(truth))
+        yield from _classifier(evaluation, answers.named(truth))
     else:
         actual, predicted = truth.astype(float), answers.values.astype(float)
         residuals = actual - predicted
@@ -162,28 +162,33 @@ def quality(found: Measured) -> Iterator[Block]:
         )
         shares = [0.5, 0.75, 0.9, 0.95, 0.99, 1.0]
         row = ["error at most", *np.quantile(np.abs(residuals), shares)]
-        yield Table("Absolute error", [row], ["share of rows", *(f"{one:.0%}" for one in shares)])
-    if not found.measures_before:
-        yield _figures(found)
+        yield Table(
+            "Absolute error", [row], ["share of rows", *(f"{share:.0%}" for share in shares)]
+        )
+    if not evaluation.measures_before:
+        yield _figures(evaluation)
 
 
-def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
-    answers, names, given = found.answers, found.answers.names, found.answers.probabilities
+def _classifier(evaluation: Measured, truth: Array) -> Iterator[Block]:
+    answers = evaluation.answers
+    names, probabilities = answers.names, answers.probabilities
     makes = [
-        partial(_ranking, found, truth, display)
+        partial(_ranking, evaluation, truth, display)
         for display in (RocCurveDisplay, PrecisionRecallDisplay)
     ]
-    if answers.kind is Kind.MULTICLASS and given is not None:
-        sure, right = given.max(axis=1), answers.values == truth
+    if answers.kind is Kind.MULTICLASS and probabilities is not None:
+        sure, right = probabilities.max(axis=1), answers.values == truth
         groups = {"right": sure[right], "wrong": sure[~right]}
         makes.append(partial(figures.calibration, right, sure, "right"))
         x = "largest probability"
         makes.append(partial(figures.histogram, "Confidence", groups, x))
     elif answers.scores is not None:
         x, positive = "score", cut(names[1])
-        if given is not None:
+        if probabilities is not None:
             x = f"probability of {positive}"
-            makes.append(partial(figures.calibration, truth == names[1], given[:, 1], positive))
+            makes.append(
+                partial(figures.calibration, truth == names[1], probabilities[:, 1], positive)
+            )
         groups = {name: answers.scores[truth == name] for name in names}
         makes.append(partial(figures.histogram, "Scores by true class", groups, x))
     yield from plots(*makes)
@@ -196,10 +201,10 @@ def _classifier(found: Measured, truth: Array) -> Iterator[Block]:
         rows = [[name, *map(figure, shares), int(count)] for name, *shares, count in by_class]
         note = f"The {LISTED} most frequent of {len(names)} classes." if len(names) > LISTED else ""
         tables.append(Table("By class", rows, ["class", "precision", "recall", "F1", "rows"], note))
-    elif given is not None and (truth == names[1]).any():
+    elif probabilities is not None and (truth == names[1]).any():
         rows, positive = [], truth == names[1]
         for threshold in np.arange(1, 10) / 10:
-            above = given[:, 1] >= threshold
+            above = probabilities[:, 1] >= threshold
             precision = figure(positive[above].mean()) if above.any() else "–"
             recall = figure(above[positive].mean())
             rows.append([str(threshold), f"{above.mean():.1%}", precision, recall])
@@ -213,24 +218,27 @@ def _confusion(truth: Array, answers: Answers) -> Table:
     names = answers.names
     frequent = pd.Index([*truth, *names]).value_counts().index[:MATRIX_CLASSES]
     order = [name for name in dict.fromkeys([*names, *sorted(set(truth))]) if name in frequent]
-    pair = [np.where(np.isin(one, order), one, "all others") for one in (truth, answers.values)]
+    pair = [
+        np.where(np.isin(labels, order), labels, "all others") for labels in (truth, answers.values)
+    ]
     order += ["all others"] * (len(set(truth) | set(names)) > len(order))
     rows = []
     for true, counts in enumerate(metrics.confusion_matrix(*pair, labels=order)):
         shares = counts / max(counts.sum(), 1)
         cells = [
-            Cell(f"{count:,}", "right" if true == said else "wrong", f"{share:.1%}", share)
-            for said, (count, share) in enumerate(zip(counts, shares, strict=True))
+            Cell(f"{count:,}", "right" if true == predicted else "wrong", f"{share:.1%}", share)
+            for predicted, (count, share) in enumerate(zip(counts, shares, strict=True))
         ]
         rows.append([order[true], *cells, int(counts.sum())])
-    headings = ["true class", *(f"predicted {cut(one)}" for one in order), "rows"]
+    headings = ["true class", *(f"predicted {cut(name)}" for name in order), "rows"]
     note = "Percentages are shares of a true class; the diagonal is right."
     return Table("Confusion matrix", rows, headings, note, "matrix")
 
 
-def _ranking(found: Measured, truth: Array, display: Any) -> Plot:
+def _ranking(evaluation: Measured, truth: Array, display: Any) -> Plot:
     """A curve of this version and of the one in production, or a curve for each of several classes."""
-    answers, before, names, at, note = found.answers, found.before, found.answers.names, None, ""
+    answers, before, at, note = evaluation.answers, evaluation.before, None, ""
+    names = answers.names
     if answers.kind is Kind.MULTICLASS and answers.probabilities is not None:
         columns = dict(zip(names, answers.probabilities.T, strict=True))
         present = pd.Series(truth).value_counts().index.intersection(pd.Index(names), sort=False)
@@ -241,7 +249,8 @@ def _ranking(found: Measured, truth: Array, display: Any) -> Plot:
         positive, flagged = truth == names[1], answers.values == names[1]
         curves = {"this version": (positive, answers.scores)}
         if before and before.classes == answers.classes and before.scores is not None:
-            curves[f"{found.data.production.reference}, in production"] = positive, before.scores
+            reference = evaluation.data.production.reference
+            curves[f"{reference}, in production"] = positive, before.scores
         recall, precision = flagged[positive].mean(), positive[flagged].mean()
         at = (recall, precision if flagged.any() else 1.0)
         if display is RocCurveDisplay:
@@ -266,43 +275,43 @@ def trend(now: Measure, before: Measure) -> tuple[str, str]:
     return text, "better" if (change > 0) == now.metric.more_is_better else "worse"
 
 
-def interval(one: Measure) -> str:
+def interval(measure: Measure) -> str:
     """A metric's 95 % interval."""
-    return "–".join(map(figure, one.interval)) if one.interval else "–"
+    return "–".join(map(figure, measure.interval)) if measure.interval else "–"
 
 
-def _figures(found: Measured) -> Table:
+def _figures(evaluation: Measured) -> Table:
     """All metrics, and those of the version in production if it has any."""
     headings = ["figure", "this version", "95 % interval", "simplest"]
     rows: list[list[Any]] = []
     note = "Simplest: always the most frequent class, or the mean."
-    for one in found.measures:
-        base = "–" if np.isnan(one.simplest) else figure(one.simplest)
-        rows.append([one.name, figure(one.value), interval(one), base])
-        if was := found.measures_before.get(one.name):
-            text, verdict = trend(one, was)
-            rows[-1] += [figure(was.value), Cell(text, verdict, verdict)]
-    if found.measures_before:
-        headings += [str(found.data.production.reference), "difference"]
+    for measure in evaluation.measures:
+        base = "–" if np.isnan(measure.simplest) else figure(measure.simplest)
+        rows.append([measure.name, figure(measure.value), interval(measure), base])
+        if before := evaluation.measures_before.get(measure.name):
+            text, verdict = trend(measure, before)
+            rows[-1] += [figure(before.value), Cell(text, verdict, verdict)]
+    if evaluation.measures_before:
+        headings += [str(evaluation.data.production.reference), "difference"]
         note += " Within error: production's figure lies in the 95 % interval of this one's."
     return Table("Figures", rows, headings, note)
 
 
-def production(found: Measured) -> Iterator[Block]:
+def production(evaluation: Measured) -> Iterator[Block]:
     """The new version beside the one in production."""
-    now, before, count = found.answers, found.before, len(found.rows.frame)
+    now, before, count = evaluation.answers, evaluation.before, len(evaluation.rows.frame)
     if before is None:
-        yield found.uncompared
+        yield evaluation.uncompared
         return
-    reference, released = found.data.production.reference, found.data.production.released_at[:10]
+    incumbent = evaluation.data.production
     yield (
-        f"{reference}, released {released}, scored the same {count:,} rows. If it was trained on some "
+        f"{incumbent.reference}, released {incumbent.released_at[:10]}, scored the same {count:,} rows. If it was trained on some "
         "of them, its figures flatter it."
     )
     same = same_answers(now.values, before.values)
     facts = {"Same answer": f"{same.sum():,} of {count:,} rows ({same.mean():.1%})"}
-    if found.measures_before and found.rows.truth is not None and now.classes is not None:
-        truth = now.named(found.rows.truth)
+    if evaluation.measures_before and evaluation.rows.truth is not None and now.classes is not None:
+        truth = now.named(evaluation.rows.truth)
         mended = int(((now.values == truth) & (before.values != truth)).sum())
         broken = int(((now.values != truth) & (before.values == truth)).sum())
         facts["Right now, wrong in production"] = f"{mended:,}"
@@ -310,19 +319,19 @@ def production(found: Measured) -> Iterator[Block]:
         if mended + broken:
             p = f"p = {number(stats.binomtest(mended, mended + broken).pvalue)}"
             facts["By chance alone"] = f"a split as uneven as this has {p} (exact McNemar test)"
-    pair = [one.values if one.scores is None else one.scores for one in (now, before)]
-    if now.classes == before.classes and all(one.dtype.kind in "fiu" for one in pair):
+    pair = [side.values if side.scores is None else side.scores for side in (now, before)]
+    if now.classes == before.classes and all(array.dtype.kind in "fiu" for array in pair):
         change = np.abs(pair[0] - pair[1])
         facts["Mean absolute difference"] = number(change.mean())
         facts["Largest difference"] = number(change.max())
     row_by_row = Table("Row by row", list(facts.items()), css="facts")
-    yield [_figures(found), row_by_row] if found.measures_before else [row_by_row]
+    yield [_figures(evaluation), row_by_row] if evaluation.measures_before else [row_by_row]
 
 
-def important_columns(found: Measured) -> Iterator[Block]:
+def important_columns(evaluation: Measured) -> Iterator[Block]:
     """The cost of shuffling each column."""
-    metric = found.measures[0].metric if found.measures else None
-    costs, unit = measures.importance(found.data.version, found.rows, metric)
+    metric = evaluation.measures[0].metric if evaluation.measures else None
+    costs, unit = measures.importance(evaluation.data.version, evaluation.rows, metric)
     yield (
         "Each raw column was shuffled, and the pipeline asked again. Columns that carry the same "
         "information hide each other."
@@ -333,7 +342,7 @@ def important_columns(found: Measured) -> Iterator[Block]:
         for name, cost in costs[:LISTED].items()
     ]
     note = f"{len(costs) - LISTED:,} more columns matter less. " if len(costs) > LISTED else ""
-    if left := found.rows.frame.shape[1] - len(costs):
+    if left := evaluation.rows.frame.shape[1] - len(costs):
         note += f"{left:,} columns were not measured, to keep the report quick."
     yield Table("Permutation importance", rows, ["column", unit], note, "bars")
 
@@ -349,31 +358,31 @@ def column_values(data: ReportData) -> Iterator[Block]:
             "two, from 0 for equal to 1 for disjoint."
         )
     yield lead
-    frames = [one.iloc[measures.sample(len(one), measures.MEASURED_ROWS)] for one in frames]
+    frames = [frame.iloc[measures.sample(len(frame), measures.MEASURED_ROWS)] for frame in frames]
     columns = data.version.schema.columns if data.version.schema else ()
     yield [
-        distribution(one.name, [frame[one.name] for frame in frames], one.type.value)
-        for one in columns[:COLUMNS]
+        distribution(column.name, [frame[column.name] for frame in frames], column.type.value)
+        for column in columns[:COLUMNS]
     ]
     if left := len(columns[COLUMNS:]):
         yield f"The first {COLUMNS} columns; {left:,} are left out."
 
 
-def distribution(title: str, parts: Sequence[pd.Series[Any]], kind: str = "") -> Table:
+def distribution(title: str, samples: Sequence[pd.Series[Any]], kind: str = "") -> Table:
     """Shares of a column's most frequent values, or of ranges of its many numbers or moments.
 
     The first part is drawn as bars, the second one, if there is any, as marks on them.
     """
-    facts, missing = [kind] if kind else [], parts[0].isna().mean()
+    facts, missing = [kind] if kind else [], samples[0].isna().mean()
     facts += [f"{missing:.1%} missing"] if missing else []
-    values: list[Any] = [one.dropna() for one in parts]
-    different, is_date = values[0].nunique(), pd.api.types.is_datetime64_any_dtype(parts[0])
+    values: list[Any] = [sample.dropna() for sample in samples]
+    different, is_date = values[0].nunique(), pd.api.types.is_datetime64_any_dtype(samples[0])
     order: list[str] = []
-    if different > VALUES and (is_date or pd.api.types.is_numeric_dtype(parts[0])):
+    if different > VALUES and (is_date or pd.api.types.is_numeric_dtype(samples[0])):
         if is_date:
             start, day = pd.Timestamp(0, tz="UTC"), pd.Timedelta("1D")
-            values = [(pd.to_datetime(one, utc=True) - start) / day for one in values]
-        numbers = [np.asarray(one, dtype=float) for one in values]
+            values = [(pd.to_datetime(moments, utc=True) - start) / day for moments in values]
+        numbers = [np.asarray(sample, dtype=float) for sample in values]
         # A few extremes do not squeeze the ranges of all others.
         low, high = np.quantile(numbers[0][np.isfinite(numbers[0])], [0.01, 0.99])
         ends = np.linspace(low, high, VALUES - 1)
@@ -381,20 +390,25 @@ def distribution(title: str, parts: Sequence[pd.Series[Any]], kind: str = "") ->
             ends = np.unique(np.round(ends))
         texts = [str(np.datetime64(int(end), "D")) if is_date else number(end) for end in ends]
         order = [f"up to {texts[0]}", *map(" to ".join, pairwise(texts)), f"above {texts[-1]}"]
-        values = [[order[place] for place in np.searchsorted(ends, one)] for one in numbers]
+        values = [[order[index] for index in np.searchsorted(ends, sample)] for sample in numbers]
     # As Python's text: pandas' own cannot hold lone surrogates.
-    counts = [pd.Series([str(one) for one in each], dtype=object).value_counts() for each in values]
-    shares = [one / max(one.sum(), 1) for one in counts]
+    counts = [
+        pd.Series([str(value) for value in sample], dtype=object).value_counts()
+        for sample in values
+    ]
+    shares = [count / max(count.sum(), 1) for count in counts]
     if not order:
         order = counts[0].index[:VALUES].tolist()
         facts.append(f"{different:,} different")
     if len(shares) > 1:
         facts.append(f"difference {shares[0].sub(shares[1], fill_value=0.0).abs().sum() / 2:.2f}")
     labels = pd.Index(dict.fromkeys(order), dtype=object)
-    drawn = [one.reindex(labels, fill_value=0.0) for one in shares]
+    drawn = [share.reindex(labels, fill_value=0.0) for share in shares]
     if rest := len(set(counts[0].index).difference(order)):
         others = f"{rest:,} others"
-        drawn = [pd.concat([one, pd.Series({others: max(0.0, 1 - one.sum())})]) for one in drawn]
+        drawn = [
+            pd.concat([share, pd.Series({others: max(0.0, 1 - share.sum())})]) for share in drawn
+        ]
     marks = drawn[1] if len(drawn) > 1 else [None] * len(drawn[0])
     rows = [
         [cut(name, 30), Cell(f"{share:.1%}", "bar", shade=share, mark=mark)]
@@ -407,13 +421,13 @@ def schema(data: ReportData) -> Iterator[Block]:
     """The columns that a record must have."""
     yield "What a record must look like; taken from the training rows."
     columns, rows = data.version.schema.columns if data.version.schema else (), []
-    for one in columns[: 10 * LISTED]:
-        values = ", ".join(cut(name, 20) for name in (one.categories or ())[:8])
-        if one.categories is not None and len(one.categories) > 8:
-            values += f", … {len(one.categories) - 8} more"
-        elif one.minimum is not None and one.maximum is not None:
-            values = f"{number(one.minimum)} to {number(one.maximum)}"
-        rows.append([one.name, one.type.value, one.dtype, one.presence, values])
+    for column in columns[: 10 * LISTED]:
+        values = ", ".join(cut(name, 20) for name in (column.categories or ())[:8])
+        if column.categories is not None and len(column.categories) > 8:
+            values += f", … {len(column.categories) - 8} more"
+        elif column.minimum is not None and column.maximum is not None:
+            values = f"{number(column.minimum)} to {number(column.maximum)}"
+        rows.append([column.name, column.type.value, column.dtype, column.presence, values])
     left = len(columns) - len(rows)
     note = f"{left:,} more columns are in the manifest." if left else ""
     headings = ["column", "type", "pandas", "presence", "values in training"]
@@ -430,7 +444,7 @@ def golden_rows(data: ReportData) -> Iterator[Block]:
     for row in data.golden[:GOLDEN_ROWS]:
         values = [row.record.get(name) for name in names[:GOLDEN_COLUMNS]]
         # Whole numbers may be years or keys: they stand as they are sent.
-        values = [str(one) if isinstance(one, int) else one for one in values]
+        values = [str(value) if isinstance(value, int) else value for value in values]
         rows.append([*values, row.value, max(row.probabilities or [np.nan])])
     note = f"The first {len(rows)}, with {len(names[:GOLDEN_COLUMNS])} of {len(names):,} columns."
     headings = [*names[:GOLDEN_COLUMNS], "answer", "largest probability"]
@@ -439,7 +453,7 @@ def golden_rows(data: ReportData) -> Iterator[Block]:
 
 def origin(data: ReportData) -> Iterator[Block]:
     """The data, code and environment that the version comes from."""
-    parts = {name: getattr(data, name) for name in ("X_train", "y_train", "X_test", "y_test")}
+    inputs = {name: getattr(data, name) for name in ("X_train", "y_train", "X_test", "y_test")}
     by_value = ", ".join(data.by_value)
     tables: dict[str, Mapping[str, Any]] = {
         "Version": {
@@ -452,9 +466,9 @@ def origin(data: ReportData) -> Iterator[Block]:
         },
         "Data": {"Training rows": len(data.X_train), "Columns": data.X_train.shape[1]}
         | {
-            f"sha256 of {name}": lineage.data_sha256(part) or "not computed"
-            for name, part in parts.items()
-            if part is not None
+            f"sha256 of {name}": lineage.data_sha256(value) or "not computed"
+            for name, value in inputs.items()
+            if value is not None
         },
         "Parameters": data.training,
         "Figures from the training job": data.metrics,
@@ -466,9 +480,9 @@ def origin(data: ReportData) -> Iterator[Block]:
             if by_value
             else "none",
         },
-        "Libraries": dict(sorted(data.libraries.items(), key=lambda one: one[0].lower())),
+        "Libraries": dict(sorted(data.libraries.items(), key=lambda item: item[0].lower())),
     }
-    yield [Table(title, list(flat(one)), css="facts") for title, one in tables.items() if one]
+    yield [Table(title, list(flat(facts)), css="facts") for title, facts in tables.items() if facts]
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
