@@ -17,13 +17,19 @@ PLANS = PAGE.with_name("plans.md")
 
 
 def render(names: Sequence[str], page: Path = PAGE, results: Path = report.RESULTS) -> list[str]:
-    """Replace the tables of the page by those of the newest files; gives whose tables it has now."""
-    found = {name: _newest(results, name) for name in names}
-    there = {name: one for name, one in found.items() if one is not None}
-    if there:
-        tables = [_table(name, one) for name, one in there.items()]
-        page.write_text(report.put_into(page.read_text(), tables))
-    return list(there)
+    """Replace the tables of the page by those of the newest files; gives whose tables are replaced.
+
+    A table of which there is no file stays as it is.
+    """
+    newest = {name: figures for name in names if (figures := _newest(results, name)) is not None}
+    if newest:
+        document = page.read_text()
+        tables = report.tables_in(document)
+        tables |= {name: _table(name, figures) for name, figures in newest.items()}
+        page.write_text(
+            report.put_into(document, [tables[name] for name in names if name in tables])
+        )
+    return list(newest)
 
 
 def _newest(results: Path, name: str) -> dict[str, Any] | None:

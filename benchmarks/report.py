@@ -59,6 +59,15 @@ def put_into(document: str, tables: Sequence[str]) -> str:
     return f"{before}{BEGIN}\n\n" + "\n\n".join(tables) + f"\n\n{END}{after}"
 
 
+def tables_in(document: str) -> dict[str, str]:
+    """The tables between a document's two marks, with what they were measured on, by title."""
+    parts = document.partition(BEGIN)[2].partition(END)[0].strip().split("\n\n")
+    return {
+        table.split("|")[1].strip(): f"{table}\n\n{measured_on}"
+        for table, measured_on in zip(parts[::2], parts[1::2], strict=False)
+    }
+
+
 def surroundings() -> str:
     """A sentence on what figures of this moment are measured with."""
     machine = _machine()

@@ -58,6 +58,20 @@ def test_the_page_gets_the_newest_figures_of_each_benchmark_and_keeps_its_text(
     assert report.markdown("online", _rows()) in text
 
 
+def test_a_table_that_was_not_measured_again_stays_on_the_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    _write(tmp_path, "online", _rows())
+    _write(tmp_path, "bulk", [alone("old", "ms", [1.0])])
+    documentation.render(["online", "bulk"], page, tmp_path)
+    before = page.read_text()
+    for path in tmp_path.glob("*Z-online.json"):
+        path.unlink()
+    _write(tmp_path, "bulk", [alone("newer", "ms", [2.0])])
+    assert documentation.render(["online", "bulk"], page, tmp_path) == ["bulk"]
+    assert page.read_text() == before.replace("| old, ms | 1.00 |", "| newer, ms | 2.00 |")
+
+
 def test_a_page_without_a_place_for_figures_is_refused(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("nothing")

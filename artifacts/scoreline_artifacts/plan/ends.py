@@ -143,6 +143,8 @@ class Trees(End):
     trees: tuple[Any, ...]
     labels: Array | None = None
     """(classes,) or None for numbers."""
+    has_threads: bool = False
+    """Whether the estimator has several threads add up its trees, in any order: the last bits of its sums vary."""
 
     @property
     def classes(self) -> Array | None:
@@ -163,7 +165,13 @@ class Trees(End):
     def predict(self, values: Sequence[Any]) -> Array:
         """(rows,) labels or numbers."""
         means = self.predict_proba(values)
-        return means[:, 0] if self.labels is None else self.labels.take(means.argmax(axis=1))
+        if self.labels is None:
+            return means[:, 0]
+        if self.has_threads and len(self.labels) > 1:
+            two = np.partition(means, -2, axis=1)[:, -2:]
+            if (two[:, 1] - two[:, 0] <= CLOSE).any():
+                raise Unplanned("two classes are as likely as rounding can tell")
+        return self.labels.take(means.argmax(axis=1))
 
 
 @dataclass(frozen=True, kw_only=True)

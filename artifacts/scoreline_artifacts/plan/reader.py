@@ -144,12 +144,18 @@ class _Reader(TransformerReader):
         """Trees and forests."""
         if step.n_outputs_ != 1:
             raise UnknownStep("it has several outputs")
-        if getattr(step, "n_jobs", None) not in (None, 1):
-            raise UnknownStep("its threads add up in any order")
         trees = tuple(tree.tree_ for tree in getattr(step, "estimators_", [step]))
         node = self.numbers(value, step, way, at_end=True)
         labels = getattr(step, "classes_", None)
-        return Trees(input=node, way=way, estimator=step, trees=trees, labels=labels)
+        has_threads = getattr(step, "n_jobs", None) not in (None, 1)
+        return Trees(
+            input=node,
+            way=way,
+            estimator=step,
+            trees=trees,
+            labels=labels,
+            has_threads=has_threads,
+        )
 
     def boosted(self, step: Any, value: StepValue, way: str) -> End:
         """scikit-learn's gradient boosting."""

@@ -405,6 +405,8 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     "tree": (lambda: DecisionTreeClassifier(max_depth=4, random_state=0), THREE),
     "tree-of-numbers": (lambda: DecisionTreeRegressor(max_depth=4, random_state=0), _SCORE),
     "forest": (lambda: RandomForestClassifier(5, random_state=0), TWO),
+    "forest-with-threads": (lambda: RandomForestClassifier(5, n_jobs=-1, random_state=0), THREE),
+    "forest-of-numbers-with-threads": (lambda: ExtraTreesRegressor(5, n_jobs=2, random_state=0), _SCORE),
     "forest-of-numbers": (lambda: ExtraTreesRegressor(5, random_state=0), _SCORE),
     "boosting": (lambda: GradientBoostingClassifier(n_estimators=4, random_state=0), TWO),
     "boosting-of-three": (lambda: GradientBoostingClassifier(n_estimators=3, random_state=0), THREE),
