@@ -143,8 +143,8 @@ class Trees(End):
     trees: tuple[Any, ...]
     labels: Array | None = None
     """(classes,) or None for numbers."""
-    has_threads: bool = False
-    """Whether the estimator has several threads add up its trees, in any order: the last bits of its sums vary."""
+    sums_vary: bool = False
+    """Whether the last bits of the estimator's own sums vary: threads add up its trees in any order."""
 
     @property
     def classes(self) -> Array | None:
@@ -166,8 +166,8 @@ class Trees(End):
         """(rows,) labels or numbers."""
         means = self.predict_proba(values)
         if self.labels is None:
-            return means[:, 0]
-        if self.has_threads and len(self.labels) > 1:
+            return np.asarray(means[:, 0])
+        if self.sums_vary and len(self.labels) > 1:
             two = np.partition(means, -2, axis=1)[:, -2:]
             if (two[:, 1] - two[:, 0] <= CLOSE).any():
                 raise Unplanned("two classes are as likely as rounding can tell")

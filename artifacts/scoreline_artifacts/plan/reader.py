@@ -147,14 +147,12 @@ class _Reader(TransformerReader):
         trees = tuple(tree.tree_ for tree in getattr(step, "estimators_", [step]))
         node = self.numbers(value, step, way, at_end=True)
         labels = getattr(step, "classes_", None)
-        has_threads = getattr(step, "n_jobs", None) not in (None, 1)
+        # Of pure leaves, sums are whole numbers, and the same in any order.
+        sums_vary = getattr(step, "n_jobs", None) not in (None, 1) and not all(
+            np.isin(tree.value[tree.children_left < 0], (0, 1)).all() for tree in trees
+        )
         return Trees(
-            input=node,
-            way=way,
-            estimator=step,
-            trees=trees,
-            labels=labels,
-            has_threads=has_threads,
+            input=node, way=way, estimator=step, trees=trees, labels=labels, sums_vary=sums_vary
         )
 
     def boosted(self, step: Any, value: StepValue, way: str) -> End:
