@@ -171,7 +171,7 @@ class Trees(End):
             two = np.partition(means, -2, axis=1)[:, -2:]
             if (two[:, 1] - two[:, 0] <= CLOSE).any():
                 raise Unplanned("two classes are as likely as rounding can tell")
-        return self.labels.take(means.argmax(axis=1))
+        return np.asarray(self.labels.take(means.argmax(axis=1)))
 
 
 @dataclass(frozen=True, kw_only=True)
