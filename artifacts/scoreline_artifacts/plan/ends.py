@@ -291,6 +291,55 @@ class BoostedByLightGbm(End):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Voting(End):
+    """What several estimators give on average, or the class that most of them give."""
+
+    inners: tuple[End, ...]
+    """Classifiers among them give the index of a class in `labels`."""
+    weights: Sequence[float] | None
+    """Of each; None: all alike."""
+    labels: Array | None
+    """(classes,) or None for numbers."""
+    is_soft: bool
+    """Whether classes are chosen by the mean of their probabilities."""
+
+    @property
+    def classes(self) -> Array | None:
+        """(classes,) or None."""
+        return self.labels
+
+    @property
+    def inner_ends(self) -> tuple[End, ...]:
+        """The estimators."""
+        return self.inners
+
+    def predict_proba(self, values: Sequence[Any]) -> Array:
+        """(rows, classes) float64."""
+        if not self.is_soft:
+            raise NotImplementedError
+        probabilities = np.asarray([inner.predict_proba(values) for inner in self.inners])
+        return np.average(probabilities, axis=0, weights=self.weights)
+
+    def predict(self, values: Sequence[Any]) -> Array:
+        """(rows,) labels or numbers."""
+        if self.labels is not None and self.is_soft:
+            shares = self.predict_proba(values)
+            two = np.partition(shares, -2, axis=1)[:, -2:]
+            if (two[:, 1] - two[:, 0] <= CLOSE).any():
+                raise Unplanned("two classes are as likely as rounding can tell")
+            return np.asarray(self.labels[shares.argmax(axis=1)])
+        answers = np.asarray([inner.predict(values) for inner in self.inners]).T
+        if self.labels is None:
+            return np.average(answers, axis=1, weights=self.weights)
+        votes = np.zeros((len(answers), len(self.labels)))
+        rows = np.arange(len(answers))
+        weights = [1.0] * len(self.inners) if self.weights is None else self.weights
+        for answer, weight in zip(answers.T, weights, strict=True):
+            votes[rows, answer] += weight
+        return np.asarray(self.labels[votes.argmax(axis=1)])
+
+
+@dataclass(frozen=True, kw_only=True)
 class Calibrated(End):
     """The mean of classifiers' answers, each made a probability by a curve for each class."""
 

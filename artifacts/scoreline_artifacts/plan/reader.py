@@ -21,6 +21,7 @@ from scoreline_artifacts.plan.ends import (
     TargetEnd,
     Threshold,
     Trees,
+    Voting,
 )
 from scoreline_artifacts.plan.nodes import Array, Given, Handed, Opaque, Selected
 from scoreline_artifacts.plan.plan import ScoringPlan
@@ -249,6 +250,18 @@ class _Reader(TransformerReader):
             labels=step.classes_,
         )  # fmt: skip
 
+    def voting(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """VotingClassifier and VotingRegressor."""
+        inners = tuple(
+            self.end(estimator, value, (*path, f"{type(step).__name__}[{number}]"))
+            for number, estimator in enumerate(step.estimators_)
+        )
+        return Voting(
+            input=inners[0].input, way=" → ".join((*path, label_of(step))), inners=inners,
+            weights=step._weights_not_none, labels=getattr(step, "classes_", None),
+            is_soft=getattr(step, "voting", "") == "soft",
+        )  # fmt: skip
+
     def threshold(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
         """FixedThresholdClassifier and TunedThresholdClassifierCV."""
         methods = step._get_response_method()
@@ -339,6 +352,8 @@ _ENDS: dict[str, Callable[[_Reader, Any, StepValue, str], End]] = {
 }  # fmt: skip
 _WRAPPERS: dict[str, Callable[[_Reader, Any, StepValue, tuple[str, ...]], End]] = {
     "sklearn.calibration.CalibratedClassifierCV": _Reader.calibrated,
+    "sklearn.ensemble._voting.VotingClassifier": _Reader.voting,
+    "sklearn.ensemble._voting.VotingRegressor": _Reader.voting,
     "sklearn.model_selection._classification_threshold.FixedThresholdClassifier": _Reader.threshold,
     "sklearn.model_selection._classification_threshold.TunedThresholdClassifierCV": _Reader.threshold,
 }

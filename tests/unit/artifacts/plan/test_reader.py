@@ -29,6 +29,8 @@ from sklearn.ensemble import (
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
+    VotingClassifier,
+    VotingRegressor,
 )
 from sklearn.feature_selection import SelectKBest
 from sklearn.frozen import FrozenEstimator
@@ -387,6 +389,18 @@ def _log_loss(truth: Any, scores: Any) -> tuple[Any, Any]:
     return found - truth, found * (1 - found)
 
 
+def _voters(kind: Any, **options: Any) -> Any:
+    """Three classifiers of different kinds, one of them behind a scaler."""
+    return kind(
+        [
+            ("line", LogisticRegression(max_iter=50)),
+            ("tree", DecisionTreeClassifier(max_depth=4, random_state=0)),
+            ("scaled", make_pipeline(StandardScaler(with_mean=False), LogisticRegression())),
+        ],
+        **options,
+    )
+
+
 ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     "logistic": (lambda: LogisticRegression(max_iter=50), TWO),
     "logistic-of-three": (lambda: LogisticRegression(max_iter=50), THREE),
@@ -430,6 +444,18 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     ),
     "lightgbm-by-a-function": (lambda: LGBMClassifier(**_SMALL, objective=_log_loss), TWO),
     "lightgbm-calibrated": (lambda: CalibratedClassifierCV(LGBMClassifier(**_SMALL), cv=2), TWO),
+    "votes": (lambda: _voters(VotingClassifier), THREE),
+    "votes-of-two": (lambda: _voters(VotingClassifier, weights=[2, 1, 1.5]), TWO),
+    "votes-by-probabilities": (lambda: _voters(VotingClassifier, voting="soft", weights=[2, 1, 3]), THREE),
+    "votes-by-probabilities-of-two": (lambda: _voters(VotingClassifier, voting="soft"), TWO),
+    "mean": (
+        lambda: VotingRegressor([("line", LinearRegression()), ("tree", DecisionTreeRegressor(max_depth=3))]), _SCORE,
+    ),
+    "weighed-mean": (
+        lambda: VotingRegressor(
+            [("line", make_pipeline(StandardScaler(), Lasso(0.5))), ("tree", DecisionTreeRegressor(max_depth=3))], weights=[1, 3]
+        ), _SCORE,
+    ),
     "calibrated": (lambda: CalibratedClassifierCV(LinearSVC(), cv=2), TWO),
     "calibrated-by-steps": (
         lambda: CalibratedClassifierCV(LogisticRegression(max_iter=50), method="isotonic", cv=2), THREE,
