@@ -41,8 +41,8 @@ MODEL = "shift"
 MOST_ROWS = 16
 MOST_OPEN = 400
 """Requests of a process that may be open: a service that is away is not swamped when it is back."""
-WAIT_S = 30.0
-"""The time limit of a request, and of a job's caller."""
+WAIT_S = 60.0
+"""The time limit of a request, and of a job's caller: a worker that starts on a busy machine is away for half of it."""
 THREADS = 2
 THREAD_PAUSE_S = 0.03
 AWAY = (ServerUnreachable, QueueFull)
