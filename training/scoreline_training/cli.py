@@ -218,10 +218,13 @@ def export(
             cells = ("no" if any(step.refused[to] for step in group) else "yes" for to in FORMATS)
             rows.append((str(number), way, *cells))
         print_table(f"{name}@{version}", ("", "step", *FORMATS), rows)
+        refusals = dict[str, None]()
         for step in exports:
-            for reason in dict.fromkeys(filter(None, step.refused.values())):
+            for reason in filter(None, step.refused.values()):
                 formats = ", ".join(to for to, why in step.refused.items() if why == reason)
-                say(f"no {formats}: {step.way}: {reason}")
+                refusals[f"no {formats}: {step.way}: {reason}"] = None
+        for refusal in refusals:
+            say(refusal)
         return
     try:
         exported = export_version(store, name, version, format_name or "", output)

@@ -196,13 +196,14 @@ def _plan(loaded: LoadedVersion, format_name: str) -> ScoringPlan:
 def _exportable(loaded: LoadedVersion, file_format: Format) -> ScoringPlan:
     """The plan of a version, if a format takes all of it."""
     plan = _plan(loaded, file_format.name)
-    refused = [
+    # A step of the pipeline may be several of the plan.
+    refused = dict.fromkeys(
         Unexportable(way=step.way, reason=reason, way_out=way_out(step, plan, _columns(loaded)))
         for step in _steps(plan)
         if not isinstance(step, _AROUND_CALLED) and (reason := _refused(plan, step, file_format))
-    ]
+    )
     if refused:
-        raise NotExportable(f"{loaded.model}@{loaded.version}", file_format.name, refused)
+        raise NotExportable(f"{loaded.model}@{loaded.version}", file_format.name, [*refused])
     return plan
 
 

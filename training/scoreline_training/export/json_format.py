@@ -60,7 +60,7 @@ def _takes(step: Any) -> str | None:
             return refused_target(step, _takes)
         case nodes.Node() | ends.End():
             pass
-    return None if type(step) in _WRITTEN else "it has no word"
+    return None if type(step) in _WRITTEN else "it has no form in JSON"
 
 
 def _write(plan: ScoringPlan, columns: Sequence[Column], about: About) -> bytes:

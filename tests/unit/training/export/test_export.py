@@ -11,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
+from sklearn.compose import ColumnTransformer
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Binarizer, FunctionTransformer
 
 from scoreline_artifacts import Store
@@ -44,10 +49,10 @@ def is_adult(age):
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a store of three versions, and keys.
+    """A folder with a store of four versions, and keys.
 
     `pima` is the first pipeline; `adults` the second, whose function is in a module of its project; `threshold` has a
-    Binarizer in its place.
+    Binarizer in its place; `reviews` has words.
     """
     folder = tmp_path_factory.mktemp("published")
     (folder / "features_of_people.py").write_text(MODULE)
@@ -64,6 +69,11 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("threshold", projects.with_transformer(Binarizer(threshold=17))),
         ):
             publish(pipeline, name, rows.X_train, rows.y_train, promote=True)
+        words = ColumnTransformer([("text", TfidfVectorizer(), "text")])
+        frame = pd.DataFrame({"text": ["very good", "not good", "very bad", "bad, bad"]})
+        labels = [1, 0, 0, 0]
+        fitted = make_pipeline(words, LogisticRegression()).fit(frame, labels)
+        publish(fitted, "reviews", frame, labels, promote=True)
         del sys.modules["features_of_people"]
     return folder
 
@@ -186,6 +196,15 @@ def test_a_function_of_ones_own_is_refused_by_name_file_and_step(
     assert not list(tmp_path.glob("adults-1*"))
     listed = json.loads(_run("adults", "--to", "json", "--json").output)
     assert [step["way_out"][:23] for step in listed["steps"]] == ["Binarizer(threshold=17)"]
+
+
+def test_a_step_that_is_several_of_the_plan_is_refused_once(store: Store) -> None:
+    with pytest.raises(NotExportable) as refusal:
+        export_version(store, "reviews", 1, "json")
+    (step,) = refusal.value.steps
+    assert step.way == "columntransformer → text → ['text'] → TfidfVectorizer"
+    told = _run("reviews", "--steps").output.splitlines()
+    assert len([line for line in told if line.startswith("no json")]) == 1
 
 
 def test_the_black_box_serves_what_cannot_be_exported(store: Store, tmp_path: Path) -> None:
