@@ -9,11 +9,11 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pandas as pd
 import psutil
@@ -196,13 +196,15 @@ def lives(process: psutil.Process) -> bool:
 
 def kill_child(worker: subprocess.Popen[bytes], place: int) -> Callable[[], bool]:
     """kill -9 for a process of a worker's pool; returns a question: has another taken its place?"""
-    before = children_of(worker)
-    victim = before[place]
+    victim = children_of(worker)[place]
     victim.kill()
+    # During a release there may be more: a successor starts beside the process that it replaces.
+    arguments = [str(argument) for argument in cast("Sequence[str]", worker.args)]
+    processes = int(arguments[arguments.index("--concurrency") + 1])
 
     def replaced() -> bool:
         now = children_of(worker)
-        return victim not in now and len(now) >= len(before)
+        return victim not in now and len(now) >= processes
 
     return replaced
 
