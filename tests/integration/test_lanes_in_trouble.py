@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import orjson
@@ -14,7 +16,13 @@ from redis.exceptions import NoPermissionError
 
 from scoreline_client import ClientSettings
 from scoreline_client.protocol.keys import GROUP, Keys, Lane
-from scoreline_client.protocol.messages import Answer, Request, Status, new_id
+from scoreline_client.protocol.messages import (
+    INLINE_ANSWER_BYTES,
+    Answer,
+    Request,
+    Status,
+    new_id,
+)
 from scoreline_tasks.queue.streams import RequestQueue
 from scoreline_tasks.scoring.batch import Entry, Finished
 from scoreline_tasks.testing import InProcessWorker
@@ -370,3 +378,36 @@ def test_what_was_read_over_a_connection_that_ended_is_answered_at_once(
     assert step(worker) == 1
     assert answer_to(redis_client, asked).values == [1]
     assert not worker._drain.is_interrupted
+
+
+# Answers that the server did not take at once
+
+
+@pytest.mark.parametrize("trouble", ["its scripts are gone", "it is full", "it is full, and large"])
+def test_answers_that_the_server_did_not_take_do_not_wait_for_the_read_that_they_left_with(
+    redis_client: Redis,
+    queue: RequestQueue,
+    trouble: str,
+    eventually: Callable[[Callable[[], Any]], Any],
+) -> None:
+    """As the first answer on a server that has just started: its caller waits for nobody else's request."""
+    first, second = request(1), request(2)
+    enqueue(redis_client, first)
+    (entry,) = queue.exchange([], take=1)
+    is_large = trouble.endswith("large")
+    text = b"0" * (INLINE_ANSWER_BYTES + 1) if is_large else b"the answer"
+    ready = [Finished(entry, first.id, CALLER, text)]
+    if trouble == "its scripts are gone":
+        redis_client.script_flush()
+    else:
+        redis_client.config_set("maxmemory", 1)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(queue.wait, 1, block_ms=60_000, finished=ready)
+        try:
+            eventually(lambda: redis_client.llen(KEYS.reply(CALLER)))
+            assert redis_client.get(KEYS.result(first.id)) == text
+            assert not reading.done()
+        finally:
+            redis_client.config_set("maxmemory", 0)
+            enqueue(redis_client, second)
+        assert [taken.request_id for taken in reading.result()] == [second.id]

@@ -105,6 +105,8 @@ class IsolatedLoad:
             IsolatedLoadFailed: it could not be loaded there, or its process did not survive it.
         """
 
+        import_shared()
+
         def attempt() -> dict[str, Any] | str:
             try:
                 return asdict(self._try(store, model, version))
@@ -172,6 +174,13 @@ class IsolatedLoad:
             settings=loaded.settings.names,
             imports=sorted(name for name in set(sys.modules) - imported if ":" not in name),
         )
+
+
+def import_shared() -> None:
+    """Import what nearly every version needs, once: its trial shares it with the process that loads it afterwards."""
+    with suppress(Exception):  # whatever it is, each trial meets it, and says so
+        import pandas  # noqa: F401
+        import sklearn.pipeline  # noqa: F401
 
 
 def _reason_of(error: BaseException) -> str:

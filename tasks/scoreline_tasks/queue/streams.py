@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import sha1
 from importlib import resources
 from typing import Any, TypeVar
@@ -390,19 +390,23 @@ class RequestQueue:
                     key = self._keys.result(item.request_id)
                     finishing.append(("SET", key, value, "NX", "PX", lifetime_ms))
             finishing.append(("EVALSHA", self._finish_sha, *self._finish_arguments(lane, items)))
-        replies = self._pipeline.execute([*finishing, *commands])
-        results, replies = replies[: len(finishing)], replies[len(finishing) :]
-        first = sum(result for result in results if isinstance(result, int))
-        is_full = any(isinstance(result, OutOfMemoryError) for result in results)
-        if is_full or any(isinstance(result, NoScriptError) for result in results):
+        first = 0
+
+        def settle(results: list[Any]) -> None:
+            nonlocal first
+            first = sum(result for result in results if isinstance(result, int))
+            is_full = any(isinstance(result, OutOfMemoryError) for result in results)
+            if not is_full and not any(isinstance(result, NoScriptError) for result in results):
+                _raise_first(results)
+                return
             # Once more: a request that is finished already does not change, and on a full server only the script
             # may write, so it takes the large answers, too.
             self._finish_sha = self._redis.script_load(self._finish)
             for lane, items in _lane_slices(finished):
                 arguments = self._finish_arguments(lane, items, whole=is_full)
                 first += int(self._redis.evalsha(self._finish_sha, *arguments))
-        else:
-            _raise_first(results)
+
+        replies = self._pipeline.execute(commands, finishing, settle)
         return first, replies
 
     def _read(self, lanes: Sequence[Lane], count: int, block_ms: int | None = None) -> Command:
@@ -490,8 +494,16 @@ class Pipeline:
         self.has_lost_reply = False
         """Whether the reply of a read may have been lost; whoever reads again sets it back."""
 
-    def execute(self, commands: Sequence[Command]) -> list[Any]:
+    def execute(
+        self,
+        commands: Sequence[Command],
+        before: Sequence[Command] = (),
+        settle: Callable[[list[Any]], None] = lambda _: None,
+    ) -> list[Any]:
         """Send commands in one go; returns their replies in order, an error as its command's reply.
+
+        Those of `before` are sent ahead of the others. `settle` is called with their replies once these are there: what
+        it mends does not wait for a read that blocks.
 
         Views of memory are sent without a copy. The connection may have been lost since its last use: then
         all commands are sent once more over a new one. So each must be one that may arrive twice.
@@ -499,32 +511,40 @@ class Pipeline:
         Raises:
             RedisError: the server cannot be reached.
         """
-        if not commands:
+        if not commands and not before:
             return []
         connection = getattr(self._own, "connection", None)
         if connection is None:
             connection = self._own.connection = self._pool.get_connection()
         try:
-            return _send_and_read(connection, commands)
+            return _send_and_read(connection, commands, before, settle)
         except RedisConnectionError:
             self.has_lost_reply = True
-            return _send_and_read(connection, commands)
+            return _send_and_read(connection, commands, before, settle)
 
 
-def _send_and_read(connection: Any, commands: Sequence[Command]) -> list[Any]:
-    connection.send_packed_command([*_pieces(_packed(connection, commands))])
-    replies: list[Any] = []
+def _send_and_read(
+    connection: Any,
+    commands: Sequence[Command],
+    before: Sequence[Command],
+    settle: Callable[[list[Any]], None],
+) -> list[Any]:
+    connection.send_packed_command([*_pieces(_packed(connection, [*before, *commands]))])
     try:
-        while len(replies) < len(commands):
-            try:
-                replies.append(connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
+        if before:
+            settle([_reply(connection) for _ in before])
+        return [_reply(connection) for _ in commands]
     # Whatever ends this early, such as a task's time limit: no later read may take these replies.
     except BaseException:
         connection.disconnect()
         raise
-    return replies
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except ResponseError as error:
+        return error
 
 
 def _packed(connection: Any, commands: Sequence[Command]) -> Iterator[bytes | memoryview]:
