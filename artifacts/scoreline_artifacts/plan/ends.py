@@ -104,16 +104,17 @@ class Logistic(End):
     def predict(self, values: Sequence[Any]) -> Array:
         """(rows,) labels."""
         scores = self.decision_function(values)
-        # Terms may cancel: what rounding may do grows with them, not with their sum.
-        size = abs(values[self.input]) @ abs(self.coef.T) + abs(self.intercept)
+        size = self.term_size(values)
         if scores.ndim == 1:
-            lead, class_indexes = abs(scores), (scores > 0).astype(int)
-        else:
-            two = np.partition(scores, -2, axis=1)[:, -2:]
-            lead, class_indexes = two[:, 1] - two[:, 0], scores.argmax(axis=1)
-        if (lead <= CLOSE * size.max(axis=1)).any():
-            raise Unplanned("two classes are as likely as rounding can tell")
-        return self.labels.take(class_indexes)
+            demand_lead(np.c_[scores, np.zeros(len(scores))], size)
+            return np.asarray(self.labels.take((scores > 0).astype(int)))
+        demand_lead(scores, size)
+        return np.asarray(self.labels.take(scores.argmax(axis=1)))
+
+    def term_size(self, values: Sequence[Any]) -> Array:
+        """(rows,) The largest sum of the terms' sizes: terms may cancel, and what rounding may do grows with them."""
+        sizes = abs(values[self.input]) @ abs(self.coef.T) + abs(self.intercept)
+        return np.asarray(sizes.max(axis=1))
 
     def predict_proba(self, values: Sequence[Any]) -> Array:
         """(rows, classes) float64."""
@@ -160,6 +161,8 @@ class Trees(End):
         for tree in self.trees:
             total += tree.predict(array)
         total /= len(self.trees)
+        if self.sums_vary and self.labels is not None:
+            demand_lead(total)
         return total
 
     def predict(self, values: Sequence[Any]) -> Array:
@@ -167,10 +170,6 @@ class Trees(End):
         means = self.predict_proba(values)
         if self.labels is None:
             return np.asarray(means[:, 0])
-        if self.sums_vary and len(self.labels) > 1:
-            two = np.partition(means, -2, axis=1)[:, -2:]
-            if (two[:, 1] - two[:, 0] <= CLOSE).any():
-                raise Unplanned("two classes are as likely as rounding can tell")
         return np.asarray(self.labels.take(means.argmax(axis=1)))
 
 
@@ -291,55 +290,6 @@ class BoostedByLightGbm(End):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Voting(End):
-    """What several estimators give on average, or the class that most of them give."""
-
-    inners: tuple[End, ...]
-    """Classifiers among them give the index of a class in `labels`."""
-    weights: Sequence[float] | None
-    """Of each; None: all alike."""
-    labels: Array | None
-    """(classes,) or None for numbers."""
-    is_soft: bool
-    """Whether classes are chosen by the mean of their probabilities."""
-
-    @property
-    def classes(self) -> Array | None:
-        """(classes,) or None."""
-        return self.labels
-
-    @property
-    def inner_ends(self) -> tuple[End, ...]:
-        """The estimators."""
-        return self.inners
-
-    def predict_proba(self, values: Sequence[Any]) -> Array:
-        """(rows, classes) float64."""
-        if not self.is_soft:
-            raise NotImplementedError
-        probabilities = np.asarray([inner.predict_proba(values) for inner in self.inners])
-        return np.average(probabilities, axis=0, weights=self.weights)
-
-    def predict(self, values: Sequence[Any]) -> Array:
-        """(rows,) labels or numbers."""
-        if self.labels is not None and self.is_soft:
-            shares = self.predict_proba(values)
-            two = np.partition(shares, -2, axis=1)[:, -2:]
-            if (two[:, 1] - two[:, 0] <= CLOSE).any():
-                raise Unplanned("two classes are as likely as rounding can tell")
-            return np.asarray(self.labels[shares.argmax(axis=1)])
-        answers = np.asarray([inner.predict(values) for inner in self.inners]).T
-        if self.labels is None:
-            return np.average(answers, axis=1, weights=self.weights)
-        votes = np.zeros((len(answers), len(self.labels)))
-        rows = np.arange(len(answers))
-        weights = [1.0] * len(self.inners) if self.weights is None else self.weights
-        for answer, weight in zip(answers.T, weights, strict=True):
-            votes[rows, answer] += weight
-        return np.asarray(self.labels[votes.argmax(axis=1)])
-
-
-@dataclass(frozen=True, kw_only=True)
 class Calibrated(End):
     """The mean of classifiers' answers, each made a probability by a curve for each class."""
 
@@ -383,10 +333,7 @@ class Calibrated(End):
             shares[(shares > 1.0) & (shares <= 1.0 + 1e-5)] = 1.0
             mean += shares
         mean /= len(self.inners)
-        two = np.partition(mean, -2, axis=1)[:, -2:]
-        # `predict` takes the class of the largest.
-        if (two[:, 1] - two[:, 0] <= CLOSE).any():
-            raise Unplanned("two classes are as likely as rounding can tell")
+        demand_lead(mean)
         return mean
 
     def predict(self, values: Sequence[Any]) -> Array:
@@ -427,6 +374,21 @@ class Threshold(End):
     def predict_proba(self, values: Sequence[Any]) -> Any:
         """(rows, classes) As the classifier gives them."""
         return self.inner.predict_proba(values)
+
+
+def demand_lead(scores: Array, size: Array | float = 1.0) -> None:
+    """Check that rounding cannot decide which of each row's (rows, classes) scores is the largest.
+
+    `size` is that of the numbers that they are sums of, (rows,) or one for all.
+
+    Raises:
+        Unplanned: two of them are too close.
+    """
+    if scores.shape[1] < 2:
+        return
+    two = np.partition(scores, -2, axis=1)[:, -2:]
+    if (two[:, 1] - two[:, 0] <= CLOSE * size).any():
+        raise Unplanned("two classes are as likely as rounding can tell")
 
 
 def _response(end: End, method: str, values: Sequence[Any], class_index: int = 1) -> Array:

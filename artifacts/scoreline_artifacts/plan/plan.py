@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from scoreline_artifacts.plan.ends import End, OpaqueEnd
+from scoreline_artifacts.plan.ensembles import EndAnswers
 from scoreline_artifacts.plan.nodes import Node, Opaque, Unplanned
 from scoreline_artifacts.validation import CheckedRows
 
@@ -32,12 +33,18 @@ class ScoringPlan:
     def opaque(self) -> tuple[str, ...]:
         """The ways of the steps that are called, since nothing is known of what they do."""
         ways = [node.way for node in self.nodes if isinstance(node, Opaque)]
-        ends = [self.end]
+        ways += [end.way for end in self.last_ends() if isinstance(end, OpaqueEnd)]
+        return tuple(ways)
+
+    def last_ends(self) -> list[End]:
+        """The ends of all estimators that call no others: those that calculate."""
+        ends = [self.end, *(node.end for node in self.nodes if isinstance(node, EndAnswers))]
+        last = []
         while ends:
             end = ends.pop()
             ends += end.inner_ends
-            ways += [end.way] if isinstance(end, OpaqueEnd) else []
-        return tuple(ways)
+            last += [] if end.inner_ends else [end]
+        return last
 
     def predict(self, frame: pd.DataFrame | CheckedRows) -> Any:
         """What the pipeline's predict returns for rows with the columns and types of training; they stay as they are.

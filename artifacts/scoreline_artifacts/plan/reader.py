@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,18 @@ from scoreline_artifacts.plan.ends import (
     TargetEnd,
     Threshold,
     Trees,
+)
+from scoreline_artifacts.plan.ensembles import (
+    AdaBoosted,
+    AdaBoostedNumbers,
+    Bagged,
+    EndAnswers,
+    Labelled,
+    OneForEachOutput,
+    OneVsRest,
     Voting,
 )
-from scoreline_artifacts.plan.nodes import Array, Given, Handed, Opaque, Selected
+from scoreline_artifacts.plan.nodes import Array, Concat, Given, Handed, Opaque, Pick, Selected
 from scoreline_artifacts.plan.plan import ScoringPlan
 from scoreline_artifacts.plan.transformers import (
     BoxedInput,
@@ -59,8 +69,9 @@ def read_plan(pipeline: Any, columns: Sequence[Column]) -> ScoringPlan | str:
     except _NoPlan as reason:
         return str(reason)
     plan = ScoringPlan(tuple(reader.nodes), end, names, tuple(reader.reasons))
-    of_called_steps = (Opaque, Selected, Handed, Given)
-    if isinstance(end, OpaqueEnd) and all(isinstance(node, of_called_steps) for node in plan.nodes):
+    of_called_steps = (Opaque, Selected, Handed, Given, EndAnswers)
+    is_called = all(isinstance(last, OpaqueEnd) for last in plan.last_ends())
+    if is_called and all(isinstance(node, of_called_steps) for node in plan.nodes):
         return f"every step is called: {'; '.join(plan.opaque)}"
     return plan
 
@@ -250,17 +261,146 @@ class _Reader(TransformerReader):
             labels=step.classes_,
         )  # fmt: skip
 
-    def voting(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
-        """VotingClassifier and VotingRegressor."""
-        inners = tuple(
+    def inners(self, step: Any, value: StepValue, path: tuple[str, ...]) -> tuple[End, ...]:
+        """The ends of the estimators that an estimator calls, each with the same value."""
+        return tuple(
             self.end(estimator, value, (*path, f"{type(step).__name__}[{number}]"))
             for number, estimator in enumerate(step.estimators_)
         )
+
+    def inners_of_array(
+        self, step: Any, value: StepValue, path: tuple[str, ...], columns: Sequence[Array | None]
+    ) -> tuple[End, ...]:
+        """The same where they get an array that was checked before; `columns` has the indexes of those that each gets, or None."""
+        way = " → ".join((*path, label_of(step)))
+        node_count = len(self.nodes)
+        node = self.numbers(value, step, way, at_end=True)
+        whole = StepValue(form="array", node=node, width=step.n_features_in_)
+        ends = []
+        for number, (estimator, picked) in enumerate(zip(step.estimators_, columns, strict=True)):
+            given = whole
+            if picked is not None:
+                pick = Pick(inputs=(node,), way=way, columns=np.asarray(picked))
+                given = replace(whole, node=self.add(pick), width=len(picked))
+            ends.append(self.end(estimator, given, (*path, f"{type(step).__name__}[{number}]")))
+        if any(isinstance(each, Handed) for each in self.nodes[node_count:]):
+            self.stays_float(value)
+        return tuple(ends)
+
+    def voting(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """VotingClassifier and VotingRegressor."""
+        inners = self.inners(step, value, path)
         return Voting(
             input=inners[0].input, way=" → ".join((*path, label_of(step))), inners=inners,
             weights=step._weights_not_none, labels=getattr(step, "classes_", None),
             is_soft=getattr(step, "voting", "") == "soft",
         )  # fmt: skip
+
+    def bagged(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """BaggingClassifier and BaggingRegressor."""
+        labels = getattr(step, "classes_", None)
+        if len(step.estimators_) != step.n_estimators:
+            raise UnknownStep("it has other estimators than it was made with")
+        is_vote = labels is not None and not hasattr(step.estimators_[0], "predict_proba")
+        if labels is not None and any(
+            not np.array_equal(estimator.classes_, np.arange(len(labels)))
+            or hasattr(estimator, "predict_proba") == is_vote
+            for estimator in step.estimators_
+        ):
+            raise UnknownStep("not all of its classifiers know all classes")
+        every = np.arange(step.n_features_in_)
+        # Who is called gets the copy that scikit-learn makes: the last bits of a sum depend on how an array is laid out.
+        columns = [
+            None if np.array_equal(picked, every) and library_name(estimator) in _ENDS else picked
+            for estimator, picked in zip(step.estimators_, step.estimators_features_, strict=True)
+        ]
+        inners = self.inners_of_array(step, value, path, columns)
+        is_one_sum = step.n_jobs in (None, 1) and all(isinstance(inner, Trees) for inner in inners)
+        return Bagged(
+            input=inners[0].input, way=" → ".join((*path, label_of(step))), inners=inners,
+            labels=labels, is_vote=is_vote, is_exact=is_vote or is_one_sum,
+        )  # fmt: skip
+
+    def adaboosted(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """AdaBoostClassifier and AdaBoostRegressor."""
+        labels = getattr(step, "classes_", None)
+        # Until scikit-learn 1.5 there was another way, which is gone since.
+        if labels is not None and getattr(step, "algorithm", "SAMME") not in (
+            "SAMME",
+            "deprecated",
+        ):
+            raise UnknownStep("its algorithm is another one")
+        if labels is not None and len(labels) < 2:
+            raise UnknownStep("it has one class")
+        inners = self.inners_of_array(step, value, path, [None] * len(step.estimators_))
+        way = " → ".join((*path, label_of(step)))
+        weights = step.estimator_weights_[: len(inners)]
+        if labels is None:
+            return AdaBoostedNumbers(input=inners[0].input, way=way, inners=inners, weights=weights)
+        return AdaBoosted(
+            input=inners[0].input, way=way, inners=inners, labels=labels, estimator=step,
+            weights=weights,
+        )  # fmt: skip
+
+    def one_for_each_output(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """MultiOutputClassifier and MultiOutputRegressor."""
+        inners = self.inners(step, value, path)
+        way = " → ".join((*path, label_of(step)))
+        return OneForEachOutput(input=inners[0].input, way=way, inners=inners)
+
+    def one_vs_rest(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """OneVsRestClassifier."""
+        if step.label_binarizer_.y_type_ != "multiclass" or len(step.estimators_) < 2:
+            raise UnknownStep("it has two classes, or several outputs")
+        pairs = [
+            self.inner_classifier(
+                estimator,
+                value,
+                (*path, f"{type(step).__name__}[{number}]"),
+                ("decision_function", "predict_proba"),
+            )
+            for number, estimator in enumerate(step.estimators_)
+        ]
+        inners, methods = zip(*pairs, strict=True)
+        return OneVsRest(
+            input=inners[0].input, way=" → ".join((*path, label_of(step))), inners=inners,
+            methods=methods, labels=step.classes_,
+        )  # fmt: skip
+
+    def stacked(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
+        """StackingClassifier and StackingRegressor."""
+        labels = getattr(step, "classes_", None)
+        if labels is not None and not isinstance(labels, np.ndarray):
+            raise UnknownStep("it has several outputs")
+        way = " → ".join((*path, label_of(step)))
+        given: list[StepValue] = []
+        for number, (estimator, method) in enumerate(
+            zip(step.estimators_, step.stack_method_, strict=True)
+        ):
+            inner_path = (*path, f"{type(step).__name__}[{number}]")
+            if method == "predict":
+                inner = self.end(estimator, value, inner_path)
+            else:
+                inner, _ = self.inner_classifier(estimator, value, inner_path, (method,))
+            is_of_two = labels is not None and len(labels) == 2
+            answers = EndAnswers(
+                inputs=(inner.input,), way=way, end=inner, method=method,
+                drops_first=method == "predict_proba" and is_of_two,
+            )  # fmt: skip
+            given.append(StepValue(form="array", node=self.add(answers)))
+        if step.passthrough:
+            self.stays_float(value)
+            rows = self.natural(value, way)
+            if rows.form not in ("frame", "array") or rows.is_wide or rows.dtype != np.float64:
+                raise UnknownStep("it passes on what is no array of floats")
+            given.append(rows)
+        node = self.add(Concat(inputs=tuple(each.node for each in given), way=way))
+        width = getattr(step.final_estimator_, "n_features_in_", None)
+        answers_of_all = StepValue(form="array", node=node, width=width)
+        final = self.end(step.final_estimator_, answers_of_all, path)
+        if labels is None:
+            return final
+        return Labelled(input=final.input, way=way, inners=(final,), labels=labels)
 
     def threshold(self, step: Any, value: StepValue, path: tuple[str, ...]) -> End:
         """FixedThresholdClassifier and TunedThresholdClassifierCV."""
@@ -352,8 +492,17 @@ _ENDS: dict[str, Callable[[_Reader, Any, StepValue, str], End]] = {
 }  # fmt: skip
 _WRAPPERS: dict[str, Callable[[_Reader, Any, StepValue, tuple[str, ...]], End]] = {
     "sklearn.calibration.CalibratedClassifierCV": _Reader.calibrated,
+    "sklearn.ensemble._bagging.BaggingClassifier": _Reader.bagged,
+    "sklearn.ensemble._bagging.BaggingRegressor": _Reader.bagged,
+    "sklearn.ensemble._stacking.StackingClassifier": _Reader.stacked,
+    "sklearn.ensemble._stacking.StackingRegressor": _Reader.stacked,
     "sklearn.ensemble._voting.VotingClassifier": _Reader.voting,
     "sklearn.ensemble._voting.VotingRegressor": _Reader.voting,
+    "sklearn.ensemble._weight_boosting.AdaBoostClassifier": _Reader.adaboosted,
+    "sklearn.ensemble._weight_boosting.AdaBoostRegressor": _Reader.adaboosted,
+    "sklearn.multiclass.OneVsRestClassifier": _Reader.one_vs_rest,
+    "sklearn.multioutput.MultiOutputClassifier": _Reader.one_for_each_output,
+    "sklearn.multioutput.MultiOutputRegressor": _Reader.one_for_each_output,
     "sklearn.model_selection._classification_threshold.FixedThresholdClassifier": _Reader.threshold,
     "sklearn.model_selection._classification_threshold.TunedThresholdClassifierCV": _Reader.threshold,
 }

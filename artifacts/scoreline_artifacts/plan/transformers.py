@@ -67,9 +67,9 @@ UFUNCS_OF_FLOATS = UFUNCS | {
 }  # fmt: skip
 _METHODS = (
     "predict", "predict_proba", "decision_function", "transform", "inverse_transform", "_decision_function",
-    "_predict_proba_lr", "_raw_predict", "_raw_predict_init", "_transform", "_validate_input", "_validate_X_predict",
+    "_predict_proba_lr", "_raw_predict", "_raw_predict_init", "_transform", "_concatenate_predictions", "_validate_input", "_validate_X_predict",
     "_get_col_subset", "_hstack", "_iter", "get_support", "build_analyzer", "build_preprocessor", "build_tokenizer",
-    "decode", "get_stop_words", "_count_vocab", "_char_ngrams", "_char_wb_ngrams", "_word_ngrams",
+    "_compute_proba_from_decision", "_get_median_predict", "decode", "get_stop_words", "_count_vocab", "_char_ngrams", "_char_wb_ngrams", "_word_ngrams",
 )  # fmt: skip
 """Methods that decide what a step does."""
 _FLOAT, _OBJECT = np.dtype(np.float64), np.dtype(object)

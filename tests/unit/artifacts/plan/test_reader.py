@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -23,12 +23,18 @@ from sklearn.compose import (
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import (
+    AdaBoostClassifier,
+    AdaBoostRegressor,
+    BaggingClassifier,
+    BaggingRegressor,
     ExtraTreesRegressor,
     GradientBoostingClassifier,
     GradientBoostingRegressor,
     HistGradientBoostingClassifier,
     HistGradientBoostingRegressor,
     RandomForestClassifier,
+    StackingClassifier,
+    StackingRegressor,
     VotingClassifier,
     VotingRegressor,
 )
@@ -39,6 +45,7 @@ from sklearn.linear_model import (
     Lasso,
     LinearRegression,
     LogisticRegression,
+    Ridge,
     RidgeClassifier,
     SGDClassifier,
     SGDRegressor,
@@ -48,6 +55,8 @@ from sklearn.model_selection import (
     GridSearchCV,
     TunedThresholdClassifierCV,
 )
+from sklearn.multiclass import OneVsRestClassifier
+from sklearn.multioutput import MultiOutputClassifier, MultiOutputRegressor
 from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import FeatureUnion, Pipeline, make_pipeline, make_union
 from sklearn.preprocessing import (
@@ -65,8 +74,10 @@ from sklearn.preprocessing import (
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
+from scoreline_artifacts.loading.one_call import ClassFrom, class_from
 from scoreline_artifacts.packaging.plan_proof import as_requested
 from scoreline_artifacts.plan import ScoringPlan, read_plan
+from scoreline_artifacts.plan.nodes import Unplanned
 from scoreline_artifacts.schema import Schema
 from scoreline_artifacts.validation import CheckedRows
 
@@ -401,6 +412,15 @@ def _voters(kind: Any, **options: Any) -> Any:
     )
 
 
+_TREE = DecisionTreeClassifier(max_depth=3, random_state=0)
+_BAYES = GaussianNB(var_smoothing=1e-3)
+"""Not with columns that are almost constant in a sample: its answers would hang on the last bits of a sum."""
+_BASES = [
+    ("logistic", make_pipeline(StandardScaler(with_mean=False), LogisticRegression())),
+    ("tree", _TREE),
+]
+_SAMME = {"algorithm": "SAMME"} if "algorithm" in AdaBoostClassifier().get_params() else {}
+
 ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
     "logistic": (lambda: LogisticRegression(max_iter=50), TWO),
     "logistic-of-three": (lambda: LogisticRegression(max_iter=50), THREE),
@@ -456,6 +476,43 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
             [("line", make_pipeline(StandardScaler(), Lasso(0.5))), ("tree", DecisionTreeRegressor(max_depth=3))], weights=[1, 3]
         ), _SCORE,
     ),
+    "bagged-trees": (lambda: BaggingClassifier(_TREE, n_estimators=8, random_state=0), THREE),
+    "bagged-trees-of-some-columns": (
+        lambda: BaggingClassifier(
+            _TREE, n_estimators=6, max_features=0.6, bootstrap_features=True, random_state=0
+        ), TWO,
+    ),
+    "bagged-votes": (lambda: BaggingClassifier(LinearSVC(), n_estimators=5, random_state=0), TWO),
+    "bagged-by-threads": (lambda: BaggingClassifier(LogisticRegression(), 4, n_jobs=2, random_state=0), THREE),
+    "bagged-numbers": (lambda: BaggingRegressor(Lasso(0.1), n_estimators=5, random_state=0), _SCORE),
+    "bagged-called": (lambda: BaggingClassifier(_BAYES, n_estimators=4, random_state=0), TWO),
+    "adaboost": (lambda: AdaBoostClassifier(n_estimators=9, **_SAMME), THREE),
+    "adaboost-of-two": (lambda: AdaBoostClassifier(_TREE, n_estimators=7, **_SAMME), TWO),
+    "adaboost-called": (lambda: AdaBoostClassifier(_BAYES, n_estimators=4, **_SAMME), TWO),
+    "adaboost-numbers": (lambda: AdaBoostRegressor(n_estimators=9, random_state=0), _SCORE),
+    "adaboost-lines": (lambda: AdaBoostRegressor(Ridge(), n_estimators=5, random_state=0), _SCORE),
+    "outputs": (lambda: MultiOutputRegressor(Lasso(0.1)), np.c_[_SCORE, FRAME["b"]]),
+    "outputs-of-classes": (lambda: MultiOutputClassifier(_TREE), np.c_[TWO, THREE.astype(str)]),
+    "outputs-called": (lambda: MultiOutputClassifier(_BAYES), np.c_[TWO, THREE.astype(str)]),
+    "one-vs-rest": (lambda: OneVsRestClassifier(LogisticRegression()), THREE),
+    "one-vs-rest-without-probabilities": (lambda: OneVsRestClassifier(LinearSVC()), THREE),
+    "one-vs-rest-of-trees": (lambda: OneVsRestClassifier(_TREE), THREE),
+    "one-vs-rest-called": (lambda: OneVsRestClassifier(_BAYES), THREE),
+    "one-vs-rest-of-two": (lambda: OneVsRestClassifier(LogisticRegression()), TWO),
+    "stacked": (lambda: StackingClassifier(_BASES, cv=2), TWO),
+    "stacked-of-three": (lambda: StackingClassifier(_BASES, passthrough=True, cv=2), THREE),
+    "stacked-classes": (lambda: StackingClassifier(_BASES, stack_method="predict", cv=2), THREE),
+    "stacked-with-scores": (
+        lambda: StackingClassifier([("line", LinearSVC()), *_BASES], final_estimator=LinearSVC(), cv=2), THREE,
+    ),
+    "stacked-on-called": (lambda: StackingClassifier(_BASES, _BAYES, cv=2), TWO),
+    "stacked-called": (lambda: StackingClassifier([("bayes", _BAYES), *_BASES], cv=2), TWO),
+    "stacked-numbers": (
+        lambda: StackingRegressor([("line", Lasso(0.1)), ("tree", DecisionTreeRegressor(max_depth=3))], cv=2), _SCORE,
+    ),
+    "stacked-numbers-beside": (
+        lambda: StackingRegressor([("line", Lasso(0.1))], DecisionTreeRegressor(max_depth=3), cv=2, passthrough=True), _SCORE,
+    ),
     "calibrated": (lambda: CalibratedClassifierCV(LinearSVC(), cv=2), TWO),
     "calibrated-by-steps": (
         lambda: CalibratedClassifierCV(LogisticRegression(max_iter=50), method="isotonic", cv=2), THREE,
@@ -486,7 +543,8 @@ ENDS: dict[str, tuple[Callable[[], Any], Any]] = {
 
 CALLED = (
     *("svc", "bayes", "calibrated-called", "boosting-from-an-estimator"),
-    *("lightgbm-by-a-function", "lightgbm-calibrated"),
+    *("lightgbm-by-a-function", "lightgbm-calibrated", "one-vs-rest-of-two"),
+    *(name for name in ENDS if name.endswith("-called")),
 )
 """Ends of which nothing is known."""
 
@@ -531,6 +589,8 @@ def _differences(plan: ScoringPlan, pipeline: Any) -> Iterator[str]:
             if isinstance(got, Exception):
                 continue  # the pipeline is asked
             want = _answer(pipeline, method, frame)
+            if isinstance(want, list):  # of several outputs
+                got, want = np.concatenate(got, axis=1), np.concatenate(want, axis=1)
             if isinstance(want, Exception):
                 yield f"{name}: {method} answers where the pipeline raises {want!r}"
             elif np.asarray(got).dtype != np.asarray(want).dtype or got.shape != want.shape:
@@ -557,6 +617,39 @@ def test_a_plan_answers_as_its_pipeline_or_not_at_all(transformer: str, end: str
     if transformer != "reordered":
         for name in ("fresh", "alone"):
             assert len(plan.predict(_asked()[name].copy())) == len(_asked()[name])
+
+
+def _mirrored(estimators: Sequence[Any]) -> None:
+    """Give two fitted classifiers of two classes probabilities that sum up to a tie for every row."""
+    first, second = estimators
+    if hasattr(first, "coef_"):
+        second.coef_, second.intercept_ = -first.coef_, -first.intercept_
+    else:
+        first.tree_.value[:], second.tree_.value[:] = [0.3, 0.7], [0.7, 0.3]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: VotingClassifier(
+            [("one", LogisticRegression()), ("two", LogisticRegression())], voting="soft"
+        ),
+        lambda: BaggingClassifier(LogisticRegression(), 2, random_state=0),
+        lambda: RandomForestClassifier(2, n_jobs=2, random_state=0),
+    ],
+    ids=["votes", "bagged", "forest by threads"],
+)
+def test_probabilities_that_decide_the_class_are_not_given_where_rounding_may_decide(
+    make: Callable[[], Any],
+) -> None:
+    """The class is the largest of them: nobody calls `predict`, which would find the tie."""
+    pipeline = make_pipeline(TRANSFORMERS["mixed-dense"](), make()).fit(FRAME, TWO)
+    assert class_from(pipeline) is ClassFrom.PROBABILITIES
+    _mirrored(pipeline[-1].estimators_)
+    plan = read_plan(pipeline, SCHEMA.columns)
+    assert isinstance(plan, ScoringPlan)
+    for method in ("predict", "predict_proba"):
+        assert isinstance(_answer(plan, method, FRAME), Unplanned)
 
 
 def test_an_interface_of_lightgbm_that_asks_otherwise_is_called(
