@@ -7,7 +7,7 @@ Each caller gets the answer to its own record, or its error, and waits as long a
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from math import frexp
 from typing import Any, Protocol
@@ -27,7 +27,11 @@ SHARED_BYTES = 32_768
 UNANSWERED = 2
 """While so many requests of single records are unanswered, new records are held; one for each of two processes that score."""
 HELD_S = 0.002
-"""How long records are held at most."""
+"""How long records are held at most, while fewer than MANY requests are unanswered."""
+MANY = 16
+"""While so many requests are unanswered, records wait for the answer to an earlier request for the same model."""
+LONGEST_HELD_S = 0.02
+"""How long at most: theirs would come after it all the same, unless other workers are idle."""
 LARGE_BYTES = 8_192
 """A record from this size on travels alone: it gains nothing, and may be too large for a worker."""
 
@@ -84,13 +88,15 @@ class Caller:
 class SharedRequest:
     """A request of several callers: gathered in one turn of the loop, then sent."""
 
-    __slots__ = ("answer", "callers", "id", "model", "options", "size", "timer")
+    __slots__ = ("answer", "callers", "id", "model", "options", "since", "size", "timer")
 
     id: str
     answer: asyncio.Future[Answer]
     timer: asyncio.TimerHandle
 
-    def __init__(self, model: str, options: bytes, callers: list[Caller]) -> None:
+    def __init__(self, model: str, options: bytes, callers: list[Caller], since: float) -> None:
+        """`since` is when its first caller came, by the loop's clock."""
+        self.since = since
         self.model = model
         self.options = options
         self.callers = callers
@@ -114,6 +120,8 @@ class Coalescer:
         self._apart_bytes = min(LARGE_BYTES, self._most_bytes)
         self._unanswered = 0
         """Requests that are on their way."""
+        self._unanswered_of: Counter[str] = Counter()
+        """The same, by model."""
         self._answered: deque[SharedRequest] = deque()
         """Requests whose answers have come and are not delivered yet."""
         self._delivers = False
@@ -136,9 +144,10 @@ class Coalescer:
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        caller = Caller(future, record, timeout_s, self._loop.time(), trace)
+        now = self._loop.time()
+        caller = Caller(future, record, timeout_s, now, trace)
         if len(record) > self._apart_bytes:
-            self._send(SharedRequest(model, options, [caller]))
+            self._send(SharedRequest(model, options, [caller], now))
             return caller
         # A request expires as a whole: only callers with about the same timeout share one.
         key = (model, options, frexp(timeout_s)[1])
@@ -146,7 +155,7 @@ class Coalescer:
         if shared is None:
             if not self._gathered:
                 self._loop.call_soon(self._end_turn)
-            shared = self._gathered[key] = SharedRequest(model, options, [])
+            shared = self._gathered[key] = SharedRequest(model, options, [], now)
         shared.callers.append(caller)
         shared.size += len(record)
         if len(shared.callers) >= self._most_records or shared.size > self._most_bytes:
@@ -195,6 +204,17 @@ class Coalescer:
         elif self._hold_timer is None:
             self._hold_timer = self._loop.call_later(HELD_S, self._send_gathered)
 
+    def _is_held(self, shared: SharedRequest) -> bool:
+        """Whether a gathered request waits for the answer to another one for its model.
+
+        With many models, hardly two callers of the same one come within HELD_S: each would have a request of its own.
+        """
+        return (
+            self._unanswered >= MANY
+            and self._unanswered_of[shared.model] > 0
+            and self._loop.time() < shared.since + LONGEST_HELD_S
+        )
+
     def _end_hold(self) -> None:
         if self._hold_timer is not None:
             self._hold_timer.cancel()
@@ -203,13 +223,18 @@ class Coalescer:
     def _send_gathered(self) -> None:
         self._end_hold()
         gathered, self._gathered = self._gathered, {}
-        for shared in gathered.values():
+        for key, shared in gathered.items():
+            if self._is_held(shared):
+                self._gathered[key] = shared
+                continue
             try:
                 self._send(shared)
             # Why one request cannot be sent, such as a time out of range, does not concern the callers of others.
             except Exception as error:  # noqa: BLE001
                 for caller in shared.callers:
                     caller.fail(error)
+        if self._gathered:
+            self._end_turn()
         self._transport.flush()
 
     def _send(self, shared: SharedRequest) -> None:
@@ -235,6 +260,7 @@ class Coalescer:
         shared.id = request.id
         shared.answer = self._transport.send(request, Lane.ONLINE)
         self._unanswered += 1
+        self._unanswered_of[shared.model] += 1
         shared.timer = self._loop.call_at(min(untils), self._on_timeout, shared)
         shared.answer.add_done_callback(lambda _: self._on_answer(shared))
 
@@ -265,6 +291,9 @@ class Coalescer:
         answer = shared.answer
         shared.timer.cancel()
         self._unanswered -= 1
+        self._unanswered_of[shared.model] -= 1
+        if not self._unanswered_of[shared.model]:
+            del self._unanswered_of[shared.model]
         if self._hold_timer is not None:
             # In the next turn, callers who get their answers now submit their next records, which are sent along.
             self._loop.call_soon(self._loop.call_soon, self._end_turn)
@@ -280,7 +309,8 @@ class Coalescer:
         accepted = 0
         if isinstance(error, QueueFull) and 0 < error.room < len(callers):
             accepted = error.room
-            self._send(SharedRequest(shared.model, shared.options, callers[:accepted]))
+            now = self._loop.time()
+            self._send(SharedRequest(shared.model, shared.options, callers[:accepted], now))
         for caller in callers[accepted:]:
             caller.fail(error)
 

@@ -13,6 +13,7 @@ from scoreline_client import AsyncClient
 from scoreline_client.protocol.json_records import gc_paused
 from scoreline_client.protocol.messages import Answer, Request
 from scoreline_client.transport import coalescing
+from tests.conftest import WAIT_S
 
 PYTHON_CALLS = 32
 """Of one caller among many, asyncio's own among them. Every further one is paid by each record of everybody."""
@@ -191,3 +192,40 @@ async def test_answers_that_have_come_are_handed_out_when_the_client_closes(
     await client.close()
     answers = await asyncio.gather(*asked)
     assert [answer.value for answer in answers] == [1.0] * len(asked)
+
+
+@pytest.mark.parametrize("is_answered", [True, False], ids=["it is answered", "it takes long"])
+async def test_with_many_models_records_wait_for_the_answer_to_others_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, is_answered: bool
+) -> None:
+    """Each would travel alone otherwise: hardly two callers of a model come within HELD_S."""
+    client = AsyncClient("redis://127.0.0.1:1/0")
+    sent = _Sent(client, monkeypatch)
+    monkeypatch.setattr(coalescing, "HELD_S", 0.001)
+    monkeypatch.setattr(coalescing, "LONGEST_HELD_S", 3600.0 if is_answered else 0.01)
+
+    def ask(model: str) -> asyncio.Task[Any]:
+        return asyncio.create_task(client.predict(model, {"x": 1}))
+
+    async def until(count: int) -> str:
+        async with asyncio.timeout(WAIT_S):
+            while len(sent.requests) < count:  # noqa: ASYNC110 - sending sets no event
+                await asyncio.sleep(0.001)
+        assert len(sent.requests) == count
+        return sent.requests[-1][0].model
+
+    models = [f"m{number}" for number in range(coalescing.MANY)]
+    asked = [ask(model) for model in models]
+    await until(len(models))
+    asked += [ask("m7"), ask("m7"), ask("m7")]
+    if is_answered:
+        asked.append(ask("other"))
+        assert await until(len(models) + 1) == "other"
+        sent.answer(7)
+    assert await until(len(sent.requests) + 1) == "m7"
+    assert sent.sizes[-1] == 3
+    for index in range(len(sent.requests)):
+        if not (is_answered and index == 7):
+            sent.answer(index)
+    await asyncio.gather(*asked)
+    await client.close()
