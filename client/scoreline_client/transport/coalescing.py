@@ -95,11 +95,11 @@ class SharedRequest:
     timer: asyncio.TimerHandle
 
     def __init__(self, model: str, options: bytes, callers: list[Caller], since: float) -> None:
-        """`since` is when its first caller came, by the loop's clock."""
-        self.since = since
         self.model = model
         self.options = options
         self.callers = callers
+        self.since = since
+        """When the first of them came, by the loop's clock."""
         self.size = 0
         """Bytes of the callers' records."""
 

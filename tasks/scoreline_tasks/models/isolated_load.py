@@ -105,7 +105,7 @@ class IsolatedLoad:
             IsolatedLoadFailed: it could not be loaded there, or its process did not survive it.
         """
 
-        import_shared()
+        _import_shared()
 
         def attempt() -> dict[str, Any] | str:
             try:
@@ -176,7 +176,7 @@ class IsolatedLoad:
         )
 
 
-def import_shared() -> None:
+def _import_shared() -> None:
     """Import what nearly every version needs, once: its trial shares it with the process that loads it afterwards."""
     with suppress(Exception):  # whatever it is, each trial meets it, and says so
         import pandas  # noqa: F401
