@@ -104,12 +104,9 @@ class Logistic(End):
     def predict(self, values: Sequence[Any]) -> Array:
         """(rows,) labels."""
         scores = self.decision_function(values)
-        size = self.term_size(values)
-        if scores.ndim == 1:
-            demand_lead(np.c_[scores, np.zeros(len(scores))], size)
-            return np.asarray(self.labels.take((scores > 0).astype(int)))
-        demand_lead(scores, size)
-        return np.asarray(self.labels.take(scores.argmax(axis=1)))
+        demand_lead(scores, self.term_size(values))
+        indexes = (scores > 0).astype(int) if scores.ndim == 1 else scores.argmax(axis=1)
+        return np.asarray(self.labels.take(indexes))
 
     def term_size(self, values: Sequence[Any]) -> Array:
         """(rows,) The largest sum of the terms' sizes: terms may cancel, and what rounding may do grows with them."""
@@ -377,17 +374,21 @@ class Threshold(End):
 
 
 def demand_lead(scores: Array, size: Array | float = 1.0) -> None:
-    """Check that rounding cannot decide which of each row's (rows, classes) scores is the largest.
+    """Check that rounding cannot decide which of each row's scores is the largest, or on which side of 0 the only one is.
 
-    `size` is that of the numbers that they are sums of, (rows,) or one for all.
+    `scores` is (rows, classes), or (rows,) for two classes. `size` is that of the numbers that they are sums of, (rows,) or one for all.
 
     Raises:
         Unplanned: two of them are too close.
     """
-    if scores.shape[1] < 2:
+    if scores.ndim == 1:
+        lead = abs(scores)
+    elif scores.shape[1] < 2:
         return
-    two = np.partition(scores, -2, axis=1)[:, -2:]
-    if (two[:, 1] - two[:, 0] <= CLOSE * size).any():
+    else:
+        two = np.partition(scores, -2, axis=1)[:, -2:]
+        lead = two[:, 1] - two[:, 0]
+    if (lead <= CLOSE * size).any():
         raise Unplanned("two classes are as likely as rounding can tell")
 
 

@@ -88,18 +88,16 @@ class Caller:
 class SharedRequest:
     """A request of several callers: gathered in one turn of the loop, then sent."""
 
-    __slots__ = ("answer", "callers", "id", "model", "options", "since", "size", "timer")
+    __slots__ = ("answer", "callers", "id", "model", "options", "size", "timer")
 
     id: str
     answer: asyncio.Future[Answer]
     timer: asyncio.TimerHandle
 
-    def __init__(self, model: str, options: bytes, callers: list[Caller], since: float) -> None:
+    def __init__(self, model: str, options: bytes, callers: list[Caller]) -> None:
         self.model = model
         self.options = options
         self.callers = callers
-        self.since = since
-        """When the first of them came, by the loop's clock."""
         self.size = 0
         """Bytes of the callers' records."""
 
@@ -144,10 +142,9 @@ class Coalescer:
         The future gets a Prediction, or RecordRejected, RequestRefused, NoAnswer, QueueFull or
         ServerUnreachable.
         """
-        now = self._loop.time()
-        caller = Caller(future, record, timeout_s, now, trace)
+        caller = Caller(future, record, timeout_s, self._loop.time(), trace)
         if len(record) > self._apart_bytes:
-            self._send(SharedRequest(model, options, [caller], now))
+            self._send(SharedRequest(model, options, [caller]))
             return caller
         # A request expires as a whole: only callers with about the same timeout share one.
         key = (model, options, frexp(timeout_s)[1])
@@ -155,7 +152,7 @@ class Coalescer:
         if shared is None:
             if not self._gathered:
                 self._loop.call_soon(self._end_turn)
-            shared = self._gathered[key] = SharedRequest(model, options, [], now)
+            shared = self._gathered[key] = SharedRequest(model, options, [])
         shared.callers.append(caller)
         shared.size += len(record)
         if len(shared.callers) >= self._most_records or shared.size > self._most_bytes:
@@ -209,10 +206,13 @@ class Coalescer:
 
         With many models, hardly two callers of the same one come within HELD_S: each would have a request of its own.
         """
+        first = shared.callers[0]
+        # Who gives an answer little time has most of it left for the worker.
+        longest_s = min(LONGEST_HELD_S, first.timeout_s / 8)
         return (
             self._unanswered >= MANY
             and self._unanswered_of[shared.model] > 0
-            and self._loop.time() < shared.since + LONGEST_HELD_S
+            and self._loop.time() < first.until - first.timeout_s + longest_s
         )
 
     def _end_hold(self) -> None:
@@ -309,8 +309,7 @@ class Coalescer:
         accepted = 0
         if isinstance(error, QueueFull) and 0 < error.room < len(callers):
             accepted = error.room
-            now = self._loop.time()
-            self._send(SharedRequest(shared.model, shared.options, callers[:accepted], now))
+            self._send(SharedRequest(shared.model, shared.options, callers[:accepted]))
         for caller in callers[accepted:]:
             caller.fail(error)
 

@@ -194,18 +194,19 @@ async def test_answers_that_have_come_are_handed_out_when_the_client_closes(
     assert [answer.value for answer in answers] == [1.0] * len(asked)
 
 
-@pytest.mark.parametrize("is_answered", [True, False], ids=["it is answered", "it takes long"])
+@pytest.mark.parametrize("end", ["it is answered", "it takes long", "its callers have little time"])
 async def test_with_many_models_records_wait_for_the_answer_to_others_of_their_own(
-    monkeypatch: pytest.MonkeyPatch, is_answered: bool
+    monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     """Each would travel alone otherwise: hardly two callers of a model come within HELD_S."""
     client = AsyncClient("redis://127.0.0.1:1/0")
     sent = _Sent(client, monkeypatch)
     monkeypatch.setattr(coalescing, "HELD_S", 0.001)
-    monkeypatch.setattr(coalescing, "LONGEST_HELD_S", 3600.0 if is_answered else 0.01)
+    monkeypatch.setattr(coalescing, "LONGEST_HELD_S", 0.01 if end == "it takes long" else 3600.0)
+    timeout = WAIT_S if end == "its callers have little time" else 7200.0
 
     def ask(model: str) -> asyncio.Task[Any]:
-        return asyncio.create_task(client.predict(model, {"x": 1}))
+        return asyncio.create_task(client.predict(model, {"x": 1}, timeout=timeout))
 
     async def until(count: int) -> str:
         async with asyncio.timeout(WAIT_S):
@@ -218,14 +219,14 @@ async def test_with_many_models_records_wait_for_the_answer_to_others_of_their_o
     asked = [ask(model) for model in models]
     await until(len(models))
     asked += [ask("m7"), ask("m7"), ask("m7")]
-    if is_answered:
+    if end == "it is answered":
         asked.append(ask("other"))
         assert await until(len(models) + 1) == "other"
         sent.answer(7)
     assert await until(len(sent.requests) + 1) == "m7"
     assert sent.sizes[-1] == 3
     for index in range(len(sent.requests)):
-        if not (is_answered and index == 7):
+        if not (end == "it is answered" and index == 7):
             sent.answer(index)
     await asyncio.gather(*asked)
     await client.close()
